@@ -1,0 +1,214 @@
+"""Every metric of the exporter: its type, labels and meaning. What is not in here is not exposed."""
+
+from dataclasses import dataclass
+
+NODE = ("cluster", "node")
+SLOT = (*NODE, "slot_name", "database")
+SESSION = ("kind", "pid", "datname", "usename", "application_name", "state")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family. The unit is the last word of its name, as Prometheus asks."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    help: str
+    source: str
+    """PostgreSQL view, function or setting."""
+    since: int = 14
+    """First major version that has it."""
+
+
+def _gauges(labels: tuple[str, ...], *rows: tuple[str, str, str]) -> tuple[Metric, ...]:
+    return tuple(Metric(name, "gauge", labels, text, source) for name, text, source in rows)
+
+
+_PROCESS = (
+    Metric("pgslot_build_info", "gauge", ("version",), "The running version; always 1.", "this program"),
+    *_gauges(
+        (),
+        ("pgslot_config_last_reload_successful", "Whether the last load of the configuration worked.", "this program"),
+        (
+            "pgslot_config_last_reload_success_timestamp_seconds",
+            "Unix time of the last load of the configuration that worked.",
+            "this program",
+        ),
+    ),
+)
+
+_NODE = (
+    *_gauges(
+        NODE,
+        ("pgslot_up", "Whether the node answered on the connection of this scrape.", "connection"),
+        ("pgslot_scrape_duration_seconds", "Time that looking at the node took.", "this program"),
+        ("pgslot_replication_slots", "Replication slots in use.", "pg_replication_slots"),
+        ("pgslot_max_replication_slots", "The setting max_replication_slots.", "pg_settings"),
+        (
+            "pgslot_max_slot_wal_keep_size_bytes",
+            "The setting max_slot_wal_keep_size; absent when it is -1 (no limit).",
+            "pg_settings",
+        ),
+        ("pgslot_wal_keep_size_bytes", "The setting wal_keep_size.", "pg_settings"),
+        ("pgslot_creations_waiting", "Logical slots whose creation has not finished.", "pg_replication_slots"),
+        (
+            "pgslot_wal_receiver_streaming",
+            "Whether the standby streams WAL; absent on a primary and on a standby fed from an archive alone.",
+            "pg_stat_wal_receiver",
+        ),
+        ("pgslot_wal_replay_paused", "Whether replay is paused or asked to pause.", "pg_get_wal_replay_pause_state()"),
+        (
+            "pgslot_wal_replay_lag_bytes",
+            "WAL received and not yet replayed.",
+            "pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()",
+        ),
+    ),
+    Metric(
+        "pgslot_node_info",
+        "gauge",
+        (*NODE, "role", "version"),
+        "Role (primary or standby) and version of the node; always 1.",
+        "pg_is_in_recovery()",
+    ),
+    Metric(
+        "pgslot_probe_status",
+        "gauge",
+        (*NODE, "probe", "status"),
+        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable), 0 for the rest.",
+        "SQLSTATE",
+    ),
+    Metric(
+        "pgslot_wal_written_bytes_total",
+        "counter",
+        NODE,
+        "WAL written since the cluster's first byte; on a standby WAL replayed.",
+        "pg_current_wal_lsn(), pg_last_wal_replay_lsn()",
+    ),
+)
+
+_SLOT = (
+    *_gauges(
+        SLOT,
+        ("pgslot_active", "Whether a session uses the slot.", "pg_replication_slots.active"),
+        ("pgslot_retained_wal_bytes", "WAL since the slot's restart_lsn.", "pg_replication_slots.restart_lsn"),
+        (
+            "pgslot_unconfirmed_wal_bytes",
+            "WAL since confirmed_flush_lsn: what the consumer has not confirmed.",
+            "pg_replication_slots.confirmed_flush_lsn",
+        ),
+        (
+            "pgslot_pinned_wal_bytes",
+            "WAL between restart_lsn and confirmed_flush_lsn: confirmed and retained all the same.",
+            "pg_replication_slots",
+        ),
+        (
+            "pgslot_safe_wal_size_bytes",
+            "WAL that can be written before the slot may be lost; negative when the next checkpoint may lose it;"
+            " absent without a limit, when lost, or when the slot reserves no WAL.",
+            "pg_replication_slots.safe_wal_size",
+        ),
+        ("pgslot_catalog_xmin_age_xids", "Age of catalog_xmin in transactions.", "pg_replication_slots.catalog_xmin"),
+        (
+            "pgslot_creation_wait_seconds",
+            "How long the creation of this logical slot has been waiting.",
+            "pg_stat_activity.query_start",
+        ),
+    ),
+    Metric(
+        "pgslot_inactive_since_timestamp_seconds",
+        "gauge",
+        SLOT,
+        "Unix time since when nobody uses the slot; for a synced slot the time of the last synchronisation.",
+        "pg_replication_slots.inactive_since",
+        since=17,
+    ),
+    Metric(
+        "pgslot_slot_info",
+        "gauge",
+        (*SLOT, "slot_type", "plugin", "temporary", "two_phase", "failover", "synced"),
+        "What kind of slot it is; always 1. failover and synced are empty before PostgreSQL 17.",
+        "pg_replication_slots",
+    ),
+    Metric(
+        "pgslot_retention_cause",
+        "gauge",
+        (*SLOT, "cause"),
+        "1 for why the slot retains WAL (consumer, inactive, transaction, stalled, creation, invalidated), 0 for the"
+        " others; all 0 when it retains no more than a healthy slot does.",
+        "diagnosis",
+    ),
+    Metric(
+        "pgslot_wal_status",
+        "gauge",
+        (*SLOT, "wal_status"),
+        "1 for the slot's wal_status (reserved, extended, unreserved, lost), 0 for the others.",
+        "pg_replication_slots.wal_status",
+    ),
+    Metric(
+        "pgslot_invalidation_reason",
+        "gauge",
+        (*SLOT, "reason"),
+        "1 for why the slot was invalidated; all 0 when it was not. unknown on 16 for a slot that conflicted.",
+        "pg_replication_slots.invalidation_reason; before 17 wal_status and conflicting",
+    ),
+    Metric(
+        "pgslot_creation_wait_reason",
+        "gauge",
+        (*SLOT, "reason"),
+        "1 for what the creation waits for (transaction, running_xacts, replay_paused, wal_receiver_down, replay_lag,"
+        " recovery_conflict, unknown), 0 for the others.",
+        "diagnosis",
+    ),
+    Metric(
+        "pgslot_creation_blocker_age_seconds",
+        "gauge",
+        (*SLOT, *SESSION),
+        "Age of the oldest transaction that blocks the creation, and whose it is. A prepared transaction has no pid;"
+        " its gid is in application_name.",
+        "pg_stat_activity, pg_prepared_xacts",
+    ),
+)
+
+DECODING = {
+    "pgslot_decoding_spill_txns_total": ("spill_txns", "Transactions spilled to disk while decoding."),
+    "pgslot_decoding_spill_count_total": ("spill_count", "Times that transactions were spilled to disk."),
+    "pgslot_decoding_spill_bytes_total": ("spill_bytes", "Bytes of decoded changes spilled to disk."),
+    "pgslot_decoding_stream_txns_total": ("stream_txns", "Transactions streamed while still in progress."),
+    "pgslot_decoding_stream_count_total": ("stream_count", "Times that transactions in progress were streamed."),
+    "pgslot_decoding_stream_bytes_total": ("stream_bytes", "Bytes of transactions streamed while in progress."),
+    "pgslot_decoding_total_txns_total": ("total_txns", "Decoded transactions sent to the consumer."),
+    "pgslot_decoding_total_bytes_total": ("total_bytes", "Bytes of decoded transactions sent to the consumer."),
+}
+"""Metric name to the column of slots.sql, and its meaning. All count since pg_stat_reset_replication_slot()."""
+
+_DECODING = tuple(
+    Metric(name, "counter", SLOT, text, f"pg_stat_replication_slots.{column}")
+    for name, (column, text) in DECODING.items()
+)
+
+_TRANSACTIONS = (
+    *_gauges(
+        (*NODE, "kind"),
+        (
+            "pgslot_transactions",
+            "Open transactions: xid (they can block slots), snapshot (none yet), idle_in_transaction, prepared;"
+            " walsenders are left out.",
+            "pg_stat_activity, pg_prepared_xacts",
+        ),
+        (
+            "pgslot_oldest_transaction_age_seconds",
+            "Age of the oldest open transaction of the kind; 0 when none is open.",
+            "pg_stat_activity.xact_start, pg_prepared_xacts.prepared",
+        ),
+    ),
+    Metric(
+        "pgslot_oldest_transaction_info",
+        "gauge",
+        (*NODE, *SESSION),
+        "Whose the oldest open transaction of the kind is; always 1.",
+        "pg_stat_activity, pg_prepared_xacts",
+    ),
+)
+
+CATALOGUE = {metric.name: metric for metric in (*_PROCESS, *_NODE, *_SLOT, *_DECODING, *_TRANSACTIONS)}

@@ -1,0 +1,233 @@
+"""The configuration file, read by both processes, as frozen dataclasses."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from exporter.yamlfile import ConfigError, Value, read
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Conninfo:
+    """How to reach a server, in libpq's words; never shown, because it may hold a password."""
+
+    text: str = field(repr=False)
+    file: Path | None = None
+    """Read anew at each connection, so that a rotated secret is picked up; `text` is empty then."""
+
+    def read(self) -> str:
+        """
+        Return libpq's connection string.
+
+        Raises ConfigError when the file cannot be read or holds no connection string.
+        """
+        if self.file is None:
+            return self.text
+        try:
+            text = self.file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.file}: expected a readable file with a conninfo, found: {error}") from None
+        if not _is_conninfo(text):
+            raise ConfigError(f"{self.file}: expected libpq's key=value pairs or a URI, found text that is neither")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server, under the `cluster` and `node` labels of its metrics."""
+
+    cluster: str
+    name: str
+    conninfo: Conninfo
+
+
+@dataclass(frozen=True, slots=True)
+class HealerTarget:
+    """Where and whether the healer acts for one cluster."""
+
+    conninfo: Conninfo
+    enabled: bool
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Servers that replicate from one another; `healer` None: the cluster is only observed."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    healer: HealerTarget | None
+
+
+@dataclass(frozen=True, slots=True)
+class HealerSettings:
+    """How the healer paces itself. Times in seconds."""
+
+    burst_interval: float = 1.0
+    burst_calls: int = 5
+    interval: float = 10.0
+    give_up_after: float = 3600.0
+    alertmanager_url: str | None = None
+    """Base URL; None: running alerts are not picked up again after a restart."""
+    webhook_token_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    clusters: tuple[Cluster, ...]
+    healer: HealerSettings
+
+
+def load(path: Path) -> Config:
+    """Read the file. Raises ConfigError, which names the file, the line, the key, the expected and the found."""
+    top = read(path)
+    keys = top.mapping("a mapping with the key clusters", ("clusters", "healer"))
+    if "clusters" not in keys:
+        raise top.error("the key clusters")
+    clusters = keys["clusters"].mapping("a mapping of cluster names")
+    if not clusters:
+        raise keys["clusters"].error("at least one cluster")
+    healer = _settings(keys["healer"], path) if "healer" in keys else HealerSettings()
+    return Config(tuple(_cluster(name, value, path) for name, value in clusters.items()), healer)
+
+
+def single(conninfo: str) -> Config:
+    """Return the configuration that `--conninfo` stands for. Raises ConfigError when libpq cannot parse it."""
+    if not _is_conninfo(conninfo):
+        raise ConfigError("--conninfo: expected libpq's key=value pairs or a URI, found text that is neither")
+    node = Node("default", "default", Conninfo(conninfo))
+    return Config((Cluster("default", (node,), None),), HealerSettings())
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds for a duration as Prometheus writes it (`500ms`, `10s`, `1h30m`). Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ValueError(text)
+    return sum(int(part) * unit for part, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if part)
+
+
+def _cluster(name: str, value: Value, path: Path) -> Cluster:
+    _check_name(name, value)
+    keys = value.mapping("a mapping with the key nodes", ("nodes", "healer"))
+    if "nodes" not in keys:
+        raise value.error("the key nodes")
+    nodes = keys["nodes"].mapping("a mapping of node names")
+    if not nodes:
+        raise keys["nodes"].error("at least one node")
+    return Cluster(
+        name,
+        tuple(_node(name, node, node_value, path) for node, node_value in nodes.items()),
+        _target(keys["healer"], path) if "healer" in keys else None,
+    )
+
+
+def _node(cluster: str, name: str, value: Value, path: Path) -> Node:
+    _check_name(name, value)
+    keys = value.mapping("a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file"))
+    return Node(cluster, name, _conninfo(value, keys, path))
+
+
+def _target(value: Value, path: Path) -> HealerTarget:
+    keys = value.mapping(
+        "a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file", "enabled", "dry_run")
+    )
+    return HealerTarget(
+        _conninfo(value, keys, path),
+        enabled=keys["enabled"].boolean() if "enabled" in keys else True,
+        dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
+    )
+
+
+def _conninfo(parent: Value, keys: dict[str, Value], path: Path) -> Conninfo:
+    if ("conninfo" in keys) == ("conninfo_file" in keys):
+        found = "both" if "conninfo" in keys else "neither"
+        raise parent.error("exactly one of conninfo and conninfo_file", found)
+    if "conninfo_file" in keys:
+        conninfo = Conninfo("", _file(keys["conninfo_file"], path))
+        conninfo.read()
+        return conninfo
+    text = keys["conninfo"].string("libpq's key=value pairs or a URI")
+    if not _is_conninfo(text):
+        raise keys["conninfo"].error("libpq's key=value pairs or a URI", "text that is neither (not shown: secrets)")
+    return Conninfo(text)
+
+
+def _settings(value: Value, path: Path) -> HealerSettings:
+    durations = ("burst_interval", "interval", "give_up_after")
+    known = (*durations, "burst_calls", "alertmanager_url", "webhook_token_file")
+    keys = value.mapping(f"a mapping with keys out of {', '.join(known)}", known)
+    given: dict[str, Any] = {name: _duration(keys[name]) for name in durations if name in keys}
+    if "burst_calls" in keys:
+        given["burst_calls"] = keys["burst_calls"].positive_integer()
+    if "alertmanager_url" in keys:
+        given["alertmanager_url"] = _url(keys["alertmanager_url"])
+    if "webhook_token_file" in keys:
+        given["webhook_token_file"] = _file(keys["webhook_token_file"], path)
+    settings = HealerSettings(**given)
+    if settings.webhook_token_file is not None:
+        read_token(settings.webhook_token_file)
+    return settings
+
+
+def read_token(path: Path) -> str:
+    """Return the webhook token without the line end. Raises ConfigError when the file cannot be read or is empty."""
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a readable file with the webhook token, found: {error}") from None
+    if not token:
+        raise ConfigError(f"{path}: expected the webhook token, found an empty file")
+    return token
+
+
+def _duration(value: Value) -> float:
+    expected = "a duration such as 500ms, 10s or 1h, longer than 0"
+    try:
+        seconds = parse_duration(value.string(expected))
+    except ValueError:
+        raise value.error(expected) from None
+    if seconds <= 0:
+        raise value.error(expected)
+    return seconds
+
+
+def _url(value: Value) -> str:
+    url = value.string("an http or https URL")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise value.error("an http or https URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise value.error("an http or https URL")
+    return url.rstrip("/")
+
+
+def _file(value: Value, path: Path) -> Path:
+    """Paths are relative to the configuration file, as in Prometheus."""
+    return path.parent / value.string("a file name")
+
+
+def _check_name(name: str, value: Value) -> None:
+    if not _NAME.fullmatch(name):
+        raise value.error("a name of letters, digits and _ . : - (128 at most)", repr(name))
+
+
+def _is_conninfo(text: str) -> bool:
+    # libpq's own message is not passed on: for a badly quoted password it quotes a part of the password.
+    try:
+        conninfo_to_dict(text)
+    except ProgrammingError:
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""The command line flags that both programs have, in Prometheus' style."""
+
+import argparse
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter import __version__
+from exporter.log import FORMATS, LEVELS
+from exporter.yamlfile import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; host None: on all interfaces."""
+
+    host: str | None
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return self.host is not None and ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def add_common(parser: argparse.ArgumentParser, *, default_address: str) -> None:
+    """Add the flags that the exporter and the healer share."""
+    parser.add_argument("--config.file", dest="config_file", type=Path, metavar="FILE", help="the YAML configuration")
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        default=default_address,
+        metavar="HOST:PORT",
+        help="address to listen on (default %(default)s; an empty host means all interfaces)",
+    )
+    parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default %(default)s")
+    parser.add_argument("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="%(default)s")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit: 0 good, 2 bad")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def parse_address(text: str) -> Address:
+    """Parse `host:port`, `:port` or `[::1]:port`. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"--web.listen-address: expected HOST:PORT, :PORT or [IPV6]:PORT, found {text!r}")
+    return Address(host or None, int(port))

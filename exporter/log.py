@@ -1,0 +1,61 @@
+"""Structured logs on standard error: one event a line, as logfmt (Prometheus' habit) or JSON."""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+FORMATS = ("logfmt", "json")
+
+
+def event(logger: logging.Logger, level: int, message: str, **fields: object) -> None:
+    """Log a message with fields. None is left out: an unknown is absent, not empty."""
+    logger.log(level, message, extra={"fields": {k: v for k, v in fields.items() if v is not None}}, stacklevel=2)
+
+
+def setup(level: str, form: str) -> None:
+    """Send all loggers' records of this level and above to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Logfmt())
+    logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
+    # psycopg warns of each lost connection while it cleans up; the caller logs the same with the node's name.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": "warn" if record.levelno == logging.WARNING else record.levelname.lower(),
+        "msg": record.getMessage(),
+        "logger": record.name,
+    }
+    fields.update(getattr(record, "fields", {}))
+    if record.exc_info:
+        fields["exception"] = "".join(traceback.format_exception(*record.exc_info)).strip()
+    return fields
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(_fields(record), default=str, ensure_ascii=False)
+
+
+class _Logfmt(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(f"{key}={_logfmt_value(value)}" for key, value in _fields(record).items())
+
+
+def _logfmt_value(value: object) -> str:
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, float):
+        text = f"{value:.3f}"
+    elif isinstance(value, list | tuple):
+        text = ",".join(str(item) for item in value)
+    else:
+        text = str(value)
+    plain = text and text.isprintable() and not any(c in text for c in ' ="\\')
+    return text if plain else json.dumps(text, ensure_ascii=False)

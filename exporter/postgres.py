@@ -1,0 +1,115 @@
+"""
+One bounded connection to one server.
+
+Every wait has a deadline. At the deadline the socket is shut down rather than the coroutine cancelled: psycopg answers
+a cancellation by asking the server to cancel the query, and a hung server lets that wait for another ten seconds.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import class_row
+
+STATEMENT_SHARE = 0.8
+"""Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""
+LOCK_SHARE = 0.4
+
+Query = tuple[str, type[Any]]
+
+
+class Session:
+    """A connection whose statements cannot write and cannot outlive their deadline."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self._limits: tuple[int, int] | None = None
+
+    @classmethod
+    async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
+        """
+        Connect within `timeout` seconds, several hosts sharing that time.
+
+        Raises psycopg.Error, or TimeoutError.
+        """
+        given = conninfo_to_dict(conninfo)
+        hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
+        extra: dict[str, Any] = {"fallback_application_name": application_name, "client_encoding": "UTF8"}
+        if "connect_timeout" not in given:
+            extra["connect_timeout"] = max(2, int(timeout / hosts))
+        async with asyncio.timeout(timeout):
+            return cls(await AsyncConnection.connect(conninfo, autocommit=True, **extra))
+
+    @property
+    def major(self) -> int:
+        """PostgreSQL's major version, known from the connection's start."""
+        return self._connection.info.server_version // 10000
+
+    @property
+    def closed(self) -> bool:
+        return self._connection.closed
+
+    async def ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
+        """
+        Run the queries in one round trip and return the rows of each as its dataclass.
+
+        Raises psycopg.Error for the first query that fails (no rows are returned then), or TimeoutError, after which
+        the session is closed.
+        """
+        # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
+        tenths = max(1, int(timeout * 10))
+        limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
+        with self._deadline(timeout):
+            async with self._connection.pipeline():
+                if limits != self._limits:
+                    await self._connection.execute(
+                        "SELECT pg_catalog.set_config('statement_timeout', %s, false),"
+                        " pg_catalog.set_config('lock_timeout', %s, false),"
+                        " pg_catalog.set_config('default_transaction_read_only', 'on', false)",
+                        [str(limits[0]), str(limits[1])],
+                    )
+                cursors = []
+                for sql, row in queries:
+                    cursor = self._connection.cursor(row_factory=class_row(row))
+                    cursors.append(await cursor.execute(sql.encode()))
+            self._limits = limits
+            return [await cursor.fetchall() for cursor in cursors]
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    def hang_up(self) -> None:
+        """Shut the socket down; whoever waits on it gets psycopg.OperationalError at once."""
+        if self._connection.closed:
+            return
+        with socket.socket(fileno=os.dup(self._connection.fileno())) as copy:
+            try:
+                copy.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                # ENOTCONN: the peer has reset it already, and the waiting side knows.
+                return
+
+    @contextmanager
+    def _deadline(self, seconds: float) -> Iterator[None]:
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            self.hang_up()
+
+        timer = asyncio.get_running_loop().call_later(seconds, expire)
+        try:
+            yield
+        except psycopg.Error as error:
+            if expired:
+                raise TimeoutError(f"no answer in {seconds:.1f} s") from error
+            raise
+        finally:
+            timer.cancel()

@@ -1,0 +1,177 @@
+"""
+The questions put to a node: one .sql file each, and the frozen dataclass of its rows.
+
+A line that holds for some PostgreSQL versions only ends in a mark (`-- pg >= 17`, `-- pg < 17`, `-- pg = 16`); every
+version selects the same columns, so that a row always fills its dataclass.
+"""
+
+import operator
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+OLDEST_SUPPORTED = 14
+"""Major version. On 13 pg_replication_slots lacks columns, and it has been out of support since 2025."""
+
+SUPPORTED = (14, 15, 16, 17, 18)
+"""Major versions that the project is written for; a newer one gets the SQL of the newest."""
+
+_MARK = re.compile(r"--\s*pg\s*(?P<op>>=|<|=)\s*(?P<major>\d+)\s*$")
+_COMPARE = {">=": operator.ge, "<": operator.lt, "=": operator.eq}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """node.sql: always one row."""
+
+    in_recovery: bool
+    version: str
+    reads_all_stats: bool
+    """Has the privileges of pg_read_all_stats; without them pg_stat_activity hides what others' sessions wait for."""
+    replication_slots: int
+    max_replication_slots: int
+    max_slot_wal_keep_size_bytes: int | None
+    """None: -1, no limit."""
+    wal_keep_size_bytes: int
+    wal_written_bytes: int | None
+    """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """slots.sql: pg_replication_slots with pg_stat_replication_slots. Sizes in bytes."""
+
+    slot_name: str
+    database: str
+    """Empty for a physical slot."""
+    slot_type: str
+    plugin: str
+    temporary: bool
+    two_phase: bool
+    failover: bool | None
+    """None before PostgreSQL 17, as for `synced`."""
+    synced: bool | None
+    active: bool
+    wal_status: str | None
+    invalidation_reason: str | None
+    """None: not invalidated. `unknown` on 16, which tells that a slot conflicted but not how."""
+    inactive_since: float | None
+    """Unix time. None before PostgreSQL 17 and while active."""
+    safe_wal_size_bytes: int | None
+    """None: no limit is set, the slot is lost, or it reserves no WAL. Negative: the next checkpoint may lose it."""
+    retained_wal_bytes: int | None
+    unconfirmed_wal_bytes: int | None
+    pinned_wal_bytes: int | None
+    """confirmed_flush_lsn - restart_lsn. None for a physical slot, and while a logical one is created."""
+    catalog_xmin_age_xids: int | None
+    catalog_xmin: int | None
+    in_creation: bool
+    spill_txns: int | None
+    spill_count: int | None
+    spill_bytes: int | None
+    stream_txns: int | None
+    stream_count: int | None
+    stream_bytes: int | None
+    total_txns: int | None
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """creations.sql: a logical slot whose creation has not finished, and the backend that waits (pg_stat_activity)."""
+
+    slot_name: str
+    database: str
+    pid: int
+    backend_type: str | None
+    """`walsender` for CREATE_REPLICATION_SLOT, `client backend` for pg_create_logical_replication_slot()."""
+    wait_seconds: float | None
+    """Since the command started."""
+    wait_event_type: str | None
+    wait_event: str | None
+    blocking_pids: list[int]
+    """pg_blocking_pids(); 0 is a prepared transaction. Always empty on a standby, which waits without a lock."""
+    wal_reserved: bool
+    """restart_lsn is set. A running-xacts record written before that is of no use to the creation."""
+    catalog_xmin: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """
+    transactions.sql: of each kind of open transaction the one that started first and the one with the oldest xid.
+
+    Walsenders are left out: one that creates a slot is the victim here, not the cause.
+    """
+
+    kind: str
+    """`xid`, `snapshot` (no xid yet), `idle_in_transaction` (with or without an xid), `prepared`."""
+    held_by: str
+    """pg_stat_activity.backend_type, or `prepared`."""
+    pid: int | None
+    """None for a prepared transaction."""
+    datname: str
+    usename: str
+    application_name: str
+    """The gid for a prepared transaction."""
+    state: str
+    age_seconds: float | None
+    xid: int | None
+    """32-bit xid, which wraps around. None without one."""
+    xid_age: int | None
+    open_count: int
+    """How many transactions of this kind are open."""
+    oldest_start: bool
+    oldest_xid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """standby.sql: one row on a standby, none on a primary."""
+
+    receiver_running: bool
+    receiver_status: str | None
+    """pg_stat_wal_receiver.status; None when no receiver runs or the role may not see it."""
+    streaming_configured: bool | None
+    """primary_conninfo is set. None when the role may not read it. False: fed from an archive alone."""
+    replay_pause_state: str
+    replay_lag_bytes: int | None
+    """Received and not yet replayed. None before anything was streamed."""
+    startup_wait_event_type: str | None
+    startup_wait_event: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question: the name in pgslot_probe_status, its rows' type, and whether an honest answer needs pg_monitor."""
+
+    name: str
+    row: type[Any]
+    needs_all_stats: bool
+
+    def sql(self, major: int) -> str:
+        """Return the query for this major version of PostgreSQL."""
+        return _for_version(self.name, major)
+
+
+PROBES = (
+    Probe("node", NodeFacts, needs_all_stats=False),
+    Probe("slots", Slot, needs_all_stats=False),
+    Probe("creations", Creation, needs_all_stats=True),
+    Probe("transactions", Transaction, needs_all_stats=True),
+    Probe("standby", Standby, needs_all_stats=True),
+)
+
+
+@cache
+def _for_version(name: str, major: int) -> str:
+    lines = []
+    for line in files(__package__).joinpath(f"{name}.sql").read_text("utf-8").splitlines():
+        mark = _MARK.search(line)
+        if mark is None:
+            lines.append(line)
+        elif _COMPARE[mark["op"]](major, int(mark["major"])):
+            lines.append(line[: mark.start()].rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,13 @@
+SELECT
+  pg_catalog.pg_is_in_recovery() AS in_recovery,
+  pg_catalog.current_setting('server_version') AS version,
+  pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS reads_all_stats,
+  (SELECT count(*) FROM pg_catalog.pg_replication_slots) AS replication_slots,
+  pg_catalog.current_setting('max_replication_slots')::int8 AS max_replication_slots,
+  nullif(pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_slot_wal_keep_size')), -1) AS max_slot_wal_keep_size_bytes,
+  pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_keep_size')) AS wal_keep_size_bytes,
+  pg_catalog.pg_wal_lsn_diff(
+    CASE WHEN pg_catalog.pg_is_in_recovery()
+      THEN pg_catalog.pg_last_wal_replay_lsn()
+      ELSE pg_catalog.pg_current_wal_lsn()
+    END, '0/0')::int8 AS wal_written_bytes

@@ -1,0 +1,39 @@
+"""Runs an aiohttp application until SIGTERM or SIGINT."""
+
+import asyncio
+import logging
+import signal
+
+from aiohttp import web
+
+from exporter import __version__
+from exporter.flags import Address
+from exporter.log import event
+from exporter.yamlfile import ConfigError
+
+SHUTDOWN_SECONDS = 5.0
+"""How long requests in flight may take to end after SIGTERM."""
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(app: web.Application, address: Address, program: str) -> None:
+    """Serve until a signal asks to stop. Raises ConfigError when the address cannot be listened on."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            raise ConfigError(
+                f"--web.listen-address: expected an address to listen on, found: {error.strerror}"
+            ) from None
+        event(_log, logging.INFO, "listening", program=program, version=__version__, addresses=runner.addresses)
+        await stop.wait()
+        event(_log, logging.INFO, "stopping", program=program)
+    finally:
+        await runner.cleanup()

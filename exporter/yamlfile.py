@@ -1,0 +1,117 @@
+"""Reads YAML so that every error can name its place: file, line and key."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(Exception):
+    """Bad input from the user. The text names the place, what was expected and what was found."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a YAML file, with the place it stands at."""
+
+    file: str
+    line: int
+    key: str
+    """Dotted path from the top; empty for the document itself."""
+    data: Any
+    """A scalar as YAML resolves it, a list of Value, or a dict of str to Value."""
+
+    def error(self, expected: str, found: str | None = None) -> ConfigError:
+        """Say what was expected here; `found` defaults to the value itself and must not be a secret."""
+        place = f"{self.file}:{self.line}: {self.key}" if self.key else f"{self.file}:{self.line}"
+        return ConfigError(f"{place}: expected {expected}, found {self.shown() if found is None else found}")
+
+    def shown(self) -> str:
+        """Describe the value in an error: its kind for a collection, the text itself for a scalar."""
+        if isinstance(self.data, dict):
+            return "a mapping" if self.data else "an empty mapping"
+        if isinstance(self.data, list):
+            return "a list"
+        return "nothing" if self.data is None else repr(self.data)
+
+    def mapping(self, expected: str, known: tuple[str, ...] | None = None) -> dict[str, "Value"]:
+        """Return the mapping. Raises ConfigError if it is none, or has a key that is not in `known`."""
+        if not isinstance(self.data, dict):
+            raise self.error(expected)
+        if known is not None:
+            for name, value in self.data.items():
+                if name not in known:
+                    raise value.error(f"one of the keys {', '.join(known)}", f"the unknown key {name!r}")
+        return self.data
+
+    def string(self, expected: str) -> str:
+        if not isinstance(self.data, str):
+            raise self.error(expected)
+        return self.data
+
+    def boolean(self) -> bool:
+        if not isinstance(self.data, bool):
+            raise self.error("true or false")
+        return self.data
+
+    def positive_integer(self) -> int:
+        if not isinstance(self.data, int) or isinstance(self.data, bool) or self.data < 1:
+            raise self.error("a whole number of at least 1")
+        return self.data
+
+
+def read(path: Path) -> Value:
+    """
+    Read a YAML file with one document.
+
+    Raises ConfigError when the file cannot be read, is not YAML, or has a key twice in one mapping.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x}") from None
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return Value(str(path), 1, "", None)
+        return _value(loader, root, str(path), "")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{path}:{line}: expected YAML, found: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, found: {error}") from None
+    finally:
+        loader.dispose()
+
+
+def _value(loader: yaml.SafeLoader, node: yaml.Node, file: str, key: str) -> Value:
+    line = node.start_mark.line + 1
+    data: Any
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)
+        data = dict(_items(loader, node, file, key))
+    elif isinstance(node, yaml.SequenceNode):
+        data = [_value(loader, item, file, f"{key}[{i}]") for i, item in enumerate(node.value)]
+    else:
+        try:
+            data = loader.construct_object(node)
+        except ValueError as error:
+            raise Value(file, line, key, None).error("a YAML value", str(error)) from None
+    return Value(file, line, key, data)
+
+
+def _items(loader: yaml.SafeLoader, node: yaml.MappingNode, file: str, key: str) -> Iterator[tuple[str, Value]]:
+    seen: set[str] = set()
+    for name_node, value_node in node.value:
+        name = str(name_node.value)
+        path = f"{key}.{name}" if key else name
+        if name in seen:
+            raise Value(file, name_node.start_mark.line + 1, path, None).error("each key once", "it a second time")
+        seen.add(name)
+        yield name, _value(loader, value_node, file, path)

@@ -1,0 +1,76 @@
+"""Alertmanager's webhook, version 4, to alerts. Unknown fields are accepted: newer Alertmanagers send more."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+HEAL_LABEL = "heal"
+HEAL_ACTION = "log_standby_snapshot"
+
+
+class WebhookError(Exception):
+    """The body is no webhook of version 4. The text names the place, the expected and the found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert of a webhook: `alerts[]`."""
+
+    firing: bool
+    """Its own `status`; a webhook mixes firing and resolved alerts, and the top-level status says little."""
+    labels: dict[str, str]
+    fingerprint: str
+    """Alertmanager's hash of the labels: the same from every Alertmanager of a cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One request body."""
+
+    alerts: tuple[Alert, ...]
+    truncated: int
+    """`truncatedAlerts`: how many were cut off by the receiver's max_alerts."""
+
+
+def parse(body: bytes) -> Webhook:
+    """Parse a request body. Raises WebhookError."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise WebhookError(f"body: expected JSON, found: {error}") from None
+    top = _object(data, "body")
+    if top.get("version") != "4":
+        raise _error("version", 'the string "4"', top.get("version"))
+    alerts = top.get("alerts")
+    if not isinstance(alerts, list):
+        raise _error("alerts", "an array", alerts)
+    truncated = top.get("truncatedAlerts", 0)
+    if not isinstance(truncated, int) or isinstance(truncated, bool) or truncated < 0:
+        raise _error("truncatedAlerts", "a whole number", truncated)
+    return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated)
+
+
+def _alert(item: Any, place: str) -> Alert:
+    alert = _object(item, place)
+    status = alert.get("status")
+    if status not in ("firing", "resolved"):
+        raise _error(f"{place}.status", "firing or resolved", status)
+    labels = _object(alert.get("labels"), f"{place}.labels")
+    for name, value in labels.items():
+        if not isinstance(value, str):
+            raise _error(f"{place}.labels.{name}", "a string", value)
+    fingerprint = alert.get("fingerprint")
+    if not isinstance(fingerprint, str) or not fingerprint:
+        raise _error(f"{place}.fingerprint", "a string", fingerprint)
+    return Alert(status == "firing", labels, fingerprint)
+
+
+def _object(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _error(place, "an object", value)
+    return value
+
+
+def _error(place: str, expected: str, found: Any) -> WebhookError:
+    # The answer ends up in Alertmanager's log, so that what was found is cut short.
+    return WebhookError(f"{place[:100]}: expected {expected}, found {json.dumps(found)[:80]}")

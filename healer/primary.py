@@ -1,0 +1,233 @@
+"""The primary of a cluster: found, proven, locked and called; and why that cannot be, before it is needed."""
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from exporter.config import HealerTarget
+from exporter.postgres import Session
+from exporter.yamlfile import ConfigError
+
+APPLICATION_NAME = "pg_slot_healer"
+TIMEOUT = 5.0
+"""Seconds for connecting, and for each statement."""
+
+
+class Unavailable(StrEnum):
+    """Why the function cannot be called."""
+
+    SERVER_TOO_OLD = "server_too_old"
+    MISSING_FUNCTION = "missing_function"
+    MISSING_PRIVILEGE = "missing_privilege"
+    WAL_LEVEL = "wal_level"
+    NO_PRIMARY = "no_primary"
+    UNREACHABLE = "unreachable"
+    DISABLED = "disabled"
+
+
+PASSING = frozenset({Unavailable.NO_PRIMARY, Unavailable.UNREACHABLE})
+"""What a failover looks like from outside: worth another try within the same episode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Whether the healer could act on a cluster; `reason` None: it could."""
+
+    reason: Unavailable | None
+    remedy: str = ""
+    """What to do about it; for a missing privilege the exact GRANT."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryFacts:
+    """What decides whether this session may force a running-xacts record."""
+
+    in_recovery: bool
+    version_num: int
+    role: str
+    database: str
+    wal_level: str
+    has_function: bool
+    may_execute: bool
+
+
+_FACTS = """
+SELECT
+  pg_catalog.pg_is_in_recovery() AS in_recovery,
+  pg_catalog.current_setting('server_version_num')::int4 AS version_num,
+  current_user::text AS role,
+  pg_catalog.current_database()::text AS database,
+  pg_catalog.current_setting('wal_level') AS wal_level,
+  function.oid IS NOT NULL AS has_function,
+  coalesce(pg_catalog.has_function_privilege(function.oid::oid, 'EXECUTE'), false) AS may_execute
+FROM pg_catalog.to_regprocedure('pg_catalog.pg_log_standby_snapshot()') function (oid)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lock:
+    taken: bool
+
+
+# One key for all healers and clusters: an advisory lock lives inside one database of one server.
+_LOCK = "SELECT pg_catalog.pg_try_advisory_lock(x'7067736c6f74'::int8) AS taken"
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    lsn: str | None
+
+
+# Proof and act in one statement: in recovery the function is not even called.
+_CALL = """
+SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_log_standby_snapshot() END::text AS lsn
+"""
+
+
+class CallResult(StrEnum):
+    """How an attempt to call ended."""
+
+    OK = "ok"
+    LOCKED = "locked"
+    """Another healer acts on this cluster."""
+    UNAVAILABLE = "unavailable"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt."""
+
+    result: CallResult
+    lsn: str | None = None
+    """What pg_log_standby_snapshot() returned: the end of the record."""
+    capability: Capability | None = None
+    """None when the attempt does not tell."""
+    error: str = ""
+
+
+def judge(facts: PrimaryFacts) -> Capability:
+    """Return whether a session with these facts can force a record."""
+    if facts.in_recovery:
+        return Capability(
+            Unavailable.NO_PRIMARY,
+            "The healer's conninfo leads to a standby: list all nodes in it and add target_session_attrs=read-write.",
+        )
+    if facts.version_num < 160000:
+        return Capability(
+            Unavailable.SERVER_TOO_OLD,
+            f"PostgreSQL {facts.version_num // 10000} has no pg_log_standby_snapshot(); it came with 16.",
+        )
+    if not facts.has_function:
+        return Capability(Unavailable.MISSING_FUNCTION, "No pg_log_standby_snapshot() here: ask the server's provider.")
+    if facts.wal_level == "minimal":
+        return Capability(Unavailable.WAL_LEVEL, "Set wal_level = logical and restart the server.")
+    if not facts.may_execute:
+        return Capability(
+            Unavailable.MISSING_PRIVILEGE,
+            f"In database {_quoted(facts.database)}: "
+            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {_quoted(facts.role)};",
+        )
+    return Capability(None)
+
+
+async def check(target: HealerTarget) -> Capability:
+    """Find out whether the healer could act, without acting: nothing is written and no lock is taken."""
+    if not target.enabled:
+        return Capability(Unavailable.DISABLED, "enabled: false in the configuration.")
+    try:
+        session, facts = await _open(target)
+    except (psycopg.Error, TimeoutError, ConfigError) as error:
+        return await _not_connected(target, error)
+    await session.close()
+    return judge(facts)
+
+
+class Primary:
+    """The one short connection of an episode to the primary; leaving its context closes it and so frees the lock."""
+
+    def __init__(self, target: HealerTarget) -> None:
+        self._target = target
+        self._session: Session | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def call(self) -> Call:
+        """Force one record on the primary, connecting to it first where there is no connection; never raises for it."""
+        try:
+            if self._session is None:
+                capability = await self._connect()
+                if capability.reason is not None:
+                    return Call(CallResult.UNAVAILABLE, capability=capability)
+            return await self._call()
+        except (psycopg.Error, TimeoutError, ConfigError) as error:
+            connected = self._session is not None and not self._session.closed
+            await self._close()
+            if connected:
+                # The reason is read from the server's facts, not from the SQLSTATE: 55000 stands for two causes.
+                capability = await check(self._target)
+            else:
+                capability = await _not_connected(self._target, error)
+            result = CallResult.ERROR if capability.reason is None else CallResult.UNAVAILABLE
+            return Call(result, capability=capability, error=" ".join(str(error).split()))
+
+    async def _connect(self) -> Capability:
+        self._session, facts = await _open(self._target)
+        capability = judge(facts)
+        if capability.reason is not None:
+            await self._close()
+        return capability
+
+    async def _call(self) -> Call:
+        assert self._session is not None  # noqa: S101
+        [[lock]] = await self._session.ask([(_LOCK, _Lock)], TIMEOUT)
+        if not lock.taken:
+            await self._close()
+            return Call(CallResult.LOCKED)
+        [[record]] = await self._session.ask([(_CALL, _Record)], TIMEOUT)
+        if record.lsn is None:
+            await self._close()
+            return Call(CallResult.UNAVAILABLE, capability=Capability(Unavailable.NO_PRIMARY, "It is a standby now."))
+        return Call(CallResult.OK, lsn=record.lsn, capability=Capability(None))
+
+    async def _close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+async def _open(target: HealerTarget) -> tuple[Session, PrimaryFacts]:
+    deadline = time.monotonic() + TIMEOUT
+    session = await Session.connect(target.conninfo.read(), application_name=APPLICATION_NAME, timeout=TIMEOUT)
+    try:
+        [[facts]] = await session.ask([(_FACTS, PrimaryFacts)], max(0.1, deadline - time.monotonic()))
+    except BaseException:
+        await session.close()
+        raise
+    return session, facts
+
+
+async def _not_connected(target: HealerTarget, error: Exception) -> Capability:
+    """Tell a cluster without a primary from one that cannot be reached: does any of its servers answer?"""
+    try:
+        anywhere = make_conninfo(target.conninfo.read(), target_session_attrs="any")
+        session = await Session.connect(anywhere, application_name=APPLICATION_NAME, timeout=TIMEOUT)
+    except (psycopg.Error, TimeoutError, ConfigError):
+        return Capability(Unavailable.UNREACHABLE, f"No server answers: {' '.join(str(error).split())}")
+    await session.close()
+    return Capability(Unavailable.NO_PRIMARY, "Servers answer, but none of them is a primary.")
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
