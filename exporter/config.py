@@ -114,7 +114,7 @@ def parse_duration(text: str) -> float:
     """Return seconds for a duration as Prometheus writes it (`500ms`, `10s`, `1h30m`). Raises ValueError."""
     match = _DURATION.fullmatch(text)
     if not text or match is None:
-        raise ValueError(text)
+        raise ValueError(f"not a duration: {text!r}")
     return sum(int(part) * unit for part, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if part)
 
 

@@ -32,7 +32,14 @@ async def serve(app: web.Application, address: Address, program: str) -> None:
             raise ConfigError(
                 f"--web.listen-address: expected an address to listen on, found: {error.strerror}"
             ) from None
-        event(_log, logging.INFO, "listening", program=program, version=__version__, addresses=runner.addresses)
+        event(
+            _log,
+            logging.INFO,
+            "listening",
+            program=program,
+            version=__version__,
+            addresses=[f"{host}:{port}" for host, port, *_ in runner.addresses],
+        )
         await stop.wait()
         event(_log, logging.INFO, "stopping", program=program)
     finally:

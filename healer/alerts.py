@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 HEAL_LABEL = "heal"
@@ -30,6 +31,23 @@ class Webhook:
     alerts: tuple[Alert, ...]
     truncated: int
     """`truncatedAlerts`: how many were cut off by the receiver's max_alerts."""
+
+
+class Action(StrEnum):
+    """What was done with an alert."""
+
+    STARTED = "started"
+    JOINED = "joined"
+    RESOLVED = "resolved"
+    """It took part in a running episode, and resolved."""
+    IGNORED_RESOLVED = "ignored_resolved"
+    IGNORED_NO_HEAL_LABEL = "ignored_no_heal_label"
+    IGNORED_NO_SLOT = "ignored_no_slot"
+    """It lacks the label node or slot_name. Nothing named is never taken for everything."""
+    IGNORED_UNKNOWN_CLUSTER = "ignored_unknown_cluster"
+    IGNORED_NOT_CONFIGURED = "ignored_not_configured"
+    """The cluster has no healer section: it is only observed."""
+    IGNORED_DISABLED = "ignored_disabled"
 
 
 def parse(body: bytes) -> Webhook:

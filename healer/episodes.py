@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping
-from enum import StrEnum
 
 from exporter.config import Cluster, Config
 from exporter.log import event
-from healer.alerts import HEAL_ACTION, HEAL_LABEL, Alert
+from healer.alerts import HEAL_ACTION, HEAL_LABEL, Action, Alert
 from healer.capability import CapabilityMonitor
 from healer.episode import Episode, Report
 from healer.metrics import HealerMetrics
@@ -18,23 +17,6 @@ from healer.primary import Call
 REMEMBERED = 100
 
 _log = logging.getLogger(__name__)
-
-
-class Action(StrEnum):
-    """What was done with an alert."""
-
-    STARTED = "started"
-    JOINED = "joined"
-    RESOLVED = "resolved"
-    """It took part in a running episode, and resolved."""
-    IGNORED_RESOLVED = "ignored_resolved"
-    IGNORED_NO_HEAL_LABEL = "ignored_no_heal_label"
-    IGNORED_NO_SLOT = "ignored_no_slot"
-    """It lacks the label node or slot_name. Nothing named is never taken for everything."""
-    IGNORED_UNKNOWN_CLUSTER = "ignored_unknown_cluster"
-    IGNORED_NOT_CONFIGURED = "ignored_not_configured"
-    """The cluster has no healer section: it is only observed."""
-    IGNORED_DISABLED = "ignored_disabled"
 
 
 class Episodes:

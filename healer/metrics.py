@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from healer.alerts import Action
 from healer.policy import Outcome
 from healer.primary import Call, CallResult, Capability, Unavailable
+
+WEBHOOK_CODES = (200, 400, 401, 413, 503)
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
@@ -14,6 +17,8 @@ class HealerMetrics:
     """The healer's own counters and gauges, each label value there from the start."""
 
     def __init__(self, registry: CollectorRegistry, clusters: Iterable[str]) -> None:
+        # A creation timestamp for each series would tell no more than process_start_time_seconds does.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.capability = Gauge(
             "pgslot_heal_capability_unavailable",
             "1 for why the healer could not act on the cluster if it had to; all 0 when it could.",
@@ -41,6 +46,10 @@ class HealerMetrics:
         )
         self.webhooks = Counter("pgslot_heal_webhooks", "Answers to webhooks.", ["code"], registry=registry)
         self.alerts = Counter("pgslot_heal_alerts", "Alerts by what was done with them.", ["action"], registry=registry)
+        for code in WEBHOOK_CODES:
+            self.webhooks.labels(str(code))
+        for action in Action:
+            self.alerts.labels(action)
         for cluster in clusters:
             self.active.labels(cluster).set(0)
             for outcome in Outcome:

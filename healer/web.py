@@ -18,6 +18,7 @@ from exporter.config import Config
 from exporter.log import event
 from exporter.metrics import exposition, families, process_samples
 from exporter.web import process_registry
+from healer.alertmanager import running_alerts_eventually
 from healer.alerts import WebhookError, parse
 from healer.capability import CapabilityMonitor
 from healer.episode import Report
@@ -35,6 +36,7 @@ _METRICS = web.AppKey("metrics", HealerMetrics)
 _REGISTRY = web.AppKey("registry", CollectorRegistry)
 _LOADED_AT = web.AppKey("loaded_at", float)
 _TOKEN = web.AppKey("token", str)
+_ALERTMANAGER = web.AppKey("alertmanager", str)
 
 
 def application(config: Config, token: str) -> web.Application:
@@ -47,6 +49,7 @@ def application(config: Config, token: str) -> web.Application:
     app[_EPISODES] = Episodes(config, app[_METRICS], app[_MONITOR])
     app[_LOADED_AT] = time.time()
     app[_TOKEN] = token
+    app[_ALERTMANAGER] = config.healer.alertmanager_url or ""
     app.cleanup_ctx.append(_working)
     app.add_routes(
         [
@@ -62,12 +65,20 @@ def application(config: Config, token: str) -> web.Application:
 
 
 async def _working(app: web.Application) -> AsyncIterator[None]:
-    watch = asyncio.create_task(app[_MONITOR].run())
+    tasks = [asyncio.create_task(app[_MONITOR].run()), asyncio.create_task(_pick_up(app))]
     yield
-    watch.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watch
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     await app[_EPISODES].close()
+
+
+async def _pick_up(app: web.Application) -> None:
+    """After a restart, go on with the alerts that still fire."""
+    if app[_ALERTMANAGER]:
+        for alert in await running_alerts_eventually(app[_ALERTMANAGER]):
+            app[_EPISODES].take(alert)
 
 
 async def _alerts(request: web.Request) -> web.Response:

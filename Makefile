@@ -1,0 +1,34 @@
+# Everything a developer runs. Each target does all of its own set-up and can be run again.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup test demo lint types check dashboards clean
+
+BIN := .venv/bin
+
+help:  ## show this help
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager and docker-compose
+	@bash tests/stack/install.sh
+
+test: setup  ## all tests, on real servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
+	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)
+
+lint: setup  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup  ## mypy --strict
+	@$(BIN)/mypy
+
+dashboards: setup  ## write the Grafana JSON anew from its code
+	@$(BIN)/python dashboards/generate.py
+
+check: lint types test  ## what CI runs
+
+clean:  ## remove what setup made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

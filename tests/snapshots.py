@@ -1,0 +1,105 @@
+"""Snapshots for tests of pure functions: a healthy server, of which each test changes what it is about."""
+
+from dataclasses import replace
+from typing import Any
+
+from exporter.probes import PROBES, Creation, NodeFacts, Slot, Standby, Transaction
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
+
+FACTS = NodeFacts(
+    in_recovery=False,
+    version="18.6",
+    reads_all_stats=True,
+    replication_slots=1,
+    max_replication_slots=10,
+    max_slot_wal_keep_size_bytes=None,
+    wal_keep_size_bytes=0,
+    wal_written_bytes=1000,
+)
+
+SLOT = Slot(
+    slot_name="s",
+    database="app",
+    slot_type="logical",
+    plugin="pgoutput",
+    temporary=False,
+    two_phase=False,
+    failover=False,
+    synced=False,
+    active=True,
+    wal_status="reserved",
+    invalidation_reason=None,
+    inactive_since=None,
+    safe_wal_size_bytes=None,
+    retained_wal_bytes=100,
+    unconfirmed_wal_bytes=40,
+    pinned_wal_bytes=60,
+    catalog_xmin_age_xids=3,
+    catalog_xmin=700,
+    in_creation=False,
+    spill_txns=0,
+    spill_count=0,
+    spill_bytes=0,
+    stream_txns=0,
+    stream_count=0,
+    stream_bytes=0,
+    total_txns=1,
+    total_bytes=1,
+)
+
+CREATION = Creation(
+    slot_name="w",
+    database="app",
+    pid=100,
+    backend_type="walsender",
+    wait_seconds=60.0,
+    wait_event_type=None,
+    wait_event=None,
+    blocking_pids=[],
+    wal_reserved=True,
+    catalog_xmin=700,
+)
+
+STANDBY = Standby(
+    receiver_running=True,
+    receiver_status="streaming",
+    streaming_configured=True,
+    replay_pause_state="not paused",
+    replay_lag_bytes=0,
+    startup_wait_event_type="Activity",
+    startup_wait_event="RecoveryWalStream",
+)
+
+TRANSACTION = Transaction(
+    kind="xid",
+    held_by="client backend",
+    pid=200,
+    datname="app",
+    usename="worker",
+    application_name="batch",
+    state="idle in transaction",
+    age_seconds=90.0,
+    xid=690,
+    xid_age=13,
+    open_count=1,
+    oldest_start=True,
+    oldest_xid=True,
+)
+
+
+def node(name: str, *, recovery: bool, **rows: Any) -> NodeSnapshot:
+    """Return a node that answered all probes; rows not given are empty."""
+    rows = {"slots": (), "creations": (), "transactions": ()} | rows
+    if recovery:
+        rows = {"standby": STANDBY} | rows
+    statuses = dict.fromkeys((probe.name for probe in PROBES), Status.OK)
+    return NodeSnapshot("c", name, 0.01, statuses, replace(FACTS, in_recovery=recovery), **rows)
+
+
+def dark(name: str) -> NodeSnapshot:
+    """Return a node that did not answer."""
+    return NodeSnapshot("c", name, 0.01, dict.fromkeys((probe.name for probe in PROBES), Status.UNREACHABLE))
+
+
+def cluster(*nodes: NodeSnapshot) -> ClusterSnapshot:
+    return ClusterSnapshot("c", nodes)

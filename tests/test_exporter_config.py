@@ -1,0 +1,156 @@
+"""The configuration file: what it gives, and how each mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from exporter.config import load, parse_duration, single
+from exporter.yamlfile import ConfigError
+
+NODE = 'clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}\n'
+
+FULL = """
+clusters:
+  orders:
+    nodes:
+      orders-1: {conninfo: "host=10.0.0.1 dbname=postgres user=pgslot_exporter"}
+      orders-2: {conninfo_file: secret}
+    healer:
+      conninfo: "host=10.0.0.1,10.0.0.2 target_session_attrs=read-write"
+      enabled: false
+      dry_run: true
+  stock:
+    nodes:
+      stock-1: {conninfo: "postgresql://10.0.0.3/postgres"}
+healer:
+  burst_interval: 500ms
+  burst_calls: 3
+  interval: 20s
+  give_up_after: 1h30m
+  alertmanager_url: http://alertmanager:9093/
+  webhook_token_file: token
+"""
+
+
+def test_a_full_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("host=10.0.0.2 password=hidden\n")
+    (tmp_path / "token").write_text("abc\n")
+    (tmp_path / "pgslot.yml").write_text(FULL)
+    config = load(tmp_path / "pgslot.yml")
+    orders, stock = config.clusters
+    assert [node.name for node in orders.nodes] == ["orders-1", "orders-2"]
+    assert orders.nodes[1].conninfo.read() == "host=10.0.0.2 password=hidden"
+    assert orders.healer is not None
+    assert (orders.healer.enabled, orders.healer.dry_run) == (False, True)
+    assert stock.healer is None
+    assert (config.healer.burst_interval, config.healer.burst_calls) == (0.5, 3)
+    assert (config.healer.interval, config.healer.give_up_after) == (20, 5400)
+    assert config.healer.alertmanager_url == "http://alertmanager:9093"
+    assert config.healer.webhook_token_file == tmp_path / "token"
+
+
+def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
+    (tmp_path / "pgslot.yml").write_text(NODE)
+    settings = load(tmp_path / "pgslot.yml").healer
+    assert (settings.burst_interval, settings.burst_calls) == (1, 5)
+    assert (settings.interval, settings.give_up_after) == (10, 3600)
+
+
+def test_no_conninfo_is_ever_shown(tmp_path: Path) -> None:
+    (tmp_path / "pgslot.yml").write_text(NODE.replace("host=db", "host=db password=hidden"))
+    assert "hidden" not in repr(load(tmp_path / "pgslot.yml"))
+
+
+def test_a_rotated_secret_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("host=one")
+    (tmp_path / "pgslot.yml").write_text("clusters: {a: {nodes: {n: {conninfo_file: secret}}}}")
+    conninfo = load(tmp_path / "pgslot.yml").clusters[0].nodes[0].conninfo
+    (tmp_path / "secret").write_text("host=two")
+    assert conninfo.read() == "host=two"
+
+
+MISTAKES = {
+    "empty": ("", ":1: expected a mapping with the key clusters, found nothing"),
+    "not YAML": ("clusters: [", ":1: expected YAML, found"),
+    "a tab": ("clusters:\n\ta: 1", ":2: expected YAML, found"),
+    "no clusters": ("healer: {}\n", ":1: expected the key clusters, found a mapping"),
+    "clusters empty": ("clusters: {}", ":1: clusters: expected at least one cluster, found an empty mapping"),
+    "unknown top key": (NODE + "helaer: {}", ":2: helaer: expected one of the keys clusters, healer, found the unknown"),
+    "key twice": ("clusters:\n  a: {}\n  a: {}\n", ":3: clusters.a: expected each key once, found it a second time"),
+    "cluster without nodes": ("clusters: {a: {}}", ":1: clusters.a: expected the key nodes, found an empty mapping"),
+    "nodes empty": ("clusters: {a: {nodes: {}}}", ":1: clusters.a.nodes: expected at least one node"),
+    "node is a string": (
+        "clusters: {a: {nodes: {n: host=db}}}",
+        ":1: clusters.a.nodes.n: expected a mapping with conninfo or conninfo_file, found 'host=db'",
+    ),
+    "conninfo neither": (
+        "clusters: {a: {nodes: {n: {}}}}",
+        ":1: clusters.a.nodes.n: expected exactly one of conninfo and conninfo_file, found neither",
+    ),
+    "conninfo both": (
+        "clusters: {a: {nodes: {n: {conninfo: '', conninfo_file: x}}}}",
+        ":1: clusters.a.nodes.n: expected exactly one of conninfo and conninfo_file, found both",
+    ),
+    "conninfo nonsense": (
+        "clusters: {a: {nodes: {n: {conninfo: 'password=two hidden'}}}}",
+        ":1: clusters.a.nodes.n.conninfo: expected libpq's key=value pairs or a URI, found text that is neither",
+    ),
+    "conninfo_file missing": (
+        "clusters: {a: {nodes: {n: {conninfo_file: nowhere}}}}",
+        "nowhere: expected a readable file with a conninfo, found: ",
+    ),
+    "bad name": ("clusters: {'a b': {nodes: {}}}", ":1: clusters.a b: expected a name of letters, digits"),
+    "enabled is text": (
+        "clusters: {a: {nodes: {n: {conninfo: ''}}, healer: {conninfo: '', enabled: 'no thanks'}}}",
+        ":1: clusters.a.healer.enabled: expected true or false, found 'no thanks'",
+    ),
+    "duration without unit": (NODE + "healer: {interval: 10}", ":2: healer.interval: expected a duration such as"),
+    "duration zero": (NODE + "healer: {interval: 0s}", ":2: healer.interval: expected a duration such as"),
+    "calls zero": (NODE + "healer: {burst_calls: 0}", ":2: healer.burst_calls: expected a whole number of at least 1"),
+    "calls true": (NODE + "healer: {burst_calls: true}", ":2: healer.burst_calls: expected a whole number"),
+    "url": (NODE + "healer: {alertmanager_url: 'am:9093'}", ":2: healer.alertmanager_url: expected an http or https"),
+    "token missing": (NODE + "healer: {webhook_token_file: nowhere}", "nowhere: expected a readable file with the"),
+    "healer unknown key": (NODE + "healer: {burst: 1}", ":2: healer.burst: expected one of the keys"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "pgslot.yml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert message in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yml: expected a readable file, found: No such file"):
+        load(tmp_path / "nowhere.yml")
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pgslot.yml").write_bytes(b"clusters: \xff")
+    with pytest.raises(ConfigError, match="expected UTF-8 text, found byte 0xff"):
+        load(tmp_path / "pgslot.yml")
+
+
+def test_conninfo_flag() -> None:
+    [cluster] = single("").clusters
+    assert (cluster.name, cluster.nodes[0].name, cluster.healer) == ("default", "default", None)
+    with pytest.raises(ConfigError, match="--conninfo: expected"):
+        single("hostname=db")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("10s", 10), ("1h", 3600), ("1h30m", 5400), ("1d2h3m4s5ms", 93784.005)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "10", "s", "1.5h", "-1s", "10s 5s", "5s1h", "1 h"])
+def test_not_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)

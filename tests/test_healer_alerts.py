@@ -1,0 +1,71 @@
+"""Alertmanager's webhook to alerts."""
+
+import json
+from typing import Any
+
+import pytest
+
+from healer.alerts import WebhookError, parse
+
+ALERT = {
+    "status": "firing",
+    "labels": {"alertname": "PgSlotCreationStuck", "cluster": "c"},
+    "annotations": {"summary": "s"},
+    "startsAt": "2026-01-01T00:00:00.123456789Z",
+    "endsAt": "0001-01-01T00:00:00Z",
+    "generatorURL": "http://prometheus/graph",
+    "fingerprint": "0123456789abcdef",
+}
+BODY = {
+    "version": "4",
+    "groupKey": "{}:{}",
+    "truncatedAlerts": 0,
+    "status": "resolved",
+    "receiver": r"healer\.one",
+    "groupLabels": {},
+    "alerts": [ALERT],
+    "notification_reason": "first notification",
+    "routeLabels": {"new": "field"},
+}
+
+
+def encoded(**changes: Any) -> bytes:
+    return json.dumps(BODY | changes).encode()
+
+
+def test_each_alert_has_its_own_status() -> None:
+    webhook = parse(encoded(alerts=[ALERT, ALERT | {"status": "resolved"}]))
+    assert [alert.firing for alert in webhook.alerts] == [True, False]
+    assert webhook.alerts[0].labels == ALERT["labels"]
+    assert webhook.alerts[0].fingerprint == "0123456789abcdef"
+
+
+def test_truncation_is_known() -> None:
+    assert parse(encoded(truncatedAlerts=7)).truncated == 7
+
+
+MISTAKES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "body: expected JSON"),
+    "not JSON": (b"{", "body: expected JSON"),
+    "not UTF-8": (b'{"version": "\xff"}', "body: expected JSON"),
+    "deep": (b"[" * 100_000, "body: expected JSON"),
+    "a list": (b"[]", "body: expected an object, found []"),
+    "version 3": (encoded(version="3"), 'version: expected the string "4", found "3"'),
+    "version number": (encoded(version=4), 'version: expected the string "4", found 4'),
+    "no version": (b'{"alerts": []}', 'version: expected the string "4", found null'),
+    "alerts null": (encoded(alerts=None), "alerts: expected an array, found null"),
+    "alert a string": (encoded(alerts=["x"]), 'alerts[0]: expected an object, found "x"'),
+    "status": (encoded(alerts=[ALERT, ALERT | {"status": "odd"}]), "alerts[1].status: expected firing or resolved"),
+    "labels": (encoded(alerts=[ALERT | {"labels": []}]), "alerts[0].labels: expected an object, found []"),
+    "label value": (encoded(alerts=[ALERT | {"labels": {"a": 1}}]), "alerts[0].labels.a: expected a string, found 1"),
+    "fingerprint": (encoded(alerts=[ALERT | {"fingerprint": ""}]), "alerts[0].fingerprint: expected a string"),
+    "truncated": (encoded(truncatedAlerts=-1), "truncatedAlerts: expected a whole number, found -1"),
+}
+
+
+@pytest.mark.parametrize(("body", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_named_with_its_place(body: bytes, message: str) -> None:
+    with pytest.raises(WebhookError) as caught:
+        parse(body)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 300
