@@ -1,7 +1,6 @@
 """The healer's HTTP endpoints."""
 
 import asyncio
-import contextlib
 import hmac
 import logging
 import time
@@ -66,12 +65,18 @@ def application(config: Config, token: str) -> web.Application:
 
 async def _working(app: web.Application) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(app[_MONITOR].run()), asyncio.create_task(_pick_up(app))]
+    for task in tasks:
+        task.add_done_callback(_report_defect)
     yield
     for task in tasks:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    await asyncio.wait(tasks)
     await app[_EPISODES].close()
+
+
+def _report_defect(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.critical("a background task ended by a defect", exc_info=task.exception())
 
 
 async def _pick_up(app: web.Application) -> None:

@@ -75,7 +75,7 @@ MISTAKES = {
     "a tab": ("clusters:\n\ta: 1", ":2: expected YAML, found"),
     "no clusters": ("healer: {}\n", ":1: expected the key clusters, found a mapping"),
     "clusters empty": ("clusters: {}", ":1: clusters: expected at least one cluster, found an empty mapping"),
-    "unknown top key": (NODE + "helaer: {}", ":2: helaer: expected one of the keys clusters, healer, found the unknown"),
+    "unknown top key": (NODE + "helaer: {}", ":2: helaer: expected one of the keys clusters, healer, found"),
     "key twice": ("clusters:\n  a: {}\n  a: {}\n", ":3: clusters.a: expected each key once, found it a second time"),
     "cluster without nodes": ("clusters: {a: {}}", ":1: clusters.a: expected the key nodes, found an empty mapping"),
     "nodes empty": ("clusters: {a: {nodes: {}}}", ":1: clusters.a.nodes: expected at least one node"),

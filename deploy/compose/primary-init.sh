@@ -1,0 +1,26 @@
+#!/bin/bash
+# Runs once, when the primary's data directory has just been made: the roles, and what the standby needs.
+# The image's entrypoint runs it as the postgres user against a server that listens on its socket only.
+set -Eeo pipefail
+
+psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+-- psql reads the passwords itself: they are in no command line.
+\set exporter_password `cat /run/secrets/exporter-password`
+\set healer_password `cat /run/secrets/healer-password`
+\set replication_password `cat /run/secrets/replication-password`
+
+-- The exporter only looks: pg_monitor sees all sessions and slots, and can change nothing.
+CREATE ROLE pgslot_exporter LOGIN PASSWORD :'exporter_password' IN ROLE pg_monitor;
+
+-- The healer looks in the same way and may call this one function. The grant holds for this database only,
+-- so its conninfo must name the same one.
+CREATE ROLE pgslot_healer LOGIN PASSWORD :'healer_password' IN ROLE pg_monitor;
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO pgslot_healer;
+
+-- The standby. Its own slot lets it come back after a night with the lid closed.
+CREATE ROLE replicator LOGIN REPLICATION PASSWORD :'replication_password';
+SELECT pg_catalog.pg_create_physical_replication_slot('standby');
+SQL
+
+# The image lets passwords in for every database, but "all" does not cover replication connections.
+echo "host replication replicator all scram-sha-256" >>"$PGDATA/pg_hba.conf"

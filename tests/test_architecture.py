@@ -1,0 +1,77 @@
+"""Rules of the code base that no linter knows."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import exporter.probes
+from exporter.probes import PROBES, SUPPORTED
+from healer import primary
+
+ROOT = Path(__file__).parent.parent
+LONGEST_FILE = 400
+
+
+def imports(folder: str) -> set[str]:
+    found: set[str] = set()
+    for file in (ROOT / folder).rglob("*.py"):
+        for item in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(item, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in item.names}
+            elif isinstance(item, ast.ImportFrom) and item.module:
+                found.add(item.module.split(".")[0])
+    return found
+
+
+def test_imports_run_one_way() -> None:
+    assert "exporter" in imports("healer")
+    assert not imports("exporter") & {"healer", "tests"}
+    assert "tests" not in imports("healer")
+
+
+def test_no_file_is_too_long() -> None:
+    for folder in ("exporter", "healer", "tests", "dashboards"):
+        for file in (ROOT / folder).rglob("*.py"):
+            assert len(file.read_text("utf-8").splitlines()) <= LONGEST_FILE, file
+
+
+def test_database_errors_are_caught_in_two_places_only() -> None:
+    catching = {
+        file.relative_to(ROOT).as_posix()
+        for folder in ("exporter", "healer")
+        for file in (ROOT / folder).rglob("*.py")
+        for item in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
+    }
+    # postgres.py only turns an error after our own deadline into TimeoutError, and raises it.
+    assert catching == {"exporter/observer.py", "healer/primary.py", "exporter/postgres.py"}
+
+
+def test_every_version_selects_the_columns_of_the_dataclass() -> None:
+    for probe in PROBES:
+        names = list(inspect.signature(probe.row).parameters)
+        for major in SUPPORTED:
+            sql = probe.sql(major)
+            assert "-- pg" not in sql
+            for name in names:
+                assert sql.count(f"AS {name}") + sql.count(f".{name}") >= 1, (probe.name, major, name)
+
+
+def test_every_statement_names_its_schema() -> None:
+    """A search_path set for the role must not be able to slip another function in."""
+    for probe in PROBES:
+        for major in SUPPORTED:
+            assert_functions_qualified(probe.sql(major))
+    for name in ("_FACTS", "_LOCK", "_CALL"):
+        assert_functions_qualified(getattr(primary, name))
+
+
+def assert_functions_qualified(sql: str) -> None:
+    without_strings = re.sub(r"'[^']*'", "''", sql)
+    assert re.findall(r"(?<![\w.])pg_(?!catalog\.)\w+", without_strings) == []
+
+
+def test_probe_files_are_shipped() -> None:
+    folder = Path(exporter.probes.__file__).parent
+    assert {file.stem for file in folder.glob("*.sql")} == {probe.name for probe in PROBES}

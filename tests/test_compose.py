@@ -1,0 +1,172 @@
+"""docker-compose.yml: no container engine is needed to see that what it names exists and fits together."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy/compose"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+each_service = pytest.mark.parametrize("service", SERVICES)
+each_program = pytest.mark.parametrize(
+    ("service", "program", "port"), [("exporter", "pg-slot-exporter", 9877), ("healer", "pg-slot-healer", 9878)]
+)
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A missing program fails the test: FileNotFoundError."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
+
+
+def console_script(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("compose") / "secrets"
+    done = run("sh", DEPLOY / "make-secrets.sh", directory)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def test_docker_compose_accepts_it(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    done = run("docker-compose", "--file", "docker-compose.yml", "config", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_secret_is_made_and_none_for_nothing(secrets: Path) -> None:
+    named = {name: Path(entry["file"]) for name, entry in COMPOSE["secrets"].items()}
+    assert all(path == Path("deploy/compose/secrets") / name for name, path in named.items())
+    assert {path.name for path in secrets.iterdir()} == set(named)
+    assert {name for service in SERVICES.values() for name in service.get("secrets", [])} == set(named)
+
+
+def test_secrets_are_random_private_and_kept(secrets: Path, tmp_path: Path) -> None:
+    contents = {path.name: path.read_text() for path in secrets.iterdir()}
+    assert len(set(contents.values())) == len(contents)
+    assert all(re.fullmatch(r"[0-9a-f]{48}", text) for name, text in contents.items() if "conninfo" not in name)
+    assert secrets.stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in secrets.iterdir())  # each container has its own user
+    run("sh", DEPLOY / "make-secrets.sh", secrets)
+    assert {path.name: path.read_text() for path in secrets.iterdir()} == contents
+    run("sh", DEPLOY / "make-secrets.sh", tmp_path / "other")
+    assert (tmp_path / "other/webhook-token").read_text() != contents["webhook-token"]
+
+
+def test_git_ignores_the_secrets(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    shutil.copy(DEPLOY / "secrets/.gitignore", tmp_path / "secrets")
+    run("git", "init", "--quiet", cwd=tmp_path)
+    assert run("git", "check-ignore", "secrets/webhook-token", cwd=tmp_path).returncode == 0
+    assert run("git", "check-ignore", "secrets/.gitignore", cwd=tmp_path).returncode == 1
+
+
+def test_no_password_is_written_down() -> None:
+    for path in (ROOT / "docker-compose.yml", *DEPLOY.glob("*.sh"), DEPLOY / "pgslot.yml"):
+        for value in re.findall(r"(?i)password(?:__?file)?['\"]?(?:=|: )\s*(\S+)", path.read_text()):
+            assert value.startswith(("/run/secrets/", "$(cat", "{file:")), f"{path.name}: {value}"
+
+
+@each_service
+def test_every_mounted_file_exists(service: str) -> None:
+    for volume in SERVICES[service].get("volumes", []):
+        source, target, *mode = volume.split(":")
+        if source.startswith("."):
+            assert (ROOT / source).exists(), volume
+            assert mode == ["ro"]
+        else:
+            assert source in COMPOSE["volumes"]
+        assert target.startswith("/")
+
+
+@each_service
+def test_every_service_is_pinned_watched_and_open_to_this_machine_only(service: str) -> None:
+    spec = SERVICES[service]
+    assert re.search(r":v?\d+\.\d+|^pg-slot-healer:demo$", spec["image"])
+    assert all(port.startswith("127.0.0.1:") for port in spec.get("ports", []))
+    assert "healthcheck" in spec or service == "exporter"  # whose check is the image's own
+    for name, needed in spec.get("depends_on", {}).items():
+        assert name in SERVICES
+        assert needed == {"condition": "service_healthy"}
+
+
+@each_service
+def test_every_path_in_a_command_is_mounted(service: str) -> None:
+    spec = SERVICES[service]
+    targets = [volume.split(":")[1] for volume in spec.get("volumes", [])]
+    for argument in [*spec.get("entrypoint", []), *spec.get("command", [])]:
+        for path in re.findall(r"(?:^|=)(/\S+)", argument):
+            assert path in targets
+
+
+@pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda script: script.name)
+def test_a_script_can_be_run(script: Path) -> None:
+    assert script.stat().st_mode & 0o111
+    done = run(script.read_text().splitlines()[0].removeprefix("#!"), "-n", script)
+    assert done.returncode == 0, done.stderr
+
+
+@each_program
+def test_every_flag_is_one_of_the_program(service: str, program: str, port: int) -> None:
+    command = SERVICES[service]["command"]
+    assert command[0] == program
+    help_text = run(console_script(program), "--help").stdout
+    for flag in command[1:]:
+        assert re.search(rf"(?<!\S){re.escape(flag.split('=')[0])}\b", help_text), flag
+    assert str(port) in help_text
+
+
+@each_program
+def test_ports_are_the_programs_own(service: str, program: str, port: int) -> None:
+    assert SERVICES[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert f"--web.listen-address=0.0.0.0:{port}" in SERVICES[service]["command"]
+    prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in prometheus["scrape_configs"]}
+    assert targets[f"pgslot-{service}"] == [f"{service}:{port}"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert f"{port}" in next(line for line in dockerfile.splitlines() if line.startswith("EXPOSE"))
+    assert program in dockerfile
+
+
+@each_program
+def test_the_programs_accept_the_configuration(
+    service: str, program: str, port: int, secrets: Path, tmp_path: Path
+) -> None:
+    config = (DEPLOY / "pgslot.yml").read_text()
+    assert set(re.findall(r"/run/secrets/([\w-]+)", config)) <= set(SERVICES[service]["secrets"])
+    assert yaml.safe_load(config)["healer"]["alertmanager_url"] == "http://alertmanager:9093"
+    file = tmp_path / "pgslot.yml"
+    file.write_text(config.replace("/run/secrets", str(secrets)))
+    done = run(console_script(program), f"--config.file={file}", "--check")
+    assert done.returncode == 0, f"{port}: {done.stdout}{done.stderr}"
+
+
+def test_the_webhook_goes_to_the_healer_with_its_token() -> None:
+    alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())
+    (healer,) = (entry for entry in alertmanager["receivers"] if entry["name"] == "healer")
+    (webhook,) = healer["webhook_configs"]
+    assert webhook["url"] == "http://healer:9878/alerts"
+    assert webhook["send_resolved"] is True
+    token = webhook["http_config"]["authorization"]["credentials_file"]
+    assert token == yaml.safe_load((DEPLOY / "pgslot.yml").read_text())["healer"]["webhook_token_file"]
+    for service in ("healer", "alertmanager"):
+        assert Path(token).name in SERVICES[service]["secrets"]
+
+
+def test_connection_strings_name_services_and_roles_that_are_made(secrets: Path) -> None:
+    roles = (DEPLOY / "primary-init.sh").read_text()
+    for path in secrets.glob("*conninfo*"):
+        parts = dict(part.split("=", 1) for part in path.read_text().split())
+        assert set(parts["host"].split(",")) <= set(SERVICES)
+        assert f"CREATE ROLE {parts['user']} " in roles
+        assert parts["password"] == (secrets / f"{parts['user'].removeprefix('pgslot_')}-password").read_text()
