@@ -146,9 +146,7 @@ def test_wait_on_a_standby(
     reason: str,
     blocker: Transaction | None,
 ) -> None:
-    replica = node(
-        "s", recovery=True, creations=(replace(CREATION, **creation),), standby=replace(STANDBY, **standby)
-    )
+    replica = node("s", recovery=True, creations=(replace(CREATION, **creation),), standby=replace(STANDBY, **standby))
     [wait] = waits(cluster(primary, replica))
     assert (wait.node, wait.reason, wait.blocker) == ("s", reason, blocker)
 

@@ -1,0 +1,115 @@
+"""Real Prometheus and Alertmanager with the shipped configuration, of which only addresses and paces are changed."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from tests.stack.processes import Process, free_port, wait_for
+
+ALERTS = Path(__file__).parents[2] / "alerts"
+
+
+class Server:
+    """A program with an HTTP API of its own."""
+
+    def __init__(self, process: Process, port: int) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def start(self) -> None:
+        self.process.start()
+        wait_for(self._ready, f"{self.url} is ready", log=self.process.log)
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def get(self, path: str, **parameters: str) -> Any:
+        answer = requests.get(self.url + path, params=parameters, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def _ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/-/ready", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+
+class Prometheus(Server):
+    """Scrapes and evaluates each second."""
+
+    def __init__(
+        self, folder: Path, addresses: Mapping[str, str], thresholds: Mapping[str, str], *, outlive_us: bool = False
+    ) -> None:
+        home = folder / "prometheus"
+        home.mkdir()
+        config = yaml.safe_load(_with_addresses(ALERTS / "prometheus.yml", addresses))
+        config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        (home / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
+        for file in config["rule_files"]:
+            (home / file).write_text(rules_with(thresholds, ALERTS / file), "utf-8")
+        port = free_port()
+        arguments = [
+            "prometheus",
+            f"--config.file={home / 'prometheus.yml'}",
+            f"--storage.tsdb.path={home / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        super().__init__(Process(arguments, folder / "prometheus.log", outlive_us=outlive_us), port)
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return list(self.get("/api/v1/alerts")["data"]["alerts"])
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        return list(self.get("/api/v1/query", query=expression)["data"]["result"])
+
+    def targets_up(self) -> bool:
+        targets = self.get("/api/v1/targets", state="active")["data"]["activeTargets"]
+        return bool(targets) and all(target["health"] == "up" for target in targets)
+
+
+class Alertmanager(Server):
+    """Alone, without gossip."""
+
+    def __init__(self, folder: Path, addresses: Mapping[str, str], *, outlive_us: bool = False) -> None:
+        home = folder / "alertmanager"
+        home.mkdir()
+        (home / "alertmanager.yml").write_text(_with_addresses(ALERTS / "alertmanager.yml", addresses), "utf-8")
+        self.address = addresses["alertmanager:9093"]
+        arguments = [
+            "prometheus-alertmanager",
+            f"--config.file={home / 'alertmanager.yml'}",
+            f"--storage.path={home / 'data'}",
+            f"--web.listen-address={self.address}",
+            "--cluster.listen-address=",
+        ]
+        port = int(self.address.rpartition(":")[2])
+        super().__init__(Process(arguments, folder / "alertmanager.log", outlive_us=outlive_us), port)
+
+    def alerts(self) -> list[dict[str, Any]]:
+        return list(self.get("/api/v2/alerts"))
+
+
+def rules_with(thresholds: Mapping[str, str], file: Path) -> str:
+    """Return the rules with the one number after `>` in the expressions of these alerts replaced."""
+    rules = yaml.safe_load(file.read_text("utf-8"))
+    left = dict(thresholds)
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            if rule.get("alert") in left:
+                rule["expr"], count = re.subn(r"> \d+", f"> {left.pop(rule['alert'])}", rule["expr"])
+                assert count == 1, rule
+    assert not left, f"no such alerts: {left}"
+    return yaml.safe_dump(rules)
+
+
+def _with_addresses(file: Path, addresses: Mapping[str, str]) -> str:
+    text = file.read_text("utf-8")
+    for shipped, here in addresses.items():
+        text = text.replace(shipped, here)
+    return text

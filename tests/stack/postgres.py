@@ -1,0 +1,209 @@
+"""PostgreSQL servers, primary and standby, as ordinary processes on loopback."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+
+from tests.stack.binaries import Binaries
+from tests.stack.processes import Process, free_port, wait_for
+from tests.stack.sessions import OpenTransaction, Statement
+
+SETTINGS = {
+    "listen_addresses": "'127.0.0.1'",
+    "unix_socket_directories": "''",
+    "wal_level": "logical",
+    "hot_standby_feedback": "on",
+    "max_prepared_transactions": "10",
+    "max_replication_slots": "50",
+    "max_wal_senders": "50",
+    "max_slot_wal_keep_size": "'1GB'",
+    "checkpoint_timeout": "'1h'",
+    "autovacuum": "off",
+    "fsync": "off",
+    # The background writer sleeps 50 times this when there is nothing to do; its record then comes 15.5 s after the
+    # last WAL at the latest, not 25 s.
+    "bgwriter_delay": "'10ms'",
+    "log_replication_commands": "on",
+}
+
+
+class Postgres:
+    """One server. Superuser `postgres`, no passwords: only loopback is listened on."""
+
+    def __init__(self, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False) -> None:
+        self.name = name
+        self.port = free_port()
+        self._binaries = binaries
+        self._folder = folder
+        self._outlive_us = outlive_us
+        self._data = folder / name
+        self._idle_at: str | None = None
+        self.process = Process(
+            [binaries.folder / "postgres", "-D", self._data],
+            folder / f"{name}.log",
+            user=binaries.user,
+            outlive_us=outlive_us,
+            # A stopped server does not act on anything weaker; its children end when they find it gone.
+            death_signal=signal.SIGKILL,
+        )
+
+    @classmethod
+    def primary(cls, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False, **settings: str) -> Self:
+        """Create and start a server of its own."""
+        server = cls(binaries, folder, name, outlive_us=outlive_us)
+        server._make_folder()
+        binaries.run(
+            "initdb", "-D", server._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+        )
+        server._configure(SETTINGS | settings)
+        server.start()
+        return server
+
+    def standby(self, name: str, **settings: str) -> "Postgres":
+        """Create and start a standby that streams from this server, which keeps the WAL that it needs."""
+        server = Postgres(self._binaries, self._folder, name, outlive_us=self._outlive_us)
+        server._make_folder()
+        source = f"host=127.0.0.1 port={self.port} user=postgres application_name={name}"
+        self._binaries.run(
+            "pg_basebackup", "-d", source, "-D", server._data, "-R", "-C", "-S", name, "-c", "fast", "--no-sync"
+        )
+        server._configure(settings)
+        server.start()
+        wait_for(
+            lambda: server.sql("SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming'"),
+            f"{name} streams",
+            log=server.process.log,
+        )
+        return server
+
+    def start(self) -> None:
+        self.process.start()
+        wait_for(self._answers, f"{self.name} takes connections", log=self.process.log)
+
+    def stop(self) -> None:
+        """Stop in order, sessions being ended (fast mode)."""
+        self.process.stop(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does: WAL is recovered at the next start."""
+        self.process.stop(signal.SIGQUIT)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def promote(self) -> None:
+        """Make a primary of this standby."""
+        self.sql("SELECT pg_catalog.pg_promote(true, 60)")
+
+    def conninfo(self, user: str = "postgres", dbname: str = "postgres") -> str:
+        return f"host=127.0.0.1 port={self.port} dbname={dbname} user={user}"
+
+    def sql(self, statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement as superuser in a session of its own; return its rows, none if it has none."""
+        with psycopg.connect(self.conninfo(), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def create_slot(self, name: str) -> Statement:
+        """Create a logical slot through a walsender, as consumers do; a context in which it may hang."""
+        return Statement(
+            f"{self.conninfo()} replication=database", f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput'
+        )
+
+    def create_slot_by_function(self, name: str) -> Statement:
+        return Statement(self.conninfo(), f"SELECT pg_catalog.pg_create_logical_replication_slot('{name}', 'pgoutput')")
+
+    def hold_transaction(self, application_name: str = "holder", user: str = "postgres") -> OpenTransaction:
+        """Begin a transaction, get an xid, and leave it open for as long as the context lasts."""
+        return OpenTransaction(f"{self.conninfo(user)} application_name={application_name}")
+
+    def drop_slot(self, name: str) -> None:
+        """Remove a slot, in whatever state; its creator or consumer is ended first."""
+        wait_for(lambda: self._dropped(name), f"slot {name} is dropped")
+
+    def wait_until_idle(self, standby: "Postgres | None" = None, timeout: float = 60.0) -> None:
+        """
+        Wait until no running-xacts record will be written any more unless somebody forces one.
+
+        The background writer logs one, at most every 15 s, if there was other WAL since its last one. So some other
+        WAL is written here, and its record awaited; nobody else may force one meanwhile.
+        """
+        if not self._still_idle():
+            self.sql("SELECT pg_catalog.pg_logical_emit_message(false, 'stack', 'not idle')")
+            before = self._lsn()
+            wait_for(
+                lambda: self._only_running_xacts_since(before) and self._unchanged(), f"{self.name} is idle", timeout
+            )
+            self._idle_at = self._lsn()
+        if standby is not None:
+            here = self._lsn()
+            wait_for(
+                lambda: standby.sql("SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn", [here]),
+                f"{standby.name} has replayed all",
+            )
+
+    def _make_folder(self) -> None:
+        self._data.mkdir(mode=0o700)
+        if self._binaries.user is not None:
+            os.chown(self._data, self._binaries.user, self._binaries.user)
+
+    def _configure(self, settings: dict[str, str]) -> None:
+        lines = [f"{name} = {value}\n" for name, value in {"port": str(self.port), **settings}.items()]
+        with (self._data / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+
+    def _answers(self) -> bool:
+        if not self.process.running:
+            raise RuntimeError(f"{self.name} ended: {self.process.log.read_text('utf-8', 'replace')[-3000:]}")
+        try:
+            self.sql("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _dropped(self, name: str) -> bool:
+        found = self.sql("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [name])
+        if not found:
+            return True
+        [(pid,)] = found
+        if pid is not None:
+            self.sql("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
+        else:
+            self.sql("SELECT pg_catalog.pg_drop_replication_slot(%s)", [name])
+        return False
+
+    def _lsn(self) -> str:
+        [(lsn,)] = self.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
+        return str(lsn)
+
+    def _still_idle(self) -> bool:
+        if self._idle_at is None:
+            return False
+        return self._idle_at == self._lsn() or self._only_running_xacts_since(self._idle_at)
+
+    def _unchanged(self, seconds: float = 1.0) -> bool:
+        before = self._lsn()
+        time.sleep(seconds)
+        return before == self._lsn()
+
+    def _only_running_xacts_since(self, lsn: str) -> bool:
+        """Return whether there is WAL after this LSN, and all of it running-xacts records."""
+        kinds = re.findall(
+            r"^rmgr: (\w+).* desc: (\w+)",
+            self._binaries.run(
+                "pg_waldump", "--path", self._data / "pg_wal", "--start", lsn, "--timeline", self._timeline()
+            ),
+            re.MULTILINE,
+        )
+        return bool(kinds) and all(kind == ("Standby", "RUNNING_XACTS") for kind in kinds)
+
+    def _timeline(self) -> str:
+        [(name,)] = self.sql("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())")
+        return str(int(name[:8], 16))

@@ -1,0 +1,125 @@
+"""Processes that end with us: on exit, on Ctrl-C, after a failed test, and when we are killed."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class NotReadyError(Exception):
+    """What was waited for did not come about in time."""
+
+
+def wait_for(condition: Callable[[], Found | None], what: str, timeout: float = 30.0, log: Path | None = None) -> Found:
+    """
+    Poll until the condition returns something that is true, and return that.
+
+    Raises NotReadyError with what was waited for and the end of the log.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            tail = "" if log is None or not log.exists() else "\n" + log.read_text("utf-8", "replace")[-3000:]
+            raise NotReadyError(f"not within {timeout:.0f} s: {what}{tail}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """One program. Start it from the main thread only: the kernel's death signal follows the starting thread."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        log: Path,
+        *,
+        user: int | None = None,
+        outlive_us: bool = False,
+        death_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.log = log
+        self._arguments = [str(argument) for argument in arguments]
+        self._user = user
+        self._outlive_us = outlive_us
+        self._death_signal = death_signal
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that a terminal's Ctrl-C reaches only us, and we end it in order."""
+        with self.log.open("wb") as log:
+            self._popen = subprocess.Popen(
+                self._arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=self._user,
+                group=self._user,
+                extra_groups=None if self._user is None else [],
+                cwd="/",
+                preexec_fn=None if self._outlive_us else self._die_with_parent,  # noqa: PLW1509 - one prctl, no locks
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        if self.running:
+            os.kill(self.pid, number)
+
+    def pause(self) -> None:
+        """Hang the program: it keeps its sockets and answers nothing."""
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self._reap(10)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 15.0) -> int | None:
+        """End it in order, by force after `timeout` seconds; return its exit code."""
+        if self._popen is None:
+            return None
+        self.resume()
+        self.send(number)
+        if not self._reap(timeout):
+            self.kill()
+        return self._popen.returncode
+
+    def _reap(self, timeout: float) -> bool:
+        assert self._popen is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout)
+        return self._popen.returncode is not None
+
+    def _die_with_parent(self) -> None:
+        # Runs after the change of user, which would clear it.
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(self._death_signal))

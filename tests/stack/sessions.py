@@ -1,0 +1,73 @@
+"""What clients do to a server for a while: create a slot, hold a transaction open, wait for a statement."""
+
+import os
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+
+class Statement:
+    """A statement that may hang, run in a thread of its own; leaving its context ends it."""
+
+    def __init__(self, conninfo: str, statement: str) -> None:
+        self.error: str | None = None
+        self._statement = statement
+        self._connection: psycopg.Connection[Any] = psycopg.connect(conninfo, autocommit=True)
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end; return whether it has ended, well or not (see `error`)."""
+        return self._done.wait(timeout)
+
+    def close(self) -> None:
+        """Hang up, as a client that gave up does; a walsender that waits would not answer a cancellation in time."""
+        if not self.done:
+            with socket.socket(fileno=os.dup(self._connection.fileno())) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            self._connection.execute(self._statement.encode())
+        except psycopg.Error as error:
+            self.error = str(error).strip()
+        finally:
+            self._done.set()
+
+
+class OpenTransaction:
+    """A session that has begun a transaction with an xid and leaves it idle."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._connection: psycopg.Connection[Any] = psycopg.connect(conninfo)
+        self.pid = self._connection.info.backend_pid
+        self._connection.execute("SELECT pg_catalog.pg_current_xact_id()")
+
+    def commit(self) -> None:
+        self._connection.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._connection.close()

@@ -1,0 +1,186 @@
+"""The whole of it: servers, our two programs, Prometheus and Alertmanager, in one temporary directory on loopback."""
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import yaml
+
+from tests.stack import binaries
+from tests.stack.monitoring import Alertmanager, Prometheus
+from tests.stack.postgres import Postgres
+from tests.stack.processes import free_port, wait_for
+from tests.stack.programs import Program
+from tests.stack.sessions import Statement
+
+CLUSTER = "demo"
+PRIMARY_NODE = "demo-1"
+STANDBY_NODE = "demo-2"
+EXPORTER_ROLE = "pgslot_exporter"
+HEALER_ROLE = "pgslot_healer"
+POWERLESS_ROLE = "pgslot_healer_powerless"
+"""A healer's role without the privilege to execute the function."""
+
+_ROLES = f"""
+CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor;
+CREATE ROLE {HEALER_ROLE} LOGIN;
+CREATE ROLE {POWERLESS_ROLE} LOGIN;
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE};
+CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL);
+CREATE PUBLICATION shop FOR TABLE orders;
+"""
+
+
+class Stack:
+    """A context. What is started in it ends with it, unless `keep`: then it outlives us, its pids in a file."""
+
+    primary: Postgres
+    standby: Postgres
+    consumer: Postgres
+    exporter: Program
+    healer: Program
+    prometheus: Prometheus
+    alertmanager: Alertmanager
+
+    def __init__(self, *, thresholds: Mapping[str, str] | None = None, keep: bool = False) -> None:
+        self.keep = keep
+        self.folder = Path(tempfile.mkdtemp(prefix="pgslot-"))
+        # The unprivileged user that runs PostgreSQL has to pass through.
+        self.folder.chmod(0o755)
+        self._thresholds = thresholds or {}
+        self._cleanup = ExitStack()
+        self._addresses = {
+            name: f"127.0.0.1:{free_port()}" for name in ("exporter:9877", "healer:9878", "alertmanager:9093")
+        }
+        self._token = self.folder / "webhook-token"
+        self._token.write_text(secrets.token_hex(16), "utf-8")
+        self._addresses["/run/secrets/webhook-token"] = str(self._token)
+
+    @property
+    def healer_running(self) -> bool:
+        return hasattr(self, "healer") and self.healer.process.running
+
+    def start_databases(self, rows: int = 0) -> None:
+        """Start a primary with roles and a published table, and its standby."""
+        programs = binaries.find(self.folder)
+        self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep)
+        self._cleanup.callback(self.primary.stop)
+        self.primary.sql(_ROLES)
+        self.primary.sql(f"INSERT INTO orders SELECT n, 'item ' || n FROM generate_series(1, {rows}) AS n")
+        self.standby = self.primary.standby("standby")
+        self._cleanup.callback(self.standby.stop)
+
+    def start_consumer(self) -> None:
+        """Start a third server, which subscribes later."""
+        programs = binaries.find(self.folder)
+        self.consumer = Postgres.primary(programs, self.folder, "consumer", outlive_us=self.keep)
+        self._cleanup.callback(self.consumer.stop)
+        self.consumer.sql("CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL)")
+
+    def start_exporter(self) -> None:
+        self.exporter = self._program("pg-slot-exporter", "exporter:9877", HEALER_ROLE)
+        self.exporter.start()
+
+    def start_healer(self, *, may_execute: bool = True) -> None:
+        """Start the healer; `may_execute` chooses a role with or without the privilege that it needs."""
+        role = HEALER_ROLE if may_execute else POWERLESS_ROLE
+        self.healer = self._program("pg-slot-healer", "healer:9878", role)
+        self.healer.start()
+
+    def stop_healer(self) -> None:
+        if self.healer_running:
+            self.healer.stop()
+
+    def start_monitoring(self) -> None:
+        """Start Alertmanager and Prometheus."""
+        self.alertmanager = Alertmanager(self.folder, self._addresses, outlive_us=self.keep)
+        self.prometheus = Prometheus(self.folder, self._addresses, self._thresholds, outlive_us=self.keep)
+        for server in (self.alertmanager, self.prometheus):
+            self._cleanup.callback(server.stop)
+            server.start()
+        exporter = self._addresses["exporter:9877"]
+        wait_for(
+            lambda: self.prometheus.query(f'up{{instance="{exporter}"}} == 1'), "Prometheus has scraped the exporter"
+        )
+
+    def wait_until_idle(self) -> None:
+        """Wait until a slot created on the standby will hang, see Postgres.wait_until_idle."""
+        self.primary.wait_until_idle(self.standby)
+
+    def drop_slot(self, name: str) -> None:
+        for server in (self.primary, self.standby):
+            server.drop_slot(name)
+
+    def subscribe(self) -> Statement:
+        """Run CREATE SUBSCRIPTION on the consumer; the publisher is the standby."""
+        return Statement(
+            self.consumer.conninfo(),
+            f"CREATE SUBSCRIPTION shop CONNECTION '{self.standby.conninfo()}' PUBLICATION shop",
+        )
+
+    def unsubscribe(self) -> None:
+        self.consumer.sql("DROP SUBSCRIPTION shop")
+
+    def consumer_rows(self) -> int:
+        [(count,)] = self.consumer.sql("SELECT count(*) FROM orders")
+        return int(count)
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of what runs."""
+        names = ("primary", "standby", "consumer", "exporter", "healer", "prometheus", "alertmanager")
+        parts = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return {name: part.process.pid for name, part in parts.items() if part.process.running}
+
+    def urls(self) -> dict[str, str]:
+        return {
+            name: getattr(self, name).url
+            for name in ("exporter", "healer", "prometheus", "alertmanager")
+            if hasattr(self, name)
+        }
+
+    def __enter__(self) -> Self:
+        self._cleanup.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self.keep:
+            (self.folder / "pids").write_text("".join(f"{pid} {name}\n" for name, pid in self.pids().items()), "utf-8")
+        else:
+            self._cleanup.close()
+
+    def _program(self, name: str, address: str, healer_role: str) -> Program:
+        port = int(self._addresses[address].rpartition(":")[2])
+        program = Program(name, self._config(name, healer_role), self.folder, port=port, outlive_us=self.keep)
+        self._cleanup.callback(program.stop)
+        return program
+
+    def _config(self, name: str, healer_role: str) -> Path:
+        """Write the configuration file of one program."""
+        servers = (self.primary, self.standby)
+        ports = ",".join(str(server.port) for server in servers)
+        nodes = dict(zip((PRIMARY_NODE, STANDBY_NODE), servers, strict=True))
+        config = {
+            "clusters": {
+                CLUSTER: {
+                    "nodes": {node: {"conninfo": server.conninfo(EXPORTER_ROLE)} for node, server in nodes.items()},
+                    "healer": {
+                        "conninfo": f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write"
+                        f" dbname=postgres user={healer_role}"
+                    },
+                }
+            },
+            "healer": {
+                "alertmanager_url": f"http://{self._addresses['alertmanager:9093']}",
+                "webhook_token_file": str(self._token),
+            },
+        }
+        file = self.folder / f"{name}.yml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
+        return file

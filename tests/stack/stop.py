@@ -1,0 +1,31 @@
+"""Ends a stack that was kept: `python -m tests.stack.stop FOLDER`."""
+
+import os
+import shutil
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+from tests.stack.processes import wait_for
+
+
+def stop(folder: Path) -> None:
+    """End the processes in the folder's `pids` file, by id, and remove the folder."""
+    for line in (folder / "pids").read_text("utf-8").splitlines():
+        pid, name = line.split()
+        command = Path(f"/proc/{pid}/cmdline")
+        # The id may belong to somebody else by now.
+        if command.exists() and str(folder).encode() in command.read_bytes():
+            os.kill(int(pid), signal.SIGINT)
+            wait_for(partial(_gone, command), f"{name} ends")
+    shutil.rmtree(folder)
+
+
+def _gone(command: Path) -> bool:
+    # A process that has ended and is not reaped yet has an empty command line.
+    return not command.exists() or not command.read_bytes()
+
+
+if __name__ == "__main__":
+    stop(Path(sys.argv[1]))
