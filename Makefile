@@ -26,7 +26,7 @@ types: setup  ## mypy --strict
 	@$(BIN)/mypy
 
 dashboards: setup  ## write the Grafana JSON anew from its code
-	@$(BIN)/python dashboards/generate.py
+	@$(BIN)/python -m dashboards.generate
 
 check: lint types test  ## what CI runs
 

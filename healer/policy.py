@@ -16,7 +16,7 @@ from healer.primary import PASSING, Unavailable
 
 CLOSE_LOOK_SECONDS = 1.0
 """For this long after a call it is looked often: the record is flushed within 0.2 s, and slots can be short-lived."""
-CLOSE_LOOK_INTERVAL = 0.05
+CLOSE_LOOK_INTERVAL = 0.02
 LOOK_INTERVAL = 1.0
 
 _WORTH_A_CALL = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, WaitReason.TRANSACTION})

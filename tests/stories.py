@@ -98,8 +98,8 @@ class Scene:
         return None
 
     def ended(self, slot: str) -> dict[str, Any] | None:
-        """Return the episode about this slot that has ended, from the healer's /episodes."""
-        for episode in self.stack.healer.get_json("/episodes"):
+        """Return the first episode about this slot that has ended, from the healer's /episodes."""
+        for episode in reversed(self.stack.healer.get_json("/episodes")):
             slots = [subject["slot_name"] for subject in episode["subjects"]]
             if slot in slots and episode["outcome"] is not None:
                 return dict(episode)
@@ -135,9 +135,7 @@ def control(scene: Scene) -> list[Check]:
 def healed(scene: Scene) -> list[Check]:
     """With the healer, the whole chain runs and the slot becomes usable."""
     stack = scene.stack
-    scene.tell(
-        "demo", "the healer starts; webhooks that Alertmanager could not deliver before come late and change nothing"
-    )
+    scene.tell("demo", "the healer starts; undelivered webhooks come late now, and change nothing")
     scene.start_healer()
     stack.wait_until_idle()
     with stack.standby.create_slot("healed") as creator:
@@ -276,7 +274,11 @@ STORIES = {
 def drop_slot(scene: Scene, slot: str) -> None:
     """Remove a slot wherever it is, and wait until the alert about it has ended."""
     scene.stack.drop_slot(slot)
-    scene.until("the exporter no longer sees the slot", lambda: scene.waiting(slot) is None or None)
+    scene.until("Alertmanager has no alert about the slot", lambda: not _alerted(scene, slot) or None)
+
+
+def _alerted(scene: Scene, slot: str) -> bool:
+    return any(alert["labels"].get("slot_name") == slot for alert in scene.stack.alertmanager.alerts())
 
 
 def sync_slot(scene: Scene) -> str | None:

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
+# PyPI packages of pyproject.toml, and Debian's packages of Prometheus, Alertmanager and docker-compose.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# Runs apt-get as root, or through sudo if that asks for no password.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"
+  elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo -n "$@"
+  else return 1
+  fi
+}
+
+# Debian starts a service when its package is installed; here only the programs are wanted. An existing policy is kept.
+install_packages() {
+  command -v apt-get >/dev/null || fail "missing: $*. There is no apt-get here: install what corresponds to it and run make again."
+  as_root true || fail "missing Debian packages. As root, run: apt-get update && apt-get install --no-install-recommends $*"
+  say "installing Debian packages: $*"
+  as_root sh -eu -c '
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+      printf "#!/bin/sh\nexit 101\n" > "$policy"
+      chmod 755 "$policy"
+      trap "rm -f $policy" EXIT
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -q update
+    apt-get -q install -y --no-install-recommends "$@"
+  ' sh "$@" >&2
+}
+
+find_python() {
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "expected Python 3.11 or later as one of: ${PYTHON:-python3 python3.13 python3.12 python3.11}"
+}
+
+python_environment() {
+  local stamp=.venv/installed-from wanted python
+  wanted=$(sha256sum pyproject.toml)
+  if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
+  python=$(find_python)
+  if [ ! -x .venv/bin/pip ]; then
+    # Debian keeps ensurepip in a package of its own.
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv .venv
+  fi
+  say "installing PyPI packages"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >&2
+  printf '%s\n' "$wanted" > "$stamp"
+}
+
+debian_packages() {
+  local missing=()
+  command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+  command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
+  command -v docker-compose >/dev/null || missing+=(docker-compose)
+  if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
+}
+
+debian_packages
+python_environment
