@@ -1,5 +1,6 @@
 """The exporter's HTTP endpoints."""
 
+import math
 import time
 from html import escape
 from importlib.resources import files
@@ -60,7 +61,8 @@ def look_timeout(header: str | None) -> float:
         asked = float(header) if header else DEFAULT_TIMEOUT
     except ValueError:
         asked = DEFAULT_TIMEOUT
-    # NaN fails every comparison, and max() then returns its first argument.
+    if not math.isfinite(asked):
+        asked = DEFAULT_TIMEOUT
     return max(SHORTEST_LOOK, min(LONGEST_LOOK, asked - TIMEOUT_MARGIN))
 
 

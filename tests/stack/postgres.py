@@ -98,6 +98,15 @@ class Postgres:
         self.stop()
         self.start()
 
+    def pause_all(self) -> None:
+        """Hang the server with all its sessions: sockets stay open and nothing answers."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGSTOP)
+
+    def resume_all(self) -> None:
+        for pid in self._pids():
+            os.kill(pid, signal.SIGCONT)
+
     def promote(self) -> None:
         """Make a primary of this standby."""
         self.sql("SELECT pg_catalog.pg_promote(true, 60)")
@@ -110,6 +119,12 @@ class Postgres:
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
+
+    def sql_in_one_transaction(self, *statements: str) -> None:
+        """Run statements in one transaction, which one of them may end."""
+        with psycopg.connect(self.conninfo()) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
 
     def create_slot(self, name: str) -> Statement:
         """Create a logical slot through a walsender, as consumers do; a context in which it may hang."""
@@ -148,6 +163,11 @@ class Postgres:
                 lambda: standby.sql("SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn", [here]),
                 f"{standby.name} has replayed all",
             )
+
+    def _pids(self) -> list[int]:
+        """Return the postmaster and its children, the postmaster first so that it starts no more of them."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii")
+        return [self.process.pid, *map(int, children.split())]
 
     def _make_folder(self) -> None:
         self._data.mkdir(mode=0o700)

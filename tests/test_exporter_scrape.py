@@ -1,0 +1,227 @@
+"""The exporter on real servers: what a scrape shows, and that it cannot hurt."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
+from exporter.observer import Observer
+from exporter.snapshot import Status
+from exporter.web import application, look_timeout
+from tests.stack.processes import free_port
+from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
+
+Client = TestClient[Any, Any]
+
+
+def config(*conninfos: str) -> Config:
+    nodes = tuple(Node("c", f"n{i}", Conninfo(conninfo)) for i, conninfo in enumerate(conninfos))
+    return Config((Cluster("c", nodes, None),), HealerSettings())
+
+
+async def scrape(client: Client, timeout: float = 10) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Return metric name -> labels -> value."""
+    answer = await client.get("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)})
+    assert answer.status == 200
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(await answer.text()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def status_of(metrics: dict[str, dict[tuple[tuple[str, str], ...], float]], node: str, probe: str) -> str:
+    [status] = [
+        dict(labels)["status"]
+        for labels, value in metrics["pgslot_probe_status"].items()
+        if value == 1 and (dict(labels)["node"], dict(labels)["probe"]) == (node, probe)
+    ]
+    return status
+
+
+@pytest.fixture
+async def client(databases: Stack) -> AsyncIterator[Client]:
+    app = application(config(databases.primary.conninfo(EXPORTER_ROLE), databases.standby.conninfo(EXPORTER_ROLE)))
+    async with TestClient(TestServer(app)) as started:
+        yield started
+
+
+@pytest.fixture
+def slot(databases: Stack) -> Iterator[str]:
+    databases.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('idle_slot', 'pgoutput')")
+    yield "idle_slot"
+    databases.drop_slot("idle_slot")
+
+
+async def test_both_roles_are_seen(client: Client, slot: str) -> None:
+    metrics = await scrape(client)
+    assert metrics["pgslot_up"] == {(("cluster", "c"), ("node", f"n{i}")): 1 for i in (0, 1)}
+    roles = {dict(labels)["node"]: dict(labels)["role"] for labels in metrics["pgslot_node_info"]}
+    assert roles == {"n0": "primary", "n1": "standby"}
+    assert list(metrics["pgslot_wal_receiver_streaming"].values()) == [1]
+    [retained] = [v for labels, v in metrics["pgslot_retained_wal_bytes"].items() if dict(labels)["slot_name"] == slot]
+    [unconfirmed] = [
+        v for labels, v in metrics["pgslot_unconfirmed_wal_bytes"].items() if dict(labels)["slot_name"] == slot
+    ]
+    [pinned] = [v for labels, v in metrics["pgslot_pinned_wal_bytes"].items() if dict(labels)["slot_name"] == slot]
+    assert retained == unconfirmed + pinned
+    assert retained > 0
+    causes = [
+        dict(labels)["cause"]
+        for labels, value in metrics["pgslot_retention_cause"].items()
+        if value == 1 and dict(labels)["slot_name"] == slot
+    ]
+    assert causes == ["inactive"]
+
+
+async def test_one_kept_connection_a_node_under_concurrent_scrapes(client: Client, databases: Stack) -> None:
+    await asyncio.gather(*(scrape(client) for _ in range(20)))
+    query = "SELECT pid, application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+    first = databases.primary.sql(query, [EXPORTER_ROLE])
+    await asyncio.gather(*(scrape(client) for _ in range(20)))
+    assert databases.primary.sql(query, [EXPORTER_ROLE]) == first
+    assert [name for _, name in first] == ["pg_slot_exporter"]
+
+
+async def test_the_session_is_read_only_and_bounded(client: Client, databases: Stack) -> None:
+    """What the kept session has set is asked through the session itself."""
+    observer = Observer(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
+    try:
+        await observer.look("c", 5.0)
+        [node] = observer._nodes["c"]
+        assert node._session is not None
+        cursor = await node._session._connection.execute(
+            "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),"
+            " current_setting('default_transaction_read_only')"
+        )
+        assert await cursor.fetchone() == ("4s", "2s", "on")
+    finally:
+        await observer.close()
+
+
+async def test_a_node_that_refuses_is_down_and_the_other_is_not(databases: Stack) -> None:
+    app = application(config(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={free_port()}"))
+    async with TestClient(TestServer(app)) as client:
+        metrics = await scrape(client)
+    assert sorted(metrics["pgslot_up"].values()) == [0, 1]
+    assert status_of(metrics, "n0", "slots") == Status.OK
+    assert status_of(metrics, "n1", "slots") == Status.UNREACHABLE
+    assert all(dict(labels)["node"] == "n0" for labels in metrics["pgslot_creations_waiting"])
+
+
+async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases: Stack) -> None:
+    """A server whose processes are stopped keeps its sockets and answers nothing."""
+    hung = databases.primary.standby("hung")
+    try:
+        app = application(config(databases.primary.conninfo(EXPORTER_ROLE), hung.conninfo(EXPORTER_ROLE)))
+        async with TestClient(TestServer(app)) as client:
+            assert sorted((await scrape(client))["pgslot_up"].values()) == [1, 1]
+            hung.pause_all()
+            for probe_status in ("a kept connection", "a new connection"):
+                started = time.monotonic()
+                metrics = await scrape(client, timeout=2)
+                assert time.monotonic() - started < 2, probe_status
+                assert sorted(metrics["pgslot_up"].values()) == [0, 1]
+                assert status_of(metrics, "n0", "slots") == Status.OK
+                assert status_of(metrics, "n1", "slots") == Status.TIMEOUT
+            hung.resume_all()
+            assert sorted((await scrape(client))["pgslot_up"].values()) == [1, 1]
+    finally:
+        hung.resume_all()
+        hung.stop()
+        databases.primary.drop_slot("hung")
+
+
+async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -> None:
+    other = databases.primary.standby("restarted")
+    try:
+        app = application(config(other.conninfo(EXPORTER_ROLE)))
+        async with TestClient(TestServer(app)) as client:
+            assert list((await scrape(client))["pgslot_up"].values()) == [1]
+            other.restart()
+            # The kept connection is found broken by this scrape; at the latest the next one has a new one.
+            await scrape(client)
+            assert list((await scrape(client))["pgslot_up"].values()) == [1]
+    finally:
+        other.stop()
+        databases.primary.drop_slot("restarted")
+
+
+async def test_a_role_without_pg_monitor_is_told_so(databases: Stack) -> None:
+    app = application(config(databases.primary.conninfo(POWERLESS_ROLE)))
+    async with TestClient(TestServer(app)) as client:
+        metrics = await scrape(client)
+    assert list(metrics["pgslot_up"].values()) == [1]
+    for probe in ("creations", "transactions", "standby"):
+        assert status_of(metrics, "n0", probe) == Status.PERMISSION_DENIED
+    assert status_of(metrics, "n0", "slots") == Status.OK
+    assert "pgslot_creations_waiting" not in metrics
+    assert "pgslot_transactions" not in metrics
+
+
+async def test_transactions_are_classed_and_the_exporter_is_none(client: Client, databases: Stack) -> None:
+    before = await scrape(client)
+    with databases.primary.hold_transaction(application_name='quote " back \\ slash') as holder:
+        metrics = await scrape(client)
+    key = (("cluster", "c"), ("kind", "xid"), ("node", "n0"))
+    assert before["pgslot_transactions"][key] == 0
+    assert metrics["pgslot_transactions"][key] == 1
+    [info] = [dict(x) for x in metrics["pgslot_oldest_transaction_info"] if dict(x)["kind"] == "xid"]
+    assert (info["pid"], info["application_name"]) == (str(holder.pid), 'quote " back \\ slash')
+
+
+async def test_a_creation_on_the_primary_names_the_prepared_transaction(client: Client, databases: Stack) -> None:
+    databases.primary.sql_in_one_transaction(
+        "SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left over'"
+    )
+    try:
+        with databases.primary.create_slot("waits") as creator:
+            metrics = await until_waiting(client, "waits")
+            [blocker] = [dict(labels) for labels in metrics["pgslot_creation_blocker_age_seconds"]]
+            assert (blocker["kind"], blocker["pid"], blocker["application_name"]) == ("prepared", "", "left over")
+            databases.primary.sql("ROLLBACK PREPARED 'left over'")
+            assert creator.wait(10)
+    finally:
+        databases.drop_slot("waits")
+
+
+async def until_waiting(client: Client, slot: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        metrics = await scrape(client)
+        waiting = {
+            dict(labels)["reason"]
+            for labels, value in metrics.get("pgslot_creation_wait_reason", {}).items()
+            if value == 1 and dict(labels)["slot_name"] == slot
+        }
+        if waiting == {"transaction"}:
+            return metrics
+    raise AssertionError(f"{slot} was not seen to wait for a transaction")
+
+
+async def test_the_pages(client: Client) -> None:
+    assert (await client.get("/-/healthy")).status == 200
+    assert "pg-slot-exporter" in await (await client.get("/")).text()
+    runbook = await client.get("/runbooks/PgSlotCreationStuck")
+    assert (await runbook.text()).startswith("# PgSlotCreationStuck")
+    for missing in ("/runbooks/Nothing", "/runbooks/..%2F..%2FREADME", "/nothing"):
+        assert (await client.get(missing)).status == 404
+
+
+async def test_openmetrics_by_negotiation(client: Client) -> None:
+    answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.content_type == "application/openmetrics-text"
+    assert (await answer.text()).endswith("# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, 9.5), ("10", 9.5), ("0.2", 0.5), ("nan", 0.5), ("-1", 0.5), ("1e9", 60), ("nonsense", 9.5), ("", 9.5)],
+)
+def test_the_scrape_timeout_bounds_the_look(header: str | None, seconds: float) -> None:
+    assert look_timeout(header) == seconds
