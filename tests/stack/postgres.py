@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from tests.stack.binaries import Binaries
 from tests.stack.processes import Process, free_port, wait_for
@@ -137,7 +138,7 @@ class Postgres:
 
     def hold_transaction(self, application_name: str = "holder", user: str = "postgres") -> OpenTransaction:
         """Begin a transaction, get an xid, and leave it open for as long as the context lasts."""
-        return OpenTransaction(f"{self.conninfo(user)} application_name={application_name}")
+        return OpenTransaction(make_conninfo(self.conninfo(user), application_name=application_name))
 
     def drop_slot(self, name: str) -> None:
         """Remove a slot, in whatever state; its creator or consumer is ended first."""
