@@ -50,10 +50,17 @@ def find(scratch: Path) -> Binaries:
         return Binaries(installed / "bin", None)
     nobody = pwd.getpwnam("nobody").pw_uid
     if not _open_to_all(installed):
-        copy = scratch / "pginstall"
-        shutil.copytree(installed, copy, symlinks=True)
-        installed = copy
+        installed = _copied(installed, scratch / "site-packages")
     return Binaries(installed / "bin", nobody)
+
+
+def _copied(installed: Path, target: Path) -> Path:
+    """Copy the programs with the libraries beside their package, which they find by relative paths."""
+    package = installed.parent
+    for folder in (Path(package.name) / installed.name, Path(f"{package.name}.libs")):
+        if not (target / folder).exists():
+            shutil.copytree(package.parent / folder, target / folder, symlinks=True)
+    return target / package.name / installed.name
 
 
 def _open_to_all(path: Path) -> bool:

@@ -20,6 +20,8 @@ install_packages() {
   command -v apt-get >/dev/null || fail "missing: $*. There is no apt-get here: install what corresponds to it and run make again."
   as_root true || fail "missing Debian packages. As root, run: apt-get update && apt-get install --no-install-recommends $*"
   say "installing Debian packages: $*"
+  local log
+  log=$(mktemp)
   as_root sh -eu -c '
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
@@ -30,7 +32,8 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get -q update
     apt-get -q install -y --no-install-recommends "$@"
-  ' sh "$@" >&2
+  ' sh "$@" >"$log" 2>&1 || { tail -n 20 "$log" >&2; rm -f "$log"; fail "apt-get failed, see above"; }
+  rm -f "$log"
 }
 
 find_python() {
@@ -49,8 +52,6 @@ python_environment() {
   if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   python=$(find_python)
   if [ ! -x .venv/bin/pip ]; then
-    # Debian keeps ensurepip in a package of its own.
-    "$python" -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
     say "making .venv with $("$python" --version)"
     "$python" -m venv .venv
   fi
@@ -64,6 +65,8 @@ debian_packages() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
   command -v docker-compose >/dev/null || missing+=(docker-compose)
+  # Debian keeps what python3 -m venv needs in a package of its own.
+  [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 }
 
