@@ -1,38 +1,89 @@
-"""The five stories that the demo shows, end to end on real servers."""
+"""The five stories that the demo shows, end to end on real servers, and the dashboard on what they leave behind."""
 
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
 from tests import stories
 from tests.stack.stack import Stack
-from tests.stories import ROWS, THRESHOLDS, Check, Scene
+from tests.stories import ROWS, STORIES, THRESHOLDS, Check, Scene
+from tests.test_dashboards import VARIABLES, panel_queries, substituted
 
-pytestmark = pytest.mark.e2e
+# A stack takes about a minute and a half for all five, whichever test asks first.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@dataclass
+class Told:
+    """The stack after all stories, and how each of them ended."""
+
+    stack: Stack
+    started: float
+    checks: dict[str, list[Check]] = field(default_factory=dict)
+    failures: dict[str, Exception] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+def told() -> Iterator[Told]:
+    """Tell all stories, one after the other: that one fails does not keep the others from being told."""
     with Stack(thresholds=THRESHOLDS) as stack:
+        told = Told(stack, time.time())
         stack.start_databases(rows=ROWS)
         stack.start_consumer()
         stack.start_exporter()
         stack.start_monitoring()
-        yield Scene(stack, lambda source, text, _at: print(f"{source}: {text}"))
+        scene = Scene(stack, lambda source, text, _at: print(f"{source}: {text}"))
+        for story in STORIES.values():
+            print(f"--- {story.__name__}")
+            try:
+                told.checks[story.__name__] = story(scene)
+            except Exception as error:  # noqa: BLE001 - it is raised again by the test of that story
+                told.failures[story.__name__] = error
+        yield told
 
 
-def assert_all_hold(checks: list[Check]) -> None:
-    assert checks
-    assert [check.claim for check in checks if not check.held] == []
+@pytest.mark.parametrize("name", [story.__name__ for story in STORIES.values()])
+def test_story(told: Told, name: str) -> None:
+    if name in told.failures:
+        raise told.failures[name]
+    assert told.checks[name]
+    assert [check.claim for check in told.checks[name] if not check.held] == []
 
 
-STORIES = [stories.control, stories.healed, stories.consumer, stories.blocked, stories.no_capability]
+def test_there_are_five_stories() -> None:
+    assert list(STORIES.values()) == [
+        stories.control,
+        stories.healed,
+        stories.consumer,
+        stories.blocked,
+        stories.no_capability,
+    ]
 
 
-@pytest.mark.parametrize("story", STORIES, ids=[story.__name__ for story in STORIES])
-def test_story(scene: Scene, story: Callable[[Scene], list[Check]]) -> None:
-    assert_all_hold(story(scene))
+@pytest.mark.parametrize(("title", "expression"), list(panel_queries()))
+def test_a_panel_has_data(told: Told, title: str, expression: str) -> None:
+    found = told.stack.prometheus.query_range(expression, told.started, time.time(), step=1)
+    numbers = [float(value) for series in found for _, value in series["values"]]
+    assert any(not math.isnan(number) for number in numbers), f"{title}: no data for {expression}"
 
 
-def test_the_demo_shows_these_stories() -> None:
-    assert list(stories.STORIES.values()) == STORIES
+@pytest.mark.parametrize("name", [name for name, variable in VARIABLES.items() if variable["type"] == "query"])
+def test_a_variable_has_values(told: Told, name: str) -> None:
+    query = substituted(VARIABLES[name]["query"])
+    selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+    found = told.stack.prometheus.query_range(f"count by ({label}) ({selector})", told.started, time.time(), step=1)
+    assert any(series["metric"].get(label) for series in found), query
+
+
+def test_the_stack_ends_with_its_context() -> None:
+    """All processes are gone, and so is the directory."""
+    with Stack() as stack:
+        stack.start_databases()
+        stack.start_exporter()
+        running = [getattr(stack, name).process for name in ("primary", "standby", "exporter")]
+        assert all(process.running for process in running)
+    assert not any(process.running for process in running)
+    assert not stack.folder.exists()

@@ -68,9 +68,9 @@ class Prometheus(Server):
     def query(self, expression: str) -> list[dict[str, Any]]:
         return list(self.get("/api/v1/query", query=expression)["data"]["result"])
 
-    def targets_up(self) -> bool:
-        targets = self.get("/api/v1/targets", state="active")["data"]["activeTargets"]
-        return bool(targets) and all(target["health"] == "up" for target in targets)
+    def query_range(self, expression: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        answer = self.get("/api/v1/query_range", query=expression, start=str(start), end=str(end), step=str(step))
+        return list(answer["data"]["result"])
 
 
 class Alertmanager(Server):

@@ -75,6 +75,12 @@ class Stack:
         self.standby = self.primary.standby("standby")
         self._cleanup.callback(self.standby.stop)
 
+    def single(self, **settings: str) -> Postgres:
+        """Start one server with settings of its own."""
+        server = Postgres.primary(binaries.find(self.folder), self.folder, "single", outlive_us=self.keep, **settings)
+        self._cleanup.callback(server.stop)
+        return server
+
     def start_consumer(self) -> None:
         """Start a third server, which subscribes later."""
         programs = binaries.find(self.folder)

@@ -1,0 +1,163 @@
+"""Whether the healer could act, and acting, on real servers."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from exporter.config import Conninfo, HealerTarget
+from healer.primary import CallResult, Capability, Primary, PrimaryFacts, Unavailable, check, judge
+from tests.stack.processes import free_port
+from tests.stack.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
+
+CAN = PrimaryFacts(
+    in_recovery=False,
+    version_num=180006,
+    role="healer",
+    database="app",
+    wal_level="logical",
+    has_function=True,
+    may_execute=True,
+)
+
+JUDGEMENTS = [
+    (CAN, None),
+    (replace(CAN, wal_level="replica"), None),
+    (replace(CAN, in_recovery=True), Unavailable.NO_PRIMARY),
+    (replace(CAN, version_num=150018, has_function=False, may_execute=False), Unavailable.SERVER_TOO_OLD),
+    (replace(CAN, has_function=False, may_execute=False), Unavailable.MISSING_FUNCTION),
+    (replace(CAN, wal_level="minimal"), Unavailable.WAL_LEVEL),
+    (replace(CAN, may_execute=False), Unavailable.MISSING_PRIVILEGE),
+]
+
+
+@pytest.mark.parametrize(("facts", "reason"), JUDGEMENTS)
+def test_judge(facts: PrimaryFacts, reason: Unavailable | None) -> None:
+    capability = judge(facts)
+    assert capability.reason == reason
+    assert bool(capability.remedy) == (reason is not None)
+
+
+def test_the_grant_quotes_names() -> None:
+    remedy = judge(replace(CAN, may_execute=False, role='od"d', database="My App")).remedy
+    assert remedy == (
+        'In database "My App": GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO "od""d";'
+    )
+
+
+def target(conninfo: str, *, enabled: bool = True) -> HealerTarget:
+    return HealerTarget(Conninfo(conninfo), enabled=enabled, dry_run=False)
+
+
+def both(stack: Stack, role: str) -> str:
+    ports = f"{stack.standby.port},{stack.primary.port}"
+    return f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
+
+
+async def test_capable(databases: Stack) -> None:
+    assert await check(target(both(databases, HEALER_ROLE))) == Capability(None)
+
+
+async def test_checking_writes_nothing_and_leaves_no_session(databases: Stack) -> None:
+    before = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
+    await check(target(both(databases, HEALER_ROLE)))
+    assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
+
+
+async def test_no_privilege_until_it_is_granted(databases: Stack) -> None:
+    powerless = target(both(databases, POWERLESS_ROLE))
+    capability = await check(powerless)
+    assert capability.reason is Unavailable.MISSING_PRIVILEGE
+    grant = capability.remedy.partition(": ")[2]
+    databases.primary.sql(grant)
+    try:
+        assert (await check(powerless)).reason is None
+    finally:
+        databases.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+
+
+async def test_a_standby_is_no_primary(databases: Stack) -> None:
+    assert (await check(target(databases.standby.conninfo(HEALER_ROLE)))).reason is Unavailable.NO_PRIMARY
+    attributes = f"{databases.standby.conninfo(HEALER_ROLE)} target_session_attrs=read-write"
+    assert (await check(target(attributes))).reason is Unavailable.NO_PRIMARY
+
+
+async def test_nobody_listens(databases: Stack) -> None:
+    nowhere = f"host=127.0.0.1 port={free_port()} user={HEALER_ROLE} dbname=postgres"
+    assert (await check(target(nowhere))).reason is Unavailable.UNREACHABLE
+    assert (await check(target(databases.primary.conninfo("nobody_by_this_name")))).reason is Unavailable.UNREACHABLE
+
+
+async def test_disabled_does_not_even_connect() -> None:
+    assert (await check(target("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
+
+
+async def test_wal_level_minimal(minimal: str) -> None:
+    assert (await check(target(minimal))).reason is Unavailable.WAL_LEVEL
+
+
+@pytest.fixture(scope="module")
+def minimal() -> Iterator[str]:
+    with Stack() as stack:
+        server = stack.single(wal_level="minimal", max_wal_senders="0", hot_standby_feedback="off")
+        yield server.conninfo()
+
+
+async def test_a_call_returns_the_end_of_its_record(databases: Stack) -> None:
+    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+        first, second = await primary.call(), await primary.call()
+    [(current,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
+    assert (first.result, second.result, second.lsn) == (CallResult.OK, CallResult.OK, current)
+    assert first.lsn != second.lsn
+
+
+async def test_a_second_healer_is_locked_out_until_the_first_leaves(databases: Stack) -> None:
+    async with Primary(target(both(databases, HEALER_ROLE))) as first:
+        assert (await first.call()).result is CallResult.OK
+        async with Primary(target(both(databases, HEALER_ROLE))) as second:
+            assert (await second.call()).result is CallResult.LOCKED
+    async with Primary(target(both(databases, HEALER_ROLE))) as third:
+        await until_unlocked(databases)
+        assert (await third.call()).result is CallResult.OK
+
+
+async def until_unlocked(stack: Stack) -> None:
+    for _ in range(200):
+        if stack.primary.sql("SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == [(0,)]:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the lock outlived its holder")
+
+
+async def test_a_call_without_the_privilege_says_so(databases: Stack) -> None:
+    async with Primary(target(both(databases, POWERLESS_ROLE))) as primary:
+        call = await primary.call()
+    assert call.result is CallResult.UNAVAILABLE
+    assert call.capability is not None
+    assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
+
+
+async def test_a_privilege_revoked_in_mid_episode_is_noticed(databases: Stack) -> None:
+    powerless = target(both(databases, POWERLESS_ROLE))
+    function = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
+    databases.primary.sql(f"GRANT EXECUTE ON {function} TO {POWERLESS_ROLE}")
+    async with Primary(powerless) as primary:
+        assert (await primary.call()).result is CallResult.OK
+        databases.primary.sql(f"REVOKE EXECUTE ON {function} FROM {POWERLESS_ROLE}")
+        call = await primary.call()
+    assert call.capability is not None
+    assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
+
+
+async def test_a_failover_in_mid_episode_is_followed() -> None:
+    with Stack() as stack:
+        stack.start_databases()
+        async with Primary(target(both(stack, HEALER_ROLE))) as primary:
+            assert (await primary.call()).result is CallResult.OK
+            stack.primary.kill()
+            lost = await primary.call()
+            assert lost.capability is not None
+            assert lost.capability.reason is Unavailable.NO_PRIMARY
+            stack.standby.promote()
+            assert (await primary.call()).result is CallResult.OK
