@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from exporter import flags, log
-from exporter.config import Config, load, single
+from exporter.config import Config, check_secrets, load, single
 from exporter.probes import PROBES, SUPPORTED
 from exporter.serve import serve
 from exporter.web import application
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         config = _configuration(options)
+        check_secrets(config, healer=False)
         address = flags.parse_address(options.listen)
         if options.check:
             nodes = sum(len(cluster.nodes) for cluster in config.clusters)

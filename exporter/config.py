@@ -102,6 +102,19 @@ def load(path: Path) -> Config:
     return Config(tuple(_cluster(name, value, path) for name, value in clusters.items()), healer)
 
 
+def check_secrets(config: Config, *, healer: bool) -> None:
+    """
+    Read the secrets of the nodes, and those of the healer if asked to: the exporter needs none of the latter.
+
+    Raises ConfigError for the first that cannot be used.
+    """
+    for cluster in config.clusters:
+        for node in cluster.nodes:
+            node.conninfo.read()
+        if healer and cluster.healer is not None:
+            cluster.healer.conninfo.read()
+
+
 def single(conninfo: str) -> Config:
     """Return the configuration that `--conninfo` stands for. Raises ConfigError when libpq cannot parse it."""
     if not _is_conninfo(conninfo):
@@ -155,9 +168,7 @@ def _conninfo(parent: Value, keys: dict[str, Value], path: Path) -> Conninfo:
         found = "both" if "conninfo" in keys else "neither"
         raise parent.error("exactly one of conninfo and conninfo_file", found)
     if "conninfo_file" in keys:
-        conninfo = Conninfo("", _file(keys["conninfo_file"], path))
-        conninfo.read()
-        return conninfo
+        return Conninfo("", _file(keys["conninfo_file"], path))
     text = keys["conninfo"].string("libpq's key=value pairs or a URI")
     if not _is_conninfo(text):
         raise keys["conninfo"].error("libpq's key=value pairs or a URI", "text that is neither (not shown: secrets)")
@@ -175,10 +186,7 @@ def _settings(value: Value, path: Path) -> HealerSettings:
         given["alertmanager_url"] = _url(keys["alertmanager_url"])
     if "webhook_token_file" in keys:
         given["webhook_token_file"] = _file(keys["webhook_token_file"], path)
-    settings = HealerSettings(**given)
-    if settings.webhook_token_file is not None:
-        read_token(settings.webhook_token_file)
-    return settings
+    return HealerSettings(**given)
 
 
 def read_token(path: Path) -> str:

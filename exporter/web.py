@@ -38,7 +38,7 @@ def application(config: Config) -> web.Application:
         [
             web.get("/", _landing),
             web.get("/metrics", _metrics),
-            web.get("/runbooks/{alert:[A-Za-z]+}", _runbook),
+            web.get(r"/runbooks/{alert:[A-Za-z]+}{suffix:(\.md)?}", _runbook),
             web.get("/-/healthy", _healthy),
             web.get("/-/ready", _healthy),
         ]
@@ -81,7 +81,8 @@ async def _runbook(request: web.Request) -> web.Response:
     page = runbook(request.match_info["alert"])
     if page is None:
         raise web.HTTPNotFound(text="no runbook of this name\n")
-    return web.Response(text=page, content_type="text/markdown")
+    # Not text/markdown: browsers offer that for download, and this is read at night.
+    return web.Response(text=page, content_type="text/plain")
 
 
 def runbook(alert: str) -> str | None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from exporter import flags, log
-from exporter.config import Config, load, read_token
+from exporter.config import Config, check_secrets, load, read_token
 from exporter.serve import serve
 from exporter.yamlfile import ConfigError
 from healer.web import application
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         config = _configuration(options)
+        check_secrets(config, healer=True)
         address = flags.parse_address(options.listen)
         token = _token(config, address, allow_none=options.allow_unauthenticated)
         if options.check:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import load, parse_duration, single
+from exporter.config import check_secrets, load, parse_duration, read_token, single
 from exporter.yamlfile import ConfigError
 
 NODE = 'clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}\n'
@@ -95,10 +95,6 @@ MISTAKES = {
         "clusters: {a: {nodes: {n: {conninfo: 'password=two hidden'}}}}",
         ":1: clusters.a.nodes.n.conninfo: expected libpq's key=value pairs or a URI, found text that is neither",
     ),
-    "conninfo_file missing": (
-        "clusters: {a: {nodes: {n: {conninfo_file: nowhere}}}}",
-        "nowhere: expected a readable file with a conninfo, found: ",
-    ),
     "bad name": ("clusters: {'a b': {nodes: {}}}", ":1: clusters.a b: expected a name of letters, digits"),
     "enabled is text": (
         "clusters: {a: {nodes: {n: {conninfo: ''}}, healer: {conninfo: '', enabled: 'no thanks'}}}",
@@ -109,7 +105,6 @@ MISTAKES = {
     "calls zero": (NODE + "healer: {burst_calls: 0}", ":2: healer.burst_calls: expected a whole number of at least 1"),
     "calls true": (NODE + "healer: {burst_calls: true}", ":2: healer.burst_calls: expected a whole number"),
     "url": (NODE + "healer: {alertmanager_url: 'am:9093'}", ":2: healer.alertmanager_url: expected an http or https"),
-    "token missing": (NODE + "healer: {webhook_token_file: nowhere}", "nowhere: expected a readable file with the"),
     "healer unknown key": (NODE + "healer: {burst: 1}", ":2: healer.burst: expected one of the keys"),
 }
 
@@ -123,6 +118,36 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
     assert message in str(caught.value)
     assert str(tmp_path) in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+def test_a_bad_secret_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "pgslot.yml"
+    file.write_text("clusters: {a: {nodes: {n: {conninfo_file: secret}}}}")
+    with pytest.raises(ConfigError, match=r"secret: expected a readable file with a conninfo, found: .*No such file"):
+        check_secrets(load(file), healer=False)
+    (tmp_path / "secret").write_text("password=two hidden")
+    with pytest.raises(ConfigError, match="secret: expected libpq's key=value pairs or a URI") as caught:
+        check_secrets(load(file), healer=False)
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_exporter_needs_no_secret_of_the_healer(tmp_path: Path) -> None:
+    file = tmp_path / "pgslot.yml"
+    healer = "{conninfo_file: nowhere}"
+    file.write_text(f"clusters: {{a: {{nodes: {{n: {{conninfo: ''}}}}, healer: {healer}}}}}")
+    check_secrets(load(file), healer=False)
+    with pytest.raises(ConfigError, match="nowhere: expected a readable file"):
+        check_secrets(load(file), healer=True)
+
+
+def test_the_webhook_token(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="token: expected a readable file with the webhook token, found"):
+        read_token(tmp_path / "token")
+    (tmp_path / "token").write_text("\n")
+    with pytest.raises(ConfigError, match="token: expected the webhook token, found an empty file"):
+        read_token(tmp_path / "token")
+    (tmp_path / "token").write_text("abc\n")
+    assert read_token(tmp_path / "token") == "abc"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases:
             for probe_status in ("a kept connection", "a new connection"):
                 started = time.monotonic()
                 metrics = await scrape(client, timeout=2)
-                assert time.monotonic() - started < 2, probe_status
+                # Far below what an unbounded connection attempt takes, and far above the noise of a busy machine.
+                assert time.monotonic() - started < 8, probe_status
                 assert sorted(metrics["pgslot_up"].values()) == [0, 1]
                 assert status_of(metrics, "n0", "slots") == Status.OK
                 assert status_of(metrics, "n1", "slots") == Status.TIMEOUT
@@ -211,6 +212,7 @@ async def test_the_pages(client: Client) -> None:
     assert "pg-slot-exporter" in await (await client.get("/")).text()
     runbook = await client.get("/runbooks/PgSlotCreationStuck")
     assert (await runbook.text()).startswith("# PgSlotCreationStuck")
+    assert (await client.get("/runbooks/PgSlotCreationStuck.md")).status == 200
     for missing in ("/runbooks/Nothing", "/runbooks/..%2F..%2FREADME", "/nothing"):
         assert (await client.get(missing)).status == 404
 

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
 
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from healer.capability import CapabilityMonitor
+from healer.metrics import HealerMetrics
+from healer.primary import Capability, Unavailable
 from healer.web import LARGEST_BODY, application
 from tests.stack.processes import free_port
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -122,6 +126,19 @@ async def test_the_capability_is_known_before_ready(client: Client) -> None:
     assert 'pgslot_heal_capability_unavailable{cluster="c",reason="disabled"} 0.0' in metrics
     assert 'pgslot_heal_capability_unavailable{cluster="off",reason="disabled"} 1.0' in metrics
     assert 'cluster="watched"' not in metrics
+
+
+async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    monitor = CapabilityMonitor({}, HealerMetrics(CollectorRegistry(), ["c"]))
+    refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
+    for capability in (refused, refused, Capability(None), Capability(None), refused):
+        monitor.note("c", capability)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "cannot heal this cluster if it has to be"),
+        ("INFO", "can heal this cluster if it has to be"),
+        ("WARNING", "cannot heal this cluster if it has to be"),
+    ]
 
 
 async def test_the_status_page_escapes(client: Client) -> None:

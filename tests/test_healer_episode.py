@@ -1,0 +1,155 @@
+"""Episodes on real servers: what the five stories do not show."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
+from healer.episode import Episode, Report
+from healer.policy import Outcome, Subject
+from healer.primary import Call, CallResult
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.sessions import Statement
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
+
+QUICK = HealerSettings(burst_interval=0.3, interval=1.0)
+
+
+def cluster(stack: Stack, role: str = HEALER_ROLE, *, dry_run: bool = False) -> Cluster:
+    nodes = tuple(
+        Node("c", server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in (stack.primary, stack.standby)
+    )
+    ports = f"{stack.standby.port},{stack.primary.port}"
+    conninfo = f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
+    return Cluster("c", nodes, HealerTarget(Conninfo(conninfo), enabled=True, dry_run=dry_run))
+
+
+@asynccontextmanager
+async def running(
+    stack: Stack,
+    slot: str,
+    settings: HealerSettings = QUICK,
+    watched: Cluster | None = None,
+    calls: list[Call] | None = None,
+) -> AsyncIterator[tuple[Episode, asyncio.Task[Report]]]:
+    episode = Episode(watched or cluster(stack), settings, (calls if calls is not None else []).append)
+    episode.join("f", Subject("standby", slot))
+    task = asyncio.create_task(episode.run())
+    try:
+        yield episode, task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    await asyncio.to_thread(wait_for, lambda: condition() or None, what)
+
+
+def hanging(stack: Stack, slot: str) -> Statement:
+    """Return the creation of a slot on the standby that hangs, once entered."""
+    stack.wait_until_idle()
+    return stack.standby.create_slot(slot)
+
+
+async def test_a_transaction_on_the_primary_then_a_missing_record(databases: Stack) -> None:
+    """The creation waits for a record, then for the transaction that it names, then for records again."""
+    with databases.primary.hold_transaction(application_name="slow job") as holder:
+        databases.wait_until_idle()
+        with databases.standby.create_slot("s1") as creator:
+            async with running(databases, "s1") as (episode, task):
+                await until(lambda: "transaction" in episode.report.reasons, "the transaction is seen")
+                assert not creator.done
+                holder.commit()
+                report = await asyncio.wait_for(task, 30)
+            assert creator.wait(5)
+    databases.drop_slot("s1")
+    assert report.outcome is Outcome.HEALED
+    assert report.calls >= 2
+    assert len(report.lsns) == min(report.calls, 10)
+    assert any("application=slow job" in line.text for line in report.timeline)
+
+
+async def test_replay_paused_is_said_and_not_called_for(databases: Stack) -> None:
+    calls: list[Call] = []
+    with hanging(databases, "s2"):
+        databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
+        try:
+            async with running(databases, "s2", calls=calls) as (episode, task):
+                await until(lambda: episode.report.reasons == ["replay_paused"], "the pause is seen")
+                await asyncio.sleep(QUICK.interval * 1.5)
+                assert calls == []
+                databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
+                report = await asyncio.wait_for(task, 30)
+        finally:
+            databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
+    databases.drop_slot("s2")
+    assert report.outcome is Outcome.HEALED
+    assert [call.result for call in calls] == [CallResult.OK] * report.calls
+
+
+async def test_the_alert_resolves(databases: Stack) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("s3"):
+            async with running(databases, "s3") as (episode, task):
+                await until(lambda: episode.report.calls, "it has called")
+                assert not episode.leave("another")
+                assert episode.leave("f")
+                report = await asyncio.wait_for(task, 10)
+    databases.drop_slot("s3")
+    assert report.outcome is Outcome.CANCELLED
+
+
+async def test_it_gives_up(databases: Stack) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("s4"):
+            async with running(databases, "s4", replace(QUICK, give_up_after=2.5)) as (_, task):
+                report = await asyncio.wait_for(task, 20)
+    databases.drop_slot("s4")
+    assert report.outcome is Outcome.GAVE_UP
+    assert report.why == "still waiting: transaction"
+    assert report.seconds >= 2.5
+
+
+async def test_a_dry_run_writes_nothing(databases: Stack) -> None:
+    calls: list[Call] = []
+    with hanging(databases, "s5") as creator:
+        async with running(databases, "s5", watched=cluster(databases, dry_run=True), calls=calls) as (_, task):
+            report = await asyncio.wait_for(task, 20)
+        assert not creator.wait(1)
+    databases.drop_slot("s5")
+    assert (report.outcome, calls) == (Outcome.DRY_RUN, [])
+
+
+async def test_without_the_privilege_it_ends_at_once(databases: Stack) -> None:
+    calls: list[Call] = []
+    with hanging(databases, "s6"):
+        async with running(databases, "s6", watched=cluster(databases, POWERLESS_ROLE), calls=calls) as (_, task):
+            report = await asyncio.wait_for(task, 20)
+    databases.drop_slot("s6")
+    assert (report.outcome, report.why, report.calls) == (Outcome.UNAVAILABLE, "missing_privilege", 0)
+    assert len(calls) == 1
+
+
+async def test_a_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("s7"):
+            async with running(databases, "s7") as (episode, task):
+                await until(lambda: episode.report.calls, "it has called")
+                task.cancel()
+                await asyncio.wait({task})
+                assert episode.report.outcome is Outcome.CANCELLED
+    databases.drop_slot("s7")
+    for server in (databases.primary, databases.standby):
+        await until(partial(_no_session_of_the_healer, server), f"no session is left on {server.name}")
+    assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
+
+
+def _no_session_of_the_healer(server: Postgres) -> bool:
+    return not server.sql("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'")

@@ -1,0 +1,113 @@
+"""The stack itself: real servers that behave as the tests rely on, and that never outlive us."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stack.monitoring import ALERTS, rules_with
+from tests.stack.processes import wait_for
+from tests.stack.stack import Stack
+
+ROOT = Path(__file__).parent.parent
+HOLDS_A_STACK = """
+import signal, sys
+from tests.stack.stack import Stack
+with Stack() as stack:
+    stack.start_databases()
+    print(stack.folder, flush=True)
+    signal.pause()
+"""
+
+
+def test_a_slot_on_the_standby_of_an_idle_primary_hangs_until_a_record_is_forced(databases: Stack) -> None:
+    databases.wait_until_idle()
+    with databases.standby.create_slot("hangs") as creator:
+        assert not creator.wait(3)
+        for _ in range(4):
+            databases.primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+            if creator.wait(1):
+                break
+        assert creator.done
+        assert creator.error is None
+    databases.drop_slot("hangs")
+
+
+def test_a_creator_that_hangs_can_be_given_up(databases: Stack) -> None:
+    databases.wait_until_idle()
+    with databases.standby.create_slot("given_up") as creator:
+        assert not creator.wait(0.5)
+    assert creator.error is not None
+    databases.drop_slot("given_up")
+    assert databases.standby.sql("SELECT 1 FROM pg_catalog.pg_replication_slots") == []
+
+
+@pytest.fixture
+def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Another process that holds a stack, and the stack's folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDS_A_STACK], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process, Path(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_servers_end_with_the_process_that_holds_them(
+    holder: tuple[subprocess.Popen[str], Path], number: signal.Signals
+) -> None:
+    process, folder = holder
+    assert len(running(folder)) == 2
+    process.send_signal(number)
+    process.wait(30)
+    wait_for(lambda: not running(folder), "all servers have ended")
+    assert folder.exists() == (number == signal.SIGKILL)
+
+
+def test_a_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
+    with Stack(keep=True) as stack:
+        stack.start_databases()
+    assert len(running(stack.folder)) == 2
+    done = subprocess.run([sys.executable, "-m", "tests.stack.stop", str(stack.folder)], cwd=ROOT, check=False)
+    for server in (stack.primary, stack.standby):
+        server.process.stop()
+    assert done.returncode == 0
+    assert running(stack.folder) == []
+    assert not stack.folder.exists()
+
+
+def test_thresholds_are_replaced_once_or_not_at_all() -> None:
+    rules = ALERTS / "pgslot.rules.yml"
+    assert "pgslot_creation_wait_seconds > 7" in rules_with({"PgSlotCreationStuck": "7"}, rules)
+    with pytest.raises(AssertionError, match="no such alerts"):
+        rules_with({"PgSlotNothing": "7"}, rules)
+
+
+def test_what_does_not_come_about_is_named_with_the_end_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("the reason")
+    started = time.monotonic()
+    with pytest.raises(Exception, match=r"(?s)not within 0 s: it rains.*the reason"):
+        wait_for(lambda: None, "it rains", timeout=0.2, log=tmp_path / "log")
+    assert time.monotonic() - started < 5
+
+
+def running(folder: Path) -> list[int]:
+    """Return the processes that were started for this folder's servers."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                arguments = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"-D" in arguments and any(argument.startswith(os.fsencode(folder)) for argument in arguments):
+                found.append(int(process.name))
+    return found
