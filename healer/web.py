@@ -157,10 +157,10 @@ td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top }}
 
 
 def _episode_html(report: Report) -> str:
-    started = datetime.fromtimestamp(report.started_at, UTC).isoformat(sep=" ", timespec="seconds")
+    started = f"{datetime.fromtimestamp(report.started_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     lines = "".join(f"<tr><td>{line.seconds:.1f} s</td><td>{escape(line.text)}</td></tr>" for line in report.timeline)
     outcome = escape(report.outcome or "running")
-    return f"<h3>{escape(report.cluster)}: {outcome} ({escape(started)} UTC)</h3><table>{lines}</table>"
+    return f"<h3>{escape(report.cluster)}: {outcome} ({started})</h3><table>{lines}</table>"
 
 
 def _as_json(report: Report) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def _say_what_is_up(stack: Stack) -> None:
         print(f"  {name:<14}{url}")
     for server in (stack.primary, stack.standby, stack.consumer):
         print(f"  {server.name:<14}psql '{server.conninfo()}'")
+    hangs = "SELECT pg_create_logical_replication_slot('by_hand', 'pgoutput')"
+    print(f"""See it again: psql '{stack.standby.conninfo()}' -c "{hangs}" hangs, and is healed""")
     print(f"End it with: {sys.executable} -m tests.stack.stop {stack.folder}")
 
 
