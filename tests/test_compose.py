@@ -63,12 +63,9 @@ def test_secrets_are_random_private_and_kept(secrets: Path, tmp_path: Path) -> N
     assert (tmp_path / "other/webhook-token").read_text() != contents["webhook-token"]
 
 
-def test_git_ignores_the_secrets(tmp_path: Path) -> None:
-    (tmp_path / "secrets").mkdir()
-    shutil.copy(DEPLOY / "secrets/.gitignore", tmp_path / "secrets")
-    run("git", "init", "--quiet", cwd=tmp_path)
-    assert run("git", "check-ignore", "secrets/webhook-token", cwd=tmp_path).returncode == 0
-    assert run("git", "check-ignore", "secrets/.gitignore", cwd=tmp_path).returncode == 1
+def test_git_ignores_the_secrets() -> None:
+    lines = (DEPLOY / "secrets/.gitignore").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["*", "!.gitignore"]
 
 
 def test_no_password_is_written_down() -> None:
