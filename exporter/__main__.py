@@ -4,10 +4,13 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from exporter import flags, log
 from exporter.config import Config, check_secrets, load, single
 from exporter.probes import PROBES, SUPPORTED
+from exporter.reference import metric_reference
+from exporter.reload import Configuration
 from exporter.serve import serve
 from exporter.web import application
 from exporter.yamlfile import ConfigError
@@ -28,7 +31,11 @@ def parser() -> argparse.ArgumentParser:
         help="one server, instead of a configuration file; an empty string means libpq's own environment",
     )
     result.add_argument(
-        "command", nargs="?", choices=("serve", "sql"), default="serve", help="sql prints every query, per version"
+        "command",
+        nargs="?",
+        choices=("serve", "sql", "metrics"),
+        default="serve",
+        help="sql prints every query, per version; metrics the metric reference; default %(default)s",
     )
     return result
 
@@ -39,16 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "sql":
         print(sql_reference())
         return
+    if options.command == "metrics":
+        print(metric_reference(), end="")
+        return
     try:
-        config = _configuration(options)
-        check_secrets(config, healer=False)
+        configuration = Configuration(partial(_read, options), _read(options))
         address = flags.parse_address(options.listen)
         if options.check:
-            nodes = sum(len(cluster.nodes) for cluster in config.clusters)
-            print(f"configuration is valid: {len(config.clusters)} cluster(s), {nodes} node(s)")
+            clusters = configuration.config.clusters
+            nodes = sum(len(cluster.nodes) for cluster in clusters)
+            print(f"configuration is valid: {len(clusters)} cluster(s), {nodes} node(s)")
             return
         log.setup(options.log_level, options.log_format)
-        asyncio.run(_serve(config, address))
+        asyncio.run(_serve(configuration, address, options))
     except ConfigError as error:
         print(f"pg-slot-exporter: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
@@ -66,15 +76,18 @@ def sql_reference() -> str:
     return "\n".join(parts)
 
 
-async def _serve(config: Config, address: flags.Address) -> None:
-    await serve(application(config), address, "pg-slot-exporter")
+async def _serve(configuration: Configuration, address: flags.Address, options: argparse.Namespace) -> None:
+    app = application(configuration, lifecycle=options.lifecycle)
+    await serve(app, address, "pg-slot-exporter", configuration.reload)
 
 
-def _configuration(options: argparse.Namespace) -> Config:
+def _read(options: argparse.Namespace) -> Config:
     if (options.config_file is None) == (options.conninfo is None):
         found = "neither" if options.config_file is None else "both"
         raise ConfigError(f"command line: expected exactly one of --config.file and --conninfo, found {found}")
-    return load(options.config_file) if options.conninfo is None else single(options.conninfo)
+    config = load(options.config_file) if options.conninfo is None else single(options.conninfo)
+    check_secrets(config, healer=False)
+    return config
 
 
 if __name__ == "__main__":

@@ -83,6 +83,14 @@ def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) ->
     return RetentionCause.TRANSACTION if _holds(oldest_xid(writer), slot.catalog_xmin) else RetentionCause.STALLED
 
 
+def needs_primary(node: NodeSnapshot) -> bool:
+    """Return whether what this node shows can only be explained by what its primary shows."""
+    if node.is_primary or not node.up:
+        return False
+    pinned = any((slot.pinned_wal_bytes or 0) > PINNED_BYTES for slot in node.slots or ())
+    return pinned or bool(node.creations)
+
+
 def oldest_xid(node: NodeSnapshot) -> Transaction | None:
     """Return the open transaction with the oldest xid, in a session or prepared; None when none has an xid."""
     holders = [transaction for transaction in node.transactions or () if transaction.oldest_xid]

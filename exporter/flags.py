@@ -35,6 +35,12 @@ def add_common(parser: argparse.ArgumentParser, *, default_address: str) -> None
         metavar="HOST:PORT",
         help="address to listen on (default %(default)s; an empty host means all interfaces)",
     )
+    parser.add_argument(
+        "--web.enable-lifecycle",
+        dest="lifecycle",
+        action="store_true",
+        help="allow POST /-/reload",
+    )
     parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default %(default)s")
     parser.add_argument("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="%(default)s")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit: 0 good, 2 bad")

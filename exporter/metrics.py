@@ -32,15 +32,18 @@ class Collector(Protocol):
     def collect(self) -> Iterable[Family]: ...
 
 
-def cluster_samples(cluster: ClusterSnapshot) -> Iterator[Sample]:
-    """Return all samples of one look at a cluster."""
+def cluster_samples(cluster: ClusterSnapshot, only: str | None = None) -> Iterator[Sample]:
+    """Return the samples of one look at a cluster; `only`: those of this node, None for all."""
     for node in cluster.nodes:
+        if only is not None and node.node != only:
+            continue
         yield from _node(node)
         for slot in node.slots or ():
             yield from _slot(slot, node, cluster)
         yield from _transactions(node)
     for wait in waits(cluster):
-        yield from _wait(wait, cluster.cluster)
+        if only is None or wait.node == only:
+            yield from _wait(wait, cluster.cluster)
 
 
 def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Sample]:

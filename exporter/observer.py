@@ -9,11 +9,18 @@ from typing import Any
 import psycopg
 
 from exporter.config import Cluster, Node
+from exporter.diagnosis import needs_primary
 from exporter.log import event
 from exporter.postgres import Session
 from exporter.probes import OLDEST_SUPPORTED, PROBES, Probe
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 from exporter.yamlfile import ConfigError
+
+GRACE = 0.1
+"""Seconds that a look may take beyond its time, to end in order and say how it failed."""
+
+SHORTEST_LOOK = 0.5
+"""Seconds; less would only ever time out."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +42,12 @@ class NodeObserver:
         if self._flight is None:
             self._flight = asyncio.create_task(self._look(timeout))
             self._flight.add_done_callback(self._landed)
-        return await asyncio.shield(self._flight)
+        flight = self._flight
+        # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
+        done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
+        if not done:
+            return self._snapshot({}, dict.fromkeys((probe.name for probe in PROBES), Status.TIMEOUT), timeout)
+        return flight.result()
 
     async def close(self) -> None:
         """End the look in flight and the connection."""
@@ -159,21 +171,57 @@ class Observer:
     """All nodes of some clusters."""
 
     def __init__(self, clusters: Sequence[Cluster], application_name: str) -> None:
-        self._nodes = {
-            cluster.name: [NodeObserver(node, application_name) for node in cluster.nodes] for cluster in clusters
-        }
+        self._application_name = application_name
+        self._clusters = {cluster.name: cluster for cluster in clusters}
+        self._observers = {node: NodeObserver(node, application_name) for node in self._nodes()}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    def knows(self, cluster: str, node: str) -> bool:
+        return any((known.cluster, known.name) == (cluster, node) for known in self._observers)
 
     async def look(self, cluster: str, timeout: float) -> ClusterSnapshot:
-        """Look at all nodes of one cluster at the same time."""
+        """Look at all nodes of one cluster at the same time. Raises KeyError for an unknown cluster."""
+        nodes = self._clusters[cluster].nodes
         return ClusterSnapshot(
-            cluster, tuple(await asyncio.gather(*(node.look(timeout) for node in self._nodes[cluster])))
+            cluster, tuple(await asyncio.gather(*(self._observers[node].look(timeout) for node in nodes)))
         )
 
+    async def look_at(self, cluster: str, node: str, timeout: float) -> ClusterSnapshot:
+        """
+        Look at one node, and at the others only if this one cannot be diagnosed without its primary.
+
+        Raises KeyError for an unknown node.
+        """
+        deadline = time.monotonic() + timeout
+        observer = self._observers[next(known for known in self._clusters[cluster].nodes if known.name == node)]
+        snapshot = await observer.look(timeout)
+        if not needs_primary(snapshot):
+            return ClusterSnapshot(cluster, (snapshot,))
+        others = [self._observers[other] for other in self._clusters[cluster].nodes if other.name != node]
+        left = max(SHORTEST_LOOK, deadline - time.monotonic())
+        return ClusterSnapshot(cluster, (snapshot, *await asyncio.gather(*(other.look(left) for other in others))))
+
     async def look_at_all(self, timeout: float) -> list[ClusterSnapshot]:
-        return await asyncio.gather(*(self.look(cluster, timeout) for cluster in self._nodes))
+        return await asyncio.gather(*(self.look(cluster, timeout) for cluster in self._clusters))
+
+    def reconfigure(self, clusters: Sequence[Cluster]) -> None:
+        """Take a new configuration over; nodes that are in both keep their connections."""
+        self._clusters = {cluster.name: cluster for cluster in clusters}
+        before = self._observers
+        self._observers = {
+            node: before.get(node) or NodeObserver(node, self._application_name) for node in self._nodes()
+        }
+        for node, observer in before.items():
+            if node not in self._observers:
+                task = asyncio.create_task(observer.close())
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
 
     async def close(self) -> None:
-        await asyncio.gather(*(node.close() for nodes in self._nodes.values() for node in nodes))
+        await asyncio.gather(*self._leaving, *(observer.close() for observer in self._observers.values()))
+
+    def _nodes(self) -> list[Node]:
+        return [node for cluster in self._clusters.values() for node in cluster.nodes]
 
 
 def classify(error: Exception, *, connected: bool) -> Status:

@@ -8,11 +8,9 @@ a cancellation by asking the server to cancel the query, and a hung server lets 
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Self
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import class_row
@@ -60,26 +58,48 @@ class Session:
         Run the queries in one round trip and return the rows of each as its dataclass.
 
         Raises psycopg.Error for the first query that fails (no rows are returned then), or TimeoutError, after which
-        the session is closed.
+        the session is closed. Cancelling it closes the session as well, and waits for nothing.
         """
+        loop = asyncio.get_running_loop()
+        expired = loop.create_future()
+
+        def expire() -> None:
+            expired.set_result(None)
+            self.hang_up()
+
+        answer = asyncio.create_task(self._ask(queries, timeout))
+        timer = loop.call_later(timeout, expire)
+        try:
+            await asyncio.wait({answer})
+        except asyncio.CancelledError:
+            self.hang_up()
+            await asyncio.wait({answer})
+            answer.exception()
+            raise
+        finally:
+            timer.cancel()
+        if expired.done() and answer.exception() is not None:
+            raise TimeoutError(f"no answer in {timeout:.1f} s") from answer.exception()
+        return answer.result()
+
+    async def _ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
         # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
         tenths = max(1, int(timeout * 10))
         limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
-        with self._deadline(timeout):
-            async with self._connection.pipeline():
-                if limits != self._limits:
-                    await self._connection.execute(
-                        "SELECT pg_catalog.set_config('statement_timeout', %s, false),"
-                        " pg_catalog.set_config('lock_timeout', %s, false),"
-                        " pg_catalog.set_config('default_transaction_read_only', 'on', false)",
-                        [str(limits[0]), str(limits[1])],
-                    )
-                cursors = []
-                for sql, row in queries:
-                    cursor = self._connection.cursor(row_factory=class_row(row))
-                    cursors.append(await cursor.execute(sql.encode()))
-            self._limits = limits
-            return [await cursor.fetchall() for cursor in cursors]
+        async with self._connection.pipeline():
+            if limits != self._limits:
+                await self._connection.execute(
+                    "SELECT pg_catalog.set_config('statement_timeout', %s, false),"
+                    " pg_catalog.set_config('lock_timeout', %s, false),"
+                    " pg_catalog.set_config('default_transaction_read_only', 'on', false)",
+                    [str(limits[0]), str(limits[1])],
+                )
+            cursors = []
+            for sql, row in queries:
+                cursor = self._connection.cursor(row_factory=class_row(row))
+                cursors.append(await cursor.execute(sql.encode()))
+        self._limits = limits
+        return [await cursor.fetchall() for cursor in cursors]
 
     async def close(self) -> None:
         await self._connection.close()
@@ -94,22 +114,3 @@ class Session:
             except OSError:
                 # ENOTCONN: the peer has reset it already, and the waiting side knows.
                 return
-
-    @contextmanager
-    def _deadline(self, seconds: float) -> Iterator[None]:
-        expired = False
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            self.hang_up()
-
-        timer = asyncio.get_running_loop().call_later(seconds, expire)
-        try:
-            yield
-        except psycopg.Error as error:
-            if expired:
-                raise TimeoutError(f"no answer in {seconds:.1f} s") from error
-            raise
-        finally:
-            timer.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -17,12 +18,13 @@ SHUTDOWN_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-async def serve(app: web.Application, address: Address, program: str) -> None:
-    """Serve until a signal asks to stop. Raises ConfigError when the address cannot be listened on."""
+async def serve(app: web.Application, address: Address, program: str, reload: Callable[[], object]) -> None:
+    """Serve until a signal asks to stop; SIGHUP calls `reload`. Raises ConfigError if it cannot listen."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:

@@ -1,46 +1,47 @@
 """The exporter's HTTP endpoints."""
 
 import math
-import time
-from html import escape
-from importlib.resources import files
-from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from exporter import __version__
-from exporter.config import Config
-from exporter.metrics import cluster_samples, exposition, families, process_samples
-from exporter.observer import Observer
+from exporter import pages
+from exporter.metrics import Sample, cluster_samples, exposition, families, process_samples
+from exporter.observer import SHORTEST_LOOK, Observer
+from exporter.reload import Configuration
 
 APPLICATION_NAME = "pg_slot_exporter"
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a scrape without Prometheus' header; Prometheus' own default."""
 TIMEOUT_MARGIN = 0.5
 """Seconds kept back for writing and sending the answer."""
-SHORTEST_LOOK = 0.5
 LONGEST_LOOK = 60.0
 
+_CONFIGURATION = web.AppKey("configuration", Configuration)
+_LIFECYCLE = web.AppKey("lifecycle", bool)
 _OBSERVER = web.AppKey("observer", Observer)
-_LOADED_AT = web.AppKey("loaded_at", float)
 _PROCESS = web.AppKey("process", CollectorRegistry)
 
 
-def application(config: Config) -> web.Application:
+def application(configuration: Configuration, *, lifecycle: bool = False) -> web.Application:
     """Build the application; its connections are opened by the first scrape and closed at its end."""
     app = web.Application()
-    app[_LOADED_AT] = time.time()
-    app[_OBSERVER] = Observer(config.clusters, APPLICATION_NAME)
+    app[_CONFIGURATION] = configuration
+    app[_LIFECYCLE] = lifecycle
+    app[_OBSERVER] = Observer(configuration.config.clusters, APPLICATION_NAME)
     app[_PROCESS] = process_registry()
+    configuration.on_change(lambda config: app[_OBSERVER].reconfigure(config.clusters))
     app.on_cleanup.append(_close)
     app.add_routes(
         [
             web.get("/", _landing),
             web.get("/metrics", _metrics),
+            web.get("/probe", _probe),
+            web.get("/sd", _discovery),
             web.get(r"/runbooks/{alert:[A-Za-z]+}{suffix:(\.md)?}", _runbook),
             web.get("/-/healthy", _healthy),
-            web.get("/-/ready", _healthy),
+            web.get("/-/ready", _ready),
+            web.post("/-/reload", _reload),
         ]
     )
     return app
@@ -66,52 +67,86 @@ def look_timeout(header: str | None) -> float:
     return max(SHORTEST_LOOK, min(LONGEST_LOOK, asked - TIMEOUT_MARGIN))
 
 
+async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web.Response:
+    """Answer POST /-/reload as Prometheus does: 403 unless it is enabled, 500 with the error if the file is bad."""
+    if not lifecycle:
+        return web.Response(status=403, text="Lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
+    error = configuration.reload()
+    return web.Response() if error is None else web.Response(status=500, text=f"{error}\n")
+
+
 async def _metrics(request: web.Request) -> web.Response:
-    timeout = look_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
-    snapshots = await request.app[_OBSERVER].look_at_all(timeout)
+    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request))
     samples = [sample for snapshot in snapshots for sample in cluster_samples(snapshot)]
-    samples.extend(process_samples(reload_ok=True, reloaded_at=request.app[_LOADED_AT]))
-    body, content_type = exposition(
-        request.headers.get("Accept", ""), [*families(samples), *request.app[_PROCESS].collect()]
+    configuration = request.app[_CONFIGURATION]
+    samples.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
+    return _exposed(request, samples, request.app[_PROCESS])
+
+
+async def _probe(request: web.Request) -> web.Response:
+    for name in ("cluster", "node"):
+        if not request.query.get(name):
+            return web.Response(status=400, text=f"expected the parameters cluster and node, found no {name}\n")
+    cluster, node = request.query["cluster"], request.query["node"]
+    observer = request.app[_OBSERVER]
+    if not observer.knows(cluster, node):
+        return web.Response(status=404, text="no such cluster and node in the configuration\n")
+    snapshot = await observer.look_at(cluster, node, _timeout(request))
+    return _exposed(request, list(cluster_samples(snapshot, only=node)))
+
+
+async def _discovery(request: web.Request) -> web.Response:
+    """Prometheus' http_sd_configs: each node is a target of this exporter, told apart by its instance label."""
+    return web.json_response(
+        [
+            {
+                "targets": [request.host],
+                "labels": {
+                    "__scheme__": request.scheme,
+                    "__metrics_path__": "/probe",
+                    "__param_cluster": cluster.name,
+                    "__param_node": node.name,
+                    "instance": f"{cluster.name}/{node.name}",
+                },
+            }
+            for cluster in request.app[_CONFIGURATION].config.clusters
+            for node in cluster.nodes
+        ]
     )
-    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 async def _runbook(request: web.Request) -> web.Response:
-    page = runbook(request.match_info["alert"])
+    page = pages.runbook(request.match_info["alert"])
     if page is None:
         raise web.HTTPNotFound(text="no runbook of this name\n")
-    # Not text/markdown: browsers offer that for download, and this is read at night.
-    return web.Response(text=page, content_type="text/plain")
+    return web.Response(text=page, content_type="text/html")
 
 
-def runbook(alert: str) -> str | None:
-    """Return the Markdown of an alert's runbook; None when there is none."""
-    for folder in (files("exporter") / "runbooks", Path(__file__).parent.parent / "alerts" / "runbooks"):
-        page = folder / f"{alert}.md"
-        if page.is_file():
-            return page.read_text("utf-8")
-    return None
+async def _landing(request: web.Request) -> web.Response:
+    page = pages.landing(request.app[_CONFIGURATION].config, lifecycle=request.app[_LIFECYCLE])
+    return web.Response(text=page, content_type="text/html")
 
 
 async def _healthy(_request: web.Request) -> web.Response:
     return web.Response(text="pg-slot-exporter is healthy.\n")
 
 
-async def _landing(_request: web.Request) -> web.Response:
-    version = escape(__version__)
-    return web.Response(
-        content_type="text/html",
-        text=f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>pg-slot-exporter</title>
-<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark"></head>
-<body><h1>pg-slot-exporter {version}</h1>
-<p>Shows why PostgreSQL's logical replication slots wait or retain WAL.</p>
-<ul><li><a href="/metrics">Metrics</a></li><li><a href="/-/healthy">Health</a></li></ul>
-</body></html>
-""",
-    )
+async def _ready(_request: web.Request) -> web.Response:
+    return web.Response(text="pg-slot-exporter is ready.\n")
+
+
+async def _reload(request: web.Request) -> web.Response:
+    return await answer_reload(request.app[_CONFIGURATION], lifecycle=request.app[_LIFECYCLE])
+
+
+def _timeout(request: web.Request) -> float:
+    return look_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
+
+
+def _exposed(request: web.Request, samples: list[Sample], registry: CollectorRegistry | None = None) -> web.Response:
+    own = [] if registry is None else registry.collect()
+    body, content_type = exposition(request.headers.get("Accept", ""), [*families(samples), *own])
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 async def _close(app: web.Application) -> None:

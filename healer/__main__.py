@@ -4,9 +4,11 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from exporter import flags, log
 from exporter.config import Config, check_secrets, load, read_token
+from exporter.reload import Configuration
 from exporter.serve import serve
 from exporter.yamlfile import ConfigError
 from healer.web import application
@@ -35,41 +37,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 2 on bad input."""
     options = parser().parse_args(arguments)
     try:
-        config = _configuration(options)
-        check_secrets(config, healer=True)
         address = flags.parse_address(options.listen)
-        token = _token(config, address, allow_none=options.allow_unauthenticated)
+        read = partial(_read, options, address)
+        configuration = Configuration(read, read())
         if options.check:
-            count = sum(cluster.healer is not None for cluster in config.clusters)
-            print(f"configuration is valid: {count} of {len(config.clusters)} cluster(s) with a healer section")
+            clusters = configuration.config.clusters
+            count = sum(cluster.healer is not None for cluster in clusters)
+            print(f"configuration is valid: {count} of {len(clusters)} cluster(s) with a healer section")
             return
         log.setup(options.log_level, options.log_format)
-        asyncio.run(_serve(config, address, token))
+        asyncio.run(_serve(configuration, address, options))
     except ConfigError as error:
         print(f"pg-slot-healer: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 
-def _configuration(options: argparse.Namespace) -> Config:
+async def _serve(configuration: Configuration, address: flags.Address, options: argparse.Namespace) -> None:
+    app = application(configuration, lifecycle=options.lifecycle)
+    await serve(app, address, "pg-slot-healer", configuration.reload)
+
+
+def _read(options: argparse.Namespace, address: flags.Address) -> Config:
     if options.config_file is None:
         raise ConfigError("command line: expected --config.file, found none")
-    return load(options.config_file)
-
-
-async def _serve(config: Config, address: flags.Address, token: str) -> None:
-    await serve(application(config, token), address, "pg-slot-healer")
-
-
-def _token(config: Config, address: flags.Address, *, allow_none: bool) -> str:
-    """Return the webhook token, empty for none. Raises ConfigError where strangers could then make the healer act."""
+    config = load(options.config_file)
+    check_secrets(config, healer=True)
     if config.healer.webhook_token_file is not None:
-        return read_token(config.healer.webhook_token_file)
-    if not address.is_loopback and not allow_none:
+        read_token(config.healer.webhook_token_file)
+    elif not address.is_loopback and not options.allow_unauthenticated:
+        # Strangers could make the healer act otherwise.
         raise ConfigError(
             "healer.webhook_token_file: expected a token to listen beyond loopback, found none"
             " (or pass --web.allow-unauthenticated)"
         )
-    return ""
+    return config
 
 
 if __name__ == "__main__":

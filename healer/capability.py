@@ -17,10 +17,11 @@ _log = logging.getLogger(__name__)
 class CapabilityMonitor:
     """Checks each cluster at start and every minute; logs once per change."""
 
-    def __init__(self, targets: Mapping[str, HealerTarget], metrics: HealerMetrics) -> None:
-        self._targets = targets
+    def __init__(self, metrics: HealerMetrics) -> None:
         self._metrics = metrics
+        self._targets: dict[str, HealerTarget] = {}
         self._known: dict[str, Capability] = {}
+        self._watches: dict[str, asyncio.Task[None]] = {}
 
     @property
     def known(self) -> Mapping[str, Capability]:
@@ -31,11 +32,31 @@ class CapabilityMonitor:
     def complete(self) -> bool:
         return len(self._known) == len(self._targets)
 
-    async def run(self) -> None:
-        """Check all clusters, again and again, until cancelled; a hanging cluster does not delay the others."""
-        async with asyncio.TaskGroup() as group:
-            for cluster, target in self._targets.items():
-                group.create_task(self._watch(cluster, target))
+    @property
+    def defect(self) -> bool:
+        """A watch has ended, which only a defect of ours can make it do."""
+        return any(watch.done() for watch in self._watches.values())
+
+    def watch(self, targets: Mapping[str, HealerTarget]) -> None:
+        """Watch these clusters from now on, those whose target has changed anew; a hanging one delays no other."""
+        for cluster in [name for name, target in self._targets.items() if targets.get(name) != target]:
+            self._watches.pop(cluster).cancel()
+            del self._targets[cluster]
+            self._known.pop(cluster, None)
+            if cluster not in targets:
+                self._metrics.forget(cluster)
+        for cluster, target in targets.items():
+            if cluster not in self._targets:
+                self._targets[cluster] = target
+                self._metrics.expect(cluster)
+                self._watches[cluster] = asyncio.create_task(self._watch(cluster, target))
+                self._watches[cluster].add_done_callback(_report_defect)
+
+    async def close(self) -> None:
+        """End all watches."""
+        for watch in self._watches.values():
+            watch.cancel()
+        await asyncio.gather(*self._watches.values(), return_exceptions=True)
 
     def note(self, cluster: str, capability: Capability) -> None:
         """Take in what a check, or an attempt to act, has shown."""
@@ -60,3 +81,8 @@ class CapabilityMonitor:
         while True:
             self.note(cluster, await check(target))
             await asyncio.sleep(INTERVAL)
+
+
+def _report_defect(watch: asyncio.Task[None]) -> None:
+    if not watch.cancelled() and watch.exception() is not None:
+        _log.critical("the capability of a cluster is no longer checked: a defect", exc_info=watch.exception())

@@ -68,7 +68,7 @@ class Episode:
     def __init__(self, cluster: Cluster, settings: HealerSettings, called: Callable[[Call], None]) -> None:
         if cluster.healer is None:
             raise ValueError(f"cluster {cluster.name} has no healer section")
-        self._cluster = cluster
+        self.cluster = cluster
         self._target = cluster.healer
         self._settings = settings
         self._called = called
@@ -99,16 +99,16 @@ class Episode:
 
     async def run(self) -> Report:
         """Run until an outcome; the report has it."""
-        observer = Observer([self._cluster], APPLICATION_NAME)
+        observer = Observer([self.cluster], APPLICATION_NAME)
         try:
             async with Primary(self._target) as primary:
                 end = await self._loop(observer, primary)
-        except asyncio.CancelledError:
-            self._finish(End(Outcome.CANCELLED, "the healer stops"))
+        except asyncio.CancelledError as cancelled:
+            self._finish(End(Outcome.CANCELLED, cancelled.args[0] if cancelled.args else "the healer stops"))
             raise
         except Exception:  # noqa: BLE001 - one cluster's defect must not end the others' episodes
             self._finish(End(Outcome.ERROR, "a defect of the healer: see its log"))
-            _log.exception("the episode failed", extra={"fields": {"cluster": self._cluster.name}})
+            _log.exception("the episode failed", extra={"fields": {"cluster": self.cluster.name}})
         else:
             self._finish(end)
         finally:
@@ -127,7 +127,7 @@ class Episode:
                 await self._pause(step)
 
     async def _look(self, observer: Observer) -> None:
-        snapshot = await observer.look(self._cluster.name, LOOK_TIMEOUT)
+        snapshot = await observer.look(self.cluster.name, LOOK_TIMEOUT)
         for subject in self.report.subjects:
             before = self._tracks.get(subject)
             track = advance(before, see(snapshot, subject))
@@ -169,7 +169,7 @@ class Episode:
             _log,
             logging.INFO if call.result is CallResult.OK else logging.WARNING,
             "called pg_log_standby_snapshot()" if call.result is CallResult.OK else "could not call",
-            cluster=self._cluster.name,
+            cluster=self.cluster.name,
             slots=[subject.slot_name for subject in self.report.subjects],
             result=f"{call.result}",
             lsn=call.lsn,
@@ -221,7 +221,7 @@ class Episode:
             _log,
             logging.INFO,
             "slot seen",
-            cluster=self._cluster.name,
+            cluster=self.cluster.name,
             node=subject.node,
             slot=subject.slot_name,
             state=f"{track.sight.state}",

@@ -35,6 +35,14 @@ class Episodes:
         """All known episodes, the newest first."""
         return [*(episode.report for episode, _ in self._running.values()), *self._past]
 
+    def reconfigure(self, config: Config) -> None:
+        """Take a new configuration over. An episode whose cluster has changed is cancelled: disabled means now."""
+        self._config = config
+        self._clusters = {cluster.name: cluster for cluster in config.clusters}
+        for name, (episode, task) in self._running.items():
+            if self._clusters.get(name) != episode.cluster:
+                task.cancel("the configuration of the cluster has changed")
+
     def take(self, alert: Alert) -> Action:
         """Act on one alert without waiting for anything; return what was done with it."""
         action = self._take(alert)

@@ -1,7 +1,5 @@
 """What the healer says of itself to Prometheus."""
 
-from collections.abc import Iterable
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from healer.alerts import Action
@@ -16,7 +14,7 @@ _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 class HealerMetrics:
     """The healer's own counters and gauges, each label value there from the start."""
 
-    def __init__(self, registry: CollectorRegistry, clusters: Iterable[str]) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         # A creation timestamp for each series would tell no more than process_start_time_seconds does.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.capability = Gauge(
@@ -50,12 +48,20 @@ class HealerMetrics:
             self.webhooks.labels(str(code))
         for action in Action:
             self.alerts.labels(action)
-        for cluster in clusters:
-            self.active.labels(cluster).set(0)
-            for outcome in Outcome:
-                self.episodes.labels(cluster, outcome)
-            for result in CallResult:
-                self.calls.labels(cluster, result)
+
+    def expect(self, cluster: str) -> None:
+        """Have a cluster's series there from the start, at 0."""
+        self.active.labels(cluster)
+        for outcome in Outcome:
+            self.episodes.labels(cluster, outcome)
+        for result in CallResult:
+            self.calls.labels(cluster, result)
+
+    def forget(self, cluster: str) -> None:
+        """Take away what says how a cluster is now; what was counted stays counted."""
+        for reason in Unavailable:
+            self.capability.remove(cluster, reason)
+        self.active.remove(cluster)
 
     def set_capability(self, cluster: str, capability: Capability) -> None:
         for reason in Unavailable:

@@ -14,9 +14,12 @@ from exporter.diagnosis import Wait, WaitReason, waits
 from exporter.snapshot import ClusterSnapshot
 from healer.primary import PASSING, Unavailable
 
-CLOSE_LOOK_SECONDS = 1.0
-"""For this long after a call it is looked often: the record is flushed within 0.2 s, and slots can be short-lived."""
-CLOSE_LOOK_INTERVAL = 0.02
+CLOSE_LOOK_SECONDS = 0.5
+"""
+For this long after a call it is looked very often. The record is flushed within 0.2 s, and what proves the effect may
+be gone soon after: the slot of a table synchronisation lives for as long as the table is copied.
+"""
+CLOSE_LOOK_INTERVAL = 0.005
 LOOK_INTERVAL = 1.0
 
 _WORTH_A_CALL = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, WaitReason.TRANSACTION})

@@ -3,7 +3,6 @@
 import asyncio
 import hmac
 import logging
-import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,10 +12,12 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.config import Config
+from exporter.config import Config, read_token
 from exporter.log import event
 from exporter.metrics import exposition, families, process_samples
-from exporter.web import process_registry
+from exporter.reload import Configuration
+from exporter.web import answer_reload, process_registry
+from exporter.yamlfile import ConfigError
 from healer.alertmanager import running_alerts_eventually
 from healer.alerts import WebhookError, parse
 from healer.capability import CapabilityMonitor
@@ -33,22 +34,22 @@ _EPISODES = web.AppKey("episodes", Episodes)
 _MONITOR = web.AppKey("monitor", CapabilityMonitor)
 _METRICS = web.AppKey("metrics", HealerMetrics)
 _REGISTRY = web.AppKey("registry", CollectorRegistry)
-_LOADED_AT = web.AppKey("loaded_at", float)
-_TOKEN = web.AppKey("token", str)
-_ALERTMANAGER = web.AppKey("alertmanager", str)
+_CONFIGURATION = web.AppKey("configuration", Configuration)
+_LIFECYCLE = web.AppKey("lifecycle", bool)
+_TASKS = web.AppKey("tasks", set[asyncio.Task[None]])
 
 
-def application(config: Config, token: str) -> web.Application:
-    """Build the application; an empty token means that webhooks need none."""
+def application(configuration: Configuration, *, lifecycle: bool = False) -> web.Application:
+    """Build the application; without a token file in the configuration webhooks need no token."""
     app = web.Application(client_max_size=LARGEST_BODY)
-    targets = {cluster.name: cluster.healer for cluster in config.clusters if cluster.healer is not None}
+    app[_CONFIGURATION] = configuration
+    app[_LIFECYCLE] = lifecycle
     app[_REGISTRY] = process_registry()
-    app[_METRICS] = HealerMetrics(app[_REGISTRY], targets)
-    app[_MONITOR] = CapabilityMonitor(targets, app[_METRICS])
-    app[_EPISODES] = Episodes(config, app[_METRICS], app[_MONITOR])
-    app[_LOADED_AT] = time.time()
-    app[_TOKEN] = token
-    app[_ALERTMANAGER] = config.healer.alertmanager_url or ""
+    app[_METRICS] = HealerMetrics(app[_REGISTRY])
+    app[_MONITOR] = CapabilityMonitor(app[_METRICS])
+    app[_EPISODES] = Episodes(configuration.config, app[_METRICS], app[_MONITOR])
+    app[_TASKS] = set()
+    configuration.on_change(lambda config: _apply(app, config))
     app.cleanup_ctx.append(_working)
     app.add_routes(
         [
@@ -58,32 +59,38 @@ def application(config: Config, token: str) -> web.Application:
             web.get("/metrics", _metrics),
             web.get("/-/healthy", _healthy),
             web.get("/-/ready", _ready),
+            web.post("/-/reload", _reload),
         ]
     )
     return app
 
 
 async def _working(app: web.Application) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(app[_MONITOR].run()), asyncio.create_task(_pick_up(app))]
-    for task in tasks:
-        task.add_done_callback(_report_defect)
+    _apply(app, app[_CONFIGURATION].config)
     yield
-    for task in tasks:
+    for task in app[_TASKS]:
         task.cancel()
-    await asyncio.wait(tasks)
+    await asyncio.gather(*app[_TASKS], return_exceptions=True)
+    await app[_MONITOR].close()
     await app[_EPISODES].close()
 
 
-def _report_defect(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.critical("a background task ended by a defect", exc_info=task.exception())
+def _apply(app: web.Application, config: Config) -> None:
+    """Put a configuration into force: at start, and after each reload."""
+    app[_EPISODES].reconfigure(config)
+    app[_MONITOR].watch({cluster.name: cluster.healer for cluster in config.clusters if cluster.healer is not None})
+    if config.healer.alertmanager_url is not None:
+        for task in app[_TASKS]:
+            task.cancel()
+        task = asyncio.create_task(_pick_up(app, config.healer.alertmanager_url))
+        app[_TASKS].add(task)
+        task.add_done_callback(app[_TASKS].discard)
 
 
-async def _pick_up(app: web.Application) -> None:
-    """After a restart, go on with the alerts that still fire."""
-    if app[_ALERTMANAGER]:
-        for alert in await running_alerts_eventually(app[_ALERTMANAGER]):
-            app[_EPISODES].take(alert)
+async def _pick_up(app: web.Application, alertmanager_url: str) -> None:
+    """After a start or a change, go on with the alerts that still fire."""
+    for alert in await running_alerts_eventually(alertmanager_url):
+        app[_EPISODES].take(alert)
 
 
 async def _alerts(request: web.Request) -> web.Response:
@@ -95,7 +102,13 @@ async def _alerts(request: web.Request) -> web.Response:
 
 
 async def _intake(request: web.Request) -> tuple[int, str]:
-    token = request.app[_TOKEN]
+    token_file = request.app[_CONFIGURATION].config.healer.webhook_token_file
+    try:
+        token = read_token(token_file) if token_file is not None else ""
+    except ConfigError as error:
+        # Without the token nobody can be let in; 503 makes Alertmanager try again.
+        event(_log, logging.ERROR, "cannot read the webhook token", error=str(error))
+        return 503, "the webhook token cannot be read"
     given = request.headers.get("Authorization", "")
     if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         return 401, "expected the header Authorization: Bearer with the webhook token"
@@ -116,7 +129,8 @@ async def _intake(request: web.Request) -> tuple[int, str]:
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    own = families(process_samples(reload_ok=True, reloaded_at=request.app[_LOADED_AT]))
+    configuration = request.app[_CONFIGURATION]
+    own = families(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
     body, content_type = exposition(request.headers.get("Accept", ""), [*own, *request.app[_REGISTRY].collect()])
     return web.Response(body=body, headers={"Content-Type": content_type})
 
@@ -125,7 +139,13 @@ async def _episodes(request: web.Request) -> web.Response:
     return web.json_response([_as_json(report) for report in request.app[_EPISODES].reports])
 
 
-async def _healthy(_request: web.Request) -> web.Response:
+async def _reload(request: web.Request) -> web.Response:
+    return await answer_reload(request.app[_CONFIGURATION], lifecycle=request.app[_LIFECYCLE])
+
+
+async def _healthy(request: web.Request) -> web.Response:
+    if request.app[_MONITOR].defect:
+        return web.Response(status=500, text="A background task has ended by a defect, see the log.\n")
     return web.Response(text="pg-slot-healer is healthy.\n")
 
 

@@ -13,3 +13,13 @@ def databases() -> Iterator[Stack]:
     with Stack() as stack:
         stack.start_databases()
         yield stack
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Clean up after a test that failed half-way, so that the next one starts on servers as it expects them."""
+    stack = request.getfixturevalue("databases") if "databases" in request.fixturenames else None
+    yield
+    if stack is not None:
+        for server in (stack.primary, stack.standby):
+            server.reset()

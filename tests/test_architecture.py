@@ -44,8 +44,7 @@ def test_database_errors_are_caught_in_two_places_only() -> None:
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
-    # postgres.py only turns an error after our own deadline into TimeoutError, and raises it.
-    assert catching == {"exporter/observer.py", "healer/primary.py", "exporter/postgres.py"}
+    assert catching == {"exporter/observer.py", "healer/primary.py"}
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:

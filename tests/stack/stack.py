@@ -2,10 +2,13 @@
 
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from signal import SIGTERM
 from types import TracebackType
 from typing import Self
 
@@ -30,10 +33,10 @@ _ROLES = f"""
 CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor;
 CREATE ROLE {HEALER_ROLE} LOGIN;
 CREATE ROLE {POWERLESS_ROLE} LOGIN;
-GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE};
 CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL);
 CREATE PUBLICATION shop FOR TABLE orders;
 """
+_SINCE_16 = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}"
 
 
 class Stack:
@@ -47,13 +50,17 @@ class Stack:
     prometheus: Prometheus
     alertmanager: Alertmanager
 
-    def __init__(self, *, thresholds: Mapping[str, str] | None = None, keep: bool = False) -> None:
+    def __init__(
+        self, *, major: int = binaries.NEWEST, thresholds: Mapping[str, str] | None = None, keep: bool = False
+    ) -> None:
+        self.major = major
         self.keep = keep
         self.folder = Path(tempfile.mkdtemp(prefix="pgslot-"))
         # The unprivileged user that runs PostgreSQL has to pass through.
         self.folder.chmod(0o755)
         self._thresholds = thresholds or {}
         self._cleanup = ExitStack()
+        self._restore = ExitStack()
         self._addresses = {
             name: f"127.0.0.1:{free_port()}" for name in ("exporter:9877", "healer:9878", "alertmanager:9093")
         }
@@ -67,23 +74,26 @@ class Stack:
 
     def start_databases(self, rows: int = 0) -> None:
         """Start a primary with roles and a published table, and its standby."""
-        programs = binaries.find(self.folder)
+        programs = binaries.find(self.folder, self.major)
         self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep)
         self._cleanup.callback(self.primary.stop)
         self.primary.sql(_ROLES)
+        if self.major >= 16:
+            self.primary.sql(_SINCE_16)
         self.primary.sql(f"INSERT INTO orders SELECT n, 'item ' || n FROM generate_series(1, {rows}) AS n")
         self.standby = self.primary.standby("standby")
         self._cleanup.callback(self.standby.stop)
 
     def single(self, **settings: str) -> Postgres:
         """Start one server with settings of its own."""
-        server = Postgres.primary(binaries.find(self.folder), self.folder, "single", outlive_us=self.keep, **settings)
+        programs = binaries.find(self.folder, self.major)
+        server = Postgres.primary(programs, self.folder, "single", outlive_us=self.keep, **settings)
         self._cleanup.callback(server.stop)
         return server
 
     def start_consumer(self) -> None:
         """Start a third server, which subscribes later."""
-        programs = binaries.find(self.folder)
+        programs = binaries.find(self.folder, self.major)
         self.consumer = Postgres.primary(programs, self.folder, "consumer", outlive_us=self.keep)
         self._cleanup.callback(self.consumer.stop)
         self.consumer.sql("CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL)")
@@ -151,11 +161,19 @@ class Stack:
 
     def __enter__(self) -> Self:
         self._cleanup.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(SIGTERM) == signal.SIG_DFL:
+            # As Ctrl-C does, and pytest understands: whoever ends us with SIGTERM wants us to clean up, too.
+            signal.signal(SIGTERM, signal.default_int_handler)
+            self._restore.callback(signal.signal, SIGTERM, signal.SIG_DFL)
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        with self._restore:
+            self._end()
+
+    def _end(self) -> None:
         if self.keep:
             (self.folder / "pids").write_text("".join(f"{pid} {name}\n" for name, pid in self.pids().items()), "utf-8")
         else:

@@ -1,0 +1,256 @@
+"""The exporter as a process, operated as its users do: probes, discovery, reload, signals, pages, flags."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.catalogue import CATALOGUE
+from exporter.reference import metric_reference
+from tests.stack.monitoring import Server
+from tests.stack.processes import Process, free_port, wait_for
+from tests.stack.programs import Program
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+ROOT = Path(__file__).parent.parent
+PROGRAM = Path(sys.executable).with_name("pg-slot-exporter")
+
+
+def nodes(stack: Stack) -> dict[str, Any]:
+    return {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (stack.primary, stack.standby)}
+
+
+def write(file: Path, clusters: dict[str, Any]) -> None:
+    file.write_text(yaml.safe_dump({"clusters": clusters}))
+
+
+@pytest.fixture
+def exporter(databases: Stack, tmp_path: Path) -> Iterator[Program]:
+    file = tmp_path / "pgslot.yml"
+    write(file, {"c": {"nodes": nodes(databases)}})
+    program = Program("pg-slot-exporter", file, tmp_path)
+    program.process.arguments.append("--web.enable-lifecycle")
+    program.start()
+    yield program
+    program.stop()
+
+
+def test_a_probe_shows_one_node(exporter: Program) -> None:
+    samples = [s for f in parse_text(exporter.get("/probe?cluster=c&node=standby").text) for s in f.samples]
+    assert {sample.labels["node"] for sample in samples} == {"standby"}
+    assert [sample.value for sample in samples if sample.name == "pgslot_up"] == [1]
+    assert all(sample.name.startswith("pgslot_") for sample in samples)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "text"),
+    [
+        ("", 400, "expected the parameters cluster and node, found no cluster"),
+        ("?cluster=c", 400, "found no node"),
+        ("?cluster=c&node=", 400, "found no node"),
+        ("?cluster=c&node=other", 404, "no such cluster and node"),
+        ("?cluster=x&node=standby", 404, "no such cluster and node"),
+        ("?cluster=host%3Devil&node=standby", 404, "no such cluster and node"),
+    ],
+)
+def test_a_probe_of_nothing(exporter: Program, query: str, status: int, text: str) -> None:
+    answer = exporter.get(f"/probe{query}")
+    assert (answer.status_code, text in answer.text) == (status, True)
+
+
+def test_a_probe_of_a_standby_finds_the_blocker_on_its_primary(exporter: Program, databases: Stack) -> None:
+    with databases.primary.hold_transaction(application_name="far away") as holder:
+        with databases.standby.create_slot_by_function("probed"):
+
+            def blocker() -> list[dict[str, str]]:
+                families = parse_text(exporter.get("/probe?cluster=c&node=standby").text)
+                samples = [s for family in families for s in family.samples]
+                assert {sample.labels["node"] for sample in samples} == {"standby"}
+                return [s.labels for s in samples if s.name == "pgslot_creation_blocker_age_seconds"]
+
+            [found] = wait_for(blocker, "the blocker is found")
+        assert (found["pid"], found["application_name"]) == (str(holder.pid), "far away")
+
+
+def test_prometheus_discovers_and_scrapes_all_nodes(exporter: Program, tmp_path: Path) -> None:
+    config = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{"job_name": "pgslot", "http_sd_configs": [{"url": f"{exporter.url}/sd"}]}],
+    }
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    process = Process(
+        [
+            "prometheus",
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        tmp_path / "prometheus.log",
+    )
+    prometheus = Server(process, port)
+    try:
+        prometheus.start()
+
+        def up() -> set[str]:
+            result = prometheus.get("/api/v1/query", query="pgslot_up == 1 and on (instance) up == 1")["data"]["result"]
+            return {f"{series['metric']['instance']} {series['metric']['node']}" for series in result}
+
+        wait_for(lambda: up() == {"c/primary primary", "c/standby standby"}, "both nodes are scraped")
+    finally:
+        prometheus.stop()
+
+
+@pytest.mark.parametrize("how", ["SIGHUP", "POST"])
+def test_a_reload(exporter: Program, databases: Stack, tmp_path: Path, how: str) -> None:
+    def reload() -> int | None:
+        if how == "POST":
+            return requests.post(f"{exporter.url}/-/reload", timeout=10).status_code
+        exporter.process.send(signal.SIGHUP)
+        return None
+
+    def backend() -> list[tuple[Any, ...]]:
+        return databases.primary.sql("SELECT pid FROM pg_stat_activity WHERE usename = %s", [EXPORTER_ROLE])
+
+    file = tmp_path / "pgslot.yml"
+    assert exporter.value("pgslot_config_last_reload_successful") == 1
+    kept = backend()
+    file.write_text("clusters: {c: {nodes: {}}}")
+    assert reload() in (500, None)
+    wait_for(lambda: exporter.value("pgslot_config_last_reload_successful") == 0, "the bad file is noticed")
+    assert len(exporter.samples("pgslot_up")) == 2
+    errors = [line["error"] for line in exporter.log_events() if line["level"] == "error"]
+    assert errors == [
+        f"{file}:1: c.nodes: expected at least one node, found an empty mapping".replace("c.n", "clusters.c.n")
+    ]
+    write(file, {"c": {"nodes": {"primary": nodes(databases)["primary"]}}})
+    assert reload() in (200, None)
+    wait_for(lambda: exporter.value("pgslot_config_last_reload_successful") == 1, "the good file is loaded")
+    assert [sample.labels["node"] for sample in exporter.samples("pgslot_up")] == ["primary"]
+    assert backend() == kept
+    wait_for(
+        lambda: not databases.standby.sql("SELECT 1 FROM pg_stat_activity WHERE usename = %s", [EXPORTER_ROLE]),
+        "the connection of the node that has left is closed",
+    )
+
+
+def test_a_reload_over_http_has_to_be_enabled(databases: Stack, tmp_path: Path) -> None:
+    write(tmp_path / "pgslot.yml", {"c": {"nodes": nodes(databases)}})
+    program = Program("pg-slot-exporter", tmp_path / "pgslot.yml", tmp_path)
+    try:
+        program.start()
+        assert requests.post(f"{program.url}/-/reload", timeout=10).status_code == 403
+        assert program.get("/-/reload").status_code == 405
+    finally:
+        program.stop()
+
+
+def test_sigterm_ends_it_in_order_also_with_a_hung_server(exporter: Program, databases: Stack) -> None:
+    exporter.get("/metrics")
+    databases.standby.pause_all()
+    try:
+        assert exporter.process.stop(timeout=12) == 0
+    finally:
+        databases.standby.resume_all()
+    assert [line["msg"] for line in exporter.log_events()][-1] == "stopping"
+
+
+def test_the_landing_page_leads_to_all_nodes_and_runbooks(exporter: Program) -> None:
+    page = exporter.get("/").text
+    assert "/probe?cluster=c&amp;node=standby" in page
+    for runbook in (ROOT / "alerts/runbooks").glob("*.md"):
+        assert f"/runbooks/{runbook.stem}" in page
+        assert exporter.get(f"/runbooks/{runbook.stem}").status_code == 200
+
+
+HOSTILE = 'a"b\\c\nd\u00e9\U0001f40d{}'
+
+
+def test_hostile_names_survive(exporter: Program, databases: Stack) -> None:
+    quoted = '"' + HOSTILE.replace('"', '""') + '"'
+    databases.primary.sql(f"CREATE DATABASE {quoted}")
+    databases.primary.sql(f"CREATE ROLE {quoted} LOGIN")
+    try:
+        with databases.primary.hold_transaction(application_name=HOSTILE, user=HOSTILE, dbname=HOSTILE) as holder:
+            text = exporter.get("/metrics").text
+            openmetrics = exporter.get("/metrics", Accept="application/openmetrics-text; version=1.0.0").text
+        for families in (parse_text(text), parse_openmetrics(openmetrics)):  # type: ignore[no-untyped-call]
+            [found] = [
+                sample.labels
+                for family in families
+                for sample in family.samples
+                if sample.name == "pgslot_oldest_transaction_info" and sample.labels["pid"] == str(holder.pid)
+                if sample.labels["kind"] == "xid"
+            ]
+            assert (found["datname"], found["usename"]) == (HOSTILE, HOSTILE)
+    finally:
+        databases.primary.sql(f"DROP DATABASE {quoted}")
+        databases.primary.sql(f"DROP ROLE {quoted}")
+
+
+def test_promtool_has_no_complaint(exporter: Program) -> None:
+    text = exporter.get("/metrics").text
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_query_text_and_no_password_leaves_it(databases: Stack, tmp_path: Path) -> None:
+    conninfo = f"{databases.primary.conninfo(EXPORTER_ROLE)} password=hidden"
+    write(
+        tmp_path / "pgslot.yml", {"c": {"nodes": {"n": {"conninfo": conninfo}, "m": {"conninfo": "password=hidden"}}}}
+    )
+    program = Program("pg-slot-exporter", tmp_path / "pgslot.yml", tmp_path)
+    program.process.arguments.append("--log.level=debug")
+    try:
+        program.start()
+        with databases.primary.hold_transaction():
+            text = program.get("/metrics").text + program.get("/").text + program.get("/sd").text
+    finally:
+        program.stop()
+    text += program.process.log.read_text()
+    assert "pgslot_up" in text
+    assert "hidden" not in text
+    assert "pg_current_xact_id" not in text
+
+
+def test_the_committed_metric_reference_is_the_codes() -> None:
+    assert (ROOT / "exporter/METRICS.md").read_text("utf-8") == metric_reference()
+    for name in CATALOGUE:
+        assert f"`{name}`" in metric_reference()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "command line: expected exactly one of --config.file and --conninfo, found neither"),
+        (["--conninfo=", "--config.file=x"], "command line: expected exactly one of --config.file and"),
+        (["--config.file=/nowhere.yml"], "/nowhere.yml: expected a readable file, found: No such file"),
+        (["--conninfo=nonsense"], "--conninfo: expected libpq's key=value pairs or a URI"),
+        (["--conninfo=", "--web.listen-address=nonsense"], "--web.listen-address: expected HOST:PORT"),
+        (["--conninfo=", "--web.listen-address=1.2.3.4:99999"], "--web.listen-address: expected HOST:PORT"),
+        (["--conninfo=", "--log.level=loud"], "argument --log.level: invalid choice: 'loud'"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+    ],
+)
+def test_a_bad_command_line_is_one_clear_error(flags: list[str], message: str) -> None:
+    done = subprocess.run([str(PROGRAM), "--check", *flags], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_in_use_is_one_clear_error(exporter: Program) -> None:
+    arguments = [str(PROGRAM), "--conninfo=", f"--web.listen-address=127.0.0.1:{exporter.port}"]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "--web.listen-address: expected an address to listen on, found: " in done.stderr
+    assert "Traceback" not in done.stderr
