@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from exporter.catalogue import CATALOGUE
 from tests import stories
 from tests.stack.stack import Stack
 from tests.stories import ROWS, STORIES, THRESHOLDS, Check, Scene
@@ -33,6 +34,8 @@ def told() -> Iterator[Told]:
         told = Told(stack, time.time())
         stack.start_databases(rows=ROWS)
         stack.start_consumer()
+        # One slot that nobody uses: what is shown of such slots is there for the dashboard and the reference, too.
+        stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
         stack.start_exporter()
         stack.start_monitoring()
         scene = Scene(stack, lambda source, text, _at: print(f"{source}: {text}"))
@@ -76,6 +79,11 @@ def test_a_variable_has_values(told: Told, name: str) -> None:
     selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
     found = told.stack.prometheus.query_range(f"count by ({label}) ({selector})", told.started, time.time(), step=1)
     assert any(series["metric"].get(label) for series in found), query
+
+
+def test_every_documented_metric_has_appeared_and_no_other(told: Told) -> None:
+    names = {name for name in told.stack.prometheus.get("/api/v1/label/__name__/values")["data"] if "pgslot_" in name}
+    assert {name for name in names if not name.startswith("pgslot_heal_")} == set(CATALOGUE)
 
 
 def test_the_stack_ends_with_its_context() -> None:

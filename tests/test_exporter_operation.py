@@ -129,7 +129,7 @@ def test_a_reload(exporter: Program, databases: Stack, tmp_path: Path, how: str)
     assert len(exporter.samples("pgslot_up")) == 2
     errors = [line["error"] for line in exporter.log_events() if line["level"] == "error"]
     assert errors == [
-        f"{file}:1: c.nodes: expected at least one node, found an empty mapping".replace("c.n", "clusters.c.n")
+        f"{file}:1: clusters.c.nodes: expected at least one node, found an empty mapping"
     ]
     write(file, {"c": {"nodes": {"primary": nodes(databases)["primary"]}}})
     assert reload() in (200, None)

@@ -14,7 +14,7 @@ from exporter.observer import Observer
 from exporter.reload import Configuration
 from exporter.snapshot import Status
 from exporter.web import application, look_timeout
-from tests.stack.processes import free_port
+from tests.stack.processes import free_port, wait_for
 from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
 Client = TestClient[Any, Any]
@@ -145,6 +145,51 @@ async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases:
         hung.resume_all()
         hung.stop()
         databases.primary.drop_slot("hung")
+
+
+async def test_an_address_that_swallows_everything_is_down_in_time(databases: Stack) -> None:
+    """It takes the connection and never says a word, as a black hole behind a load balancer does."""
+    taken: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={port} user=x"))
+    async with TestClient(TestServer(app)) as client:
+        metrics = await scrape(client, timeout=2)
+    assert sorted(metrics["pgslot_up"].values()) == [0, 1]
+    assert status_of(metrics, "n0", "slots") == Status.OK
+    assert status_of(metrics, "n1", "slots") == Status.TIMEOUT
+    for writer in taken:
+        writer.close()
+    silent.close()
+
+
+async def test_a_connection_that_breaks_in_mid_query(client: Client, databases: Stack) -> None:
+    assert len((await scrape(client))["pgslot_up"]) == 2
+    with databases.primary.lock("pg_catalog.pg_authid") as holder:
+        # pg_prepared_xacts reads pg_authid: the scrape waits for the lock, until its session is ended.
+        waiting = asyncio.create_task(scrape(client, timeout=30))
+        await asyncio.to_thread(
+            wait_for,
+            lambda: holder.execute(
+                "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_locks WHERE NOT granted"
+            ).fetchall(),
+            "the scrape waits",
+        )
+        metrics = await waiting
+    assert sorted(metrics["pgslot_up"].values()) == [0, 1]
+    assert status_of(metrics, "n0", "slots") == Status.UNREACHABLE
+    assert sorted((await scrape(client))["pgslot_up"].values()) == [1, 1]
+
+
+async def test_a_lock_costs_one_probe_and_not_the_scrape(client: Client, databases: Stack) -> None:
+    """lock_timeout ends the wait, and the probes that need no lock still answer."""
+    await scrape(client)
+    with databases.primary.lock("pg_catalog.pg_authid"):
+        metrics = await scrape(client, timeout=3)
+    assert sorted(metrics["pgslot_up"].values()) == [1, 1]
+    assert status_of(metrics, "n0", "transactions") == Status.TIMEOUT
+    assert status_of(metrics, "n0", "slots") == Status.OK
+    assert all(dict(labels)["node"] == "n1" for labels in metrics["pgslot_transactions"])
 
 
 async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -> None:

@@ -1,9 +1,11 @@
 """PostgreSQL servers, primary and standby, as ordinary processes on loopback."""
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -108,14 +110,19 @@ class Postgres:
         self.stop()
         self.start()
 
+    @contextmanager
+    def lock(self, table: str) -> Iterator[psycopg.Connection[Any]]:
+        """Hold a table so that nobody else can even read it; the session that holds it is the context's value."""
+        with psycopg.connect(self.conninfo()) as connection:
+            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+            yield connection
+
     def pause_all(self) -> None:
         """Hang the server with all its sessions: sockets stay open and nothing answers."""
-        for pid in self._pids():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def resume_all(self) -> None:
-        for pid in self._pids():
-            os.kill(pid, signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
 
     def promote(self) -> None:
         """Make a primary of this standby."""
@@ -192,6 +199,12 @@ class Postgres:
                 lambda: standby._lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here,
                 f"{standby.name} has replayed all",
             )
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for pid in self._pids():
+            # A session may end by itself meanwhile.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _pids(self) -> list[int]:
         """Return the postmaster and its children, the postmaster first so that it starts no more of them."""

@@ -1,0 +1,45 @@
+"""The systemd units: what systemd says of them. They cannot be started where tests run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parent.parent / "deploy/systemd"
+MOST_EXPOSURE = 20
+"""systemd's own scale is 0 (nothing that it could do) to 100."""
+
+each_program = pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@each_program
+def test_systemd_accepts_the_unit(program: str, tmp_path: Path) -> None:
+    shipped = (UNITS / f"{program}.service").read_text("utf-8")
+    unit = tmp_path / f"{program}.service"
+    unit.write_text(shipped.replace("/opt/pg-slot-healer/bin", str(Path(sys.executable).parent)))
+    done = analyze("verify", "--man=no", unit)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@each_program
+def test_the_unit_is_hardened(program: str) -> None:
+    done = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSURE}", UNITS / f"{program}.service")
+    assert done.returncode == 0, done.stdout
+
+
+@each_program
+def test_the_command_line_is_the_programs(program: str) -> None:
+    [command] = re.findall(r"^ExecStart=(.*)$", (UNITS / f"{program}.service").read_text("utf-8"), re.MULTILINE)
+    path, *flags = command.split()
+    console_script = Path(sys.executable).with_name(Path(path).name)
+    text = subprocess.run([console_script, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+    for flag in flags:
+        assert flag.split("=")[0] in text
