@@ -1,0 +1,222 @@
+"""Each reason of a wait and each cause of retention that the other tests do not show, produced on real servers."""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
+from exporter.reload import Configuration
+from exporter.web import application
+from tests.stack.postgres import Postgres
+from tests.stack.processes import Process, wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+Client = TestClient[Any, Any]
+MORE_THAN_A_SEGMENT = 20 * 1024 * 1024
+
+
+@pytest.fixture
+async def client(databases: Stack) -> AsyncIterator[Client]:
+    servers = (databases.primary, databases.standby)
+    nodes = tuple(Node("c", server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in servers)
+    config = Config((Cluster("c", nodes, None),), HealerSettings())
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as started:
+        yield started
+
+
+async def states(client: Client, metric: str, label: str, slot: str) -> list[str]:
+    """Return the values of a state label that are 1 for this slot."""
+    text = await (await client.get("/metrics")).text()
+    return [
+        sample.labels[label]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == metric and sample.labels["slot_name"] == slot and sample.value == 1
+    ]
+
+
+async def until(client: Client, metric: str, label: str, slot: str, expected: str) -> None:
+    deadline = time.monotonic() + 30
+    while (found := await states(client, metric, label, slot)) != [expected]:
+        assert time.monotonic() < deadline, f"{metric} of {slot} is {found}, not {expected}"
+
+
+async def until_waits_for(client: Client, slot: str, reason: str) -> None:
+    await until(client, "pgslot_creation_wait_reason", "reason", slot, reason)
+
+
+async def until_retained_by(client: Client, slot: str, cause: str) -> None:
+    await until(client, "pgslot_retention_cause", "cause", slot, cause)
+
+
+def write_wal(server: Postgres, size: int = MORE_THAN_A_SEGMENT) -> None:
+    server.sql(
+        "SELECT count(pg_catalog.pg_logical_emit_message(false, 'test', pg_catalog.repeat('x', 1000000)))"
+        f" FROM pg_catalog.generate_series(1, {size // 1_000_000 + 1})"
+    )
+    server.sql("SELECT pg_catalog.pg_switch_wal()")
+
+
+@contextmanager
+def setting(server: Postgres, name: str, value: str) -> Iterator[None]:
+    server.sql(f"ALTER SYSTEM SET {name} = {value}")
+    server.sql("SELECT pg_catalog.pg_reload_conf()")
+    try:
+        yield
+    finally:
+        server.sql(f"ALTER SYSTEM RESET {name}")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+
+
+@contextmanager
+def stopped(server: Postgres, backend_type: str) -> Iterator[None]:
+    """Hang one of the server's background processes."""
+    [(pid,)] = server.sql("SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = %s", [backend_type])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def consumer(server: Postgres, slot: str, folder: Path) -> Iterator[Process]:
+    """A streaming consumer that confirms each second what it has got, until it is paused."""
+    program = server._binaries.tools / "pg_recvlogical"
+    arguments = ["--start", f"--slot={slot}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
+    process = Process([program, f"--dbname={server.conninfo()}", *arguments], folder / f"{slot}.log")
+    server.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [slot])
+    process.start()
+    try:
+        wait_for(
+            lambda: server.sql("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active", [slot]),
+            "the consumer streams",
+            log=process.log,
+        )
+        yield process
+    finally:
+        process.stop()
+        server.drop_slot(slot)
+
+
+def confirmed_all(server: Postgres, slot: str) -> Callable[[], object]:
+    here = server.sql("SELECT pg_catalog.pg_current_wal_lsn()::text")[0][0]
+    return lambda: server.sql(
+        "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn >= %s::pg_lsn",
+        [slot, here],
+    )
+
+
+async def test_replay_lag(client: Client, databases: Stack) -> None:
+    databases.wait_until_idle()
+    with (
+        setting(databases.standby, "recovery_min_apply_delay", "'1h'"),
+        databases.standby.create_slot("lags"),
+    ):
+        databases.primary.sql("CREATE TABLE delayed ()")
+        write_wal(databases.primary)
+        await until_waits_for(client, "lags", "replay_lag")
+    databases.primary.sql("DROP TABLE delayed")
+    databases.drop_slot("lags")
+
+
+async def test_wal_receiver_down(client: Client, databases: Stack) -> None:
+    databases.wait_until_idle()
+    with (
+        databases.standby.create_slot("cut_off"),
+        setting(databases.standby, "primary_conninfo", "'host=127.0.0.1 port=1'"),
+    ):
+        await until_waits_for(client, "cut_off", "wal_receiver_down")
+    databases.drop_slot("cut_off")
+
+
+async def test_recovery_conflict(client: Client, databases: Stack) -> None:
+    """The creator's own snapshot keeps replay from going on, and replay is what it waits for."""
+    databases.primary.sql("CREATE TABLE vacuumed AS SELECT n FROM pg_catalog.generate_series(1, 1000) AS n")
+    databases.wait_until_idle()
+    with (
+        setting(databases.standby, "max_standby_streaming_delay", "-1"),
+        setting(databases.standby, "hot_standby_feedback", "off"),
+        databases.standby.create_slot_by_function("conflicts"),
+    ):
+        await until_waits_for(client, "conflicts", "running_xacts")
+        databases.primary.sql("DELETE FROM vacuumed")
+        databases.primary.sql("VACUUM (FREEZE) vacuumed")
+        await until_waits_for(client, "conflicts", "recovery_conflict")
+    databases.primary.sql("DROP TABLE vacuumed")
+    databases.drop_slot("conflicts")
+
+
+async def test_a_consumer_that_does_not_confirm(client: Client, databases: Stack, tmp_path: Path) -> None:
+    with consumer(databases.primary, "slow", tmp_path) as process:
+        await until_retained_by_nothing(client, "slow")
+        process.pause()
+        write_wal(databases.primary)
+        await until_retained_by(client, "slow", "consumer")
+
+
+async def until_retained_by_nothing(client: Client, slot: str) -> None:
+    assert await states(client, "pgslot_retention_cause", "cause", slot) == []
+
+
+async def test_pinned_by_a_transaction_then_stalled_then_freed(
+    client: Client, databases: Stack, tmp_path: Path
+) -> None:
+    """The same slot, pinned for the two reasons that look alike from outside."""
+    primary = databases.primary
+    primary.sql("CREATE TABLE written (n int)")
+    with consumer(primary, "pinned", tmp_path), stopped(primary, "background writer"):
+        with psycopg.connect(primary.conninfo()) as writer:
+            writer.execute("INSERT INTO written VALUES (1)")
+            write_wal(primary)
+            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+            wait_for(confirmed_all(primary, "pinned"), "the consumer has confirmed all")
+            await until_retained_by(client, "pinned", "transaction")
+        write_wal(primary)
+        wait_for(confirmed_all(primary, "pinned"), "the consumer has confirmed all")
+        await until_retained_by(client, "pinned", "stalled")
+        primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+        deadline = time.monotonic() + 20
+        while await states(client, "pgslot_retention_cause", "cause", "pinned"):
+            assert time.monotonic() < deadline
+    primary.sql("DROP TABLE written")
+
+
+async def test_several_slots_and_causes_at_once(client: Client, databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
+    with (
+        primary.hold_transaction(),
+        primary.create_slot("on_primary"),
+        primary.create_slot_by_function("on_primary_by_function"),
+        standby.create_slot("on_standby"),
+    ):
+        await until_waits_for(client, "on_primary", "transaction")
+        await until_waits_for(client, "on_primary_by_function", "transaction")
+        primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+        await until_waits_for(client, "on_standby", "transaction")
+        await until_retained_by(client, "unused", "inactive")
+        await until_retained_by(client, "on_primary", "creation")
+        await until_retained_by(client, "on_standby", "creation")
+    for slot in ("unused", "on_primary", "on_primary_by_function", "on_standby"):
+        databases.drop_slot(slot)
+
+
+async def test_unknown_when_the_primary_is_not_seen(databases: Stack) -> None:
+    """pg_create_logical_replication_slot() on a standby shows no wait event: without the primary nobody can tell."""
+    databases.wait_until_idle()
+    node = Node("c", "standby", Conninfo(databases.standby.conninfo(EXPORTER_ROLE)))
+    config = Config((Cluster("c", (node,), None),), HealerSettings())
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as alone:
+        with databases.standby.create_slot_by_function("unexplained"):
+            await until_waits_for(alone, "unexplained", "unknown")
+    databases.drop_slot("unexplained")
