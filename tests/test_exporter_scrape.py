@@ -207,6 +207,21 @@ async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -
         databases.primary.drop_slot("restarted")
 
 
+async def test_a_failover_is_followed_by_the_next_scrape() -> None:
+    with Stack() as stack:
+        stack.start_databases()
+        both = (stack.primary.conninfo(EXPORTER_ROLE), stack.standby.conninfo(EXPORTER_ROLE))
+        async with TestClient(TestServer(application(configuration(*both)))) as client:
+            await scrape(client)
+            stack.primary.kill()
+            stack.standby.promote()
+            metrics = await scrape(client)
+    assert metrics["pgslot_up"] == {(("cluster", "c"), ("node", "n0")): 0, (("cluster", "c"), ("node", "n1")): 1}
+    [info] = [dict(labels) for labels in metrics["pgslot_node_info"]]
+    assert (info["node"], info["role"]) == ("n1", "primary")
+    assert "pgslot_wal_receiver_streaming" not in metrics
+
+
 async def test_a_role_without_pg_monitor_is_told_so(databases: Stack) -> None:
     app = application(configuration(databases.primary.conninfo(POWERLESS_ROLE)))
     async with TestClient(TestServer(app)) as client:

@@ -1,0 +1,88 @@
+"""The healer as a process: reload, the kill switch, signals."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from tests.stack.processes import free_port, wait_for
+from tests.stack.programs import Program
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.test_healer_alerts import ALERT, BODY
+
+
+def write(file: Path, stack: Stack, **healer: Any) -> None:
+    target = {"conninfo": stack.primary.conninfo(HEALER_ROLE)} | healer
+    nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (stack.primary, stack.standby)}
+    # An Alertmanager that is not there must not keep the healer from anything.
+    settings = {"alertmanager_url": f"http://127.0.0.1:{free_port()}"}
+    file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes, "healer": target}}, "healer": settings}))
+
+
+@pytest.fixture
+def healer(databases: Stack, tmp_path: Path) -> Iterator[Program]:
+    write(tmp_path / "pgslot.yml", databases)
+    program = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path)
+    program.process.arguments.append("--web.enable-lifecycle")
+    program.start()
+    yield program
+    program.stop()
+
+
+def alert(healer: Program, slot: str, node: str = "standby") -> str:
+    labels = {"heal": "log_standby_snapshot", "cluster": "c", "node": node, "slot_name": slot}
+    body = BODY | {"alerts": [ALERT | {"labels": labels}]}
+    return requests.post(f"{healer.url}/alerts", json=body, timeout=10).text.strip()
+
+
+def reason(healer: Program) -> str | None:
+    samples = healer.samples("pgslot_heal_capability_unavailable", cluster="c")
+    return next((sample.labels["reason"] for sample in samples if sample.value == 1), None)
+
+
+def test_the_kill_switch_takes_effect_at_once(healer: Program, databases: Stack, tmp_path: Path) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("switched_off"):
+            assert alert(healer, "switched_off") == "started=1"
+            wait_for(lambda: healer.get_json("/episodes")[0]["calls"], "it has called")
+            write(tmp_path / "pgslot.yml", databases, enabled=False)
+            assert requests.post(f"{healer.url}/-/reload", timeout=10).status_code == 200
+            wait_for(lambda: healer.get_json("/episodes")[0]["outcome"] == "cancelled", "the episode is cancelled")
+            [episode] = healer.get_json("/episodes")
+            assert episode["why"] == "the configuration of the cluster has changed"
+            wait_for(lambda: reason(healer) == "disabled", "the gauge says so")
+            assert alert(healer, "switched_off") == "ignored_disabled=1"
+            write(tmp_path / "pgslot.yml", databases)
+            healer.process.send(signal.SIGHUP)
+            wait_for(lambda: reason(healer) is None, "it is on again")
+            assert alert(healer, "switched_off") == "started=1"
+    databases.drop_slot("switched_off")
+
+
+def test_a_bad_file_changes_nothing(healer: Program, tmp_path: Path) -> None:
+    (tmp_path / "pgslot.yml").write_text("clusters: {}")
+    answer = requests.post(f"{healer.url}/-/reload", timeout=10)
+    assert (answer.status_code, "expected at least one cluster" in answer.text) == (500, True)
+    assert healer.value("pgslot_config_last_reload_successful") == 0
+    assert healer.value("pgslot_heal_episode_active", cluster="c") == 0
+
+
+def test_sigterm_ends_it_in_order_also_with_a_hung_primary(healer: Program, databases: Stack) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("hung_primary"):
+            assert alert(healer, "hung_primary") == "started=1"
+            wait_for(lambda: healer.get_json("/episodes")[0]["calls"], "it has called")
+            databases.primary.pause_all()
+            try:
+                assert healer.process.stop(timeout=12) == 0
+            finally:
+                databases.primary.resume_all()
+    databases.drop_slot("hung_primary")
+    ended = [line for line in healer.log_events() if line["msg"] == "episode ended"]
+    assert [(line["outcome"], line["why"]) for line in ended] == [("cancelled", "the healer stops")]
