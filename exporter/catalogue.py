@@ -91,7 +91,11 @@ _SLOT = (
     *_gauges(
         SLOT,
         ("pgslot_active", "Whether a session uses the slot.", "pg_replication_slots.active"),
-        ("pgslot_retained_wal_bytes", "WAL since the slot's restart_lsn.", "pg_replication_slots.restart_lsn"),
+        (
+            "pgslot_retained_wal_bytes",
+            "WAL since the slot's restart_lsn; absent when lost.",
+            "pg_replication_slots.restart_lsn",
+        ),
         (
             "pgslot_unconfirmed_wal_bytes",
             "WAL since confirmed_flush_lsn: what the consumer has not confirmed.",
@@ -99,7 +103,7 @@ _SLOT = (
         ),
         (
             "pgslot_pinned_wal_bytes",
-            "WAL between restart_lsn and confirmed_flush_lsn: confirmed and retained all the same.",
+            "WAL between restart_lsn and confirmed_flush_lsn: confirmed and retained all the same; absent when lost.",
             "pg_replication_slots",
         ),
         (
@@ -108,7 +112,11 @@ _SLOT = (
             " absent without a limit, when lost, or when the slot reserves no WAL.",
             "pg_replication_slots.safe_wal_size",
         ),
-        ("pgslot_catalog_xmin_age_xids", "Age of catalog_xmin in transactions.", "pg_replication_slots.catalog_xmin"),
+        (
+            "pgslot_catalog_xmin_age_xids",
+            "Age of catalog_xmin in transactions; absent when lost.",
+            "pg_replication_slots.catalog_xmin",
+        ),
         (
             "pgslot_creation_wait_seconds",
             "How long the creation of this logical slot has been waiting.",

@@ -139,17 +139,23 @@ def _on_standby(node: NodeSnapshot, creation: Creation, primary: NodeSnapshot | 
     if (creation.wait_event or "").lower() == "walsenderwaitforwal":
         return Wait(node.node, creation, WaitReason.RUNNING_XACTS)
     blocker = oldest_xid(primary) if primary is not None else None
-    if blocker is not None and _began_before(blocker, creation):
-        return Wait(node.node, creation, WaitReason.TRANSACTION, blocker)
-    if creation.backend_type == "walsender" or primary is None or primary.transactions is None:
-        # A walsender shows no event while it polls for a transaction's end, but also in the moment between two waits.
+    if creation.backend_type == "walsender":
+        # It shows no event while it polls for a transaction's end, and for a moment between two waits. Which ones the
+        # last record named cannot be seen: they may have begun after the creation, but the oldest is among them.
+        reason = WaitReason.UNKNOWN if blocker is None else WaitReason.TRANSACTION
+        return Wait(node.node, creation, reason, blocker)
+    if primary is None or primary.transactions is None:
         return Wait(node.node, creation, WaitReason.UNKNOWN)
-    # pg_create_logical_replication_slot() polls for WAL without showing an event; no transaction is left to wait for.
-    return Wait(node.node, creation, WaitReason.RUNNING_XACTS)
+    # pg_create_logical_replication_slot() shows no event whatever it waits for.
+    if blocker is None:
+        return Wait(node.node, creation, WaitReason.RUNNING_XACTS)
+    if _began_before(blocker, creation):
+        return Wait(node.node, creation, WaitReason.TRANSACTION, blocker)
+    return Wait(node.node, creation, WaitReason.UNKNOWN)
 
 
 def _began_before(transaction: Transaction, creation: Creation) -> bool:
-    """Return whether the transaction can be one that this creation has to wait for."""
+    """Return whether the transaction is one that this creation has to wait for in any case."""
     if (
         transaction.xid is not None
         and creation.catalog_xmin is not None

@@ -38,6 +38,8 @@ class Action(StrEnum):
 
     STARTED = "started"
     JOINED = "joined"
+    REFUSED_FULL = "refused_full"
+    """The episode has no room for it. The webhook is answered with 503, so that Alertmanager sends it again."""
     RESOLVED = "resolved"
     """It took part in a running episode, and resolved."""
     IGNORED_RESOLVED = "ignored_resolved"

@@ -28,6 +28,9 @@ from healer.primary import APPLICATION_NAME, Call, CallResult, Primary
 
 LOOK_TIMEOUT = 5.0
 TIMELINE_LENGTH = 200
+MOST_SUBJECTS = 1000
+"""Slots in one episode. A server with more of them in creation has another problem."""
+MOST_ALERTS = 20_000
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Episode:
         self._settings = settings
         self._called = called
         self._alerts: dict[str, Subject] = {}
+        self._subjects: set[Subject] = set()
         self._tracks: dict[Subject, Track] = {}
         self._started = time.monotonic()
         self._first_call: float | None = None
@@ -81,10 +85,16 @@ class Episode:
         self._changed = asyncio.Event()
         self.report = Report(cluster.name, time.time())
 
+    def has_room(self, subject: Subject) -> bool:
+        """Return whether another alert about this subject can join."""
+        known = subject in self._subjects
+        return len(self._alerts) < MOST_ALERTS and (known or len(self._subjects) < MOST_SUBJECTS)
+
     def join(self, fingerprint: str, subject: Subject) -> None:
         """Take a firing alert in."""
         self._alerts[fingerprint] = subject
-        if subject not in self.report.subjects:
+        if subject not in self._subjects:
+            self._subjects.add(subject)
             self.report.subjects.append(subject)
             self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
         self._changed.set()
@@ -128,9 +138,9 @@ class Episode:
 
     async def _look(self, observer: Observer) -> None:
         snapshot = await observer.look(self.cluster.name, LOOK_TIMEOUT)
-        for subject in self.report.subjects:
+        for subject, sight in see(snapshot, self.report.subjects).items():
             before = self._tracks.get(subject)
-            track = advance(before, see(snapshot, subject))
+            track = advance(before, sight)
             self._tracks[subject] = track
             if before is None or _shown(before.sight) != _shown(track.sight):
                 self._tell_sight(subject, track)

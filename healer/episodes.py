@@ -28,6 +28,7 @@ class Episodes:
         self._metrics = metrics
         self._monitor = monitor
         self._running: dict[str, tuple[Episode, asyncio.Task[None]]] = {}
+        self._late: dict[str, list[Alert]] = {}
         self._past: deque[Report] = deque(maxlen=REMEMBERED)
 
     @property
@@ -77,11 +78,18 @@ class Episodes:
         if not cluster.healer.enabled:
             return Action.IGNORED_DISABLED
         subject = Subject(node, slot_name)
-        if running is not None:
-            running[0].join(alert.fingerprint, subject)
-            return Action.JOINED
-        self._start(cluster, alert.fingerprint, subject)
-        return Action.STARTED
+        if running is None:
+            self._start(cluster, alert.fingerprint, subject)
+            return Action.STARTED
+        episode = running[0]
+        if not episode.has_room(subject):
+            return Action.REFUSED_FULL
+        if episode.report.outcome is not None:
+            # It has ended and is closing its connections: this one is for the next.
+            self._late.setdefault(cluster.name, []).append(alert)
+        else:
+            episode.join(alert.fingerprint, subject)
+        return Action.JOINED
 
     def _start(self, cluster: Cluster, fingerprint: str, subject: Subject) -> None:
         def called(call: Call) -> None:
@@ -106,3 +114,5 @@ class Episodes:
             self._metrics.episodes.labels(report.cluster, report.outcome or Outcome.ERROR).inc()
             if report.heal_seconds is not None:
                 self._metrics.seconds.observe(report.heal_seconds)
+        for alert in self._late.pop(report.cluster, []):
+            self._take(alert)

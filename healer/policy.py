@@ -5,7 +5,7 @@ A call counts as the cure of a wait only if a running-xacts record could help at
 waited for since. Everything else that ends well resolved itself.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -128,19 +128,23 @@ class End:
     why: str
 
 
-def see(cluster: ClusterSnapshot, subject: Subject) -> Sight:
-    """Return what the look shows of the subject, on the node where it lives."""
-    node = cluster.node(subject.node)
-    if node is None or node.slots is None or node.creations is None:
-        return Sight(State.UNSEEN)
-    for wait in waits(cluster):
-        if (wait.node, wait.creation.slot_name) == (subject.node, subject.slot_name):
-            return Sight(State.WAITING, wait, node.is_primary)
-    slot = node.slot(subject.slot_name)
-    if slot is None:
-        return Sight(State.GONE)
-    # Both queries of the look saw it at slightly different moments when it is neither waiting nor finished.
-    return Sight(State.UNSEEN if slot.in_creation else State.USABLE)
+def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, Sight]:
+    """Return what the look shows of each subject, on the node where it lives."""
+    waiting = {Subject(wait.node, wait.creation.slot_name): wait for wait in waits(cluster)}
+    in_full = {node.node: node for node in cluster.nodes if node.slots is not None and node.creations is not None}
+    slots = {Subject(node.node, slot.slot_name): slot for node in in_full.values() for slot in node.slots or ()}
+
+    def sight(subject: Subject) -> Sight:
+        if subject.node not in in_full:
+            return Sight(State.UNSEEN)
+        if subject in waiting:
+            return Sight(State.WAITING, waiting[subject], in_full[subject.node].is_primary)
+        if subject not in slots:
+            return Sight(State.GONE)
+        # Both queries of the look saw it at slightly different moments when it is neither waiting nor finished.
+        return Sight(State.UNSEEN if slots[subject].in_creation else State.USABLE)
+
+    return {subject: sight(subject) for subject in subjects}
 
 
 def advance(track: Track | None, sight: Sight) -> Track:

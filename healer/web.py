@@ -19,7 +19,7 @@ from exporter.reload import Configuration
 from exporter.web import answer_reload, process_registry
 from exporter.yamlfile import ConfigError
 from healer.alertmanager import running_alerts_eventually
-from healer.alerts import WebhookError, parse
+from healer.alerts import Action, WebhookError, parse
 from healer.capability import CapabilityMonitor
 from healer.episode import Report
 from healer.episodes import Episodes
@@ -125,7 +125,8 @@ async def _intake(request: web.Request) -> tuple[int, str]:
         action = request.app[_EPISODES].take(alert)
         actions[action] = actions.get(action, 0) + 1
     event(_log, logging.INFO, "webhook received", alerts=len(webhook.alerts), **actions)
-    return 200, " ".join(f"{action}={count}" for action, count in actions.items())
+    status = 503 if actions.get(Action.REFUSED_FULL) else 200
+    return status, " ".join(f"{action}={count}" for action, count in actions.items())
 
 
 async def _metrics(request: web.Request) -> web.Response:

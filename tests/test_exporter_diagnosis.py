@@ -68,8 +68,16 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
         PREPARED,
     ),
     (
-        "the only open transaction began later",
+        "the only open transaction began later, but a record named it since",
         {},
+        {},
+        node("p", recovery=False, transactions=(LATER,)),
+        "transaction",
+        LATER,
+    ),
+    (
+        "SQL function, the only open transaction began later: nobody can tell",
+        FUNCTION,
         {},
         node("p", recovery=False, transactions=(LATER,)),
         "unknown",

@@ -128,9 +128,7 @@ def test_a_reload(exporter: Program, databases: Stack, tmp_path: Path, how: str)
     wait_for(lambda: exporter.value("pgslot_config_last_reload_successful") == 0, "the bad file is noticed")
     assert len(exporter.samples("pgslot_up")) == 2
     errors = [line["error"] for line in exporter.log_events() if line["level"] == "error"]
-    assert errors == [
-        f"{file}:1: clusters.c.nodes: expected at least one node, found an empty mapping"
-    ]
+    assert errors == [f"{file}:1: clusters.c.nodes: expected at least one node, found an empty mapping"]
     write(file, {"c": {"nodes": {"primary": nodes(databases)["primary"]}}})
     assert reload() in (200, None)
     wait_for(lambda: exporter.value("pgslot_config_last_reload_successful") == 1, "the good file is loaded")

@@ -192,14 +192,19 @@ def test_every_outcome_of_the_policy_is_in_the_table() -> None:
 
 def test_see() -> None:
     replica = node("s", recovery=True, slots=(SLOT,), creations=(CREATION,))
-    both = cluster(node("p", recovery=False), replica)
-    assert see(both, Subject("s", "w")).reason is WaitReason.UNKNOWN
-    assert see(both, Subject("s", "s")).state is State.USABLE
-    assert see(both, Subject("s", "other")).state is State.GONE
-    assert see(both, Subject("elsewhere", "w")).state is State.UNSEEN
-    assert see(cluster(dark("s")), Subject("s", "w")).state is State.UNSEEN
+    both = cluster(node("p", recovery=False), replica, dark("d"))
+    subjects = [
+        Subject("s", "w"),
+        Subject("s", "s"),
+        Subject("s", "other"),
+        Subject("elsewhere", "w"),
+        Subject("d", "w"),
+    ]
+    seen = see(both, subjects)
+    assert [sight.state for sight in seen.values()] == ["waiting", "usable", "gone", "unseen", "unseen"]
+    assert seen[Subject("s", "w")].reason is WaitReason.UNKNOWN
 
 
 def test_a_slot_between_two_queries_of_a_look_is_unseen() -> None:
     half_seen = node("s", recovery=True, slots=(replace(SLOT, in_creation=True),))
-    assert see(cluster(half_seen), Subject("s", "s")).state is State.UNSEEN
+    assert see(cluster(half_seen), [Subject("s", "s")])[Subject("s", "s")].state is State.UNSEEN

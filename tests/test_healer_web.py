@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from exporter.reload import Configuration
 from healer.capability import CapabilityMonitor
+from healer.episode import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
 from healer.primary import Capability, Unavailable
 from healer.web import LARGEST_BODY, application
@@ -110,6 +111,18 @@ async def test_ten_thousand_alerts_fit(client: Client) -> None:
     labels = HEAL | {"cluster": "c", "alertname": "x" * 100} | SUBJECT
     alerts = [alert(labels, f"{i:016x}") for i in range(10_000)]
     assert await post(client, *alerts) == (200, "started=1 joined=9999")
+
+
+async def test_a_full_episode_refuses_and_forgets_nothing(client: Client) -> None:
+    """503 makes Alertmanager send the same body again; what was taken joins again, and is not counted twice."""
+    labels = [HEAL | {"cluster": "c", "node": "n", "slot_name": f"s{i}"} for i in range(MOST_SUBJECTS + 2)]
+    alerts = [alert(each, f"{i}") for i, each in enumerate(labels)]
+    assert await post(client, *alerts) == (503, f"started=1 joined={MOST_SUBJECTS - 1} refused_full=2")
+    assert await post(client, *alerts) == (503, f"joined={MOST_SUBJECTS} refused_full=2")
+    [episode] = await (await client.get("/episodes")).json()
+    assert len(episode["subjects"]) == MOST_SUBJECTS
+    metrics = await (await client.get("/metrics")).text()
+    assert 'pgslot_heal_webhooks_total{code="503"} 2.0' in metrics
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,15 @@ SELECT
   s.active,
   s.wal_status,
   s.invalidation_reason, -- pg >= 17
-  CASE WHEN s.conflicting THEN 'unknown' WHEN s.wal_status = 'lost' THEN 'wal_removed' END AS invalidation_reason, -- pg = 16
+  CASE WHEN s.conflicting AND s.restart_lsn IS NOT NULL THEN 'unknown' WHEN s.wal_status = 'lost' THEN 'wal_removed' END AS invalidation_reason, -- pg = 16
   CASE WHEN s.wal_status = 'lost' THEN 'wal_removed' END AS invalidation_reason, -- pg < 16
   extract(epoch FROM s.inactive_since)::float8 AS inactive_since, -- pg >= 17
   NULL::float8 AS inactive_since, -- pg < 17
-  CASE WHEN s.restart_lsn IS NOT NULL THEN s.safe_wal_size END AS safe_wal_size_bytes,
-  pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, s.restart_lsn, s.confirmed_flush_lsn), s.restart_lsn)::int8 AS retained_wal_bytes,
+  CASE WHEN kept.lsn IS NOT NULL THEN s.safe_wal_size END AS safe_wal_size_bytes,
+  pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), kept.lsn)::int8 AS retained_wal_bytes,
   pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, s.restart_lsn, s.confirmed_flush_lsn), s.confirmed_flush_lsn)::int8 AS unconfirmed_wal_bytes,
-  pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, s.restart_lsn)::int8 AS pinned_wal_bytes,
-  pg_catalog.age(s.catalog_xmin)::int8 AS catalog_xmin_age_xids,
+  pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, kept.lsn)::int8 AS pinned_wal_bytes,
+  CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
   s.catalog_xmin::text::int8 AS catalog_xmin,
   s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL AS in_creation,
   r.spill_txns, r.spill_count, r.spill_bytes,
@@ -34,3 +34,5 @@ CROSS JOIN (
     ELSE pg_catalog.pg_current_wal_lsn()
   END
 ) here (lsn)
+-- An invalidated slot keeps a catalog_xmin, and unless its WAL was removed a restart_lsn: they hold nothing back any more.
+CROSS JOIN LATERAL (SELECT CASE WHEN s.wal_status <> 'lost' THEN s.restart_lsn END) kept (lsn)
