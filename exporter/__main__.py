@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from exporter import flags, log
+from exporter import flags, log, webconfig
 from exporter.config import Config, check_secrets, load, single
 from exporter.probes import PROBES, SUPPORTED
 from exporter.reference import metric_reference
 from exporter.reload import Configuration
 from exporter.serve import serve
 from exporter.web import application
+from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
 
 BAD_INPUT = 2
@@ -52,13 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         configuration = Configuration(partial(_read, options), _read(options))
         address = flags.parse_address(options.listen)
+        web_config = webconfig.load(options.web_config_file) if options.web_config_file else None
         if options.check:
             clusters = configuration.config.clusters
             nodes = sum(len(cluster.nodes) for cluster in clusters)
             print(f"configuration is valid: {len(clusters)} cluster(s), {nodes} node(s)")
             return
         log.setup(options.log_level, options.log_format)
-        asyncio.run(_serve(configuration, address, options))
+        asyncio.run(_serve(configuration, address, web_config, options))
     except ConfigError as error:
         print(f"pg-slot-exporter: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
@@ -76,9 +78,11 @@ def sql_reference() -> str:
     return "\n".join(parts)
 
 
-async def _serve(configuration: Configuration, address: flags.Address, options: argparse.Namespace) -> None:
+async def _serve(
+    configuration: Configuration, address: flags.Address, web_config: WebConfig | None, options: argparse.Namespace
+) -> None:
     app = application(configuration, lifecycle=options.lifecycle)
-    await serve(app, address, "pg-slot-exporter", configuration.reload)
+    await serve(app, address, "pg-slot-exporter", configuration.reload, web_config)
 
 
 def _read(options: argparse.Namespace) -> Config:

@@ -36,6 +36,13 @@ def add_common(parser: argparse.ArgumentParser, *, default_address: str) -> None
         help="address to listen on (default %(default)s; an empty host means all interfaces)",
     )
     parser.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="FILE",
+        help="TLS, users and headers of the web server, in the format of Prometheus' exporter-toolkit",
+    )
+    parser.add_argument(
         "--web.enable-lifecycle",
         dest="lifecycle",
         action="store_true",

@@ -9,7 +9,9 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.flags import Address
+from exporter.guard import Guard
 from exporter.log import event
+from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
 
 SHUTDOWN_SECONDS = 5.0
@@ -18,8 +20,22 @@ SHUTDOWN_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-async def serve(app: web.Application, address: Address, program: str, reload: Callable[[], object]) -> None:
-    """Serve until a signal asks to stop; SIGHUP calls `reload`. Raises ConfigError if it cannot listen."""
+async def serve(
+    app: web.Application,
+    address: Address,
+    program: str,
+    reload: Callable[[], object],
+    web_config: WebConfig | None = None,
+) -> None:
+    """
+    Serve until a signal asks to stop; SIGHUP calls `reload`. Without `web_config` everybody is served, in plain HTTP.
+
+    Raises ConfigError if it cannot listen.
+    """
+    guard = None
+    if web_config is not None:
+        guard = Guard(web_config)
+        guard.protect(app)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -29,7 +45,8 @@ async def serve(app: web.Application, address: Address, program: str, reload: Ca
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, address.host, address.port).start()
+            tls = guard.ssl_context() if guard else None
+            await web.TCPSite(runner, address.host, address.port, ssl_context=tls).start()
         except OSError as error:
             raise ConfigError(
                 f"--web.listen-address: expected an address to listen on, found: {error.strerror}"
@@ -41,6 +58,7 @@ async def serve(app: web.Application, address: Address, program: str, reload: Ca
             program=program,
             version=__version__,
             addresses=[f"{host}:{port}" for host, port, *_ in runner.addresses],
+            tls=tls is not None,
         )
         await stop.wait()
         event(_log, logging.INFO, "stopping", program=program)

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from exporter import flags, log
+from exporter import flags, log, webconfig
 from exporter.config import Config, check_secrets, load, read_token
 from exporter.reload import Configuration
 from exporter.serve import serve
+from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
 from healer.web import application
 
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     try:
         address = flags.parse_address(options.listen)
-        read = partial(_read, options, address)
+        web_config = webconfig.load(options.web_config_file) if options.web_config_file else None
+        strangers = not (address.is_loopback or options.allow_unauthenticated)
+        read = partial(_read, options, web_config, strangers=strangers)
         configuration = Configuration(read, read())
         if options.check:
             clusters = configuration.config.clusters
@@ -46,29 +49,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"configuration is valid: {count} of {len(clusters)} cluster(s) with a healer section")
             return
         log.setup(options.log_level, options.log_format)
-        asyncio.run(_serve(configuration, address, options))
+        asyncio.run(_serve(configuration, address, web_config, options))
     except ConfigError as error:
         print(f"pg-slot-healer: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
 
 
-async def _serve(configuration: Configuration, address: flags.Address, options: argparse.Namespace) -> None:
+async def _serve(
+    configuration: Configuration, address: flags.Address, web_config: WebConfig | None, options: argparse.Namespace
+) -> None:
     app = application(configuration, lifecycle=options.lifecycle)
-    await serve(app, address, "pg-slot-healer", configuration.reload)
+    await serve(app, address, "pg-slot-healer", configuration.reload, web_config)
 
 
-def _read(options: argparse.Namespace, address: flags.Address) -> Config:
+def _read(options: argparse.Namespace, web_config: WebConfig | None, *, strangers: bool) -> Config:
     if options.config_file is None:
         raise ConfigError("command line: expected --config.file, found none")
     config = load(options.config_file)
     check_secrets(config, healer=True)
     if config.healer.webhook_token_file is not None:
         read_token(config.healer.webhook_token_file)
-    elif not address.is_loopback and not options.allow_unauthenticated:
+        if web_config is not None and web_config.users:
+            raise ConfigError(
+                "healer.webhook_token_file: expected either a token or basic_auth_users in --web.config.file,"
+                " found both: a webhook has one Authorization header"
+            )
+    elif strangers and not (web_config is not None and web_config.authenticates):
         # Strangers could make the healer act otherwise.
         raise ConfigError(
             "healer.webhook_token_file: expected a token to listen beyond loopback, found none"
-            " (or pass --web.allow-unauthenticated)"
+            " (or use --web.config.file with users or client certificates, or --web.allow-unauthenticated)"
         )
     return config
 

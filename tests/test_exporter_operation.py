@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 import requests
 import yaml
@@ -235,6 +236,7 @@ def test_the_committed_metric_reference_is_the_codes() -> None:
         (["--conninfo=", "--web.listen-address=nonsense"], "--web.listen-address: expected HOST:PORT"),
         (["--conninfo=", "--web.listen-address=1.2.3.4:99999"], "--web.listen-address: expected HOST:PORT"),
         (["--conninfo=", "--log.level=loud"], "argument --log.level: invalid choice: 'loud'"),
+        (["--conninfo=", "--web.config.file=/nowhere.yml"], "/nowhere.yml: expected a readable file, found: No such"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["nonsense"], "invalid choice: 'nonsense'"),
     ],
@@ -244,6 +246,31 @@ def test_a_bad_command_line_is_one_clear_error(flags: list[str], message: str) -
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_basic_authentication_guards_every_path(databases: Stack, tmp_path: Path) -> None:
+    write(tmp_path / "pgslot.yml", {"c": {"nodes": nodes(databases)}})
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    (tmp_path / "web.yml").write_text(f"basic_auth_users: {{prometheus: '{hashed}'}}")
+    program = Program("pg-slot-exporter", tmp_path / "pgslot.yml", tmp_path)
+    program.process.arguments.append(f"--web.config.file={tmp_path / 'web.yml'}")
+    right = ("prometheus", "secret")
+    program.process.start()
+    try:
+
+        def answer(path: str, **options: Any) -> int:
+            try:
+                return requests.get(program.url + path, timeout=10, **options).status_code
+            except requests.ConnectionError:
+                return 0
+
+        wait_for(lambda: answer("/-/ready", auth=right) == 200, "it is ready", log=program.process.log)
+        for path in ("/", "/metrics", "/sd", "/-/healthy", "/nothing"):
+            assert answer(path) == 401
+        assert answer("/metrics", auth=("prometheus", "wrong")) == 401
+        assert answer("/metrics", auth=right) == 200
+    finally:
+        program.stop()
 
 
 def test_an_address_in_use_is_one_clear_error(exporter: Program) -> None:

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
@@ -206,3 +207,12 @@ def test_strangers_cannot_be_listened_to_without_a_token(tmp_path: Path) -> None
     assert run("--web.listen-address=127.0.0.1:9878").returncode == 0
     assert run("--web.listen-address=localhost:9878").returncode == 0
     assert run("--web.allow-unauthenticated").returncode == 0
+    users = tmp_path / "web.yml"
+    users.write_text("http_server_config: {}")
+    assert run(f"--web.config.file={users}").returncode == 2
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    users.write_text(f"basic_auth_users: {{alertmanager: '{hashed}'}}")
+    assert run(f"--web.config.file={users}").returncode == 0
+    (tmp_path / "token").write_text("abc")
+    config.write_text(f"{config.read_text()}\nhealer: {{webhook_token_file: token}}")
+    assert "expected either a token or basic_auth_users" in run(f"--web.config.file={users}").stderr
