@@ -93,6 +93,11 @@ async def test_one_kept_connection_a_node_under_concurrent_scrapes(client: Clien
     await asyncio.gather(*(scrape(client) for _ in range(20)))
     assert databases.primary.sql(query, [EXPORTER_ROLE]) == first
     assert [name for _, name in first] == ["pg_slot_exporter"]
+    between = databases.primary.sql(
+        "SELECT state, backend_xmin, backend_xid, xact_start FROM pg_catalog.pg_stat_activity WHERE usename = %s",
+        [EXPORTER_ROLE],
+    )
+    assert between == [("idle", None, None, None)]
 
 
 async def test_the_session_is_read_only_and_bounded(databases: Stack) -> None:
