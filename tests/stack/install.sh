@@ -71,7 +71,9 @@ debian_packages() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
   command -v docker-compose >/dev/null || missing+=(docker-compose)
+  # For the check of the systemd units, which call /bin/kill.
   command -v systemd-analyze >/dev/null || missing+=(systemd)
+  [ -x /bin/kill ] || missing+=(procps)
   # Debian keeps what python3 -m venv needs in a package of its own.
   [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   older_servers_there || command -v npm >/dev/null || missing+=(npm)
