@@ -220,3 +220,24 @@ async def test_unknown_when_the_primary_is_not_seen(databases: Stack) -> None:
         with databases.standby.create_slot_by_function("unexplained"):
             await until_waits_for(alone, "unexplained", "unknown")
     databases.drop_slot("unexplained")
+
+
+async def test_a_prepared_transaction_on_the_primary_blocks_a_creation_on_the_standby(
+    client: Client, databases: Stack
+) -> None:
+    primary = databases.primary
+    primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'forgotten'")
+    with databases.standby.create_slot("far_from_it") as creator:
+        primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+        await until_waits_for(client, "far_from_it", "transaction")
+        text = await (await client.get("/metrics")).text()
+        [blocker] = [line for line in text.splitlines() if line.startswith("pgslot_creation_blocker_age_seconds{")]
+        for label in ('kind="prepared"', 'application_name="forgotten"', 'pid=""', 'node="standby"'):
+            assert label in blocker
+        primary.sql("ROLLBACK PREPARED 'forgotten'")
+        for _ in range(4):
+            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+            if creator.wait(1):
+                break
+        assert creator.done
+    databases.drop_slot("far_from_it")
