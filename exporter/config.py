@@ -1,7 +1,7 @@
 """The configuration file, read by both processes, as frozen dataclasses."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +13,9 @@ from exporter.yamlfile import ConfigError, Value, read
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+LONGEST_REASON = 200
+_REASON = f"one line of at most {LONGEST_REASON} characters"
+_FALLBACKS = "emit_message or none"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 
 
@@ -57,6 +60,12 @@ class HealerTarget:
     conninfo: Conninfo
     enabled: bool
     dry_run: bool
+    fallback: bool = False
+    """`fallback: emit_message`: without the function, a message makes the server log the record by itself."""
+    disabled_reason: str = ""
+    """Why it is not enabled, in the words of whoever switched it off."""
+    disabled_everywhere: bool = False
+    """Switched off by `healer.enabled`, for all clusters, and not by its own `enabled`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,12 @@ class HealerSettings:
     burst_calls: int = 5
     interval: float = 10.0
     give_up_after: float = 3600.0
+    calls_per_episode: int = 400
+    """Enough for an hour at the other settings' defaults, no more."""
+    calls_per_hour: int = 500
+    """For each cluster, over all its episodes."""
+    clusters_at_once: int = 10
+    """More clusters in need than this at once point to another trouble than a missing record."""
     alertmanager_url: str | None = None
     """Base URL; None: running alerts are not picked up again after a restart."""
     webhook_token_file: Path | None = None
@@ -99,7 +114,11 @@ def load(path: Path) -> Config:
     if not clusters:
         raise keys["clusters"].error("at least one cluster")
     healer = _settings(keys["healer"], path) if "healer" in keys else HealerSettings()
-    return Config(tuple(_cluster(name, value, path) for name, value in clusters.items()), healer)
+    known = tuple(_cluster(name, value, path) for name, value in clusters.items())
+    switch = keys["healer"].mapping("a mapping") if "healer" in keys else {}
+    if _enabled(switch):
+        return Config(known, healer)
+    return Config(tuple(_switched_off(cluster, _reason(switch)) for cluster in known), healer)
 
 
 def check_secrets(config: Config, *, healer: bool) -> None:
@@ -153,14 +172,38 @@ def _node(cluster: str, name: str, value: Value, path: Path) -> Node:
 
 
 def _target(value: Value, path: Path) -> HealerTarget:
-    keys = value.mapping(
-        "a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file", "enabled", "dry_run")
-    )
+    known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback")
+    keys = value.mapping("a mapping with conninfo or conninfo_file", known)
+    if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
+        raise keys["fallback"].error(_FALLBACKS)
     return HealerTarget(
         _conninfo(value, keys, path),
-        enabled=keys["enabled"].boolean() if "enabled" in keys else True,
+        enabled=_enabled(keys),
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
+        fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
+        disabled_reason=_reason(keys),
     )
+
+
+def _enabled(keys: dict[str, Value]) -> bool:
+    return keys["enabled"].boolean() if "enabled" in keys else True
+
+
+def _reason(keys: dict[str, Value]) -> str:
+    if "disabled_reason" not in keys:
+        return ""
+    reason = keys["disabled_reason"].string(_REASON)
+    if len(reason) > LONGEST_REASON or not reason.isprintable():
+        raise keys["disabled_reason"].error(_REASON)
+    return reason
+
+
+def _switched_off(cluster: Cluster, reason: str) -> Cluster:
+    """Return the cluster as `healer.enabled: false` leaves it; its own switch, if off as well, keeps its reason."""
+    target = cluster.healer
+    if target is None or not target.enabled:
+        return cluster
+    return replace(cluster, healer=replace(target, enabled=False, disabled_reason=reason, disabled_everywhere=True))
 
 
 def _conninfo(parent: Value, keys: dict[str, Value], path: Path) -> Conninfo:
@@ -177,11 +220,11 @@ def _conninfo(parent: Value, keys: dict[str, Value], path: Path) -> Conninfo:
 
 def _settings(value: Value, path: Path) -> HealerSettings:
     durations = ("burst_interval", "interval", "give_up_after")
-    known = (*durations, "burst_calls", "alertmanager_url", "webhook_token_file")
+    numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
+    known = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
     keys = value.mapping(f"a mapping with keys out of {', '.join(known)}", known)
     given: dict[str, Any] = {name: _duration(keys[name]) for name in durations if name in keys}
-    if "burst_calls" in keys:
-        given["burst_calls"] = keys["burst_calls"].positive_integer()
+    given |= {name: keys[name].positive_integer() for name in numbers if name in keys}
     if "alertmanager_url" in keys:
         given["alertmanager_url"] = _url(keys["alertmanager_url"])
     if "webhook_token_file" in keys:

@@ -71,12 +71,12 @@ def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) ->
         return RetentionCause.INVALIDATED
     if slot.in_creation:
         return RetentionCause.CREATION
-    if not slot.active and not slot.synced:
-        return RetentionCause.INACTIVE
+    # A batch consumer that confirms all it reads, and is away until its next read, is not what holds the WAL.
+    absent = not slot.active and not slot.synced
     if slot.unconfirmed_wal_bytes is not None and slot.unconfirmed_wal_bytes > UNCONFIRMED_BYTES:
-        return RetentionCause.CONSUMER
+        return RetentionCause.INACTIVE if absent else RetentionCause.CONSUMER
     if slot.pinned_wal_bytes is None or slot.pinned_wal_bytes <= PINNED_BYTES:
-        return RetentionCause.NONE
+        return RetentionCause.INACTIVE if absent else RetentionCause.NONE
     writer = node if node.is_primary else cluster.primary
     if writer is None or writer.transactions is None:
         return None
@@ -89,6 +89,22 @@ def needs_primary(node: NodeSnapshot) -> bool:
         return False
     pinned = any((slot.pinned_wal_bytes or 0) > PINNED_BYTES for slot in node.slots or ())
     return pinned or bool(node.creations)
+
+
+def replay_stands(standby: Standby | None) -> WaitReason | None:
+    """Return why the standby replays no new record for now; None when it does, and on a primary."""
+    if standby is None:
+        return None
+    if standby.replay_pause_state != "not paused":
+        return WaitReason.REPLAY_PAUSED
+    event = standby.startup_wait_event or ""
+    if event.startswith("RecoveryConflict") or standby.startup_wait_event_type in ("Lock", "BufferPin"):
+        return WaitReason.RECOVERY_CONFLICT
+    if not standby.receiver_running and standby.streaming_configured is not False:
+        return WaitReason.WAL_RECEIVER_DOWN
+    if standby.replay_lag_bytes is not None and standby.replay_lag_bytes > REPLAY_LAG_BYTES:
+        return WaitReason.REPLAY_LAG
+    return None
 
 
 def oldest_xid(node: NodeSnapshot) -> Transaction | None:
@@ -106,7 +122,7 @@ def _diagnose(node: NodeSnapshot, creation: Creation, cluster: ClusterSnapshot) 
     if node.is_primary:
         reason = _on_primary(creation)
         return Wait(node.node, creation, reason, oldest_xid(node) if reason is WaitReason.TRANSACTION else None)
-    replay = _replay_stands(node.standby)
+    replay = replay_stands(node.standby)
     if replay is not None:
         return Wait(node.node, creation, replay)
     return _on_standby(node, creation, cluster.primary)
@@ -117,22 +133,6 @@ def _on_primary(creation: Creation) -> WaitReason:
     if creation.blocking_pids or (creation.wait_event_type, creation.wait_event) == ("Lock", "transactionid"):
         return WaitReason.TRANSACTION
     return WaitReason.UNKNOWN
-
-
-def _replay_stands(standby: Standby | None) -> WaitReason | None:
-    """Return why the standby does not replay what the creation waits for, whatever else it may wait for."""
-    if standby is None:
-        return None
-    if standby.replay_pause_state != "not paused":
-        return WaitReason.REPLAY_PAUSED
-    event = standby.startup_wait_event or ""
-    if event.startswith("RecoveryConflict") or standby.startup_wait_event_type in ("Lock", "BufferPin"):
-        return WaitReason.RECOVERY_CONFLICT
-    if not standby.receiver_running and standby.streaming_configured is not False:
-        return WaitReason.WAL_RECEIVER_DOWN
-    if standby.replay_lag_bytes is not None and standby.replay_lag_bytes > REPLAY_LAG_BYTES:
-        return WaitReason.REPLAY_LAG
-    return None
 
 
 def _on_standby(node: NodeSnapshot, creation: Creation, primary: NodeSnapshot | None) -> Wait:

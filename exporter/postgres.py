@@ -7,6 +7,7 @@ a cancellation by asking the server to cancel the query, and a hung server lets 
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Sequence
 from typing import Any, Self
@@ -52,6 +53,11 @@ class Session:
     @property
     def closed(self) -> bool:
         return self._connection.closed
+
+    @property
+    def stale(self) -> bool:
+        """Something waits to be read although nothing was asked: nearly always the server's good-bye."""
+        return self.closed or bool(select.select([self._connection.fileno()], [], [], 0)[0])
 
     async def ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
         """

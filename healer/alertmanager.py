@@ -1,67 +1,81 @@
-"""Alertmanager's API v2: the alerts that fire already when the healer starts; their next webhook may be hours away."""
+"""Alertmanager's API v2: which alerts for the healer it has, which of them are silenced, and since when it runs."""
 
 import asyncio
-import logging
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
-from exporter.log import event
 from healer.alerts import HEAL_ACTION, HEAL_LABEL, Alert
 
-RETRY_SECONDS = 5.0
 TIMEOUT = 10.0
-LARGEST_ANSWER = 16 * 1024 * 1024
-
-_log = logging.getLogger(__name__)
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes."""
+REFILLED_SECONDS = 300.0
+"""Alertmanager keeps no alerts over a restart; Prometheus sends what fires again each minute or so."""
 
 
 class AlertmanagerError(Exception):
     """Alertmanager did not answer, or not as its API promises."""
 
 
-async def running_alerts(base_url: str) -> list[Alert]:
-    """
-    Return the alerts for the healer that fire and are neither silenced nor inhibited (GET /api/v2/alerts).
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What Alertmanager has at one moment."""
 
-    Raises AlertmanagerError.
-    """
-    parameters = {
-        "filter": f'{HEAL_LABEL}="{HEAL_ACTION}"',
-        "active": "true",
-        "silenced": "false",
-        "inhibited": "false",
-    }
+    alerts: Mapping[str, Alert]
+    """By fingerprint; those that fire and carry the healer's label."""
+    muted: Mapping[str, str]
+    """Of these, which are silenced or inhibited, and by what in words (status.silencedBy, inhibitedBy, mutedBy)."""
+    complete: bool
+    """False while it may not have heard of all alerts again since its own start: absent is not resolved then."""
+
+
+async def fetch(base_url: str) -> Listing:
+    """Ask for the alerts and the status (GET /api/v2/alerts, /api/v2/status). Raises AlertmanagerError."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as client,
-            client.get(f"{base_url}/api/v2/alerts", params=parameters) as answer,
-        ):
-            if answer.status != 200:
-                raise AlertmanagerError(f"expected 200, found {answer.status}")
-            if answer.content_length is not None and answer.content_length > LARGEST_ANSWER:
-                raise AlertmanagerError(f"expected at most {LARGEST_ANSWER} bytes, found {answer.content_length}")
-            return [_alert(item) for item in await answer.json()]
-    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError) as error:
+        async with aiohttp.ClientSession(timeout=timeout) as client:
+            status = await _get(client, f"{base_url}/api/v2/status", {})
+            items = await _get(client, f"{base_url}/api/v2/alerts", {"filter": f'{HEAL_LABEL}="{HEAL_ACTION}"'})
+        return parse_listing(items, status, datetime.now(UTC))
+    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AlertmanagerError(f"{type(error).__name__}: {error}") from error
 
 
-async def running_alerts_eventually(base_url: str) -> list[Alert]:
-    """Ask until Alertmanager answers; the failure is logged once."""
-    failed = False
-    while True:
-        try:
-            alerts = await running_alerts(base_url)
-        except AlertmanagerError as error:
-            if not failed:
-                event(_log, logging.WARNING, "cannot ask Alertmanager for running alerts", error=str(error))
-            failed = True
-            await asyncio.sleep(RETRY_SECONDS)
-        else:
-            event(_log, logging.INFO, "asked Alertmanager for running alerts", alerts=len(alerts))
-            return alerts
+def parse_listing(items: Any, status: Any, now: datetime) -> Listing:
+    """
+    Return what the two answers say.
+
+    Raises ValueError, TypeError, KeyError or AttributeError when they are not what the API promises.
+    """
+    alerts: dict[str, Alert] = {}
+    muted: dict[str, str] = {}
+    for item in items:
+        labels = {str(name): str(value) for name, value in item["labels"].items()}
+        alert = Alert(firing=True, labels=labels, fingerprint=str(item["fingerprint"]))
+        alerts[alert.fingerprint] = alert
+        for key, word in (("silencedBy", "silenced"), ("inhibitedBy", "inhibited"), ("mutedBy", "muted")):
+            by = item["status"].get(key)
+            if by:
+                muted[alert.fingerprint] = f"{word} (by {', '.join(map(str, by))[:200]})"
+                break
+    running = now - datetime.fromisoformat(status["uptime"])
+    settled = status["cluster"]["status"] in ("ready", "disabled")
+    return Listing(alerts, muted, complete=settled and running.total_seconds() >= REFILLED_SECONDS)
 
 
-def _alert(item: dict[str, Any]) -> Alert:
-    labels = {str(name): str(value) for name, value in item["labels"].items()}
-    return Alert(firing=True, labels=labels, fingerprint=str(item["fingerprint"]))
+async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, str]) -> Any:
+    async with client.get(url, params=parameters) as answer:
+        if answer.status != 200:
+            raise ValueError(f"expected 200, found {answer.status}")
+        body = bytearray()
+        async for chunk in answer.content.iter_chunked(65536):
+            body += chunk
+            if len(body) > LARGEST_ANSWER:
+                raise ValueError(f"expected at most {LARGEST_ANSWER} bytes, found more")
+    # An answer of this size takes a while to parse, during which webhooks have to be answered.
+    return await asyncio.to_thread(json.loads, body)

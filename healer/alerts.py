@@ -40,6 +40,8 @@ class Action(StrEnum):
     JOINED = "joined"
     REFUSED_FULL = "refused_full"
     """The episode has no room for it. The webhook is answered with 503, so that Alertmanager sends it again."""
+    REFUSED_BUDGET = "refused_budget"
+    """As many clusters as may be healed at once are being healed. Answered with 503 as well."""
     RESOLVED = "resolved"
     """It took part in a running episode, and resolved."""
     IGNORED_RESOLVED = "ignored_resolved"
@@ -47,9 +49,15 @@ class Action(StrEnum):
     IGNORED_NO_SLOT = "ignored_no_slot"
     """It lacks the label node or slot_name. Nothing named is never taken for everything."""
     IGNORED_UNKNOWN_CLUSTER = "ignored_unknown_cluster"
+    IGNORED_UNKNOWN_NODE = "ignored_unknown_node"
+    """The configuration of the cluster has no such node: nobody could verify the effect."""
     IGNORED_NOT_CONFIGURED = "ignored_not_configured"
     """The cluster has no healer section: it is only observed."""
     IGNORED_DISABLED = "ignored_disabled"
+    """Switched off, for this cluster or for all."""
+
+
+REFUSED = frozenset({Action.REFUSED_FULL, Action.REFUSED_BUDGET})
 
 
 def parse(body: bytes) -> Webhook:

@@ -41,14 +41,16 @@ class CapabilityMonitor:
         """Watch these clusters from now on, those whose target has changed anew; a hanging one delays no other."""
         for cluster in [name for name, target in self._targets.items() if targets.get(name) != target]:
             self._watches.pop(cluster).cancel()
-            del self._targets[cluster]
+            before = self._targets.pop(cluster)
             self._known.pop(cluster, None)
-            if cluster not in targets:
-                self._metrics.forget(cluster)
+            if cluster in targets:
+                self._metrics.enabled_again(cluster, before)
+            else:
+                self._metrics.forget(cluster, before)
         for cluster, target in targets.items():
             if cluster not in self._targets:
                 self._targets[cluster] = target
-                self._metrics.expect(cluster)
+                self._metrics.expect(cluster, target)
                 self._watches[cluster] = asyncio.create_task(self._watch(cluster, target))
                 self._watches[cluster].add_done_callback(_report_defect)
 

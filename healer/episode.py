@@ -3,87 +3,65 @@
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from exporter.config import Cluster, HealerSettings
+from exporter.diagnosis import RetentionCause
 from exporter.log import event
 from exporter.observer import Observer
-from healer.policy import (
-    Attempt,
-    End,
-    LookAgain,
-    Outcome,
-    Progress,
-    Sight,
-    Subject,
-    Track,
-    advance,
-    after_call,
-    next_step,
-    see,
-)
+from healer.budget import CallBudget
+from healer.policy import Attempt, End, LookAgain, Progress, next_step
 from healer.primary import APPLICATION_NAME, Call, CallResult, Primary
+from healer.report import Report
+from healer.sights import Sight, Subject, see
+from healer.tracks import Outcome, Track, advance, after_call
 
 LOOK_TIMEOUT = 5.0
-TIMELINE_LENGTH = 200
+SHORTEST_LOCK_TTL = 60.0
 MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
 MOST_ALERTS = 20_000
 
+_WROTE = (CallResult.OK, CallResult.EMITTED)
+_SPENDING = (*_WROTE, CallResult.LOCKED, CallResult.ERROR)
+"""What counts against the cluster's hour. LOCKED: another healer makes the call, and both budgets stay in step."""
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of an episode's timeline."""
-
-    seconds: float
-    text: str
-
-
-@dataclass
-class Report:
-    """An episode as the log, the status page and /episodes tell it; filled while it runs."""
-
-    cluster: str
-    started_at: float
-    """Unix time."""
-    subjects: list[Subject] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    """What was waited for, in the order in which it was first seen."""
-    calls: int = 0
-    lsns: deque[str] = field(default_factory=lambda: deque(maxlen=10))
-    """The last LSNs that pg_log_standby_snapshot() returned."""
-    seconds: float = 0.0
-    heal_seconds: float | None = None
-    """From the first call to the effect; None unless healed."""
-    outcome: Outcome | None = None
-    """None while it runs."""
-    why: str = ""
-    timeline: deque[Event] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
 
 
 class Episode:
     """One episode. `run` it once; alerts join and leave while it runs."""
 
-    def __init__(self, cluster: Cluster, settings: HealerSettings, called: Callable[[Call], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: HealerSettings, budget: CallBudget, called: Callable[[Call], None]
+    ) -> None:
         if cluster.healer is None:
             raise ValueError(f"cluster {cluster.name} has no healer section")
         self.cluster = cluster
         self._target = cluster.healer
         self._settings = settings
+        self._budget = budget
         self._called = called
         self._alerts: dict[str, Subject] = {}
         self._subjects: set[Subject] = set()
         self._tracks: dict[Subject, Track] = {}
         self._started = time.monotonic()
         self._first_call: float | None = None
-        self._progress = Progress(now=0.0, firing=True, dry_run=cluster.healer.dry_run)
-        self._curable = False
+        self._progress = Progress(now=0.0, dry_run=cluster.healer.dry_run)
+        self._stopped: str | None = None
+        self._hurried = False
         self._changed = asyncio.Event()
         self.report = Report(cluster.name, time.time())
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """The alerts that take part."""
+        return frozenset(self._alerts)
+
+    @property
+    def calls_left(self) -> int:
+        return max(0, self._settings.calls_per_episode - self.report.calls)
 
     def has_room(self, subject: Subject) -> bool:
         """Return whether another alert about this subject can join."""
@@ -99,11 +77,12 @@ class Episode:
             self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
         self._changed.set()
 
-    def leave(self, fingerprint: str) -> bool:
-        """Take a resolved alert out; return whether it was in."""
+    def leave(self, fingerprint: str, why: str = "resolved") -> bool:
+        """Take an alert out, because it resolved or was silenced; return whether it was in."""
         left = self._alerts.pop(fingerprint, None)
         if left is not None:
-            self._tell(f"alert for slot {left.slot_name} on {left.node} resolved")
+            self._stopped = f"the alert was {why} while the slot still waited"
+            self._tell(f"alert for slot {left.slot_name} on {left.node} {why}")
             self._changed.set()
         return left is not None
 
@@ -111,7 +90,8 @@ class Episode:
         """Run until an outcome; the report has it."""
         observer = Observer([self.cluster], APPLICATION_NAME)
         try:
-            async with Primary(self._target) as primary:
+            ttl = max(SHORTEST_LOCK_TTL, 3 * self._settings.interval)
+            async with Primary(self._target, lock_ttl=ttl) as primary:
                 end = await self._loop(observer, primary)
         except asyncio.CancelledError as cancelled:
             self._finish(End(Outcome.CANCELLED, cancelled.args[0] if cancelled.args else "the healer stops"))
@@ -144,49 +124,50 @@ class Episode:
             self._tracks[subject] = track
             if before is None or _shown(before.sight) != _shown(track.sight):
                 self._tell_sight(subject, track)
-        curable = any(track.sight.curable for track in self._tracks.values())
+        hurried = any(track.hurried for track in self._tracks.values())
         self._progress = replace(
             self._progress,
             now=self._elapsed(),
-            firing=bool(self._alerts),
-            burst_attempts=0 if curable and not self._curable else self._progress.burst_attempts,
+            stopped=None if self._alerts else self._stopped,
+            burst_attempts=0 if hurried and not self._hurried else self._progress.burst_attempts,
+            spent_budget=self._spent_budget(),
         )
-        self._curable = curable
+        self._hurried = hurried
 
     async def _attempt(self, primary: Primary) -> None:
         call = await primary.call()
         self._called(call)
         now = self._elapsed()
-        if call.result is CallResult.OK:
-            self._tracks = {subject: after_call(track) for subject, track in self._tracks.items()}
-            self._first_call = now if self._first_call is None else self._first_call
-            self.report.calls += 1
-            if call.lsn is not None:
-                self.report.lsns.append(call.lsn)
+        if call.result in _SPENDING:
+            self._budget.spend(time.monotonic())
+        if call.result in _WROTE:
+            self._wrote(call, now)
         reason = call.capability.reason if call.capability is not None else None
         self._progress = replace(
             self._progress,
             now=now,
-            attempts=self._progress.attempts + 1,
             burst_attempts=self._progress.burst_attempts + 1,
             last_attempt=now,
             calls=self.report.calls,
-            unavailable=reason,
+            unavailable=reason if call.result is CallResult.UNAVAILABLE else None,
+            by_message=call.result is CallResult.EMITTED,
+            locked_out=call.result is CallResult.LOCKED,
         )
-        shown = f"called, record at {call.lsn}" if call.lsn else f"not called: {reason or call.error or call.result}"
-        self._tell(shown)
-        event(
-            _log,
-            logging.INFO if call.result is CallResult.OK else logging.WARNING,
-            "called pg_log_standby_snapshot()" if call.result is CallResult.OK else "could not call",
-            cluster=self.cluster.name,
-            slots=[subject.slot_name for subject in self.report.subjects],
-            result=f"{call.result}",
-            lsn=call.lsn,
-            reason=f"{reason}" if reason else None,
-            remedy=call.capability.remedy or None if call.capability else None,
-            error=call.error or None,
-        )
+        self._tell_call(call)
+
+    def _wrote(self, call: Call, now: float) -> None:
+        record = _position(call.lsn) if call.lsn is not None else None
+        self._tracks = {subject: after_call(track, record) for subject, track in self._tracks.items()}
+        self._first_call = now if self._first_call is None else self._first_call
+        self.report.calls += 1
+        self.report.messages += call.result is CallResult.EMITTED
+        if call.lsn is not None:
+            self.report.lsns.append(call.lsn)
+
+    def _spent_budget(self) -> str | None:
+        if not self.calls_left:
+            return "calls per episode"
+        return None if self._budget.left(time.monotonic()) else "calls per cluster and hour"
 
     async def _pause(self, step: LookAgain) -> None:
         self._changed.clear()
@@ -213,9 +194,34 @@ class Episode:
             slots=[subject.slot_name for subject in report.subjects],
             reasons=report.reasons,
             calls=report.calls,
+            messages=report.messages or None,
             lsns=list(report.lsns),
             seconds=round(report.seconds, 3),
             heal_seconds=None if report.heal_seconds is None else round(report.heal_seconds, 3),
+        )
+
+    def _tell_call(self, call: Call) -> None:
+        function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
+        capability = call.capability
+        reason = capability.reason if capability is not None else None
+        done = call.result in _WROTE
+        if done:
+            self._tell(f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}")
+        elif call.result is CallResult.LOCKED:
+            self._tell("not called: another healer acts on this cluster")
+        else:
+            self._tell(f"not called: {reason or call.error}")
+        event(
+            _log,
+            logging.INFO if done else logging.WARNING,
+            f"called {function}" if done else "could not call",
+            cluster=self.cluster.name,
+            slots=[subject.slot_name for subject in self.report.subjects],
+            result=f"{call.result}",
+            lsn=call.lsn,
+            reason=f"{reason}" if reason else None,
+            remedy=capability.remedy or None if capability else None,
+            error=call.error or None,
         )
 
     def _tell_sight(self, subject: Subject, track: Track) -> None:
@@ -240,11 +246,20 @@ class Episode:
         )
 
     def _tell(self, text: str) -> None:
-        self.report.timeline.append(Event(round(self._elapsed(), 3), text))
+        self.report.tell(self._elapsed(), text)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
 
 
-def _shown(sight: Sight) -> Iterable[str]:
-    return (sight.state,) if sight.reason is None else (sight.state, "for", sight.reason)
+def _shown(sight: Sight) -> tuple[str, ...]:
+    if sight.reason is not None:
+        return (sight.state,) if sight.reason == sight.state else (sight.state, "for", sight.reason)
+    elsewhere = sight.cause in (RetentionCause.TRANSACTION, RetentionCause.CONSUMER)
+    return (sight.state, "with WAL kept by", f"{sight.cause}") if elsewhere else (sight.state,)
+
+
+def _position(lsn: str) -> int:
+    """Return an LSN's text as bytes since 0/0."""
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)

@@ -1,10 +1,14 @@
 """What the healer says of itself to Prometheus."""
 
+import contextlib
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from exporter.config import HealerTarget
 from healer.alerts import Action
-from healer.policy import Outcome
 from healer.primary import Call, CallResult, Capability, Unavailable
+from healer.tracks import Outcome
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
 
@@ -30,6 +34,37 @@ class HealerMetrics:
             "pgslot_heal_episodes", "Episodes that ended.", ["cluster", "outcome"], registry=registry
         )
         self.active = Gauge("pgslot_heal_episode_active", "Whether an episode runs.", ["cluster"], registry=registry)
+        self.started = Gauge(
+            "pgslot_heal_episode_start_timestamp_seconds",
+            "Unix time at which the running episode began; absent while none runs.",
+            ["cluster"],
+            registry=registry,
+        )
+        self.calls_remaining = Gauge(
+            "pgslot_heal_calls_remaining",
+            "Calls that the budget still allows: of the cluster within an hour, and of the episode while one runs.",
+            ["cluster", "budget"],
+            registry=registry,
+        )
+        self.clusters_remaining = Gauge(
+            "pgslot_heal_clusters_remaining",
+            "How many more clusters may have an episode at the same time.",
+            registry=registry,
+        )
+        self.disabled = Gauge(
+            "pgslot_heal_disabled_info",
+            "1 while the healer is switched off: by whose switch (cluster, all), and why in its owner's words.",
+            ["cluster", "scope", "why"],
+            registry=registry,
+        )
+        self.last_webhook = Gauge(
+            "pgslot_heal_last_webhook_timestamp_seconds",
+            "Unix time of the last webhook that was let in; the start of the process before the first.",
+            registry=registry,
+        )
+        self.last_webhook.set_to_current_time()
+        self._registry = registry
+        self._alertmanager_up: Gauge | None = None
         self.seconds = Histogram(
             "pgslot_heal_seconds",
             "Time from an episode's first call to its effect; healed episodes only.",
@@ -49,19 +84,51 @@ class HealerMetrics:
         for action in Action:
             self.alerts.labels(action)
 
-    def expect(self, cluster: str) -> None:
+    def expect(self, cluster: str, target: HealerTarget) -> None:
         """Have a cluster's series there from the start, at 0."""
         self.active.labels(cluster)
         for outcome in Outcome:
             self.episodes.labels(cluster, outcome)
         for result in CallResult:
             self.calls.labels(cluster, result)
+        if not target.enabled:
+            scope = "all" if target.disabled_everywhere else "cluster"
+            self.disabled.labels(cluster, scope, target.disabled_reason).set(1)
 
-    def forget(self, cluster: str) -> None:
+    def forget(self, cluster: str, target: HealerTarget) -> None:
         """Take away what says how a cluster is now; what was counted stays counted."""
         for reason in Unavailable:
-            self.capability.remove(cluster, reason)
-        self.active.remove(cluster)
+            _remove(self.capability, cluster, reason)
+        _remove(self.active, cluster)
+        self.enabled_again(cluster, target)
+
+    def enabled_again(self, cluster: str, target: HealerTarget) -> None:
+        """Take away why it was switched off."""
+        scope = "all" if target.disabled_everywhere else "cluster"
+        _remove(self.disabled, cluster, scope, target.disabled_reason)
+
+    def episode_began(self, cluster: str, calls_left: Callable[[], int]) -> None:
+        self.active.labels(cluster).set(1)
+        self.started.labels(cluster).set_to_current_time()
+        self.calls_remaining.labels(cluster, "episode").set_function(calls_left)
+
+    def episode_ended(self, cluster: str, outcome: Outcome, heal_seconds: float | None) -> None:
+        self.active.labels(cluster).set(0)
+        _remove(self.started, cluster)
+        _remove(self.calls_remaining, cluster, "episode")
+        self.episodes.labels(cluster, outcome).inc()
+        if heal_seconds is not None:
+            self.seconds.observe(heal_seconds)
+
+    def set_alertmanager_up(self, *, up: bool) -> None:
+        """Say whether Alertmanager answered when it was last asked; a healer that asks none has no such series."""
+        if self._alertmanager_up is None:
+            self._alertmanager_up = Gauge(
+                "pgslot_heal_alertmanager_up",
+                "Whether Alertmanager's API gave a proper answer when last asked; absent without alertmanager_url.",
+                registry=self._registry,
+            )
+        self._alertmanager_up.set(up)
 
     def set_capability(self, cluster: str, capability: Capability) -> None:
         for reason in Unavailable:
@@ -69,5 +136,11 @@ class HealerMetrics:
 
     def count_call(self, cluster: str, call: Call) -> None:
         self.calls.labels(cluster, call.result).inc()
-        if call.result is CallResult.OK:
+        if call.result in (CallResult.OK, CallResult.EMITTED):
             self.last_call.labels(cluster).set_to_current_time()
+
+
+def _remove(gauge: Gauge, *labels: str) -> None:
+    # Older versions of prometheus-client raise where there is nothing to remove.
+    with contextlib.suppress(KeyError):
+        gauge.remove(*labels)

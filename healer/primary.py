@@ -30,6 +30,9 @@ class Unavailable(StrEnum):
     DISABLED = "disabled"
 
 
+REPLACEABLE = frozenset({Unavailable.SERVER_TOO_OLD, Unavailable.MISSING_FUNCTION, Unavailable.MISSING_PRIVILEGE})
+"""What `fallback: emit_message` helps against: the server logs the record without the function then, only later."""
+
 PASSING = frozenset({Unavailable.NO_PRIMARY, Unavailable.UNREACHABLE})
 """What a failover looks like from outside: worth another try within the same episode."""
 
@@ -74,8 +77,21 @@ class _Lock:
     taken: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    set_config: str
+
+
 # One key for all healers and clusters: an advisory lock lives inside one database of one server.
 _LOCK = "SELECT pg_catalog.pg_try_advisory_lock(x'7067736c6f74'::int8) AS taken"
+
+# No lock outlives its holder by long: the server ends a session whose healer hangs, or whose host is gone.
+_KEEPALIVES = """
+SELECT pg_catalog.set_config(name, setting, false)
+FROM (VALUES ('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'))
+  AS wanted (name, setting)
+"""
+_IDLE_TIMEOUT = "SELECT pg_catalog.set_config('idle_session_timeout', '{}ms', false)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +104,20 @@ _CALL = """
 SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_log_standby_snapshot() END::text AS lsn
 """
 
+# Any WAL makes the background writer log the record, at the latest 15 s after its last one, or 10 s after its nap.
+_EMIT = """
+SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+  THEN pg_catalog.pg_logical_emit_message(false, 'pg_slot_healer', 'a running-xacts record is wanted')
+END::text AS lsn
+"""
+
 
 class CallResult(StrEnum):
     """How an attempt to call ended."""
 
     OK = "ok"
+    EMITTED = "emitted"
+    """The fallback: a message was written in place of the record, which the server logs by itself then."""
     LOCKED = "locked"
     """Another healer acts on this cluster."""
     UNAVAILABLE = "unavailable"
@@ -105,7 +130,7 @@ class Call:
 
     result: CallResult
     lsn: str | None = None
-    """What pg_log_standby_snapshot() returned: the end of the record."""
+    """What pg_log_standby_snapshot() returned: the end of the record; or pg_logical_emit_message(), of the message."""
     capability: Capability | None = None
     """None when the attempt does not tell."""
     error: str = ""
@@ -139,21 +164,26 @@ def judge(facts: PrimaryFacts) -> Capability:
 async def check(target: HealerTarget) -> Capability:
     """Find out whether the healer could act, without acting: nothing is written and no lock is taken."""
     if not target.enabled:
-        return Capability(Unavailable.DISABLED, "enabled: false in the configuration.")
+        where = "healer.enabled" if target.disabled_everywhere else "enabled"
+        why = f" ({target.disabled_reason})" if target.disabled_reason else ""
+        return Capability(Unavailable.DISABLED, f"{where}: false in the configuration{why}.")
     try:
-        session, facts = await _open(target)
+        session, capability = await _open(target)
     except (psycopg.Error, TimeoutError, ConfigError) as error:
         return await _not_connected(target, error)
     await session.close()
-    return judge(facts)
+    return capability
 
 
 class Primary:
     """The one short connection of an episode to the primary; leaving its context closes it and so frees the lock."""
 
-    def __init__(self, target: HealerTarget) -> None:
+    def __init__(self, target: HealerTarget, *, lock_ttl: float = 60.0) -> None:
+        """`lock_ttl`: seconds after which the server ends a session that does nothing, and so frees the lock."""
         self._target = target
+        self._lock_ttl = lock_ttl
         self._session: Session | None = None
+        self._capability = Capability(None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -164,12 +194,14 @@ class Primary:
         await self._close()
 
     async def call(self) -> Call:
-        """Force one record on the primary, connecting to it first where there is no connection; never raises for it."""
+        """
+        Force one record on the primary, connecting to it first where there is no connection; never raises for it.
+
+        Where that is not possible and the fallback is chosen, write a message in its place.
+        """
+        if self._session is not None and self._session.stale:
+            await self._close()
         try:
-            if self._session is None:
-                capability = await self._connect()
-                if capability.reason is not None:
-                    return Call(CallResult.UNAVAILABLE, capability=capability)
             return await self._call()
         except (psycopg.Error, TimeoutError, ConfigError) as error:
             connected = self._session is not None and not self._session.closed
@@ -179,27 +211,38 @@ class Primary:
                 capability = await check(self._target)
             else:
                 capability = await _not_connected(self._target, error)
-            result = CallResult.ERROR if capability.reason is None else CallResult.UNAVAILABLE
+            usable = capability.reason is None or self._replaces(capability)
+            result = CallResult.ERROR if usable else CallResult.UNAVAILABLE
             return Call(result, capability=capability, error=" ".join(str(error).split()))
 
-    async def _connect(self) -> Capability:
-        self._session, facts = await _open(self._target)
-        capability = judge(facts)
-        if capability.reason is not None:
-            await self._close()
-        return capability
-
     async def _call(self) -> Call:
-        assert self._session is not None  # noqa: S101
-        [[lock]] = await self._session.ask([(_LOCK, _Lock)], TIMEOUT)
-        if not lock.taken:
+        if self._session is None:
+            self._session, self._capability = await _open(self._target)
+            lock = _IDLE_TIMEOUT.format(int(self._lock_ttl * 1000))
+            if self._capability.reason is None or self._replaces(self._capability):
+                [_, _, [taken]] = await self._session.ask(
+                    [(_KEEPALIVES, _Setting), (lock, _Setting), (_LOCK, _Lock)], TIMEOUT
+                )
+                if not taken.taken:
+                    await self._close()
+                    return Call(CallResult.LOCKED)
+        elif self._capability.reason is not None:
+            # By way of the fallback so far; a GRANT is noticed.
+            [[facts]] = await self._session.ask([(_FACTS, PrimaryFacts)], TIMEOUT)
+            self._capability = judge(facts)
+        capability = self._capability
+        if capability.reason is not None and not self._replaces(capability):
             await self._close()
-            return Call(CallResult.LOCKED)
-        [[record]] = await self._session.ask([(_CALL, _Record)], TIMEOUT)
+            return Call(CallResult.UNAVAILABLE, capability=capability)
+        act, result = (_CALL, CallResult.OK) if capability.reason is None else (_EMIT, CallResult.EMITTED)
+        [[record]] = await self._session.ask([(act, _Record)], TIMEOUT)
         if record.lsn is None:
             await self._close()
             return Call(CallResult.UNAVAILABLE, capability=Capability(Unavailable.NO_PRIMARY, "It is a standby now."))
-        return Call(CallResult.OK, lsn=record.lsn, capability=Capability(None))
+        return Call(result, lsn=record.lsn, capability=capability)
+
+    def _replaces(self, capability: Capability) -> bool:
+        return self._target.fallback and capability.reason in REPLACEABLE
 
     async def _close(self) -> None:
         if self._session is not None:
@@ -207,7 +250,7 @@ class Primary:
             self._session = None
 
 
-async def _open(target: HealerTarget) -> tuple[Session, PrimaryFacts]:
+async def _open(target: HealerTarget) -> tuple[Session, Capability]:
     deadline = time.monotonic() + TIMEOUT
     session = await Session.connect(target.conninfo.read(), application_name=APPLICATION_NAME, timeout=TIMEOUT)
     try:
@@ -215,7 +258,7 @@ async def _open(target: HealerTarget) -> tuple[Session, PrimaryFacts]:
     except BaseException:
         await session.close()
         raise
-    return session, facts
+    return session, judge(facts)
 
 
 async def _not_connected(target: HealerTarget, error: Exception) -> Capability:

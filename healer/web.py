@@ -3,11 +3,8 @@
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import asdict
-from datetime import UTC, datetime
-from html import escape
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -18,12 +15,12 @@ from exporter.metrics import exposition, families, process_samples
 from exporter.reload import Configuration
 from exporter.web import answer_reload, process_registry
 from exporter.yamlfile import ConfigError
-from healer.alertmanager import running_alerts_eventually
-from healer.alerts import Action, WebhookError, parse
+from healer.alerts import REFUSED, Action, Alert, WebhookError, parse
 from healer.capability import CapabilityMonitor
-from healer.episode import Report
 from healer.episodes import Episodes
 from healer.metrics import HealerMetrics
+from healer.resync import Resync
+from healer.status import ClusterStatus, status_page
 
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes; 10,000 alerts fit."""
@@ -37,6 +34,7 @@ _REGISTRY = web.AppKey("registry", CollectorRegistry)
 _CONFIGURATION = web.AppKey("configuration", Configuration)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
 _TASKS = web.AppKey("tasks", set[asyncio.Task[None]])
+_DEFECTS = web.AppKey("defects", list[str])
 
 
 def application(configuration: Configuration, *, lifecycle: bool = False) -> web.Application:
@@ -49,6 +47,8 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app[_MONITOR] = CapabilityMonitor(app[_METRICS])
     app[_EPISODES] = Episodes(configuration.config, app[_METRICS], app[_MONITOR])
     app[_TASKS] = set()
+    app[_DEFECTS] = []
+    app.on_shutdown.append(_stop_taking)
     configuration.on_change(lambda config: _apply(app, config))
     app.cleanup_ctx.append(_working)
     app.add_routes(
@@ -79,18 +79,24 @@ def _apply(app: web.Application, config: Config) -> None:
     """Put a configuration into force: at start, and after each reload."""
     app[_EPISODES].reconfigure(config)
     app[_MONITOR].watch({cluster.name: cluster.healer for cluster in config.clusters if cluster.healer is not None})
+    for task in app[_TASKS]:
+        task.cancel()
     if config.healer.alertmanager_url is not None:
-        for task in app[_TASKS]:
-            task.cancel()
-        task = asyncio.create_task(_pick_up(app, config.healer.alertmanager_url))
+        resync = Resync(config.healer.alertmanager_url, app[_EPISODES], app[_METRICS])
+        task = asyncio.create_task(resync.run())
         app[_TASKS].add(task)
-        task.add_done_callback(app[_TASKS].discard)
+        task.add_done_callback(partial(_ended, app))
 
 
-async def _pick_up(app: web.Application, alertmanager_url: str) -> None:
-    """After a start or a change, go on with the alerts that still fire."""
-    for alert in await running_alerts_eventually(alertmanager_url):
-        app[_EPISODES].take(alert)
+def _ended(app: web.Application, task: asyncio.Task[None]) -> None:
+    app[_TASKS].discard(task)
+    if not task.cancelled() and task.exception() is not None:
+        app[_DEFECTS].append("alertmanager")
+        _log.critical("Alertmanager is no longer asked: a defect", exc_info=task.exception())
+
+
+async def _stop_taking(app: web.Application) -> None:
+    app[_EPISODES].closing = True
 
 
 async def _alerts(request: web.Request) -> web.Response:
@@ -102,6 +108,8 @@ async def _alerts(request: web.Request) -> web.Response:
 
 
 async def _intake(request: web.Request) -> tuple[int, str]:
+    if request.app[_EPISODES].closing:
+        return 503, "shutting down"
     token_file = request.app[_CONFIGURATION].config.healer.webhook_token_file
     try:
         token = read_token(token_file) if token_file is not None else ""
@@ -120,13 +128,23 @@ async def _intake(request: web.Request) -> tuple[int, str]:
         return 400, str(error)
     if webhook.truncated:
         event(_log, logging.WARNING, "Alertmanager cut alerts off: unset max_alerts", truncated=webhook.truncated)
-    actions: dict[str, int] = {}
-    for alert in webhook.alerts:
-        action = request.app[_EPISODES].take(alert)
-        actions[action] = actions.get(action, 0) + 1
+    request.app[_METRICS].last_webhook.set_to_current_time()
+    actions = _take_all(request.app[_EPISODES], webhook.alerts)
     event(_log, logging.INFO, "webhook received", alerts=len(webhook.alerts), **actions)
-    status = 503 if actions.get(Action.REFUSED_FULL) else 200
+    status = 503 if REFUSED & actions.keys() else 200
     return status, " ".join(f"{action}={count}" for action, count in actions.items())
+
+
+def _take_all(episodes: Episodes, alerts: Iterable[Alert]) -> dict[str, int]:
+    """Return how often each action was taken. Of the ignored ones the log gets one example each, not 10,000 lines."""
+    actions: dict[str, int] = {}
+    for alert in alerts:
+        action = episodes.take(alert)
+        if action not in actions and action.startswith(("ignored", "refused")) and action != Action.IGNORED_RESOLVED:
+            labels = {name: alert.labels.get(name, "")[:200] for name in ("alertname", "cluster", "node", "slot_name")}
+            event(_log, logging.INFO, "alert not taken, for example", action=f"{action}", **labels)
+        actions[action] = actions.get(action, 0) + 1
+    return actions
 
 
 async def _metrics(request: web.Request) -> web.Response:
@@ -137,7 +155,7 @@ async def _metrics(request: web.Request) -> web.Response:
 
 
 async def _episodes(request: web.Request) -> web.Response:
-    return web.json_response([_as_json(report) for report in request.app[_EPISODES].reports])
+    return web.json_response([report.as_json() for report in request.app[_EPISODES].reports])
 
 
 async def _reload(request: web.Request) -> web.Response:
@@ -145,47 +163,31 @@ async def _reload(request: web.Request) -> web.Response:
 
 
 async def _healthy(request: web.Request) -> web.Response:
-    if request.app[_MONITOR].defect:
+    if request.app[_MONITOR].defect or request.app[_DEFECTS]:
         return web.Response(status=500, text="A background task has ended by a defect, see the log.\n")
     return web.Response(text="pg-slot-healer is healthy.\n")
 
 
 async def _ready(request: web.Request) -> web.Response:
+    if request.app[_EPISODES].closing:
+        raise web.HTTPServiceUnavailable(text="Shutting down.\n")
     if not request.app[_MONITOR].complete:
         raise web.HTTPServiceUnavailable(text="The capability of some clusters is not known yet.\n")
     return web.Response(text="pg-slot-healer is ready.\n")
 
 
 async def _status(request: web.Request) -> web.Response:
-    capabilities = "".join(
-        f"<tr><td>{escape(cluster)}<td>{escape(known.reason or 'can heal')}<td>{escape(known.remedy)}</tr>"
-        for cluster, known in sorted(request.app[_MONITOR].known.items())
-    )
-    episodes = "".join(_episode_html(report) for report in request.app[_EPISODES].reports)
-    return web.Response(
-        content_type="text/html",
-        text=f"""<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>pg-slot-healer</title><meta name="viewport" content="width=device-width">
-<style>:root {{ color-scheme: light dark }} body {{ font-family: sans-serif; margin: 1rem }}
-td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top }}</style></head>
-<body><h1>pg-slot-healer</h1>
-<h2>Clusters</h2><table><tr><th>Cluster<th>Capability<th>Remedy</tr>{capabilities}</table>
-<h2>Episodes</h2>{episodes or "<p>None yet.</p>"}
-</body></html>
-""",
-    )
-
-
-def _episode_html(report: Report) -> str:
-    started = f"{datetime.fromtimestamp(report.started_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    lines = "".join(f"<tr><td>{line.seconds:.1f} s</td><td>{escape(line.text)}</td></tr>" for line in report.timeline)
-    outcome = escape(report.outcome or "running")
-    return f"<h3>{escape(report.cluster)}: {outcome} ({started})</h3><table>{lines}</table>"
-
-
-def _as_json(report: Report) -> dict[str, Any]:
-    return asdict(report) | {
-        "lsns": list(report.lsns),
-        "timeline": [asdict(line) for line in report.timeline],
-    }
+    app = request.app
+    known = app[_MONITOR].known
+    clusters = [
+        ClusterStatus(
+            name=cluster.name,
+            capability=known.get(cluster.name),
+            calls_left=app[_EPISODES].calls_left(cluster.name),
+            dry_run=cluster.healer.dry_run,
+            fallback=cluster.healer.fallback,
+        )
+        for cluster in app[_CONFIGURATION].config.clusters
+        if cluster.healer is not None
+    ]
+    return web.Response(content_type="text/html", text=status_page(clusters, app[_EPISODES].reports))

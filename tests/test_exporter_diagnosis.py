@@ -177,6 +177,17 @@ RETENTION_CASES = [
     ("invalidated for a reason nobody knows yet", {"invalidation_reason": "new_reason"}, "invalidated"),
     ("in creation", {"in_creation": True}, "creation"),
     ("inactive", {"active": False}, "inactive"),
+    ("inactive, and behind", {"active": False, "unconfirmed_wal_bytes": SEGMENT + 1}, "inactive"),
+    (
+        "between two reads that confirmed all",
+        {"active": False, "pinned_wal_bytes": SEGMENT + 1, "catalog_xmin": 680},
+        "stalled",
+    ),
+    (
+        "between two reads that confirmed all, pinned by a transaction",
+        {"active": False, "pinned_wal_bytes": SEGMENT + 1, "catalog_xmin": 690},
+        "transaction",
+    ),
     ("synced from the primary", {"active": False, "synced": True}, "none"),
     ("inactive before 17", {"active": False, "synced": None}, "inactive"),
     ("consumer behind", {"unconfirmed_wal_bytes": SEGMENT + 1}, "consumer"),

@@ -7,9 +7,12 @@ from dataclasses import replace
 from functools import partial
 
 from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
-from healer.episode import Episode, Report
-from healer.policy import Outcome, Subject
+from healer.budget import CallBudget
+from healer.episode import Episode
 from healer.primary import Call, CallResult
+from healer.report import Report
+from healer.sights import Subject
+from healer.tracks import Outcome
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.sessions import Statement
@@ -35,7 +38,8 @@ async def running(
     watched: Cluster | None = None,
     calls: list[Call] | None = None,
 ) -> AsyncIterator[tuple[Episode, asyncio.Task[Report]]]:
-    episode = Episode(watched or cluster(stack), settings, (calls if calls is not None else []).append)
+    budget = CallBudget(1000, 0.0, at_start=1000)
+    episode = Episode(watched or cluster(stack), settings, budget, (calls if calls is not None else []).append)
     episode.join("f", Subject("standby", slot))
     task = asyncio.create_task(episode.run())
     try:

@@ -15,11 +15,12 @@ from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 from tests.test_healer_alerts import ALERT, BODY
 
 
-def write(file: Path, stack: Stack, **healer: Any) -> None:
+def write(file: Path, stack: Stack, switch: dict[str, Any] | None = None, **healer: Any) -> None:
+    """Write the configuration: `switch` are keys for all clusters, the others for the one."""
     target = {"conninfo": stack.primary.conninfo(HEALER_ROLE)} | healer
     nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (stack.primary, stack.standby)}
     # An Alertmanager that is not there must not keep the healer from anything.
-    settings = {"alertmanager_url": f"http://127.0.0.1:{free_port()}"}
+    settings = {"alertmanager_url": f"http://127.0.0.1:{free_port()}"} | (switch or {})
     file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes, "healer": target}}, "healer": settings}))
 
 
@@ -44,22 +45,32 @@ def reason(healer: Program) -> str | None:
     return next((sample.labels["reason"] for sample in samples if sample.value == 1), None)
 
 
-def test_the_kill_switch_takes_effect_at_once(healer: Program, databases: Stack, tmp_path: Path) -> None:
+OFF = {"enabled": False, "disabled_reason": "CHG-7 migration"}
+
+
+@pytest.mark.parametrize(("scope", "off"), [("cluster", OFF), ("all", {"switch": OFF})])
+def test_kill_switch_without_redeploy_global_and_per_target_with_reason(
+    healer: Program, databases: Stack, tmp_path: Path, scope: str, off: dict[str, Any]
+) -> None:
+    """It takes effect at once, blocks new starts, and is visible in metrics."""
     with databases.primary.hold_transaction():
         databases.wait_until_idle()
         with databases.standby.create_slot("switched_off"):
             assert alert(healer, "switched_off") == "started=1"
             wait_for(lambda: healer.get_json("/episodes")[0]["calls"], "it has called")
-            write(tmp_path / "pgslot.yml", databases, enabled=False)
+            write(tmp_path / "pgslot.yml", databases, **off)
             assert requests.post(f"{healer.url}/-/reload", timeout=10).status_code == 200
             wait_for(lambda: healer.get_json("/episodes")[0]["outcome"] == "cancelled", "the episode is cancelled")
             [episode] = healer.get_json("/episodes")
-            assert episode["why"] == "the configuration of the cluster has changed"
+            assert episode["why"] == "switched off: CHG-7 migration"
             wait_for(lambda: reason(healer) == "disabled", "the gauge says so")
+            [info] = healer.samples("pgslot_heal_disabled_info")
+            assert (info.labels, info.value) == ({"cluster": "c", "scope": scope, "why": "CHG-7 migration"}, 1)
             assert alert(healer, "switched_off") == "ignored_disabled=1"
             write(tmp_path / "pgslot.yml", databases)
             healer.process.send(signal.SIGHUP)
             wait_for(lambda: reason(healer) is None, "it is on again")
+            assert healer.samples("pgslot_heal_disabled_info") == []
             assert alert(healer, "switched_off") == "started=1"
     databases.drop_slot("switched_off")
 

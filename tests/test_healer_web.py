@@ -69,6 +69,7 @@ SUBJECT = {"node": "n", "slot_name": "s"}
         (HEAL | {"cluster": "elsewhere"} | SUBJECT, "ignored_unknown_cluster"),
         (HEAL | {"cluster": "c"}, "ignored_no_slot"),
         (HEAL | {"cluster": "c", "node": "n"}, "ignored_no_slot"),
+        (HEAL | {"cluster": "c", "node": "elsewhere", "slot_name": "s"}, "ignored_unknown_node"),
         (HEAL | {"cluster": "watched"} | SUBJECT, "ignored_not_configured"),
         (HEAL | {"cluster": "off"} | SUBJECT, "ignored_disabled"),
         (HEAL | {"cluster": "c"} | SUBJECT, "started"),
@@ -169,7 +170,7 @@ async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptur
 
 
 async def test_the_status_page_escapes(client: Client) -> None:
-    await post(client, alert(HEAL | {"cluster": "c", "node": "<b>", "slot_name": "<script>"}))
+    await post(client, alert(HEAL | {"cluster": "c", "node": "n", "slot_name": "<script>"}))
     page = await (await client.get("/")).text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page

@@ -65,6 +65,10 @@ class Slot:
     unconfirmed_wal_bytes: int | None
     pinned_wal_bytes: int | None
     """confirmed_flush_lsn - restart_lsn. None for a physical slot, and while a logical one is created."""
+    restart_position: int | None
+    """restart_lsn in bytes since 0/0; no metric, a float is too coarse. None as retained_wal_bytes is."""
+    confirmed_position: int | None
+    """confirmed_flush_lsn in bytes since 0/0."""
     catalog_xmin_age_xids: int | None
     catalog_xmin: int | None
     in_creation: bool

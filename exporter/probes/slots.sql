@@ -20,6 +20,8 @@ SELECT
   pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), kept.lsn)::int8 AS retained_wal_bytes,
   pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, s.restart_lsn, s.confirmed_flush_lsn), s.confirmed_flush_lsn)::int8 AS unconfirmed_wal_bytes,
   pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, kept.lsn)::int8 AS pinned_wal_bytes,
+  pg_catalog.pg_wal_lsn_diff(kept.lsn, '0/0')::int8 AS restart_position,
+  pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::int8 AS confirmed_position,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
   s.catalog_xmin::text::int8 AS catalog_xmin,
   s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL AS in_creation,

@@ -1,0 +1,40 @@
+"""Which alerts are the healer's business: a pure function of the alert and the configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exporter.config import Cluster, HealerTarget
+from healer.alerts import HEAL_ACTION, HEAL_LABEL, Action, Alert
+from healer.sights import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A firing alert that asks for an episode, or the end of one: of a cluster that the healer may act on."""
+
+    cluster: Cluster
+    target: HealerTarget
+    subject: Subject
+
+
+def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
+    """
+    Return what the alert is about, or why it is ignored.
+
+    Its labels only choose among what is configured, and nothing named is never taken for everything.
+    """
+    if alert.labels.get(HEAL_LABEL) != HEAL_ACTION:
+        return Action.IGNORED_NO_HEAL_LABEL
+    cluster = clusters.get(alert.labels.get("cluster", ""))
+    if cluster is None:
+        return Action.IGNORED_UNKNOWN_CLUSTER
+    if cluster.healer is None:
+        return Action.IGNORED_NOT_CONFIGURED
+    node, slot_name = alert.labels.get("node", ""), alert.labels.get("slot_name", "")
+    if not node or not slot_name:
+        return Action.IGNORED_NO_SLOT
+    if node not in {each.name for each in cluster.nodes}:
+        return Action.IGNORED_UNKNOWN_NODE
+    if alert.firing and not cluster.healer.enabled:
+        return Action.IGNORED_DISABLED
+    return Accepted(cluster, cluster.healer, Subject(node, slot_name))

@@ -1,0 +1,94 @@
+"""
+Keeps in step with Alertmanager: what still fires after a restart or was never delivered, what ended unsaid, silences.
+
+A webhook says what changed; the API says what is. An alert that resolves while it is silenced, or while Alertmanager
+restarts, sends no webhook at all.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exporter.log import event
+from healer.alertmanager import AlertmanagerError, Listing, fetch
+from healer.alerts import Alert
+from healer.episodes import Episodes
+from healer.metrics import HealerMetrics
+
+INTERVAL = 60.0
+BUSY_INTERVAL = 5.0
+"""While an episode runs, so that a silence stops it soon; and until Alertmanager has answered in full."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What follows from a listing."""
+
+    take: tuple[Alert, ...]
+    """Fires, and nobody has told us."""
+    leave: Mapping[str, str]
+    """Takes part in an episode, by fingerprint, and should not any more: why."""
+
+
+def compare(listing: Listing, joined: set[str], heard: set[str], listed_before: set[str]) -> Changes:
+    """
+    Compare what Alertmanager says with what we go by.
+
+    An alert that it does not list has ended only if it listed it before (or else it may be another Alertmanager's), and
+    if its list is complete.
+    """
+    leave = {fingerprint: why for fingerprint, why in listing.muted.items() if fingerprint in joined}
+    if listing.complete:
+        ended = (joined & listed_before) - listing.alerts.keys()
+        leave |= dict.fromkeys(ended, "resolved, and no webhook said so")
+    active = [alert for fingerprint, alert in listing.alerts.items() if fingerprint not in listing.muted]
+    return Changes(tuple(alert for alert in active if alert.fingerprint not in heard | joined), leave)
+
+
+class Resync:
+    """Asks Alertmanager at start, and from then on."""
+
+    def __init__(self, url: str, episodes: Episodes, metrics: HealerMetrics) -> None:
+        self._url = url
+        self._episodes = episodes
+        self._metrics = metrics
+        self._listed: set[str] = set()
+        self._answered: bool | None = None
+
+    async def run(self) -> None:
+        """Ask for ever; a failure is logged once per change, and shown as a gauge."""
+        while True:
+            complete = await self._ask()
+            for _ in range(int(INTERVAL / BUSY_INTERVAL)):
+                await asyncio.sleep(BUSY_INTERVAL)
+                if self._episodes.joined or not complete:
+                    break
+
+    async def _ask(self) -> bool:
+        try:
+            listing = await fetch(self._url)
+        except AlertmanagerError as error:
+            self._note(answered=False, error=str(error))
+            return False
+        self._note(answered=True, alerts=len(listing.alerts), complete=listing.complete)
+        joined = self._episodes.joined
+        changes = compare(listing, set(joined), self._episodes.heard, self._listed)
+        # What is not listed any more may come back, and is news then. What is muted is news when it no longer is.
+        self._episodes.heard &= listing.alerts.keys() - listing.muted.keys()
+        self._listed = (self._listed & joined.keys()) | listing.alerts.keys()
+        for fingerprint, why in changes.leave.items():
+            self._episodes.leave(fingerprint, joined[fingerprint], why)
+        for alert in changes.take:
+            self._episodes.take(alert)
+        return listing.complete
+
+    def _note(self, *, answered: bool, **fields: object) -> None:
+        self._metrics.set_alertmanager_up(up=answered)
+        if answered is not self._answered:
+            level = logging.INFO if answered else logging.WARNING
+            what = "asked Alertmanager for running alerts" if answered else "cannot ask Alertmanager for running alerts"
+            event(_log, level, what, **fields)
+        self._answered = answered

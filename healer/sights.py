@@ -1,0 +1,118 @@
+"""What one look shows of what alerts point at: a creation that waits, an existing slot that is stalled, or neither."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.diagnosis import RetentionCause, Wait, WaitReason, replay_stands, retention_cause, waits
+from exporter.probes import Slot
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+
+SETTLED_SECONDS = 1.0
+"""A younger creation may be about to end: it lasts milliseconds when all is well. The alert was about an older one."""
+
+_HELPED_BY_A_RECORD = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, WaitReason.TRANSACTION})
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an alert points at: a slot, on the node where it lives."""
+
+    node: str
+    slot_name: str
+
+
+class State(StrEnum):
+    """What a look shows of a subject."""
+
+    WAITING = "waiting"
+    """Its creation has not finished."""
+    STALLED = "stalled"
+    """It exists, and its restart_lsn is pinned though nothing pins it."""
+    USABLE = "usable"
+    LOST = "lost"
+    """Invalidated: nothing helps it any more."""
+    GONE = "gone"
+    UNSEEN = "unseen"
+    """The node did not answer, or not in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one look showed of one subject."""
+
+    state: State
+    wait: Wait | None = None
+    """Only while waiting."""
+    slot: Slot | None = None
+    """Only of a slot that exists and is not in creation."""
+    cause: RetentionCause | None = None
+    """Why that slot retains WAL."""
+    obstacle: WaitReason | None = None
+    """Why no new record reaches the node for now: it replays nothing. None on a primary."""
+    on_primary: bool = False
+
+    @property
+    def reason(self) -> str | None:
+        """What is waited for, in the words of the metrics; None when nothing is."""
+        if self.wait is not None:
+            return self.wait.reason
+        return (self.obstacle or RetentionCause.STALLED) if self.state is State.STALLED else None
+
+    @property
+    def helped(self) -> bool:
+        """A record helps, at once or when a transaction ends; one written before WAL is reserved would be lost."""
+        if self.state is State.STALLED:
+            return self.obstacle is None
+        if self.wait is None:
+            return False
+        creation = self.wait.creation
+        settled = creation.wait_seconds is not None and creation.wait_seconds >= SETTLED_SECONDS
+        return settled and creation.wal_reserved and self.wait.reason in _HELPED_BY_A_RECORD
+
+    @property
+    def curable(self) -> bool:
+        """A record alone can end this. A primary logs its own for a creation, and a transaction has to end first."""
+        if self.wait is None:
+            return self.helped
+        return self.helped and not self.on_primary and self.wait.reason is not WaitReason.TRANSACTION
+
+
+def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, Sight]:
+    """Return what the look shows of each subject, on the node where it lives."""
+    waiting = {Subject(wait.node, wait.creation.slot_name): wait for wait in waits(cluster)}
+    in_full = {node.node: node for node in cluster.nodes if node.slots is not None and node.creations is not None}
+    slots = {Subject(node.node, slot.slot_name): slot for node in in_full.values() for slot in node.slots or ()}
+
+    def sight(subject: Subject) -> Sight:
+        if subject.node not in in_full:
+            return Sight(State.UNSEEN)
+        node = in_full[subject.node]
+        if subject in waiting:
+            return Sight(State.WAITING, waiting[subject], on_primary=node.is_primary)
+        if subject not in slots:
+            return Sight(State.GONE)
+        return _existing(slots[subject], node, cluster)
+
+    return {subject: sight(subject) for subject in subjects}
+
+
+def in_need(cluster: ClusterSnapshot) -> list[Subject]:
+    """Return every slot of the cluster that waits for its creation's end, or is stalled."""
+    everything = [
+        Subject(node.node, name)
+        for node in cluster.nodes
+        for name in sorted({slot.slot_name for slot in node.slots or ()} | {c.slot_name for c in node.creations or ()})
+    ]
+    return [
+        subject for subject, sight in see(cluster, everything).items() if sight.state in (State.WAITING, State.STALLED)
+    ]
+
+
+def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
+    cause = retention_cause(slot, node, cluster)
+    if cause is None or cause is RetentionCause.CREATION:
+        # None: what pins it cannot be told. In creation: both queries of the look saw it at slightly different moments.
+        return Sight(State.UNSEEN)
+    state = {RetentionCause.INVALIDATED: State.LOST, RetentionCause.STALLED: State.STALLED}.get(cause, State.USABLE)
+    return Sight(state, slot=slot, cause=cause, obstacle=replay_stands(node.standby), on_primary=node.is_primary)
