@@ -20,6 +20,8 @@ from healer.report import Report
 from healer.tracks import Outcome
 
 REMEMBERED = 100
+START_SHARE = 10
+"""The tenth part of an hour's calls is there right after a start."""
 MOST_HEARD = 100_000
 """Fingerprints; beyond them an alert is taken in twice, which changes nothing."""
 
@@ -169,7 +171,8 @@ class Episodes:
             if cluster.name in self._budgets:
                 self._budgets[cluster.name].resize(settings.calls_per_hour)
                 continue
-            budget = CallBudget(settings.calls_per_hour, now, at_start=settings.burst_calls)
+            at_start = max(settings.burst_calls, settings.calls_per_hour // START_SHARE)
+            budget = CallBudget(settings.calls_per_hour, now, at_start=at_start)
             self._budgets[cluster.name] = budget
             left = self._metrics.calls_remaining.labels(cluster.name, "hour")
             left.set_function(partial(self.calls_left, cluster.name))

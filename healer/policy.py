@@ -15,6 +15,8 @@ be gone soon after: the slot of a table synchronisation lives for as long as the
 """
 CLOSE_LOOK_INTERVAL = 0.005
 LOOK_INTERVAL = 1.0
+MESSAGE_INTERVAL = 10.0
+"""The server logs the record up to 25 s after the message; another message before that changes little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def _pace(open_tracks: Collection[Track], progress: Progress, settings: HealerSe
     hurried = any(track.hurried for track in open_tracks) and not progress.by_message
     in_burst = hurried and progress.burst_attempts < settings.burst_calls and progress.unavailable is None
     pace = settings.burst_interval if in_burst else settings.interval
+    if progress.by_message:
+        pace = max(pace, MESSAGE_INTERVAL)
     due = 0.0 if progress.last_attempt is None else progress.last_attempt + pace
     if progress.now >= due:
         if progress.spent_budget is not None:

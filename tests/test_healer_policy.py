@@ -259,6 +259,11 @@ STEPS: dict[str, tuple[list[Track], Progress, Attempt | LookAgain | Outcome]] = 
         replace(NOW, last_attempt=98.0, burst_attempts=1, by_message=True),
         LookAgain(1.0),
     ),
+    "another message after a while": (
+        [Track(waiting(R.RUNNING_XACTS), called_in_time=True)],
+        replace(NOW, last_attempt=90.0, burst_attempts=1, by_message=True),
+        Attempt(),
+    ),
     "gave up on a transaction": ([Track(waiting(R.TRANSACTION))], replace(LATE, calls=9), Outcome.GAVE_UP),
     "gave up without seeing": ([Track(UNSEEN)], LATE, Outcome.GAVE_UP),
     "calls without effect": (

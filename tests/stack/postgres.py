@@ -124,6 +124,18 @@ class Postgres:
     def resume_all(self) -> None:
         self._signal_all(signal.SIGCONT)
 
+    @contextmanager
+    def no_records_by_itself(self) -> Iterator[None]:
+        """Hang the background writer, which logs running-xacts records: a standby's creation hangs at once then."""
+        [(pid,)] = self.sql("SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'background writer'")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            # Of a server that has been restarted meanwhile there is no such child any more.
+            if self.process.running and pid in self._pids():
+                os.kill(pid, signal.SIGCONT)
+
     def promote(self) -> None:
         """Make a primary of this standby."""
         self.sql("SELECT pg_catalog.pg_promote(true, 60)")

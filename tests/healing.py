@@ -1,0 +1,126 @@
+"""A healer on the shared databases, in our own process or in one of its own, and the alerts that it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from exporter.reload import Configuration
+from healer.web import application
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+
+Client = TestClient[Any, Any]
+
+QUICK = HealerSettings(burst_interval=0.2, interval=1.0)
+ENDED = ("healed", "resolved_itself", "no_effect", "gave_up", "unavailable", "cancelled", "dry_run", "error")
+
+
+def to_primary(*servers: Postgres, role: str = HEALER_ROLE, **more: str) -> str:
+    """Return a conninfo that lists these servers and finds the primary among them."""
+    ports = ",".join(str(server.port) for server in servers)
+    hosts = ",".join("127.0.0.1" for _ in servers)
+    extra = "".join(f" {name}={value}" for name, value in more.items())
+    return f"host={hosts} port={ports} target_session_attrs=read-write dbname=postgres user={role}{extra}"
+
+
+def watched(stack: Stack, name: str = "c", conninfo: str | None = None, **target: Any) -> Cluster:
+    """Return a cluster of the stack's primary and standby; `target` are fields of HealerTarget."""
+    servers = (stack.standby, stack.primary)
+    nodes = tuple(Node(name, server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in servers)
+    acting = HealerTarget(Conninfo(conninfo or to_primary(*servers)), enabled=True, dry_run=False)
+    return Cluster(name, nodes, replace(acting, **target))
+
+
+class Healer:
+    """The application in our own process, spoken to over HTTP."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def post(self, *alerts: dict[str, Any]) -> tuple[int, str]:
+        body = {"version": "4", "status": "firing", "alerts": list(alerts)}
+        answer = await self.client.post("/alerts", json=body)
+        return answer.status, (await answer.text()).strip()
+
+    async def episodes(self) -> list[dict[str, Any]]:
+        return list(await (await self.client.get("/episodes")).json())
+
+    async def metrics(self) -> str:
+        return str(await (await self.client.get("/metrics")).text())
+
+    async def until(self, what: str, condition: Callable[[list[dict[str, Any]]], object], seconds: float = 40) -> Any:
+        """Poll the episodes until the condition gives something that is true, and return that."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not (found := condition(await self.episodes())):  # noqa: ASYNC110 - it is behind a socket
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds} s: {what}; {await self.episodes()}") from None
+        return found
+
+    async def ended(self, seconds: float = 40) -> dict[str, Any]:
+        """Wait until no episode runs; return the newest."""
+
+        def newest(episodes: list[dict[str, Any]]) -> dict[str, Any] | None:
+            return episodes[0] if episodes and all(episode["outcome"] for episode in episodes) else None
+
+        found: dict[str, Any] = await self.until("all episodes have ended", newest, seconds)
+        return found
+
+    async def value(self, name: str, **labels: str) -> float | None:
+        """Return the value of the series with exactly these labels; None when it is absent."""
+        for family in text_string_to_metric_families(await self.metrics()):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return float(sample.value)
+        return None
+
+
+@asynccontextmanager
+async def healing(*clusters: Cluster, settings: HealerSettings = QUICK) -> AsyncIterator[Healer]:
+    config = Config(clusters, settings)
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+        yield Healer(client)
+
+
+def alert(slot: str, *, node: str = "standby", cluster: str = "c", firing: bool = True, **more: Any) -> dict[str, Any]:
+    """Return an alert as Alertmanager sends it; its fingerprint is that of its labels."""
+    labels = {"alertname": "PgSlotCreationStuck", "heal": "log_standby_snapshot", "cluster": cluster}
+    labels |= {"node": node, "slot_name": slot}
+    return {
+        "status": "firing" if firing else "resolved",
+        "labels": labels,
+        "annotations": {},
+        "startsAt": "2026-11-23T10:00:00Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "",
+        "fingerprint": f"{cluster}/{node}/{slot}",
+    } | more
+
+
+async def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Wait for something that is asked for without await."""
+    await asyncio.to_thread(wait_for, lambda: condition() or None, what, seconds)
+
+
+def usable(server: Postgres, slot: str) -> bool:
+    found = server.sql("SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [slot])
+    return bool(found) and found[0][0] is not None
+
+
+def nothing_left_behind(*servers: Postgres) -> bool:
+    """No session of a healer, and no advisory lock."""
+    return not any(
+        server.sql(
+            "SELECT FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
+            " UNION ALL SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
+        )
+        for server in servers
+    )

@@ -1,0 +1,114 @@
+"""Two or three healers on the same alerts, as processes of their own, make no more calls than one."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from tests.healing import alert, nothing_left_behind, to_primary, usable
+from tests.stack.processes import wait_for
+from tests.stack.programs import Program
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+
+@contextmanager
+def replicas(stack: Stack, folder: Path, count: int) -> Iterator[list[Program]]:
+    servers = (stack.primary, stack.standby)
+    nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in servers}
+    config = {
+        "clusters": {"c": {"nodes": nodes, "healer": {"conninfo": to_primary(*servers)}}},
+        "healer": {"burst_interval": "200ms", "interval": "1s", "calls_per_hour": 10000},
+    }
+    (folder / "pgslot.yml").write_text(yaml.safe_dump(config))
+    with ExitStack() as running:
+        programs = []
+        for i in range(count):
+            (folder / str(i)).mkdir()
+            program = Program("pg-slot-healer", folder / "pgslot.yml", folder / str(i))
+            running.callback(program.stop)
+            program.start()
+            programs.append(program)
+        yield programs
+
+
+def tell(healer: Program, slot: str) -> None:
+    body = {"version": "4", "alerts": [alert(slot)]}
+    assert requests.post(f"{healer.url}/alerts", json=body, timeout=10).status_code == 200
+
+
+def calls(healer: Program, result: str = "ok") -> int:
+    return int(healer.value("pgslot_heal_calls_total", cluster="c", result=result) or 0)
+
+
+def outcome(healer: Program) -> str | None:
+    episodes = healer.get_json("/episodes")
+    return episodes[0]["outcome"] if episodes else None
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, count: int) -> None:
+    """The same alert reaches all of them twice, as from two Alertmanagers."""
+    slot = f"replicas_{count}"
+    with databases.primary.no_records_by_itself(), replicas(databases, tmp_path, count) as healers:
+        with databases.primary.hold_transaction() as holder, databases.standby.create_slot(slot) as creator:
+            for healer in [*healers, *healers]:
+                tell(healer, slot)
+            wait_for(lambda: sum(map(calls, healers)) >= 3, "three calls")
+            acting = [healer for healer in healers if calls(healer)]
+            assert len(acting) == 1, "one acts, and the others are locked out"
+            wait_for(lambda: all(calls(each, "locked") for each in healers if each not in acting), "they have tried")
+            locks = databases.primary.sql("SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
+            assert locks == [(1,)]
+            holder.commit()
+            assert creator.wait(30)
+        wait_for(lambda: all(outcome(healer) for healer in healers), "all episodes have ended")
+        assert sum(bool(calls(healer)) for healer in healers) == 1
+        outcomes = {outcome(healer) for healer in healers if healer not in acting}
+        whys = {healer.get_json("/episodes")[0]["why"] for healer in healers if healer not in acting}
+        assert (outcomes, whys) == ({"resolved_itself"}, {"no call of ours: another healer acted"})
+        wait_for(lambda: nothing_left_behind(databases.primary, databases.standby), "no session and no lock is left")
+    databases.drop_slot(slot)
+
+
+def test_when_the_acting_one_is_killed_another_finishes(databases: Stack, tmp_path: Path) -> None:
+    with databases.primary.no_records_by_itself(), replicas(databases, tmp_path, 2) as healers:
+        with databases.primary.hold_transaction() as holder, databases.standby.create_slot("orphan") as creator:
+            for healer in healers:
+                tell(healer, "orphan")
+            wait_for(lambda: any(map(calls, healers)), "one acts")
+            [acting] = [healer for healer in healers if calls(healer)]
+            [other] = [healer for healer in healers if healer is not acting]
+            wait_for(lambda: calls(other, "locked"), "the other is locked out")
+            acting.process.kill()
+            wait_for(lambda: calls(other), "the other acts now")
+            holder.commit()
+            assert creator.wait(30)
+        wait_for(lambda: outcome(other), "its episode has ended")
+        assert outcome(other) == "healed"
+        assert usable(databases.standby, "orphan")
+        wait_for(lambda: nothing_left_behind(databases.primary, databases.standby), "no session and no lock is left")
+    databases.drop_slot("orphan")
+
+
+def test_when_the_acting_one_hangs_its_lock_does_not_outlive_it_for_long(databases: Stack, tmp_path: Path) -> None:
+    """A stopped process keeps its socket and says nothing: PostgreSQL ends the idle session."""
+    with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(databases.primary.no_records_by_itself())
+        healers = cleanup.enter_context(replicas(databases, tmp_path, 2))
+        holder = cleanup.enter_context(databases.primary.hold_transaction())
+        creator = cleanup.enter_context(databases.standby.create_slot("hung"))
+        for healer in healers:
+            tell(healer, "hung")
+        wait_for(lambda: any(map(calls, healers)), "one acts")
+        [acting] = [healer for healer in healers if calls(healer)]
+        [other] = [healer for healer in healers if healer is not acting]
+        acting.process.pause()
+        cleanup.callback(acting.process.resume)
+        wait_for(lambda: calls(other), "the other acts after the idle session was ended", timeout=90)
+        holder.commit()
+        assert creator.wait(30)
+    databases.drop_slot("hung")

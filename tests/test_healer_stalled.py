@@ -1,0 +1,130 @@
+"""Existing slots whose restart_lsn is pinned though nothing pins it, healed on real servers."""
+
+from pathlib import Path
+
+from exporter.config import Cluster
+from tests.healing import Healer, alert, healing, until, watched
+from tests.stack.postgres import Postgres
+from tests.stack.stack import Stack
+from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+
+RESTART = "SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
+
+
+def stalled_alert(slot: str, node: str) -> dict[str, object]:
+    found = alert(slot, node=node)
+    found["labels"]["alertname"] = "PgSlotStalled"
+    return found
+
+
+async def heal(healer: Healer, slot: str, node: str = "primary") -> None:
+    assert await healer.post(stalled_alert(slot, node)) == (200, "started=1")
+
+
+def cluster(stack: Stack) -> Cluster:
+    return watched(stack)
+
+
+def read_all(server: Postgres, slot: str) -> None:
+    """Read and confirm everything, as a batch consumer does now and then."""
+    server.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
+
+
+async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
+    primary = databases.primary
+    with primary.no_records_by_itself(), consumer(primary, "streams", tmp_path):
+        write_wal(primary)
+        await until(confirmed_all(primary, "streams"), "the consumer has confirmed all")
+        [(before,)] = primary.sql(RESTART, ["streams"])
+        async with healing(cluster(databases)) as healer:
+            await heal(healer, "streams")
+            episode = await healer.ended()
+        [(after,)] = primary.sql(RESTART, ["streams"])
+    assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
+    assert episode["reasons"] == ["stalled"]
+    assert after != before
+    assert 1 <= episode["calls"] <= 3
+
+
+async def test_a_batch_consumer_that_reads_now_and_then(databases: Stack) -> None:
+    """The call alone moves nothing: the consumer's next read does, and until then one record ahead of it is enough."""
+    primary = databases.primary
+    with primary.no_records_by_itself():
+        primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('batch', 'test_decoding')")
+        write_wal(primary)
+        read_all(primary, "batch")
+        [(before,)] = primary.sql(RESTART, ["batch"])
+        async with healing(cluster(databases)) as healer:
+            await heal(healer, "batch")
+            await healer.until("the record is there", lambda episodes: episodes[0]["calls"] == 1)
+            assert primary.sql(RESTART, ["batch"]) == [(before,)]
+            assert (await healer.episodes())[0]["outcome"] is None
+            record = (await healer.episodes())[0]["lsns"][0]
+            flushed = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
+            await until(lambda: primary.sql(flushed, [record]), "the record is on disk, where readers find it")
+            # Without the record a second read changes nothing either: that is what the stall is.
+            read_all(primary, "batch")
+            episode = await healer.ended()
+    assert (episode["outcome"], episode["calls"]) == ("healed", 1)
+    assert primary.sql(RESTART, ["batch"]) != [(before,)]
+    databases.drop_slot("batch")
+
+
+async def test_without_a_record_another_read_changes_nothing(databases: Stack) -> None:
+    """What the test above would prove nothing without."""
+    primary = databases.primary
+    with primary.no_records_by_itself():
+        primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('control', 'test_decoding')")
+        write_wal(primary)
+        read_all(primary, "control")
+        before = primary.sql(RESTART, ["control"])
+        read_all(primary, "control")
+        assert primary.sql(RESTART, ["control"]) == before
+    databases.drop_slot("control")
+
+
+async def test_a_slot_of_a_standby(databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+    primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    with standby.create_slot("away") as creator:
+        while not creator.wait(0.5):
+            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    standby.drop_slot("away")
+    with primary.no_records_by_itself():
+        with standby.create_slot_by_function("away") as creator:
+            while not creator.wait(0.5):
+                primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+        write_wal(primary)
+        await until(
+            lambda: standby.sql(
+                "SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn",
+                [primary.sql("SELECT pg_catalog.pg_current_wal_lsn()")[0][0]],
+            ),
+            "all is replayed",
+        )
+        standby.sql("SELECT pg_catalog.pg_replication_slot_advance('away', pg_catalog.pg_last_wal_replay_lsn())")
+        [(before,)] = standby.sql(RESTART, ["away"])
+        async with healing(cluster(databases)) as healer:
+            await heal(healer, "away", "standby")
+            await healer.until("the record is there", lambda episodes: episodes[0]["calls"] == 1)
+            record = (await healer.episodes())[0]["lsns"][0]
+            await until(
+                lambda: standby.sql("SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn", [record]),
+                "the record is replayed",
+            )
+            standby.sql("SELECT pg_catalog.pg_replication_slot_advance('away', pg_catalog.pg_last_wal_replay_lsn())")
+            episode = await healer.ended()
+        assert standby.sql(RESTART, ["away"]) != [(before,)]
+    assert (episode["outcome"], episode["calls"]) == ("healed", 1)
+    databases.drop_slot("away")
+
+
+async def test_a_consumer_that_only_lags_is_left_alone(databases: Stack) -> None:
+    primary = databases.primary
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('lags', 'test_decoding')")
+    write_wal(primary)
+    async with healing(cluster(databases)) as healer:
+        await heal(healer, "lags")
+        episode = await healer.ended()
+    assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
+    databases.drop_slot("lags")
