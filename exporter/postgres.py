@@ -92,6 +92,12 @@ class Session:
         # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
         tenths = max(1, int(timeout * 10))
         limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
+        if limits == self._limits and len(queries) == 1:
+            # A pipeline ends with a Flush message, after which the server's idle_session_timeout does not run.
+            [(sql, row)] = queries
+            cursor = self._connection.cursor(row_factory=class_row(row))
+            await cursor.execute(sql.encode())
+            return [await cursor.fetchall()]
         async with self._connection.pipeline():
             if limits != self._limits:
                 await self._connection.execute(

@@ -119,8 +119,8 @@ def nothing_left_behind(*servers: Postgres) -> bool:
     """No session of a healer, and no advisory lock."""
     return not any(
         server.sql(
-            "SELECT FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
-            " UNION ALL SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
+            "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
+            " UNION ALL SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
         )
         for server in servers
     )

@@ -1,13 +1,14 @@
 """Whether the healer could act, and acting, on real servers."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from exporter.config import Conninfo, HealerTarget
 from healer.primary import CallResult, Capability, Primary, PrimaryFacts, Unavailable, check, judge
+from tests.healing import until
 from tests.stack.processes import free_port
 from tests.stack.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
 
@@ -118,16 +119,23 @@ async def test_a_second_healer_is_locked_out_until_the_first_leaves(databases: S
         async with Primary(target(both(databases, HEALER_ROLE))) as second:
             assert (await second.call()).result is CallResult.LOCKED
     async with Primary(target(both(databases, HEALER_ROLE))) as third:
-        await until_unlocked(databases)
+        await until(partial(_no_lock, databases), "the lock is gone")
         assert (await third.call()).result is CallResult.OK
 
 
-async def until_unlocked(stack: Stack) -> None:
-    for _ in range(200):
-        if stack.primary.sql("SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == [(0,)]:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the lock outlived its holder")
+async def test_the_lock_of_a_healer_that_hangs_does_not_outlive_it_for_long(databases: Stack) -> None:
+    """It keeps its socket and says nothing more: PostgreSQL ends the idle session, and it connects anew if it wakes."""
+    acting = target(both(databases, HEALER_ROLE))
+    async with Primary(acting, lock_ttl=1.0) as hung, Primary(acting) as other:
+        assert (await hung.call()).result is CallResult.OK
+        assert (await other.call()).result is CallResult.LOCKED
+        await until(partial(_no_lock, databases), "the lock is gone")
+        assert (await other.call()).result is CallResult.OK
+        assert (await hung.call()).result is CallResult.LOCKED
+
+
+def _no_lock(stack: Stack) -> bool:
+    return not stack.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
 
 
 async def test_a_call_without_the_privilege_says_so(databases: Stack) -> None:

@@ -1,6 +1,5 @@
 """Two or three healers on the same alerts, as processes of their own, make no more calls than one."""
 
-import contextlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -92,23 +91,3 @@ def test_when_the_acting_one_is_killed_another_finishes(databases: Stack, tmp_pa
         assert usable(databases.standby, "orphan")
         wait_for(lambda: nothing_left_behind(databases.primary, databases.standby), "no session and no lock is left")
     databases.drop_slot("orphan")
-
-
-def test_when_the_acting_one_hangs_its_lock_does_not_outlive_it_for_long(databases: Stack, tmp_path: Path) -> None:
-    """A stopped process keeps its socket and says nothing: PostgreSQL ends the idle session."""
-    with contextlib.ExitStack() as cleanup:
-        cleanup.enter_context(databases.primary.no_records_by_itself())
-        healers = cleanup.enter_context(replicas(databases, tmp_path, 2))
-        holder = cleanup.enter_context(databases.primary.hold_transaction())
-        creator = cleanup.enter_context(databases.standby.create_slot("hung"))
-        for healer in healers:
-            tell(healer, "hung")
-        wait_for(lambda: any(map(calls, healers)), "one acts")
-        [acting] = [healer for healer in healers if calls(healer)]
-        [other] = [healer for healer in healers if healer is not acting]
-        acting.process.pause()
-        cleanup.callback(acting.process.resume)
-        wait_for(lambda: calls(other), "the other acts after the idle session was ended", timeout=90)
-        holder.commit()
-        assert creator.wait(30)
-    databases.drop_slot("hung")

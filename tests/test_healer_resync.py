@@ -1,0 +1,212 @@
+"""In step with Alertmanager: what its listing changes, and with a real Alertmanager."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from healer.alertmanager import AlertmanagerError, Listing, fetch, parse_listing
+from healer.alerts import Alert
+from healer.resync import Changes, compare
+from tests.healing import QUICK, Healer, alert, healing, watched
+from tests.stack.monitoring import Alertmanager
+from tests.stack.processes import free_port
+from tests.stack.stack import Stack
+
+A, B = (Alert(firing=True, labels={"slot_name": name}, fingerprint=name) for name in ("a", "b"))
+
+
+def listing(*alerts: Alert, complete: bool = True, **muted: str) -> Listing:
+    return Listing({each.fingerprint: each for each in alerts}, muted, complete)
+
+
+CASES: dict[str, tuple[Listing, set[str], set[str], set[str], Changes]] = {
+    # What is listed; what takes part in an episode; what we have heard of; what was listed before; what follows.
+    "nothing new": (listing(A), {"a"}, {"a"}, {"a"}, Changes((), {})),
+    "nobody told us": (listing(A, B), {"a"}, {"a"}, {"a"}, Changes((B,), {})),
+    "its episode is over, and it still fires": (listing(A), set(), {"a"}, {"a"}, Changes((), {})),
+    "silenced in flight": (listing(A, a="silenced"), {"a"}, {"a"}, {"a"}, Changes((), {"a": "silenced"})),
+    "silenced before we heard of it": (listing(A, a="silenced"), set(), set(), set(), Changes((), {})),
+    "no longer silenced": (listing(A), set(), set(), {"a"}, Changes((A,), {})),
+    "ended unsaid": (listing(B), {"a"}, {"a", "b"}, {"a", "b"}, Changes((), {"a": "resolved, and no webhook said so"})),
+    "not listed, but Alertmanager has just started": (listing(complete=False), {"a"}, {"a"}, {"a"}, Changes((), {})),
+    "never listed: another Alertmanager's": (listing(), {"a"}, {"a"}, set(), Changes((), {})),
+}
+
+
+@pytest.mark.parametrize(("listed", "joined", "heard", "before", "expected"), CASES.values(), ids=CASES.keys())
+def test_compare(listed: Listing, joined: set[str], heard: set[str], before: set[str], expected: Changes) -> None:
+    assert compare(listed, joined, heard, before) == expected
+
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ITEM: dict[str, Any] = {
+    "labels": {"alertname": "x", "cluster": "c"},
+    "fingerprint": "f",
+    "endsAt": "2026-11-23T12:04:00.000Z",
+    "status": {"state": "active", "silencedBy": [], "inhibitedBy": [], "mutedBy": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "complete"),
+    [
+        ({"uptime": "2026-11-23T11:54:59.123456789Z", "cluster": {"status": "ready"}}, True),
+        ({"uptime": "2026-11-23T11:54:59Z", "cluster": {"status": "disabled"}}, True),
+        ({"uptime": "2026-11-23T11:59:00.123Z", "cluster": {"status": "ready"}}, False),
+        ({"uptime": "2026-11-23T01:00:00Z", "cluster": {"status": "settling"}}, False),
+        ({"uptime": "2026-11-23T01:00:00Z", "cluster": {"status": "a new one"}}, False),
+    ],
+)
+def test_an_alertmanager_that_has_just_started_is_told_apart(answer: dict[str, Any], *, complete: bool) -> None:
+    assert parse_listing([ITEM], answer, NOW).complete is complete
+
+
+@pytest.mark.parametrize("key", ["silencedBy", "inhibitedBy", "mutedBy"])
+def test_what_is_muted(key: str) -> None:
+    item = ITEM | {"status": ITEM["status"] | {key: ["1234"]}}
+    found = parse_listing([item], {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}, NOW)
+    assert list(found.alerts) == ["f"]
+    assert found.muted["f"].endswith("(by 1234)")
+
+
+def test_an_older_alertmanager_has_no_muted_by() -> None:
+    item = ITEM | {"status": {"state": "active", "silencedBy": [], "inhibitedBy": []}}
+    assert parse_listing([item], {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}, NOW).muted == {}
+
+
+async def test_nobody_answers() -> None:
+    with pytest.raises(AlertmanagerError, match="ClientConnector"):
+        await fetch(f"http://127.0.0.1:{free_port()}")
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
+    (tmp_path / "webhook-token").write_text("unused")
+    addresses = {
+        "alertmanager:9093": f"127.0.0.1:{free_port()}",
+        # Nobody takes webhooks: whatever reaches the healer in these tests, it has asked for.
+        "healer:9878": f"127.0.0.1:{free_port()}",
+        "/run/secrets/webhook-token": str(tmp_path / "webhook-token"),
+    }
+    server = Alertmanager(tmp_path, addresses)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def healer(
+    databases: Stack, alertmanager: Alertmanager, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Healer]:
+    monkeypatch.setattr("healer.resync.INTERVAL", 0.4)
+    monkeypatch.setattr("healer.resync.BUSY_INTERVAL", 0.2)
+    async with healing(watched(databases), settings=replace(QUICK, alertmanager_url=alertmanager.url)) as healer:
+        yield healer
+
+
+def fire(alertmanager: Alertmanager, slot: str, *, ended: bool = False) -> None:
+    now = datetime.now(UTC)
+    times = {"startsAt": (now - timedelta(minutes=5)).isoformat()}
+    times["endsAt"] = (now if ended else now + timedelta(minutes=5)).isoformat()
+    body = [{"labels": alert(slot)["labels"]} | times]
+    requests.post(f"{alertmanager.url}/api/v2/alerts", json=body, timeout=10).raise_for_status()
+
+
+def silence(alertmanager: Alertmanager, slot: str) -> str:
+    now = datetime.now(UTC)
+    body = {
+        "matchers": [{"name": "slot_name", "value": slot, "isRegex": False, "isEqual": True}],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(minutes=5)).isoformat(),
+        "createdBy": "test",
+        "comment": "maintenance",
+    }
+    answer = requests.post(f"{alertmanager.url}/api/v2/silences", json=body, timeout=10)
+    answer.raise_for_status()
+    return str(answer.json()["silenceID"])
+
+
+def expire(alertmanager: Alertmanager, number: str) -> None:
+    requests.delete(f"{alertmanager.url}/api/v2/silence/{number}", timeout=10).raise_for_status()
+
+
+async def test_am_silence_honoured_mid_flight_and_taken_up_again_when_it_ends(
+    databases: Stack, alertmanager: Alertmanager, healer: Healer
+) -> None:
+    with (
+        databases.primary.no_records_by_itself(),
+        databases.primary.hold_transaction(),
+        databases.standby.create_slot("silenced"),
+    ):
+        fire(alertmanager, "silenced")
+        await healer.until("it has found the alert and called", lambda found: found and found[0]["calls"])
+        number = silence(alertmanager, "silenced")
+        episode = await healer.ended()
+        assert episode["outcome"] == "cancelled"
+        assert f"silenced (by {number})" in episode["why"]
+        calls = await healer.value("pgslot_heal_calls_total", cluster="c", result="ok")
+        expire(alertmanager, number)
+        await healer.until("another episode has called", lambda found: len(found) == 2 and found[0]["calls"])
+        assert calls == episode["calls"]
+    databases.drop_slot("silenced")
+
+
+async def test_an_alert_that_ended_while_nobody_could_say_so(
+    databases: Stack, alertmanager: Alertmanager, healer: Healer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("healer.alertmanager.REFILLED_SECONDS", 0.0)
+    with (
+        databases.primary.no_records_by_itself(),
+        databases.primary.hold_transaction(),
+        databases.standby.create_slot("unsaid"),
+    ):
+        fire(alertmanager, "unsaid")
+        await healer.until("it has found the alert and called", lambda found: found and found[0]["calls"])
+        fire(alertmanager, "unsaid", ended=True)
+        episode = await healer.ended()
+    assert episode["outcome"] == "cancelled"
+    assert "no webhook said so" in episode["why"]
+    databases.drop_slot("unsaid")
+
+
+async def test_an_alertmanager_that_restarts_does_not_end_an_episode(
+    databases: Stack, alertmanager: Alertmanager, healer: Healer
+) -> None:
+    """It comes back without alerts: that is not the same as resolved."""
+    with (
+        databases.primary.no_records_by_itself(),
+        databases.primary.hold_transaction() as holder,
+        databases.standby.create_slot("restarts") as creator,
+    ):
+        fire(alertmanager, "restarts")
+        await healer.until("it has found the alert and called", lambda found: found and found[0]["calls"])
+        alertmanager.stop()
+        await until_up(healer, 0)
+        alertmanager.start()
+        await until_up(healer, 1)
+        assert alertmanager.alerts() == []
+        calls = (await healer.episodes())[0]["calls"]
+        await healer.until("it goes on calling", lambda found: found[0]["calls"] > calls + 1)
+        holder.commit()
+        episode = await healer.ended()
+        assert creator.wait(5)
+    assert episode["outcome"] in ("healed", "resolved_itself")
+    databases.drop_slot("restarts")
+
+
+async def until_up(healer: Healer, expected: float) -> None:
+    async with asyncio.timeout(30):
+        while await healer.value("pgslot_heal_alertmanager_up") != expected:  # noqa: ASYNC110 - it is behind a socket
+            await asyncio.sleep(0.05)
+
+
+async def test_without_an_alertmanager_there_is_no_such_gauge(databases: Stack) -> None:
+    async with healing(watched(databases)) as healer:
+        assert await healer.value("pgslot_heal_alertmanager_up") is None
+        assert await healer.value("pgslot_heal_clusters_remaining") == QUICK.clusters_at_once
