@@ -53,7 +53,7 @@ async def test_an_episode_ends_when_a_budget_is_spent(
     databases: Stack, settings: HealerSettings, why: str, calls: int
 ) -> None:
     with (
-        databases.primary.no_records_by_itself(),
+        databases.quiet(),
         databases.primary.hold_transaction(),
         databases.standby.create_slot("budget"),
     ):
@@ -68,7 +68,7 @@ async def test_an_episode_ends_when_a_budget_is_spent(
 async def test_flapping_does_not_reset_the_budget_of_the_hour(databases: Stack) -> None:
     settings = replace(QUICK, calls_per_hour=4)
     with (
-        databases.primary.no_records_by_itself(),
+        databases.quiet(),
         databases.primary.hold_transaction(),
         databases.standby.create_slot("flaps"),
     ):
@@ -93,7 +93,7 @@ async def test_clusters_at_once(databases: Stack) -> None:
     settings = replace(QUICK, clusters_at_once=2)
     clusters = [watched(databases, name) for name in ("a", "b", "c")]
     with (
-        databases.primary.no_records_by_itself(),
+        databases.quiet(),
         databases.primary.hold_transaction(),
         databases.standby.create_slot("storm"),
     ):

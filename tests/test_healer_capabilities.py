@@ -177,7 +177,7 @@ async def test_the_fallback_heals_a_stalled_slot_before_16(fifteen: Stack, tmp_p
 
 async def test_without_the_fallback_nothing_is_written(databases: Stack) -> None:
     conninfo = to_primary(databases.primary, role=POWERLESS_ROLE)
-    with databases.primary.no_records_by_itself(), databases.standby.create_slot("nothing"):
+    with databases.quiet(), databases.standby.create_slot("nothing"):
         before = databases.primary._lsn()
         async with healing(watched(databases, conninfo=conninfo)) as healer:
             await healer.post(alert("nothing"))

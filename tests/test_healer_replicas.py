@@ -52,7 +52,7 @@ def outcome(healer: Program) -> str | None:
 def test_several_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, count: int) -> None:
     """The same alert reaches all of them twice, as from two Alertmanagers."""
     slot = f"replicas_{count}"
-    with databases.primary.no_records_by_itself(), replicas(databases, tmp_path, count) as healers:
+    with databases.quiet(), replicas(databases, tmp_path, count) as healers:
         with databases.primary.hold_transaction() as holder, databases.standby.create_slot(slot) as creator:
             for healer in [*healers, *healers]:
                 tell(healer, slot)
@@ -74,7 +74,7 @@ def test_several_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, c
 
 
 def test_when_the_acting_one_is_killed_another_finishes(databases: Stack, tmp_path: Path) -> None:
-    with databases.primary.no_records_by_itself(), replicas(databases, tmp_path, 2) as healers:
+    with databases.quiet(), replicas(databases, tmp_path, 2) as healers:
         with databases.primary.hold_transaction() as holder, databases.standby.create_slot("orphan") as creator:
             for healer in healers:
                 tell(healer, "orphan")

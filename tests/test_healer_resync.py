@@ -140,7 +140,7 @@ async def test_am_silence_honoured_mid_flight_and_taken_up_again_when_it_ends(
     databases: Stack, alertmanager: Alertmanager, healer: Healer
 ) -> None:
     with (
-        databases.primary.no_records_by_itself(),
+        databases.quiet(),
         databases.primary.hold_transaction(),
         databases.standby.create_slot("silenced"),
     ):
@@ -162,7 +162,7 @@ async def test_an_alert_that_ended_while_nobody_could_say_so(
 ) -> None:
     monkeypatch.setattr("healer.alertmanager.REFILLED_SECONDS", 0.0)
     with (
-        databases.primary.no_records_by_itself(),
+        databases.quiet(),
         databases.primary.hold_transaction(),
         databases.standby.create_slot("unsaid"),
     ):
@@ -180,7 +180,7 @@ async def test_an_alertmanager_that_restarts_does_not_end_an_episode(
 ) -> None:
     """It comes back without alerts: that is not the same as resolved."""
     with (
-        databases.primary.no_records_by_itself(),
+        databases.quiet(),
         databases.primary.hold_transaction() as holder,
         databases.standby.create_slot("restarts") as creator,
     ):

@@ -206,11 +206,13 @@ class Postgres:
             message = self._lsn("pg_catalog.pg_logical_emit_message(false, 'stack', 'not idle')")
             self._idle_at = wait_for(lambda: self._settled_since(message), f"{self.name} is idle", timeout)
         if standby is not None:
-            here = self._lsn()
-            wait_for(
-                lambda: standby._lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here,
-                f"{standby.name} has replayed all",
-            )
+            self.wait_until_replayed(standby)
+
+    def wait_until_replayed(self, standby: "Postgres") -> None:
+        here = self._lsn()
+        wait_for(
+            lambda: standby._lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here, f"{standby.name} has replayed all"
+        )
 
     def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._pids():

@@ -5,8 +5,8 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from types import TracebackType
@@ -127,6 +127,13 @@ class Stack:
     def wait_until_idle(self) -> None:
         """Wait until a slot created on the standby will hang, see Postgres.wait_until_idle."""
         self.primary.wait_until_idle(self.standby)
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """A slot created on the standby hangs at once: no running-xacts record is under way, and none will come."""
+        with self.primary.no_records_by_itself():
+            self.primary.wait_until_replayed(self.standby)
+            yield
 
     def drop_slot(self, name: str) -> None:
         for server in (self.primary, self.standby):

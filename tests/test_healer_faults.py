@@ -1,0 +1,276 @@
+"""
+Whatever fails in mid-episode: the slot is usable once it can be, calls stay in budget, and nothing is left behind.
+
+A slot creation on the standby hangs for want of a record; the transaction that is open at first makes the episode last.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+import yaml
+
+from exporter.config import Conninfo
+from healer.episode import LOOK_TIMEOUT
+from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
+from tests.stack.postgres import Postgres
+from tests.stack.processes import free_port, wait_for
+from tests.stack.programs import Program
+from tests.stack.proxy import Fault, Proxy
+from tests.stack.sessions import OpenTransaction, Statement
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.stack.wal import RUNNING_XACTS
+
+pytestmark = pytest.mark.e2e
+
+Episodes = list[dict[str, Any]]
+
+
+def called(episodes: Episodes) -> bool:
+    return bool(episodes and episodes[0]["calls"])
+
+
+def unseen(episodes: Episodes) -> bool:
+    return "unseen" in episodes[0]["timeline"][-1]["text"]
+
+
+def failed_or_seen(episodes: Episodes) -> bool:
+    return _not_called(episodes[0]) is not None or "wal_receiver_down" in episodes[0]["reasons"]
+
+
+@contextmanager
+def hanging(stack: Stack, slot: str) -> Iterator[tuple[OpenTransaction, Statement]]:
+    """A creation that waits for a transaction on the primary, and for records afterwards."""
+    with (
+        stack.quiet(),
+        stack.primary.hold_transaction() as holder,
+        stack.standby.create_slot(slot) as creator,
+    ):
+        yield holder, creator
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    """Servers of its own, for what the shared ones must not suffer."""
+    with Stack() as own:
+        own.start_databases()
+        yield own
+
+
+FAULTS = [Fault.REFUSED, Fault.HUNG, Fault.RESET]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_the_way_to_the_primary(databases: Stack, fault: Fault) -> None:
+    slot = f"way_{fault}"
+    with Proxy(databases.primary.port) as proxy, hanging(databases, slot) as (holder, creator):
+        conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={HEALER_ROLE}"
+        async with healing(watched(databases, conninfo=conninfo)) as healer:
+            await healer.post(alert(slot))
+            await healer.until("it has called", called)
+            proxy.set(fault)
+            failed = await healer.until("it says what is wrong", lambda found: _not_called(found[0]))
+            holder.commit()
+            proxy.set(Fault.NONE)
+            episode = await healer.ended()
+            assert creator.wait(5)
+            calls = await healer.value("pgslot_heal_calls_total", cluster="c", result="ok")
+    assert failed
+    assert episode["outcome"] == "healed"
+    assert calls == episode["calls"] <= QUICK.calls_per_episode
+    await until(lambda: nothing_left_behind(databases.primary, databases.standby), "nothing is left behind")
+    databases.drop_slot(slot)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_the_way_to_the_standby(databases: Stack, fault: Fault) -> None:
+    """Without a look there is no call; a look that hangs ends after its time."""
+    slot = f"look_{fault}"
+    known = watched(databases)
+    with Proxy(databases.standby.port) as proxy, hanging(databases, slot) as (holder, creator):
+        through = Conninfo(f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}")
+        nodes = tuple(replace(node, conninfo=through) if node.name == "standby" else node for node in known.nodes)
+        async with healing(replace(known, nodes=nodes)) as healer:
+            await healer.post(alert(slot))
+            await healer.until("it has called", called)
+            proxy.set(fault)
+            await healer.until("it cannot see", unseen, 3 * LOOK_TIMEOUT)
+            calls = (await healer.episodes())[0]["calls"]
+            holder.commit()
+            assert (await healer.episodes())[0]["calls"] == calls
+            proxy.set(Fault.NONE)
+            episode = await healer.ended()
+            assert creator.wait(5)
+    assert episode["outcome"] in ("healed", "resolved_itself")
+    assert usable(databases.standby, slot)
+    await until(lambda: nothing_left_behind(databases.primary, databases.standby), "nothing is left behind")
+    databases.drop_slot(slot)
+
+
+def _not_called(episode: dict[str, Any]) -> str | None:
+    return next((line["text"] for line in episode["timeline"] if line["text"].startswith("not called: ")), None)
+
+
+async def test_the_primary_is_killed_and_comes_back(stack: Stack) -> None:
+    with hanging(stack, "killed") as (_, creator):
+        async with healing(watched(stack)) as healer:
+            await healer.post(alert("killed"))
+            await healer.until("it has called", called)
+            stack.primary.kill()
+            await healer.until("it notices", failed_or_seen)
+            stack.primary.start()
+            episode = await healer.ended(60)
+            assert creator.wait(30)
+    assert episode["outcome"] in ("healed", "resolved_itself")
+    assert usable(stack.standby, "killed")
+    await until(lambda: nothing_left_behind(stack.primary, stack.standby), "nothing is left behind")
+
+
+async def test_the_primary_is_stopped_in_order_and_comes_back(stack: Stack) -> None:
+    with hanging(stack, "stopped") as (_, creator):
+        async with healing(watched(stack)) as healer:
+            await healer.post(alert("stopped"))
+            await healer.until("it has called", called)
+            stack.primary.resume_all()
+            stack.primary.restart()
+            episode = await healer.ended(60)
+            assert creator.wait(30)
+    assert episode["outcome"] in ("healed", "resolved_itself")
+    assert usable(stack.standby, "stopped")
+
+
+async def test_the_primary_hangs_and_wakes(databases: Stack) -> None:
+    with hanging(databases, "hangs") as (holder, creator):
+        async with healing(watched(databases)) as healer:
+            await healer.post(alert("hangs"))
+            await healer.until("it has called", called)
+            databases.primary.pause_all()
+            try:
+                await healer.until("it notices", lambda found: _not_called(found[0]), 60)
+            finally:
+                databases.primary.resume_all()
+            holder.commit()
+            episode = await healer.ended(60)
+            assert creator.wait(30)
+    assert episode["outcome"] in ("healed", "resolved_itself")
+    await until(lambda: nothing_left_behind(databases.primary, databases.standby), "nothing is left behind")
+    databases.drop_slot("hangs")
+
+
+async def test_the_standby_restarts_and_the_creation_is_tried_again(stack: Stack) -> None:
+    """A creation does not survive its server; its consumer asks again, and the next alert finds the new one."""
+    with stack.quiet():
+        async with healing(watched(stack)) as healer:
+            with stack.primary.hold_transaction(), stack.standby.create_slot("again"):
+                await healer.post(alert("again"))
+                await healer.until("it has called", called)
+                stack.standby.restart()
+                episode = await healer.ended(60)
+                assert episode["outcome"] == "resolved_itself"
+            with stack.standby.create_slot("again") as creator:
+                await healer.post(alert("again"))
+                episode = await healer.ended(60)
+                assert creator.wait(10)
+    assert episode["outcome"] == "healed"
+
+
+async def test_the_standby_is_promoted(stack: Stack) -> None:
+    """Its slot lives on the primary then, which logs its own records: the healer goes on with the new primary."""
+    with hanging(stack, "promoted") as (_, creator):
+        async with healing(watched(stack)) as healer:
+            await healer.post(alert("promoted"))
+            await healer.until("it has called", called)
+            stack.primary.kill()
+            stack.standby.promote()
+            episode = await healer.ended(60)
+            creator.wait(30)
+    assert episode["outcome"] in ("healed", "resolved_itself")
+    with stack.standby.create_slot("after") as creator:
+        assert creator.wait(30)
+    await until(lambda: nothing_left_behind(stack.standby), "nothing is left behind")
+
+
+def start(program: Program) -> None:
+    program.process.start()
+    wait_for(lambda: _listens(program), "it listens", log=program.process.log)
+
+
+def _listens(program: Program) -> bool:
+    try:
+        return program.get("/-/healthy").status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def test_the_healer_is_killed_at_random_points(databases: Stack, tmp_path: Path) -> None:
+    """Alertmanager sends the alert again, here at once after each start."""
+    servers = (databases.primary, databases.standby)
+    nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in servers}
+    config = {
+        "clusters": {"c": {"nodes": nodes, "healer": {"conninfo": to_primary(*servers)}}},
+        "healer": {"burst_interval": "100ms", "interval": "500ms"},
+    }
+    (tmp_path / "pgslot.yml").write_text(yaml.safe_dump(config))
+    body = {"version": "4", "alerts": [alert("random")]}
+    chance = random.Random(20261123)
+    with hanging(databases, "random") as (holder, creator):
+        before = databases.primary._lsn()
+        for _ in range(8):
+            healer = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path, port=free_port())
+            start(healer)
+            try:
+                assert requests.post(f"{healer.url}/alerts", json=body, timeout=10).status_code == 200
+                # Not a wait for something: where in the episode it is killed is what the test varies.
+                time.sleep(chance.uniform(0.0, 0.6))
+            finally:
+                healer.process.kill()
+            wait_for(lambda: nothing_left_behind(*servers), "its sessions and its lock are gone")
+        holder.commit()
+        last = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path, port=free_port())
+        start(last)
+        try:
+            requests.post(f"{last.url}/alerts", json=body, timeout=10)
+            assert creator.wait(30)
+            wait_for(lambda: last.get_json("/episodes")[0]["outcome"], "the episode has ended")
+        finally:
+            last.stop()
+        records = _records_since(databases.primary, before)
+    assert usable(databases.standby, "random")
+    # No life of 0.6 s has more than a burst of 5 and one call after it.
+    assert records <= 9 * 6
+    wait_for(lambda: nothing_left_behind(*servers), "nothing is left behind")
+    databases.drop_slot("random")
+
+
+def _records_since(server: Postgres, lsn: int) -> int:
+    return server._kinds_since(lsn).count(RUNNING_XACTS)
+
+
+def test_the_proxy_passes_refuses_and_resets(databases: Stack) -> None:
+    """What the tests above would prove nothing without."""
+    with Proxy(databases.primary.port) as proxy:
+
+        def ask() -> str:
+            try:
+                with psycopg.connect(f"host=127.0.0.1 port={proxy.port} user=postgres connect_timeout=2") as connection:
+                    connection.execute("SELECT 1")
+            except psycopg.OperationalError as error:
+                return str(error)
+            return "answered"
+
+        assert ask() == "answered"
+        proxy.set(Fault.REFUSED)
+        assert "refused" in ask()
+        proxy.set(Fault.RESET)
+        assert ask() != "answered"
+        proxy.set(Fault.HUNG)
+        assert "timeout" in ask()
+        proxy.set(Fault.NONE)
+        assert ask() == "answered"
