@@ -9,6 +9,7 @@ import asyncio
 import os
 import select
 import socket
+import traceback
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -21,6 +22,18 @@ STATEMENT_SHARE = 0.8
 LOCK_SHARE = 0.4
 
 Query = tuple[str, type[Any]]
+
+
+def _let_go(error: BaseException | None) -> None:
+    """
+    Forget the locals of the frames that an error passed through, and of those before it.
+
+    A connection that was given up half-way is closed when nothing refers to it any more. The traceback does, and with
+    it whoever keeps the error: a cancelled task, for as long as that is kept.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class Session:
@@ -42,8 +55,12 @@ class Session:
         extra: dict[str, Any] = {"fallback_application_name": application_name, "client_encoding": "UTF8"}
         if "connect_timeout" not in given:
             extra["connect_timeout"] = max(2, int(timeout / hosts))
-        async with asyncio.timeout(timeout):
-            return cls(await AsyncConnection.connect(conninfo, autocommit=True, **extra))
+        try:
+            async with asyncio.timeout(timeout):
+                return cls(await AsyncConnection.connect(conninfo, autocommit=True, **extra))
+        except BaseException as error:
+            _let_go(error)
+            raise
 
     @property
     def major(self) -> int:

@@ -29,10 +29,6 @@ class CapabilityMonitor:
         return self._known
 
     @property
-    def complete(self) -> bool:
-        return len(self._known) == len(self._targets)
-
-    @property
     def defect(self) -> bool:
         """A watch has ended, which only a defect of ours can make it do."""
         return any(watch.done() for watch in self._watches.values())

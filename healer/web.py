@@ -171,8 +171,6 @@ async def _healthy(request: web.Request) -> web.Response:
 async def _ready(request: web.Request) -> web.Response:
     if request.app[_EPISODES].closing:
         raise web.HTTPServiceUnavailable(text="Shutting down.\n")
-    if not request.app[_MONITOR].complete:
-        raise web.HTTPServiceUnavailable(text="The capability of some clusters is not known yet.\n")
     return web.Response(text="pg-slot-healer is ready.\n")
 
 

@@ -85,9 +85,13 @@ class Healer:
 
 @asynccontextmanager
 async def healing(*clusters: Cluster, settings: HealerSettings = QUICK) -> AsyncIterator[Healer]:
+    """Run the application; when it has ended, no task of it is left."""
     config = Config(clusters, settings)
+    before = asyncio.all_tasks()
     async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
         yield Healer(client)
+    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    assert not left, f"the healer left tasks behind: {left}"
 
 
 def alert(slot: str, *, node: str = "standby", cluster: str = "c", firing: bool = True, **more: Any) -> dict[str, Any]:
@@ -117,10 +121,12 @@ def usable(server: Postgres, slot: str) -> bool:
 
 def nothing_left_behind(*servers: Postgres) -> bool:
     """No session of a healer, and no advisory lock."""
-    return not any(
-        server.sql(
-            "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
-            " UNION ALL SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
-        )
-        for server in servers
+    return not any(left_behind(server) for server in servers)
+
+
+def left_behind(server: Postgres) -> list[tuple[Any, ...]]:
+    return server.sql(
+        "SELECT pid, usename, state, backend_start, query FROM pg_catalog.pg_stat_activity"
+        " WHERE application_name = 'pg_slot_healer'"
+        " UNION ALL SELECT pid, locktype, mode, NULL, '' FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
     )
