@@ -1,22 +1,28 @@
 # One image for both programs: the command chooses.
 #   docker run -p 127.0.0.1:9877:9877 -v "$PWD/pgslot.yml:/etc/pgslot/pgslot.yml:ro" IMAGE pg-slot-exporter --config.file=/etc/pgslot/pgslot.yml
 #   docker run -p 127.0.0.1:9878:9878 -v ...                                         IMAGE pg-slot-healer --config.file=/etc/pgslot/pgslot.yml
-FROM python:3.13.7-slim-bookworm AS build
+FROM python:3.13.15-slim-trixie AS build
+ENV PIP_CONSTRAINT=/src/deploy/docker/constraints.txt \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY . .
-RUN python -m venv /opt/pgslot \
- && pip wheel --no-cache-dir --no-deps --wheel-dir /tmp/wheel . \
- && /opt/pgslot/bin/pip install --no-cache-dir /tmp/wheel/*.whl
+# There is no compiler here and none is needed: without a wheel for this platform the build fails, instead of a later stage.
+# The environment gets no pip of its own.
+RUN pip install --only-binary=:all: hatchling \
+ && pip wheel --no-deps --no-build-isolation --wheel-dir=/tmp/wheel . \
+ && python -m venv --without-pip /opt/pgslot \
+ && pip --python=/opt/pgslot install --only-binary=:all: /tmp/wheel/*.whl
 
-FROM python:3.13.7-slim-bookworm
+FROM python:3.13.15-slim-trixie
 COPY --from=build /opt/pgslot /opt/pgslot
+COPY deploy/docker/healthcheck.py /opt/pgslot/healthcheck.py
 ENV PATH=/opt/pgslot/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 # A number, so that Kubernetes' runAsNonRoot can see that it is not root. It needs no name and no home.
 USER 65532:65532
 EXPOSE 9877 9878
-# The exporter's port; for the healer override it with 9878, as docker-compose.yml does.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9877/-/healthy', timeout=3)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["python", "/opt/pgslot/healthcheck.py"]
 CMD ["pg-slot-exporter"]

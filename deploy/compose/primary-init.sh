@@ -1,20 +1,23 @@
 #!/bin/bash
 # Runs once, when the primary's data directory has just been made: the roles, and what the standby needs.
-# The image's entrypoint runs it as the postgres user against a server that listens on its socket only.
-set -Eeo pipefail
+# The image's entrypoint runs it as the postgres user against a server that listens on its socket only. The tests, which
+# run it without containers, give it another place for the secrets.
+set -Eeuo pipefail
+
+export SECRETS=${SECRETS:-/run/secrets}
 
 psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname postgres <<'SQL'
 -- psql reads the passwords itself: they are in no command line.
-\set exporter_password `cat /run/secrets/exporter-password`
-\set healer_password `cat /run/secrets/healer-password`
-\set replication_password `cat /run/secrets/replication-password`
+\set exporter_password `cat "$SECRETS/exporter-password"`
+\set healer_password `cat "$SECRETS/healer-password"`
+\set replication_password `cat "$SECRETS/replication-password"`
 
 -- The exporter only looks: pg_monitor sees all sessions and slots, and can change nothing.
-CREATE ROLE pgslot_exporter LOGIN PASSWORD :'exporter_password' IN ROLE pg_monitor;
+CREATE ROLE pgslot_exporter LOGIN PASSWORD :'exporter_password' IN ROLE pg_monitor CONNECTION LIMIT 5;
 
--- The healer looks in the same way and may call this one function. The grant holds for this database only,
+-- The healer looks through the exporter's role, and may call this one function. The grant holds for this database only,
 -- so its conninfo must name the same one.
-CREATE ROLE pgslot_healer LOGIN PASSWORD :'healer_password' IN ROLE pg_monitor;
+CREATE ROLE pgslot_healer LOGIN PASSWORD :'healer_password' CONNECTION LIMIT 5;
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO pgslot_healer;
 
 -- The standby. Its own slot lets it come back after a night with the lid closed.

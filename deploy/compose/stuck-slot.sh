@@ -1,0 +1,41 @@
+#!/bin/sh
+# Asks the standby of an idle primary for a logical slot, which hangs for good without help, and shows how it is healed.
+# Takes about two minutes; removes the slot at the end. With Compose v2: COMPOSE="docker compose" stuck-slot.sh
+set -eu
+
+compose=${COMPOSE:-docker-compose}
+slot=stuck_$$
+cd "$(dirname "$0")/../.."
+
+query() { # service statement
+    # shellcheck disable=SC2086 - the command may be two words
+    $compose exec -T "$1" psql --no-psqlrc --quiet --tuples-only --no-align --username=postgres --command="$2" </dev/null
+}
+
+echo "Waiting until the primary has written nothing for 30 s: before that, its background writer could log the record itself."
+quiet=0 before=
+while [ "$quiet" -lt 30 ]; do
+    now=$(query primary "SELECT pg_current_wal_insert_lsn()")
+    if [ "$now" = "$before" ]; then quiet=$((quiet + 1)); else quiet=0; fi
+    before=$now
+    sleep 1
+done
+
+echo "Creating slot $slot on the standby. It hangs; PgSlotCreationStuck fires after 30 s to a minute; the healer acts on it."
+query standby "SELECT pg_create_logical_replication_slot('$slot', 'pgoutput')" &
+creation=$!
+seconds=0
+while kill -0 "$creation" 2>/dev/null; do
+    if [ "$seconds" -ge 300 ]; then
+        echo "Still hanging after $seconds s. See the alerts on http://localhost:9090/alerts and: $compose logs healer" >&2
+        exit 1
+    fi
+    sleep 1
+    seconds=$((seconds + 1))
+    if [ $((seconds % 10)) -eq 0 ]; then echo "hanging for $seconds s"; fi
+done
+wait "$creation"
+
+echo "The slot is there after $seconds s. What the healer did:"
+$compose logs --no-color --tail=8 healer
+query standby "SELECT pg_drop_replication_slot('$slot')" >/dev/null
