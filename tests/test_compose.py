@@ -44,6 +44,16 @@ def test_docker_compose_accepts_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_docker_compose_reports_a_mistake(tmp_path: Path) -> None:
+    """As a check of the check above."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert "read_only: true" in text
+    (tmp_path / "docker-compose.yml").write_text(text.replace("read_only: true", "read_onli: true"))
+    done = run("docker-compose", "--file", "docker-compose.yml", "config", "--quiet", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "read_onli" in done.stderr
+
+
 def test_every_secret_is_made_and_none_for_nothing(secrets: Path) -> None:
     named = {name: Path(entry["file"]) for name, entry in COMPOSE["secrets"].items()}
     assert all(path == Path("deploy/compose/secrets") / name for name, path in named.items())
@@ -89,12 +99,67 @@ def test_every_mounted_file_exists(service: str) -> None:
 @each_service
 def test_every_service_is_pinned_watched_and_open_to_this_machine_only(service: str) -> None:
     spec = SERVICES[service]
-    assert re.search(r":v?\d+\.\d+|^pg-slot-healer:demo$", spec["image"])
+    assert re.search(r":v?\d+\.\d+(\.\d+|-)|^pg-slot-healer:demo$", spec["image"])
     assert all(port.startswith("127.0.0.1:") for port in spec.get("ports", []))
-    assert "healthcheck" in spec or service == "exporter"  # whose check is the image's own
+    assert "healthcheck" in spec or spec["image"] == "pg-slot-healer:demo"  # whose check is the image's own
+    assert spec["restart"] == "unless-stopped"
     for name, needed in spec.get("depends_on", {}).items():
         assert name in SERVICES
         assert needed == {"condition": "service_healthy"}
+
+
+@each_service
+def test_every_service_is_hardened_and_limited(service: str) -> None:
+    spec = SERVICES[service]
+    assert spec["read_only"] is True
+    assert spec["cap_drop"] == ["ALL"]
+    assert spec["security_opt"] == ["no-new-privileges:true"]
+    assert re.fullmatch(r"\d+[mg]", spec["mem_limit"])
+    assert spec["pids_limit"] <= 256
+    assert spec["logging"]["options"]["max-size"]
+    # The other images have a user of their own who is not root; postgres' starts as root.
+    assert not spec["image"].startswith("postgres:") or spec["user"] == "999:999"
+
+
+def test_only_the_two_programs_are_in_both_networks() -> None:
+    assert COMPOSE["networks"]["databases"] == {"internal": True}
+    assert {name for name, spec in SERVICES.items() if len(spec["networks"]) > 1} == {"exporter", "healer"}
+    assert {name for name, spec in SERVICES.items() if spec["networks"] == ["databases"]} == {"primary", "standby"}
+    # An internal network publishes no ports.
+    assert all("ports" not in SERVICES[name] for name in ("primary", "standby"))
+
+
+def test_both_servers_have_the_settings_that_a_slot_on_a_standby_needs() -> None:
+    for name in ("primary", "standby"):
+        assert SERVICES[name]["command"][:2] == ["postgres", "-cwal_level=logical"]
+    assert "-chot_standby_feedback=on" in SERVICES["standby"]["command"]
+
+
+def test_grafana_finds_its_dashboards_and_data_source() -> None:
+    spec = SERVICES["grafana"]
+    mounts = {target: ROOT / source for source, target, *_ in (volume.split(":") for volume in spec["volumes"])}
+    home = Path(spec["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (mounts[str(home.parent)] / home.name).is_file()
+    [provider] = yaml.safe_load((ROOT / "dashboards/provisioning/dashboards/pgslot.yml").read_text())["providers"]
+    assert provider["options"]["path"] in mounts
+    [source] = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert source["access"] == "proxy"
+
+
+def test_prometheus_finds_every_rule_file() -> None:
+    targets = [volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]]
+    for file in yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())["rule_files"]:
+        assert f"/etc/prometheus/{file}" in targets
+
+
+@pytest.mark.parametrize(
+    ("service", "program"), [("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager")]
+)
+def test_every_flag_is_one_of_prometheus_programs(service: str, program: str) -> None:
+    done = run(program, "--help")
+    for flag in SERVICES[service]["command"]:
+        assert re.search(rf"{re.escape(flag.split('=')[0])}\b", done.stdout + done.stderr), flag
 
 
 @each_service
@@ -104,6 +169,11 @@ def test_every_path_in_a_command_is_mounted(service: str) -> None:
     for argument in [*spec.get("entrypoint", []), *spec.get("command", [])]:
         for path in re.findall(r"(?:^|=)(/\S+)", argument):
             assert path in targets
+    for value in spec.get("environment", {}).values():
+        if value.startswith("/run/secrets/"):
+            assert Path(value).name in spec["secrets"]
+        elif value.startswith("/"):
+            assert {value, str(Path(value).parent)} & set(targets)
 
 
 @pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda script: script.name)

@@ -54,7 +54,7 @@ find_python() {
 
 python_environment() {
   local stamp=.venv/installed-from wanted python
-  wanted=$(sha256sum pyproject.toml)
+  wanted=$(sha256sum pyproject.toml deploy/docker/constraints.txt)
   if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
   python=$(find_python)
   if [ ! -x .venv/bin/pip ]; then
@@ -62,7 +62,9 @@ python_environment() {
     "$python" -m venv .venv
   fi
   say "installing PyPI packages"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' >&2
+  # With the versions that the image has, so that they are what the tests have run with.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --constraint deploy/docker/constraints.txt --editable '.[dev]' >&2
   printf '%s\n' "$wanted" > "$stamp"
 }
 

@@ -1,0 +1,233 @@
+"""The Dockerfile without an engine: its build steps and its health check, run here."""
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.stack.processes import free_port
+from tests.stack.programs import Program
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+STEPS = [
+    line.split(maxsplit=1)
+    for line in re.sub(r"\\\n", " ", DOCKERFILE).splitlines()
+    if line.strip() and not line.startswith("#")
+]
+PINS = {
+    canonicalize_name(name): version
+    for name, version in (
+        line.split("==")
+        for line in (ROOT / "deploy/docker/constraints.txt").read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    )
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def words(instruction: str) -> list[str]:
+    return [rest for name, rest in STEPS if name == instruction]
+
+
+def ignored_by_docker(path: str) -> bool:
+    """Whether .dockerignore keeps this path out of the build: its last pattern that matches a path or its folder."""
+    parts = path.split("/")
+    prefixes = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    ignored = False
+    for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
+        pattern = line.removeprefix("!")
+        if line and not line.startswith("#") and any(_matches(prefix, pattern) for prefix in prefixes):
+            ignored = not line.startswith("!")
+    return ignored
+
+
+def _matches(prefix: str, pattern: str) -> bool:
+    if pattern.startswith("**/"):
+        return fnmatch(prefix.rsplit("/", 1)[-1], pattern.removeprefix("**/"))
+    return prefix.count("/") == pattern.count("/") and fnmatch(prefix, pattern)
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the build would see."""
+    target = tmp_path_factory.mktemp("context")
+    skipped = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"}
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in skipped]
+        for name in files:
+            path = Path(folder, name).relative_to(ROOT)
+            if not ignored_by_docker(str(path)):
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / path, target / path)
+    return target
+
+
+@pytest.fixture(scope="module")
+def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    The environment that the RUN steps make, here in place of /opt/pgslot.
+
+    Offline: the packages that they would fetch are this environment's own, whose pins another test compares.
+    """
+    here = tmp_path_factory.mktemp("image")
+    [step] = words("RUN")
+    for place, native in (("/opt/pgslot", here / "opt"), ("/tmp/wheel", here / "wheel"), ("/src", context)):
+        step = step.replace(place, str(native))
+    binaries = Path(sys.executable).parent
+    done = subprocess.run(
+        ["sh", "-euc", step],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=context,
+        env={
+            "PATH": f"{binaries}:/usr/bin:/bin",
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_DEPS": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        },
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [library] = (here / "opt/lib").glob("python*/site-packages")
+    (library / "dependencies.pth").write_text(f"{Path(yaml.__file__).parents[1]}\n", "utf-8")
+    return here / "opt"
+
+
+def test_the_build_sees_only_what_it_needs(context: Path) -> None:
+    found = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "deploy/docker/constraints.txt"} <= found
+    allowed = r"(pyproject\.toml|README\.md|LICENSE|CHANGELOG\.md|(exporter|healer|alerts/runbooks|deploy/docker)/.+)"
+    assert [path for path in found if not re.fullmatch(allowed, path)] == []
+    assert not any("secret" in path or path.endswith(".pyc") for path in found)
+
+
+@pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
+def test_the_built_environment_has_both_programs_and_nothing_that_installs(installed: Path, program: str) -> None:
+    done = subprocess.run(
+        [installed / "bin" / program, "--version"], check=False, capture_output=True, text=True, timeout=30, cwd="/"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list((installed / "bin").glob("pip*"))
+
+
+def test_the_built_environment_has_sql_and_runbooks(installed: Path) -> None:
+    [library] = (installed / "lib").glob("python*/site-packages")
+    sql = {path.name for path in (ROOT / "exporter/probes").glob("*.sql")}
+    assert {path.name for path in (library / "exporter/probes").glob("*.sql")} == sql
+    runbooks = {path.name for path in (ROOT / "alerts/runbooks").glob("*.md")}
+    assert {path.name for path in (library / "exporter/runbooks").glob("*.md")} == runbooks
+
+
+def test_the_last_stage_is_small_and_without_root() -> None:
+    images = words("FROM")
+    assert len(images) == 2
+    for image in images:
+        assert re.match(r"python:3\.\d+\.\d+-slim-\w+", image)
+    assert images[0].split()[0] == images[1]
+    last = STEPS[[name for name, _ in STEPS].index("FROM", 1) :]
+    assert "RUN" not in [name for name, _ in last]  # nothing is installed in it
+    [user] = words("USER")
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user)
+    for place in ("/opt/pgslot", "/opt/pgslot/healthcheck.py"):
+        assert any(rest.split()[-1] == place for name, rest in last if name == "COPY")
+
+
+def requirements_of(name: str) -> Iterator[Requirement]:
+    """The requirements of an installed package, and theirs."""
+    for text in distribution(name).requires or []:
+        needed = Requirement(text)
+        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+            continue
+        yield needed
+        for extra in needed.extras:
+            yield from (
+                Requirement(text)
+                for text in distribution(needed.name).requires or []
+                if f'extra == "{extra}"' in text.replace("'", '"')
+            )
+        yield from requirements_of(needed.name)
+
+
+def test_every_package_of_the_image_is_pinned_within_its_range() -> None:
+    needed = [*requirements_of("pg-slot-healer"), *requirements_of("hatchling")]
+    needed += [Requirement(text) for text in PROJECT["build-system"]["requires"]]
+    for requirement in needed:
+        name = canonicalize_name(requirement.name)
+        assert name in PINS, f"{name} is missing in constraints.txt"
+        assert requirement.specifier.contains(PINS[name]), f"{requirement} and =={PINS[name]}"
+    assert set(PINS) == {canonicalize_name(requirement.name) for requirement in needed}
+
+
+def test_the_pins_are_what_the_tests_ran_with() -> None:
+    """make setup installs with them, too."""
+    differing = {}
+    for name, version in PINS.items():
+        try:
+            here = distribution(name).version
+        except PackageNotFoundError:
+            here = "not installed"
+        if here != version:
+            differing[name] = (version, here)
+    assert differing == {}
+
+
+Check = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def healthcheck() -> dict[str, Callable[..., object]]:
+    return runpy.run_path(str(ROOT / "deploy/docker/healthcheck.py"))
+
+
+@pytest.mark.parametrize(
+    ("command", "address"),
+    [
+        (["/opt/pgslot/bin/python", "/opt/pgslot/bin/pg-slot-exporter"], ("127.0.0.1", 9877)),
+        (["/opt/pgslot/bin/python", "/opt/pgslot/bin/pg-slot-healer", "--check"], ("127.0.0.1", 9878)),
+        (["docker-init", "--", "pg-slot-healer", "--config.file=/pg-slot-exporter"], ("127.0.0.1", 9878)),
+        (["pg-slot-exporter", "--web.listen-address=0.0.0.0:80"], ("127.0.0.1", 80)),
+        (["pg-slot-exporter", "--web.listen-address", ":81"], ("127.0.0.1", 81)),
+        (["pg-slot-exporter", "--web.listen-address=[::]:82"], ("127.0.0.1", 82)),
+        (["pg-slot-exporter", "--web.listen-address=[fd00::1]:83"], ("fd00::1", 83)),
+        (["pg-slot-healer", "--web.listen-address=10.0.0.1:84"], ("10.0.0.1", 84)),
+    ],
+)
+def test_the_health_check_asks_the_program_of_its_container(
+    healthcheck: dict[str, Callable[..., object]], command: list[str], address: tuple[str, int]
+) -> None:
+    assert healthcheck["address"](command) == address
+
+
+def test_the_health_check_runs_as_the_dockerfile_says(tmp_path: Path) -> None:
+    [check] = words("HEALTHCHECK")
+    command = json.loads(check.split("CMD ")[1])
+    assert command == ["python", "/opt/pgslot/healthcheck.py"]
+    config = tmp_path / "pgslot.yml"
+    port = free_port()
+    config.write_text(f"clusters: {{a: {{nodes: {{a-1: {{conninfo: 'host=127.0.0.1 port={port}'}}}}}}}}\n", "utf-8")
+    program = Program("pg-slot-exporter", config, tmp_path)
+    program.start()
+    try:
+        ask = [sys.executable, ROOT / "deploy/docker/healthcheck.py", str(program.process.pid)]
+        assert subprocess.run(ask, check=False, timeout=30, capture_output=True).returncode == 0
+        program.process.pause()
+        done = subprocess.run(ask, check=False, timeout=30, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "timed out" in done.stdout
+    finally:
+        program.stop()

@@ -1,0 +1,87 @@
+"""docker-compose.yml's own files, commands, scripts and secrets on real servers, without containers."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from tests.compose.native import PORTS, SERVICES, Native
+from tests.stack.processes import wait_for
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+STUCK_SLOT = "deploy/compose/stuck-slot.sh"
+
+
+@pytest.fixture(scope="module")
+def native() -> Iterator[Native]:
+    with Native() as native:
+        yield native
+
+
+def test_all_services_but_grafana_run_here() -> None:
+    assert set(PORTS) | {"grafana"} == set(SERVICES)
+
+
+@pytest.mark.parametrize("service", PORTS)
+def test_a_service_is_healthy_by_its_own_check(native: Native, service: str) -> None:
+    assert native.healthy(service)
+
+
+def test_the_health_check_notices_a_hung_program(native: Native) -> None:
+    native.processes["exporter"].pause()
+    try:
+        assert not native.healthy("exporter")
+    finally:
+        native.processes["exporter"].resume()
+    assert native.healthy("exporter")
+
+
+def test_the_standby_streams_through_its_slot_with_the_replication_password(native: Native) -> None:
+    assert native.sql("standby", "SELECT status, slot_name FROM pg_stat_wal_receiver") == "streaming|standby"
+    assert "replication-password" not in native.sql("standby", "SHOW primary_conninfo")
+    password = (native.secrets / "replication-password").read_text("utf-8")
+    assert password not in native.sql("standby", "SHOW primary_conninfo")
+
+
+def test_the_healers_role_can_do_one_thing(native: Native) -> None:
+    assert native.sql("primary", "SELECT pg_has_role('pgslot_exporter', 'pg_monitor', 'member')") == "t"
+    assert native.sql("primary", "SELECT pg_has_role('pgslot_healer', 'pg_monitor', 'member')") == "f"
+    function = "pg_catalog.pg_log_standby_snapshot()"
+    for role, may in (("pgslot_healer", "t"), ("pgslot_exporter", "f")):
+        assert native.sql("primary", f"SELECT has_function_privilege('{role}', '{function}', 'execute')") == may
+    assert native.sql("primary", "SELECT count(*) FROM pg_roles WHERE rolsuper") == "1"
+
+
+def test_passwords_are_asked_for_over_the_network(native: Native) -> None:
+    rules = native.sql(
+        "primary", "SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE address NOT IN ('127.0.0.1', '::1')"
+    )
+    assert rules == "scram-sha-256"
+
+
+def test_prometheus_scrapes_both_programs_and_sees_both_nodes(native: Native) -> None:
+    wait_for(lambda: len(native.query("up == 1")) == 2, "both programs are scraped", timeout=60)
+    nodes = {sample["metric"]["node"] for sample in native.query("pgslot_up == 1")}
+    assert nodes == {"demo-1", "demo-2"}
+    rules = requests.get(f"http://127.0.0.1:{native.ports['prometheus']}/api/v1/rules", timeout=10).json()
+    assert rules["data"]["groups"]
+
+
+def test_the_stuck_slot_of_the_readme_heals(native: Native) -> None:
+    """With the shipped thresholds and intervals: it hangs past the alert's 30 s, and the healer ends that."""
+    done = native.run(STUCK_SLOT, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    seconds = re.search(r"The slot is there after (\d+) s", done.stdout)
+    assert seconds is not None, done.stdout
+    assert int(seconds[1]) >= 30
+    assert re.search(r"^hanging for [123]0 s$", done.stdout, re.MULTILINE)
+    assert "pg_log_standby_snapshot()" in done.stdout
+    assert re.search(r"outcome=\"?healed", done.stdout), done.stdout
+    slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'logical'"
+    assert native.sql("standby", slots) == "0"
+    wait_for(
+        lambda: native.query('pgslot_heal_episodes_total{cluster="demo",outcome="healed"} == 1'),
+        "Prometheus has the healed episode",
+    )
