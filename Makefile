@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo lint types check dashboards clean
+.PHONY: help setup test demo lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
 
@@ -27,6 +27,9 @@ types: setup  ## mypy --strict
 
 dashboards: setup  ## write the Grafana JSON anew from its code
 	@$(BIN)/python -m dashboards.generate
+
+kubernetes: setup  ## write the PrometheusRule anew from alerts/pgslot.rules.yml
+	@$(BIN)/python deploy/kubernetes/generate.py
 
 check: lint types test  ## what CI runs
 

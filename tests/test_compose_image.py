@@ -223,7 +223,7 @@ def test_the_health_check_runs_as_the_dockerfile_says(tmp_path: Path) -> None:
     program = Program("pg-slot-exporter", config, tmp_path)
     program.start()
     try:
-        ask = [sys.executable, ROOT / "deploy/docker/healthcheck.py", str(program.process.pid)]
+        ask = [sys.executable, str(ROOT / "deploy/docker/healthcheck.py"), str(program.process.pid)]
         assert subprocess.run(ask, check=False, timeout=30, capture_output=True).returncode == 0
         program.process.pause()
         done = subprocess.run(ask, check=False, timeout=30, capture_output=True, text=True)

@@ -1,0 +1,77 @@
+"""deploy/kubernetes as the tests read it, and its files as the containers would have them."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "deploy/kubernetes"
+OPERATOR = FOLDER / "operator"
+FILES = sorted(FOLDER.rglob("*.yaml"))
+
+Manifest = dict[str, Any]
+
+
+def documents(file: Path) -> list[Manifest]:
+    return list(yaml.safe_load_all(file.read_text("utf-8")))
+
+
+MANIFESTS = [
+    (file.relative_to(FOLDER), document)
+    for file in FILES
+    for document in documents(file)
+    if document["kind"] != "Kustomization"
+]
+
+
+def find(kind: str, name: str) -> Manifest:
+    [manifest] = [
+        manifest for _, manifest in MANIFESTS if (manifest["kind"], manifest["metadata"]["name"]) == (kind, name)
+    ]
+    return manifest
+
+
+def pod(program: str) -> Manifest:
+    spec: Manifest = find("Deployment", program)["spec"]["template"]["spec"]
+    return spec
+
+
+def container(program: str) -> Manifest:
+    [found] = pod(program)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def mounted(program: str, tmp_path: Path, secrets: dict[str, dict[str, str]]) -> Path:
+    """
+    Lay out the files as the program's container has them, and return its configuration file.
+
+    The absolute paths in it lead below `tmp_path` too.
+    """
+    sources: dict[str, dict[str, str]] = {}
+    for volume in pod(program)["volumes"]:
+        if "configMap" in volume:
+            sources[volume["name"]] = find("ConfigMap", volume["configMap"]["name"])["data"]
+        else:
+            sources[volume["name"]] = secrets[volume["secret"]["secretName"]]
+            assert volume["secret"]["defaultMode"] == 0o440
+    for mount in container(program)["volumeMounts"]:
+        folder = tmp_path / mount["mountPath"].lstrip("/")
+        folder.mkdir(parents=True)
+        for name, text in sources[mount["name"]].items():
+            (folder / name).write_text(text.replace("/run/secrets", f"{tmp_path}/run/secrets"), "utf-8")
+    return tmp_path / "etc/pgslot/pgslot.yml"
+
+
+EXAMPLES: dict[str, dict[str, str]] = {
+    document["metadata"]["name"]: document["stringData"] for document in documents(FOLDER / "secrets.example.yaml")
+}
+
+
+def filled(conninfo: str = "host=127.0.0.1") -> dict[str, dict[str, str]]:
+    """The example Secrets, with something real in them."""
+    return {
+        name: {key: "token" if name == "pgslot-webhook-token" else conninfo for key in keys}
+        for name, keys in EXAMPLES.items()
+    }

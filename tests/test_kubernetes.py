@@ -1,0 +1,292 @@
+"""deploy/kubernetes: valid by Kubernetes' and prometheus-operator's schemas, and about programs that exist."""
+
+import importlib
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+import exporter.__main__ as exporter_main
+import healer.__main__ as healer_main
+from exporter import __version__
+from exporter.config import Config, Conninfo, check_secrets, load, read_token
+from exporter.yamlfile import ConfigError
+from tests.manifests import (
+    EXAMPLES,
+    FILES,
+    FOLDER,
+    MANIFESTS,
+    OPERATOR,
+    ROOT,
+    Manifest,
+    container,
+    filled,
+    find,
+    mounted,
+    pod,
+)
+
+VERSIONS = ["1.29", "1.33", "1.37"]
+PORTS = {"pg-slot-exporter": 9877, "pg-slot-healer": 9878}
+JOBS = {"pg-slot-exporter": "pgslot-exporter", "pg-slot-healer": "pgslot-healer"}
+PARSERS = {"pg-slot-exporter": exporter_main.parser, "pg-slot-healer": healer_main.parser}
+CORE = [(file, manifest) for file, manifest in MANIFESTS if "monitoring.coreos.com" not in manifest["apiVersion"]]
+CUSTOM = [(file, manifest) for file, manifest in MANIFESTS if "monitoring.coreos.com" in manifest["apiVersion"]]
+
+
+def named(entry: object) -> str | None:
+    return f"{entry['kind']}-{entry['metadata']['name']}" if isinstance(entry, dict) else None
+
+
+each_program = pytest.mark.parametrize("program", PORTS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("file", "manifest"), CORE, ids=named)
+def test_kubernetes_schema_accepts_it(file: Path, manifest: Manifest, version: str) -> None:
+    kubernetes_validate.validate(manifest, version, strict=True)
+    assert file.suffix == ".yaml"
+
+
+def test_kubernetes_schema_notices_a_mistake() -> None:
+    """As a check of the check above."""
+    manifest = find("Deployment", "pg-slot-healer") | {"spec": find("Deployment", "pg-slot-healer")["spec"] | {"x": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+
+
+def checked_by_crd(manifest: Manifest) -> None:
+    """Raises ValueError for what the CRD forbids, and for a field that it does not know."""
+    _, _, version = manifest["apiVersion"].partition("/")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the generated models shadow attributes of their base class
+        models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
+    model = getattr(models, manifest["kind"]).model_validate(manifest)
+    known = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    # Fields that the models do not have are dropped without a word; so what is left is compared.
+    if known["spec"] != manifest["spec"]:
+        raise ValueError(f"not all fields are known:\nfound {manifest['spec']}\nknown {known['spec']}")
+
+
+@pytest.mark.parametrize(("file", "manifest"), CUSTOM, ids=named)
+def test_prometheus_operators_schema_accepts_it(file: Path, manifest: Manifest) -> None:
+    checked_by_crd(manifest)
+    assert file.parts[0] == "operator"
+
+
+@pytest.mark.parametrize("endpoint", [{"interval": "soon"}, {"scheme": "ftp"}, {"intervall": "15s"}])
+def test_prometheus_operators_schema_notices_a_mistake(endpoint: Manifest) -> None:
+    manifest = find("ServiceMonitor", "pg-slot-healer")
+    spec = manifest["spec"] | {"endpoints": [manifest["spec"]["endpoints"][0] | endpoint]}
+    with pytest.raises(ValueError, match="interval|scheme|intervall"):
+        checked_by_crd(manifest | {"spec": spec})
+
+
+def test_nothing_names_a_namespace_of_its_own() -> None:
+    assert [named(manifest) for _, manifest in MANIFESTS if "namespace" in manifest["metadata"]] == []
+    text = "".join(file.read_text("utf-8") for file in FILES)
+    assert set(re.findall(r"\.(\w+)\.svc", text)) == {"pgslot", "monitoring"}
+
+
+def test_every_file_is_applied_but_for_examples_and_alternatives() -> None:
+    for folder, left_out in ((FOLDER, {"secrets.example.yaml"}), (OPERATOR, {"scrapeconfig.yaml"})):
+        kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
+        files = {file.name for file in folder.glob("*.yaml")} - {"kustomization.yaml"}
+        assert set(kustomization["resources"]) == files - left_out
+
+
+def test_the_rules_are_in_step() -> None:
+    done = subprocess.run(
+        [sys.executable, FOLDER / "generate.py", "--check"], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    rules = yaml.safe_load((ROOT / "alerts/pgslot.rules.yml").read_text("utf-8"))
+    assert find("PrometheusRule", "pg-slot-healer")["spec"] == rules
+
+
+def test_rules_out_of_step_are_noticed(tmp_path: Path) -> None:
+    other = tmp_path / "prometheusrule.yaml"
+    other.write_text("spec: {}\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, FOLDER / "generate.py", "--check", other],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert "run make kubernetes" in done.stderr
+    assert other.read_text("utf-8") == "spec: {}\n"
+
+
+def test_promtool_accepts_the_prometheus_rule(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yml"
+    rules.write_text(yaml.safe_dump(find("PrometheusRule", "pg-slot-healer")["spec"]), "utf-8")
+    done = subprocess.run(
+        ["promtool", "check", "rules", rules], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@each_program
+def test_the_image_is_this_version(program: str) -> None:
+    assert container(program)["image"] == f"pg-slot-healer:{__version__}"
+    [image] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))["images"]
+    assert (image["name"], image["newTag"]) == ("pg-slot-healer", __version__)
+
+
+@each_program
+def test_the_pod_is_hardened(program: str) -> None:
+    spec = pod(program)
+    user = int(re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)[0])
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container(program)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["automountServiceAccountToken"] is False
+    assert find("ServiceAccount", spec["serviceAccountName"])["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    assert container(program)["resources"]["limits"]["memory"]
+    assert set(container(program)["resources"]["requests"]) == {"cpu", "memory"}
+    assert all(mount["readOnly"] for mount in container(program)["volumeMounts"])
+
+
+@each_program
+def test_the_command_line_is_the_programs(program: str) -> None:
+    spec = container(program)
+    assert spec["command"] == [program]
+    options = PARSERS[program]().parse_args(spec["args"])
+    assert options.listen == f":{PORTS[program]}"
+    [config] = [mount["mountPath"] for mount in spec["volumeMounts"] if mount["name"] == "config"]
+    assert options.config_file == Path(config) / "pgslot.yml"
+    assert options.config_file.name in find("ConfigMap", "pg-slot-healer")["data"]
+
+
+@each_program
+def test_ports_of_container_service_monitor_and_policy_agree(program: str) -> None:
+    [port] = container(program)["ports"]
+    assert port == {"name": "http", "containerPort": PORTS[program]}
+    service = find("Service", program)
+    assert service["spec"]["ports"] == [{"name": "http", "port": PORTS[program], "targetPort": "http"}]
+    labels = find("Deployment", program)["spec"]["template"]["metadata"]["labels"]
+    selector = {"app.kubernetes.io/name": program}
+    assert selector.items() <= labels.items()
+    assert find("Deployment", program)["spec"]["selector"]["matchLabels"] == selector
+    assert service["spec"]["selector"] == selector
+    policy = find("NetworkPolicy", program)["spec"]
+    assert policy["podSelector"]["matchLabels"] == selector
+    assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": PORTS[program]}]]
+    assert {"port": 5432} in [port for rule in policy["egress"] for port in rule["ports"]]
+    monitor = find("ServiceMonitor", program)["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    [endpoint] = monitor["endpoints"]
+    assert endpoint["port"] == "http"
+
+
+@each_program
+def test_the_job_is_that_of_the_rules_and_of_prometheus_yml(program: str) -> None:
+    prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text("utf-8"))
+    assert JOBS[program] in [job["job_name"] for job in prometheus["scrape_configs"]]
+    [endpoint] = find("ServiceMonitor", program)["spec"]["endpoints"]
+    assert {"targetLabel": "job", "replacement": JOBS[program]} in endpoint["relabelings"]
+    rules = (ROOT / "alerts/pgslot.rules.yml").read_text("utf-8")
+    assert set(re.findall(r'job="([^"]*)"', rules)) <= set(JOBS.values())
+
+
+def test_replicas() -> None:
+    exporter, healer = (find("Deployment", program)["spec"] for program in PORTS)
+    assert (exporter["replicas"], exporter["strategy"]["type"]) == (1, "Recreate")
+    assert healer["replicas"] == 2
+    budget = find("PodDisruptionBudget", "pg-slot-healer")["spec"]
+    assert budget["minAvailable"] < healer["replicas"]
+    assert budget["selector"] == healer["selector"]
+    [spread] = pod("pg-slot-healer")["topologySpreadConstraints"]
+    assert spread["labelSelector"] == healer["selector"]
+    [probe] = (step["exec"]["command"] for step in container("pg-slot-healer")["lifecycle"].values())
+    assert probe[0] == "sleep"
+    assert int(probe[1]) < pod("pg-slot-healer")["terminationGracePeriodSeconds"]
+
+
+def all_conninfos(config: Config) -> Iterator[Conninfo]:
+    for cluster in config.clusters:
+        yield from (node.conninfo for node in cluster.nodes)
+        assert cluster.healer is not None
+        yield cluster.healer.conninfo
+
+
+@each_program
+def test_the_mounted_configuration_loads_with_the_programs_own_secrets(program: str, tmp_path: Path) -> None:
+    config = load(mounted(program, tmp_path, filled()))
+    check_secrets(config, healer=program == "pg-slot-healer")
+    assert all(conninfo.file is not None for conninfo in all_conninfos(config))  # no password in a ConfigMap
+    if program == "pg-slot-healer":
+        assert config.healer.webhook_token_file is not None
+        assert read_token(config.healer.webhook_token_file) == "token"
+    else:
+        # It has no secret of the healer, not even by accident.
+        with pytest.raises(ConfigError, match="readable file"):
+            check_secrets(config, healer=True)
+
+
+def test_every_key_of_the_examples_is_used_and_alertmanager_sends_the_same_token(tmp_path: Path) -> None:
+    config = load(mounted("pg-slot-healer", tmp_path, filled()))
+    used = {conninfo.file.name for conninfo in all_conninfos(config) if conninfo.file is not None}
+    assert used | {"token"} == {key for keys in EXAMPLES.values() for key in keys}
+    [receiver] = find("AlertmanagerConfig", "pg-slot-healer")["spec"]["receivers"]
+    [webhook] = receiver["webhookConfigs"]
+    reference = webhook["httpConfig"]["authorization"]["credentials"]
+    assert EXAMPLES[reference["name"]].keys() == {reference["key"]}
+
+
+@pytest.mark.parametrize("secret", EXAMPLES)
+def test_the_programs_refuse_the_placeholders(secret: str, tmp_path: Path) -> None:
+    secrets = filled() | {secret: EXAMPLES[secret]}
+    file = mounted("pg-slot-healer", tmp_path, secrets)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("pg-slot-healer"), f"--config.file={file}", "--check"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == healer_main.BAD_INPUT
+    assert re.search(r"found (text that is neither|an empty file)", done.stderr)
+    assert "password=" not in done.stderr
+
+
+def test_no_manifest_holds_a_secret() -> None:
+    for _, manifest in MANIFESTS:
+        assert "data" not in manifest or manifest["kind"] == "ConfigMap"
+    assert "password" not in find("ConfigMap", "pg-slot-healer")["data"]["pgslot.yml"]
+
+
+def test_the_route_is_that_of_alertmanager_yml() -> None:
+    alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
+    [shipped] = [route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer"]
+    route = find("AlertmanagerConfig", "pg-slot-healer")["spec"]["route"]
+    [matcher] = route["matchers"]
+    assert [f'{matcher["name"]}{matcher["matchType"]}"{matcher["value"]}"'] == shipped["matchers"]
+    for ours, theirs in {
+        "groupBy": "group_by",
+        "groupWait": "group_wait",
+        "groupInterval": "group_interval",
+        "repeatInterval": "repeat_interval",
+        "continue": "continue",
+    }.items():
+        assert route[ours] == shipped[theirs]
+    [receiver] = find("AlertmanagerConfig", "pg-slot-healer")["spec"]["receivers"]
+    assert receiver["webhookConfigs"][0]["url"] == f"http://pg-slot-healer.pgslot.svc:{PORTS['pg-slot-healer']}/alerts"
