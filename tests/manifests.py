@@ -72,6 +72,6 @@ EXAMPLES: dict[str, dict[str, str]] = {
 def filled(conninfo: str = "host=127.0.0.1") -> dict[str, dict[str, str]]:
     """The example Secrets, with something real in them."""
     return {
-        name: {key: "token" if name == "pgslot-webhook-token" else conninfo for key in keys}
+        name: dict.fromkeys(keys, "token" if name == "pgslot-webhook-token" else conninfo)
         for name, keys in EXAMPLES.items()
     }

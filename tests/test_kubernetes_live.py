@@ -55,7 +55,7 @@ def test_the_programs_run_with_the_mounted_files_and_answer_the_probes(
 
 @each_program
 def test_a_hung_primary_makes_no_replica_unready_for_long(databases: Stack, program: str, tmp_path: Path) -> None:
-    """A hung server must not keep the Service without endpoints: the healer is ready once it knows that it can not act."""
+    """Or the Service would have no endpoint: the healer is ready once it knows that it can not act."""
     running = Program(program, mounted(program, tmp_path, conninfos(databases)), tmp_path)
     databases.primary.pause_all()
     try:

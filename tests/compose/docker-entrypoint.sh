@@ -9,9 +9,10 @@ export POSTGRES_USER=${POSTGRES_USER:-postgres}
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     mkdir -p -m 0700 "$PGDATA"
-    initdb --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-local=trust \
+    initdb --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth=trust \
         --encoding=UTF8 --locale=C --no-sync
-    echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
+    # initdb trusts loopback. Here all come from there, as they come from other containers otherwise: with a password.
+    printf '%s\n' "local all all trust" "host all all all scram-sha-256" >"$PGDATA/pg_hba.conf"
     pg_ctl -D "$PGDATA" -w start -o "-c listen_addresses='' -c unix_socket_directories=$PGHOST -p $PGPORT ${*:2}"
     for script in "$INIT_SCRIPTS"/*.sh; do "$script"; done
     pg_ctl -D "$PGDATA" -w -m fast stop
