@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import requests
 
-from tests.compose.native import PORTS, SERVICES, Native
+from tests.compose.native import PORTS, ROOT, SERVICES, Native
 from tests.stack.processes import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -72,6 +72,8 @@ def test_prometheus_scrapes_both_programs_and_sees_both_nodes(native: Native) ->
 
 def test_the_stuck_slot_of_the_readme_heals(native: Native) -> None:
     """With the shipped thresholds and intervals: it hangs past the alert's 30 s, and the healer ends that."""
+    for file in ("README.md", "docker-compose.yml"):
+        assert re.search(rf"^#? *{re.escape(STUCK_SLOT)}\b", (ROOT / file).read_text("utf-8"), re.MULTILINE)
     done = native.run(STUCK_SLOT, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     seconds = re.search(r"The slot is there after (\d+) s", done.stdout)
