@@ -1,6 +1,7 @@
 """docker-compose.yml's own files, commands, scripts and secrets on real servers, without containers."""
 
 import re
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -43,6 +44,18 @@ def test_the_standby_streams_through_its_slot_with_the_replication_password(nati
     assert native.sql("standby", "SELECT status, slot_name FROM pg_stat_wal_receiver") == "streaming|standby"
     password = (native.secrets / "replication-password").read_text("utf-8")
     assert password not in native.sql("standby", "SHOW primary_conninfo")
+
+
+@pytest.mark.parametrize("service", ["standby", "primary"])
+def test_a_server_comes_back_with_its_data(native: Native, service: str) -> None:
+    identifier = native.sql(service, "SELECT system_identifier FROM pg_control_system()")
+    process = native.processes[service]
+    assert process.stop(signal.SIGINT) == 0
+    process.start()
+    wait_for(lambda: native.healthy(service), f"{service} is healthy again", log=process.log)
+    assert native.sql(service, "SELECT system_identifier FROM pg_control_system()") == identifier
+    streaming = "SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    wait_for(lambda: native.sql("standby", streaming), "the standby streams again")
 
 
 def test_the_healers_role_can_do_one_thing(native: Native) -> None:
