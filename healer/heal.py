@@ -1,0 +1,113 @@
+"""`pg-slot-healer heal CLUSTER`: one episode by hand, told line by line, as the runbooks use it."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from enum import IntEnum
+
+from exporter.config import Cluster, Config, HealerTarget
+from exporter.observer import Observer
+from exporter.snapshot import ClusterSnapshot
+from exporter.yamlfile import ConfigError
+from healer.budget import CallBudget
+from healer.episode import LOOK_TIMEOUT, Episode
+from healer.primary import APPLICATION_NAME, REPLACEABLE, Capability, check
+from healer.report import Event, Report
+from healer.sights import Subject, in_need
+from healer.tracks import Outcome
+
+GIVE_UP_AFTER = 60.0
+"""Seconds; somebody sits there and waits."""
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    HEALED = 0
+    """Nothing waits any more, or could wait: healed, resolved by itself, or nothing was there to heal."""
+    NOT_HEALED = 1
+    UNAVAILABLE = 2
+    """The function cannot be called there, or the healer is switched off; and bad input."""
+
+
+def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerTarget]:
+    """Return the cluster and where the healer acts for it. Raises ConfigError when there is none such."""
+    known = {cluster.name: cluster for cluster in config.clusters}
+    if name not in known:
+        raise ConfigError(f"command line: expected one of the clusters {', '.join(known)}, found {name!r}")
+    target = known[name].healer
+    if target is None:
+        raise ConfigError(f"clusters.{name}: expected a healer section, found none: the cluster is only observed")
+    return known[name], target
+
+
+async def heal(config: Config, name: str, *, dry_run: bool, give_up_after: float | None, as_json: bool) -> Exit:
+    """Heal whatever waits or is stalled in the cluster now, and print what was seen and done."""
+    cluster, target = find_cluster(config, name)
+    say: Callable[[str], None] = (lambda _text: None) if as_json else print
+    capability = await check(target)
+    say(f"{name}: {_told(capability)}")
+    fallback = target.fallback and capability.reason in REPLACEABLE
+    if not target.enabled or (dry_run and capability.reason is not None and not fallback):
+        return _finish(Exit.UNAVAILABLE, None, capability, as_json=as_json)
+    observer = Observer([cluster], APPLICATION_NAME)
+    try:
+        snapshot = await observer.look(name, LOOK_TIMEOUT)
+    finally:
+        await observer.close()
+    unseen = _unseen(snapshot)
+    for node, why in unseen.items():
+        say(f"node {node}: cannot look: {why}")
+    subjects = in_need(snapshot)
+    if not subjects:
+        say("nothing to heal: no slot creation waits, and no slot is stalled" if not unseen else "nothing else to heal")
+        return _finish(Exit.NOT_HEALED if unseen else Exit.HEALED, None, capability, as_json=as_json)
+    acting = replace(cluster, healer=replace(target, dry_run=dry_run or target.dry_run))
+    limit = min(config.healer.give_up_after, GIVE_UP_AFTER) if give_up_after is None else give_up_after
+    report = await _episode(acting, config, subjects, limit, None if as_json else _print)
+    return _finish(_exit(report), report, capability, as_json=as_json)
+
+
+async def _episode(
+    cluster: Cluster, config: Config, subjects: list[Subject], limit: float, listener: Callable[[Event], None] | None
+) -> Report:
+    settings = replace(config.healer, give_up_after=limit)
+    budget = CallBudget(settings.calls_per_hour, time.monotonic(), at_start=settings.calls_per_hour)
+    episode = Episode(cluster, settings, budget, lambda _call: None)
+    episode.report.listener = listener
+    for subject in subjects:
+        episode.join(f"{subject.node}/{subject.slot_name}", subject)
+    return await episode.run()
+
+
+def _exit(report: Report) -> Exit:
+    if report.outcome in (Outcome.HEALED, Outcome.RESOLVED_ITSELF, Outcome.DRY_RUN):
+        return Exit.HEALED
+    return Exit.UNAVAILABLE if report.outcome is Outcome.UNAVAILABLE else Exit.NOT_HEALED
+
+
+def _finish(code: Exit, report: Report | None, capability: Capability, *, as_json: bool) -> Exit:
+    if as_json:
+        unavailable = {"reason": capability.reason, "remedy": capability.remedy}
+        found = {"exit": int(code), "capability": unavailable, "episode": report.as_json() if report else None}
+        json.dump(found, sys.stdout, indent=2)
+        print()
+    return code
+
+
+def _unseen(snapshot: ClusterSnapshot) -> dict[str, str]:
+    return {
+        node.node: ", ".join(f"{probe} {status}" for probe, status in node.statuses.items() if status != "ok")
+        for node in snapshot.nodes
+        if node.slots is None or node.creations is None
+    }
+
+
+def _told(capability: Capability) -> str:
+    return "can heal" if capability.reason is None else f"cannot heal: {capability.reason}. {capability.remedy}"
+
+
+def _print(line: Event) -> None:
+    print(f"{line.seconds:7.2f} s  {line.text}", flush=True)

@@ -1,0 +1,146 @@
+"""`pg-slot-healer replay FILE`: what would the healer do with each alert of a saved webhook, and why? It only says."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from exporter.config import Cluster, Config, HealerSettings
+from exporter.observer import Observer
+from exporter.snapshot import ClusterSnapshot
+from exporter.yamlfile import ConfigError
+from healer.alerts import Action, Alert, WebhookError, parse
+from healer.episode import LOOK_TIMEOUT
+from healer.intake import Accepted, examine
+from healer.policy import Attempt, End, Progress, next_step
+from healer.primary import APPLICATION_NAME, REPLACEABLE, Capability, check
+from healer.sights import Sight, see
+from healer.tracks import advance
+
+_WHY = {
+    Action.IGNORED_NO_HEAL_LABEL: 'it lacks the label heal="log_standby_snapshot"',
+    Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster names none of the configuration",
+    Action.IGNORED_NOT_CONFIGURED: "its cluster has no healer section: it is only observed",
+    Action.IGNORED_NO_SLOT: "it lacks the label node or slot_name",
+    Action.IGNORED_UNKNOWN_NODE: "its label node names none of the cluster",
+    Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
+}
+_MISTAKES = frozenset(_WHY) - {Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_DISABLED}
+"""Somebody meant the healer to act on these, and it will not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What would be done with one alert."""
+
+    place: str
+    alertname: str
+    cluster: str
+    node: str
+    slot_name: str
+    would: str
+    """ignore, end (an episode), call, message (the fallback), wait, nothing, fail, or start (no database asked)."""
+    why: str
+
+    @property
+    def mistaken(self) -> bool:
+        """Somebody has to put something right before this alert is of use."""
+        return self.would == "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What one look and one check of a cluster have shown."""
+
+    snapshot: ClusterSnapshot
+    capability: Capability
+
+
+async def replay(config: Config, file: Path, *, offline: bool, as_json: bool) -> int:
+    """
+    Print a decision for each alert; return 1 if somebody has to put something right for one of them, else 0.
+
+    Raises ConfigError when the file is no webhook.
+    """
+    alerts = _read(file)
+    clusters = {cluster.name: cluster for cluster in config.clusters}
+    examined = [examine(alert, clusters) for alert in alerts]
+    known: dict[str, _Known] = {}
+    for each in examined:
+        if isinstance(each, Accepted) and each.cluster.name not in known and not offline:
+            known[each.cluster.name] = await _look(each)
+    decisions = [
+        _decide(f"alerts[{i}]", alert, each, known, config.healer)
+        for i, (alert, each) in enumerate(zip(alerts, examined, strict=True))
+    ]
+    if as_json:
+        json.dump([asdict(decision) for decision in decisions], sys.stdout, indent=2)
+        print()
+    else:
+        _print(decisions)
+    return int(any(decision.mistaken for decision in decisions))
+
+
+def _read(file: Path) -> Sequence[Alert]:
+    try:
+        body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file}: expected a readable file, found: {error.strerror}") from None
+    try:
+        return parse(body).alerts
+    except WebhookError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+async def _look(accepted: Accepted) -> _Known:
+    observer = Observer([accepted.cluster], APPLICATION_NAME)
+    try:
+        snapshot = await observer.look(accepted.cluster.name, LOOK_TIMEOUT)
+    finally:
+        await observer.close()
+    return _Known(snapshot, await check(accepted.target))
+
+
+def _decide(
+    place: str, alert: Alert, examined: Accepted | Action, known: dict[str, _Known], settings: HealerSettings
+) -> Decision:
+    names = {name: alert.labels.get(name, "") for name in ("alertname", "cluster", "node", "slot_name")}
+
+    def decision(would: str, why: str) -> Decision:
+        return Decision(place, **names, would=would, why=why)
+
+    if not isinstance(examined, Accepted):
+        return decision("fail" if examined in _MISTAKES and alert.firing else "ignore", _WHY[examined])
+    if not alert.firing:
+        return decision("end", "it is resolved: an episode that it takes part in ends, if no other alert is left in it")
+    if examined.cluster.name not in known:
+        return decision("start", "an episode looks at the slot first; no database was asked (--offline)")
+    found = known[examined.cluster.name]
+    sight = see(found.snapshot, [examined.subject])[examined.subject]
+    return decision(*_step(sight, found.capability, examined.cluster, settings))
+
+
+def _step(sight: Sight, capability: Capability, cluster: Cluster, settings: HealerSettings) -> tuple[str, str]:
+    """Ask the policy itself, with a track that begins now."""
+    assert cluster.healer is not None  # noqa: S101 - examine() accepts no other
+    seen = f"the slot is {sight.state}{f' for {sight.reason}' if sight.wait is not None else ''}"
+    step = next_step([advance(None, sight)], Progress(now=0.0, dry_run=cluster.healer.dry_run), settings)
+    if isinstance(step, Attempt):
+        if capability.reason is None:
+            return "call", f"{seen}: pg_log_standby_snapshot() on the primary"
+        if cluster.healer.fallback and capability.reason in REPLACEABLE:
+            return "message", f"{seen}; {capability.reason}, so pg_logical_emit_message() on the primary"
+        return "fail", f"{seen}, but {capability.reason}: {capability.remedy}"
+    if isinstance(step, End):
+        return "nothing", f"{seen}: {step.outcome} ({step.why})"
+    return "wait", f"{seen}: a record would not help now"
+
+
+def _print(decisions: Sequence[Decision]) -> None:
+    if not decisions:
+        print("the webhook has no alerts")
+    for each in decisions:
+        about = "/".join(filter(None, (each.cluster, each.node, each.slot_name)))
+        print(f"{each.place}  {each.would:8}{each.alertname or 'without a name'}{f' {about}' if about else ''}")
+        print(f"{'':{len(each.place)}}  {each.why}")
