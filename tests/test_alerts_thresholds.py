@@ -1,0 +1,92 @@
+"""That the promtool tests hold each alert to its threshold: a rule that is changed a little makes them fail."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.test_alerts import ALERT_RULES, ALERTS, RULE_TESTS, each_alert, run
+
+EVALUATION = 15
+ALWAYS_FIRES = "PgSlotWatchdog"
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+Mutant = tuple[str, str, str]
+"""The rule, what it is changed by, and the YAML of all rules with that change."""
+
+SAME_ANYWAY = {
+    # Each program that has the counter has this code from the start.
+    '{code="200"}',
+}
+
+
+def checks(name: str) -> Iterator[list[tuple[float, bool]]]:
+    """For each test case about the alert: when it is looked at, in seconds, and whether it fires then."""
+    for file in RULE_TESTS:
+        for test in yaml.safe_load(file.read_text())["tests"]:
+            found = [check for check in test["alert_rule_test"] if check["alertname"] == name]
+            if found:
+                yield sorted((seconds(check["eval_time"]), bool(check["exp_alerts"])) for check in found)
+
+
+def seconds(duration: str) -> float:
+    return sum(int(number) * SECONDS[unit] for number, unit in re.findall(r"(\d+)([smh])", duration))
+
+
+@each_alert
+def test_every_alert_is_tested_silent_then_firing_then_resolved(name: str) -> None:
+    if name == ALWAYS_FIRES:
+        assert all(fires for case in checks(name) for _, fires in case)
+        return
+    in_order = [[fires for _, fires in case] for case in checks(name)]
+    assert any([False, True] == fires[:2] and not fires[-1] for fires in in_order), in_order
+
+
+def with_rule(changed: dict[str, Any], rules: dict[str, Any]) -> str:
+    """Return the YAML of all rules, with the one of the same name in place of the old one."""
+    key = "alert" if "alert" in changed else "record"
+    (group,) = rules["groups"]
+    group["rules"] = [changed if rule.get(key) == changed[key] else rule for rule in group["rules"]]
+    return yaml.safe_dump(rules, sort_keys=False)
+
+
+def mutants() -> Iterator[Mutant]:
+    """Each threshold made two in a hundred easier, each `for` one evaluation shorter, each selector left out."""
+    text = (ALERTS / "pgslot.rules.yml").read_text()
+    for rule in yaml.safe_load(text)["groups"][0]["rules"]:
+        name, expr = rule.get("alert", rule.get("record")), rule["expr"]
+        for found in re.finditer(r"([<>]=?) ([\d.]+)", expr):
+            if float(found[2]) == 0:
+                continue
+            easier = float(found[2]) * (1.02 if found[1].startswith("<") else 0.98)
+            changed = f"{expr[: found.start()]}{found[1]} {easier}{expr[found.end() :]}"
+            yield name, f"{found[1]} {easier}", with_rule(rule | {"expr": changed}, yaml.safe_load(text))
+        for found in re.finditer(r"\{[^}]+\}", expr):
+            if found[0] not in SAME_ANYWAY:
+                changed = expr[: found.start()] + expr[found.end() :]
+                yield name, f"without {found[0]}", with_rule(rule | {"expr": changed}, yaml.safe_load(text))
+        if "for" in rule:
+            shorter = f"{int(seconds(rule['for'])) - EVALUATION}s"
+            yield name, f"for {shorter}", with_rule(rule | {"for": shorter}, yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(("name", "change", "rules"), [pytest.param(*m, id=f"{m[0]}: {m[1]}") for m in mutants()])
+def test_a_rule_that_fires_sooner_is_noticed(name: str, change: str, rules: str, tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "pgslot.rules.yml").write_text(rules)
+    for file in RULE_TESTS:
+        # Recording rules serve several alerts; the tests of an alert are in one file.
+        if name not in ALERT_RULES or f"alertname: {name}\n" in file.read_text():
+            shutil.copy(file, tmp_path / "tests")
+    done = run("promtool", "test", "rules", *sorted((tmp_path / "tests").iterdir()))
+    assert done.returncode != 0, f"{name} with {change} passes all tests"
+    # It is the tests that fail, not the rule that is none any more.
+    assert "exp:" in done.stdout + done.stderr or "expected" in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_the_rules_that_are_changed_include_every_alert_with_a_threshold() -> None:
+    assert {name for name, _, _ in mutants()} >= set(ALERT_RULES) - {ALWAYS_FIRES, "PgSlotLost"} - {"PgSlotTargetDown"}
