@@ -43,7 +43,7 @@ def test_every_alert_is_tested_silent_then_firing_then_resolved(name: str) -> No
         assert all(fires for case in checks(name) for _, fires in case)
         return
     in_order = [[fires for _, fires in case] for case in checks(name)]
-    assert any([False, True] == fires[:2] and not fires[-1] for fires in in_order), in_order
+    assert any(fires[:2] == [False, True] and not fires[-1] for fires in in_order), in_order
 
 
 def with_rule(changed: dict[str, Any], rules: dict[str, Any]) -> str:

@@ -133,7 +133,8 @@ def test_a_kept_stack_whose_process_is_ended_can_still_be_stopped() -> None:
 
 def test_thresholds_are_replaced_once_or_not_at_all() -> None:
     rules = ALERTS / "pgslot.rules.yml"
-    assert "pgslot_creation_wait_seconds > 7" in rules_with({"PgSlotCreationStuck": "7"}, rules)
+    assert "(pgslot_creation_wait_seconds) > 7" in rules_with({"PgSlotCreationStuck": "7"}, rules)
+    assert "for: 7s" in rules_with({"PgSlotTargetDown": "7s"}, rules)
     with pytest.raises(AssertionError, match="no such alerts"):
         rules_with({"PgSlotNothing": "7"}, rules)
 

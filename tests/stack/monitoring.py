@@ -96,16 +96,24 @@ class Alertmanager(Server):
 
 
 def rules_with(thresholds: Mapping[str, str], file: Path) -> str:
-    """Return the rules with the one number after `>` in the expressions of these alerts replaced."""
+    """
+    Return the rules with the thresholds of these alerts replaced.
+
+    A number replaces the one after `>` in the expression, a duration (`2s`) the rule's `for` and `keep_firing_for`.
+    """
     rules = yaml.safe_load(file.read_text("utf-8"))
     left = dict(thresholds)
     for group in rules["groups"]:
         for rule in group["rules"]:
-            if rule.get("alert") in left:
-                rule["expr"], count = re.subn(r"> \d+", f"> {left.pop(rule['alert'])}", rule["expr"])
+            value = left.pop(rule.get("alert"), None)
+            if value is not None and value[-1].isalpha():
+                assert "for" in rule, rule
+                rule |= {key: value for key in ("for", "keep_firing_for") if key in rule}
+            elif value is not None:
+                rule["expr"], count = re.subn(r"> \d+", f"> {value}", rule["expr"])
                 assert count == 1, rule
     assert not left, f"no such alerts: {left}"
-    return yaml.safe_dump(rules)
+    return yaml.safe_dump(rules, width=10_000)
 
 
 def _with_addresses(file: Path, addresses: Mapping[str, str]) -> str:

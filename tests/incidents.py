@@ -1,0 +1,221 @@
+"""The incidents that the alerts are about, each brought about on real servers; what alerted is returned."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import yaml
+
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import Stack
+from tests.test_exporter_causes import confirmed_all, consumer, stopped, write_wal
+
+THRESHOLDS = {
+    "PgSlotCreationStuck": "2",
+    "PgSlotCreationBlocked": "2",
+    "PgSlotLossPredicted": "1s",
+    "PgSlotWalHeadroomLow": "1s",
+    "PgSlotInactive": "1s",
+    "PgSlotStalled": "1s",
+    "PgSlotPinnedByTransaction": "2",
+    "PgSlotPreparedTransactionForgotten": "2",
+    "PgSlotHealUnavailable": "1s",
+    "PgSlotTargetDown": "1s",
+    "PgSlotExporterDown": "1s",
+    "PgSlotHealerDown": "1s",
+}
+"""In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
+
+GIVE_UP_AFTER = "3s"
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass
+class Incidents:
+    """A stack, the alerts that fired on it by (alert, slot), and those that ended with their incident."""
+
+    stack: Stack
+    started: float = field(default_factory=time.time)
+    fired: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    inhibited: set[tuple[str, str]] = field(default_factory=set)
+    """(alert, slot) that Alertmanager held back because of another one."""
+
+    def fires(self, alert: str, slot: str = "", timeout: float = 60) -> None:
+        """Wait until it fires, and remember it."""
+
+        def firing() -> dict[str, Any] | None:
+            for found in self.stack.prometheus.alerts():
+                labels = found["labels"]
+                about = (labels["alertname"], labels.get("slot_name", ""))
+                if found["state"] == "firing" and about[0] == alert and about[1].startswith(slot):
+                    return dict(found)
+            return None
+
+        found = wait_for(firing, f"{alert} fires for {slot or 'it'}", timeout)
+        self.fired[alert, slot] = found
+
+    def ends(self, alert: str, timeout: float = 60) -> None:
+        """Wait until it has ended."""
+        names = lambda: {found["labels"]["alertname"] for found in self.stack.prometheus.alerts()}  # noqa: E731
+        wait_for(lambda: alert not in names(), f"{alert} ends", timeout)
+        self.ended.add(alert)
+
+    def is_inhibited(self, alert: str, slot: str) -> None:
+        """Wait until Alertmanager holds it back."""
+
+        def held_back() -> bool:
+            return any(
+                found["labels"]["alertname"] == alert
+                and found["labels"].get("slot_name", "") == slot
+                and found["status"]["inhibitedBy"]
+                for found in self.stack.alertmanager.alerts()
+            )
+
+        wait_for(held_back, f"{alert} of {slot} is held back")
+        self.inhibited.add((alert, slot))
+
+
+def all_of_them(stack: Stack) -> Incidents:
+    """Bring all incidents about, several at a time."""
+    stack.start_databases()
+    stack.primary.sql("CREATE TABLE written (n int)")
+    stack.start_exporter()
+    stack.start_healer(may_execute=False)
+    stack.start_monitoring()
+    incidents = Incidents(stack)
+    a_healer_without_privilege(incidents)
+    with consumer(stack.primary, "cdc", stack.folder), stopped(stack.primary, "background writer"):
+        stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
+        a_transaction_that_is_in_the_way(incidents)
+        a_slot_that_nothing_holds_back(incidents)
+        a_slot_that_is_lost(incidents)
+    programs_and_servers_that_are_down(incidents)
+    return incidents
+
+
+def a_healer_without_privilege(incidents: Incidents) -> None:
+    """It is known before anything is stuck; then something is, on the standby, and gets a record by hand."""
+    stack = incidents.stack
+    incidents.fires("PgSlotHealUnavailable")
+    incidents.fires("PgSlotWatchdog")
+    stack.wait_until_idle()
+    with stack.standby.create_slot("stuck") as creator:
+        incidents.fires("PgSlotCreationStuck", "stuck")
+        wait_for(lambda: record_by_hand(stack) and creator.wait(1), "the slot is made")
+    incidents.ends("PgSlotCreationStuck")
+    stack.standby.drop_slot("stuck")
+
+
+def a_transaction_that_is_in_the_way(incidents: Incidents) -> None:
+    """One session's and a prepared one hold a creation up and pin a slot; a healer that could heal gives up."""
+    stack, primary = incidents.stack, incidents.stack.primary
+    with ExitStack() as creation:
+        with psycopg.connect(primary.conninfo(), application_name="nightly") as writer, prepared(primary, "order-7"):
+            writer.execute("INSERT INTO written VALUES (1)")
+            creator = creation.enter_context(primary.create_slot("blocked"))
+            incidents.fires("PgSlotCreationBlocked", "blocked")
+            write_wal(primary, 150 * MEBIBYTE)
+            record_by_hand(stack)
+            wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
+            incidents.fires("PgSlotPinnedByTransaction", "cdc")
+            incidents.fires("PgSlotPreparedTransactionForgotten")
+            incidents.is_inhibited("PgSlotPinnedByTransaction", "cdc")
+            incidents.fires("PgSlotInactive", "unused")
+            # The first may be lost, as Prometheus does not know Alertmanager yet; it is sent again after a minute.
+            wait_for(
+                lambda: stack.healer.value("pgslot_heal_alerts_total", action="ignored_no_heal_label"),
+                "the heartbeat reaches the healer",
+                timeout=90,
+            )
+            start_a_healer_that_gives_up_soon(stack)
+            incidents.ends("PgSlotHealUnavailable")
+            incidents.fires("PgSlotHealNoEffect")
+        wait_for(lambda: creator.done, "the slot is made")
+    for alert in (
+        "PgSlotCreationBlocked",
+        "PgSlotPinnedByTransaction",
+        "PgSlotPreparedTransactionForgotten",
+        "PgSlotHealNoEffect",
+    ):
+        incidents.ends(alert)
+    primary.drop_slot("blocked")
+
+
+def start_a_healer_that_gives_up_soon(stack: Stack) -> None:
+    """It asks Alertmanager what fires already."""
+    stack.stop_healer()
+    stack.start_healer()
+    stack.stop_healer()
+    file = stack.folder / "pg-slot-healer.yml"
+    config = yaml.safe_load(file.read_text("utf-8"))
+    config["healer"]["give_up_after"] = GIVE_UP_AFTER
+    file.write_text(yaml.safe_dump(config), "utf-8")
+    stack.healer.start()
+
+
+@contextmanager
+def prepared(server: Postgres, gid: str) -> Iterator[None]:
+    """A prepared transaction that nobody ends."""
+    server.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION '{gid}'")
+    yield
+    server.sql(f"ROLLBACK PREPARED '{gid}'")
+
+
+def a_slot_that_nothing_holds_back(incidents: Incidents) -> None:
+    """The consumer has confirmed all, no transaction is open, and no record comes; another slot runs out of WAL."""
+    primary = incidents.stack.primary
+    write_wal(primary, 20 * MEBIBYTE)
+    wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
+    limit(primary, "256MB")
+    for _ in range(3):
+        write_wal(primary, 10 * MEBIBYTE)
+        time.sleep(1)
+    incidents.fires("PgSlotLossPredicted", "unused")
+    incidents.fires("PgSlotWalHeadroomLow", "unused")
+    incidents.is_inhibited("PgSlotWalHeadroomLow", "unused")
+    incidents.is_inhibited("PgSlotInactive", "unused")
+    wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
+    incidents.fires("PgSlotStalled", "cdc", timeout=100)
+    record_by_hand(incidents.stack)
+    incidents.ends("PgSlotStalled")
+
+
+def a_slot_that_is_lost(incidents: Incidents) -> None:
+    primary = incidents.stack.primary
+    write_wal(primary, 60 * MEBIBYTE)
+    primary.sql("CHECKPOINT")
+    incidents.fires("PgSlotLost", "unused")
+    incidents.ends("PgSlotWalHeadroomLow")
+    incidents.ends("PgSlotLossPredicted")
+    incidents.ends("PgSlotInactive")
+    primary.drop_slot("unused")
+    incidents.ends("PgSlotLost")
+
+
+def programs_and_servers_that_are_down(incidents: Incidents) -> None:
+    stack = incidents.stack
+    stack.standby.stop()
+    incidents.fires("PgSlotTargetDown")
+    stack.standby.start()
+    incidents.ends("PgSlotTargetDown")
+    for alert, program in (("PgSlotHealerDown", stack.healer), ("PgSlotExporterDown", stack.exporter)):
+        program.stop()
+        incidents.fires(alert)
+        program.start()
+        incidents.ends(alert)
+
+
+def record_by_hand(stack: Stack) -> bool:
+    stack.primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    return True
+
+
+def limit(server: Postgres, size: str) -> None:
+    """Set how much WAL a slot may hold back."""
+    server.sql(f"ALTER SYSTEM SET max_slot_wal_keep_size = '{size}'")
+    server.sql("SELECT pg_catalog.pg_reload_conf()")
