@@ -61,8 +61,11 @@ class Incidents:
 
     def ends(self, alert: str, timeout: float = 60) -> None:
         """Wait until it has ended."""
-        names = lambda: {found["labels"]["alertname"] for found in self.stack.prometheus.alerts()}  # noqa: E731
-        wait_for(lambda: alert not in names(), f"{alert} ends", timeout)
+
+        def over() -> bool:
+            return all(found["labels"]["alertname"] != alert for found in self.stack.prometheus.alerts())
+
+        wait_for(over, f"{alert} ends", timeout)
         self.ended.add(alert)
 
     def is_inhibited(self, alert: str, slot: str) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _SELECTOR = re.compile(
-    r"(?P<metric>\b(?:[a-z]+:)?pgslot_[a-z0-9_]+(?::[a-z0-9]+)?|\bprocess_start_time_seconds\b|\bup\b)(?P<of>\{[^}]*\})?"
+    r"(?P<metric>\b(?:[a-z]+:)?pgslot_[a-z0-9_]+(?::[a-z0-9]+)?|\bprocess_start_time_seconds\b|\bup\b)"
+    r"(?P<of>\{[^}]*\})?"
 )
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*("(?:[^"\\]|\\.)*")')
 _GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right) \(([\w, ]*)\)")

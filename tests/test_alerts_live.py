@@ -1,4 +1,4 @@
-"""Every alert on the whole stack: fired by its incident on real servers, ended with it; and every name that rules use."""
+"""Every alert on the whole stack: fired by its incident, ended with it; and every name that rules use."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ def told() -> Iterator[Incidents]:
 
 @each_alert
 def test_it_fires_on_its_incident(told: Incidents, name: str) -> None:
-    [found] = [alert for (alert, _), alert in told.fired.items() if alert == name]
+    [found] = [found for (alert, _), found in told.fired.items() if alert == name]
     description = " ".join(found["annotations"]["description"].split())
     assert "unknown" not in description, description
     assert "<no value>" not in description, description
@@ -66,7 +66,7 @@ def test_alertmanager_held_back_what_another_alert_says(told: Incidents) -> None
 def used() -> Iterator[tuple[str, str]]:
     """(name of the rule, expression) for all that rules ask: in their expressions and in their texts."""
     for rule in rules():
-        name = rule.get("alert", rule.get("record"))
+        name = str(rule.get("alert", rule.get("record")))
         yield name, rule["expr"]
         for text in rule.get("annotations", {}).values():
             for query in template_queries(text):
