@@ -11,6 +11,7 @@ from exporter.config import Config, check_secrets, load, single
 from exporter.probes import PROBES, SUPPORTED
 from exporter.reference import metric_reference
 from exporter.reload import Configuration
+from exporter.rules import SHIPPED_BASE, alerting_rules
 from exporter.serve import serve
 from exporter.web import application
 from exporter.webconfig import WebConfig
@@ -34,9 +35,16 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "command",
         nargs="?",
-        choices=("serve", "sql", "metrics"),
+        choices=("serve", "sql", "metrics", "rules"),
         default="serve",
-        help="sql prints every query, per version; metrics the metric reference; default %(default)s",
+        help="sql prints every query, per version; metrics the metric reference; rules the alerting rules for"
+        " Prometheus; default %(default)s",
+    )
+    result.add_argument(
+        "--runbook-base",
+        metavar="URL",
+        default=SHIPPED_BASE,
+        help="for rules: where people reach the runbooks, default %(default)s",
     )
     return result
 
@@ -51,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(metric_reference(), end="")
         return
     try:
+        if options.command == "rules":
+            print(alerting_rules(options.runbook_base), end="")
+            return
         configuration = Configuration(partial(_read, options), _read(options))
         address = flags.parse_address(options.listen)
         web_config = webconfig.load(options.web_config_file) if options.web_config_file else None

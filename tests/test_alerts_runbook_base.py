@@ -1,0 +1,56 @@
+"""One command gives all runbook links the user's own base: also where the package is installed."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from exporter.__main__ import BAD_INPUT, main
+from exporter.rules import FILE
+from tests.test_alerts import ALERT_RULES, RULES, run
+
+BASE = "https://pgslot.example.com/night/runbooks"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main(["rules", *arguments])
+    return capsys.readouterr().out
+
+
+def test_without_a_base_they_are_the_shipped_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys) == RULES.read_text("utf-8")
+
+
+@pytest.mark.parametrize("base", [BASE, f"{BASE}/"])
+def test_every_link_gets_the_base_and_nothing_else_changes(capsys: pytest.CaptureFixture[str], base: str) -> None:
+    text = printed(capsys, f"--runbook-base={base}")
+    rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"] if "alert" in rule]
+    links = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
+    assert links == {name: f"{BASE}/{name}" for name in ALERT_RULES}
+    assert text.replace(BASE, "http://localhost:9877/runbooks") == RULES.read_text("utf-8")
+
+
+def test_prometheus_takes_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(printed(capsys, f"--runbook-base={BASE}"), "utf-8")
+    done = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("base", ["pgslot.example.com", "ftp://a/b", "https://", "https://a/{{ 1 }}", "https://a/?x=", ""])
+def test_what_is_no_base_is_named(capsys: pytest.CaptureFixture[str], base: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["rules", f"--runbook-base={base}"])
+    assert ended.value.code == BAD_INPUT
+    error = capsys.readouterr().err
+    assert "--runbook-base: expected a URL such as" in error
+    assert f"found {base!r}" in error
+
+
+def test_the_wheel_gets_the_rules_and_the_runbooks() -> None:
+    """Building one here would download what builds it."""
+    project = tomllib.loads((RULES.parent.parent / "pyproject.toml").read_text("utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {
+        "alerts/runbooks": "exporter/runbooks",
+        "alerts/pgslot.rules.yml": f"exporter/{FILE}",
+    }

@@ -1,0 +1,161 @@
+"""The runbooks: their shape, their links, and that what they tell people to type exists."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import exporter.__main__
+import healer.__main__
+from exporter import pages
+from exporter.catalogue import CATALOGUE
+from tests.promql import selectors
+from tests.test_alerts import ALERT_RULES, ALERTS, HEALED, RECORDING_RULES, each_alert
+
+RUNBOOKS = ALERTS / "runbooks"
+SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
+WHERE = {"primary", "standby", "node", "healer"}
+"""Where a block of SQL is for: one kind of server, the alert's node whatever it is, or the healer's own connection."""
+
+NOT_THERE_YET = {"heal", "grants", "doctor", "replay"}
+"""Commands of pg-slot-healer that runbooks use and it gets soon: to be emptied then."""
+
+PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.__main__.parser}
+DESTRUCTIVE = r"pg_drop_replication_slot|pg_terminate_backend|pg_cancel_backend|ROLLBACK PREPARED|COMMIT PREPARED"
+
+each_runbook = pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what it is written in, where it is for, the section that it stands in, and its text."""
+
+    runbook: str
+    language: str
+    where: str
+    section: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.runbook}, {self.section}: {self.text.split(chr(10))[0][:60]}"
+
+
+def blocks(language: str) -> Iterator[Block]:
+    """Return all blocks in a language, of all runbooks."""
+    for path in sorted(RUNBOOKS.glob("*.md")):
+        section = ""
+        for part in re.split(r"^(?=## |```)", path.read_text("utf-8"), flags=re.M):
+            if part.startswith("## "):
+                section = part.split("\n")[0].removeprefix("## ")
+            found = re.match(rf"```{language}( \w+)?\n(.*)", part, flags=re.S)
+            if found:
+                yield Block(path.stem, language, (found[1] or "").strip(), section, found[2])
+
+
+def prose(path: Path) -> str:
+    """Return a runbook without its blocks."""
+    return re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+
+
+@each_alert
+def test_every_alert_has_a_runbook_of_the_usual_shape(name: str) -> None:
+    lines = (RUNBOOKS / f"{name}.md").read_text("utf-8").splitlines()
+    assert lines[0] == f"# {name}"
+    assert [line.removeprefix("## ") for line in lines if line.startswith("## ")] == SECTIONS
+
+
+def test_there_is_no_runbook_without_an_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(ALERT_RULES)
+    assert pages.runbook_names() == sorted(ALERT_RULES)
+
+
+@each_runbook
+def test_it_is_written_for_somebody_woken_at_night(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.split("\n")[2].startswith("**First, in 60 seconds:**")
+    assert "\n| cause | sign | action | risk |\n" in text
+    for asked in ("**What has the healer done?**", "**Verify", "**Escalate"):
+        assert asked in text, asked
+
+
+@each_runbook
+def test_links_lead_somewhere(path: Path) -> None:
+    for text, target in re.findall(r"\[([^\]]+)\]\(([^)]+)\)", prose(path)):
+        assert (RUNBOOKS / target).is_file(), target
+        assert text == Path(target).stem
+    for name in re.findall(r"\bPgSlot\w+", path.read_text("utf-8")):
+        assert name in ALERT_RULES, name
+
+
+@each_runbook
+def test_it_is_served_as_a_page_whose_links_work_there(path: Path) -> None:
+    """Links are relative: the exporter answers /runbooks/ALERT.md as well."""
+    page = pages.runbook(path.stem)
+    assert page is not None
+    assert f"<h1>{path.stem}</h1>" in page
+    assert "<table>" in page
+    assert all(target.endswith(".md") for target in re.findall(r'<a href="([^"]+)"', page))
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("sql")])
+def test_a_block_of_sql_says_where_it_is_for(block: Block) -> None:
+    assert block.where in WHERE
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("sql")])
+def test_what_destroys_something_stands_under_mitigation_with_its_risk(block: Block) -> None:
+    if block.section == "Diagnosis":
+        assert not re.search(DESTRUCTIVE + "|ALTER|GRANT|pg_reload_conf|pg_log_standby_snapshot", block.text)
+    if re.search(DESTRUCTIVE, block.text):
+        assert block.section == "Mitigation"
+        text = (RUNBOOKS / f"{block.runbook}.md").read_text("utf-8")
+        before = text[: text.index(block.text)]
+        step = before[max(before.rfind(f"\n**{number}.") for number in range(1, 9)) :]
+        assert "*Risk:" in step or "**This cannot be undone" in step, step
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("promql")])
+def test_promql_asks_for_metrics_that_there_are(block: Block) -> None:
+    for selector in selectors(block.text):
+        known = selector.metric in CATALOGUE or selector.metric in RECORDING_RULES
+        # The healer's are proved by asking a real Prometheus, in test_runbooks_live.py.
+        assert known or selector.metric.startswith("pgslot_heal_") or selector.metric == "up", selector
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(runbook, command line of ours), in blocks and in the text."""
+    for path in sorted(RUNBOOKS.glob("*.md")):
+        for line in re.findall(r"^(pg-slot-.*)$|`(pg-slot-(?:exporter|healer) [^`]+)`", path.read_text("utf-8"), re.M):
+            yield path.stem, line[0] or line[1]
+
+
+@pytest.mark.parametrize(("runbook", "command"), sorted(set(commands())))
+def test_every_command_of_ours_exists(runbook: str, command: str) -> None:
+    program, *arguments = shlex.split(command.replace("CLUSTER", "demo").replace("FILE", "file").replace("[--", "--"))
+    assert arguments, runbook
+    if set(arguments) & NOT_THERE_YET:
+        assert program == "pg-slot-healer"
+        return
+    PARSERS[program]().parse_args(arguments)
+
+
+def test_the_healer_s_part_is_told_where_it_has_one() -> None:
+    for name in HEALED:
+        text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
+        assert "pgslot_heal_episodes_total" in text
+        assert "/episodes" in text
+        assert "pg-slot-healer heal" in text
+
+
+def test_numbered_steps_that_are_referred_to_exist() -> None:
+    for path in RUNBOOKS.glob("*.md"):
+        diagnosis, _, mitigation = path.read_text("utf-8").partition("## Mitigation")
+        for step in re.findall(r"[Ss]teps? (\d)", prose(path)):
+            assert f"\n**{step}. " in diagnosis, f"{path.stem}: step {step}"
+        table = [line for line in diagnosis.splitlines() if line.startswith("|") and ".md" not in line]
+        for step in re.findall(r"Mitigation (\d)", " ".join(table)):
+            assert f"\n**{step}. " in mitigation, f"{path.stem}: Mitigation {step}"

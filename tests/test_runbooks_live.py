@@ -1,0 +1,80 @@
+"""Every block of the runbooks, run: SQL on a primary and a standby as the roles that people use, PromQL on Prometheus."""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stack.postgres import Postgres
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.test_runbooks import Block, blocks
+
+pytestmark = pytest.mark.e2e
+
+SLOT = "cdc"
+PREPARED = ("order-7", "order-8")
+SUPERUSER = "postgres"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack() as stack:
+        stack.start_databases()
+        stack.start_exporter()
+        stack.start_healer()
+        stack.start_monitoring()
+        yield stack
+
+
+@pytest.fixture
+def slot_and_prepared_transactions(stack: Stack) -> Iterator[None]:
+    """What the runbooks' examples name, on the primary."""
+    primary = stack.primary
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [SLOT])
+    for gid in PREPARED:
+        primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION '{gid}'")
+    yield
+    primary.reset()
+    primary.sql("ALTER SYSTEM RESET ALL")
+    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+
+
+def run(server: Postgres, role: str, sql: str) -> None:
+    """Run it as a person does: with psql."""
+    done = subprocess.run(
+        [server._binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo(role)],
+        input=sql,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("slot_and_prepared_transactions")
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("sql")])
+def test_sql_runs_where_it_is_for(stack: Stack, block: Block) -> None:
+    """Diagnosis needs no more than pg_monitor, as the runbooks say."""
+    servers = {
+        "primary": [stack.primary],
+        "healer": [stack.primary],
+        "standby": [stack.standby],
+        "node": [stack.primary, stack.standby],
+    }[block.where]
+    role = EXPORTER_ROLE if block.section == "Diagnosis" else SUPERUSER
+    for server in servers:
+        run(server, HEALER_ROLE if block.where == "healer" else role, block.text)
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("promql")])
+def test_promql_is_answered(stack: Stack, block: Block) -> None:
+    """Each line is a query of its own. One that finds nothing is an answer, too: nothing is wrong on this stack."""
+    for line in block.text.splitlines():
+        if line and not line.startswith("```"):
+            stack.prometheus.query(line)
+
+
+def test_runbooks_have_both() -> None:
+    assert len(list(blocks("sql"))) > 30
+    assert len(list(blocks("promql"))) > 10
