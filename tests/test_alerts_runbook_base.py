@@ -37,7 +37,9 @@ def test_prometheus_takes_them(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("base", ["pgslot.example.com", "ftp://a/b", "https://", "https://a/{{ 1 }}", "https://a/?x=", ""])
+@pytest.mark.parametrize(
+    "base", ["pgslot.example.com", "ftp://a/b", "https://", "https://a/{{ 1 }}", "https://a/?x=", ""]
+)
 def test_what_is_no_base_is_named(capsys: pytest.CaptureFixture[str], base: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["rules", f"--runbook-base={base}"])
