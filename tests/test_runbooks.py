@@ -48,17 +48,17 @@ def blocks(language: str) -> Iterator[Block]:
     """Return all blocks in a language, of all runbooks."""
     for path in sorted(RUNBOOKS.glob("*.md")):
         section = ""
-        for part in re.split(r"^(?=## |```)", path.read_text("utf-8"), flags=re.M):
+        for part in re.split(r"^(?=## |```)", path.read_text("utf-8"), flags=re.MULTILINE):
             if part.startswith("## "):
                 section = part.split("\n")[0].removeprefix("## ")
-            found = re.match(rf"```{language}( \w+)?\n(.*)", part, flags=re.S)
+            found = re.match(rf"```{language}( \w+)?\n(.*)", part, flags=re.DOTALL)
             if found:
                 yield Block(path.stem, language, (found[1] or "").strip(), section, found[2])
 
 
 def prose(path: Path) -> str:
     """Return a runbook without its blocks."""
-    return re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+    return re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 @each_alert
@@ -129,7 +129,7 @@ def test_promql_asks_for_metrics_that_there_are(block: Block) -> None:
 def commands() -> Iterator[tuple[str, str]]:
     """(runbook, command line of ours), in blocks and in the text."""
     for block in blocks("sh"):
-        for line in re.findall(r"^pg-slot-.*$", block.text, re.M):
+        for line in re.findall(r"^pg-slot-.*$", block.text, re.MULTILINE):
             yield block.runbook, line
     for path in sorted(RUNBOOKS.glob("*.md")):
         for line in re.findall(r"`(pg-slot-(?:exporter|healer) [^`]+)`", prose(path)):

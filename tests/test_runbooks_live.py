@@ -1,4 +1,4 @@
-"""Every block of the runbooks, run: SQL on a primary and a standby as the roles that people use, PromQL on Prometheus."""
+"""Every block of the runbooks, run: SQL on a primary and a standby in the roles that people use, PromQL too."""
 
 import subprocess
 from collections.abc import Iterator
