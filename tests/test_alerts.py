@@ -107,6 +107,12 @@ def test_an_alert_of_somebody_else_reaches_only_people() -> None:
     assert done.stdout.strip() == "people"
 
 
+def test_what_the_healer_heals_within_two_minutes_wakes_nobody() -> None:
+    routes = yaml.safe_load(ALERTMANAGER.read_text())["route"]["routes"]
+    waits = {route["receiver"]: route["group_wait"] for route in routes if any("heal=" in m for m in route["matchers"])}
+    assert waits == {"healer": "0s", "people": "2m"}
+
+
 def test_the_heal_label_is_on_what_a_record_can_help_and_nowhere_else() -> None:
     asked = {name: rule["labels"]["heal"] for name, rule in ALERT_RULES.items() if "heal" in rule["labels"]}
     assert asked == dict.fromkeys(HEALED, "log_standby_snapshot")
