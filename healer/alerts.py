@@ -87,10 +87,17 @@ def _alert(item: Any, place: str) -> Alert:
     for name, value in labels.items():
         if not isinstance(value, str):
             raise _error(f"{place}.labels.{name}", "a string", value)
+        if not _is_text(name) or not _is_text(value):
+            raise _error(f"{place}.labels", "text that UTF-8 can hold", f"{name}={value}")
     fingerprint = alert.get("fingerprint")
     if not isinstance(fingerprint, str) or not fingerprint:
         raise _error(f"{place}.fingerprint", "a string", fingerprint)
     return Alert(status == "firing", labels, fingerprint)
+
+
+def _is_text(value: str) -> bool:
+    """JSON can write half of a surrogate pair, which no page and no log could show."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:
@@ -101,4 +108,4 @@ def _object(value: Any, place: str) -> dict[str, Any]:
 
 def _error(place: str, expected: str, found: Any) -> WebhookError:
     # The answer ends up in Alertmanager's log, so that what was found is cut short.
-    return WebhookError(f"{place[:100]}: expected {expected}, found {json.dumps(found)[:80]}")
+    return WebhookError(f"{ascii(place)[1:-1][:100]}: expected {expected}, found {json.dumps(found)[:80]}")

@@ -14,9 +14,6 @@ from tests.test_alerts import ALERT_RULES, RECORDING_RULES, each_alert, rules
 # About two and a half minutes for all of them, whichever test asks first.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-NOT_THERE_YET = {"pgslot_heal_last_webhook_timestamp_seconds"}
-"""Metrics that rules use and the healer gets soon: to be emptied then."""
-
 NEVER_ENDS = {"PgSlotWatchdog"}
 
 
@@ -79,8 +76,6 @@ each_selector = pytest.mark.parametrize("selector", [pytest.param(s, id=f"{n}: {
 
 @each_selector
 def test_everything_that_rules_ask_for_has_been_there(told: Incidents, selector: Selector) -> None:
-    if selector.metric in NOT_THERE_YET:
-        return
     ask = told.stack.prometheus.query
     assert ask(f"present_over_time({selector}[1h])"), f"{selector} was never there"
     for label in selector.labels:
@@ -90,7 +85,7 @@ def test_everything_that_rules_ask_for_has_been_there(told: Incidents, selector:
 @pytest.mark.parametrize(("name", "query"), sorted({(name, query) for name, query in used()}))
 def test_labels_that_rules_group_by_exist(told: Incidents, name: str, query: str) -> None:
     wanted = grouping_labels(query)
-    metrics = {selector.metric for selector in selectors(query)} - NOT_THERE_YET
+    metrics = {selector.metric for selector in selectors(query)}
     found = {
         label
         for metric in metrics

@@ -58,6 +58,10 @@ MISTAKES: dict[str, tuple[bytes, str]] = {
     "status": (encoded(alerts=[ALERT, ALERT | {"status": "odd"}]), "alerts[1].status: expected firing or resolved"),
     "labels": (encoded(alerts=[ALERT | {"labels": []}]), "alerts[0].labels: expected an object, found []"),
     "label value": (encoded(alerts=[ALERT | {"labels": {"a": 1}}]), "alerts[0].labels.a: expected a string, found 1"),
+    "half a surrogate pair": (
+        b'{"version": "4", "alerts": [{"status": "firing", "labels": {"a": "\\ud800"}, "fingerprint": "f"}]}',
+        'alerts[0].labels: expected text that UTF-8 can hold, found "a=\\ud800"',
+    ),
     "fingerprint": (encoded(alerts=[ALERT | {"fingerprint": ""}]), "alerts[0].fingerprint: expected a string"),
     "truncated": (encoded(truncatedAlerts=-1), "truncatedAlerts: expected a whole number, found -1"),
 }

@@ -1,0 +1,135 @@
+"""Whatever arrives as a webhook: the intake answers with a promised code, and nothing that was taken is lost."""
+
+import asyncio
+import json
+from io import BytesIO
+from typing import Any
+
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from exporter.reload import Configuration
+from healer.alerts import Action, Alert, Webhook, WebhookError, parse
+from healer.intake import Accepted, examine
+from healer.web import application
+
+NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")
+TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)
+CLUSTERS = {
+    "c": Cluster("c", (Node("c", "n", NOWHERE),), TARGET),
+    "watched": Cluster("watched", (Node("watched", "n", NOWHERE),), None),
+}
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+LABELS = st.dictionaries(
+    st.sampled_from(["heal", "cluster", "node", "slot_name", "alertname", "instance"]) | st.text(max_size=20),
+    st.sampled_from(["log_standby_snapshot", "c", "watched", "n", "s", ""]) | st.text(max_size=20),
+    max_size=8,
+)
+ALERT = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["firing", "resolved"]),
+        "labels": LABELS,
+        "fingerprint": st.text("0123456789abcdef", min_size=16, max_size=16),
+    },
+    optional={
+        "annotations": st.dictionaries(st.text(), st.text(), max_size=2),
+        "startsAt": st.text(),
+        "endsAt": st.just("0001-01-01T00:00:00Z"),
+        "generatorURL": st.text(),
+        "new_field": JSON,
+    },
+)
+BODY = st.fixed_dictionaries(
+    {"version": st.just("4"), "alerts": st.lists(ALERT, max_size=20)},
+    optional={
+        "status": st.sampled_from(["firing", "resolved"]),
+        "receiver": st.text(),
+        "truncatedAlerts": st.integers(0, 2**63),
+        "groupKey": st.text(),
+        "notification_reason": st.text(),
+        "routeLabels": st.dictionaries(st.text(), st.text(), max_size=2),
+    },
+)
+
+
+def parsed_or_refused(body: bytes) -> Webhook | str:
+    try:
+        return parse(body)
+    except WebhookError as error:
+        return str(error)
+
+
+@given(BODY)
+def test_every_valid_webhook_is_parsed_and_each_alert_keeps_its_own_status(body: dict[str, Any]) -> None:
+    webhook = parse(json.dumps(body).encode())
+    assert webhook.truncated == body.get("truncatedAlerts", 0)
+    found = [(each.firing, each.labels, each.fingerprint) for each in webhook.alerts]
+    sent = [(each["status"] == "firing", each["labels"], each["fingerprint"]) for each in body["alerts"]]
+    assert found == sent
+
+
+@given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_else_is_refused_with_a_short_answer(body: bytes) -> None:
+    found = parsed_or_refused(body)
+    assert isinstance(found, Webhook) or ("expected" in found and len(found) < 300)
+
+
+@given(BODY, st.data())
+def test_one_wrong_value_anywhere_is_named_or_does_not_matter(body: dict[str, Any], data: st.DataObject) -> None:
+    assume(body["alerts"])
+    alert = data.draw(st.sampled_from(body["alerts"]))
+    key = data.draw(st.sampled_from(["status", "labels", "fingerprint"]))
+    alert[key] = data.draw(JSON)
+    found = parsed_or_refused(json.dumps(body).encode())
+    assert isinstance(found, Webhook) or f".{key}" in found
+
+
+@given(LABELS, st.booleans())
+def test_only_what_is_configured_is_ever_accepted(labels: dict[str, str], firing: bool) -> None:
+    found = examine(Alert(firing, labels, "f"), CLUSTERS)
+    if isinstance(found, Accepted):
+        assert labels["heal"] == "log_standby_snapshot"
+        assert (found.cluster, found.target) == (CLUSTERS["c"], TARGET)
+        assert (found.subject.node, found.subject.slot_name) == ("n", labels["slot_name"])
+        assert labels["slot_name"]
+    else:
+        assert found.startswith("ignored")
+
+
+BODIES = st.lists(st.binary(max_size=200) | BODY.map(lambda body: json.dumps(body).encode()), max_size=6)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(BODIES)
+def test_the_endpoint_answers_everything_and_its_counters_add_up(bodies: list[bytes]) -> None:
+    """No body makes it fail: each answer is a promised one, and each alert of a good one is counted once."""
+
+    async def run() -> None:
+        config = Config(tuple(CLUSTERS.values()), HealerSettings())
+        async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+            taken = 0
+            for body in bodies:
+                answer = await client.post("/alerts", data=BytesIO(body))
+                assert answer.status in (200, 400)
+                if answer.status == 200:
+                    taken += len(json.loads(body)["alerts"])
+            families = {
+                family.name: family
+                for family in text_string_to_metric_families(await (await client.get("/metrics")).text())
+            }
+            counted = {sample.labels["action"]: sample.value for sample in families["pgslot_heal_alerts"].samples}
+            assert sum(counted.values()) == taken
+            assert set(counted) == {str(action) for action in Action}
+            assert sum(sample.value for sample in families["pgslot_heal_webhooks"].samples) == len(bodies)
+            assert (await client.get("/-/healthy")).status == 200
+            assert (await client.get("/")).status == 200
+
+    asyncio.run(run())
