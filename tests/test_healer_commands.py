@@ -1,0 +1,197 @@
+"""`heal` and `replay`, as functions and as a person runs them, on real servers."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.config import Cluster, Config
+from exporter.yamlfile import ConfigError
+from healer.alerts import Action
+from healer.heal import Exit, heal
+from healer.replay import _WHY, replay
+from tests.healing import QUICK, alert, to_primary, usable, watched
+from tests.stack.processes import free_port
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
+
+Capture = pytest.CaptureFixture[str]
+
+
+def config(*clusters: Cluster) -> Config:
+    return Config(clusters, QUICK)
+
+
+async def healed(config: Config, cluster: str = "c", **options: Any) -> Exit:
+    given = {"dry_run": False, "give_up_after": 10.0, "as_json": False} | options
+    return await heal(config, cluster, **given)
+
+
+async def test_heal_finds_what_waits_and_heals_it(databases: Stack, capsys: Capture) -> None:
+    with databases.quiet(), databases.standby.create_slot("by_hand") as creator:
+        assert await healed(config(watched(databases))) is Exit.HEALED
+        assert creator.wait(5)
+    told = capsys.readouterr().out
+    assert told.startswith("c: can heal\n")
+    assert "slot by_hand: waiting for running_xacts" in told
+    assert "healed: usable after our call" in told
+    databases.drop_slot("by_hand")
+
+
+async def test_heal_with_nothing_to_heal(databases: Stack, capsys: Capture) -> None:
+    assert await healed(config(watched(databases))) is Exit.HEALED
+    assert "nothing to heal: no slot creation waits, and no slot is stalled" in capsys.readouterr().out
+
+
+async def test_heal_gives_up_in_time(databases: Stack, capsys: Capture) -> None:
+    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("blocked"):
+        assert await healed(config(watched(databases)), give_up_after=1.5) is Exit.NOT_HEALED
+    assert "gave_up: still waiting: transaction" in capsys.readouterr().out
+    databases.drop_slot("blocked")
+
+
+async def test_heal_without_the_privilege_says_what_to_do(databases: Stack, capsys: Capture) -> None:
+    powerless = watched(databases, conninfo=to_primary(databases.primary, role=POWERLESS_ROLE))
+    with databases.quiet(), databases.standby.create_slot("powerless"):
+        assert await healed(config(powerless)) is Exit.UNAVAILABLE
+        assert await healed(config(powerless), dry_run=True) is Exit.UNAVAILABLE
+    told = capsys.readouterr().out
+    assert "cannot heal: missing_privilege" in told
+    assert "GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot()" in told
+    databases.drop_slot("powerless")
+
+
+async def test_a_dry_run_by_hand_writes_nothing(databases: Stack, capsys: Capture) -> None:
+    with databases.quiet(), databases.standby.create_slot("dry") as creator:
+        assert await healed(config(watched(databases)), dry_run=True, as_json=True) is Exit.HEALED
+        assert not creator.done
+    found = json.loads(capsys.readouterr().out)
+    assert (found["exit"], found["episode"]["outcome"], found["episode"]["calls"]) == (0, "dry_run", 0)
+    databases.drop_slot("dry")
+
+
+async def test_heal_respects_the_kill_switch(databases: Stack, capsys: Capture) -> None:
+    off = watched(databases, enabled=False, disabled_reason="CHG-7")
+    assert await healed(config(off)) is Exit.UNAVAILABLE
+    assert "cannot heal: disabled. enabled: false in the configuration (CHG-7)." in capsys.readouterr().out
+
+
+async def test_heal_cannot_know_without_a_look(databases: Stack, capsys: Capture) -> None:
+    known = watched(databases)
+    nowhere = replace(known.nodes[0].conninfo, text=f"host=127.0.0.1 port={free_port()} user=x")
+    dark = replace(known, nodes=(replace(known.nodes[0], conninfo=nowhere), *known.nodes[1:]))
+    assert await healed(config(dark)) is Exit.NOT_HEALED
+    assert "node standby: cannot look: node unreachable" in capsys.readouterr().out
+
+
+async def test_heal_of_a_cluster_that_is_not_there(databases: Stack) -> None:
+    with pytest.raises(ConfigError, match="expected one of the clusters c, found 'd'"):
+        await healed(config(watched(databases)), "d")
+    with pytest.raises(ConfigError, match=r"clusters\.c: expected a healer section, found none"):
+        await healed(config(replace(watched(databases), healer=None)))
+
+
+def saved(folder: Path, *alerts: dict[str, Any]) -> Path:
+    file = folder / "webhook.json"
+    file.write_text(json.dumps({"version": "4", "status": "firing", "alerts": list(alerts)}))
+    return file
+
+
+async def replayed(
+    config: Config, file: Path, capsys: Capture, *, offline: bool = False
+) -> tuple[int, list[dict[str, str]]]:
+    capsys.readouterr()
+    code = await replay(config, file, offline=offline, as_json=True)
+    return code, json.loads(capsys.readouterr().out)
+
+
+async def test_replay_says_for_each_alert_what_it_would_do_and_why(
+    databases: Stack, tmp_path: Path, capsys: Capture
+) -> None:
+    off = watched(databases, "off", enabled=False)
+    only = replace(watched(databases, "only"), healer=None)
+    powerless = watched(databases, "powerless", conninfo=to_primary(databases.primary, role=POWERLESS_ROLE))
+    fallback = watched(
+        databases, "fallback", conninfo=to_primary(databases.primary, role=POWERLESS_ROLE), fallback=True
+    )
+    dry = watched(databases, "dry", dry_run=True)
+    alerts = [
+        alert("waits"),
+        alert("gone"),
+        alert("waits", firing=False),
+        alert("waits", cluster="powerless"),
+        alert("waits", cluster="fallback"),
+        alert("waits", cluster="dry"),
+        alert("waits", cluster="off"),
+        alert("waits", cluster="only"),
+        alert("waits", cluster="elsewhere"),
+        alert("waits", node="elsewhere"),
+        alert(""),
+        alert("waits") | {"labels": {"alertname": "Other"}},
+    ]
+    with databases.quiet(), databases.standby.create_slot("waits") as creator:
+        file = saved(tmp_path, *alerts)
+        clusters = (watched(databases), off, only, powerless, fallback, dry)
+        while True:
+            code, found = await replayed(config(*clusters), file, capsys)
+            # A creation has to be a second old before anybody would act on it.
+            if found[0]["would"] != "wait":
+                break
+        assert not creator.done
+    assert code == 1
+    assert [each["would"] for each in found] == [
+        *("call", "nothing", "end", "fail", "message", "nothing", "ignore", "fail", "fail", "fail", "fail", "ignore")
+    ]
+    assert found[0]["why"] == "the slot is waiting for running_xacts: pg_log_standby_snapshot() on the primary"
+    assert found[1]["why"] == "the slot is gone: resolved_itself (no call of ours could have ended the wait)"
+    assert "missing_privilege" in found[3]["why"]
+    assert found[5]["why"].endswith("dry_run (would have called pg_log_standby_snapshot())")
+    assert not usable(databases.standby, "waits")
+    databases.drop_slot("waits")
+
+
+async def test_replay_offline_asks_no_database(tmp_path: Path, databases: Stack, capsys: Capture) -> None:
+    nowhere = watched(databases, conninfo=f"host=127.0.0.1 port={free_port()} user=x")
+    code, [found] = await replayed(config(nowhere), saved(tmp_path, alert("s")), capsys, offline=True)
+    assert (code, found["would"]) == (0, "start")
+
+
+async def test_replay_of_what_is_no_webhook(tmp_path: Path, databases: Stack) -> None:
+    (tmp_path / "bad.json").write_text('{"version": "3"}')
+    with pytest.raises(ConfigError, match=r"bad\.json: version: expected"):
+        await replay(config(watched(databases)), tmp_path / "bad.json", offline=True, as_json=False)
+    with pytest.raises(ConfigError, match=r"absent\.json: expected a readable file"):
+        await replay(config(watched(databases)), tmp_path / "absent.json", offline=True, as_json=False)
+
+
+def test_replay_has_a_reason_for_each_way_to_be_ignored() -> None:
+    assert set(_WHY) == {each for each in Action if each.startswith("ignored")} - {Action.IGNORED_RESOLVED}
+
+
+def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("pg-slot-healer")
+    command = [str(program), f"--config.file={file}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_on_the_command_line(databases: Stack, tmp_path: Path) -> None:
+    nodes = {s.name: {"conninfo": s.conninfo(EXPORTER_ROLE)} for s in (databases.primary, databases.standby)}
+    target = {"conninfo": databases.primary.conninfo(HEALER_ROLE)}
+    file = tmp_path / "pgslot.yml"
+    file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes, "healer": target}}}))
+    done = run(file, "heal", "c")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("nothing to heal: no slot creation waits, and no slot is stalled\n")
+    assert json.loads(run(file, "heal", "c", "--json", "--dry-run").stdout)["exit"] == 0
+    unknown = run(file, "heal", "d")
+    assert unknown.returncode == 2
+    assert unknown.stderr == "pg-slot-healer: command line: expected one of the clusters c, found 'd'\n"
+    done = run(file, "replay", str(saved(tmp_path, alert("s"), alert("s", cluster="d"))))
+    assert done.returncode == 1
+    assert "alerts[0]  nothing PgSlotCreationStuck c/standby/s\n" in done.stdout
+    assert "alerts[1]  fail    PgSlotCreationStuck d/standby/s\n" in done.stdout
+    assert run(file, "replay", str(file)).returncode == 2
