@@ -25,20 +25,37 @@ class Address:
             return self.host == "localhost"
 
 
-def add_common(parser: argparse.ArgumentParser, *, default_address: str) -> None:
-    """Add the flags that the exporter and the healer share."""
-    parser.add_argument("--config.file", dest="config_file", type=Path, metavar="FILE", help="the YAML configuration")
+def add_config_file(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Add --config.file; `again`: it may have been given before the command already, which then stays."""
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=argparse.SUPPRESS if again else None,
+        metavar="FILE",
+        help="the YAML configuration",
+    )
+
+
+def add_common(parser: argparse.ArgumentParser, *, default_address: str, again: bool = False) -> None:
+    """Add the flags that the exporter and the healer share; `again`: as in add_config_file."""
+
+    def otherwise(default: object) -> object:
+        return argparse.SUPPRESS if again else default
+
+    add_config_file(parser, again=again)
     parser.add_argument(
         "--web.listen-address",
         dest="listen",
-        default=default_address,
+        default=otherwise(default_address),
         metavar="HOST:PORT",
-        help="address to listen on (default %(default)s; an empty host means all interfaces)",
+        help=f"address to listen on (default {default_address}; an empty host means all interfaces)",
     )
     parser.add_argument(
         "--web.config.file",
         dest="web_config_file",
         type=Path,
+        default=otherwise(None),
         metavar="FILE",
         help="TLS, users and headers of the web server, in the format of Prometheus' exporter-toolkit",
     )
@@ -46,11 +63,19 @@ def add_common(parser: argparse.ArgumentParser, *, default_address: str) -> None
         "--web.enable-lifecycle",
         dest="lifecycle",
         action="store_true",
+        default=otherwise(False),
         help="allow POST /-/reload",
     )
-    parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default %(default)s")
-    parser.add_argument("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="%(default)s")
-    parser.add_argument("--check", action="store_true", help="check the configuration and exit: 0 good, 2 bad")
+    parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default=otherwise("info"), help="default info")
+    parser.add_argument(
+        "--log.format", dest="log_format", choices=FORMATS, default=otherwise("logfmt"), help="default logfmt"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        default=otherwise(False),
+        help="check the configuration and exit: 0 good, 2 bad",
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
 

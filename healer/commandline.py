@@ -1,0 +1,73 @@
+"""The command line of pg-slot-healer: which commands there are, their flags, and what their exit codes mean."""
+
+import argparse
+from pathlib import Path
+
+from exporter import flags
+from healer import commands
+from healer.grants import EXPORTER_ROLE, HEALER_ROLE
+
+DEFAULT_ADDRESS = ":9878"
+
+_EXIT_CODES = """
+exit codes:
+  any      2 bad input: command line, configuration or file
+  serve    0 stopped by a signal
+  heal     0 healed, 1 not healed, 2 unavailable
+  replay   0 printed
+  grants   0 printed
+  doctor   0 nothing failed (warnings do not count), 1 something failed
+
+pg-slot-healer COMMAND --help shows the flags of a command. --config.file may stand before or after the command.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line; the result of parsing has `run`, the command as a function of the options."""
+    result = argparse.ArgumentParser(
+        prog="pg-slot-healer",
+        description="Takes Alertmanager's webhooks and forces the running-xacts record that a slot waits for.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # What `serve` takes is taken without a command, too: to serve is what a service manager starts it for.
+    _add_serve_flags(result, again=False)
+    result.set_defaults(run=commands.serve)
+    subparsers = result.add_subparsers(title="commands", metavar="COMMAND")
+
+    serve = subparsers.add_parser("serve", help="take webhooks and heal (the default)")
+    _add_serve_flags(serve, again=True)
+    serve.set_defaults(run=commands.serve)
+
+    heal = subparsers.add_parser("heal", help="one episode by hand: print what is seen and done")
+    heal.add_argument("cluster", metavar="CLUSTER", help="its name in the configuration")
+    heal.add_argument("--dry-run", action="store_true", help="look and decide, and call nothing")
+    _finish(heal, commands.heal)
+
+    replay = subparsers.add_parser("replay", help="print what would be done with each alert of a saved webhook body")
+    replay.add_argument("file", type=Path, metavar="FILE", help="the body as Alertmanager sent it")
+    _finish(replay, commands.replay)
+
+    grants = subparsers.add_parser("grants", help="print the SQL that makes both roles with least privilege")
+    grants.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
+    grants.add_argument("--healer-role", default=HEALER_ROLE, metavar="NAME", help="default %(default)s")
+    grants.set_defaults(run=commands.grants)
+    return result
+
+
+def _add_serve_flags(target: argparse.ArgumentParser, *, again: bool) -> None:
+    flags.add_common(target, default_address=DEFAULT_ADDRESS, again=again)
+    target.add_argument(
+        "--web.allow-unauthenticated",
+        dest="allow_unauthenticated",
+        action="store_true",
+        default=argparse.SUPPRESS if again else False,
+        help="take webhooks without a token on other addresses than loopback",
+    )
+
+
+def _finish(target: argparse.ArgumentParser, run: commands.Command) -> None:
+    """Add what all commands have that read the configuration and report."""
+    flags.add_config_file(target, again=True)
+    target.add_argument("--json", action="store_true", help="for scripts")
+    target.set_defaults(run=run)

@@ -1,0 +1,80 @@
+"""What each command does: a function of the parsed options that returns the exit code."""
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from exporter import flags, log, webconfig
+from exporter.config import Config, check_secrets, load, read_token
+from exporter.reload import Configuration
+from exporter.serve import serve as serve_until_stopped
+from exporter.webconfig import WebConfig
+from exporter.yamlfile import ConfigError
+from healer.grants import script
+from healer.web import application
+
+BAD_INPUT = 2
+
+Command = Callable[[argparse.Namespace], int]
+"""Raises ConfigError for bad input."""
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Take webhooks until a signal; with --check only read the configuration."""
+    address = flags.parse_address(options.listen)
+    web_config = webconfig.load(options.web_config_file) if options.web_config_file else None
+    strangers = not (address.is_loopback or options.allow_unauthenticated)
+    read = partial(_read_to_serve, options, web_config, strangers=strangers)
+    configuration = Configuration(read, read())
+    if options.check:
+        clusters = configuration.config.clusters
+        count = sum(cluster.healer is not None for cluster in clusters)
+        print(f"configuration is valid: {count} of {len(clusters)} cluster(s) with a healer section")
+        return 0
+    log.setup(options.log_level, options.log_format)
+    app = application(configuration, lifecycle=options.lifecycle)
+    asyncio.run(serve_until_stopped(app, address, "pg-slot-healer", configuration.reload, web_config))
+    return 0
+
+
+def heal(options: argparse.Namespace) -> int:
+    """One episode by hand: options.cluster, dry_run, json, config_file."""
+    raise ConfigError(f"heal {options.cluster}: expected a command of this version, found one that is still to come")
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Tell what would be done with a saved webhook body: options.file, json, config_file."""
+    raise ConfigError(f"replay {options.file}: expected a command of this version, found one that is still to come")
+
+
+def grants(options: argparse.Namespace) -> int:
+    """Print the SQL that makes both roles."""
+    print(script(options.exporter_role, options.healer_role), end="")
+    return 0
+
+
+def read_config(options: argparse.Namespace) -> Config:
+    """Return the configuration that the command line names. Raises ConfigError."""
+    if options.config_file is None:
+        raise ConfigError("command line: expected --config.file, found none")
+    return load(options.config_file)
+
+
+def _read_to_serve(options: argparse.Namespace, web_config: WebConfig | None, *, strangers: bool) -> Config:
+    config = read_config(options)
+    check_secrets(config, healer=True)
+    if config.healer.webhook_token_file is not None:
+        read_token(config.healer.webhook_token_file)
+        if web_config is not None and web_config.users:
+            raise ConfigError(
+                "healer.webhook_token_file: expected either a token or basic_auth_users in --web.config.file,"
+                " found both: a webhook has one Authorization header"
+            )
+    elif strangers and not (web_config is not None and web_config.authenticates):
+        # Strangers could make the healer act otherwise.
+        raise ConfigError(
+            "healer.webhook_token_file: expected a token to listen beyond loopback, found none"
+            " (or use --web.config.file with users or client certificates, or --web.allow-unauthenticated)"
+        )
+    return config

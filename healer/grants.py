@@ -1,0 +1,48 @@
+"""The SQL that makes both roles: grants.sql, with the roles' names filled in."""
+
+import re
+from importlib.resources import files
+
+from exporter.yamlfile import ConfigError
+
+EXPORTER_ROLE = "pgslot_exporter"
+HEALER_ROLE = "pgslot_healer"
+
+# Written as psql writes its variables, which it does not fill in within a DO block.
+_PLACEHOLDER = re.compile(r""":(["'])(?:exporter|healer)\1""")
+
+LONGEST_NAME = 63
+"""Bytes; PostgreSQL cuts longer names off, which would then be other names."""
+
+
+def script(exporter_role: str, healer_role: str) -> str:
+    """Return the script for PostgreSQL 14 to 18. Raises ConfigError for a name that cannot be a role's."""
+    _check("--exporter-role", exporter_role)
+    _check("--healer-role", healer_role)
+    if exporter_role == healer_role:
+        raise ConfigError(f"--healer-role: expected another name than the exporter's role, found {healer_role!r}")
+    filled = {
+        ':"exporter"': _identifier(exporter_role),
+        ":'exporter'": _literal(exporter_role),
+        ':"healer"': _identifier(healer_role),
+        ":'healer'": _literal(healer_role),
+    }
+    # In one pass: a name that reads like a placeholder stays a name.
+    return _PLACEHOLDER.sub(lambda found: filled[found[0]], files("healer").joinpath("grants.sql").read_text("utf-8"))
+
+
+def _check(flag: str, name: str) -> None:
+    # It stands in comments and in a dollar-quoted block as well: a name must not be able to end either.
+    good = name and name.isprintable() and "\\" not in name and "$pgslot$" not in name
+    if not good or len(name.encode()) > LONGEST_NAME:
+        raise ConfigError(
+            f"{flag}: expected 1 to {LONGEST_NAME} bytes, printable, without backslash and $pgslot$, found {name!r}"
+        )
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(name: str) -> str:
+    return "'" + name.replace("'", "''") + "'"

@@ -1,0 +1,77 @@
+"""The command line: which command runs with which options, and the exit codes."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from healer import commands
+from healer.__main__ import main
+from healer.commandline import parser
+
+PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
+HERE = Path("pgslot.yml")
+
+LINES = [
+    ("", commands.serve, {"config_file": None, "listen": ":9878", "log_level": "info", "lifecycle": False}),
+    ("--config.file pgslot.yml", commands.serve, {"config_file": HERE}),
+    ("--config.file=pgslot.yml serve", commands.serve, {"config_file": HERE, "listen": ":9878"}),
+    ("serve --config.file=pgslot.yml", commands.serve, {"config_file": HERE, "log_format": "logfmt", "check": False}),
+    ("--config.file=other.yml serve --config.file=pgslot.yml", commands.serve, {"config_file": HERE}),
+    (
+        "--web.listen-address=:1 --log.level=debug serve --log.format=json --check",
+        commands.serve,
+        {"listen": ":1", "log_level": "debug", "log_format": "json", "check": True},
+    ),
+    (
+        "--web.allow-unauthenticated serve --web.enable-lifecycle",
+        commands.serve,
+        {"allow_unauthenticated": True, "lifecycle": True},
+    ),
+    (
+        "heal orders --config.file=pgslot.yml",
+        commands.heal,
+        {"cluster": "orders", "config_file": HERE, "dry_run": False, "json": False},
+    ),
+    (
+        "--config.file=pgslot.yml heal --dry-run --json orders",
+        commands.heal,
+        {"cluster": "orders", "config_file": HERE, "dry_run": True, "json": True},
+    ),
+    ("replay body.json --json", commands.replay, {"file": Path("body.json"), "json": True, "config_file": None}),
+    ("grants", commands.grants, {"exporter_role": "pgslot_exporter", "healer_role": "pgslot_healer"}),
+]
+
+
+@pytest.mark.parametrize(("line", "run", "given"), LINES)
+def test_what_runs(line: str, run: commands.Command, given: dict[str, object]) -> None:
+    options = vars(parser().parse_args(line.split()))
+    assert options["run"] is run
+    assert {name: options[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense", "heal", "replay", "heal a b", "--log.level=loud", "grants --json", "serve x"]
+)
+def test_a_bad_command_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(line.split())
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: pg-slot-healer")
+
+
+def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve"]) == 2
+    assert main(["--config.file", str(tmp_path / "none.yml"), "serve"]) == 2
+    missing, unreadable = capsys.readouterr().err.splitlines()
+    assert missing == "pg-slot-healer: command line: expected --config.file, found none"
+    assert unreadable.startswith(f"pg-slot-healer: {tmp_path / 'none.yml'}: expected")
+
+
+def test_the_help_has_all_commands_and_their_exit_codes() -> None:
+    done = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    listed, _, codes = done.stdout.partition("exit codes:")
+    commands_listed = re.findall(r"^    (\w+)", listed.partition("commands:")[2], re.MULTILINE)
+    assert commands_listed == re.findall(r"^  (\w+) ", codes, re.MULTILINE)[1:]
