@@ -13,8 +13,8 @@ _EXIT_CODES = """
 exit codes:
   any      2 bad input: command line, configuration or file
   serve    0 stopped by a signal
-  heal     0 healed, 1 not healed, 2 unavailable
-  replay   0 printed
+  heal     0 nothing waits any more (healed, or nothing was there to heal), 1 not healed, 2 unavailable
+  replay   0 printed, 1 somebody has to put something right before one of the alerts is of use
   grants   0 printed
   doctor   0 nothing failed (warnings do not count), 1 something failed
 
@@ -42,10 +42,16 @@ def parser() -> argparse.ArgumentParser:
     heal = subparsers.add_parser("heal", help="one episode by hand: print what is seen and done")
     heal.add_argument("cluster", metavar="CLUSTER", help="its name in the configuration")
     heal.add_argument("--dry-run", action="store_true", help="look and decide, and call nothing")
+    heal.add_argument(
+        "--give-up-after",
+        metavar="DURATION",
+        help="such as 30s or 5m; default the configuration's, and a minute at the most",
+    )
     _finish(heal, commands.heal)
 
     replay = subparsers.add_parser("replay", help="print what would be done with each alert of a saved webhook body")
-    replay.add_argument("file", type=Path, metavar="FILE", help="the body as Alertmanager sent it")
+    replay.add_argument("file", type=Path, metavar="FILE", help="the body as Alertmanager sent it; - is standard input")
+    replay.add_argument("--offline", action="store_true", help="ask no database: which alerts would start an episode?")
     _finish(replay, commands.replay)
 
     grants = subparsers.add_parser("grants", help="print the SQL that makes both roles with least privilege")

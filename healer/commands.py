@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from exporter import flags, log, webconfig
-from exporter.config import Config, check_secrets, load, read_token
+from exporter.config import Config, check_secrets, load, parse_duration, read_token
 from exporter.reload import Configuration
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
 from healer.grants import script
+from healer.heal import heal as heal_cluster
+from healer.replay import replay as replay_file
 from healer.web import application
 
 BAD_INPUT = 2
@@ -40,18 +42,33 @@ def serve(options: argparse.Namespace) -> int:
 
 def heal(options: argparse.Namespace) -> int:
     """One episode by hand: options.cluster, dry_run, json, config_file."""
-    raise ConfigError(f"heal {options.cluster}: expected a command of this version, found one that is still to come")
+    log.setup("error", "logfmt")
+    limit = _seconds(options.give_up_after)
+    config = read_config(options)
+    return asyncio.run(
+        heal_cluster(config, options.cluster, dry_run=options.dry_run, give_up_after=limit, as_json=options.json)
+    )
 
 
 def replay(options: argparse.Namespace) -> int:
     """Tell what would be done with a saved webhook body: options.file, json, config_file."""
-    raise ConfigError(f"replay {options.file}: expected a command of this version, found one that is still to come")
+    log.setup("error", "logfmt")
+    return asyncio.run(replay_file(read_config(options), options.file, offline=options.offline, as_json=options.json))
 
 
 def grants(options: argparse.Namespace) -> int:
     """Print the SQL that makes both roles."""
     print(script(options.exporter_role, options.healer_role), end="")
     return 0
+
+
+def _seconds(duration: str | None) -> float | None:
+    if duration is None:
+        return None
+    try:
+        return parse_duration(duration)
+    except ValueError:
+        raise ConfigError(f"--give-up-after: expected a duration such as 30s or 5m, found {duration!r}") from None
 
 
 def read_config(options: argparse.Namespace) -> Config:

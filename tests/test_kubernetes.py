@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 import exporter.__main__ as exporter_main
-import healer.__main__ as healer_main
+import healer.commandline as healer_main
 from exporter import __version__
 from exporter.config import Config, Conninfo, check_secrets, load, read_token
 from exporter.yamlfile import ConfigError
+from healer.commands import BAD_INPUT
 from tests.manifests import (
     EXAMPLES,
     FILES,
@@ -264,7 +265,7 @@ def test_the_programs_refuse_the_placeholders(secret: str, tmp_path: Path) -> No
         text=True,
         timeout=30,
     )
-    assert done.returncode == healer_main.BAD_INPUT
+    assert done.returncode == BAD_INPUT
     assert re.search(r"found (text that is neither|an empty file)", done.stderr)
     assert "password=" not in done.stderr
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import exporter.__main__
-import healer.__main__
+import healer.commandline
 from exporter import pages
 from exporter.catalogue import CATALOGUE
 from tests.promql import selectors
@@ -20,10 +20,10 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
 WHERE = {"primary", "standby", "node", "healer"}
 """Where a block of SQL is for: one kind of server, the alert's node whatever it is, or the healer's own connection."""
 
-NOT_THERE_YET = {"heal", "grants", "doctor", "replay"}
+NOT_THERE_YET = {"doctor"}
 """Commands of pg-slot-healer that runbooks use and it gets soon: to be emptied then."""
 
-PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.__main__.parser}
+PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.commandline.parser}
 DESTRUCTIVE = r"pg_drop_replication_slot|pg_terminate_backend|pg_cancel_backend|ROLLBACK PREPARED|COMMIT PREPARED"
 
 each_runbook = pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
