@@ -276,10 +276,19 @@ def test_no_manifest_holds_a_secret() -> None:
     assert "password" not in find("ConfigMap", "pg-slot-healer")["data"]["pgslot.yml"]
 
 
-def test_the_route_is_that_of_alertmanager_yml() -> None:
+def test_each_route_to_the_healer_has_an_object() -> None:
     alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
-    [shipped] = [route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer"]
-    route = find("AlertmanagerConfig", "pg-slot-healer")["spec"]["route"]
+    to_healer = [route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer"]
+    assert len(to_healer) == sum(manifest["kind"] == "AlertmanagerConfig" for _, manifest in MANIFESTS)
+
+
+@pytest.mark.parametrize(("name", "label"), [("pg-slot-healer", "heal="), ("pg-slot-healer-heartbeat", "heartbeat=")])
+def test_the_route_is_that_of_alertmanager_yml(name: str, label: str) -> None:
+    alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
+    shipped = next(
+        route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer" and label in str(route)
+    )
+    route = find("AlertmanagerConfig", name)["spec"]["route"]
     [matcher] = route["matchers"]
     assert [f'{matcher["name"]}{matcher["matchType"]}"{matcher["value"]}"'] == shipped["matchers"]
     for ours, theirs in {
@@ -289,6 +298,6 @@ def test_the_route_is_that_of_alertmanager_yml() -> None:
         "repeatInterval": "repeat_interval",
         "continue": "continue",
     }.items():
-        assert route[ours] == shipped[theirs]
-    [receiver] = find("AlertmanagerConfig", "pg-slot-healer")["spec"]["receivers"]
+        assert route.get(ours) == shipped.get(theirs)
+    [receiver] = find("AlertmanagerConfig", name)["spec"]["receivers"]
     assert receiver["webhookConfigs"][0]["url"] == f"http://pg-slot-healer.pgslot.svc:{PORTS['pg-slot-healer']}/alerts"
