@@ -111,7 +111,8 @@ def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_build_sees_only_what_it_needs(context: Path) -> None:
     found = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
     assert {"pyproject.toml", "README.md", "LICENSE", "deploy/docker/constraints.txt"} <= found
-    allowed = r"(pyproject\.toml|README\.md|LICENSE|CHANGELOG\.md|(exporter|healer|alerts/runbooks|deploy/docker)/.+)"
+    folders = r"(exporter|healer|alerts/runbooks|deploy/docker)/.+"
+    allowed = rf"pyproject\.toml|README\.md|LICENSE|CHANGELOG\.md|alerts/pgslot\.rules\.yml|{folders}"
     assert [path for path in found if not re.fullmatch(allowed, path)] == []
     assert not any("secret" in path or path.endswith(".pyc") for path in found)
 
