@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo lint types check dashboards kubernetes clean
+.PHONY: help setup test demo bench lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
 
@@ -17,6 +17,10 @@ test: setup  ## all tests, on real servers
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)
+
+bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (QUICK=1: about one, a trial; JSON=file)
+	@bash tests/stack/install.sh bench
+	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -11,11 +11,12 @@ import select
 import socket
 import traceback
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Self
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import class_row
+from psycopg.rows import AsyncRowFactory, RowMaker
 
 STATEMENT_SHARE = 0.8
 """Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""
@@ -112,8 +113,8 @@ class Session:
         if limits == self._limits and len(queries) == 1:
             # A pipeline ends with a Flush message, after which the server's idle_session_timeout does not run.
             [(sql, row)] = queries
-            cursor = self._connection.cursor(row_factory=class_row(row))
-            await cursor.execute(sql.encode())
+            cursor = self._connection.cursor(row_factory=_rows_of(row))
+            await cursor.execute(sql.encode(), prepare=True)
             return [await cursor.fetchall()]
         async with self._connection.pipeline():
             if limits != self._limits:
@@ -125,8 +126,9 @@ class Session:
                 )
             cursors = []
             for sql, row in queries:
-                cursor = self._connection.cursor(row_factory=class_row(row))
-                cursors.append(await cursor.execute(sql.encode()))
+                cursor = self._connection.cursor(row_factory=_rows_of(row))
+                # Prepared at once: planning takes the server longer than answering does.
+                cursors.append(await cursor.execute(sql.encode(), prepare=True))
         self._limits = limits
         return [await cursor.fetchall() for cursor in cursors]
 
@@ -143,3 +145,20 @@ class Session:
             except OSError:
                 # ENOTCONN: the peer has reset it already, and the waiting side knows.
                 return
+
+
+def _rows_of(row: type[Any]) -> AsyncRowFactory[Any]:
+    """
+    Make rows of a dataclass from columns in the order of its fields.
+
+    By position, which takes half the time of psycopg's class_row; the names are compared once an answer.
+    """
+    expected = [field.name for field in fields(row)]
+
+    def factory(cursor: AsyncCursor[Any]) -> RowMaker[Any]:
+        found = [column.name for column in cursor.description or ()]
+        if found != expected:
+            raise ProgrammingError(f"{row.__name__}: expected the columns {expected}, found {found}")
+        return lambda values: row(*values)
+
+    return factory

