@@ -1,0 +1,63 @@
+"""`make bench`: how fast it is, beside the floor and the peer; a table, and JSON lines."""
+
+import argparse
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from tests.bench import peer, scrape, servers
+from tests.bench.programs import observing, running
+from tests.bench.results import Result, table, write_json
+from tests.bench.scale import FULL, QUICK, Scale
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+
+def main() -> int:
+    """Measure everything; the exit code says that it ran, not that targets were met."""
+    parser = argparse.ArgumentParser(prog="make bench", description="Measures speed, beside the floor and the peer.")
+    parser.add_argument("--quick", action="store_true", help="a trial of the bench itself: its numbers mean little")
+    parser.add_argument("--json", type=Path, default=Path("bench.jsonl"), help="JSON lines; default %(default)s")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _as_exit)
+    started = time.monotonic()
+    results = []
+    with Stack() as stack:
+        for result in measure(stack, QUICK if options.quick else FULL):
+            print(f"{time.monotonic() - started:5.0f} s  {result.as_json()}", flush=True)
+            results.append(result)
+    write_json(results, options.json)
+    print(f"\n{_machine()}\n\n{table(results)}\n\n{options.json}: {len(results)} JSON lines")
+    return 0
+
+
+def measure(stack: Stack, scale: Scale) -> Iterator[Result]:
+    """Yield the results as they come."""
+    server = servers.start(stack)
+    conninfo = server.conninfo(EXPORTER_ROLE)
+    with running(stack, "pg-slot-exporter", observing(conninfo)) as exporter:
+        yield from scrape.run(stack, server, exporter, scale)
+
+
+def _machine() -> str:
+    model = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {model}, load {os.getloadavg()[0]:.1f};"
+        f" Python {platform.python_version()}, PostgreSQL 18, postgres_exporter {peer.version()}"
+    )
+
+
+def _as_exit(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

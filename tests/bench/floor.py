@@ -1,0 +1,43 @@
+"""The least that a scrape can cost: the same queries, prepared and in one round trip, by pgbench."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from exporter.probes import PROBES
+from tests.stack import binaries
+from tests.stack.postgres import Postgres
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+WARM_UP = 5
+"""Of each run of pgbench: the first one prepares the statements."""
+
+
+class Floor:
+    """pgbench with a script of our queries."""
+
+    def __init__(self, stack: Stack, server: Postgres) -> None:
+        self._script = stack.folder / "floor.sql"
+        queries = "".join(f"{probe.sql(stack.major)};\n" for probe in PROBES)
+        self._script.write_text(f"\\startpipeline\n{queries}\\endpipeline\n", "utf-8")
+        self._program = binaries.find(stack.folder).tools / "pgbench"
+        self._server = server
+
+    def run(self, count: int) -> list[float]:
+        """Run the queries so many times on one connection; return the seconds of each."""
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(
+                [
+                    self._program,
+                    *("--no-vacuum", "--protocol=prepared", f"--file={self._script}"),
+                    *("--log", f"--log-prefix={folder}/log", f"--transactions={count + WARM_UP}"),
+                    self._server.conninfo(EXPORTER_ROLE),
+                ],
+                check=True,
+                capture_output=True,
+                timeout=120,
+            )
+            [log] = Path(folder).iterdir()
+            # client, transaction, microseconds, script, time
+            taken = [int(line.split()[2]) / 1e6 for line in log.read_text("ascii").splitlines()]
+        return taken[WARM_UP:]

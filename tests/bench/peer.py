@@ -1,0 +1,119 @@
+"""
+What else there is: postgres_exporter, with custom queries of the same content.
+
+They are made from our own SQL, so that they never fall behind it, and in the form that costs the peer least: what we
+expose as one series for each state is columns of one row there, so that its labels are few and its queries five.
+"""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from exporter.diagnosis import PINNED_BYTES, UNCONFIRMED_BYTES, RetentionCause
+from exporter.metrics import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STATUSES
+from exporter.probes import PROBES
+from tests.stack.postgres import Postgres
+from tests.stack.processes import Process, free_port, wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+PROGRAM = "prometheus-postgres-exporter"
+SESSION_LABELS = ("kind", "pid", "datname", "usename", "application_name", "state")
+
+
+class Peer:
+    """postgres_exporter as a process, with nothing of its own to ask the server."""
+
+    def __init__(self, stack: Stack, server: Postgres) -> None:
+        self.port = free_port()
+        queries = stack.folder / "peer.yml"
+        queries.write_text(yaml.safe_dump(_queries(stack.major), sort_keys=False), "utf-8")
+        source = f"postgresql://{EXPORTER_ROLE}@127.0.0.1:{server.port}/postgres?sslmode=disable"
+        self.process = Process(
+            [
+                *("env", f"DATA_SOURCE_NAME={source}", PROGRAM),
+                *("--no-collector.database", "--no-collector.bgwriter"),
+                *("--disable-default-metrics", "--disable-settings-metrics"),
+                f"--extend.query-path={queries}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            stack.folder / "peer.log",
+        )
+
+    def start(self) -> None:
+        self.process.start()
+        wait_for(self._ready, f"{PROGRAM} answers", log=self.process.log)
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def _ready(self) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+
+def version() -> str:
+    """Return the peer's version, as it says itself."""
+    done = subprocess.run([PROGRAM, "--version"], check=True, capture_output=True, text=True, timeout=10)
+    return (done.stdout + done.stderr).split()[2]
+
+
+def _queries(major: int) -> dict[str, Any]:
+    sql = {probe.name: probe.sql(major) for probe in PROBES}
+    slot_labels = ("slot_name", "database")
+    kind_labels = (*slot_labels, "slot_type", "plugin", "temporary", "two_phase", "failover", "synced")
+    states = [
+        *_state_columns("wal_status", "q.wal_status", WAL_STATUSES),
+        *_state_columns("invalidation_reason", "q.invalidation_reason", INVALIDATION_REASONS),
+        *_state_columns("retention_cause", "q.retention_cause", tuple(f"{cause}" for cause in CAUSES)),
+    ]
+    columns = ", ".join(f"q.{column}" for column in SLOT_COLUMNS.values())
+    slots = f"SELECT q.slot_name, q.database, {columns}, {', '.join(states)} FROM ({_with_cause(sql['slots'])}) q"
+    kinds = f"SELECT q.{', q.'.join(kind_labels)}, 1 AS info FROM pg_catalog.pg_replication_slots q"
+    transactions = f"""
+        SELECT {", ".join(f"q.{label}" for label in SESSION_LABELS)}, q.open_count, q.age_seconds, 1 AS info
+        FROM ({sql["transactions"]}) q WHERE q.oldest_start"""
+    return {
+        "peer_node": _query(f"SELECT * FROM ({sql['node']}) q", ("in_recovery", "version", "reads_all_stats"), _NODE),
+        "peer_slot": _query(slots, slot_labels, [*SLOT_COLUMNS.values(), *(s.rpartition(" ")[2] for s in states)]),
+        "peer_slot_kind": _query(kinds, kind_labels, ["info"]),
+        "peer_creations": _query(f"SELECT count(*) AS waiting FROM ({sql['creations']}) q", (), ["waiting"]),
+        "peer_transactions": _query(transactions, SESSION_LABELS, ["open_count", "age_seconds", "info"]),
+        "peer_standby": _query(f"SELECT q.replay_lag_bytes FROM ({sql['standby']}) q", (), ["replay_lag_bytes"]),
+    }
+
+
+_NODE = [
+    "replication_slots",
+    "max_replication_slots",
+    "max_slot_wal_keep_size_bytes",
+    "wal_keep_size_bytes",
+    "wal_written_bytes",
+]
+
+
+def _query(sql: str, labels: tuple[str, ...], gauges: list[str]) -> dict[str, Any]:
+    usages = {label: "LABEL" for label in labels} | {gauge: "GAUGE" for gauge in gauges}
+    metrics = [{name: {"usage": usage, "description": name}} for name, usage in usages.items()]
+    return {"query": sql, "metrics": metrics}
+
+
+def _state_columns(name: str, expression: str, states: tuple[str, ...]) -> list[str]:
+    return [f"coalesce(({expression} = '{state}')::int, 0) AS {name}_{state}" for state in states]
+
+
+def _with_cause(slots: str) -> str:
+    """Add the retention's cause, as far as the slot alone tells it; no slot here has to be asked about further."""
+    cases = {
+        "s.wal_status = 'lost' OR s.invalidation_reason IS NOT NULL": RetentionCause.INVALIDATED,
+        "s.in_creation": RetentionCause.CREATION,
+        "NOT s.active AND NOT s.synced": RetentionCause.INACTIVE,
+        f"s.unconfirmed_wal_bytes > {UNCONFIRMED_BYTES}": RetentionCause.CONSUMER,
+        f"s.pinned_wal_bytes > {PINNED_BYTES}": RetentionCause.STALLED,
+    }
+    whens = " ".join(f"WHEN {condition} THEN '{cause}'" for condition, cause in cases.items())
+    return f"SELECT s.*, CASE {whens} END AS retention_cause FROM ({slots}) s"

@@ -1,0 +1,98 @@
+"""A full scrape over HTTP, by number of slots, against the bare SQL and against the peer; and what it costs the server."""
+
+from collections.abc import Iterator
+from statistics import median
+
+import psycopg
+
+from exporter.probes import PROBES
+from tests.bench import servers
+from tests.bench.floor import Floor
+from tests.bench.measure import Client, alternate, seconds, use_of
+from tests.bench.peer import Peer
+from tests.bench.results import Result, at_most
+from tests.bench.scale import Scale
+from tests.stack.postgres import Postgres
+from tests.stack.programs import Program
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+CHUNK = 10
+"""Scrapes in a row, before it is the next one's turn: pgbench has to start anew for each."""
+
+
+def run(stack: Stack, server: Postgres, program: Program, scale: Scale) -> Iterator[Result]:
+    """Measure at each size. The program has this server as its only node."""
+    peer = Peer(stack, server)
+    floor = Floor(stack, server)
+    try:
+        for size in scale.slots:
+            servers.have_slots(server, size)
+            with servers.sessions(server, scale.sessions):
+                if not peer.process.running:
+                    peer.start()
+                yield from _at(size, server, program, peer, floor, scale)
+    finally:
+        peer.stop()
+
+
+def _at(
+    size: int, server: Postgres, program: Program, peer: Peer, floor: Floor, scale: Scale
+) -> Iterator[Result]:
+    ours, theirs = Client(program.port), Client(peer.port)
+    series = {"ours": _slot_series(ours.get()), "peer": _slot_series(theirs.get())}
+    if series["ours"] != series["peer"]:
+        raise RuntimeError(f"expected as many series of slots from the peer as from us, found {series}")
+    before = use_of(program.process.pid)
+    taken = alternate(
+        scale.rounds,
+        {
+            "floor": lambda: floor.run(CHUNK),
+            "ours": lambda: [seconds(ours.get) for _ in range(CHUNK)],
+            "peer": lambda: [seconds(theirs.get) for _ in range(CHUNK)],
+        },
+    )
+    used = use_of(program.process.pid).cpu_seconds - before.cpu_seconds
+    ms = {name: median(values) * 1e3 for name, values in taken.items()}
+    name = f"scrape, {size} slots"
+    yield at_most(name, ms["ours"], "ms", "floor", ms["floor"], 3)
+    yield at_most(name, ms["ours"], "ms", "peer", ms["peer"], 0.5)
+    yield Result(f"{name}: series of slots", series["ours"], "", "peer", series["peer"])
+    yield Result(f"{name}: exporter's CPU", used * 1e3 / len(taken["ours"]), "ms")
+    yield from _on_server(name, server, ours)
+
+
+def _slot_series(page: bytes) -> int:
+    return sum(b'slot_name="' in line for line in page.splitlines())
+
+
+def _on_server(name: str, server: Postgres, client: Client, count: int = 20) -> Iterator[Result]:
+    """What scrapes cost the server: its own time and buffers by pg_stat_statements, and the locks of one scrape."""
+    statements = f"""pg_stat_statements s JOIN pg_catalog.pg_roles r ON r.oid = s.userid
+        WHERE r.rolname = '{EXPORTER_ROLE}'"""
+    server.sql("SELECT pg_stat_statements_reset()")
+    for _ in range(count):
+        client.get()
+    [(time, buffers, written)] = server.sql(
+        "SELECT sum(s.total_exec_time + s.total_plan_time), sum(s.shared_blks_hit + s.shared_blks_read),"
+        f" sum(s.shared_blks_dirtied + s.temp_blks_written + s.wal_bytes) FROM {statements}"
+    )
+    yield Result(f"{name}: server's time", time / count, "ms")
+    yield Result(f"{name}: server's buffers", float(buffers) / count, "pages")
+    yield Result(f"{name}: pages dirtied, WAL written", float(written), "", target="0", held=written == 0)
+    locks = _locks(server)
+    modes = {mode for _, mode in locks}
+    held = modes <= {"AccessShareLock"}
+    yield Result(f"{name}: locks", len(locks), "relations", target="AccessShareLock only", held=held)
+
+
+def _locks(server: Postgres) -> list[tuple[str, str]]:
+    """Return relation and mode of the locks that the queries hold together; of a scrape they hold them for its time."""
+    with psycopg.connect(server.conninfo(EXPORTER_ROLE)) as connection:
+        [(major,)] = connection.execute("SELECT pg_catalog.current_setting('server_version_num')::int / 10000")
+        for probe in PROBES:
+            connection.execute(probe.sql(major).encode())
+        return connection.execute(
+            "SELECT DISTINCT relation::regclass::text, mode FROM pg_catalog.pg_locks"
+            " WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation'"
+            " AND relation <> 'pg_catalog.pg_locks'::regclass"
+        ).fetchall()
