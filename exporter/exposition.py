@@ -2,7 +2,7 @@
 Series to the text that Prometheus reads: text format 0.0.4, and OpenMetrics 1.0, which differs in the headers alone.
 
 prometheus_client's own writer needs a dictionary of labels for each sample and escapes and sorts it anew. Here a slot's
-labels become text once for all of its series, and the lines of a set of states are filled into one template. That is
+labels become text once for all of its series, and the lines of a set of states are written at once. That is
 where the time of a scrape went: for 200 slots, 6,000 series, from samples to text took 57 ms and takes 3 ms.
 """
 
@@ -13,17 +13,14 @@ from typing import Protocol
 
 from exporter.catalogue import Metric
 
-_HOLE = "\0"
-"""Stands for the labels in a template; neither a name nor PostgreSQL's text can contain it."""
 
-
-class Lines(Protocol):
+class Part(Protocol):
     """Some series of one metric of the catalogue."""
 
     @property
     def name(self) -> str: ...
 
-    def lines(self) -> list[str]: ...
+    def text(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +31,15 @@ class Series:
     labels: Sequence[str]
     values: Iterable[float | None]
 
-    def lines(self) -> list[str]:
-        return [
-            f"{self.name}{{{labels}}} {_number(value)}\n"
-            for labels, value in zip(self.labels, self.values, strict=True)
-            if value is not None
-        ]
+    def text(self) -> str:
+        name = self.name
+        return "".join(
+            [
+                f"{name}{{{labels}}} {value if type(value) is int else _number(value)}\n"
+                for labels, value in zip(self.labels, self.values, strict=True)
+                if value is not None
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,21 @@ class States:
     actual: Iterable[tuple[str, str | None]]
     """Labels, and the state: None is none of them; one that nobody knew yet gets a series of its own."""
 
-    def lines(self) -> list[str]:
-        templates: dict[str | None, str] = {}
+    def text(self) -> str:
+        around: dict[str | None, list[str]] = {}
         result = []
         for labels, actual in self.actual:
-            template = templates.get(actual)
-            if template is None:
-                template = templates[actual] = self._template(actual)
-            result.append(template.replace(_HOLE, labels))
-        return result
+            if actual not in around:
+                around[actual] = self._around_labels(actual)
+            result.append(labels.join(around[actual]))
+        return "".join(result)
 
-    def _template(self, actual: str | None) -> str:
+    def _around_labels(self, actual: str | None) -> list[str]:
+        """Return the lines of all states, cut where the labels go."""
         states = self.known if actual is None or actual in self.known else (*self.known, actual)
-        return "".join(
-            f"{self.name}{{{_HOLE},{label_text((self.state_label,), (state,))}}} {int(state == actual)}\n"
-            for state in states
-        )
+        ends = [f",{label_text((self.state_label,), (state,))}}} {int(state == actual)}\n" for state in states]
+        start = f"{self.name}{{"
+        return [start, *(end + start for end in ends[:-1]), ends[-1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Family:
     """One metric with all of its series."""
 
     metric: Metric
-    parts: Sequence[Lines]
+    parts: Sequence[Part]
 
 
 def label_text(names: Sequence[str], values: Sequence[str]) -> str:
@@ -83,23 +82,23 @@ def label_text(names: Sequence[str], values: Sequence[str]) -> str:
     return ",".join([f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True)])
 
 
-def write(families: Iterable[Family], *, openmetrics: bool) -> str:
-    """Return the text of the families; the `# EOF` that ends OpenMetrics is left to whoever writes the last one."""
+def write(families: Iterable[Family], *, openmetrics: bool) -> list[str]:
+    """Return the text, in pieces; the `# EOF` that ends OpenMetrics is left to whoever writes the last family."""
     result = []
     for family in families:
-        lines = [line for part in family.parts for line in part.lines()]
-        if not lines:
+        text = "".join([part.text() for part in family.parts])
+        if not text:
             continue
         metric = family.metric
         name = metric.name.removesuffix("_total") if openmetrics else metric.name
         result.append(f"# HELP {name} {_escape(metric.help) if openmetrics else _escape_help(metric.help)}\n")
         result.append(f"# TYPE {name} {metric.type}\n")
-        result += lines
-    return "".join(result)
+        result.append(text)
+    return result
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int):  # a bool as well, which is 1 or 0 here
+    if isinstance(value, int):  # a bool, which is 1 or 0 here
         return int.__repr__(value)
     if math.isfinite(value):
         return repr(value)

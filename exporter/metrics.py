@@ -1,6 +1,7 @@
 """Snapshot and diagnosis to series, and series to the text that Prometheus reads."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from exporter import __version__
 from exporter.catalogue import CATALOGUE, DECODING, SLOT
 from exporter.diagnosis import RetentionCause, Wait, WaitReason, retention_cause, waits
-from exporter.exposition import Family, Lines, Series, States, label_text, write
+from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.probes import Slot, Transaction
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 
@@ -40,7 +41,7 @@ class Collector(Protocol):
     def collect(self) -> Iterable[ClientFamily]: ...
 
 
-def cluster_series(cluster: ClusterSnapshot, only: str | None = None) -> Iterator[Lines]:
+def cluster_series(cluster: ClusterSnapshot, only: str | None = None) -> Iterator[Part]:
     """Return the series of one look at a cluster; `only`: those of this node, None for all."""
     for node in cluster.nodes:
         if only is not None and node.node != only:
@@ -54,16 +55,16 @@ def cluster_series(cluster: ClusterSnapshot, only: str | None = None) -> Iterato
             yield from _wait(wait, cluster.cluster)
 
 
-def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Lines]:
+def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Part]:
     """Return the series of the process itself; `reloaded_at` is Unix time."""
     yield _one("pgslot_build_info", (__version__,), 1)
     yield _one("pgslot_config_last_reload_successful", (), reload_ok)
     yield _one("pgslot_config_last_reload_success_timestamp_seconds", (), reloaded_at)
 
 
-def families(series: Iterable[Lines]) -> list[Family]:
+def families(series: Iterable[Part]) -> list[Family]:
     """Group series into families, in the catalogue's order."""
-    by_name: dict[str, list[Lines]] = {}
+    by_name: dict[str, list[Part]] = {}
     for part in series:
         by_name.setdefault(part.name, []).append(part)
     return [Family(metric, by_name[metric.name]) for metric in CATALOGUE.values() if metric.name in by_name]
@@ -81,7 +82,7 @@ def exposition(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple
         else:
             others.append(family)
     text = write(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
-    return text.encode() + encode(_Collected(others)), content_type
+    return "".join([*text, encode(_Collected(others)).decode()]).encode(), content_type
 
 
 class _Collected:
@@ -92,7 +93,7 @@ class _Collected:
         return self._collected
 
 
-def _node(node: NodeSnapshot) -> Iterator[Lines]:
+def _node(node: NodeSnapshot) -> Iterator[Part]:
     labels = (node.cluster, node.node)
     yield _one("pgslot_up", labels, node.up)
     yield _one("pgslot_scrape_duration_seconds", labels, node.duration)
@@ -117,9 +118,10 @@ def _node(node: NodeSnapshot) -> Iterator[Lines]:
         yield _one("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
 
 
-def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) -> Iterator[Lines]:
+def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) -> Iterator[Part]:
     """Metric by metric for all slots at once, each slot's labels made into text once: there may be 1,000 of them."""
-    labels = [label_text(SLOT, (node.cluster, node.node, slot.slot_name, slot.database)) for slot in slots]
+    of_node = label_text(SLOT[:2], (node.cluster, node.node))
+    labels = [f"{of_node},{label_text(SLOT[2:], (slot.slot_name, slot.database))}" for slot in slots]
     both = list(zip(labels, slots, strict=True))
     yield Series("pgslot_slot_info", [f"{text},{_kind(slot)}" for text, slot in both], [1] * len(slots))
     for name, column in SLOT_COLUMNS.items():
@@ -134,11 +136,15 @@ def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) 
 
 
 def _kind(slot: Slot) -> str:
-    flags = map(_flag, (slot.temporary, slot.two_phase, slot.failover, slot.synced))
-    return label_text(_KIND, (slot.slot_type, slot.plugin, *flags))
+    return _kind_text(slot.slot_type, slot.plugin, slot.temporary, slot.two_phase, slot.failover, slot.synced)
 
 
-def _wait(wait: Wait, cluster: str) -> Iterator[Lines]:
+@lru_cache(maxsize=100)
+def _kind_text(slot_type: str, plugin: str, *flags: bool | None) -> str:
+    return label_text(_KIND, (slot_type, plugin, *map(_flag, flags)))
+
+
+def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
     labels = (cluster, wait.node, wait.creation.slot_name, wait.creation.database)
     yield _one("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
     yield _states("pgslot_creation_wait_reason", labels, wait.reason, tuple(WaitReason))
@@ -148,7 +154,7 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Lines]:
         yield _one("pgslot_creation_blocker_age_seconds", (*labels, *session), wait.blocker.age_seconds)
 
 
-def _transactions(node: NodeSnapshot) -> Iterator[Lines]:
+def _transactions(node: NodeSnapshot) -> Iterator[Part]:
     if node.transactions is None:
         return
     oldest = {transaction.kind: transaction for transaction in node.transactions if transaction.oldest_start}
@@ -166,12 +172,12 @@ def _session(transaction: Transaction) -> tuple[str, ...]:
     return (pid, transaction.datname, transaction.usename, transaction.application_name, transaction.state)
 
 
-def _one(name: str, labels: tuple[str, ...], value: float | None) -> Lines:
+def _one(name: str, labels: tuple[str, ...], value: float | None) -> Part:
     """Return one series, its label values in the catalogue's order; absent when the value is unknown."""
     return Series(name, (label_text(CATALOGUE[name].labels, labels),), (value,))
 
 
-def _states(name: str, labels: tuple[str, ...], actual: str, known: Sequence[str]) -> Lines:
+def _states(name: str, labels: tuple[str, ...], actual: str, known: Sequence[str]) -> Part:
     *names, state_label = CATALOGUE[name].labels
     return States(name, state_label, known, ((label_text(names, labels), actual),))
 

@@ -11,7 +11,6 @@ import select
 import socket
 import traceback
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, Self
 
 from psycopg import AsyncConnection, AsyncCursor, ProgrammingError
@@ -149,16 +148,16 @@ class Session:
 
 def _rows_of(row: type[Any]) -> AsyncRowFactory[Any]:
     """
-    Make rows of a dataclass from columns in the order of its fields.
+    Make rows of a dataclass or NamedTuple from columns in the order of its fields.
 
-    By position, which takes half the time of psycopg's class_row; the names are compared once an answer.
+    psycopg's class_row goes by name and takes twice as long for each row; here the names are compared once an answer.
     """
-    expected = [field.name for field in fields(row)]
+    names = list(row.__match_args__)
 
     def factory(cursor: AsyncCursor[Any]) -> RowMaker[Any]:
         found = [column.name for column in cursor.description or ()]
-        if found != expected:
-            raise ProgrammingError(f"{row.__name__}: expected the columns {expected}, found {found}")
+        if found != names:
+            raise ProgrammingError(f"{row.__name__}: expected the columns {names}, found {found}")
         return lambda values: row(*values)
 
     return factory

@@ -6,7 +6,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from exporter import pages
-from exporter.exposition import Lines
+from exporter.exposition import Part
 from exporter.metrics import cluster_series, exposition, families, process_samples
 from exporter.observer import SHORTEST_LOOK, Observer
 from exporter.reload import Configuration
@@ -144,7 +144,7 @@ def _timeout(request: web.Request) -> float:
     return look_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
 
 
-def _exposed(request: web.Request, series: list[Lines], registry: CollectorRegistry | None = None) -> web.Response:
+def _exposed(request: web.Request, series: list[Part], registry: CollectorRegistry | None = None) -> web.Response:
     own = [] if registry is None else registry.collect()
     body, content_type = exposition(request.headers.get("Accept", ""), [*families(series), *own])
     return web.Response(body=body, headers={"Content-Type": content_type})

@@ -203,7 +203,7 @@ RETENTION_CASES = [
 )
 def test_retention_cause(changes: dict[str, Any], cause: str) -> None:
     primary = node("p", recovery=False, transactions=(TRANSACTION,))
-    slot = replace(SLOT, **changes)
+    slot = SLOT._replace(**changes)
     assert retention_cause(slot, primary, cluster(primary)) == cause
     replica = node("s", recovery=True)
     assert retention_cause(slot, replica, cluster(replica, primary)) == cause
@@ -215,7 +215,7 @@ def test_every_cause_is_in_the_table() -> None:
 
 def test_a_pin_is_unknown_while_the_primary_is_unseen() -> None:
     replica = node("s", recovery=True)
-    slot = replace(SLOT, pinned_wal_bytes=SEGMENT + 1)
+    slot = SLOT._replace(pinned_wal_bytes=SEGMENT + 1)
     assert retention_cause(slot, replica, cluster(dark("p"), replica)) is None
 
 

@@ -32,7 +32,7 @@ def existing(
     obstacle: WaitReason | None = None,
 ) -> Sight:
     states = {C.STALLED: State.STALLED, C.INVALIDATED: State.LOST}
-    slot = replace(SLOT, restart_position=restart, confirmed_position=confirmed, active=active)
+    slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active)
     return Sight(states.get(cause, State.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True)
 
 
@@ -310,5 +310,5 @@ def test_see() -> None:
 
 
 def test_a_slot_between_two_queries_of_a_look_is_unseen() -> None:
-    half_seen = node("s", recovery=True, slots=(replace(SLOT, in_creation=True),))
+    half_seen = node("s", recovery=True, slots=(SLOT._replace(in_creation=True),))
     assert see(cluster(half_seen), [Subject("s", "s")])[Subject("s", "s")].state is State.UNSEEN

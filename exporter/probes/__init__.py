@@ -1,8 +1,8 @@
 """
-The questions put to a node: one .sql file each, and the frozen dataclass of its rows.
+The questions put to a node: one .sql file each, and the frozen dataclass (of a slot, the named tuple) of its rows.
 
 A line that holds for some PostgreSQL versions only ends in a mark (`-- pg >= 17`, `-- pg < 17`, `-- pg = 16`); every
-version selects the same columns, so that a row always fills its dataclass.
+version selects the same columns, in the order of the fields, so that a row always fills it.
 """
 
 import operator
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 OLDEST_SUPPORTED = 14
 """Major version. On 13 pg_replication_slots lacks columns, and it has been out of support since 2025."""
@@ -39,9 +39,12 @@ class NodeFacts:
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """slots.sql: pg_replication_slots with pg_stat_replication_slots. Sizes in bytes."""
+class Slot(NamedTuple):
+    """
+    slots.sql: pg_replication_slots with pg_stat_replication_slots. Sizes in bytes.
+
+    A tuple, because there may be 1,000 of them: a frozen dataclass of so many fields takes ten times as long to make.
+    """
 
     slot_name: str
     database: str

@@ -6,7 +6,6 @@ expose as one series for each state is columns of one row there, so that its lab
 """
 
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -97,7 +96,7 @@ _NODE = [
 
 
 def _query(sql: str, labels: tuple[str, ...], gauges: list[str]) -> dict[str, Any]:
-    usages = {label: "LABEL" for label in labels} | {gauge: "GAUGE" for gauge in gauges}
+    usages = dict.fromkeys(labels, "LABEL") | dict.fromkeys(gauges, "GAUGE")
     metrics = [{name: {"usage": usage, "description": name}} for name, usage in usages.items()]
     return {"query": sql, "metrics": metrics}
 

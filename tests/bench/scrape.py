@@ -35,9 +35,7 @@ def run(stack: Stack, server: Postgres, program: Program, scale: Scale) -> Itera
         peer.stop()
 
 
-def _at(
-    size: int, server: Postgres, program: Program, peer: Peer, floor: Floor, scale: Scale
-) -> Iterator[Result]:
+def _at(size: int, server: Postgres, program: Program, peer: Peer, floor: Floor, scale: Scale) -> Iterator[Result]:
     ours, theirs = Client(program.port), Client(peer.port)
     series = {"ours": _slot_series(ours.get()), "peer": _slot_series(theirs.get())}
     if series["ours"] != series["peer"]:
