@@ -9,6 +9,7 @@ where the time of a scrape went: for 200 slots, 6,000 series, from samples to te
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Protocol
 
 from exporter.catalogue import Metric
@@ -48,7 +49,7 @@ class States:
 
     name: str
     state_label: str
-    known: Sequence[str]
+    known: tuple[str, ...]
     actual: Iterable[tuple[str, str | None]]
     """Labels, and the state: None is none of them; one that nobody knew yet gets a series of its own."""
 
@@ -57,16 +58,9 @@ class States:
         result = []
         for labels, actual in self.actual:
             if actual not in around:
-                around[actual] = self._around_labels(actual)
+                around[actual] = _around_labels(self.name, self.state_label, self.known, actual)
             result.append(labels.join(around[actual]))
         return "".join(result)
-
-    def _around_labels(self, actual: str | None) -> list[str]:
-        """Return the lines of all states, cut where the labels go."""
-        states = self.known if actual is None or actual in self.known else (*self.known, actual)
-        ends = [f",{label_text((self.state_label,), (state,))}}} {int(state == actual)}\n" for state in states]
-        start = f"{self.name}{{"
-        return [start, *(end + start for end in ends[:-1]), ends[-1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +78,29 @@ def label_text(names: Sequence[str], values: Sequence[str]) -> str:
 
 def write(families: Iterable[Family], *, openmetrics: bool) -> list[str]:
     """Return the text, in pieces; the `# EOF` that ends OpenMetrics is left to whoever writes the last family."""
-    result = []
+    result: list[str] = []
     for family in families:
         text = "".join([part.text() for part in family.parts])
         if not text:
             continue
-        metric = family.metric
-        name = metric.name.removesuffix("_total") if openmetrics else metric.name
-        result.append(f"# HELP {name} {_escape(metric.help) if openmetrics else _escape_help(metric.help)}\n")
-        result.append(f"# TYPE {name} {metric.type}\n")
-        result.append(text)
+        result += (_header(family.metric, openmetrics=openmetrics), text)
     return result
+
+
+@cache
+def _header(metric: Metric, *, openmetrics: bool) -> str:
+    name = metric.name.removesuffix("_total") if openmetrics else metric.name
+    text = _escape(metric.help) if openmetrics else _escape_help(metric.help)
+    return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
+
+
+@lru_cache(maxsize=1000)
+def _around_labels(name: str, state_label: str, known: tuple[str, ...], actual: str | None) -> list[str]:
+    """Return the lines of all states, cut where the labels go."""
+    states = known if actual is None or actual in known else (*known, actual)
+    ends = [f",{label_text((state_label,), (state,))}}} {int(state == actual)}\n" for state in states]
+    start = f"{name}{{"
+    return [start, *(end + start for end in ends[:-1]), ends[-1]]
 
 
 def _number(value: float) -> str:

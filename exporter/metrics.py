@@ -9,7 +9,7 @@ from prometheus_client import Metric as ClientFamily
 from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
-from exporter.catalogue import CATALOGUE, DECODING, SLOT
+from exporter.catalogue import CATALOGUE, DECODING, NODE, SESSION, SLOT
 from exporter.diagnosis import RetentionCause, Wait, WaitReason, retention_cause, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.probes import Slot, Transaction
@@ -57,9 +57,9 @@ def cluster_series(cluster: ClusterSnapshot, only: str | None = None) -> Iterato
 
 def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Part]:
     """Return the series of the process itself; `reloaded_at` is Unix time."""
-    yield _one("pgslot_build_info", (__version__,), 1)
-    yield _one("pgslot_config_last_reload_successful", (), reload_ok)
-    yield _one("pgslot_config_last_reload_success_timestamp_seconds", (), reloaded_at)
+    yield _one("pgslot_build_info", label_text(("version",), (__version__,)), 1)
+    yield _one("pgslot_config_last_reload_successful", "", reload_ok)
+    yield _one("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
 
 
 def families(series: Iterable[Part]) -> list[Family]:
@@ -94,15 +94,15 @@ class _Collected:
 
 
 def _node(node: NodeSnapshot) -> Iterator[Part]:
-    labels = (node.cluster, node.node)
+    labels = label_text(NODE, (node.cluster, node.node))
     yield _one("pgslot_up", labels, node.up)
     yield _one("pgslot_scrape_duration_seconds", labels, node.duration)
-    for probe, status in node.statuses.items():
-        yield _states("pgslot_probe_status", (*labels, probe), status, tuple(Status))
+    probes = [(_with(labels, ("probe",), (probe,)), status) for probe, status in node.statuses.items()]
+    yield States("pgslot_probe_status", "status", tuple(Status), probes)
     facts = node.facts
     if facts is not None:
         role = "standby" if facts.in_recovery else "primary"
-        yield _one("pgslot_node_info", (*labels, role, facts.version), 1)
+        yield _one("pgslot_node_info", _with(labels, ("role", "version"), (role, facts.version)), 1)
         yield _one("pgslot_replication_slots", labels, facts.replication_slots)
         yield _one("pgslot_max_replication_slots", labels, facts.max_replication_slots)
         yield _one("pgslot_wal_keep_size_bytes", labels, facts.wal_keep_size_bytes)
@@ -120,8 +120,8 @@ def _node(node: NodeSnapshot) -> Iterator[Part]:
 
 def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) -> Iterator[Part]:
     """Metric by metric for all slots at once, each slot's labels made into text once: there may be 1,000 of them."""
-    of_node = label_text(SLOT[:2], (node.cluster, node.node))
-    labels = [f"{of_node},{label_text(SLOT[2:], (slot.slot_name, slot.database))}" for slot in slots]
+    of_node = label_text(NODE, (node.cluster, node.node))
+    labels = [_with(of_node, SLOT[len(NODE) :], (slot.slot_name, slot.database)) for slot in slots]
     both = list(zip(labels, slots, strict=True))
     yield Series("pgslot_slot_info", [f"{text},{_kind(slot)}" for text, slot in both], [1] * len(slots))
     for name, column in SLOT_COLUMNS.items():
@@ -145,26 +145,28 @@ def _kind_text(slot_type: str, plugin: str, *flags: bool | None) -> str:
 
 
 def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
-    labels = (cluster, wait.node, wait.creation.slot_name, wait.creation.database)
+    labels = label_text(SLOT, (cluster, wait.node, wait.creation.slot_name, wait.creation.database))
     yield _one("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
-    yield _states("pgslot_creation_wait_reason", labels, wait.reason, tuple(WaitReason))
+    yield States("pgslot_creation_wait_reason", "reason", tuple(WaitReason), [(labels, wait.reason)])
     if wait.blocker is not None:
         held_by = "client" if wait.blocker.held_by == "client backend" else wait.blocker.held_by
-        session = (held_by, *_session(wait.blocker))
-        yield _one("pgslot_creation_blocker_age_seconds", (*labels, *session), wait.blocker.age_seconds)
+        session = _with(labels, SESSION, (held_by, *_session(wait.blocker)))
+        yield _one("pgslot_creation_blocker_age_seconds", session, wait.blocker.age_seconds)
 
 
 def _transactions(node: NodeSnapshot) -> Iterator[Part]:
     if node.transactions is None:
         return
+    of_node = label_text(NODE, (node.cluster, node.node))
     oldest = {transaction.kind: transaction for transaction in node.transactions if transaction.oldest_start}
     for kind in TRANSACTION_KINDS:
-        labels = (node.cluster, node.node, kind)
+        labels = _with(of_node, ("kind",), (kind,))
         transaction = oldest.get(kind)
         yield _one("pgslot_transactions", labels, transaction.open_count if transaction else 0)
         yield _one("pgslot_oldest_transaction_age_seconds", labels, transaction.age_seconds if transaction else 0)
         if transaction is not None:
-            yield _one("pgslot_oldest_transaction_info", (*labels, *_session(transaction)), 1)
+            session = _with(of_node, SESSION, (kind, *_session(transaction)))
+            yield _one("pgslot_oldest_transaction_info", session, 1)
 
 
 def _session(transaction: Transaction) -> tuple[str, ...]:
@@ -172,14 +174,13 @@ def _session(transaction: Transaction) -> tuple[str, ...]:
     return (pid, transaction.datname, transaction.usename, transaction.application_name, transaction.state)
 
 
-def _one(name: str, labels: tuple[str, ...], value: float | None) -> Part:
-    """Return one series, its label values in the catalogue's order; absent when the value is unknown."""
-    return Series(name, (label_text(CATALOGUE[name].labels, labels),), (value,))
+def _one(name: str, labels: str, value: float | None) -> Part:
+    """Return one series; absent when the value is unknown."""
+    return Series(name, (labels,), (value,))
 
 
-def _states(name: str, labels: tuple[str, ...], actual: str, known: Sequence[str]) -> Part:
-    *names, state_label = CATALOGUE[name].labels
-    return States(name, state_label, known, ((label_text(names, labels), actual),))
+def _with(labels: str, names: Sequence[str], values: Sequence[str]) -> str:
+    return f"{labels},{label_text(names, values)}"
 
 
 def _flag(value: bool | None) -> str:

@@ -152,11 +152,12 @@ def _rows_of(row: type[Any]) -> AsyncRowFactory[Any]:
 
     psycopg's class_row goes by name and takes twice as long for each row; here the names are compared once an answer.
     """
-    names = list(row.__match_args__)
+    names = [name.encode() for name in row.__match_args__]
 
     def factory(cursor: AsyncCursor[Any]) -> RowMaker[Any]:
-        found = [column.name for column in cursor.description or ()]
-        if found != names:
+        result = cursor.pgresult
+        found = [] if result is None else [result.fname(column) for column in range(result.nfields)]
+        if result is not None and found != names:
             raise ProgrammingError(f"{row.__name__}: expected the columns {names}, found {found}")
         return lambda values: row(*values)
 
