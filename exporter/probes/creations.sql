@@ -10,7 +10,7 @@ SELECT
   s.restart_lsn IS NOT NULL AS wal_reserved,
   s.catalog_xmin::text::int8 AS catalog_xmin
 FROM pg_catalog.pg_replication_slots s
--- The function behind pg_stat_activity, for one session: the view shows all of them to find that none creates a slot.
+-- For one session. The view on it makes up all sessions, to find that none of them creates a slot.
 JOIN LATERAL pg_catalog.pg_stat_get_activity(s.active_pid) a ON a.pid = s.active_pid
 WHERE s.slot_type = 'logical'
   AND s.confirmed_flush_lsn IS NULL

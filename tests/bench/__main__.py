@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from tests.bench import peer, scrape, servers
+from tests.bench import endurance, fleet, heal, peer, scrape, servers, storm
 from tests.bench.programs import observing, running
 from tests.bench.results import Result, table, write_json
 from tests.bench.scale import FULL, QUICK, Scale
@@ -39,9 +39,16 @@ def main() -> int:
 def measure(stack: Stack, scale: Scale) -> Iterator[Result]:
     """Yield the results as they come."""
     server = servers.start(stack)
+    servers.have_slots(server, scale.slots[0])
+    yield from fleet.run(stack, server, scale)
+    yield from endurance.run(stack, server, scale)
     conninfo = server.conninfo(EXPORTER_ROLE)
     with running(stack, "pg-slot-exporter", observing(conninfo)) as exporter:
         yield from scrape.run(stack, server, exporter, scale)
+    server.stop()
+    stack.start_databases()
+    yield from heal.run(stack, scale)
+    yield from storm.run(stack, scale)
 
 
 def _machine() -> str:

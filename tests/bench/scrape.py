@@ -16,7 +16,7 @@ from tests.stack.postgres import Postgres
 from tests.stack.programs import Program
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
-CHUNK = 10
+CHUNK = 20
 """Scrapes in a row, before it is the next one's turn: pgbench has to start anew for each."""
 
 

@@ -1,0 +1,89 @@
+"""
+Many nodes in one process: what a scrape of all takes, beside the slowest of them alone.
+
+All of them are one server on this machine, each over a connection of its own. On loopback they compete for the same
+cores, exporter and servers alike, so that a second run has them at a distance, as nodes elsewhere are: there a scrape
+mostly waits, and it has to wait for all of them at the same time.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from psycopg.conninfo import make_conninfo
+
+from tests.bench.measure import Client, seconds, use_of
+from tests.bench.programs import observing, running
+from tests.bench.results import Result, at_most
+from tests.bench.scale import Scale
+from tests.stack.postgres import Postgres
+from tests.stack.processes import Process, free_port, wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+ROUND_TRIP = 0.08
+"""Seconds: between two continents."""
+SAMPLED = 5
+"""Nodes that are also asked alone; the slowest counts."""
+
+
+def run(stack: Stack, server: Postgres, scale: Scale) -> Iterator[Result]:
+    for count in scale.nodes:
+        yield from _at(f"{count} nodes, on loopback", stack, server, [server.conninfo(EXPORTER_ROLE)] * count, scale)
+    count = scale.nodes[-1]
+    with _far(stack, server) as port:
+        conninfo = make_conninfo(server.conninfo(EXPORTER_ROLE), port=port)
+        yield from _at(f"{count} nodes, {ROUND_TRIP * 1e3:.0f} ms away", stack, server, [conninfo] * count, scale)
+
+
+def _at(name: str, stack: Stack, server: Postgres, conninfos: list[str], scale: Scale) -> Iterator[Result]:
+    with running(stack, "pg-slot-exporter", observing(*conninfos)) as program:
+        client = Client(program.port)
+        pages = [f"/probe?cluster=bench&node=n{node}" for node in range(min(SAMPLED, len(conninfos)))]
+        client.get()
+        alone: dict[str, list[float]] = {page: [] for page in pages}
+        whole = []
+        used = 0.0
+        for _ in range(scale.fleet_scrapes):
+            for page in pages:
+                alone[page].append(seconds(lambda page=page: client.get(page)))
+            before = use_of(program.process.pid).cpu_seconds
+            whole.append(seconds(client.get))
+            used += use_of(program.process.pid).cpu_seconds - before
+        slowest = max(median(values) for values in alone.values())
+        far = "away" in name
+        limit = at_most(name, median(whole) * 1e3, "ms", "slowest alone", slowest * 1e3, 3)
+        yield limit if far else Result(limit.name, limit.value, limit.unit, limit.against, limit.reference)
+        yield Result(f"{name}: exporter's CPU a node", used * 1e3 / scale.fleet_scrapes / len(conninfos), "ms")
+        open_now = connections(server)
+        yield Result(
+            f"{name}: connections", open_now, "", "nodes", len(conninfos), "one a node", open_now == len(conninfos)
+        )
+
+
+def connections(server: Postgres) -> int:
+    """Return how many connections the exporter has open."""
+    [(count,)] = server.sql(
+        "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usename = %s AND application_name = 'pg_slot_exporter'",
+        [EXPORTER_ROLE],
+    )
+    return int(count)
+
+
+@contextmanager
+def _far(stack: Stack, server: Postgres) -> Iterator[int]:
+    port = free_port()
+    arguments = ["-m", "tests.bench.distance", str(port), str(server.port), str(ROUND_TRIP)]
+    root = Path(__file__).parents[2]
+    relay = Process(["env", f"PYTHONPATH={root}", sys.executable, *arguments], stack.folder / "distance.log")
+    relay.start()
+    try:
+        wait_for(lambda: _listened_on(port), "the relay listens", log=relay.log)
+        yield port
+    finally:
+        relay.stop()
+
+
+def _listened_on(port: int) -> bool:
+    return f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text("ascii")

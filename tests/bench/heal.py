@@ -1,0 +1,124 @@
+"""From the webhook to the usable slot on a standby, beside calling the function by hand on an open connection."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from statistics import median
+from typing import Any
+
+import psycopg
+
+from tests.bench.measure import Client, alternate
+from tests.bench.programs import running
+from tests.bench.results import Result
+from tests.bench.scale import Scale
+from tests.stack.processes import wait_for
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+
+CLUSTER = "bench"
+NODE = "standby"
+PACE = 1.0
+"""Seconds after which a call that did nothing is repeated, by hand as by the healer."""
+
+
+def run(stack: Stack, scale: Scale) -> Iterator[Result]:
+    """The primary's background writer is held meanwhile: it would end the waits by itself."""
+    names = (f"bench_{number}" for number in count())
+    with (
+        stack.primary.no_records_by_itself(),
+        running(stack, "pg-slot-healer", config(stack, calls_per_hour=100_000)) as healer,
+        psycopg.connect(stack.primary.conninfo(HEALER_ROLE), autocommit=True) as hand,
+    ):
+        client = Client(healer.port)
+
+        def by_hand(_slot: str, usable: Callable[[float], bool]) -> None:
+            while True:
+                hand.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
+                if usable(PACE):
+                    return
+
+        def by_webhook(slot: str, usable: Callable[[float], bool]) -> None:
+            client.post("/alerts", body([alert(slot)]))
+            if not usable(30):
+                raise RuntimeError(f"expected the healer to heal {slot} within 30 s, found {client.get('/episodes')!r}")
+
+        def settle(slot: str) -> None:
+            wait_for(lambda: _no_episode(client), "the episode ends")
+            stack.standby.drop_slot(slot)
+
+        def timed(way: Callable[[str, Callable[[float], bool]], None]) -> list[float]:
+            slot = next(names)
+            with waiting(stack, slot) as usable:
+                started = time.perf_counter()
+                way(slot, usable)
+                taken = time.perf_counter() - started
+            settle(slot)
+            return [taken]
+
+        taken = alternate(scale.heals, {"hand": lambda: timed(by_hand), "webhook": lambda: timed(by_webhook)})
+    ms = {name: median(values) * 1e3 for name, values in taken.items()}
+    held = ms["webhook"] <= 2 * ms["hand"] + 10
+    name = "webhook to usable slot on a standby"
+    yield Result(name, ms["webhook"], "ms", "by hand", ms["hand"], "at most 2x + 10 ms", held)
+
+
+def config(stack: Stack, **healer: Any) -> dict[str, Any]:
+    """Return the configuration of a healer for the stack's primary and standby; settings not given are the defaults."""
+    servers = (stack.primary, stack.standby)
+    ports = ",".join(str(server.port) for server in servers)
+    acting = f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={HEALER_ROLE}"
+    nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in servers}
+    return {"clusters": {CLUSTER: {"nodes": nodes, "healer": {"conninfo": acting}}}, "healer": healer}
+
+
+def alert(slot: str, fingerprint: str = "", **labels: str) -> dict[str, Any]:
+    """Return an alert as Alertmanager sends it, annotations included: they are most of its bytes."""
+    return {
+        "status": "firing",
+        "labels": {
+            "alertname": "PgSlotCreationStuck",
+            "cluster": CLUSTER,
+            "node": NODE,
+            "slot_name": slot,
+            "database": "postgres",
+            "heal": "log_standby_snapshot",
+            "severity": "warning",
+            "instance": "exporter.example:9877",
+            "job": "pg-slot-exporter",
+            **labels,
+        },
+        "annotations": {
+            "summary": f"Slot {slot} on {NODE} has been waiting for a running-xacts record",
+            "description": "The primary is idle and writes none by itself. " * 4,
+            "runbook_url": "http://localhost:9877/runbooks/PgSlotCreationStuck",
+        },
+        "startsAt": "2026-11-23T12:00:00.000Z",
+        "endsAt": "0001-01-01T00:00:00Z",
+        "generatorURL": "http://prometheus.example:9090/graph?g0.expr=pgslot_creation_wait_seconds&g0.tab=1",
+        "fingerprint": fingerprint or slot,
+    }
+
+
+def body(alerts: list[dict[str, Any]]) -> bytes:
+    """Return a webhook of version 4."""
+    return json.dumps({"version": "4", "status": "firing", "receiver": "healer", "alerts": alerts}).encode()
+
+
+@contextmanager
+def waiting(stack: Stack, slot: str, event: str = "WalSenderWaitForWal") -> Iterator[Callable[[float], bool]]:
+    """Have a slot in creation on the standby; the value waits so many seconds for its end, and says whether it came."""
+    with stack.standby.create_slot(slot) as creator:
+        query = (
+            "SELECT 1 FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_replication_slots s ON s.active_pid = a.pid"
+            " WHERE s.slot_name = %s AND coalesce(a.wait_event, '') ILIKE %s"
+        )
+        wait_for(lambda: stack.standby.sql(query, [slot, event]), f"{slot} waits")
+        yield creator.wait
+        if creator.error is not None:
+            raise RuntimeError(f"{slot}: {creator.error}")
+
+
+def _no_episode(client: Client) -> bool:
+    return all(episode["outcome"] is not None for episode in json.loads(client.get("/episodes")))

@@ -1,0 +1,115 @@
+"""A storm of webhooks: how soon they are acknowledged, and how few calls come of them."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from statistics import median, quantiles
+
+from exporter.config import HealerSettings
+from tests.bench.heal import alert, body, config, waiting
+from tests.bench.measure import Client, seconds, use_of
+from tests.bench.programs import running
+from tests.bench.results import Result
+from tests.bench.scale import Scale
+from tests.stack.processes import wait_for
+from tests.stack.programs import Program
+from tests.stack.stack import Stack
+from tests.stack.wal import RUNNING_XACTS
+
+SLOTS = 500
+"""Named by the large body, one of which exists."""
+LARGE_BODIES = 5
+CONNECTIONS = 20
+ACKNOWLEDGED = 0.05
+"""Seconds, at the 99th percentile."""
+
+
+def run(stack: Stack, scale: Scale) -> Iterator[Result]:
+    """
+    One slot waits on the standby for as long as a transaction is open, so that the healer has reason to go on calling.
+
+    The primary's background writer is held: each running-xacts record in its WAL is a call's.
+    """
+    primary = stack.primary
+    with (
+        primary.no_records_by_itself(),
+        running(stack, "pg-slot-healer", config(stack)) as healer,
+        primary.hold_transaction(),
+        waiting(stack, "storm", event="%"),
+    ):
+        begun = primary._lsn()
+        started = time.monotonic()
+        yield from _large_bodies(healer, scale)
+        yield from _many_requests(healer, scale)
+        took = time.monotonic() - started
+        wait_for(lambda: primary._lsn("pg_catalog.pg_current_wal_lsn()") >= primary._lsn(), "all WAL is written")
+        calls = primary._kinds_since(begun).count(RUNNING_XACTS)
+        counted = healer.value("pgslot_heal_calls_total", cluster="bench", result="ok")
+        if not calls or counted != calls:
+            raise RuntimeError(
+                f"expected as many calls in the healer's metrics as in the WAL, found {counted}, {calls}"
+            )
+    stack.standby.drop_slot("storm")
+    settings = HealerSettings()
+    paced = settings.burst_calls + int(took / settings.interval) + 1
+    target = f"at most {paced} in {took:.0f} s"
+    yield Result("storm: SQL calls that came of it", calls, "", target=target, held=calls <= paced)
+
+
+def _large_bodies(healer: Program, scale: Scale) -> Iterator[Result]:
+    alerts = [alert(f"none_{number % SLOTS}", f"{number:016x}") for number in range(scale.alerts - 1)]
+    large = body([alert("storm"), *alerts])
+    client = Client(healer.port)
+    taken = [seconds(lambda: client.post("/alerts", large)) for _ in range(LARGE_BODIES)]
+    name = f"storm: {scale.alerts} alerts in a body of {len(large) / 2**20:.1f} MiB"
+    yield Result(f"{name}, acknowledged", median(taken) * 1e3, "ms")
+    yield Result("storm: healer's memory after it", use_of(healer.process.pid).resident_bytes / 2**20, "MiB")
+
+
+def _many_requests(healer: Program, scale: Scale) -> Iterator[Result]:
+    before = use_of(healer.process.pid).cpu_seconds
+    taken = sorted(asyncio.run(_storm(healer.port, scale)))
+    used = (use_of(healer.process.pid).cpu_seconds - before) / scale.storm_seconds
+    p99 = quantiles(taken, n=100)[98]
+    name = f"storm: {scale.storm_rate} requests/s for {scale.storm_seconds:.0f} s"
+    target = f"under {ACKNOWLEDGED * 1e3:.0f} ms"
+    yield Result(f"{name}, acknowledged, median", median(taken) * 1e3, "ms")
+    yield Result(f"{name}, 99th percentile", p99 * 1e3, "ms", target=target, held=p99 < ACKNOWLEDGED)
+    yield Result(f"{name}: healer's CPU", used * 100, "%")
+
+
+async def _storm(port: int, scale: Scale) -> list[float]:
+    """
+    Send at a steady rate, whatever the answers do; return the seconds from each one's due time to its answer.
+
+    Each is what an Alertmanager sends: one group, of five alerts, every one of them new.
+    """
+    idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    for _ in range(CONNECTIONS):
+        idle.put_nowait(await asyncio.open_connection("127.0.0.1", port))
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+
+    async def request(number: int) -> float:
+        due = begun + number / scale.storm_rate
+        alerts = [alert("storm", f"{number:08x}{each:08x}") for each in range(5)]
+        content = body(alerts)
+        await asyncio.sleep(due - loop.time())
+        reader, writer = await idle.get()
+        writer.write(
+            b"POST /alerts HTTP/1.1\r\nHost: healer\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if b" 200 " not in head.splitlines()[0] and b" 503 " not in head.splitlines()[0]:
+            raise RuntimeError(f"expected 200, found {head!r}")
+        await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+        taken = loop.time() - due
+        idle.put_nowait((reader, writer))
+        return taken
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(request(n)) for n in range(int(scale.storm_rate * scale.storm_seconds))]
+    while not idle.empty():
+        idle.get_nowait()[1].close()
+    return [task.result() for task in tasks]
