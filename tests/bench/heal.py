@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from healer.sights import SETTLED_SECONDS
 from tests.bench.measure import Client, alternate
 from tests.bench.programs import running
 from tests.bench.results import Result
@@ -108,13 +109,18 @@ def body(alerts: list[dict[str, Any]]) -> bytes:
 
 @contextmanager
 def waiting(stack: Stack, slot: str, event: str = "WalSenderWaitForWal") -> Iterator[Callable[[float], bool]]:
-    """Have a slot in creation on the standby; the value waits so many seconds for its end, and says whether it came."""
+    """
+    Have a slot in creation on the standby, for so long already that the healer would act on it.
+
+    The value waits so many seconds for its end, and says whether it came.
+    """
     with stack.standby.create_slot(slot) as creator:
         query = (
             "SELECT 1 FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_replication_slots s ON s.active_pid = a.pid"
             " WHERE s.slot_name = %s AND coalesce(a.wait_event, '') ILIKE %s"
+            " AND extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) > %s"
         )
-        wait_for(lambda: stack.standby.sql(query, [slot, event]), f"{slot} waits")
+        wait_for(lambda: stack.standby.sql(query, [slot, event, SETTLED_SECONDS]), f"{slot} waits")
         yield creator.wait
         if creator.error is not None:
             raise RuntimeError(f"{slot}: {creator.error}")

@@ -11,6 +11,7 @@ from tests.bench.measure import Client, seconds, use_of
 from tests.bench.programs import running
 from tests.bench.results import Result
 from tests.bench.scale import Scale
+from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.programs import Program
 from tests.stack.stack import Stack
@@ -37,11 +38,12 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
         primary.hold_transaction(),
         waiting(stack, "storm", event="%"),
     ):
-        begun = primary._lsn()
+        begun, looks = primary._lsn(), _transactions(primary)
         started = time.monotonic()
         yield from _large_bodies(healer, scale)
         yield from _many_requests(healer, scale)
         took = time.monotonic() - started
+        looks = _transactions(primary) - looks
         wait_for(lambda: primary._lsn("pg_catalog.pg_current_wal_lsn()") >= primary._lsn(), "all WAL is written")
         calls = primary._kinds_since(begun).count(RUNNING_XACTS)
         counted = healer.value("pgslot_heal_calls_total", cluster="bench", result="ok")
@@ -53,7 +55,14 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
     settings = HealerSettings()
     paced = settings.burst_calls + int(took / settings.interval) + 1
     target = f"at most {paced} in {took:.0f} s"
+    yield Result("storm: looks at the primary", looks / took, "/s")
     yield Result("storm: SQL calls that came of it", calls, "", target=target, held=calls <= paced)
+
+
+def _transactions(server: Postgres) -> int:
+    """Return how many transactions the server has counted: each look is one. They are reported a second late."""
+    [(count,)] = server.sql("SELECT sum(xact_commit) FROM pg_catalog.pg_stat_database")
+    return int(count)
 
 
 def _large_bodies(healer: Program, scale: Scale) -> Iterator[Result]:
