@@ -44,7 +44,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def alternate(rounds: int, actions: Mapping[str, Callable[[], list[float]]]) -> dict[str, list[float]]:
-    """Run the actions in turn, so that whatever else the machine does meets all of them; return all of their seconds."""
+    """Run the actions in turn, so that whatever else the machine does meets all of them; return their seconds."""
     taken: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds):
         for name, action in actions.items():

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -35,9 +35,10 @@ class Result:
         return json.dumps(line)
 
 
-def at_most(name: str, value: float, unit: str, against: str, reference: float, most: float) -> Result:
-    """Return a result whose target is a ratio."""
-    return Result(name, value, unit, against, reference, f"at most {most:g}x", value <= most * reference)
+def at_most(most: float, result: Result) -> Result:
+    """Return the result with a ratio as its target."""
+    held = result.ratio is not None and result.ratio <= most
+    return replace(result, target=f"at most {most:g}x", held=held)
 
 
 def table(results: Iterable[Result]) -> str:

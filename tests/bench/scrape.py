@@ -1,4 +1,4 @@
-"""A full scrape over HTTP, by number of slots, against the bare SQL and against the peer; and what it costs the server."""
+"""A full scrape over HTTP, by number of slots, beside the bare SQL and the peer; and what it costs the server."""
 
 from collections.abc import Iterator
 from statistics import median
@@ -30,12 +30,13 @@ def run(stack: Stack, server: Postgres, program: Program, scale: Scale) -> Itera
             with servers.sessions(server, scale.sessions):
                 if not peer.process.running:
                     peer.start()
-                yield from _at(size, server, program, peer, floor, scale)
+                yield from _at(f"scrape, {size} slots", program, peer, floor, scale)
+                yield from _on_server(f"scrape, {size} slots", server, Client(program.port))
     finally:
         peer.stop()
 
 
-def _at(size: int, server: Postgres, program: Program, peer: Peer, floor: Floor, scale: Scale) -> Iterator[Result]:
+def _at(name: str, program: Program, peer: Peer, floor: Floor, scale: Scale) -> Iterator[Result]:
     ours, theirs = Client(program.port), Client(peer.port)
     series = {"ours": _slot_series(ours.get()), "peer": _slot_series(theirs.get())}
     if series["ours"] != series["peer"]:
@@ -51,12 +52,10 @@ def _at(size: int, server: Postgres, program: Program, peer: Peer, floor: Floor,
     )
     used = use_of(program.process.pid).cpu_seconds - before.cpu_seconds
     ms = {name: median(values) * 1e3 for name, values in taken.items()}
-    name = f"scrape, {size} slots"
-    yield at_most(name, ms["ours"], "ms", "floor", ms["floor"], 3)
-    yield at_most(name, ms["ours"], "ms", "peer", ms["peer"], 0.5)
+    yield at_most(3, Result(name, ms["ours"], "ms", "floor", ms["floor"]))
+    yield at_most(0.5, Result(name, ms["ours"], "ms", "peer", ms["peer"]))
     yield Result(f"{name}: series of slots", series["ours"], "", "peer", series["peer"])
     yield Result(f"{name}: exporter's CPU", used * 1e3 / len(taken["ours"]), "ms")
-    yield from _on_server(name, server, ours)
 
 
 def _slot_series(page: bytes) -> int:
