@@ -32,11 +32,15 @@ SAMPLED = 5
 
 def run(stack: Stack, server: Postgres, scale: Scale) -> Iterator[Result]:
     for count in scale.nodes:
-        yield from _at(f"{count} nodes, on loopback", stack, server, [server.conninfo(EXPORTER_ROLE)] * count, scale)
+        yield from _at(_title(count, "on loopback"), stack, server, [server.conninfo(EXPORTER_ROLE)] * count, scale)
     count = scale.nodes[-1]
     with _far(stack, server) as port:
         conninfo = make_conninfo(server.conninfo(EXPORTER_ROLE), port=port)
-        yield from _at(f"{count} nodes, {ROUND_TRIP * 1e3:.0f} ms away", stack, server, [conninfo] * count, scale)
+        yield from _at(_title(count, f"{ROUND_TRIP * 1e3:.0f} ms away"), stack, server, [conninfo] * count, scale)
+
+
+def _title(count: int, where: str) -> str:
+    return f"{count} node{'s' if count > 1 else ''} {where}"
 
 
 def _at(name: str, stack: Stack, server: Postgres, conninfos: list[str], scale: Scale) -> Iterator[Result]:
