@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.catalogue import CATALOGUE, SLOT, Metric
 from exporter.exposition import Family, Series, States, label_text, write
-from exporter.metrics import SLOT_COLUMNS, exposition, families, process_samples
+from exporter.metrics import SLOT_COLUMNS, cluster_series, exposition, families, process_samples
+from tests.snapshots import CREATION, FACTS, TRANSACTION, cluster, node
+from tests.snapshots import SLOT as A_SLOT
 
 GAUGE = Metric("pgslot_it", "gauge", ("a", "b"), 'What it "is":\na \\ test.', "nothing")
 COUNTER = Metric("pgslot_it_total", "counter", ("a", "b"), "Counts.", "nothing")
@@ -95,3 +98,19 @@ def test_ours_and_prometheus_clients_families_make_one_page(accept: str, parse: 
 
 def test_what_is_read_column_by_column_has_the_labels_of_a_slot() -> None:
     assert {CATALOGUE[name].labels for name in SLOT_COLUMNS} == {SLOT}
+
+
+def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
+    slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0)
+    blocked = replace(CREATION, blocking_pids=[200])
+    primary = replace(
+        node("p", recovery=False, slots=(slot,), creations=(blocked,), transactions=(TRANSACTION,)),
+        facts=replace(FACTS, max_slot_wal_keep_size_bytes=1),
+    )
+    series = [
+        *cluster_series(cluster(primary, node("s", recovery=True))),
+        *process_samples(reload_ok=True, reloaded_at=1),
+    ]
+    body, _ = exposition("", families(series))
+    found = {sample.name: set(sample.labels) for family in parse_text(body.decode()) for sample in family.samples}
+    assert found == {name: set(metric.labels) for name, metric in CATALOGUE.items()}

@@ -1,0 +1,67 @@
+"""`make bench` works, in its short form; how fast anything is, is not asserted."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from tests.bench.results import Result, at_most, table
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_short_bench_measures_everything(tmp_path: Path) -> None:
+    file = tmp_path / "bench.jsonl"
+    done = subprocess.run(
+        ["make", "bench", "QUICK=1", f"JSON={file}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    for line in lines:
+        assert isinstance(line["name"], str)
+        assert isinstance(line["unit"], str)
+        assert line["value"] >= 0
+        assert f"| {line['name']} " in done.stdout
+    by_start = {re.split(r"[,:]", line["name"])[0] for line in lines}
+    assert by_start == {
+        "1 node on loopback",
+        "10 nodes on loopback",
+        "10 nodes 80 ms away",
+        "200 scrapes",
+        "scrape",
+        "webhook to usable slot on a standby",
+        "storm",
+    }
+    scrapes = [line for line in lines if re.fullmatch(r"scrape, \d+ slots", line["name"])]
+    assert [line["name"] for line in scrapes if "floor" in line] == [line["name"] for line in scrapes if "peer" in line]
+    assert len(scrapes) == 4
+    # These do not depend on how busy the machine is.
+    for line in lines:
+        if "connections" in line["name"] or "locks" in line["name"] or "pages dirtied" in line["name"]:
+            assert line["held"], line
+
+
+def test_a_line_has_the_reference_by_its_name() -> None:
+    result = at_most(3, Result("it", 7.5, "ms", "floor", 2.0))
+    assert json.loads(result.as_json()) == {
+        "name": "it",
+        "value": 7.5,
+        "unit": "ms",
+        "floor": 2.0,
+        "ratio": 3.75,
+        "target": "at most 3x",
+        "held": False,
+    }
+    assert json.loads(Result("it", 7.5, "ms").as_json()) == {"name": "it", "value": 7.5, "unit": "ms"}
+
+
+def test_the_table_says_what_was_missed() -> None:
+    shown = table(
+        [at_most(3, Result("slow", 7.5, "ms", "floor", 2.0)), at_most(3, Result("fast", 5, "ms", "floor", 2.0))]
+    )
+    assert [line.split("|")[-2].strip() for line in shown.splitlines()[2:]] == ["MISSED", "held"]
