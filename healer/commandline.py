@@ -16,6 +16,7 @@ exit codes:
   heal     0 nothing waits any more (healed, or nothing was there to heal), 1 not healed, 2 unavailable
   replay   0 printed, 1 somebody has to put something right before one of the alerts is of use
   grants   0 printed
+  metrics  0 printed
   doctor   0 nothing failed (warnings do not count), 1 something failed
 
 pg-slot-healer COMMAND --help shows the flags of a command. --config.file may stand before or after the command.
@@ -58,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     grants.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
     grants.add_argument("--healer-role", default=HEALER_ROLE, metavar="NAME", help="default %(default)s")
     grants.set_defaults(run=commands.grants)
+
+    metrics = subparsers.add_parser("metrics", help="print the metric reference as Markdown")
+    metrics.set_defaults(run=commands.metrics)
     return result
 
 

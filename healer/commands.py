@@ -13,6 +13,7 @@ from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
 from healer.grants import script
 from healer.heal import heal as heal_cluster
+from healer.reference import metric_reference
 from healer.replay import replay as replay_file
 from healer.web import application
 
@@ -69,6 +70,12 @@ def _seconds(duration: str | None) -> float | None:
         return parse_duration(duration)
     except ValueError:
         raise ConfigError(f"--give-up-after: expected a duration such as 30s or 5m, found {duration!r}") from None
+
+
+def metrics(_options: argparse.Namespace) -> int:
+    """Print the metric reference."""
+    print(metric_reference(), end="")
+    return 0
 
 
 def read_config(options: argparse.Namespace) -> Config:

@@ -1,5 +1,6 @@
 """The healer as a process: reload, the kill switch, signals."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,13 @@ import pytest
 import requests
 import yaml
 
+from healer.reference import metric_reference
 from tests.stack.processes import free_port, wait_for
 from tests.stack.programs import Program
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 from tests.test_healer_alerts import ALERT, BODY
+
+ROOT = Path(__file__).parents[1]
 
 
 def write(file: Path, stack: Stack, switch: dict[str, Any] | None = None, **healer: Any) -> None:
@@ -97,3 +101,12 @@ def test_sigterm_ends_it_in_order_also_with_a_hung_primary(healer: Program, data
     databases.drop_slot("hung_primary")
     ended = [line for line in healer.log_events() if line["msg"] == "episode ended"]
     assert [(line["outcome"], line["why"]) for line in ended] == [("cancelled", "the healer stops")]
+
+
+def test_the_committed_metric_reference_is_the_codes(healer: Program) -> None:
+    reference = metric_reference()
+    assert (ROOT / "healer/METRICS.md").read_text("utf-8") == reference
+    served = {sample.name for sample in healer.all_samples() if sample.name.startswith("pgslot_heal")}
+    documented = re.findall(r"^\| `(\w+)`", reference, re.MULTILINE)
+    for name in served:
+        assert re.sub(r"_(bucket|sum|count)$", "", name) in documented
