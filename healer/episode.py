@@ -11,7 +11,7 @@ from exporter.diagnosis import RetentionCause
 from exporter.log import event
 from exporter.observer import Observer
 from healer.budget import CallBudget
-from healer.policy import Attempt, End, LookAgain, Progress, next_step
+from healer.policy import End, LookAgain, Progress, next_step
 from healer.primary import APPLICATION_NAME, Call, CallResult, Primary
 from healer.report import Report
 from healer.sights import Sight, Subject, see
@@ -111,10 +111,13 @@ class Episode:
             step = next_step(self._tracks.values(), self._progress, self._settings)
             if isinstance(step, End):
                 return step
-            if isinstance(step, Attempt):
-                await self._attempt(primary)
-            else:
+            if isinstance(step, LookAgain):
                 await self._pause(step)
+                continue
+            # Once the lock is ours it is looked once more: another healer may have been at work until just now.
+            call = await primary.call() if primary.ready else await primary.prepare()
+            if call is not None:
+                self._attempted(call)
 
     async def _look(self, observer: Observer) -> None:
         snapshot = await observer.look(self.cluster.name, LOOK_TIMEOUT)
@@ -134,8 +137,7 @@ class Episode:
         )
         self._hurried = hurried
 
-    async def _attempt(self, primary: Primary) -> None:
-        call = await primary.call()
+    def _attempted(self, call: Call) -> None:
         self._called(call)
         now = self._elapsed()
         if call.result in _SPENDING:

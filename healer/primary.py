@@ -1,6 +1,7 @@
 """The primary of a cluster: found, proven, locked and called; and why that cannot be, before it is needed."""
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -193,16 +194,30 @@ class Primary:
     ) -> None:
         await self._close()
 
+    @property
+    def ready(self) -> bool:
+        """Connected, proven and locked: nobody else calls now, and a look from here on shows what others have done."""
+        return self._session is not None and not self._session.stale
+
+    async def prepare(self) -> Call | None:
+        """Connect, prove and lock; None when that worked, else why not, as a call that was not made. Never raises."""
+        return await self._guarded(self._prepare)
+
     async def call(self) -> Call:
         """
-        Force one record on the primary, connecting to it first where there is no connection; never raises for it.
+        Force one record on the primary, preparing for it first if need be; never raises for it.
 
         Where that is not possible and the fallback is chosen, write a message in its place.
         """
-        if self._session is not None and self._session.stale:
-            await self._close()
+        result = None if self.ready else await self.prepare()
+        if result is None:
+            result = await self._guarded(self._call)
+        assert result is not None  # noqa: S101 - _call always returns one
+        return result
+
+    async def _guarded(self, step: Callable[[], Awaitable[Call | None]]) -> Call | None:
         try:
-            return await self._call()
+            return await step()
         except (psycopg.Error, TimeoutError, ConfigError) as error:
             connected = self._session is not None and not self._session.closed
             await self._close()
@@ -215,18 +230,24 @@ class Primary:
             result = CallResult.ERROR if usable else CallResult.UNAVAILABLE
             return Call(result, capability=capability, error=" ".join(str(error).split()))
 
+    async def _prepare(self) -> Call | None:
+        await self._close()
+        self._session, self._capability = await _open(self._target)
+        if self._capability.reason is not None and not self._replaces(self._capability):
+            await self._close()
+            return Call(CallResult.UNAVAILABLE, capability=self._capability)
+        idle = _IDLE_TIMEOUT.format(int(self._lock_ttl * 1000))
+        await self._session.ask([(_KEEPALIVES, _Setting), (idle, _Setting)], TIMEOUT)
+        # By itself, see Session: the idle timeout runs from here on.
+        [[lock]] = await self._session.ask([(_LOCK, _Lock)], TIMEOUT)
+        if not lock.taken:
+            await self._close()
+            return Call(CallResult.LOCKED)
+        return None
+
     async def _call(self) -> Call:
-        if self._session is None:
-            self._session, self._capability = await _open(self._target)
-            lock = _IDLE_TIMEOUT.format(int(self._lock_ttl * 1000))
-            if self._capability.reason is None or self._replaces(self._capability):
-                [_, _, [taken]] = await self._session.ask(
-                    [(_KEEPALIVES, _Setting), (lock, _Setting), (_LOCK, _Lock)], TIMEOUT
-                )
-                if not taken.taken:
-                    await self._close()
-                    return Call(CallResult.LOCKED)
-        elif self._capability.reason is not None:
+        assert self._session is not None  # noqa: S101 - call() has prepared
+        if self._capability.reason is not None:
             # By way of the fallback so far; a GRANT is noticed.
             [[facts]] = await self._session.ask([(_FACTS, PrimaryFacts)], TIMEOUT)
             self._capability = judge(facts)
