@@ -1,0 +1,136 @@
+"""What did the healer do, and could it? Panels that both dashboards have."""
+
+from grafana_foundation_sdk.builders import stat, timeseries
+
+from dashboards.panels import counts, lines, query, runbooks, single
+from dashboards.terms import CALLS, OUTCOMES, Scope, of_cluster
+
+
+def running(ident: int, scope: Scope) -> stat.Panel:
+    return (
+        single(
+            ident,
+            "Heal episodes running",
+            "none",
+            f"sum({of_cluster('pgslot_heal_episode_active', scope)})",
+            [(None, "green"), (1, "blue")],
+            none="no healer",
+        )
+        .description(
+            "Episodes in which the healer is calling for a record or waiting for its effect, right now. Healthy: 0, or "
+            "1 for seconds. Bad: one for many minutes; then something else is in the way. Next: its outcome, at the "
+            "bottom of this page; the healer's own page has each episode step by step."
+        )
+        .links(runbooks("PgSlotHealNoEffect", "PgSlotHealerDown"))
+    )
+
+
+def seconds(ident: int) -> stat.Panel:
+    return (
+        single(
+            ident,
+            "9 of 10 healed within",
+            "s",
+            "histogram_quantile(0.9, sum by (le) (increase(pgslot_heal_seconds_bucket[$__range]))) >= 0",
+            [(None, "green"), (15, "orange")],
+            none="none in this time",
+        )
+        .height(8)
+        .description(
+            "From the healer's first call to its effect, over the whole time range and all clusters of the healer "
+            "(heals are too rare for a line). Healthy: a few seconds. Bad: above 15 s, after which the server's "
+            "background writer might have done as well. Next: calls by result."
+        )
+        .links(runbooks("PgSlotHealNoEffect"))
+    )
+
+
+def last_call(ident: int, scope: Scope) -> stat.Panel:
+    return (
+        single(
+            ident,
+            "Last call",
+            "dateTimeFromNow",
+            f"1000 * (max({of_cluster('pgslot_heal_last_call_timestamp_seconds', scope)}) > 0)",
+            [(None, "text")],
+            none="none",
+        )
+        .height(8)
+        .description(
+            "When the healer last called pg_log_standby_snapshot(), since it started. Healthy: any time, or none. Bad: "
+            "long ago while a creation waits for running_xacts. Next: can it be healed, at the top; the alerts that "
+            "the healer was told of."
+        )
+        .links(runbooks("PgSlotHealUnavailable", "PgSlotHealerDown"))
+    )
+
+
+def outcomes(ident: int, scope: Scope, span: int) -> timeseries.Panel:
+    return (
+        counts(
+            lines(
+                ident,
+                "Heal episodes by outcome",
+                "none",
+                query(
+                    f"sum by (outcome) (increase(pgslot_heal_episodes_total{{{scope.cluster}}}[$__rate_interval])) > 0",
+                    "{{outcome}}",
+                ),
+                span=span,
+            ),
+            OUTCOMES,
+        )
+        .description(
+            "What became of each episode, at the time it ended. Healthy: few; healed, or resolved_itself where a "
+            "transaction was in the way. Bad: no_effect, gave_up, unavailable, error. Next: the healer's page, or its "
+            "/episodes, has each with its reason."
+        )
+        .links(runbooks("PgSlotHealNoEffect", "PgSlotHealUnavailable"))
+    )
+
+
+def calls(ident: int, scope: Scope, span: int) -> timeseries.Panel:
+    return (
+        counts(
+            lines(
+                ident,
+                "Calls by result",
+                "none",
+                query(
+                    f"sum by (result) (increase(pgslot_heal_calls_total{{{scope.cluster}}}[$__rate_interval])) > 0",
+                    "{{result}}",
+                ),
+                span=span,
+            ),
+            CALLS,
+        )
+        .description(
+            "Calls of pg_log_standby_snapshot() by what came back. Healthy: a handful an episode, all ok. Bad: others, "
+            "or calls for many minutes without an episode that ends as healed: then a transaction blocks it. Next: "
+            "what the creation waits for, above."
+        )
+        .links(runbooks("PgSlotHealNoEffect"))
+    )
+
+
+def calls_left(ident: int, scope: Scope, span: int) -> timeseries.Panel:
+    """Budgets: how much the healer may still do."""
+    return (
+        lines(
+            ident,
+            "Calls that the healer may still make",
+            "none",
+            query(
+                f"min by (cluster, budget) (pgslot_heal_calls_remaining{{{scope.cluster}}})",
+                "{{cluster}}, per {{budget}}",
+            ),
+            span=span,
+        )
+        .min(0)
+        .description(
+            "What is left of the healer's budgets: of this hour, and of an episode while one runs. Healthy: well above "
+            "0. Bad: 0; the healer then only watches until the hour is over. Next: why so many calls were needed, in "
+            "calls by result; the budgets are in the configuration."
+        )
+        .links(runbooks("PgSlotHealNoEffect"))
+    )

@@ -1,0 +1,131 @@
+"""
+What the panels of both dashboards are made from: label selectors, PromQL, and what a value is called and coloured.
+
+Every query aggregates `job` and `instance` away, gauges with max: two exporters that look at the same server, or two
+healers of a cluster, then show it once.
+"""
+
+from dataclasses import dataclass
+
+CREATION_STUCK = 30
+"""Seconds; PgSlotCreationStuck fires from here on, in alerts/pgslot.rules.yml."""
+CREATION_BLOCKED = 60
+"""Seconds; PgSlotCreationBlocked fires from here on."""
+LITTLE_HEADROOM = 0.25
+"""Part of max_slot_wal_keep_size; below it a slot is in danger."""
+SOON = 4 * 3600
+"""Seconds until a slot is lost; below it somebody has to act now."""
+IN_SIGHT = 24 * 3600
+FAR = 7 * 24 * 3600
+"""Seconds; a loss further away than this is no forecast any more."""
+OLD_TRANSACTION = 900
+"""Seconds after which an open transaction that can block slots is worth a look."""
+
+SLOT_KEY = "cluster, node, slot_name"
+NODE_KEY = "cluster, node"
+
+YES_NO = {"1": ("yes", "green"), "0": ("no", "red")}
+NO_YES = {"0": ("no", "green"), "1": ("yes", "red")}
+
+WAL_STATUS = {
+    "reserved": ("reserved", "green"),
+    "extended": ("extended", "yellow"),
+    "unreserved": ("unreserved", "red"),
+    "lost": ("lost", "dark-red"),
+}
+REASONS = {
+    "running_xacts": "orange",
+    "transaction": "red",
+    "replay_paused": "purple",
+    "wal_receiver_down": "dark-red",
+    "replay_lag": "yellow",
+    "recovery_conflict": "dark-purple",
+    "unknown": "text",
+}
+CAUSES = {
+    "consumer": "blue",
+    "inactive": "yellow",
+    "transaction": "red",
+    "stalled": "orange",
+    "creation": "purple",
+    "invalidated": "dark-red",
+}
+OUTCOMES = {
+    "healed": "green",
+    "resolved_itself": "blue",
+    "no_effect": "orange",
+    "gave_up": "red",
+    "unavailable": "dark-red",
+    "cancelled": "text",
+    "dry_run": "purple",
+    "error": "dark-orange",
+}
+CALLS = {"ok": "green", "emitted": "blue", "locked": "text", "unavailable": "dark-red", "error": "dark-orange"}
+
+
+def as_names(colors: dict[str, str]) -> dict[str, tuple[str, str]]:
+    return {name: (name, color) for name, color in colors.items()}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What the variables of a dashboard choose, as label matchers."""
+
+    cluster: str
+    node: str
+    slot: str
+    alert: str
+    """Matches alerts as well that are about no cluster, where all clusters are shown."""
+
+
+FLEET = Scope(
+    cluster='cluster=~"$cluster"',
+    node='cluster=~"$cluster"',
+    slot='cluster=~"$cluster"',
+    alert='alertname=~"PgSlot.*",cluster=~"$cluster|"',
+)
+# One cluster is chosen, so "=": Grafana does not escape the value for a regular expression there.
+CLUSTER = Scope(
+    cluster='cluster="$cluster"',
+    node='cluster="$cluster",node=~"$node"',
+    slot='cluster="$cluster",node=~"$node",slot_name=~"$slot"',
+    alert='alertname=~"PgSlot.*",cluster="$cluster"',
+)
+
+
+def of_slot(metric: str, scope: Scope, *more: str, by: str = "") -> str:
+    """One series a slot; `by` names labels to keep beside the slot's."""
+    return f"max by ({', '.join(filter(None, (SLOT_KEY, by)))}) ({metric}{{{','.join((scope.slot, *more))}}})"
+
+
+def of_node(metric: str, scope: Scope, *more: str, by: str = "") -> str:
+    return f"max by ({', '.join(filter(None, (NODE_KEY, by)))}) ({metric}{{{','.join((scope.node, *more))}}})"
+
+
+def of_cluster(metric: str, scope: Scope, *more: str, by: str = "") -> str:
+    return f"max by ({', '.join(filter(None, ('cluster', by)))}) ({metric}{{{','.join((scope.cluster, *more))}}})"
+
+
+def headroom(scope: Scope) -> str:
+    """Part of what a slot may hold back that is left; no series without a limit, or when lost."""
+    keep = of_node("pgslot_max_slot_wal_keep_size_bytes", scope)
+    at_least = of_node("pgslot_wal_keep_size_bytes", scope)
+    safe = of_slot("pgslot_safe_wal_size_bytes", scope)
+    return f"{safe} / on ({NODE_KEY}) group_left () ({keep} > {at_least} or {at_least} > 0)"
+
+
+def time_left(scope: Scope) -> str:
+    """Seconds until a slot is lost at the pace of the last 15 minutes; no series while its headroom does not shrink."""
+    safe = of_slot("pgslot_safe_wal_size_bytes", scope)
+    pace = f"max by ({SLOT_KEY}) (-deriv(pgslot_safe_wal_size_bytes{{{scope.slot}}}[15m]))"
+    return f"clamp_min({safe} / ({pace} > 0) or {safe} <= 0, 0)"
+
+
+def seen(scope: Scope) -> str:
+    """0 wherever the exporter is scraped, no series elsewhere: an unknown must not look like a 0."""
+    return f"0 * sum(pgslot_up{{{scope.node}}})"
+
+
+def firing(scope: Scope) -> str:
+    """Return the matchers of alerts that fire."""
+    return f'{scope.alert},alertstate="firing"'
