@@ -215,10 +215,13 @@ def waits() -> Panels:
 
 
 def healed() -> Panels:
-    yield healing.last_call(501, CLUSTER)
-    yield healing.seconds(502)
-    yield healing.outcomes(503, CLUSTER, span=9)
-    yield healing.calls(504, CLUSTER, span=9)
+    yield healing.last_call(501, CLUSTER, span=6)
+    yield healing.seconds(502, span=6)
+    yield healing.last_webhook(503, span=6)
+    yield healing.alertmanager(504, span=6)
+    yield healing.outcomes(505, CLUSTER, span=12)
+    yield healing.calls(506, CLUSTER, span=12)
+    yield healing.calls_left(507, CLUSTER, span=24)
 
 
 def doubted() -> Panels:

@@ -14,6 +14,7 @@ from dashboards.terms import (
     FLEET,
     IN_SIGHT,
     LITTLE_HEADROOM,
+    NO_YES_OF_FAULT,
     OLD_TRANSACTION,
     REASONS,
     SLOT_KEY,
@@ -275,60 +276,33 @@ def why() -> Panels:
 
 
 def healed() -> Panels:
-    healed_ones = f'{FLEET.cluster},outcome="healed"'
     yield (
         single(
             401,
-            "Clusters that may still start",
+            "Clusters that may still be healed",
             "none",
             "min(pgslot_heal_clusters_remaining)",
             [(None, "red"), (1, "green")],
             none="no healer",
         )
-        .height(8)
+        .span(6)
         .description(
             "How many more clusters may have an episode at the same time: a brake for when one cause makes alerts fire "
-            "everywhere. Healthy: above 0. Bad: 0; further alerts are then ignored (ignored_budget), and their slots "
+            "everywhere. Healthy: above 0. Bad: 0; further alerts are then refused (refused_budget), and their slots "
             "wait. Next: look for the common cause; the budget is in the healer's configuration."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )
-    yield healing.seconds(402)
-    yield healing.outcomes(403, FLEET, span=9)
-    yield healing.calls(404, FLEET, span=9)
-    yield (
-        rows(
-            405,
-            "The healer, by cluster",
-            [
-                Column(
-                    "cluster", "Cluster", link=("Open the cluster", f"{risk.TO_CLUSTER}&var-cluster=${{__value.raw}}")
-                ),
-                Column("reason", "Why it can not act"),
-                Column("Value #B", "Can act", names={"0": ("yes", "green"), "1": ("no", "red")}),
-                Column("Value #C", "Episode runs", names={"0": ("no", "text"), "1": ("yes", "blue")}),
-                Column("Value #D", "Episodes, in this time range", "none"),
-                Column("Value #E", "of them healed", "none"),
-                Column("Value #F", "Last call", "dateTimeFromNow"),
-            ],
-            f"{of_cluster('pgslot_heal_capability_unavailable', FLEET, by='reason')} == 1",
-            of_cluster("pgslot_heal_capability_unavailable", FLEET),
-            of_cluster("pgslot_heal_episode_active", FLEET),
-            f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{FLEET.cluster}}}[$__range])))",
-            f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{healed_ones}}}[$__range])))",
-            f"1000 * {of_cluster('pgslot_heal_last_call_timestamp_seconds', FLEET)}",
-        )
-        .description(
-            "What the healer could do and did, one row a cluster that it looks after. Healthy: can act, and episodes "
-            "are few and healed. Bad: a reason why it can not act; many episodes that did not end as healed. Next: the "
-            "runbook has the remedy for each reason."
-        )
-        .links(runbooks("PgSlotHealUnavailable", "PgSlotHealNoEffect"))
-    )
+    yield healing.seconds(402, span=6)
+    yield healing.last_webhook(403, span=6)
+    yield healing.alertmanager(404, span=6)
+    yield by_cluster()
+    yield healing.outcomes(406, FLEET, span=12)
+    yield healing.calls(407, FLEET, span=12)
     yield (
         counts(
             lines(
-                406,
+                408,
                 "Alerts that the healer was told of",
                 "none",
                 query("sum by (action) (increase(pgslot_heal_alerts_total[$__rate_interval])) > 0", "{{action}}"),
@@ -343,7 +317,47 @@ def healed() -> Panels:
         )
         .links(runbooks("PgSlotHealerDown"))
     )
-    yield healing.calls_left(407, FLEET, span=12)
+    yield healing.calls_left(409, FLEET, span=12)
+
+
+def by_cluster() -> table.Panel:
+    """Make a table of what the healer could do and did."""
+    healed_ones = f'{FLEET.cluster},outcome="healed"'
+    why_not = of_cluster("pgslot_heal_capability_unavailable", FLEET, by="reason")
+    able = of_cluster("pgslot_heal_capability_unavailable", FLEET)
+    return (
+        rows(
+            405,
+            "The healer, by cluster",
+            [
+                Column(
+                    "cluster", "Cluster", link=("Open the cluster", f"{risk.TO_CLUSTER}&var-cluster=${{__value.raw}}")
+                ),
+                Column("Value #A", "Can act", names=NO_YES_OF_FAULT),
+                Column("reason", "If not, why"),
+                Column("why", "Switched off because"),
+                Column("Value #D", "Episode runs", names={"0": ("no", "text"), "1": ("yes", "blue")}),
+                Column("Value #E", "Episodes in this time range", "none"),
+                Column("Value #F", "of them healed", "none"),
+                Column("Value #G", "Calls left this hour", "none", [(None, "red"), (1, "text")]),
+                Column("Value #H", "Last call", "dateTimeFromNow"),
+            ],
+            able,
+            f"{why_not} == 1",
+            of_cluster("pgslot_heal_disabled_info", FLEET, by="why"),
+            of_cluster("pgslot_heal_episode_active", FLEET),
+            f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{FLEET.cluster}}}[$__range])))",
+            f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{healed_ones}}}[$__range])))",
+            f'min by (cluster) (pgslot_heal_calls_remaining{{{FLEET.cluster},budget="hour"}})',
+            f"1000 * {of_cluster('pgslot_heal_last_call_timestamp_seconds', FLEET)}",
+        )
+        .description(
+            "What the healer could do and did, one row a cluster that it looks after. Healthy: can act, and episodes "
+            "are few and healed. Bad: a reason why it can not act; many episodes that did not end as healed; no calls "
+            "left. Next: the runbook has the remedy for each reason."
+        )
+        .links(runbooks("PgSlotHealUnavailable", "PgSlotHealNoEffect"))
+    )
 
 
 def build() -> dashboard.Dashboard:

@@ -2,7 +2,9 @@
 
 from grafana_foundation_sdk.builders import stat, timeseries
 
-from dashboards.panels import counts, lines, query, runbooks, single
+from grafana_foundation_sdk.models import common as common_model
+
+from dashboards.panels import counts, lines, named, query, runbooks, single
 from dashboards.terms import CALLS, OUTCOMES, Scope, of_cluster
 
 
@@ -25,7 +27,7 @@ def running(ident: int, scope: Scope) -> stat.Panel:
     )
 
 
-def seconds(ident: int) -> stat.Panel:
+def seconds(ident: int, span: int) -> stat.Panel:
     return (
         single(
             ident,
@@ -35,7 +37,7 @@ def seconds(ident: int) -> stat.Panel:
             [(None, "green"), (15, "orange")],
             none="none in this time",
         )
-        .height(8)
+        .span(span)
         .description(
             "From the healer's first call to its effect, over the whole time range and all clusters of the healer "
             "(heals are too rare for a line). Healthy: a few seconds. Bad: above 15 s, after which the server's "
@@ -45,7 +47,7 @@ def seconds(ident: int) -> stat.Panel:
     )
 
 
-def last_call(ident: int, scope: Scope) -> stat.Panel:
+def last_call(ident: int, scope: Scope, span: int) -> stat.Panel:
     return (
         single(
             ident,
@@ -55,7 +57,8 @@ def last_call(ident: int, scope: Scope) -> stat.Panel:
             [(None, "text")],
             none="none",
         )
-        .height(8)
+        .span(span)
+        .color_mode(common_model.BigValueColorMode.VALUE)
         .description(
             "When the healer last called pg_log_standby_snapshot(), since it started. Healthy: any time, or none. Bad: "
             "long ago while a creation waits for running_xacts. Next: can it be healed, at the top; the alerts that "
@@ -133,4 +136,46 @@ def calls_left(ident: int, scope: Scope, span: int) -> timeseries.Panel:
             "calls by result; the budgets are in the configuration."
         )
         .links(runbooks("PgSlotHealNoEffect"))
+    )
+
+
+def last_webhook(ident: int, span: int) -> stat.Panel:
+    return (
+        single(
+            ident,
+            "Last webhook",
+            "dateTimeFromNow",
+            "1000 * max(pgslot_heal_last_webhook_timestamp_seconds)",
+            [(None, "text")],
+            none="no healer",
+        )
+        .span(span)
+        .color_mode(common_model.BigValueColorMode.VALUE)
+        .description(
+            "When Alertmanager last told the healer of an alert; the start of the healer before the first. Healthy: "
+            "any time while no alert with the heal label fires. Bad: longer ago than such an alert fires; then nobody "
+            "tells the healer. Next: pg-slot-healer doctor checks the way from Prometheus to the healer."
+        )
+        .links(runbooks("PgSlotHealerDown"))
+    )
+
+
+def alertmanager(ident: int, span: int) -> stat.Panel:
+    return (
+        single(
+            ident,
+            "Alertmanager answers the healer",
+            "none",
+            "min(pgslot_heal_alertmanager_up)",
+            [(None, "red"), (1, "green")],
+            none="not asked",
+        )
+        .span(span)
+        .mappings(named({"1": ("yes", "green"), "0": ("no", "red")}))
+        .description(
+            "Whether Alertmanager's API answered when the healer last asked which alerts fire and which are silenced. "
+            "Healthy: yes. Bad: no; after a restart the healer then waits for the next webhook. Not asked: its "
+            "configuration has no alertmanager_url, or no healer is scraped. Next: alertmanager_url, and the network."
+        )
+        .links(runbooks("PgSlotHealerDown"))
     )

@@ -25,6 +25,8 @@ SLOT_KEY = "cluster, node, slot_name"
 NODE_KEY = "cluster, node"
 
 YES_NO = {"1": ("yes", "green"), "0": ("no", "red")}
+NO_YES_OF_FAULT = {"0": ("yes", "green"), "1": ("no", "red")}
+"""Of a value that is 1 when something is wrong, and asked the other way round."""
 NO_YES = {"0": ("no", "green"), "1": ("yes", "red")}
 
 WAL_STATUS = {
