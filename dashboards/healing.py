@@ -1,7 +1,6 @@
 """What did the healer do, and could it? Panels that both dashboards have."""
 
 from grafana_foundation_sdk.builders import stat, timeseries
-
 from grafana_foundation_sdk.models import common as common_model
 
 from dashboards.panels import counts, lines, named, query, runbooks, single

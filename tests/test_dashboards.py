@@ -1,45 +1,63 @@
-"""The dashboard: in step with its generator, and fit to be read at night."""
+"""The dashboards: in step with their code, and fit to be read at night."""
 
-import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
-DASHBOARD: dict[str, Any] = json.loads((ROOT / "dashboards/pgslot.json").read_text())
-PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-VARIABLES: dict[str, dict[str, Any]] = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
-ROWS = [
-    "Is anything stuck or about to be lost?",
-    "Why?",
-    "Retained WAL",
-    "Long transactions",
-    "What did the healer do?",
-]
-SUBSTITUTES = {"$__rate_interval": "1m", "$__range": "1h", "$cluster": ".+", "$node": ".+", "$slot_name": ".+"}
-WITHOUT_CLUSTER = {"pgslot_heal_seconds_bucket"}  # a histogram of the healer as a whole
+from exporter.catalogue import CATALOGUE
+from tests.boards import ANNOTATIONS, BOARDS, FOLDER, PANELS, ROOT, TARGETS, Target, selectors, substituted, variables
 
-each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+QUESTIONS = {
+    "pgslot-fleet": [
+        "Is anything stuck or about to be lost?",
+        "Which cluster?",
+        "Why?",
+        "What did the healer do, and could it?",
+    ],
+    "pgslot-cluster": [
+        "Is anything stuck or about to be lost?",
+        "Why does a creation wait?",
+        "Why is WAL held back, and how long will it last?",
+        "Who keeps a transaction open?",
+        "What did the healer do?",
+        "Is anything missing on this page?",
+    ],
+}
+PROMETHEUS_OWN = {"ALERTS", "ALERTS_FOR_STATE"}
+OF_THE_HEALER_AS_A_WHOLE = {
+    "pgslot_heal_seconds_bucket",
+    "pgslot_heal_alerts_total",
+    "pgslot_heal_alertmanager_up",
+    "pgslot_heal_clusters_remaining",
+    "pgslot_heal_last_webhook_timestamp_seconds",
+}
+"""They have no label cluster."""
 
+ALERTS_TO_COME = {
+    "PgSlotWalHeadroomLow",
+    "PgSlotLossPredicted",
+    "PgSlotLost",
+    "PgSlotInactive",
+    "PgSlotStalled",
+    "PgSlotPinnedByTransaction",
+    "PgSlotPreparedTransactionForgotten",
+    "PgSlotHealNoEffect",
+    "PgSlotTargetDown",
+    "PgSlotExporterDown",
+    "PgSlotHealerDown",
+}
+"""Agreed names whose runbooks are not written yet; an entry goes when its runbook comes."""
 
-def substituted(expr: str) -> str:
-    for variable, value in SUBSTITUTES.items():
-        expr = expr.replace(variable, value)
-    assert "$" not in expr
-    return expr
-
-
-def panel_queries() -> Iterator[tuple[str, str]]:
-    """(title of the panel, PromQL with the variables substituted): what Grafana would ask with "All" chosen."""
-    for panel in PANELS:
-        for target in panel["targets"]:
-            yield panel["title"], substituted(target["expr"])
+each_board = pytest.mark.parametrize("board", BOARDS)
+each_panel = pytest.mark.parametrize(
+    ("board", "panel"), PANELS, ids=[f"{board} {panel['title']}" for board, panel in PANELS]
+)
+each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -47,42 +65,63 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
 
 
-def test_the_json_is_in_step_with_its_generator() -> None:
+def runbooks() -> set[str]:
+    return {file.stem for file in (ROOT / "alerts/runbooks").glob("*.md")}
+
+
+def test_the_json_is_in_step_with_its_code() -> None:
     done = run(sys.executable, "-m", "dashboards.generate", "--check")
     assert done.returncode == 0, done.stderr
 
 
-def test_the_generator_says_when_the_json_is_out_of_step(tmp_path: Path) -> None:
-    (tmp_path / "pgslot.json").write_text("{}")
-    done = run(sys.executable, "-m", "dashboards.generate", "--check", tmp_path / "pgslot.json")
+def test_the_code_says_which_json_is_out_of_step(tmp_path: Path) -> None:
+    (tmp_path / "pgslot-fleet.json").write_text("{}")
+    (tmp_path / "pgslot-cluster.json").write_bytes((FOLDER / "pgslot-cluster.json").read_bytes())
+    done = run(sys.executable, "-m", "dashboards.generate", "--check", tmp_path)
     assert done.returncode == 1
-    assert "out of step" in done.stderr
-    assert (tmp_path / "pgslot.json").read_text() == "{}"
+    assert done.stderr == "pgslot-fleet.json is out of step with its code: run make dashboards\n"
+    assert (tmp_path / "pgslot-fleet.json").read_text() == "{}"
 
 
-def test_the_dashboard_can_be_provisioned_and_linked() -> None:
-    assert DASHBOARD["uid"] == "pgslot"
-    assert DASHBOARD["editable"] is False
-    assert DASHBOARD["graphTooltip"] == 1
-    assert DASHBOARD["refresh"] == "30s"
-    assert DASHBOARD["tags"]
-    assert "__inputs" not in DASHBOARD
-    assert DASHBOARD.get("id") is None
+@each_board
+def test_a_dashboard_can_be_provisioned_and_linked(board: str) -> None:
+    made = BOARDS[board]
+    assert made["uid"] == board
+    assert made["schemaVersion"] == 41
+    assert made["graphTooltip"] == 1
+    assert made["refresh"] == "30s"
+    assert "pgslot" in made["tags"]
+    assert "__inputs" not in made
+    assert made.get("id") is None
+    [link] = made["links"]
+    [other] = BOARDS.keys() - {board}
+    assert link["url"].startswith(f"/d/{other}?var-datasource=${{datasource}}")
+    assert link["keepTime"] is True
 
 
-def test_the_rows_follow_the_questions_of_somebody_woken_at_night() -> None:
-    assert [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"] == ROWS
+@each_board
+def test_the_rows_follow_the_questions_of_somebody_woken_at_night(board: str) -> None:
+    assert [panel["title"] for panel in BOARDS[board]["panels"] if panel["type"] == "row"] == QUESTIONS[board]
 
 
-def test_ids_are_unique() -> None:
-    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+@each_board
+def test_ids_are_unique_and_stay_when_a_panel_comes_or_goes(board: str) -> None:
+    """A panel's id is written beside it, in the hundred of its row: links to a panel go on leading to it."""
+    ids = [panel["id"] for panel in BOARDS[board]["panels"]]
     assert len(set(ids)) == len(ids)
-    assert all(isinstance(number, int) and number > 0 for number in ids)
+    assert ids == sorted(ids)
+    row = 0
+    for panel in BOARDS[board]["panels"]:
+        if panel["type"] == "row":
+            row = panel["id"]
+            assert row % 100 == 0
+        assert row <= panel["id"] < row + 100
 
 
-def test_panels_fill_the_grid_without_overlap() -> None:
+@each_board
+def test_panels_fill_the_grid_without_overlap(board: str) -> None:
     cells: set[tuple[int, int]] = set()
-    for panel in DASHBOARD["panels"]:
+    for panel in BOARDS[board]["panels"]:
         at = panel["gridPos"]
         mine = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert at["x"] + at["w"] <= 24
@@ -92,63 +131,123 @@ def test_panels_fill_the_grid_without_overlap() -> None:
 
 
 @each_panel
-def test_a_panel_explains_itself(panel: dict[str, Any]) -> None:
-    assert panel["type"] in {"stat", "timeseries", "table"}
-    assert panel["title"]
+def test_a_panel_explains_itself(board: str, panel: dict[str, Any]) -> None:
+    del board
+    assert panel["type"] in {"stat", "timeseries", "table"}  # what dashboards/pictures can draw
     for part in ("Healthy: ", "Bad: ", "Next"):
         assert part in panel["description"]
-    assert panel["fieldConfig"]["defaults"]["unit"]
 
 
 @each_panel
-def test_a_panel_asks_the_chosen_data_source(panel: dict[str, Any]) -> None:
-    assert panel["targets"]
-    for source in (panel, *panel["targets"]):
-        assert source["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    refs = [target["refId"] for target in panel["targets"]]
-    assert len(set(refs)) == len(refs)
+def test_a_panel_leads_to_runbooks(board: str, panel: dict[str, Any]) -> None:
+    del board
+    assert panel["links"]
+    for link in panel["links"]:
+        alert = link["url"].removeprefix("${runbooks}/")
+        assert link["title"] == f"Runbook: {alert}"
+        assert alert in runbooks() | ALERTS_TO_COME
 
 
-@each_panel
-def test_a_query_keeps_to_the_chosen_cluster(panel: dict[str, Any]) -> None:
-    for target in panel["targets"]:
-        for metric, selector in re.findall(r"(pgslot_\w+)(\{[^}]*\})?", target["expr"]):
-            assert metric in WITHOUT_CLUSTER or 'cluster=~"$cluster"' in selector
+def test_no_runbook_is_still_to_come_that_is_there() -> None:
+    """One that has arrived is taken off ALERTS_TO_COME."""
+    assert sorted(ALERTS_TO_COME & runbooks()) == []
 
 
-@each_panel
-def test_a_counter_is_read_only_as_an_increase(panel: dict[str, Any]) -> None:
-    for target in panel["targets"]:
-        counters = re.findall(r"pgslot_\w+(?:_total|_bucket)\b", target["expr"])
-        increases = re.findall(
-            r"(?:rate|increase)\(pgslot_\w+(?:\{[^}]*\})?\[\$__(?:rate_interval|range)\]", target["expr"]
-        )
-        assert len(counters) == len(increases)
+@each_board
+def test_the_base_of_the_runbooks_is_set_in_one_place(board: str) -> None:
+    """And by the same sed as in the rules."""
+    rules = yaml.safe_load((ROOT / "alerts/pgslot.rules.yml").read_text("utf-8"))
+    urls = {
+        rule["annotations"]["runbook_url"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule
+    }
+    base = variables(board)["runbooks"]
+    assert base["type"] == "constant"
+    assert {url.rpartition("/")[0] for url in urls} == {base["query"]}
+    assert (FOLDER / f"{board}.json").read_text("utf-8").count(base["query"]) == 1
 
 
-def test_variables_can_be_left_at_all() -> None:
-    assert list(VARIABLES) == ["datasource", "cluster", "node", "slot_name"]
-    assert VARIABLES["datasource"]["type"] == "datasource"
-    assert VARIABLES["datasource"]["label"] == "Data source"
-    for name in ("cluster", "node", "slot_name"):
-        variable = VARIABLES[name]
-        assert variable["multi"] is variable["includeAll"] is True
-        assert variable["allValue"] == ".+"
-        assert variable["refresh"] == 2  # Grafana's number for "on time range change"
-        assert variable["datasource"]["uid"] == "${datasource}"
+@each_board
+def test_rows_of_tables_lead_to_the_cluster(board: str) -> None:
+    """Each link to a dashboard leads to one that exists and gives only variables that it has."""
+    urls = re.findall(r'"url": "(/d/[^"]*)"', (FOLDER / f"{board}.json").read_text("utf-8"))
+    assert any("pgslot-cluster" in url and "var-cluster=" in url for url in urls)
+    for url in urls:
+        uid, _, parameters = url.removeprefix("/d/").partition("?")
+        assert uid in BOARDS
+        assert set(re.findall(r"var-(\w+)=", parameters)) <= set(variables(uid))
+
+
+@each_target
+def test_a_query_is_about_what_the_variables_choose(target: Target) -> None:
+    chosen = '=~"$cluster"' if target.board == "pgslot-fleet" else '="$cluster"'
+    for metric, matchers in selectors(target.expr):
+        if metric in OF_THE_HEALER_AS_A_WHOLE:
+            assert matchers == {}
+        elif metric in PROMETHEUS_OWN:
+            assert matchers["alertname"] == '=~"PgSlot.*"'
+            assert matchers["cluster"].replace("|", "") == chosen
+        else:
+            assert matchers["cluster"] == chosen
+            assert matchers.get("node") in {None, '=~"$node"'}
+            assert matchers.get("slot_name") in {None, '=~"$slot"'}
+
+
+def test_no_query_reads_a_metric_that_nobody_makes() -> None:
+    healer = set(re.findall(r'"(pgslot_heal_\w+)"', (ROOT / "healer/metrics.py").read_text("utf-8")))
+    made = set(CATALOGUE) | healer | {f"{name}{suffix}" for name in healer for suffix in ("_total", "_bucket")}
+    read = {metric for target in TARGETS for metric, _ in selectors(target.expr)}
+    read |= {metric for _, annotation in ANNOTATIONS for metric, _ in selectors(annotation["expr"])}
+    assert read - made - PROMETHEUS_OWN == set()
+
+
+@each_board
+def test_variables_can_be_left_at_all(board: str) -> None:
+    found = variables(board)
+    one = {"cluster"} if board == "pgslot-cluster" else set()
+    several = {"pgslot-fleet": {"cluster"}, "pgslot-cluster": {"node", "slot"}}[board]
+    assert found.keys() == {"datasource", "runbooks"} | one | several
+    for name in several:
+        assert found[name]["multi"] is found[name]["includeAll"] is True
+        assert found[name]["allValue"] == ".+"
+        assert found[name]["current"]["value"] == ["$__all"]
+    for name in one:
+        assert found[name]["multi"] is found[name]["includeAll"] is False
+
+
+@each_board
+def test_alerts_and_heals_are_marked_on_every_graph(board: str) -> None:
+    found = {annotation["name"]: annotation for annotation in BOARDS[board]["annotations"]["list"]}
+    assert list(found) == ["Alerts", "Heal episodes", "Heal calls"]
+    for annotation in found.values():
+        assert annotation["enable"] is True
+        assert annotation["datasource"]["uid"] == "${datasource}"
+        assert "filter" not in annotation
 
 
 def test_every_query_is_promql(tmp_path: Path) -> None:
     """Promtool reads them as recording rules."""
-    recordings = [{"record": f"panel_{number}", "expr": expr} for number, (_, expr) in enumerate(panel_queries())]
+    exprs = [target.expr for target in TARGETS] + [annotation["expr"] for _, annotation in ANNOTATIONS]
+    recordings = [{"record": f"panel_{number}", "expr": substituted(expr)} for number, expr in enumerate(exprs)]
     file = tmp_path / "panels.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": recordings}]}))
     done = run("promtool", "check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_provisioning_finds_the_dashboard_and_the_data_source() -> None:
-    provisioning = ROOT / "dashboards/provisioning"
+def test_thresholds_are_those_of_the_alerts() -> None:
+    rules = (ROOT / "alerts/pgslot.rules.yml").read_text("utf-8")
+    [stuck, blocked] = re.findall(r"pgslot_creation_wait_seconds > (\d+)", rules)
+    steps = {
+        (board, panel["title"]): [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        for board, panel in PANELS
+        if "thresholds" in panel["fieldConfig"]["defaults"]
+    }
+    for title in (("pgslot-fleet", "Longest creation wait"), ("pgslot-cluster", "Creation wait")):
+        assert steps[title] == [None, int(stuck), int(blocked)]
+
+
+def test_provisioning_finds_the_dashboards_and_the_data_source() -> None:
+    provisioning = FOLDER / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
     (provider,) = yaml.safe_load((provisioning / "dashboards/pgslot.yml").read_text())["providers"]
     prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())
@@ -156,4 +255,6 @@ def test_provisioning_finds_the_dashboard_and_the_data_source() -> None:
     assert source["isDefault"] is True
     assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
     grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
-    assert f"./dashboards/pgslot.json:{provider['options']['path']}/pgslot.json:ro" in grafana["volumes"]
+    for board in BOARDS:
+        assert f"./dashboards/{board}.json:{provider['options']['path']}/{board}.json:ro" in grafana["volumes"]
+    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].endswith("/pgslot-fleet.json")

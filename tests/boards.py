@@ -1,0 +1,73 @@
+"""The dashboards' JSON as the tests read it: panels, queries, variables, and what Grafana would ask with all chosen."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "dashboards"
+BOARDS: dict[str, dict[str, Any]] = {
+    name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in ("pgslot-fleet", "pgslot-cluster")
+}
+_SUBSTITUTES = {
+    '="$cluster"': '=~".+"',  # one cluster is chosen there; which one has data differs by panel
+    "$__rate_interval": "1m",
+    "$__range": "1h",
+    "$cluster": ".+",
+    "$node": ".+",
+    "$slot": ".+",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One query of a panel."""
+
+    board: str
+    panel: dict[str, Any]
+    target: dict[str, Any]
+
+    @property
+    def expr(self) -> str:
+        return str(self.target["expr"])
+
+    @property
+    def name(self) -> str:
+        return f"{self.board} {self.panel['title']} {self.target['refId']}"
+
+
+def panels(board: str) -> list[dict[str, Any]]:
+    """Return the panels that show something."""
+    return [panel for panel in BOARDS[board]["panels"] if panel["type"] != "row"]
+
+
+def variables(board: str) -> dict[str, dict[str, Any]]:
+    return {variable["name"]: variable for variable in BOARDS[board]["templating"]["list"]}
+
+
+def substituted(expr: str) -> str:
+    for variable, value in _SUBSTITUTES.items():
+        expr = expr.replace(variable, value)
+    assert "$" not in expr, expr
+    return expr
+
+
+def selectors(expr: str) -> list[tuple[str, dict[str, str]]]:
+    """Return each metric that a query reads, with its matchers as label -> operator and value."""
+    found = []
+    for metric, matchers in re.findall(r"\b(pgslot_\w+|ALERTS\w*)\b(?:\{([^}]*)\})?", expr):
+        found.append((metric, dict(re.findall(r'(\w+)((?:=~|!~|!=|=)"[^"]*")', matchers))))
+    return found
+
+
+def grouped_by(expr: str) -> set[str]:
+    """Return the labels that a query aggregates by or matches on."""
+    lists = re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expr)
+    return {label.strip() for labels in lists for label in labels.split(",") if label.strip()}
+
+
+PANELS = [(board, panel) for board in BOARDS for panel in panels(board)]
+TARGETS = [Target(board, panel, target) for board, panel in PANELS for target in panel["targets"]]
+ANNOTATIONS = [(board, annotation) for board, made in BOARDS.items() for annotation in made["annotations"]["list"]]

@@ -1,0 +1,124 @@
+"""
+Two clusters on real servers on which everything happens that the dashboards show; their tests and pictures use it.
+
+`orders` has a primary and a standby, `billing` one server with a small limit, on which the healer may not act.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import yaml
+
+from tests.stack.postgres import Postgres
+from tests.stack.processes import Process, wait_for
+from tests.stack.sessions import OpenTransaction, Statement
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
+
+LIMIT = "256MB"
+"""max_slot_wal_keep_size of billing."""
+
+
+class Fleet(Stack):
+    """A stack whose exporter and healer know two clusters."""
+
+    billing: Postgres
+
+    def __init__(self, *, thresholds: Mapping[str, str] | None = None) -> None:
+        super().__init__(thresholds=thresholds)
+        self._running = ExitStack()
+
+    def start_everything(self) -> None:
+        self.start_databases()
+        self.billing = self.single(
+            max_slot_wal_keep_size=f"'{LIMIT}'", max_wal_size="'64MB'", logical_decoding_work_mem="'64kB'"
+        )
+        self._cleanup.callback(self._running.close)
+        self.billing.sql(
+            f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor;"
+            f"CREATE ROLE {POWERLESS_ROLE} LOGIN;"
+            "CREATE TABLE invoices (id int, item text)"
+        )
+        self.start_exporter()
+        self.start_monitoring()
+        self.start_healer()
+
+    def lose_a_slot(self, name: str) -> None:
+        """Write more than the limit with a slot that nobody uses; the checkpoint takes it."""
+        self.billing.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
+        self.write(300)
+        self.billing.sql("CHECKPOINT")
+        lost = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND wal_status = 'lost'"
+        wait_for(lambda: self.billing.sql(lost, [name]), f"{name} is lost")
+
+    def write(self, megabytes: int) -> None:
+        """Write WAL on billing that no consumer is sent."""
+        self.billing.sql(
+            "SELECT count(pg_catalog.pg_logical_emit_message(false, '', pg_catalog.repeat('x', 1000000)))"
+            " FROM pg_catalog.generate_series(1, %s)",
+            [megabytes],
+        )
+
+    def insert(self, rows: int) -> None:
+        """Change rows on billing, in one transaction that is spilled to disk while it is decoded."""
+        self.billing.sql(
+            "INSERT INTO invoices SELECT n, pg_catalog.repeat('x', 100) FROM pg_catalog.generate_series(1, %s) AS n",
+            [rows],
+        )
+
+    def consume(self, name: str) -> None:
+        """Have a consumer that confirms all it gets."""
+        program = self.billing._binaries.tools / "pg_recvlogical"
+        self.billing.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [name])
+        arguments = ["--start", f"--slot={name}", "--file=-", "--status-interval=1", "--fsync-interval=1"]
+        process = Process([program, f"--dbname={self.billing.conninfo()}", *arguments], self.folder / f"{name}.log")
+        self._cleanup.callback(process.stop)
+        process.start()
+
+    def unused_slot(self, name: str) -> None:
+        self.billing.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
+
+    def prepare_and_forget(self, gid: str) -> None:
+        self.billing.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION '{gid}'")
+
+    def blocked_creation(self, slot: str, application_name: str) -> tuple[OpenTransaction, Statement]:
+        """Create a slot on billing while a transaction is open: both stay until the stack ends."""
+        holder = self._running.enter_context(self.billing.hold_transaction(application_name=application_name))
+        return holder, self._running.enter_context(self.billing.create_slot(slot))
+
+    @contextmanager
+    def stuck_creation(self, slot: str) -> Iterator[Statement]:
+        """Create a slot on the standby of orders, where it hangs until somebody forces a record."""
+        with self.quiet(), self.standby.create_slot(slot) as creator:
+            yield creator
+
+    def until(self, what: str, condition: Callable[[], object], timeout: float = 90) -> None:
+        wait_for(condition, what, timeout)
+
+    def _config(self, name: str, healer_role: str) -> Path:
+        def target(*servers: Postgres, role: str) -> dict[str, str]:
+            ports = ",".join(str(server.port) for server in servers)
+            hosts = ",".join("127.0.0.1" for _ in servers)
+            return {
+                "conninfo": f"host={hosts} port={ports} target_session_attrs=read-write dbname=postgres user={role}"
+            }
+
+        def nodes(**servers: Postgres) -> dict[str, dict[str, str]]:
+            return {
+                node.replace("_", "-"): {"conninfo": server.conninfo(EXPORTER_ROLE)} for node, server in servers.items()
+            }
+
+        file = super()._config(name, healer_role)
+        config = yaml.safe_load(file.read_text("utf-8"))
+        config["clusters"] = {
+            "orders": {
+                "nodes": nodes(orders_1=self.primary, orders_2=self.standby),
+                "healer": target(self.primary, self.standby, role=HEALER_ROLE),
+            },
+            "billing": {
+                "nodes": nodes(billing_1=self.billing),
+                "healer": target(self.billing, role=POWERLESS_ROLE),
+            },
+        }
+        file.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
+        return file
