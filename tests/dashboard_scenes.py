@@ -1,20 +1,24 @@
 """
-Two clusters on real servers on which everything happens that the dashboards show; their tests and pictures use it.
+Three clusters on real servers on which everything happens that the dashboards show; their tests and pictures use it.
 
-`orders` has a primary and a standby, `billing` one server with a small limit, on which the healer may not act.
+`orders` has a primary and a standby; `billing` one server with a small limit, where the healer lacks its privilege;
+`reports` one server, for which the healer is switched off.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import signal
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
 
+from tests.stack import binaries
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
 from tests.stack.sessions import OpenTransaction, Statement
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
+SECOND_HOST = "localhost"
 LIMIT = "256MB"
 """max_slot_wal_keep_size of billing."""
 
@@ -23,6 +27,7 @@ class Fleet(Stack):
     """A stack whose exporter and healer know two clusters."""
 
     billing: Postgres
+    reports: Postgres
 
     def __init__(self, *, thresholds: Mapping[str, str] | None = None) -> None:
         super().__init__(thresholds=thresholds)
@@ -30,18 +35,26 @@ class Fleet(Stack):
 
     def start_everything(self) -> None:
         self.start_databases()
-        self.billing = self.single(
-            max_slot_wal_keep_size=f"'{LIMIT}'", max_wal_size="'64MB'", logical_decoding_work_mem="'64kB'"
+        self.billing = self._server(
+            "billing", max_slot_wal_keep_size=f"'{LIMIT}'", max_wal_size="'64MB'", logical_decoding_work_mem="'64kB'"
         )
+        self.billing.sql("CREATE TABLE invoices (id int, item text)")
+        self.reports = self._server("reports", max_slot_wal_keep_size="-1")
+        self.reports.sql("SELECT pg_catalog.pg_create_logical_replication_slot('monthly', 'pgoutput')")
         self._cleanup.callback(self._running.close)
-        self.billing.sql(
-            f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor;"
-            f"CREATE ROLE {POWERLESS_ROLE} LOGIN;"
-            "CREATE TABLE invoices (id int, item text)"
-        )
         self.start_exporter()
         self.start_monitoring()
         self.start_healer()
+
+    def scrape_twice(self) -> None:
+        """Have Prometheus scrape both programs under a second address, as if there were two of each."""
+        file = self.folder / "prometheus/prometheus.yml"
+        config = yaml.safe_load(file.read_text("utf-8"))
+        for job in config["scrape_configs"]:
+            [target] = job["static_configs"][0]["targets"]
+            job["static_configs"][0]["targets"].append(target.replace("127.0.0.1", SECOND_HOST))
+        file.write_text(yaml.safe_dump(config), "utf-8")
+        self.prometheus.process.send(signal.SIGHUP)
 
     def lose_a_slot(self, name: str) -> None:
         """Write more than the limit with a slot that nobody uses; the checkpoint takes it."""
@@ -92,11 +105,19 @@ class Fleet(Stack):
         with self.quiet(), self.standby.create_slot(slot) as creator:
             yield creator
 
-    def until(self, what: str, condition: Callable[[], object], timeout: float = 90) -> None:
-        wait_for(condition, what, timeout)
+    def until(self, what: str, query: str, timeout: float = 90) -> None:
+        """Wait until Prometheus answers the query with something."""
+        wait_for(lambda: self.prometheus.query(query), what, timeout)
+
+    def _server(self, name: str, **settings: str) -> Postgres:
+        programs = binaries.find(self.folder, self.major)
+        server = Postgres.primary(programs, self.folder, name, outlive_us=self.keep, **settings)
+        self._cleanup.callback(server.stop)
+        server.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor; CREATE ROLE {POWERLESS_ROLE} LOGIN")
+        return server
 
     def _config(self, name: str, healer_role: str) -> Path:
-        def target(*servers: Postgres, role: str) -> dict[str, str]:
+        def target(*servers: Postgres, role: str) -> dict[str, object]:
             ports = ",".join(str(server.port) for server in servers)
             hosts = ",".join("127.0.0.1" for _ in servers)
             return {
@@ -118,6 +139,14 @@ class Fleet(Stack):
             "billing": {
                 "nodes": nodes(billing_1=self.billing),
                 "healer": target(self.billing, role=POWERLESS_ROLE),
+            },
+            "reports": {
+                "nodes": nodes(reports_1=self.reports),
+                "healer": {
+                    **target(self.reports, role=POWERLESS_ROLE),
+                    "enabled": False,
+                    "disabled_reason": "migration until Friday",
+                },
             },
         }
         file.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")

@@ -1,0 +1,166 @@
+"""Every query of the dashboards, asked of a Prometheus that watches real servers on which all of it happens."""
+
+import math
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.boards import ANNOTATIONS, BOARDS, PANELS, TARGETS, Target, grouped_by, selectors, substituted, variables
+from tests.dashboard_scenes import SECOND_HOST, Fleet
+
+# It takes about a minute until all has happened, whichever test asks first.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+
+PACES = {"PgSlotCreationStuck": "5", "PgSlotCreationBlocked": "5"}
+COUNTED_BY_EACH_HEALER = re.compile(r"increase\(")
+"""Two healers count their own acts: of them the sum is right, and of one that is scraped twice it is not."""
+
+each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Happened:
+    """The fleet after everything, and when that was."""
+
+    fleet: Fleet
+    start: float
+    end: float
+
+    @cache  # noqa: B019 - it lives as long as the module
+    def over_time(self, expr: str) -> list[dict[str, Any]]:
+        return self.fleet.prometheus.query_range(substituted(expr), self.start, self.end, step=1)
+
+    def at_the_end(self, expr: str) -> dict[frozenset[tuple[str, str]], float]:
+        answer = self.fleet.prometheus.get("/api/v1/query", query=expr, time=str(self.end))
+        return {frozenset(series["metric"].items()): float(series["value"][1]) for series in answer["data"]["result"]}
+
+    @cache  # noqa: B019
+    def labels(self, metric: str) -> set[str]:
+        answer = self.fleet.prometheus.get("/api/v1/series", **{"match[]": metric})
+        return {label for series in answer["data"] for label in series}
+
+
+@pytest.fixture(scope="module")
+def happened() -> Iterator[Happened]:
+    with Fleet(thresholds=PACES) as fleet:
+        start = time.time()
+        fleet.start_everything()
+        fleet.scrape_twice()
+        fleet.lose_a_slot("ancient")
+        fleet.consume("warehouse")
+        fleet.unused_slot("forgotten")
+        fleet.prepare_and_forget("forgotten-payment")
+        fleet.blocked_creation("audit", "nightly-report")
+        fleet.write(205)
+        with fleet.stuck_creation("search") as creator:
+            assert creator.wait(60)
+            assert creator.error is None
+        fleet.insert(20_000)
+        fleet.until("the blocked creation counts as stuck", "pgslot_creation_wait_seconds > 32")
+        fleet.until("the healer has an end to count", 'pgslot_heal_episodes_total{outcome="healed"} > 0')
+        fleet.until("the decoding is counted", "pgslot_decoding_spill_bytes_total > 0")
+        fleet.standby.stop()
+        fleet.until("the standby is seen to be away", 'pgslot_probe_status{status="unreachable"} == 1')
+        fleet.until("both scrapes show it", "count(pgslot_up == 0) == 2")
+        yield Happened(fleet, start, time.time())
+
+
+@each_target
+def test_a_query_has_data(happened: Happened, target: Target) -> None:
+    found = happened.over_time(target.expr)
+    numbers = [float(value) for series in found for _, value in series["values"]]
+    assert any(not math.isnan(number) for number in numbers), substituted(target.expr)
+
+
+@each_target
+def test_a_legend_names_labels_that_are_there(happened: Happened, target: Target) -> None:
+    for label in re.findall(r"\{\{(\w+)\}\}", target.target["legendFormat"]):
+        for series in happened.over_time(target.expr):
+            assert series["metric"].get(label), series["metric"]
+
+
+@pytest.mark.parametrize(
+    ("board", "panel"),
+    [(board, panel) for board, panel in PANELS if panel["type"] == "table"],
+    ids=lambda value: value if isinstance(value, str) else value["title"],
+)
+def test_each_column_of_a_table_is_filled(happened: Happened, board: str, panel: dict[str, Any]) -> None:
+    del board
+    several = len(panel["targets"]) > 1
+    there: set[str] = set()
+    for target in panel["targets"]:
+        found = happened.over_time(target["expr"])
+        there |= {label for series in found for label, value in series["metric"].items() if value}
+        there.add(f"Value #{target['refId']}" if several else "Value")
+    [organize] = [step["options"] for step in panel["transformations"] if step["id"] == "organize"]
+    assert set(organize["renameByName"]) <= there
+    assert there - set(organize["renameByName"]) <= set(organize["excludeByName"]) | {"Time"}
+
+
+@each_target
+def test_metrics_and_labels_are_there(happened: Happened, target: Target) -> None:
+    read = selectors(target.expr)
+    for metric, matchers in read:
+        assert set(matchers) <= happened.labels(metric), metric
+    assert grouped_by(target.expr) <= {"le"}.union(*(happened.labels(metric) for metric, _ in read))
+
+
+@each_target
+def test_nothing_shows_twice_when_two_exporters_look(happened: Happened, target: Target) -> None:
+    """As with one of them: the reason why job and instance are no variables."""
+    if COUNTED_BY_EACH_HEALER.search(target.expr):
+        return
+    both = substituted(target.expr)
+    one = re.sub(r"\b(pgslot_\w+)\{", rf'\1{{instance!~"{SECOND_HOST}.*",', both)
+    one = re.sub(r"\b(pgslot_\w+)\b(?!\{)", rf'\1{{instance!~"{SECOND_HOST}.*"}}', one)
+    expected, found = happened.at_the_end(one), happened.at_the_end(both)
+    assert found.keys() == expected.keys()
+    for series, value in found.items():
+        assert {"job", "instance"}.isdisjoint(dict(series))
+        # The two scrapes are up to a second apart: ages and rates differ by that.
+        assert value == pytest.approx(expected[series], rel=0.2, abs=3), series
+
+
+@pytest.mark.parametrize(
+    ("board", "name"),
+    [(board, name) for board in BOARDS for name, found in variables(board).items() if found["type"] == "query"],
+)
+def test_a_variable_has_values(happened: Happened, board: str, name: str) -> None:
+    query = substituted(variables(board)[name]["query"])
+    selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+    found = happened.over_time(f"count by ({label}) ({selector})")
+    assert any(series["metric"].get(label) for series in found), query
+
+
+@pytest.mark.parametrize(
+    ("board", "annotation"), ANNOTATIONS, ids=lambda value: value if isinstance(value, str) else value["name"]
+)
+def test_an_annotation_has_marks(happened: Happened, board: str, annotation: dict[str, Any]) -> None:
+    del board
+    found = happened.over_time(annotation["expr"])
+    assert found
+    for label in re.findall(r"\{\{(\w+)\}\}", annotation["titleFormat"]):
+        assert all(series["metric"].get(label) for series in found)
+    if annotation["useValueForTime"]:
+        times = [float(value) / 1000 for series in found for _, value in series["values"]]
+        assert any(happened.start < at < happened.end for at in times)
+
+
+def test_the_first_numbers_tell_what_has_happened(happened: Happened) -> None:
+    numbers = {
+        target.panel["title"]: list(happened.at_the_end(substituted(target.expr)).values())
+        for target in TARGETS
+        if target.board == "pgslot-fleet" and target.panel["id"] < 109
+    }
+    assert numbers["Creations stuck"] == [1]
+    assert numbers["Slots lost"] == [1]
+    assert numbers["Servers not seen"] == [1]
+    assert numbers["Can not be healed"] == [1]
+    assert numbers["Longest creation wait"][0] > 30
+    assert 0 < numbers["Least headroom"][0] < 0.25
+    assert numbers["Soonest loss in"][0] < 24 * 3600
