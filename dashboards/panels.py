@@ -164,7 +164,9 @@ def rows(ident: int, title: str, columns: list[Column], *exprs: str) -> table.Pa
         model.DataTransformerConfig(
             id_val="organize",
             options={
-                "excludeByName": dict.fromkeys(["Time", *(value for value in values if value not in shown)], True),
+                "excludeByName": dict.fromkeys(
+                    (field for field in ("Time", "cluster", *values) if field not in shown), True
+                ),
                 "indexByName": {source: index for index, source in enumerate(shown)},
                 "renameByName": {column.source: column.title for column in columns},
             },

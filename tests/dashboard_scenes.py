@@ -15,7 +15,7 @@ import yaml
 from tests.stack import binaries
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
-from tests.stack.sessions import OpenTransaction, Statement
+from tests.stack.sessions import Statement
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
 SECOND_HOST = "localhost"
@@ -94,10 +94,13 @@ class Fleet(Stack):
     def prepare_and_forget(self, gid: str) -> None:
         self.billing.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION '{gid}'")
 
-    def blocked_creation(self, slot: str, application_name: str) -> tuple[OpenTransaction, Statement]:
-        """Create a slot on billing while a transaction is open: both stay until the stack ends."""
-        holder = self._running.enter_context(self.billing.hold_transaction(application_name=application_name))
-        return holder, self._running.enter_context(self.billing.create_slot(slot))
+    def hold(self, application_name: str) -> None:
+        """Leave a transaction open on billing until the stack ends."""
+        self._running.enter_context(self.billing.hold_transaction(application_name=application_name))
+
+    def create(self, slot: str) -> None:
+        """Create a slot on billing; where a transaction is open, that hangs until the stack ends."""
+        self._running.enter_context(self.billing.create_slot(slot))
 
     @contextmanager
     def stuck_creation(self, slot: str) -> Iterator[Statement]:

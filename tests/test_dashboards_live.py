@@ -54,9 +54,10 @@ def happened() -> Iterator[Happened]:
         fleet.lose_a_slot("ancient")
         fleet.consume("warehouse")
         fleet.unused_slot("forgotten")
+        fleet.hold("nightly-report")
+        fleet.create("audit")
         fleet.prepare_and_forget("forgotten-payment")
-        fleet.blocked_creation("audit", "nightly-report")
-        fleet.write(205)
+        fleet.write(220)
         with fleet.stuck_creation("search") as creator:
             assert creator.wait(60)
             assert creator.error is None
@@ -65,8 +66,8 @@ def happened() -> Iterator[Happened]:
         fleet.until("the healer has an end to count", 'pgslot_heal_episodes_total{outcome="healed"} > 0')
         fleet.until("the decoding is counted", "pgslot_decoding_spill_bytes_total > 0")
         fleet.standby.stop()
-        fleet.until("the standby is seen to be away", 'pgslot_probe_status{status="unreachable"} == 1')
-        fleet.until("both scrapes show it", "count(pgslot_up == 0) == 2")
+        away = "count(pgslot_up == 0) == 2"
+        fleet.until("the standby has been away for some scrapes of both", f"count_over_time(({away})[10s:1s]) > 3")
         yield Happened(fleet, start, time.time())
 
 
