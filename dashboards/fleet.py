@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from grafana_foundation_sdk.builders import dashboard, stat, table, timeseries
 
 from dashboards import healing, risk
+from dashboards.fleet_healing import healed
 from dashboards.frame import board, several
 from dashboards.panels import BAD_FROM_ONE, Column, counts, lines, marked, query, rows, runbooks, single
 from dashboards.terms import (
@@ -14,7 +15,6 @@ from dashboards.terms import (
     FLEET,
     IN_SIGHT,
     LITTLE_HEADROOM,
-    NO_YES_OF_FAULT,
     OLD_TRANSACTION,
     REASONS,
     SLOT_KEY,
@@ -30,8 +30,6 @@ from dashboards.terms import (
 )
 
 Panels = Iterable[stat.Panel | timeseries.Panel | table.Panel]
-
-ACTIONS = {"started": "green", "joined": "blue", "resolved": "text"}
 
 
 def stuck() -> Panels:
@@ -272,91 +270,6 @@ def why() -> Panels:
             "Next: open the cluster, which names it."
         )
         .links(runbooks("PgSlotPinnedByTransaction", "PgSlotPreparedTransactionForgotten"))
-    )
-
-
-def healed() -> Panels:
-    yield (
-        single(
-            401,
-            "Clusters that may still be healed",
-            "none",
-            "min(pgslot_heal_clusters_remaining)",
-            [(None, "red"), (1, "green")],
-            none="no healer",
-        )
-        .span(6)
-        .description(
-            "How many more clusters may have an episode at the same time: a brake for when one cause makes alerts fire "
-            "everywhere. Healthy: above 0. Bad: 0; further alerts are then refused (refused_budget), and their slots "
-            "wait. Next: look for the common cause; the budget is in the healer's configuration."
-        )
-        .links(runbooks("PgSlotHealNoEffect"))
-    )
-    yield healing.seconds(402, span=6)
-    yield healing.last_webhook(403, span=6)
-    yield healing.alertmanager(404, span=6)
-    yield by_cluster()
-    yield healing.outcomes(406, FLEET, span=12)
-    yield healing.calls(407, FLEET, span=12)
-    yield (
-        counts(
-            lines(
-                408,
-                "Alerts that the healer was told of",
-                "none",
-                query("sum by (action) (increase(pgslot_heal_alerts_total[$__rate_interval])) > 0", "{{action}}"),
-            ),
-            ACTIONS,
-        )
-        .description(
-            "Alerts in Alertmanager's webhooks by what the healer did with them, all clusters. Healthy: started, "
-            "joined, resolved. Bad: ignored_ and refused_: an alert that should heal and does not; or nothing at all "
-            "while an alert with the heal label fires. Next: pg-slot-healer doctor checks the way from Prometheus to "
-            "the healer."
-        )
-        .links(runbooks("PgSlotHealerDown"))
-    )
-    yield healing.calls_left(409, FLEET, span=12)
-
-
-def by_cluster() -> table.Panel:
-    """Make a table of what the healer could do and did."""
-    healed_ones = f'{FLEET.cluster},outcome="healed"'
-    why_not = of_cluster("pgslot_heal_capability_unavailable", FLEET, by="reason")
-    able = of_cluster("pgslot_heal_capability_unavailable", FLEET)
-    return (
-        rows(
-            405,
-            "The healer, by cluster",
-            [
-                Column(
-                    "cluster", "Cluster", link=("Open the cluster", f"{risk.TO_CLUSTER}&var-cluster=${{__value.raw}}")
-                ),
-                Column("Value #A", "Can act", names=NO_YES_OF_FAULT),
-                Column("reason", "If not, why"),
-                Column("why", "Switched off because"),
-                Column("Value #D", "Episode runs", names={"0": ("no", "text"), "1": ("yes", "blue")}),
-                Column("Value #E", "Episodes in this time range", "none"),
-                Column("Value #F", "of them healed", "none"),
-                Column("Value #G", "Calls left this hour", "none", [(None, "red"), (1, "text")]),
-                Column("Value #H", "Last call", "dateTimeFromNow"),
-            ],
-            able,
-            f"{why_not} == 1",
-            of_cluster("pgslot_heal_disabled_info", FLEET, by="why"),
-            of_cluster("pgslot_heal_episode_active", FLEET),
-            f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{FLEET.cluster}}}[$__range])))",
-            f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{healed_ones}}}[$__range])))",
-            f'min by (cluster) (pgslot_heal_calls_remaining{{{FLEET.cluster},budget="hour"}})',
-            f"1000 * {of_cluster('pgslot_heal_last_call_timestamp_seconds', FLEET)}",
-        )
-        .description(
-            "What the healer could do and did, one row a cluster that it looks after. Healthy: can act, and episodes "
-            "are few and healed. Bad: a reason why it can not act; many episodes that did not end as healed; no calls "
-            "left. Next: the runbook has the remedy for each reason."
-        )
-        .links(runbooks("PgSlotHealUnavailable", "PgSlotHealNoEffect"))
     )
 
 

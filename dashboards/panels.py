@@ -118,7 +118,10 @@ def lines(ident: int, title: str, unit: str, *queries: prometheus.Dataquery, spa
 
 
 def marked(panel: timeseries.Panel, steps: Steps) -> timeseries.Panel:
-    """Draws a dashed line at each threshold."""
+    """Draws a dashed line at each threshold, always in sight: how far away it is is what one wants to know."""
+    highest = max(value for value, _ in steps if value is not None)
+    if highest > 0:
+        panel.axis_soft_max(highest * 11 / 10)
     return panel.thresholds(_config(steps)).thresholds_style(
         common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.DASHED)
     )
