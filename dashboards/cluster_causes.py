@@ -4,25 +4,26 @@ from collections.abc import Iterable
 
 from grafana_foundation_sdk.builders import table, timeseries
 
-from dashboards.panels import Column, counts, lines, marked, query, rows, runbooks, stacked
-from dashboards.terms import CAUSES, CLUSTER, OLD_TRANSACTION, of_node, of_slot
+from dashboards.panels import Column, counts, lines, marked, query, rows, runbooks
+from dashboards.terms import CAUSES, CLUSTER, OLD_TRANSACTION, SLOT_KEY, of_node, of_slot
 
 
 def retained() -> Iterable[timeseries.Panel]:
     yield (
-        stacked(
-            lines(
-                301,
-                "Retained WAL: unconfirmed and pinned",
-                "bytes",
-                query(of_slot("pgslot_unconfirmed_wal_bytes", CLUSTER), "{{slot_name}} on {{node}}, unconfirmed"),
-                query(of_slot("pgslot_pinned_wal_bytes", CLUSTER), "{{slot_name}} on {{node}}, pinned"),
-            ).min(0)
+        lines(
+            301,
+            "Retained WAL",
+            "bytes",
+            query(of_slot("pgslot_retained_wal_bytes", CLUSTER), "{{slot_name}} on {{node}}"),
+            query(f"{of_slot('pgslot_pinned_wal_bytes', CLUSTER)} > 0", "{{slot_name}} on {{node}}, of it pinned"),
         )
+        .min(0)
         .description(
-            "WAL that a slot holds back. Unconfirmed is the consumer's part: it has not acknowledged it. Pinned is "
-            "acknowledged but still needed, for an open transaction, or for lack of a running-xacts record. Healthy: "
-            "saw teeth that come down. Bad: a steady climb. Next: the cause, below; headroom says how long there is."
+            "WAL that each slot holds back; slots share it, so the highest line is what the disk holds. What is not "
+            "pinned is the consumer's part: it has not acknowledged it. Pinned is acknowledged but still needed, for "
+            "an open transaction, or for lack of a running-xacts record. Healthy: saw teeth that come down. Bad: a "
+            "steady climb. Next: the cause, below; headroom says how long there is. A line that ends: the slot is lost "
+            "or dropped."
         )
         .links(runbooks("PgSlotInactive", "PgSlotStalled", "PgSlotPinnedByTransaction"))
     )
@@ -63,14 +64,11 @@ def retained() -> Iterable[timeseries.Panel]:
         .links(runbooks("PgSlotInactive", "PgSlotStalled", "PgSlotPinnedByTransaction"))
     )
     written = f"max by (cluster, node) (rate(pgslot_wal_written_bytes_total{{{CLUSTER.node}}}[$__rate_interval]))"
+    used = f"and on ({SLOT_KEY}) {of_slot('pgslot_active', CLUSTER)} == 1"
     decoded = (
-        "max by (cluster, node, slot_name)"
-        f" (rate(pgslot_decoding_total_bytes_total{{{CLUSTER.slot}}}[$__rate_interval]))"
+        f"max by ({SLOT_KEY}) (rate(pgslot_decoding_total_bytes_total{{{CLUSTER.slot}}}[$__rate_interval])) {used}"
     )
-    spilled = (
-        "max by (cluster, node, slot_name)"
-        f" (rate(pgslot_decoding_spill_bytes_total{{{CLUSTER.slot}}}[$__rate_interval])) > 0"
-    )
+    spilled = f"max by ({SLOT_KEY}) (rate(pgslot_decoding_spill_bytes_total{{{CLUSTER.slot}}}[$__rate_interval])) > 0"
     yield (
         lines(
             304,
@@ -82,10 +80,10 @@ def retained() -> Iterable[timeseries.Panel]:
         )
         .min(0)
         .description(
-            "How fast WAL is written, and how fast each slot is sent its changes (fewer bytes than WAL: only changes "
-            "of its database and publication). Healthy: decoding follows writing. Bad: writing goes on while a slot's "
-            "decoding is 0; much spilling: transactions larger than logical_decoding_work_mem. Next: the consumer's "
-            "log."
+            "How fast WAL is written, and how fast each slot in use is sent its changes (fewer bytes than WAL: only "
+            "changes of its database and publication). Healthy: decoding follows writing. Bad: writing goes on while a "
+            "slot's decoding is 0; much spilling: transactions larger than logical_decoding_work_mem. Next: the "
+            "consumer's log."
         )
         .links(runbooks("PgSlotWalHeadroomLow", "PgSlotInactive"))
     )

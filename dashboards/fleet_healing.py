@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import stat, table, timeseries
 
 from dashboards import healing, risk
 from dashboards.panels import Column, counts, lines, query, rows, runbooks, single
-from dashboards.terms import FLEET, NO_YES_OF_FAULT, of_cluster
+from dashboards.terms import FLEET, HEALER, NO_YES_OF_FAULT, of_cluster
 
 ACTIONS = {"started": "green", "joined": "blue", "resolved": "text"}
 
@@ -64,17 +64,17 @@ def by_cluster() -> table.Panel:
     return (
         rows(
             405,
-            "The healer, by cluster",
+            "The healer, by cluster (episodes: of this time range)",
             [
                 Column(
                     "cluster", "Cluster", link=("Open the cluster", f"{risk.TO_CLUSTER}&var-cluster=${{__value.raw}}")
                 ),
                 Column("Value #A", "Can act", names=NO_YES_OF_FAULT),
-                Column("reason", "If not, why"),
+                Column("reason", "If not, why", names=HEALER),
                 Column("why", "Switched off because"),
                 Column("Value #D", "Episode runs", names={"0": ("no", "text"), "1": ("yes", "blue")}),
-                Column("Value #E", "Episodes in this time range", "none"),
-                Column("Value #F", "of them healed", "none"),
+                Column("Value #E", "Episodes", "none"),
+                Column("Value #F", "Healed", "none"),
                 Column("Value #G", "Calls left this hour", "none", [(None, "red"), (1, "text")]),
                 Column("Value #H", "Last call", "dateTimeFromNow"),
             ],

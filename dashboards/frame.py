@@ -9,6 +9,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from dashboards.panels import DATASOURCE
 from dashboards.terms import Scope, firing, of_cluster
 
+ALERT = "alertname, cluster, node, slot_name"
 RUNBOOKS = "http://localhost:9877/runbooks"
 """As in alerts/pgslot.rules.yml: the exporter serves them. One sed replaces it in both."""
 
@@ -52,15 +53,16 @@ def annotations(scope: Scope) -> list[Annotation]:
         Annotation(
             "Alerts",
             "red",
-            f"max by (alertname, cluster, node, slot_name) (ALERTS{{{firing(scope)}}})",
-            "{{alertname}}",
+            f"1000 * max by ({ALERT}) (ALERTS_FOR_STATE{{{scope.alert}}}) and on ({ALERT}) ALERTS{{{firing(scope)}}}",
+            "{{alertname}} began",
             "{{cluster}} {{node}} {{slot_name}}",
+            at_value=True,
         ),
         Annotation(
             "Heal episodes",
             "green",
-            f"sum by (cluster, outcome) (increase(pgslot_heal_episodes_total{{{scope.cluster}}}[1m])) > 0",
-            "Episode of the healer ended: {{outcome}}",
+            f"{of_cluster('pgslot_heal_episode_active', scope)} == 1",
+            "The healer is at work",
             "{{cluster}}",
         ),
         Annotation(

@@ -1,6 +1,6 @@
 """What did the healer do, and could it? Panels that both dashboards have."""
 
-from grafana_foundation_sdk.builders import stat, timeseries
+from grafana_foundation_sdk.builders import common, stat, timeseries
 from grafana_foundation_sdk.models import common as common_model
 
 from dashboards.panels import counts, lines, named, query, runbooks, single
@@ -58,6 +58,7 @@ def last_call(ident: int, scope: Scope, span: int) -> stat.Panel:
         )
         .span(span)
         .color_mode(common_model.BigValueColorMode.VALUE)
+        .text(common.VizTextDisplayOptions().value_size(32))
         .description(
             "When the healer last called pg_log_standby_snapshot(), since it started. Healthy: any time, or none. Bad: "
             "long ago while a creation waits for running_xacts. Next: can it be healed, at the top; the alerts that "
@@ -130,9 +131,9 @@ def calls_left(ident: int, scope: Scope, span: int) -> timeseries.Panel:
         )
         .min(0)
         .description(
-            "What is left of the healer's budgets: of this hour, and of an episode while one runs. Healthy: well above "
-            "0. Bad: 0; the healer then only watches until the hour is over. Next: why so many calls were needed, in "
-            "calls by result; the budgets are in the configuration."
+            "What is left of the healer's budgets: of an hour, which fills up again little by little, and of an "
+            "episode while one runs. Healthy: well above 0. Bad: 0; the healer then only watches. Next: why so many "
+            "calls were needed, in calls by result; the budgets are in the configuration."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )
@@ -150,6 +151,7 @@ def last_webhook(ident: int, span: int) -> stat.Panel:
         )
         .span(span)
         .color_mode(common_model.BigValueColorMode.VALUE)
+        .text(common.VizTextDisplayOptions().value_size(32))
         .description(
             "When Alertmanager last told the healer of an alert; the start of the healer before the first. Healthy: "
             "any time while no alert with the heal label fires. Bad: longer ago than such an alert fires; then nobody "

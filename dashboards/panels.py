@@ -182,6 +182,8 @@ def rows(ident: int, title: str, columns: list[Column], *exprs: str) -> table.Pa
 
 def _properties(column: Column) -> Iterable[model.DynamicConfigValue]:
     yield model.DynamicConfigValue("unit", column.unit)
+    # What the table says when it is empty must not stand in its empty cells.
+    yield model.DynamicConfigValue("noValue", "")
     if column.width is not None:
         yield model.DynamicConfigValue("custom.width", column.width)
     if column.steps is not None:

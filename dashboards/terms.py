@@ -35,6 +35,13 @@ WAL_STATUS = {
     "unreserved": ("unreserved", "red"),
     "lost": ("lost", "dark-red"),
 }
+WHY_NOT = ("server_too_old", "missing_function", "missing_privilege", "wal_level", "no_primary", "unreachable")
+"""Why the healer can not act on a cluster, but for `disabled`, which is somebody's decision."""
+HEALER = {
+    "can act": ("can act", "green"),
+    "disabled": ("disabled", "purple"),
+    **{reason: (reason, "red") for reason in WHY_NOT},
+}
 REASONS = {
     "running_xacts": "orange",
     "transaction": "red",
@@ -109,11 +116,11 @@ def of_cluster(metric: str, scope: Scope, *more: str, by: str = "") -> str:
 
 
 def headroom(scope: Scope) -> str:
-    """Part of what a slot may hold back that is left; no series without a limit, or when lost."""
+    """Part of what a slot may hold back that is left; 1 at most, though PostgreSQL counts whole segments."""
     keep = of_node("pgslot_max_slot_wal_keep_size_bytes", scope)
     at_least = of_node("pgslot_wal_keep_size_bytes", scope)
     safe = of_slot("pgslot_safe_wal_size_bytes", scope)
-    return f"{safe} / on ({NODE_KEY}) group_left () ({keep} > {at_least} or {at_least} > 0)"
+    return f"clamp_max({safe} / on ({NODE_KEY}) group_left () ({keep} > {at_least} or {at_least} > 0), 1)"
 
 
 def time_left(scope: Scope) -> str:

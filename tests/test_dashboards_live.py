@@ -61,6 +61,10 @@ def happened() -> Iterator[Happened]:
         with fleet.stuck_creation("search") as creator:
             assert creator.wait(60)
             assert creator.error is None
+        with fleet.primary.hold_transaction() as holder, fleet.stuck_creation("cdc") as creator:
+            fleet.until("the healer is at work", "max(pgslot_heal_episode_active) == 1")
+            holder.commit()
+            assert creator.wait(60)
         fleet.insert(20_000)
         fleet.until("the blocked creation counts as stuck", "pgslot_creation_wait_seconds > 32")
         fleet.until("the healer has an end to count", 'pgslot_heal_episodes_total{outcome="healed"} > 0')

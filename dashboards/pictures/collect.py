@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.boards import BOARDS
 from tests.dashboard_scenes import Fleet
-from tests.stack.sessions import Statement
+from tests.stack.sessions import OpenTransaction, Statement
 
 MINUTES = 9
 SCRAPE = 5
@@ -49,18 +49,21 @@ def main() -> None:
 
 
 def live(fleet: Fleet, until: float) -> None:
-    """A fleet of which one cluster is in trouble and one is healed, twice."""
+    """A fleet of which one cluster is in trouble and one is healed, at once and after a transaction."""
     began = time.time()
     fleet.lose_a_slot("ancient")
     fleet.consume("warehouse")
     fleet.unused_slot("forgotten")
     stuck: list[Statement] = []
+    migrations: list[OpenTransaction] = []
     with ExitStack() as open_things:
         to_come = {
             70: lambda: fleet.hold("nightly-report"),
             100: lambda: stuck.append(hang(fleet, open_things, "search")),
             130: lambda: fleet.create("audit"),
-            330: lambda: stuck.append(hang(fleet, open_things, "cdc")),
+            300: lambda: migrations.append(open_things.enter_context(fleet.primary.hold_transaction("migration"))),
+            301: lambda: stuck.append(hang(fleet, open_things, "cdc")),
+            420: lambda: [migration.commit() for migration in migrations],
         }
         written = 0.0
         while time.time() < until:
@@ -70,8 +73,8 @@ def live(fleet: Fleet, until: float) -> None:
             if stuck and stuck[0].done:
                 open_things.pop_all().close()
                 stuck.clear()
-            fleet.insert(40 if int(passed) % 90 < 60 else 4000)
-            if passed * 0.4 > written:
+            fleet.insert(40 if int(passed) % 90 < 60 else 1500)
+            if passed * 0.17 > written:
                 fleet.write(1)
                 written += 1
             time.sleep(0.5)

@@ -45,7 +45,7 @@ standardTransformersRegistry.setInit(() =>
 
 // Grafana's server has these with their editors; here it matters only where each is written to.
 const registry = new FieldConfigOptionsRegistry(() =>
-  ['unit', 'decimals', 'min', 'max', 'mappings', 'thresholds', 'links', 'color', 'noValue', 'displayName',
+  ['unit', 'noValue', 'decimals', 'min', 'max', 'mappings', 'thresholds', 'links', 'color', 'displayName',
     'custom.width', 'custom.cellOptions', 'custom.align', 'custom.inspect',
     ...Object.keys(GRAPH).map((key) => `custom.${key}`)].map((id) => ({
     id, path: id.replace(/^custom\./, ''), isCustom: id.startsWith('custom.'), name: id,
@@ -87,8 +87,11 @@ function frames(panel) {
       })];
     }
     return answer.map((series) => {
-      const points = series.values ?? [series.value];
       const step = Math.max(5, panel.interval === '1m' ? 60 : 0) * 1000;
+      const points = (series.values ?? [series.value]).flatMap((at, index, all) =>
+        // A gap is a gap: Grafana puts a null in where a step is missing.
+        index > 0 && (at[0] - all[index - 1][0]) * 1000 > 1.5 * step ? [[at[0] - step / 1000, null], at] : [at],
+      );
       return createDataFrame({
         refId: target.refId,
         fields: [
@@ -96,7 +99,7 @@ function frames(panel) {
           {
             name: 'Value', type: FieldType.number, labels: series.metric,
             config: { displayNameFromDS: legend(target.legendFormat, series.metric) },
-            values: points.map((at) => Number(at[1])),
+            values: points.map((at) => (at[1] === null ? null : Number(at[1]))),
           },
         ],
       });
@@ -117,7 +120,7 @@ function Stat({ panel, data, width, height }) {
   });
   return values.slice(0, 1).map((value, index) => (
     <BigValue key={index} width={width} height={height} value={{ ...value.display, title: value.display.title }}
-      colorMode={panel.options.colorMode} graphMode="none" textMode={panel.options.textMode ?? 'auto'}
+      text={panel.options.text} colorMode={panel.options.colorMode} graphMode="none" textMode={panel.options.textMode ?? 'auto'}
       justifyMode="auto" theme={theme} count={1} />
   ));
 }
