@@ -7,6 +7,7 @@ Lets things happen on real servers for some minutes, and writes down what Grafan
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +57,19 @@ def live(fleet: Fleet, until: float) -> None:
     fleet.unused_slot("forgotten")
     stuck: list[Statement] = []
     migrations: list[OpenTransaction] = []
+
+    def commit() -> None:
+        for migration in migrations:
+            migration.commit()
+
     with ExitStack() as open_things:
-        to_come = {
+        to_come: dict[int, Callable[[], object]] = {
             70: lambda: fleet.hold("nightly-report"),
             100: lambda: stuck.append(hang(fleet, open_things, "search")),
             130: lambda: fleet.create("audit"),
             300: lambda: migrations.append(open_things.enter_context(fleet.primary.hold_transaction("migration"))),
             301: lambda: stuck.append(hang(fleet, open_things, "cdc")),
-            420: lambda: [migration.commit() for migration in migrations],
+            420: commit,
         }
         written = 0.0
         while time.time() < until:
