@@ -235,8 +235,10 @@ def test_every_query_is_promql(tmp_path: Path) -> None:
 
 
 def test_thresholds_are_those_of_the_alerts() -> None:
-    rules = (ROOT / "alerts/pgslot.rules.yml").read_text("utf-8")
-    [stuck, blocked] = re.findall(r"pgslot_creation_wait_seconds > (\d+)", rules)
+    groups = yaml.safe_load((ROOT / "alerts/pgslot.rules.yml").read_text("utf-8"))["groups"]
+    exprs = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"] if "alert" in rule}
+    [stuck] = re.findall(r"> (\d+)", exprs["PgSlotCreationStuck"])
+    [blocked] = re.findall(r"> (\d+)", exprs["PgSlotCreationBlocked"])
     steps = {
         (board, panel["title"]): [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
         for board, panel in PANELS
