@@ -48,16 +48,16 @@ def healer() -> stat.Panel:
             107,
             "The healer",
             "none",
-            f'{why_not} == 1 or on (cluster) label_replace({able}, "reason", "can act", "", "")',
+            f'{why_not} == 1 or on (cluster) label_replace({able}, "reason", "ready", "", "")',
             BAD_FROM_ONE,
             none="no healer",
             legend="{{reason}}",
         )
         .text_mode(common_model.BigValueTextMode.NAME)
         .description(
-            "Whether the healer could call pg_log_standby_snapshot() for this cluster, and if not, why. Healthy: can "
-            "act. Bad: any reason; disabled is somebody's decision. No healer: none is scraped, or this cluster is not "
-            "in its configuration. Next: the runbook has the remedy for each reason."
+            "Whether the healer could call pg_log_standby_snapshot() for this cluster, and if not, why. Healthy: "
+            "ready. act. Bad: any reason; disabled is somebody's decision. No healer: none is scraped, or this cluster "
+            "is not in its configuration. Next: the runbook has the remedy for each reason."
         )
         .links(runbooks("PgSlotHealUnavailable", "PgSlotHealerDown"))
     )

@@ -153,13 +153,13 @@ def which() -> Panels:
             of_cluster("pgslot_retained_wal_bytes", FLEET),
             of_cluster("pgslot_oldest_transaction_age_seconds", FLEET, 'kind=~"xid|prepared"'),
             f"count by (cluster) (ALERTS{{{firing(FLEET)}}})",
-            f'{why_not} == 1 or on (cluster) label_replace({able}, "reason", "can act", "", "")',
+            f'{why_not} == 1 or on (cluster) label_replace({able}, "reason", "ready", "", "")',
         )
         .height(7)
         .description(
             "One row a cluster, its worst value in each column; the name leads to the cluster. Healthy: green. An "
             "empty headroom means that no limit is set, an empty healer that none is set up. Bad: red, and a healer "
-            "that says anything but 'can act'. Next: open the cluster with the most red."
+            "that says anything but 'ready'. Next: open the cluster with the most red."
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotHealUnavailable"))
     )

@@ -8,7 +8,20 @@ from dashboards import healing, risk
 from dashboards.panels import Column, counts, lines, query, rows, runbooks, single
 from dashboards.terms import FLEET, HEALER, NO_YES_OF_FAULT, of_cluster
 
-ACTIONS = {"started": "green", "joined": "blue", "resolved": "text"}
+ACTIONS = {
+    "started": "green",
+    "joined": "blue",
+    "resolved": "text",
+    "ignored_resolved": "super-light-blue",
+    "ignored_disabled": "purple",
+    "ignored_no_heal_label": "orange",
+    "ignored_no_slot": "dark-orange",
+    "ignored_unknown_cluster": "yellow",
+    "ignored_unknown_node": "dark-yellow",
+    "ignored_not_configured": "super-light-purple",
+    "refused_full": "red",
+    "refused_budget": "dark-red",
+}
 
 
 def healed() -> Iterable[stat.Panel | timeseries.Panel | table.Panel]:
@@ -47,9 +60,9 @@ def healed() -> Iterable[stat.Panel | timeseries.Panel | table.Panel]:
         )
         .description(
             "Alerts in Alertmanager's webhooks by what the healer did with them, all clusters. Healthy: started, "
-            "joined, resolved. Bad: ignored_ and refused_: an alert that should heal and does not; or nothing at all "
-            "while an alert with the heal label fires. Next: pg-slot-healer doctor checks the way from Prometheus to "
-            "the healer."
+            "joined, resolved. Bad: the other ignored_ and refused_: an alert that should heal and does not; or "
+            "nothing at all while an alert with the heal label fires. Next: pg-slot-healer doctor checks the way from "
+            "Prometheus to the healer."
         )
         .links(runbooks("PgSlotHealerDown"))
     )

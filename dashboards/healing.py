@@ -30,9 +30,9 @@ def seconds(ident: int, span: int) -> stat.Panel:
     return (
         single(
             ident,
-            "9 of 10 healed within",
+            "Median time to heal",
             "s",
-            "histogram_quantile(0.9, sum by (le) (increase(pgslot_heal_seconds_bucket[$__range]))) >= 0",
+            "histogram_quantile(0.5, sum by (le) (increase(pgslot_heal_seconds_bucket[$__range]))) >= 0",
             [(None, "green"), (15, "orange")],
             none="none in this time",
         )
@@ -40,7 +40,8 @@ def seconds(ident: int, span: int) -> stat.Panel:
         .description(
             "From the healer's first call to its effect, over the whole time range and all clusters of the healer "
             "(heals are too rare for a line). Healthy: a few seconds. Bad: above 15 s, after which the server's "
-            "background writer might have done as well. Next: calls by result."
+            "background writer might have done as well; longer where a transaction was in the way. Next: calls by "
+            "result."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )

@@ -122,8 +122,10 @@ def marked(panel: timeseries.Panel, steps: Steps) -> timeseries.Panel:
     highest = max(value for value, _ in steps if value is not None)
     if highest > 0:
         panel.axis_soft_max(highest * 11 / 10)
-    return panel.thresholds(_config(steps)).thresholds_style(
-        common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.DASHED)
+    return (
+        panel.axis_soft_min(0)
+        .thresholds(_config(steps))
+        .thresholds_style(common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.DASHED))
     )
 
 
@@ -133,7 +135,8 @@ def stacked(panel: timeseries.Panel) -> timeseries.Panel:
 
 def counts(panel: timeseries.Panel, colors: Mapping[str, str]) -> timeseries.Panel:
     """Stacked bars, one a minute at the finest; a series' colour is by its name, the same wherever it is shown."""
-    stacked(panel).draw_style(common_model.GraphDrawStyle.BARS).decimals(0).min(0).interval("1m").fill_opacity(80)
+    stacked(panel).draw_style(common_model.GraphDrawStyle.BARS).fill_opacity(80)
+    panel.decimals(0).min(0).interval("1m").no_value("none")
     for name, color in colors.items():
         panel.override_by_name(name, [model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})])
     return panel
@@ -159,6 +162,7 @@ def rows(ident: int, title: str, columns: list[Column], *exprs: str) -> table.Pa
         .datasource(DATASOURCE)
         .no_value("none")
         .show_header(True)
+        .min_width(70)
         .cell_height(common_model.TableCellHeight.SM)
     )
     if len(exprs) > 1:

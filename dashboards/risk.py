@@ -87,7 +87,7 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
             [(None, "red"), (SOON, "orange"), (IN_SIGHT, "green")],
             none="no data",
         )
-        .mappings(named({str(FAR): ("> 1 week", "green")}))
+        .mappings(named({str(FAR): (">1w", "green")}))
         .description(
             "Time until the first slot is lost if its headroom goes on shrinking as in the last 15 minutes. Healthy: "
             "more than a week, which is also shown when nothing shrinks or no limit is set (then the disk is the "

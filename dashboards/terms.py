@@ -33,12 +33,12 @@ WAL_STATUS = {
     "reserved": ("reserved", "green"),
     "extended": ("extended", "yellow"),
     "unreserved": ("unreserved", "red"),
-    "lost": ("lost", "dark-red"),
+    "lost": ("lost", "red"),
 }
 WHY_NOT = ("server_too_old", "missing_function", "missing_privilege", "wal_level", "no_primary", "unreachable")
 """Why the healer can not act on a cluster, but for `disabled`, which is somebody's decision."""
 HEALER = {
-    "can act": ("can act", "green"),
+    "ready": ("ready", "green"),
     "disabled": ("disabled", "purple"),
     **{reason: (reason, "red") for reason in WHY_NOT},
 }
@@ -57,7 +57,7 @@ CAUSES = {
     "transaction": "red",
     "stalled": "orange",
     "creation": "purple",
-    "invalidated": "dark-red",
+    "invalidated": "semi-dark-red",
 }
 OUTCOMES = {
     "healed": "green",

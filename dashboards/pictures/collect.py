@@ -42,6 +42,7 @@ def main() -> None:
     file = Path(sys.argv[1])
     with Fleet() as fleet:
         fleet.start_everything()
+        fleet.lose_a_slot("ancient")
         start = time.time()
         live(fleet, start + MINUTES * 60)
         end = time.time()
@@ -52,7 +53,6 @@ def main() -> None:
 def live(fleet: Fleet, until: float) -> None:
     """A fleet of which one cluster is in trouble and one is healed, at once and after a transaction."""
     began = time.time()
-    fleet.lose_a_slot("ancient")
     fleet.consume("warehouse")
     fleet.unused_slot("forgotten")
     stuck: list[Statement] = []

@@ -46,7 +46,7 @@ standardTransformersRegistry.setInit(() =>
 // Grafana's server has these with their editors; here it matters only where each is written to.
 const registry = new FieldConfigOptionsRegistry(() =>
   ['unit', 'noValue', 'decimals', 'min', 'max', 'mappings', 'thresholds', 'links', 'color', 'displayName',
-    'custom.width', 'custom.cellOptions', 'custom.align', 'custom.inspect',
+    'custom.width', 'custom.cellOptions', 'custom.align', 'custom.inspect', 'custom.minWidth',
     ...Object.keys(GRAPH).map((key) => `custom.${key}`)].map((id) => ({
     id, path: id.replace(/^custom\./, ''), isCustom: id.startsWith('custom.'), name: id,
     process: (value) => value, shouldApply: () => true, settings: {}, editor: () => null, override: () => null,
@@ -191,7 +191,7 @@ function Graph({ panel, data, width, height }) {
     }
   }
   if (series === 0) {
-    return <div style={{ padding: 20, color: theme.colors.text.secondary }}>No data</div>;
+    return <div style={{ padding: 20, color: theme.colors.text.secondary }}>{panel.fieldConfig.defaults.noValue ?? 'No data'}</div>;
   }
   return (
     <TimeSeries frames={shown} width={width} height={height} timeRange={timeRange} timeZone="utc"
@@ -202,7 +202,7 @@ function Graph({ panel, data, width, height }) {
 }
 
 function Rows({ panel, data, width, height }) {
-  const defaults = { ...panel.fieldConfig.defaults, custom: { cellOptions: { type: 'auto' }, align: 'auto', inspect: false } };
+  const defaults = { ...panel.fieldConfig.defaults, custom: { cellOptions: { type: 'auto' }, align: 'auto', inspect: false, ...panel.fieldConfig.defaults.custom } };
   const [frame] = overridden(data, { ...panel.fieldConfig, defaults });
   cacheFieldDisplayNames(frame ? [frame] : []);
   if (!frame || frame.length === 0) {
