@@ -60,9 +60,9 @@ def healed() -> Iterable[stat.Panel | timeseries.Panel | table.Panel]:
         )
         .description(
             "Alerts in Alertmanager's webhooks by what the healer did with them, all clusters. Healthy: started, "
-            "joined, resolved. Bad: the other ignored_ and refused_: an alert that should heal and does not; or "
-            "nothing at all while an alert with the heal label fires. Next: pg-slot-healer doctor checks the way from "
-            "Prometheus to the healer."
+            "joined, resolved, ignored_resolved. Bad: the other ignored_ and refused_: an alert that should heal and "
+            "does not; or nothing at all while an alert with the heal label fires. Next: pg-slot-healer doctor checks "
+            "the way from Prometheus to the healer."
         )
         .links(runbooks("PgSlotHealerDown"))
     )
