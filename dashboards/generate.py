@@ -9,14 +9,14 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from dashboards import cluster, fleet
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "json"
 DASHBOARDS = {"pgslot-fleet.json": fleet.build, "pgslot-cluster.json": cluster.build}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=f"Makes {' and '.join(DASHBOARDS)}.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of step")
-    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="default: where this program is")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="default: json/ beside this program")
     options = parser.parse_args()
     out_of_step = []
     for name, build in DASHBOARDS.items():

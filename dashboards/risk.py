@@ -146,7 +146,6 @@ def alerts(ident: int, scope: Scope) -> table.Panel:
                     names={
                         "critical": ("critical", "red"),
                         "warning": ("warning", "orange"),
-                        "info": ("info", "blue"),
                     },
                     width=100,
                 ),

@@ -84,21 +84,21 @@ class Scope:
     node: str
     slot: str
     alert: str
-    """Matches alerts as well that are about no cluster, where all clusters are shown."""
+    """Where all clusters are shown, alerts as well that are about none; never the heartbeat, which always fires."""
 
 
 FLEET = Scope(
     cluster='cluster=~"$cluster"',
     node='cluster=~"$cluster"',
     slot='cluster=~"$cluster"',
-    alert='alertname=~"PgSlot.*",cluster=~"$cluster|"',
+    alert='alertname=~"PgSlot.*",severity!="info",cluster=~"$cluster|"',
 )
 # One cluster is chosen, so "=": Grafana does not escape the value for a regular expression there.
 CLUSTER = Scope(
     cluster='cluster="$cluster"',
     node='cluster="$cluster",node=~"$node"',
     slot='cluster="$cluster",node=~"$node",slot_name=~"$slot"',
-    alert='alertname=~"PgSlot.*",cluster="$cluster"',
+    alert='alertname=~"PgSlot.*",severity!="info",cluster="$cluster"',
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "dashboards"
+FOLDER = ROOT / "dashboards/json"
 BOARDS: dict[str, dict[str, Any]] = {
     name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in ("pgslot-fleet", "pgslot-cluster")
 }

@@ -1,4 +1,4 @@
-"""The rules of grafana/dashboard-linter, on our JSON. What is excluded stands in dashboards/.lint, with its reason."""
+"""The rules of grafana/dashboard-linter, on our JSON. What is excluded stands in json/.lint, with its reason."""
 
 import re
 import subprocess
