@@ -40,7 +40,7 @@ def stuck() -> Panels:
     yield (
         single(
             107,
-            "Can not be healed",
+            "Cannot be healed",
             "none",
             f"sum({can_not})",
             BAD_FROM_ONE,

@@ -102,7 +102,7 @@ def by_cluster() -> table.Panel:
         )
         .description(
             "What the healer could do and did, one row a cluster that it looks after. Healthy: can act, and episodes "
-            "are few and healed. Bad: a reason why it can not act; many episodes that did not end as healed; no calls "
+            "are few and healed. Bad: a reason why it cannot act; many episodes that did not end as healed; no calls "
             "left. Next: the runbook has the remedy for each reason."
         )
         .links(runbooks("PgSlotHealUnavailable", "PgSlotHealNoEffect"))

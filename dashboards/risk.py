@@ -40,7 +40,7 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
         )
         .description(
             "Logical slots that have been in creation for more than 30 s. Healthy: 0; a creation takes milliseconds. "
-            "Bad: any; its consumer can not start, and WAL piles up behind the half-made slot. Next: the tables below "
+            "Bad: any; its consumer cannot start, and WAL piles up behind the half-made slot. Next: the tables below "
             "say which slot it is and what it waits for. No data: the exporter is not scraped."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
@@ -123,7 +123,7 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
             none="no data",
         )
         .description(
-            "Servers that the exporter can not reach: of their slots nothing is known, and nothing here shows it. "
+            "Servers that the exporter cannot reach: of their slots nothing is known, and nothing here shows it. "
             "Healthy: 0. Bad: any. No data: the exporter itself is not scraped. Next: the exporter's log names the "
             "error, pgslot_probe_status its kind."
         )

@@ -36,7 +36,7 @@ WAL_STATUS = {
     "lost": ("lost", "red"),
 }
 WHY_NOT = ("server_too_old", "missing_function", "missing_privilege", "wal_level", "no_primary", "unreachable")
-"""Why the healer can not act on a cluster, but for `disabled`, which is somebody's decision."""
+"""Why the healer cannot act on a cluster, but for `disabled`, which is somebody's decision."""
 HEALER = {
     "ready": ("ready", "green"),
     "disabled": ("disabled", "purple"),

@@ -169,7 +169,7 @@ def test_the_first_numbers_tell_what_has_happened(happened: Happened) -> None:
     assert numbers["Creations stuck"] == [1]
     assert numbers["Slots lost"] == [1]
     assert numbers["Servers not seen"] == [1]
-    assert numbers["Can not be healed"] == [1]
+    assert numbers["Cannot be healed"] == [1]
     assert numbers["Longest creation wait"][0] > 30
     assert 0 < numbers["Least headroom"][0] < 0.25
     assert numbers["Soonest loss in"][0] < 24 * 3600

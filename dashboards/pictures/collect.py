@@ -108,7 +108,7 @@ def seen(fleet: Fleet, view: View, start: float, end: float) -> dict[str, Any]:
         {**annotation, "answer": fleet.prometheus.query_range(chosen(annotation["expr"], view, 15, 0), start, end, 15)}
         for annotation in board["annotations"]["list"]
     ]
-    return {"name": view.name, "board": board, "variables": view.variables, "answers": answers, "marks": marks}
+    return {"name": view.name, "board": view.board, "variables": view.variables, "answers": answers, "marks": marks}
 
 
 def chosen(expr: str, view: View, step: float, span: float) -> str:
