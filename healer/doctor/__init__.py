@@ -1,0 +1,1 @@
+"""`pg-slot-healer doctor`: the whole chain, checked link by link."""

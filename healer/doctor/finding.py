@@ -1,0 +1,28 @@
+"""What a check found out."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works, and somebody may want it otherwise."""
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Not found out; `found` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    check: str
+    subject: str
+    """What was checked: a file, cluster/node, a URL, an alert."""
+    status: Status
+    found: str
+    remedy: str = ""
+    """What to do about it; empty when there is nothing to do."""

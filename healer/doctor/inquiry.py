@@ -1,0 +1,86 @@
+"""What the doctor asks a server, beyond the exporter's probes."""
+
+import time
+from dataclasses import dataclass
+
+import psycopg
+
+from exporter.config import Conninfo
+from exporter.postgres import Session
+from exporter.yamlfile import ConfigError
+from healer.primary import APPLICATION_NAME, TIMEOUT
+
+
+class InquiryError(Exception):
+    """There was no answer. The text says why, without a password: libpq's messages have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """One row, as the session's role sees it."""
+
+    in_recovery: bool
+    version: str
+    version_num: int
+    role: str
+    database: str
+    superuser: bool
+    wal_level: str
+    hot_standby_feedback: bool
+    primary_slot_name: str
+    """Empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    system_identifier: str
+
+
+_FACTS = """
+SELECT
+  pg_catalog.pg_is_in_recovery() AS in_recovery,
+  pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1) AS version,
+  pg_catalog.current_setting('server_version_num')::int4 AS version_num,
+  current_user::text AS role,
+  pg_catalog.current_database()::text AS database,
+  pg_catalog.current_setting('is_superuser')::bool AS superuser,
+  pg_catalog.current_setting('wal_level') AS wal_level,
+  pg_catalog.current_setting('hot_standby_feedback')::bool AS hot_standby_feedback,
+  pg_catalog.current_setting('primary_slot_name') AS primary_slot_name
+"""
+
+# By itself: PUBLIC may call it unless that was revoked, and then only this question fails.
+_IDENTITY = "SELECT system_identifier::text AS system_identifier FROM pg_catalog.pg_control_system()"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server, and which cluster of servers it belongs to."""
+
+    facts: ServerFacts
+    system_identifier: str | None
+    """Made by initdb, the same on a primary and its standbys. None: the role may not read it."""
+
+
+async def inquire(conninfo: Conninfo) -> Server:
+    """Connect, ask and leave, within TIMEOUT seconds. Raises InquiryError."""
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        session = await Session.connect(conninfo.read(), application_name=APPLICATION_NAME, timeout=TIMEOUT)
+        try:
+            [[facts]] = await session.ask([(_FACTS, ServerFacts)], max(0.1, deadline - time.monotonic()))
+            return Server(facts, await _identifier(session, max(0.1, deadline - time.monotonic())))
+        finally:
+            await session.close()
+    except TimeoutError:
+        raise InquiryError(f"no answer within {TIMEOUT:.0f} s") from None
+    except (psycopg.Error, ConfigError) as error:
+        raise InquiryError(" ".join(str(error).split())) from None
+
+
+async def _identifier(session: Session, timeout: float) -> str | None:
+    try:
+        [[identity]] = await session.ask([(_IDENTITY, _Identity)], timeout)
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return str(identity.system_identifier)

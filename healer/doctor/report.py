@@ -1,0 +1,51 @@
+"""The findings as people and as scripts read them."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TextIO
+
+from healer.doctor.finding import Finding, Status
+
+_WORDS = {Status.OK: "ok", Status.WARNING: "warn", Status.FAILED: "FAIL", Status.SKIPPED: "skipped"}
+_COLOURS = {Status.OK: "32", Status.WARNING: "33", Status.FAILED: "1;31", Status.SKIPPED: "2"}
+_WIDTH = max(map(len, _WORDS.values()))
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return 1 if something failed; what was skipped, and warnings, do not count."""
+    return int(any(finding.status is Status.FAILED for finding in findings))
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """Return a list of objects with the fields of Finding."""
+    return json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
+
+
+def as_text(findings: Sequence[Finding], *, colour: bool) -> str:
+    """Return one aligned line a finding, each remedy below its own, and a line that counts them."""
+    checks = max((len(finding.check) for finding in findings), default=0)
+    subjects = max((len(_plain(finding.subject)) for finding in findings), default=0)
+    lines = []
+    for finding in findings:
+        word = f"{_WORDS[finding.status]:<{_WIDTH}}"
+        shown = f"\x1b[{_COLOURS[finding.status]}m{word}\x1b[0m" if colour else word
+        line = f"{shown}  {finding.check:<{checks}}  {_plain(finding.subject):<{subjects}}  {_plain(finding.found)}"
+        lines.append(line.rstrip())
+        if finding.remedy:
+            lines.append(f"{'':<{_WIDTH}}  -> {_plain(finding.remedy)}")
+    counts = Counter(finding.status for finding in findings)
+    lines.append(f"{len(findings)} checks: {', '.join(f'{counts[status]} {_WORDS[status]}' for status in Status)}")
+    return "\n".join(lines)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Return whether to colour: on a terminal that can, unless NO_COLOR is set."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: much of it comes from servers, and a terminal would act on them."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,0 +1,182 @@
+"""Each cluster's servers: reachable, answering the exporter's probes, set up for slots, and the healer able to act."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+from exporter.config import Cluster, Config, HealerTarget, Node
+from exporter.observer import Observer
+from exporter.probes import SUPPORTED
+from exporter.snapshot import NodeSnapshot, Status as ProbeStatus
+from healer.doctor.finding import Finding, Status
+from healer.doctor.inquiry import InquiryError, Server, inquire
+from healer.episode import LOOK_TIMEOUT
+from healer.primary import APPLICATION_NAME, Capability, Unavailable, check
+
+Inquired = Server | str
+"""A server's answer, or why there was none."""
+
+
+async def examine(config: Config) -> list[Finding]:
+    """Examine all clusters at the same time."""
+    examined = await asyncio.gather(*(_cluster(cluster) for cluster in config.clusters))
+    return [finding for findings in examined for finding in findings]
+
+
+async def _cluster(cluster: Cluster) -> list[Finding]:
+    observer = Observer([cluster], APPLICATION_NAME)
+    try:
+        # One after the other, so that a probe does not wait for the inquiry's statements.
+        servers = dict(
+            zip(cluster.nodes, await asyncio.gather(*(_inquired(node) for node in cluster.nodes)), strict=True)
+        )
+        snapshot = await observer.look(cluster.name, LOOK_TIMEOUT)
+    finally:
+        await observer.close()
+    findings: list[Finding] = []
+    for node, server in servers.items():
+        findings += judge_node(node, server, snapshot.node(node.name))
+    findings.append(judge_primary(cluster, servers))
+    if cluster.healer is None:
+        findings.append(judge_identities(cluster, servers, None))
+        return [*findings, Finding("capability", cluster.name, Status.SKIPPED, "no healer section: only observed")]
+    capability, acting = await asyncio.gather(check(cluster.healer), _acting(cluster.healer))
+    findings.append(judge_identities(cluster, servers, acting))
+    findings.append(judge_capability(cluster, cluster.healer, capability, acting))
+    return findings
+
+
+async def _inquired(node: Node) -> Inquired:
+    try:
+        return await inquire(node.conninfo)
+    except InquiryError as error:
+        return str(error)
+
+
+async def _acting(target: HealerTarget) -> Inquired:
+    if not target.enabled:
+        return "enabled: false"
+    try:
+        return await inquire(target.conninfo)
+    except InquiryError as error:
+        return str(error)
+
+
+def judge_node(node: Node, server: Inquired, snapshot: NodeSnapshot | None) -> Iterator[Finding]:
+    """Say what holds for one node."""
+    subject = f"{node.cluster}/{node.name}"
+    if isinstance(server, str):
+        remedy = "Start it, or put host, port, password, pg_hba.conf or firewall right. Roles: pg-slot-healer grants."
+        yield Finding("node", subject, Status.FAILED, server, remedy)
+        for name in ("probes", "wal_level"):
+            yield Finding(name, subject, Status.SKIPPED, "the node did not answer")
+        return
+    facts = server.facts
+    role = "standby" if facts.in_recovery else "primary"
+    found = f"PostgreSQL {facts.version}, {role}, as {facts.role} in database {facts.database}"
+    if facts.superuser:
+        remedy = "Observe as a role of its own: pg-slot-healer grants."
+        yield Finding("node", subject, Status.WARNING, f"{found}, who is a superuser", remedy)
+    else:
+        yield Finding("node", subject, Status.OK, found)
+    yield _judge_probes(subject, server, snapshot)
+    if facts.wal_level == "logical":
+        yield Finding("wal_level", subject, Status.OK, "logical")
+    else:
+        remedy = "Set wal_level = logical and restart the server: no logical slot can be created otherwise."
+        yield Finding("wal_level", subject, Status.FAILED, facts.wal_level, remedy)
+    if facts.in_recovery and facts.version_num >= 160000:
+        yield _judge_standby(subject, server)
+
+
+def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -> Finding:
+    statuses = snapshot.statuses if snapshot is not None else {}
+    failed = {name: status for name, status in statuses.items() if status is not ProbeStatus.OK}
+    if statuses and not failed:
+        return Finding("probes", subject, Status.OK, f"{' '.join(statuses)}: ok")
+    found = ", ".join(f"{name}: {status}" for name, status in failed.items())
+    if ProbeStatus.PERMISSION_DENIED in failed.values():
+        quoted = '"' + server.facts.role.replace('"', '""') + '"'
+        remedy = f"As a superuser on the primary: GRANT pg_read_all_stats, pg_read_all_settings TO {quoted};"
+    elif ProbeStatus.UNSUPPORTED in failed.values():
+        remedy = f"Supported are PostgreSQL {SUPPORTED[0]} to {SUPPORTED[-1]}."
+    elif ProbeStatus.TIMEOUT in failed.values():
+        remedy = "The server is slow or its catalogs are locked: see pg_stat_activity."
+    else:
+        remedy = "See the exporter's log, and the server's, for the error."
+    return Finding("probes", subject, Status.FAILED, found, remedy)
+
+
+def _judge_standby(subject: str, server: Server) -> Finding:
+    """From 16 on a standby can have logical slots, which lose their catalog rows to a vacuum on the primary."""
+    facts = server.facts
+    lacking = [
+        text
+        for lacks, text in (
+            (not facts.hot_standby_feedback, "hot_standby_feedback is off"),
+            (not facts.primary_slot_name, "primary_slot_name is empty"),
+        )
+        if lacks
+    ]
+    if not lacking:
+        return Finding("standby", subject, Status.OK, "hot_standby_feedback on, primary_slot_name set")
+    remedy = (
+        "Only if logical slots are to live here: set both, or a vacuum on the primary removes catalog rows that a slot"
+        " needs, at once or while the standby is away, and the slot is invalidated."
+    )
+    return Finding("standby", subject, Status.WARNING, ", ".join(lacking), remedy)
+
+
+def judge_primary(cluster: Cluster, servers: Mapping[Node, Inquired]) -> Finding:
+    """Say which node is the primary; who blocks a creation on a standby is seen there only."""
+    answers = {node.name: server for node, server in servers.items() if isinstance(server, Server)}
+    primaries = [name for name, server in answers.items() if not server.facts.in_recovery]
+    if len(primaries) == 1:
+        return Finding("primary", cluster.name, Status.OK, primaries[0])
+    if primaries:
+        remedy = "A split brain, or nodes of several clusters under one name: stop one, or list it under its own."
+        return Finding("primary", cluster.name, Status.FAILED, f"several: {', '.join(primaries)}", remedy)
+    if len(answers) < len(servers):
+        return Finding("primary", cluster.name, Status.SKIPPED, "not all nodes answered, and of those none is it")
+    remedy = "List the primary under nodes: who blocks a creation on a standby is seen there."
+    return Finding("primary", cluster.name, Status.FAILED, "all nodes are standbys", remedy)
+
+
+def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting: Inquired | None) -> Finding:
+    """Say whether the nodes, and the server that the healer acts on, have one system identifier."""
+    places: dict[str, str | None] = {
+        node.name: server.system_identifier for node, server in servers.items() if isinstance(server, Server)
+    }
+    if isinstance(acting, Server):
+        places["healer.conninfo"] = acting.system_identifier
+    known = {place: identifier for place, identifier in places.items() if identifier is not None}
+    shown = ", ".join(f"{place} {identifier}" for place, identifier in known.items())
+    if len(set(known.values())) > 1:
+        remedy = (
+            "Put right which servers the configuration names for this cluster: these are not copies of one another."
+        )
+        return Finding("same cluster", cluster.name, Status.FAILED, f"system identifiers differ: {shown}", remedy)
+    wanted = len(servers) + (cluster.healer is not None)
+    if len(known) < wanted:
+        unreadable = [place for place, identifier in places.items() if identifier is None]
+        why = f"may not be read on {', '.join(unreadable)}" if unreadable else "not all servers answered"
+        return Finding("same cluster", cluster.name, Status.SKIPPED, f"unknown: the system identifier {why}")
+    identifier = next(iter(known.values()))
+    return Finding("same cluster", cluster.name, Status.OK, f"system identifier {identifier} everywhere")
+
+
+def judge_capability(cluster: Cluster, target: HealerTarget, capability: Capability, acting: Inquired) -> Finding:
+    """Say whether the healer could act."""
+    if capability.reason is Unavailable.DISABLED:
+        remedy = "Nothing is healed until enabled: true is in the configuration."
+        return Finding("capability", cluster.name, Status.WARNING, "switched off: enabled: false", remedy)
+    if capability.reason is not None:
+        return Finding("capability", cluster.name, Status.FAILED, f"{capability.reason}", capability.remedy)
+    facts = acting.facts if isinstance(acting, Server) else None
+    found = f"can act as {facts.role} in database {facts.database}" if facts else "can act"
+    if target.dry_run:
+        remedy = "Nothing is healed until dry_run: false is in the configuration."
+        return Finding("capability", cluster.name, Status.WARNING, f"{found}, but dry_run: true", remedy)
+    if facts is not None and facts.superuser:
+        remedy = "Act as a role of its own: pg-slot-healer grants."
+        return Finding("capability", cluster.name, Status.WARNING, f"{found}, who is a superuser", remedy)
+    return Finding("capability", cluster.name, Status.OK, found)
