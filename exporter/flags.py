@@ -19,10 +19,15 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        try:
-            return self.host is not None and ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return self.host is not None and is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach it, or be reached by it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def add_config_file(parser: argparse.ArgumentParser, *, again: bool = False) -> None:

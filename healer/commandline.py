@@ -8,6 +8,7 @@ from healer import commands
 from healer.grants import EXPORTER_ROLE, HEALER_ROLE
 
 DEFAULT_ADDRESS = ":9878"
+DEFAULT_URL = "http://localhost:9878"
 
 _EXIT_CODES = """
 exit codes:
@@ -62,6 +63,21 @@ def parser() -> argparse.ArgumentParser:
 
     metrics = subparsers.add_parser("metrics", help="print the metric reference as Markdown")
     metrics.set_defaults(run=commands.metrics)
+
+    doctor = subparsers.add_parser(
+        "doctor",
+        help="check the whole chain from the servers to Alertmanager, and say what to do",
+        description="Checks each link and says what to do where one fails. URLs are as seen from here. They may have a"
+        " user and password, which is better kept in ~/.netrc; REQUESTS_CA_BUNDLE names a certificate authority.",
+    )
+    doctor.add_argument(
+        "--healer.url", dest="healer_url", default=DEFAULT_URL, metavar="URL", help="default %(default)s"
+    )
+    doctor.add_argument("--prometheus.url", dest="prometheus_url", metavar="URL", help="otherwise left out")
+    doctor.add_argument(
+        "--alertmanager.url", dest="alertmanager_url", metavar="URL", help="default: healer.alertmanager_url"
+    )
+    _finish(doctor, commands.doctor)
     return result
 
 

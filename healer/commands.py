@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +12,9 @@ from exporter.reload import Configuration
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
+from healer.doctor.client import check_url
+from healer.doctor.examination import Places, examine
+from healer.doctor.report import as_json, as_text, exit_code, wants_colour
 from healer.grants import script
 from healer.heal import heal as heal_cluster
 from healer.reference import metric_reference
@@ -76,6 +80,20 @@ def metrics(_options: argparse.Namespace) -> int:
     """Print the metric reference."""
     print(metric_reference(), end="")
     return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine the whole chain and print what holds; 1 if something failed."""
+    places = Places(
+        check_url("--healer.url", options.healer_url),
+        options.prometheus_url and check_url("--prometheus.url", options.prometheus_url),
+        options.alertmanager_url and check_url("--alertmanager.url", options.alertmanager_url),
+    )
+    # What the looks would warn of stands in the findings.
+    log.setup("error", "logfmt")
+    findings = examine(read_config(options), options.config_file, places)
+    print(as_json(findings) if options.json else as_text(findings, colour=wants_colour(sys.stdout)))
+    return exit_code(findings)
 
 
 def read_config(options: argparse.Namespace) -> Config:

@@ -128,7 +128,9 @@ async def _intake(request: web.Request) -> tuple[int, str]:
         return 400, str(error)
     if webhook.truncated:
         event(_log, logging.WARNING, "Alertmanager cut alerts off: unset max_alerts", truncated=webhook.truncated)
-    request.app[_METRICS].last_webhook.set_to_current_time()
+    if webhook.alerts:
+        # An empty one is the doctor's, and no proof that Alertmanager's arrive.
+        request.app[_METRICS].last_webhook.set_to_current_time()
     actions = _take_all(request.app[_EPISODES], webhook.alerts)
     event(_log, logging.INFO, "webhook received", alerts=len(webhook.alerts), **actions)
     status = 503 if REFUSED & actions.keys() else 200

@@ -8,6 +8,7 @@ from pathlib import Path
 import exporter.probes
 from exporter.probes import PROBES, SUPPORTED
 from healer import primary
+from healer.doctor import inquiry
 
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 400
@@ -36,7 +37,7 @@ def test_no_file_is_too_long() -> None:
             assert len(file.read_text("utf-8").splitlines()) <= LONGEST_FILE, file
 
 
-def test_database_errors_are_caught_in_two_places_only() -> None:
+def test_database_errors_are_caught_in_three_places_only() -> None:
     catching = {
         file.relative_to(ROOT).as_posix()
         for folder in ("exporter", "healer")
@@ -44,7 +45,7 @@ def test_database_errors_are_caught_in_two_places_only() -> None:
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
-    assert catching == {"exporter/observer.py", "healer/primary.py"}
+    assert catching == {"exporter/observer.py", "healer/doctor/inquiry.py", "healer/primary.py"}
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:
@@ -62,6 +63,8 @@ def test_every_statement_names_its_schema() -> None:
     for probe in PROBES:
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
+    for name in ("_FACTS", "_IDENTITY"):
+        assert_functions_qualified(getattr(inquiry, name))
     for name in ("_FACTS", "_LOCK", "_CALL"):
         assert_functions_qualified(getattr(primary, name))
 

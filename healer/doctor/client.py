@@ -60,6 +60,10 @@ class Client:
         return self._ask("POST", path, data=body, headers=headers, allow_redirects=False)
 
     @property
+    def host(self) -> str:
+        return urlsplit(self._base).hostname or ""
+
+    @property
     def has_user(self) -> bool:
         return "@" in urlsplit(self._base).netloc
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from exporter.config import Cluster, Config, HealerTarget, Node
 from exporter.observer import Observer
 from exporter.probes import SUPPORTED
-from exporter.snapshot import NodeSnapshot, Status as ProbeStatus
+from exporter.snapshot import NodeSnapshot
+from exporter.snapshot import Status as ProbeStatus
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, inquire
 from healer.episode import LOOK_TIMEOUT
-from healer.primary import APPLICATION_NAME, Capability, Unavailable, check
+from healer.primary import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable, check
 
 Inquired = Server | str
 """A server's answer, or why there was none."""
@@ -167,8 +168,11 @@ def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting:
 def judge_capability(cluster: Cluster, target: HealerTarget, capability: Capability, acting: Inquired) -> Finding:
     """Say whether the healer could act."""
     if capability.reason is Unavailable.DISABLED:
-        remedy = "Nothing is healed until enabled: true is in the configuration."
-        return Finding("capability", cluster.name, Status.WARNING, "switched off: enabled: false", remedy)
+        remedy = "Nothing is healed until that is changed, and the healer is told to reload."
+        return Finding("capability", cluster.name, Status.WARNING, f"switched off: {capability.remedy}", remedy)
+    if target.fallback and capability.reason in REPLACEABLE:
+        found = f"{capability.reason}; by its fallback emit_message it heals within some 25 s"
+        return Finding("capability", cluster.name, Status.WARNING, found, capability.remedy)
     if capability.reason is not None:
         return Finding("capability", cluster.name, Status.FAILED, f"{capability.reason}", capability.remedy)
     facts = acting.facts if isinstance(acting, Server) else None

@@ -1,0 +1,78 @@
+"""The whole chain, link by link: configuration, servers, healer, Prometheus, Alertmanager."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from exporter.config import Config, read_token
+from exporter.yamlfile import ConfigError
+from healer.doctor import alertmanager, prometheus, receiver, servers
+from healer.doctor.client import Client
+from healer.doctor.finding import Finding, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Base URLs, as seen from here; None: that link is not examined."""
+
+    healer: str
+    prometheus: str | None
+    alertmanager: str | None
+
+
+def examine(config: Config, file: Path, places: Places) -> list[Finding]:
+    """Return what holds and what does not; nothing is written anywhere, and an empty webhook is all that is sent."""
+    findings = [_configuration(config, file), *asyncio.run(servers.examine(config))]
+    healer = Client(places.healer)
+    found, metrics = receiver.examine(healer, config)
+    findings += found
+    labels: dict[str, str] = {}
+    if places.prometheus is None:
+        findings.append(Finding("prometheus", "", Status.SKIPPED, "where it is was not said: --prometheus.url"))
+    else:
+        client = Client(places.prometheus)
+        findings += prometheus.examine(client, config)
+        labels = prometheus.external_labels(client)
+    url = places.alertmanager or config.healer.alertmanager_url
+    if url is None:
+        found_out = "where it is was not said: --alertmanager.url, or healer.alertmanager_url in the configuration"
+        findings.append(Finding("alertmanager", "", Status.SKIPPED, found_out))
+    else:
+        findings += alertmanager.examine(Client(url), config, labels, healer, metrics)
+    return findings
+
+
+def _configuration(config: Config, file: Path) -> Finding:
+    """The file has been read already; here are its secrets, and what it lacks."""
+    subject = str(file)
+    secrets: list[Callable[[], str]] = []
+    for cluster in config.clusters:
+        secrets += [node.conninfo.read for node in cluster.nodes]
+        secrets += [cluster.healer.conninfo.read] if cluster.healer is not None else []
+    if config.healer.webhook_token_file is not None:
+        secrets.append(partial(read_token, config.healer.webhook_token_file))
+    unreadable = [error for read in secrets if (error := _error(read))]
+    if unreadable:
+        remedy = "Mount the secret, and let the programs' user (and yours, for this command) read it."
+        return Finding("configuration", subject, Status.FAILED, "; ".join(unreadable), remedy)
+    healed = sum(cluster.healer is not None for cluster in config.clusters)
+    nodes = sum(len(cluster.nodes) for cluster in config.clusters)
+    found = f"{len(config.clusters)} cluster(s), {healed} with a healer section, {nodes} node(s)"
+    if not healed:
+        remedy = "Give a cluster a healer section."
+        return Finding("configuration", subject, Status.WARNING, f"{found}: nothing is healed", remedy)
+    if config.healer.alertmanager_url is None:
+        remedy = "Set healer.alertmanager_url."
+        found = f"{found}; without alertmanager_url silences, and alerts before a restart, are not heard of"
+        return Finding("configuration", subject, Status.WARNING, found, remedy)
+    return Finding("configuration", subject, Status.OK, found)
+
+
+def _error(read: Callable[[], str]) -> str:
+    try:
+        read()
+    except ConfigError as error:
+        return str(error)
+    return ""
