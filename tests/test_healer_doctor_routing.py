@@ -1,0 +1,174 @@
+"""Alertmanager's routing as evaluated here: on tables of cases, and against Alertmanager's own tool."""
+
+import itertools
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from healer.doctor.routing import Matcher, RoutingError, matching, parse_matchers, parse_route, parse_seconds
+
+ALERTS = Path(__file__).parent.parent / "alerts"
+HEAL = {"heal": "log_standby_snapshot"}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "shipped": yaml.safe_load((ALERTS / "alertmanager.yml").read_text("utf-8"))["route"],
+    "alone": {"receiver": "a"},
+    "taken by the first": {
+        "receiver": "a",
+        "routes": [
+            {"receiver": "b", "matchers": ['heal="log_standby_snapshot"']},
+            {"receiver": "c", "matchers": ['cluster="orders"']},
+        ],
+    },
+    "continued, and lost by a route before": {
+        "receiver": "a",
+        "routes": [
+            {"receiver": "b", "matchers": ['severity="warning"']},
+            {"receiver": "c", "matchers": ['heal="log_standby_snapshot"'], "continue": True},
+            {"receiver": "d", "continue": True},
+        ],
+    },
+    "nested, with a receiver that is inherited": {
+        "receiver": "a",
+        "routes": [
+            {
+                "matchers": ['cluster=~"orders|billing"'],
+                "continue": True,
+                "routes": [
+                    {"receiver": "b", "match": {"severity": "critical"}},
+                    {"receiver": "c", "match_re": {"alertname": "PgSlot.*"}, "continue": True},
+                    {"receiver": "d", "matchers": ['heal!=""']},
+                ],
+            },
+            {"receiver": "e", "matchers": ['cluster!~"orders|shop"']},
+        ],
+    },
+    "written in other ways": {
+        "receiver": "a",
+        "routes": [
+            {"receiver": "b", "matchers": ["cluster=orders", "severity =~ warn.*"], "continue": True},
+            {"receiver": "c", "matchers": ['{alertname="PgSlotLost", severity!="info"}'], "continue": True},
+            {"receiver": "d", "matchers": ['note="a \\"b\\", {c}"'], "continue": True},
+            {"receiver": "e", "matchers": ['heal=""'], "continue": True},
+            {"receiver": "f", "matchers": ['alertname=~"(?i)pgslotlost"']},
+        ],
+    },
+    "anchored": {
+        "receiver": "a",
+        "routes": [
+            {"receiver": "b", "matchers": ['cluster=~"order"'], "continue": True},
+            {"receiver": "c", "match_re": {"cluster": "order|s"}, "continue": True},
+            {"receiver": "d", "matchers": ['cluster=~".+"'], "continue": True},
+        ],
+    },
+}
+
+LABELS: list[dict[str, str]] = [
+    {},
+    {"cluster": "orders"},
+    {"cluster": "shop", **HEAL},
+    {"alertname": "PgSlotLost", "severity": "critical", "component": "pgslot", "cluster": "orders"},
+    {"alertname": "PgSlotLost", "severity": "info", "component": "pgslot", "cluster": "billing"},
+    {"alertname": "PgSlotCreationStuck", "severity": "warning", "component": "pgslot", "cluster": "orders", **HEAL},
+    {"alertname": "PgSlotWatchdog", "component": "pgslot", "heartbeat": "pgslot-healer"},
+    {"alertname": "pgslotlost", "note": 'a "b", {c}'},
+]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_as_amtool_says(name: str, tmp_path: Path) -> None:
+    route = CONFIGS[name]
+    receivers = [{"name": each} for each in ("a", "b", "c", "d", "e", "f", "healer", "people")]
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(yaml.safe_dump({"route": route, "receivers": receivers}), "utf-8")
+    for labels in LABELS:
+        given = [f"{label}={json.dumps(value)}" for label, value in labels.items()]
+        done = subprocess.run(
+            ["amtool", "config", "routes", "test", f"--config.file={file}", *given],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        ours = [found.receiver for found in matching(parse_route(route), labels)]
+        assert ",".join(ours) == done.stdout.strip(), labels
+
+
+def test_the_cases_tell_routes_apart() -> None:
+    """Each receiver of each configuration is reached by one of the label sets, and missed by another."""
+    for name, data in CONFIGS.items():
+        route = parse_route(data)
+        found = [{each.receiver for each in matching(route, labels)} for labels in LABELS]
+        every = set(itertools.chain.from_iterable(found))
+        if name != "alone":
+            assert len(every) > 1
+            assert not set.intersection(*found)
+
+
+def test_what_is_inherited() -> None:
+    tree = parse_route(
+        {
+            "receiver": "a",
+            "group_by": ["alertname"],
+            "group_wait": "10s",
+            "repeat_interval": "1w",
+            "mute_time_intervals": ["nights"],
+            "routes": [{"matchers": ["x=y"], "group_by": ["..."], "group_interval": "1h30m"}, {"receiver": "b"}],
+        }
+    )
+    first, second = tree.routes
+    assert (first.receiver, first.group_by, first.group_wait, first.group_interval) == ("a", ("...",), 10.0, 5400.0)
+    assert (second.group_by, second.group_interval, second.repeat_interval) == (("alertname",), 300.0, 604800.0)
+    assert (tree.time_intervals, first.time_intervals) == (("nights",), ())
+
+
+MATCHERS = [
+    ('a="b"', [Matcher("a", "=", "b")]),
+    ("a=b", [Matcher("a", "=", "b")]),
+    (' a != "b" ', [Matcher("a", "!=", "b")]),
+    ('{a=~"b|c",d!~"e"}', [Matcher("a", "=~", "b|c"), Matcher("d", "!~", "e")]),
+    ('"with space"="b"', [Matcher("with space", "=", "b")]),
+    (r'a="\"\\\n,"', [Matcher("a", "=", '"\\\n,')]),
+    ('a=""', [Matcher("a", "=", "")]),
+    ("a=", [Matcher("a", "=", "")]),
+    ('a="=~"', [Matcher("a", "=", "=~")]),
+]
+
+
+@pytest.mark.parametrize(("text", "matchers"), MATCHERS)
+def test_matchers(text: str, matchers: list[Matcher]) -> None:
+    assert parse_matchers(text) == matchers
+
+
+@pytest.mark.parametrize("text", ["a", "=b", 'a="b', '{a="b"', 'a="b" c="d"'])
+def test_what_is_no_matcher(text: str) -> None:
+    with pytest.raises(RoutingError, match="expected a matcher"):
+        parse_matchers(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0s", 0), ("0", 0), ("5m", 300), ("1w2d", 777600), ("1y", 31536000), ("500ms", 0.5)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "1m1h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(RoutingError, match="expected a duration"):
+        parse_seconds(text)
+
+
+def test_a_pattern_that_only_go_knows() -> None:
+    route = parse_route({"receiver": "a", "routes": [{"matchers": [r'a=~"\\pL+"']}]})
+    with pytest.raises(RoutingError, match="only Go knows"):
+        matching(route, {"a": "b"})
+
+
+def test_what_is_no_route() -> None:
+    with pytest.raises(RoutingError, match="expected a route, found str"):
+        parse_route({"receiver": "a", "routes": ["b"]})
