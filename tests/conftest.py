@@ -1,9 +1,11 @@
 """The fixtures that several test files share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.canned import World
 from tests.stack.stack import Stack
 
 
@@ -13,6 +15,12 @@ def databases() -> Iterator[Stack]:
     with Stack() as stack:
         stack.start_databases()
         yield stack
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A healer, a Prometheus and an Alertmanager in canned answers; everything is well."""
+    return World(tmp_path / "token")
 
 
 @pytest.fixture(autouse=True)

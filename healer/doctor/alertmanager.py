@@ -166,7 +166,7 @@ def _judge_address(receiver: str, webhooks: Sequence[Webhook], healer: Client, m
         if url == HIDDEN:
             unknown.append("Alertmanager hides the URL: see arrivals")
             continue
-        there = Client(url.removesuffix("/alerts"))
+        there = Client(urlsplit(url)._replace(path=urlsplit(url).path.removesuffix("/alerts"), query="").geturl())
         if there.shown == healer.shown:
             return Finding("leads to", subject, Status.OK, f"{there.shown}/alerts, this healer")
         try:

@@ -1,0 +1,149 @@
+"""A healer, a Prometheus and an Alertmanager that answer as told: for faults that real ones cannot be made to have."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import responses
+import yaml
+
+from exporter import __version__
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from healer.doctor import alertmanager, prometheus, receiver
+from healer.doctor.client import Client
+from healer.doctor.finding import Finding, Status
+from healer.doctor.shipped import rules
+
+ALERTS = Path(__file__).parent.parent / "alerts"
+HEALER, PROMETHEUS, ALERTMANAGER = "http://healer:9878", "http://prometheus:9090", "http://alertmanager:9093"
+TOKEN = "right-token"
+NOWHERE = Conninfo("host=nowhere password=s3cr3t")
+TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)
+STARTED = 1000.0
+
+
+class World:
+    """What the three servers answer; everything is well until it is changed."""
+
+    def __init__(self, token_file: Path) -> None:
+        token_file.write_text(TOKEN)
+        nodes = (Node("c", "n1", NOWHERE), Node("c", "n2", NOWHERE))
+        self.config = Config((Cluster("c", nodes, TARGET),), HealerSettings(webhook_token_file=token_file))
+        self.healer_url = HEALER
+        self.ready = (200, "ready")
+        self.token: str | None = TOKEN
+        self.metrics = {
+            f'pgslot_build_info{{version="{__version__}"}}': 1.0,
+            "process_start_time_seconds": STARTED,
+            "pgslot_config_last_reload_successful": 1.0,
+            'pgslot_heal_webhooks_total{code="200"}': 7.0,
+            'pgslot_heal_episode_active{cluster="c"}': 0.0,
+            "pgslot_heal_last_webhook_timestamp_seconds": time.time(),
+        }
+        self.targets = [
+            {"labels": {"job": job}, "scrapeUrl": f"http://{job}/metrics", "health": "up", "lastError": ""}
+            for job in ("pgslot-exporter", "pgslot-healer")
+        ]
+        self.up = [{"metric": {"cluster": "c", "node": node}, "value": [0, "1"]} for node in ("n1", "n2")]
+        self.rules: list[dict[str, Any]] = [
+            {
+                "name": rule.name,
+                "query": " ".join(rule.expression.split()),
+                "labels": dict(rule.labels),
+                "health": "ok",
+            }
+            for rule in rules()
+        ]
+        self.formatted: dict[str, str] = {}
+        self.alertmanagers = [{"url": f"{ALERTMANAGER}/api/v2/alerts"}]
+        self.alerts: list[dict[str, Any]] = []
+        self.external_labels: dict[str, str] = {}
+        self.routing = yaml.safe_load((ALERTS / "alertmanager.yml").read_text("utf-8"))
+        self.silences: list[dict[str, Any]] = []
+        self.broken: dict[str, str | int | Exception] = {}
+        self.elsewhere: dict[str, str | Exception] = {}
+
+    @property
+    def heal_route(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.routing["route"]["routes"][0]
+        return found
+
+    @property
+    def webhook(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.routing["receivers"][0]["webhook_configs"][0]
+        return found
+
+    def rule(self, name: str) -> dict[str, Any]:
+        return next(rule for rule in self.rules if rule["name"] == name)
+
+    def answer(self, mock: responses.RequestsMock) -> None:
+        """Put all answers in place."""
+
+        def good(data: Any) -> dict[str, Any]:
+            return {"status": "success", "data": data}
+
+        config = yaml.safe_dump({"global": {"external_labels": self.external_labels}})
+        answers = {
+            f"{PROMETHEUS}/api/v1/targets": good({"activeTargets": self.targets}),
+            f"{PROMETHEUS}/api/v1/query": good({"result": self.up}),
+            f"{PROMETHEUS}/api/v1/rules": good({"groups": [{"rules": self.rules}]}),
+            f"{PROMETHEUS}/api/v1/alertmanagers": good({"activeAlertmanagers": self.alertmanagers}),
+            f"{PROMETHEUS}/api/v1/alerts": good({"alerts": self.alerts}),
+            f"{PROMETHEUS}/api/v1/status/config": good({"yaml": config}),
+            f"{ALERTMANAGER}/api/v2/status": {
+                "versionInfo": {"version": "0.25.0"},
+                "cluster": {"status": "ready"},
+                "config": {"original": yaml.safe_dump(self.routing)},
+            },
+            f"{ALERTMANAGER}/api/v2/silences": self.silences,
+        }
+        for url, data in answers.items():
+            fault = self.broken.get(url)
+            if isinstance(fault, int):
+                mock.get(url, status=fault, body="broken")
+            else:
+                mock.get(url, body=fault if fault is not None else json.dumps(data))
+        mock.add_callback(responses.GET, f"{PROMETHEUS}/api/v1/format_query", self._format)
+        exposed = "".join(f"{series} {value}\n" for series, value in self.metrics.items())
+        status, text = self.ready
+        mock.get(f"{HEALER}/-/ready", status=status, body=self.broken.get(HEALER, text))
+        mock.get(f"{HEALER}/metrics", body=exposed)
+        mock.add_callback(responses.POST, f"{HEALER}/alerts", self._webhook)
+        for base, body in self.elsewhere.items():
+            mock.get(f"{base}/metrics", body=body)
+
+    def _format(self, request: Any) -> tuple[int, dict[str, str], str]:
+        if not self.formatted:
+            return 404, {}, "not found"
+        query = " ".join(request.params["query"].split())
+        return 200, {}, json.dumps({"status": "success", "data": self.formatted.get(query, query)})
+
+    def _webhook(self, request: Any) -> tuple[int, dict[str, str], str]:
+        assert json.loads(request.body) == {"version": "4", "alerts": []}
+        given = request.headers.get("Authorization")
+        if self.token is not None and given != f"Bearer {self.token}":
+            return 401, {}, "expected the token"
+        fault = self.broken.get(f"{HEALER}/alerts", 200)
+        assert isinstance(fault, int)
+        return fault, {}, "text of the answer"
+
+    def examine(self) -> list[Finding]:
+        """Examine all three, as the command does after the servers."""
+        with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+            self.answer(mock)
+            client = Client(self.healer_url)
+            findings, metrics = receiver.examine(client, self.config)
+            there = Client(PROMETHEUS)
+            findings += prometheus.examine(there, self.config)
+            labels = prometheus.external_labels(there)
+            return findings + alertmanager.examine(Client(ALERTMANAGER), self.config, labels, client, metrics)
+
+
+def notable(findings: list[Finding]) -> list[tuple[str, str, str, str]]:
+    """Return all but the good findings: check, subject, status, found."""
+    return [
+        (finding.check, finding.subject, f"{finding.status}", finding.found)
+        for finding in findings
+        if finding.status is not Status.OK
+    ]
