@@ -1,0 +1,74 @@
+"""The doctor run as a person runs it, on the stack, and the faults that he is to find."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from tests.stack.stack import Stack
+
+PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
+
+Findings = dict[tuple[str, str], dict[str, str]]
+
+
+def all_scraped(stack: Stack) -> bool:
+    targets = stack.prometheus.get("/api/v1/targets")["data"]["activeTargets"]
+    return all(target["health"] == "up" for target in targets)
+
+
+def run(stack: Stack, *flags: str, file: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run it as a person does, with all three URLs."""
+    urls = (f"--healer.url={stack.healer.url}", f"--prometheus.url={stack.prometheus.url}")
+    config = file or stack.folder / "pg-slot-healer.yml"
+    command = [str(PROGRAM), "doctor", f"--config.file={config}", *urls, *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+
+def bad(stack: Stack, *flags: str, file: Path | None = None, code: int = 1) -> Findings:
+    """Return the findings that are not good, by check and subject."""
+    done = run(stack, "--json", *flags, file=file)
+    assert (done.returncode, done.stderr) == (code, "")
+    found = [each for each in json.loads(done.stdout) if each["status"] != "ok" and each["check"] != "arrivals"]
+    return {(each["check"], each["subject"]): each for each in found}
+
+
+@contextmanager
+def rewritten(file: Path, change: Any) -> Iterator[None]:
+    """Change a YAML file for a while."""
+    before = file.read_text("utf-8")
+    data = yaml.safe_load(before)
+    change(data)
+    file.write_text(yaml.safe_dump(data), "utf-8")
+    try:
+        yield
+    finally:
+        file.write_text(before, "utf-8")
+
+
+def other_config(stack: Stack, folder: Path, change: Any) -> Path:
+    """Write a changed copy of the healer's configuration, which the healer itself does not have."""
+    data = yaml.safe_load((stack.folder / "pg-slot-healer.yml").read_text("utf-8"))
+    change(data)
+    file = folder / "pgslot.yml"
+    file.write_text(yaml.safe_dump(data), "utf-8")
+    return file
+
+
+@contextmanager
+def routed(stack: Stack, change: Any) -> Iterator[None]:
+    """Change Alertmanager's configuration for a while."""
+
+    def reload() -> None:
+        requests.post(f"{stack.alertmanager.url}/-/reload", timeout=10).raise_for_status()
+
+    with rewritten(stack.folder / "alertmanager/alertmanager.yml", change):
+        reload()
+        yield
+    reload()

@@ -1,0 +1,360 @@
+"""`pg-slot-healer doctor` on the real stack: everything well, then one real fault after the other, named."""
+
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.doctor import all_scraped, bad, other_config, rewritten, routed, run
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import CLUSTER, HEALER_ROLE, POWERLESS_ROLE, PRIMARY_NODE, STANDBY_NODE, Stack
+
+GRANT = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}"
+REVOKE = f"REVOKE EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() FROM {HEALER_ROLE}"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack() as stack:
+        stack.start_databases()
+        stack.start_exporter()
+        stack.start_healer()
+        stack.start_monitoring()
+        wait_for(lambda: all_scraped(stack), "Prometheus has scraped both")
+        wait_for(lambda: stack.prometheus.query("slot:pgslot_restart_lsn_bytes:max"), "rules are evaluated")
+        yield stack
+
+
+def test_all_is_well(stack: Stack) -> None:
+    assert bad(stack, code=0) == {}
+    done = run(stack)
+    assert (done.returncode, done.stderr) == (0, "")
+    *lines, counts = done.stdout.splitlines()
+    assert "0 warn, 0 FAIL" in counts
+    assert {line.split()[0] for line in lines} <= {"ok", "skipped"}
+    assert "\x1b" not in done.stdout
+    checks = ("node", "probes", "wal_level", "standby", "primary", "same cluster", "capability", "webhooks", "rules")
+    for check in (*checks, "nodes", "alerting", "route", "leads to", "silence"):
+        assert any(line.startswith(f"ok       {check} ") for line in lines), check
+    assert f"demo/{STANDBY_NODE}" in done.stdout
+
+
+def test_what_it_leaves_behind(stack: Stack) -> None:
+    """Nothing: no WAL, no lock, no session, no episode; and its webhook does not pass for one of Alertmanager's."""
+    wait_for(lambda: stack.healer.value("pgslot_heal_webhooks_total", code="200"), "the heartbeat has come")
+    before = stack.healer.value("pgslot_heal_last_webhook_timestamp_seconds")
+    episodes = stack.healer.get_json("/episodes")
+    with stack.primary.no_records_by_itself():
+        lsn = stack.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
+        assert bad(stack, code=0) == {}
+        assert stack.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == lsn
+    assert stack.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
+    assert stack.healer.get_json("/episodes") == episodes
+    assert stack.healer.value("pgslot_heal_last_webhook_timestamp_seconds") == before
+
+
+def test_no_execute_and_the_remedy_that_is_named(stack: Stack) -> None:
+    stack.primary.sql(REVOKE)
+    try:
+        [(key, finding)] = bad(stack).items()
+        assert (key, finding["found"]) == (("capability", CLUSTER), "missing_privilege")
+        stack.primary.sql(finding["remedy"].partition(": ")[2])
+        assert bad(stack, code=0) == {}
+    finally:
+        stack.primary.sql(GRANT)
+
+
+def test_a_node_that_is_down(stack: Stack) -> None:
+    stack.standby.stop()
+    try:
+        found = bad(stack)
+    finally:
+        stack.standby.start()
+    subject = f"{CLUSTER}/{STANDBY_NODE}"
+    assert {key: each["status"] for key, each in found.items()} == {
+        ("node", subject): "failed",
+        ("probes", subject): "skipped",
+        ("wal_level", subject): "skipped",
+        ("same cluster", CLUSTER): "skipped",
+    }
+    assert "Connection refused" in found["node", subject]["found"]
+
+
+def test_a_node_that_hangs(stack: Stack) -> None:
+    stack.standby.pause_all()
+    try:
+        found = bad(stack)
+    finally:
+        stack.standby.resume_all()
+    assert found["node", f"{CLUSTER}/{STANDBY_NODE}"]["found"] == "no answer within 5 s"
+    wait_for(lambda: all_scraped(stack), "Prometheus scrapes the exporter again")
+
+
+def test_a_role_that_may_not_look(stack: Stack, tmp_path: Path) -> None:
+    def powerless(data: Any) -> None:
+        data["clusters"][CLUSTER]["nodes"][PRIMARY_NODE]["conninfo"] = stack.primary.conninfo(POWERLESS_ROLE)
+
+    [(key, finding)] = bad(stack, file=other_config(stack, tmp_path, powerless)).items()
+    assert key == ("probes", f"{CLUSTER}/{PRIMARY_NODE}")
+    assert (
+        finding["found"] == "creations: permission_denied, transactions: permission_denied, standby: permission_denied"
+    )
+    grant = finding["remedy"].partition(": ")[2]
+    stack.primary.sql(grant)
+    try:
+        assert bad(stack, code=0, file=tmp_path / "pgslot.yml") == {}
+    finally:
+        stack.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[Postgres]:
+    """A server of another cluster, with too low a wal_level."""
+    with Stack() as other:
+        yield other.single(wal_level="replica")
+
+
+def test_a_healer_that_would_act_on_another_cluster(stack: Stack, stranger: Postgres, tmp_path: Path) -> None:
+    def astray(data: Any) -> None:
+        data["clusters"][CLUSTER]["healer"]["conninfo"] = stranger.conninfo()
+
+    found = bad(stack, file=other_config(stack, tmp_path, astray))
+    assert {key: each["status"] for key, each in found.items()} == {
+        ("same cluster", CLUSTER): "failed",
+        ("capability", CLUSTER): "warning",
+    }
+    assert "system identifiers differ" in found["same cluster", CLUSTER]["found"]
+    assert "who is a superuser" in found["capability", CLUSTER]["found"]
+
+
+def test_nodes_of_two_clusters_under_one_name(stack: Stack, stranger: Postgres, tmp_path: Path) -> None:
+    def mixed(data: Any) -> None:
+        data["clusters"][CLUSTER]["nodes"][STANDBY_NODE]["conninfo"] = stranger.conninfo()
+
+    found = bad(stack, file=other_config(stack, tmp_path, mixed))
+    assert {key: each["status"] for key, each in found.items()} == {
+        ("node", f"{CLUSTER}/{STANDBY_NODE}"): "warning",
+        ("wal_level", f"{CLUSTER}/{STANDBY_NODE}"): "failed",
+        ("primary", CLUSTER): "failed",
+        ("same cluster", CLUSTER): "failed",
+    }
+
+
+def test_an_identifier_that_may_not_be_read(stack: Stack) -> None:
+    stack.primary.sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
+    try:
+        [(key, finding)] = bad(stack, code=0).items()
+    finally:
+        stack.primary.sql("GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO PUBLIC")
+    assert (key, finding["status"]) == (("same cluster", CLUSTER), "skipped")
+    assert finding["found"].startswith("unknown: the system identifier may not be read on")
+
+
+def test_a_standby_without_feedback(stack: Stack) -> None:
+    stack.standby.sql("ALTER SYSTEM SET hot_standby_feedback = off")
+    stack.standby.sql("SELECT pg_catalog.pg_reload_conf()")
+    wait_for(lambda: stack.standby.sql("SHOW hot_standby_feedback") == [("off",)], "it is off")
+    try:
+        [(key, finding)] = bad(stack, code=0).items()
+    finally:
+        stack.standby.sql("ALTER SYSTEM RESET hot_standby_feedback")
+        stack.standby.sql("SELECT pg_catalog.pg_reload_conf()")
+    assert (key, finding["found"]) == (("standby", f"{CLUSTER}/{STANDBY_NODE}"), "hot_standby_feedback is off")
+
+
+def test_switched_off(stack: Stack, tmp_path: Path) -> None:
+    def off(data: Any) -> None:
+        data["clusters"][CLUSTER]["healer"] |= {"enabled": False, "disabled_reason": "CHG-7"}
+
+    found = bad(stack, file=other_config(stack, tmp_path, off), code=0)
+    assert "CHG-7" in found["capability", CLUSTER]["found"]
+
+
+def test_another_token(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("another")
+    file = other_config(stack, tmp_path, lambda data: data["healer"].update(webhook_token_file="token"))
+    [(key, finding)] = bad(stack, file=file).items()
+    assert (key, finding["found"]) == (("webhooks", stack.healer.url), "refused with 401, with the token")
+    (tmp_path / "token").unlink()
+    found = bad(stack, file=file)
+    assert found["configuration", str(file)]["status"] == "failed"
+    assert found["webhooks", stack.healer.url]["status"] == "skipped"
+
+
+def test_another_configuration_than_the_running_ones(stack: Stack, tmp_path: Path) -> None:
+    file = other_config(stack, tmp_path, lambda data: data["clusters"].update(renamed=data["clusters"].pop(CLUSTER)))
+    found = bad(stack, file=file)
+    assert found["clusters", stack.healer.url]["found"] == "does not know renamed"
+    missing = f"no series pgslot_up for renamed/{PRIMARY_NODE}, renamed/{STANDBY_NODE}"
+    assert found["nodes", stack.prometheus.url]["found"] == missing
+
+
+def test_a_healer_that_is_down(stack: Stack) -> None:
+    stack.healer.stop()
+    try:
+        wait_for(lambda: not all_scraped(stack), "Prometheus has noticed")
+        found = bad(stack)
+    finally:
+        stack.healer.start()
+        wait_for(lambda: all_scraped(stack), "Prometheus scrapes it again")
+    assert {key: each["found"] for key, each in found.items() if each["status"] == "failed"}.keys() == {
+        ("healer", stack.healer.url),
+        ("healer target", "pgslot-healer"),
+    }
+    assert found["healer", stack.healer.url]["found"] == "Connection refused"
+    assert "is down: " in found["healer target", "pgslot-healer"]["found"]
+
+
+def test_the_exporter_in_place_of_the_healer(stack: Stack) -> None:
+    found = bad(stack, f"--healer.url={stack.exporter.url}")
+    assert found["healer", stack.exporter.url]["found"].endswith("found those of another program")
+
+
+def test_an_exporter_that_is_down(stack: Stack) -> None:
+    stack.exporter.stop()
+    try:
+        wait_for(lambda: not all_scraped(stack), "Prometheus has noticed")
+        found = bad(stack)
+    finally:
+        stack.exporter.start()
+        wait_for(lambda: all_scraped(stack), "Prometheus scrapes it again")
+    assert found["exporter target", "pgslot-exporter"]["status"] == "failed"
+
+
+def test_rules_that_are_not_loaded_or_others(stack: Stack) -> None:
+    home = stack.folder / "prometheus"
+
+    def loaded() -> int:
+        stack.prometheus.process.send(signal.SIGHUP)
+        return sum(len(group["rules"]) for group in stack.prometheus.get("/api/v1/rules")["data"]["groups"])
+
+    every = loaded()
+
+    def change(data: Any) -> None:
+        rules = data["groups"][0]["rules"]
+        rules.remove(next(rule for rule in rules if rule.get("alert") == "PgSlotLost"))
+        stuck = next(rule for rule in rules if rule.get("alert") == "PgSlotCreationStuck")
+        stuck["expr"] = stuck["expr"].replace("> 30", "> 120")
+        # Written in another way, and the same to Prometheus.
+        low = next(rule for rule in rules if rule.get("alert") == "PgSlotWalHeadroomLow")
+        low["expr"] = low["expr"].replace("< 0.25", "< 25e-2")
+
+    with rewritten(home / "pgslot.rules.yml", change):
+        wait_for(lambda: loaded() == every - 1, "the changed rules are loaded")
+        found = bad(stack)
+    with rewritten(home / "prometheus.yml", lambda data: data.pop("rule_files")):
+        wait_for(lambda: loaded() == 0, "no rules are loaded")
+        none = bad(stack)
+    wait_for(lambda: loaded() == every, "the rules are back")
+    assert found["rules", stack.prometheus.url]["found"] == "not loaded: PgSlotLost"
+    assert found["rules", "PgSlotCreationStuck"]["status"] == "warning"
+    assert "> 120" in found["rules", "PgSlotCreationStuck"]["found"]
+    assert ("rules", "PgSlotWalHeadroomLow") not in found
+    assert none["rules", stack.prometheus.url]["found"] == "not loaded: all"
+
+
+def test_prometheus_that_hangs_or_is_something_else(stack: Stack) -> None:
+    stack.prometheus.process.pause()
+    try:
+        found = bad(stack)
+    finally:
+        stack.prometheus.process.resume()
+    assert found["prometheus", stack.prometheus.url]["found"] == "no answer within 5 s"
+    other = stack.alertmanager.url
+    assert bad(stack, f"--prometheus.url={other}")["prometheus", other]["found"].startswith("/api/v1/targets: expected")
+
+
+def test_alertmanager_without_the_route(stack: Stack) -> None:
+    with routed(stack, lambda data: data["route"].pop("routes")):
+        found = bad(stack)
+    assert {key: each["status"] for key, each in found.items()} == {
+        ("route", name): "failed"
+        for name in ("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotWatchdog")
+    }
+
+
+def test_alertmanager_with_its_defaults_on_the_route(stack: Stack) -> None:
+    def defaults(data: Any) -> None:
+        data["route"]["routes"][0] = {"matchers": ['heal="log_standby_snapshot"'], "receiver": "healer"}
+        data["receivers"][0]["webhook_configs"][0] |= {"send_resolved": False, "max_alerts": 5}
+        del data["receivers"][0]["webhook_configs"][0]["http_config"]
+
+    with routed(stack, defaults):
+        done = run(stack)
+    assert done.returncode == 1
+    for text in (
+        "warn     pace               route to healer",
+        "group_by alertname, cluster: a further alert of a group waits for up to 300 s",
+        "repeat_interval 14400 s",
+        "send_resolved: false",
+        "max_alerts 5",
+        "sends no token: each webhook is refused",
+    ):
+        assert text in done.stdout
+
+
+def test_a_webhook_that_leads_elsewhere(stack: Stack) -> None:
+    def elsewhere(data: Any) -> None:
+        data["receivers"][0]["webhook_configs"][0]["url"] = f"{stack.exporter.url}/alerts"
+
+    with routed(stack, elsewhere):
+        [(key, finding)] = bad(stack).items()
+    assert key == ("leads to", "receiver healer")
+    assert finding["found"] == f"leads elsewhere than to {stack.healer.url}: {stack.exporter.url} (no healer)"
+
+
+def test_this_healer_by_another_name(stack: Stack) -> None:
+    def alias(data: Any) -> None:
+        data["receivers"][0]["webhook_configs"][0]["url"] = f"http://localhost:{stack.healer.port}/alerts"
+
+    with routed(stack, alias):
+        assert bad(stack, code=0) == {}
+
+
+def test_a_silence_is_named(stack: Stack) -> None:
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    silence = {
+        "matchers": [{"name": "node", "value": f"{STANDBY_NODE}|x", "isRegex": True, "isEqual": True}],
+        "startsAt": datetime.now(UTC).isoformat(),
+        "endsAt": ends.isoformat(),
+        "createdBy": "ann",
+        "comment": "rebuild",
+    }
+    url = f"{stack.alertmanager.url}/api/v2"
+    made = requests.post(f"{url}/silences", json=silence, timeout=10).json()["silenceID"]
+    try:
+        [(key, finding)] = bad(stack, code=0).items()
+    finally:
+        requests.delete(f"{url}/silence/{made}", timeout=10)
+    assert key == ("silence", made)
+    assert finding["found"].startswith("PgSlotCreationStuck, PgSlotCreationBlocked, PgSlotStalled: active until")
+    assert finding["found"].endswith("by ann: rebuild")
+
+
+def test_bad_input(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "bad.yml").write_text("clusters: {}")
+    for flags in (("--prometheus.url=nonsense",), (f"--config.file={tmp_path / 'bad.yml'}",)):
+        done = run(stack, *flags)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "expected" in done.stderr
+
+
+def test_passwords_are_not_shown(stack: Stack, tmp_path: Path) -> None:
+    """Whatever fails."""
+
+    def secret(data: Any) -> None:
+        for node in data["clusters"][CLUSTER]["nodes"].values():
+            node["conninfo"] += " password=s3cr3t user=nobody_by_this_name"
+        data["clusters"][CLUSTER]["healer"]["conninfo"] += " password=s3cr3t"
+        data["healer"]["alertmanager_url"] = stack.alertmanager.url.replace("//", "//u:s3cr3t@")
+
+    file = other_config(stack, tmp_path, secret)
+    for flags in ((), ("--json",), ("--healer.url=http://u:s3cr3t@127.0.0.1:1",)):
+        done = run(stack, *flags, file=file)
+        assert done.returncode == 1
+        assert "s3cr3t" not in done.stdout + done.stderr
