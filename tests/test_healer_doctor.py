@@ -25,6 +25,8 @@ from healer.doctor.report import as_json, as_text, exit_code, wants_colour
 from healer.doctor.servers import judge_capability, judge_identities, judge_node, judge_primary
 from healer.primary import Capability, Unavailable
 from tests.canned import HEALER, World, notable
+from tests.healing import healing, watched
+from tests.stack.stack import Stack
 
 NODE = Node("c", "n", Conninfo("host=nowhere"))
 OTHER = Node("c", "o", Conninfo("host=nowhere"))
@@ -296,3 +298,11 @@ def test_secrets_in_urls_are_not_shown(world: World) -> None:
     findings = world.examine()
     assert "s3cr3t" not in "".join(f"{each.subject} {each.found} {each.remedy}" for each in findings)
     assert [each.subject for each in findings if each.check == "healer"] == [HEALER]
+
+
+async def test_its_webhook_does_not_pass_for_one_of_alertmanagers(databases: Stack) -> None:
+    async with healing(watched(databases)) as healer:
+        before = await healer.value("pgslot_heal_last_webhook_timestamp_seconds")
+        assert await healer.post() == (200, "")
+        assert await healer.value("pgslot_heal_last_webhook_timestamp_seconds") == before
+        assert await healer.value("pgslot_heal_webhooks_total", code="200") == 1
