@@ -8,9 +8,8 @@ where the time of a scrape went: for 200 slots, 6,000 series, from samples to te
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from exporter.catalogue import Metric
 
@@ -24,8 +23,7 @@ class Part(Protocol):
     def text(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """Series of one metric, by their labels (see `label_text`); a value of None is an absent series."""
 
     name: str
@@ -43,8 +41,7 @@ class Series:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class States:
+class States(NamedTuple):
     """One series for each known state of each thing: 1 for its actual state, 0 for the others."""
 
     name: str
@@ -63,8 +60,7 @@ class States:
         return "".join(result)
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """One metric with all of its series."""
 
     metric: Metric
@@ -87,7 +83,7 @@ def write(families: Iterable[Family], *, openmetrics: bool) -> list[str]:
     return result
 
 
-@cache
+@lru_cache(maxsize=1000)
 def _header(metric: Metric, *, openmetrics: bool) -> str:
     name = metric.name.removesuffix("_total") if openmetrics else metric.name
     text = _escape(metric.help) if openmetrics else _escape_help(metric.help)

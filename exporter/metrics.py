@@ -9,7 +9,7 @@ from prometheus_client import Metric as ClientFamily
 from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
-from exporter.catalogue import CATALOGUE, DECODING, NODE, SESSION, SLOT
+from exporter.catalogue import CATALOGUE, DECODING, NODE, SESSION, SLOT, Metric
 from exporter.diagnosis import RetentionCause, Wait, WaitReason, retention_cause, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.probes import Slot, Transaction
@@ -77,12 +77,24 @@ def exposition(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple
     ours: list[Family] = []
     others: list[ClientFamily] = []
     for family in collected:
-        if isinstance(family, Family):
-            ours.append(family)
-        else:
+        own = family if isinstance(family, Family) else _as_ours(family)
+        if own is not None:
+            ours.append(own)
+        elif isinstance(family, ClientFamily):
             others.append(family)
     text = write(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
     return "".join([*text, encode(_Collected(others)).decode()]).encode(), content_type
+
+
+def _as_ours(family: ClientFamily) -> Family | None:
+    """Return prometheus_client's family as one of ours; None for what is more than one sample a series: histograms."""
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    samples = family.samples
+    if family.type not in ("gauge", "counter") or any(s.name != name or s.timestamp or s.exemplar for s in samples):
+        return None
+    labels = [label_text(tuple(sample.labels), tuple(sample.labels.values())) for sample in samples]
+    metric = Metric(name, family.type, (), family.documentation, "prometheus_client")
+    return Family(metric, [Series(name, labels, [sample.value for sample in samples])])
 
 
 class _Collected:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram
 from prometheus_client import Metric as ClientFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -94,6 +96,21 @@ def test_ours_and_prometheus_clients_families_make_one_page(accept: str, parse: 
         "pgslot_config_last_reload_success_timestamp_seconds": 7.5,
         "other": 1,
     }
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
+def test_prometheus_clients_families_read_as_it_would_have_written_them(accept: str) -> None:
+    registry = CollectorRegistry()
+    Gauge("g", 'A "gauge".', ["a"], registry=registry).labels('x"\\\n').set(1.5)
+    Counter("c", "A counter.", ["a"], registry=registry).labels("y").inc(2)
+    Histogram("h", "A histogram.", registry=registry).observe(3)
+    GCCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    parse: Callable[[str], Any] = parse_openmetrics if "openmetrics" in content_type else parse_text
+    theirs, (ours, _) = encode(registry), exposition(accept, registry.collect())
+    by_name = {family.name: family for family in parse(theirs.decode())}
+    assert {family.name: family for family in parse(ours.decode())} == by_name
+    assert len(by_name) >= 6
 
 
 def test_what_is_read_column_by_column_has_the_labels_of_a_slot() -> None:

@@ -21,6 +21,10 @@ SLOTS = 500
 """Named by the large body, one of which exists."""
 LARGE_BODIES = 5
 CONNECTIONS = 20
+DIFFERENT = 200
+"""Bodies; after these the same alerts come again, as Alertmanager repeats them."""
+LEAD = 1.0
+"""Seconds for getting ready to send on time."""
 ACKNOWLEDGED = 0.05
 """Seconds, at the 99th percentile."""
 
@@ -91,18 +95,14 @@ async def _storm(port: int, scale: Scale) -> list[float]:
     """
     Send at a steady rate, whatever the answers do; return the seconds from each one's due time to its answer.
 
-    Each is what an Alertmanager sends: one group, of five alerts, every one of them new.
+    Each is what an Alertmanager sends: one group of five alerts, and the same group again a second later.
     """
     idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(CONNECTIONS):
         idle.put_nowait(await asyncio.open_connection("127.0.0.1", port))
     loop = asyncio.get_running_loop()
-    begun = loop.time()
 
-    async def request(number: int) -> float:
-        due = begun + number / scale.storm_rate
-        alerts = [alert("storm", f"{number:08x}{each:08x}") for each in range(5)]
-        content = body(alerts)
+    async def request(content: bytes, due: float) -> float:
         await asyncio.sleep(due - loop.time())
         reader, writer = await idle.get()
         writer.write(
@@ -110,15 +110,23 @@ async def _storm(port: int, scale: Scale) -> list[float]:
             b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
         )
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        if b" 200 " not in head.splitlines()[0] and b" 503 " not in head.splitlines()[0]:
+        if b" 200 " not in head.splitlines()[0]:
             raise RuntimeError(f"expected 200, found {head!r}")
         await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
         taken = loop.time() - due
         idle.put_nowait((reader, writer))
         return taken
 
+    bodies = [
+        body([alert("storm", f"{number % DIFFERENT:08x}{each:08x}") for each in range(5)])
+        for number in range(int(scale.storm_rate * scale.storm_seconds))
+    ]
+    begun = loop.time() + LEAD
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(request(n)) for n in range(int(scale.storm_rate * scale.storm_seconds))]
+        tasks = [
+            group.create_task(request(content, begun + number / scale.storm_rate))
+            for number, content in enumerate(bodies)
+        ]
     while not idle.empty():
         idle.get_nowait()[1].close()
     return [task.result() for task in tasks]
