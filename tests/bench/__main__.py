@@ -18,6 +18,14 @@ from tests.bench.scale import FULL, QUICK, Scale
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
 
+NOTES = """\
+All nodes are one server of this machine. On loopback they share its cores with the exporter, and the whole is the sum of
+all work; at a distance each waits, and all wait at once. The floor of a scrape is the same queries in pgbench, prepared
+and pipelined; the peer is postgres_exporter with queries of the same content. Times are medians, measured in turn: on a
+busy machine the ratios still hold, the milliseconds do not.
+"""
+
+
 def main() -> int:
     """Measure everything; the exit code says that it ran, not that targets were met."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measures speed, beside the floor and the peer.")
@@ -31,8 +39,9 @@ def main() -> int:
         for result in measure(stack, QUICK if options.quick else FULL):
             print(f"{time.monotonic() - started:5.0f} s  {result.as_json()}", flush=True)
             results.append(result)
+        [(version,)] = stack.primary.sql("SHOW server_version")
     write_json(results, options.json)
-    print(f"\n{_machine()}\n\n{table(results)}\n\n{options.json}: {len(results)} JSON lines")
+    print(f"\n{_machine(version)}\n\n{table(results)}\n\n{NOTES}\n{options.json}: {len(results)} JSON lines")
     return 0
 
 
@@ -51,7 +60,7 @@ def measure(stack: Stack, scale: Scale) -> Iterator[Result]:
     yield from storm.run(stack, scale)
 
 
-def _machine() -> str:
+def _machine(version: str) -> str:
     model = next(
         (
             line.partition(":")[2].strip()
@@ -62,7 +71,7 @@ def _machine() -> str:
     )
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {model}, load {os.getloadavg()[0]:.1f};"
-        f" Python {platform.python_version()}, PostgreSQL 18, postgres_exporter {peer.version()}"
+        f" Python {platform.python_version()}, PostgreSQL {version}, postgres_exporter {peer.version()}"
     )
 
 
