@@ -13,7 +13,7 @@ setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager
 	@bash tests/stack/install.sh
 
 test: setup  ## all tests, on real servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=3 --dist=loadfile)
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)

@@ -20,9 +20,6 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
 WHERE = {"primary", "standby", "node", "healer"}
 """Where a block of SQL is for: one kind of server, the alert's node whatever it is, or the healer's own connection."""
 
-NOT_THERE_YET = {"doctor"}
-"""Commands of pg-slot-healer that runbooks use and it gets soon: to be emptied then."""
-
 PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.commandline.parser}
 DESTRUCTIVE = r"pg_drop_replication_slot|pg_terminate_backend|pg_cancel_backend|ROLLBACK PREPARED|COMMIT PREPARED"
 
@@ -140,9 +137,6 @@ def commands() -> Iterator[tuple[str, str]]:
 def test_every_command_of_ours_exists(runbook: str, command: str) -> None:
     program, *arguments = shlex.split(command.replace("CLUSTER", "demo").replace("FILE", "file").replace("[--", "--"))
     assert arguments, runbook
-    if set(arguments) & NOT_THERE_YET:
-        assert program == "pg-slot-healer"
-        return
     PARSERS[program]().parse_args(arguments)
 
 

@@ -17,7 +17,6 @@ from tests.bench.results import Result, table, write_json
 from tests.bench.scale import FULL, QUICK, Scale
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
-
 NOTES = """\
 All nodes are one server of this machine. On loopback they share its cores with the exporter, and the whole is the sum of
 all work; at a distance each waits, and all wait at once. The floor of a scrape is the same queries in pgbench, prepared

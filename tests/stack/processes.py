@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import socket
@@ -38,11 +39,19 @@ def wait_for(condition: Callable[[], Found | None], what: str, timeout: float = 
         time.sleep(0.05)
 
 
+_PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to connections, which could take a free one away before it is listened on."""
+_next_port = itertools.count(os.getpid() * 397)
+
+
 def free_port() -> int:
-    """Return a loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that nobody listens on; the same process gets each but once in a long time."""
+    for _ in _PORTS:
+        port = _PORTS[next(_next_port) % len(_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NotReadyError(f"no free port in {_PORTS}")
 
 
 class Process:
