@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from grafana_foundation_sdk.builders import stat, table
+from grafana_foundation_sdk.builders import common, stat, table
 
 from dashboards.panels import BAD_FROM_ONE, Column, named, rows, runbooks, single
 from dashboards.terms import (
@@ -157,7 +157,8 @@ def alerts(ident: int, scope: Scope) -> table.Panel:
             ],
             f"({lasts}) and on (alertname, {SLOT_KEY}) ALERTS{{{firing(scope)}}}",
         )
-        .height(5)
+        .sort_by([common.TableSortByFieldState().display_name("Severity").desc(False)])  # critical, then warning
+        .height(6)
         .description(
             "Alerts of this project that fire now, in Prometheus; the name leads to its runbook. Healthy: none. Bad: "
             "critical ones, and warnings that nobody looks at. Next: open the runbook of the topmost. Silences and "

@@ -1,7 +1,7 @@
 """
 Lets things happen on real servers for some minutes, and writes down what Grafana would ask for and get.
 
-`python -m dashboards.pictures.collect data.json`; `draw.sh` turns that into pictures.
+`python -m dashboards.pictures.collect data.json`; `draw.mjs` turns that into pictures.
 """
 
 import json
@@ -92,7 +92,7 @@ def hang(fleet: Fleet, open_things: ExitStack, slot: str) -> Statement:
 
 
 def seen(fleet: Fleet, view: View, start: float, end: float) -> dict[str, Any]:
-    """Return the dashboard with what Prometheus answers to each of its queries."""
+    """Return what Prometheus answers to each query of the dashboard."""
     board = BOARDS[view.board]
     answers: dict[str, Any] = {}
     for panel in board["panels"]:

@@ -46,7 +46,8 @@ standardTransformersRegistry.setInit(() =>
 // Grafana's server has these with their editors; here it matters only where each is written to.
 const registry = new FieldConfigOptionsRegistry(() =>
   ['unit', 'noValue', 'decimals', 'min', 'max', 'mappings', 'thresholds', 'links', 'color', 'displayName',
-    'custom.width', 'custom.cellOptions', 'custom.align', 'custom.inspect', 'custom.minWidth',
+    'custom.width', 'custom.cellOptions', 'custom.align', 'custom.inspect', 'custom.minWidth', 'custom.axisSoftMin',
+    'custom.axisSoftMax',
     ...Object.keys(GRAPH).map((key) => `custom.${key}`)].map((id) => ({
     id, path: id.replace(/^custom\./, ''), isCustom: id.startsWith('custom.'), name: id,
     process: (value) => value, shouldApply: () => true, settings: {}, editor: () => null, override: () => null,
@@ -208,7 +209,7 @@ function Rows({ panel, data, width, height }) {
   if (!frame || frame.length === 0) {
     return <div style={{ padding: 20, color: theme.colors.text.secondary }}>{panel.fieldConfig.defaults.noValue}</div>;
   }
-  return <TableNG data={frame} width={width} height={height} cellHeight="sm" fieldConfig={panel.fieldConfig}
+  return <TableNG data={frame} width={width} height={height} cellHeight="sm" sortBy={panel.options.sortBy} fieldConfig={panel.fieldConfig}
     timeRange={timeRange} replaceVariables={interpolate} />;
 }
 
