@@ -98,7 +98,7 @@ _SLOT = (
         ),
         (
             "pgslot_unconfirmed_wal_bytes",
-            "WAL since confirmed_flush_lsn: what the consumer has not confirmed.",
+            "WAL since confirmed_flush_lsn: what the consumer has not confirmed; absent when lost.",
             "pg_replication_slots.confirmed_flush_lsn",
         ),
         (

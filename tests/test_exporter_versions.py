@@ -257,7 +257,7 @@ async def test_a_slot_on_its_way_to_be_lost(client: Client, databases: Stack, sl
         for slot in slots:
             assert metrics.state("pgslot_invalidation_reason", "reason", slot_name=slot) == "wal_removed"
             assert metrics.state("pgslot_retention_cause", "cause", slot_name=slot) == "invalidated"
-            for name in ("safe_wal_size_bytes", "retained_wal_bytes", "catalog_xmin_age_xids"):
+            for name in ("safe_wal_size_bytes", "retained_wal_bytes", "unconfirmed_wal_bytes", "catalog_xmin_age_xids"):
                 assert metrics.value(f"pgslot_{name}", slot_name=slot) is None
         assert metrics.state("pgslot_wal_status", "wal_status", slot_name="standby") == "reserved"
 

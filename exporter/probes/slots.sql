@@ -18,7 +18,9 @@ SELECT
   NULL::float8 AS inactive_since, -- pg < 17
   CASE WHEN kept.lsn IS NOT NULL THEN s.safe_wal_size END AS safe_wal_size_bytes,
   pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), kept.lsn)::int8 AS retained_wal_bytes,
-  pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, s.restart_lsn, s.confirmed_flush_lsn), s.confirmed_flush_lsn)::int8 AS unconfirmed_wal_bytes,
+  CASE WHEN kept.lsn IS NOT NULL
+    THEN pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), s.confirmed_flush_lsn)::int8
+  END AS unconfirmed_wal_bytes,
   pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, kept.lsn)::int8 AS pinned_wal_bytes,
   pg_catalog.pg_wal_lsn_diff(kept.lsn, '0/0')::int8 AS restart_position,
   pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::int8 AS confirmed_position,
