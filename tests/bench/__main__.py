@@ -18,10 +18,10 @@ from tests.bench.scale import FULL, QUICK, Scale
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
 NOTES = """\
-All nodes are one server of this machine. On loopback they share its cores with the exporter, and the whole is the sum of
-all work; at a distance each waits, and all wait at once. The floor of a scrape is the same queries in pgbench, prepared
-and pipelined; the peer is postgres_exporter with queries of the same content. Times are medians, measured in turn: on a
-busy machine the ratios still hold, the milliseconds do not.
+All nodes are one server of this machine. On loopback they share its cores with the exporter, and the whole is the sum
+of all work; at a distance each waits, and all wait at once. The floor of a scrape is the same queries in pgbench,
+prepared and pipelined; the peer is postgres_exporter with queries of the same content. Times are medians, measured in
+turn: on a busy machine the ratios still hold, the milliseconds do not.
 """
 
 
