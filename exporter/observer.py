@@ -78,7 +78,7 @@ class NodeObserver:
                 statuses["node"] = Status.OK
             else:
                 answers, statuses = await self._ask_all(session, deadline)
-        except (psycopg.Error, TimeoutError, ConfigError, UnicodeDecodeError) as error:
+        except (psycopg.Error, OSError, ConfigError, UnicodeDecodeError) as error:
             await self._drop()
             status = classify(error, connected=False)
             self._report(status, str(error))

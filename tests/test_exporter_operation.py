@@ -1,5 +1,6 @@
 """The exporter as a process, operated as its users do: probes, discovery, reload, signals, pages, flags."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -42,6 +43,28 @@ def exporter(databases: Stack, tmp_path: Path) -> Iterator[Program]:
     program.start()
     yield program
     program.stop()
+
+
+def test_without_files_to_open_nodes_are_down_and_the_scrape_goes_on(databases: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "pgslot.yml"
+    write(file, {"c": {"nodes": {f"n{i}": nodes(databases)["primary"] for i in range(60)}}})
+    program = Program("pg-slot-exporter", file, tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+    try:
+        program.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        with requests.Session() as kept:
+            # Connected while there are files: a connection needs one as well.
+            kept.get(f"{program.url}/-/healthy", timeout=30)
+            answer = kept.get(f"{program.url}/metrics", timeout=30)
+    finally:
+        program.stop()
+    assert answer.status_code == 200, answer.text
+    up = [sample.value for f in parse_text(answer.text) for sample in f.samples if sample.name == "pgslot_up"]
+    assert (len(up), 0 < sum(up) < 60) == (60, True)
 
 
 def test_a_probe_shows_one_node(exporter: Program) -> None:
