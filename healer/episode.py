@@ -75,7 +75,9 @@ class Episode:
             self._subjects.add(subject)
             self.report.subjects.append(subject)
             self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
-        self._changed.set()
+            # Another alert about the same slot changes nothing: a look for each of them would let a storm of webhooks
+            # through to the databases.
+            self._changed.set()
 
     def leave(self, fingerprint: str, why: str = "resolved") -> bool:
         """Take an alert out, because it resolved or was silenced; return whether it was in."""
@@ -83,7 +85,8 @@ class Episode:
         if left is not None:
             self._stopped = f"the alert was {why} while the slot still waited"
             self._tell(f"alert for slot {left.slot_name} on {left.node} {why}")
-            self._changed.set()
+            if not self._alerts:
+                self._changed.set()
         return left is not None
 
     async def run(self) -> Report:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
+from exporter.observer import Observer
 from healer.budget import CallBudget
 from healer.episode import Episode
 from healer.primary import Call, CallResult
@@ -157,3 +158,28 @@ async def test_a_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> Non
 
 def _no_session_of_the_healer(server: Postgres) -> bool:
     return not server.sql("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'")
+
+
+async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) -> None:
+    """Only a slot that is news is worth a look of its own."""
+    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s8"):
+        async with running(databases, "s8") as (episode, task):
+            await until(lambda: episode.report.calls, "it has called")
+            looks: list[float] = []
+            looked = episode._look
+
+            async def counted(observer: Observer) -> None:
+                looks.append(1)
+                await looked(observer)
+
+            episode._look = counted  # type: ignore[method-assign]
+            for i in range(300):
+                episode.join(f"f{i}", Subject("standby", "s8"))
+                await asyncio.sleep(0.005)
+            for i in range(299):
+                episode.leave(f"f{i}")
+                await asyncio.sleep(0)
+            assert not task.done()
+            # In 1.5 s: one each second, and the close ones for half a second after a call.
+            assert len(looks) < 150
+    databases.drop_slot("s8")
