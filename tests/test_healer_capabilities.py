@@ -221,3 +221,15 @@ async def test_a_cascading_standby_leads_to_the_top_primary() -> None:
             assert (episode["outcome"], episode["reasons"]) == ("healed", ["running_xacts"])
         finally:
             cascade.stop()
+
+
+@pytest.mark.parametrize("major", [16, 17])
+async def test_a_creation_is_healed_on_older_servers(major: int) -> None:
+    with Stack(major=major) as stack:
+        stack.start_databases()
+        with stack.quiet(), stack.standby.create_slot("older") as creator:
+            async with healing(watched(stack)) as healer:
+                await healer.post(alert("older"))
+                episode = await healer.ended()
+            assert creator.wait(5)
+    assert (episode["outcome"], episode["reasons"]) == ("healed", ["running_xacts"])

@@ -208,8 +208,8 @@ class Postgres:
         if standby is not None:
             self.wait_until_replayed(standby)
 
-    def wait_until_replayed(self, standby: "Postgres") -> None:
-        here = self._lsn()
+    def wait_until_replayed(self, standby: "Postgres", end: str = "pg_catalog.pg_current_wal_insert_lsn()") -> None:
+        here = self._lsn(end)
         wait_for(
             lambda: standby._lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here, f"{standby.name} has replayed all"
         )

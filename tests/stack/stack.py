@@ -132,7 +132,8 @@ class Stack:
     def quiet(self) -> Iterator[None]:
         """A slot created on the standby hangs at once: no running-xacts record is under way, and none will come."""
         with self.primary.no_records_by_itself():
-            self.primary.wait_until_replayed(self.standby)
+            # The last one, whose end is where replay ends: the insert position may be behind the header of a new page.
+            self.primary.wait_until_replayed(self.standby, "pg_catalog.pg_log_standby_snapshot()")
             yield
 
     def drop_slot(self, name: str) -> None:
