@@ -111,7 +111,7 @@ class Episode:
     async def _loop(self, observer: Observer, primary: Primary) -> End:
         while True:
             await self._look(observer)
-            step = next_step(self._tracks.values(), self._progress, self._settings)
+            step = next_step(self._wanted(), self._progress, self._settings)
             if isinstance(step, End):
                 return step
             if isinstance(step, LookAgain):
@@ -121,6 +121,15 @@ class Episode:
             call = await primary.call() if primary.ready else await primary.prepare()
             if call is not None:
                 self._attempted(call)
+
+    def _wanted(self) -> list[Track]:
+        """Leave out the slots whose own alerts have all ended, for as long as there are alerts about others."""
+        subjects = set(self._alerts.values())
+        return [
+            track
+            for subject, track in self._tracks.items()
+            if not subjects or subject in subjects or track.verdict is not None
+        ]
 
     async def _look(self, observer: Observer) -> None:
         snapshot = await observer.look(self.cluster.name, LOOK_TIMEOUT)

@@ -187,3 +187,15 @@ async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) 
             # In 1.5 s: one each second, and the close ones for half a second after a call.
             assert len(looks) < 150
     databases.drop_slot("s8")
+
+
+async def test_a_slot_whose_own_alert_resolved_is_no_reason_to_go_on(databases: Stack) -> None:
+    """The alert about another slot still fires, for which there is nothing left to do."""
+    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s9"):
+        async with running(databases, "s9") as (episode, task):
+            await until(lambda: episode.report.calls, "it has called")
+            episode.join("other", Subject("standby", "gone_long_since"))
+            assert episode.leave("f")
+            report = await asyncio.wait_for(task, 10)
+    databases.drop_slot("s9")
+    assert (report.outcome, report.why) == (Outcome.RESOLVED_ITSELF, "no call of ours could have ended the wait")
