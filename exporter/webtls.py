@@ -180,7 +180,20 @@ def _curve(value: Value | None) -> str | None:
     first, *more = [_choice(item, _CURVES) for item in _list(value)]
     if more:
         raise value.error("one curve: Python's TLS cannot be given more", f"{len(more) + 1} curves")
+    if not takes_curve(first):
+        raise value.error(
+            "a curve that this Python's TLS can be told to use, such as CurveP256", _list(value)[0].shown()
+        )
     return first
+
+
+def takes_curve(name: str) -> bool:
+    """Return whether OpenSSL, by way of this Python, can be told to use a curve: before Python 3.11.3 not X25519."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(name)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _list(value: Value) -> list[Value]:

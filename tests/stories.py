@@ -102,6 +102,11 @@ class Scene:
                 return sample.labels["reason"]
         return None
 
+    def known_reason(self, slot: str) -> str | None:
+        """Return the reason once it is not unknown, as it is for the moment between two waits."""
+        reason = self.waiting(slot)
+        return None if reason == "unknown" else reason
+
     def firing(self, alert: str, slot: str) -> dict[str, Any] | None:
         """Return the firing alert as Prometheus' API has it."""
         for found in self.stack.prometheus.alerts():
@@ -129,7 +134,7 @@ def control(scene: Scene) -> list[Check]:
     with stack.standby.create_slot("control") as creator:
         scene.tell("client", "CREATE_REPLICATION_SLOT control on the standby")
         started = time.monotonic()
-        reason = scene.until("the exporter sees the wait", lambda: scene.waiting("control"))
+        reason = scene.until("the exporter sees the wait", lambda: scene.known_reason("control"))
         scene.tell("exporter", f"slot control on {STANDBY_NODE} waits for {reason}")
         alert = scene.until("Prometheus fires", lambda: scene.firing("PgSlotCreationStuck", "control"))
         scene.tell("prometheus", f"{alert['labels']['alertname']} fires")
@@ -153,7 +158,7 @@ def healed(scene: Scene) -> list[Check]:
     with stack.standby.create_slot("healed") as creator:
         started = time.monotonic()
         scene.tell("client", "CREATE_REPLICATION_SLOT healed on the standby")
-        reason = scene.until("the exporter sees the wait", lambda: scene.waiting("healed"))
+        reason = scene.until("the exporter sees the wait", lambda: scene.known_reason("healed"))
         scene.tell("exporter", f"slot healed on {STANDBY_NODE} waits for {reason}")
         # The healer is faster than the next poll of Prometheus' page, so that a usable slot ends this wait as well.
         alert = scene.until(
@@ -189,7 +194,7 @@ def consumer(scene: Scene) -> list[Check]:
     with stack.subscribe() as subscription:
         scene.tell("consumer", "CREATE SUBSCRIPTION shop, its publisher is the standby; the healer is off")
         hung = scene.stays("the control period ends", SUBSCRIPTION_CONTROL_SECONDS, lambda: not subscription.done)
-        reason = scene.until("the exporter sees the wait", lambda: scene.waiting("shop"))
+        reason = scene.until("the exporter sees the wait", lambda: scene.known_reason("shop"))
         scene.tell("exporter", f"slot shop on {STANDBY_NODE} waits for {reason}")
         scene.tell("consumer", f"{'still hanging' if hung else 'done'} after {SUBSCRIPTION_CONTROL_SECONDS:.0f} s")
         scene.start_healer()
@@ -220,7 +225,7 @@ def blocked(scene: Scene) -> list[Check]:
         scene.tell("client", f"BEGIN; an xid is assigned (pid {holder.pid}, nightly-report), and no COMMIT")
         creator = open_things.enter_context(stack.primary.create_slot("blocked"))
         scene.tell("client", "CREATE_REPLICATION_SLOT blocked on the primary")
-        reason = scene.until("the exporter sees the wait", lambda: scene.waiting("blocked"))
+        reason = scene.until("the exporter sees the wait", lambda: scene.known_reason("blocked"))
         [blocker] = scene.until(
             "the exporter names the blocker",
             lambda: stack.exporter.samples("pgslot_creation_blocker_age_seconds", slot_name="blocked") or None,
