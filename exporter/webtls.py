@@ -188,7 +188,7 @@ def _curve(value: Value | None) -> str | None:
 
 
 def takes_curve(name: str) -> bool:
-    """Return whether OpenSSL, by way of this Python, can be told to use a curve: before Python 3.11.3 not X25519."""
+    """Return whether OpenSSL, by way of this Python, can be told to use a curve; that of Debian 12 not X25519."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve(name)
     except (ssl.SSLError, ValueError):

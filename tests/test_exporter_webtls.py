@@ -133,7 +133,7 @@ async def test_every_suite_and_curve_of_go_is_known_to_openssl(files: Files) -> 
         if webtls.takes_curve(name):
             webconfig.load(path).ssl_context()
         else:
-            # X25519 with an older Python, as Debian 12 has it.
+            # X25519 with the Python of Debian 12.
             with pytest.raises(ConfigError, match=rf"curve_preferences: expected a curve .* found '{curve}'"):
                 webconfig.load(path)
     assert all(webtls.takes_curve(name) for curve, name in webtls._CURVES.items() if curve != "X25519")
