@@ -12,7 +12,8 @@ help:  ## show this help
 setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager and docker-compose
 	@bash tests/stack/install.sh
 
-test: setup  ## all tests, on real servers
+test:  ## all tests, on real servers
+	@bash tests/stack/install.sh bench
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=3 --dist=loadfile)
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
