@@ -12,7 +12,7 @@ from exporter.log import event
 from exporter.observer import Observer
 from healer.budget import CallBudget
 from healer.policy import End, LookAgain, Progress, next_step
-from healer.primary import APPLICATION_NAME, Call, CallResult, Primary
+from healer.primary import APPLICATION_NAME, WROTE, Call, CallResult, Primary
 from healer.report import Report
 from healer.sights import Sight, Subject, see
 from healer.tracks import Outcome, Track, advance, after_call
@@ -23,8 +23,7 @@ MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
 MOST_ALERTS = 20_000
 
-_WROTE = (CallResult.OK, CallResult.EMITTED)
-_SPENDING = (*_WROTE, CallResult.LOCKED, CallResult.ERROR)
+_SPENDING = WROTE | {CallResult.LOCKED, CallResult.ERROR}
 """What counts against the cluster's hour. LOCKED: another healer makes the call, and both budgets stay in step."""
 
 _log = logging.getLogger(__name__)
@@ -154,7 +153,7 @@ class Episode:
         now = self._elapsed()
         if call.result in _SPENDING:
             self._budget.spend(time.monotonic())
-        if call.result in _WROTE:
+        if call.result in WROTE:
             self._wrote(call, now)
         reason = call.capability.reason if call.capability is not None else None
         self._progress = replace(
@@ -218,7 +217,7 @@ class Episode:
         function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
         capability = call.capability
         reason = capability.reason if capability is not None else None
-        done = call.result in _WROTE
+        done = call.result in WROTE
         if done:
             self._tell(f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}")
         elif call.result is CallResult.LOCKED:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from exporter.config import HealerTarget
 from healer.alerts import Action
-from healer.primary import Call, CallResult, Capability, Unavailable
+from healer.primary import WROTE, Call, CallResult, Capability, Unavailable
 from healer.tracks import Outcome
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
@@ -92,8 +92,7 @@ class HealerMetrics:
         for result in CallResult:
             self.calls.labels(cluster, result)
         if not target.enabled:
-            scope = "all" if target.disabled_everywhere else "cluster"
-            self.disabled.labels(cluster, scope, target.disabled_reason).set(1)
+            self.disabled.labels(cluster, *_switch(target)).set(1)
 
     def forget(self, cluster: str, target: HealerTarget) -> None:
         """Take away what says how a cluster is now; what was counted stays counted."""
@@ -104,8 +103,7 @@ class HealerMetrics:
 
     def enabled_again(self, cluster: str, target: HealerTarget) -> None:
         """Take away why it was switched off."""
-        scope = "all" if target.disabled_everywhere else "cluster"
-        _remove(self.disabled, cluster, scope, target.disabled_reason)
+        _remove(self.disabled, cluster, *_switch(target))
 
     def episode_began(self, cluster: str, calls_left: Callable[[], int]) -> None:
         self.active.labels(cluster).set(1)
@@ -136,8 +134,13 @@ class HealerMetrics:
 
     def count_call(self, cluster: str, call: Call) -> None:
         self.calls.labels(cluster, call.result).inc()
-        if call.result in (CallResult.OK, CallResult.EMITTED):
+        if call.result in WROTE:
             self.last_call.labels(cluster).set_to_current_time()
+
+
+def _switch(target: HealerTarget) -> tuple[str, str]:
+    """Return by whose switch it is off, and why."""
+    return "all" if target.disabled_everywhere else "cluster", target.disabled_reason
 
 
 def _remove(gauge: Gauge, *labels: str) -> None:

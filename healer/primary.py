@@ -125,6 +125,10 @@ class CallResult(StrEnum):
     ERROR = "error"
 
 
+WROTE = frozenset({CallResult.OK, CallResult.EMITTED})
+"""A record was forced, or the message written in its place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One attempt."""

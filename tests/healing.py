@@ -19,7 +19,6 @@ from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 Client = TestClient[Any, Any]
 
 QUICK = HealerSettings(burst_interval=0.2, interval=1.0)
-ENDED = ("healed", "resolved_itself", "no_effect", "gave_up", "unavailable", "cancelled", "dry_run", "error")
 
 
 def to_primary(*servers: Postgres, role: str = HEALER_ROLE, **more: str) -> str:

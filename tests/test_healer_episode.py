@@ -1,7 +1,7 @@
 """Episodes on real servers: what the five stories do not show."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,8 +14,8 @@ from healer.primary import Call, CallResult
 from healer.report import Report
 from healer.sights import Subject
 from healer.tracks import Outcome
+from tests.healing import until
 from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
 from tests.stack.sessions import Statement
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
@@ -48,10 +48,6 @@ async def running(
     finally:
         task.cancel()
         await asyncio.wait({task})
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    await asyncio.to_thread(wait_for, lambda: condition() or None, what)
 
 
 def hanging(stack: Stack, slot: str) -> Statement:
