@@ -1,13 +1,11 @@
 """The drill-down: one cluster, its servers and its slots."""
 
-from collections.abc import Iterable
-
-from grafana_foundation_sdk.builders import dashboard, stat, table, timeseries
+from grafana_foundation_sdk.builders import dashboard, stat, table
 from grafana_foundation_sdk.models import common as common_model
 
 from dashboards import healing, risk
 from dashboards.cluster_causes import retained, transactions
-from dashboards.frame import board, one, several
+from dashboards.frame import Panels, board, one, several, with_rows
 from dashboards.panels import BAD_FROM_ONE, Column, counts, lines, marked, query, rows, runbooks, single
 from dashboards.terms import (
     CAUSES,
@@ -28,8 +26,6 @@ from dashboards.terms import (
     of_slot,
     time_left,
 )
-
-Panels = Iterable[stat.Panel | timeseries.Panel | table.Panel]
 
 
 def stuck() -> Panels:
@@ -273,15 +269,12 @@ def build() -> dashboard.Dashboard:
         ],
         other=("All clusters", "pgslot-fleet"),
     )
-    for ident, title, panels in (
+    return with_rows(
+        made,
         (100, "Is anything stuck or about to be lost?", stuck()),
         (200, "Why does a creation wait?", waits()),
         (300, "Why is WAL held back, and how long will it last?", retained()),
         (400, "Who keeps a transaction open?", transactions()),
         (500, "What did the healer do?", healed()),
         (600, "Is anything missing on this page?", doubted()),
-    ):
-        made.with_row(dashboard.Row(title).id(ident))
-        for panel in panels:
-            made.with_panel(panel)
-    return made
+    )

@@ -1,12 +1,10 @@
 """The fleet overview: all clusters on one page, from which a row leads to the cluster."""
 
-from collections.abc import Iterable
-
-from grafana_foundation_sdk.builders import dashboard, stat, table, timeseries
+from grafana_foundation_sdk.builders import dashboard, table
 
 from dashboards import healing, risk
 from dashboards.fleet_healing import healed
-from dashboards.frame import board, several
+from dashboards.frame import Panels, board, several, with_rows
 from dashboards.panels import BAD_FROM_ONE, Column, counts, lines, marked, query, rows, runbooks, single
 from dashboards.terms import (
     CAUSES,
@@ -30,8 +28,6 @@ from dashboards.terms import (
     of_slot,
     time_left,
 )
-
-Panels = Iterable[stat.Panel | timeseries.Panel | table.Panel]
 
 
 def stuck() -> Panels:
@@ -284,13 +280,10 @@ def build() -> dashboard.Dashboard:
         choices=[several("cluster", "Cluster", "label_values(pgslot_up, cluster)")],
         other=("One cluster", "pgslot-cluster"),
     )
-    for ident, title, panels in (
+    return with_rows(
+        made,
         (100, "Is anything stuck or about to be lost?", stuck()),
         (200, "Which cluster?", which()),
         (300, "Why?", why()),
         (400, "What did the healer do, and could it?", healed()),
-    ):
-        made.with_row(dashboard.Row(title).id(ident))
-        for panel in panels:
-            made.with_panel(panel)
-    return made
+    )

@@ -1,13 +1,16 @@
 """What surrounds the panels: variables, annotations, links, and the check that ids are what links may rely on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.builders import dashboard, stat, table, timeseries
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.panels import DATASOURCE
 from dashboards.terms import Scope, firing, of_cluster
+
+Panels = Iterable[stat.Panel | timeseries.Panel | table.Panel]
 
 ALERT = "alertname, cluster, node, slot_name"
 RUNBOOKS = "http://localhost:9877/runbooks"
@@ -139,4 +142,13 @@ def board(
     )
     for annotation in annotations(scope):
         made.annotation(annotation)
+    return made
+
+
+def with_rows(made: dashboard.Dashboard, *rows: tuple[int, str, Panels]) -> dashboard.Dashboard:
+    """Add rows with their panels: the row's id, its title, what is in it."""
+    for ident, title, panels in rows:
+        made.with_row(dashboard.Row(title).id(ident))
+        for panel in panels:
+            made.with_panel(panel)
     return made

@@ -19,7 +19,6 @@ Names = Mapping[str, tuple[str, str]]
 """A raw value -> the text and the colour in its place."""
 
 BAD_FROM_ONE: Steps = [(None, "green"), (1, "red")]
-PLAIN: Steps = [(None, "text")]
 
 
 @dataclass(frozen=True)
