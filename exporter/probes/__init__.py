@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 OLDEST_SUPPORTED = 14
 """Major version. On 13 pg_replication_slots lacks columns, and it has been out of support since 2025."""
 
-SUPPORTED = (14, 15, 16, 17, 18)
+SUPPORTED = (14, 15, 16, 17, 18, 19)
 """Major versions that the project is written for; a newer one gets the SQL of the newest."""
 
 _MARK = re.compile(r"--\s*pg\s*(?P<op>>=|<|=)\s*(?P<major>\d+)\s*$")
