@@ -126,6 +126,6 @@ def nothing_left_behind(*servers: Postgres) -> bool:
 def left_behind(server: Postgres) -> list[tuple[Any, ...]]:
     return server.sql(
         "SELECT pid, usename, state, backend_start, query FROM pg_catalog.pg_stat_activity"
-        " WHERE application_name = 'pg_slot_healer'"
+        " WHERE application_name LIKE 'pg_slot_healer%'"
         " UNION ALL SELECT pid, locktype, mode, NULL, '' FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
     )

@@ -17,13 +17,13 @@ from exporter.probes import PROBES
 from exporter.snapshot import NodeSnapshot
 from exporter.snapshot import Status as ProbeStatus
 from exporter.yamlfile import ConfigError
+from healer.calls import Capability, Unavailable
 from healer.doctor import client as client_module
 from healer.doctor.client import Client, NoAnswerError, check_url
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import Server, ServerFacts
 from healer.doctor.report import as_json, as_text, exit_code, wants_colour
 from healer.doctor.servers import judge_capability, judge_identities, judge_node, judge_primary
-from healer.primary import Capability, Unavailable
 from tests.canned import HEALER, World, notable
 from tests.healing import healing, watched
 from tests.stack.stack import Stack
