@@ -73,6 +73,10 @@ class Resync:
         except AlertmanagerError as error:
             self._note(answered=False, error=str(error))
             return False
+        except Exception:  # noqa: BLE001 - nothing that anybody answers may end the asking for good
+            self._note(answered=False, error="a defect of the healer")
+            _log.exception("Alertmanager's answer could not be taken in")
+            return False
         self._note(answered=True, alerts=len(listing.alerts), complete=listing.complete)
         joined = self._episodes.joined
         changes = compare(listing, set(joined), self._episodes.heard.now, self._listed)

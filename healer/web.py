@@ -6,7 +6,6 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 
-import aiohttp
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
@@ -135,7 +134,7 @@ async def _intake(request: web.Request) -> tuple[int, str]:
         return 413, f"expected a body of at most {LARGEST_BODY} bytes"
     except TimeoutError:
         return 503, f"expected the whole body within {BODY_SECONDS:.0f} s"
-    except (web.HTTPException, aiohttp.ClientError, ValueError) as error:
+    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
         # Such as a body that is not compressed as its header says.
         return 400, f"body: cannot be read: {printable(str(error))[:200]}"
     except WebhookError as error:

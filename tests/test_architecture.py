@@ -68,10 +68,8 @@ def test_every_statement_names_its_schema() -> None:
         assert_functions_qualified(getattr(inquiry, name))
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(primary, name))
-    for sql in (
-        log_standby_snapshot.FACTS,
-        *(log_standby_snapshot.act(by_message=each, recent=1.0) for each in (0, 1)),
-    ):
+    acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]
+    for sql in (log_standby_snapshot.FACTS, *acts):
         assert_functions_qualified(sql)
         assert re.findall(r"::(?!pg_catalog\.)\w+", sql) == [], "a domain of that name could run somebody else's check"
 

@@ -98,7 +98,7 @@ def test_sql_is_a_constant() -> None:
     holders = {name: text for name, text in SOURCES.items() if re.search(r"SELECT |pg_catalog\.", text)}
     assert holders.keys() == {"primary.py", "remedies/log_standby_snapshot.py"}
     text = "".join(holders.values())
-    assert sorted(re.findall(r"(_\w+)\.format\((.*)\)", text)) == [
+    assert sorted(re.findall(r"\b(_[A-Z_]+)\.format\((.*)\)", text)) == [
         ("_ACT", "act=_MESSAGE if by_message else _FUNCTION, recent=round(float(recent), 3)"),
         ("_IDLE_TIMEOUT", "int(self._idle * 1000)"),
     ]
