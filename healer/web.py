@@ -109,7 +109,11 @@ async def _alerts(request: web.Request) -> web.Response:
     request.app[_METRICS].webhooks.labels(str(status)).inc()
     if status != 200:
         event(_log, logging.WARNING, "webhook refused", code=status, error=text, peer=request.remote)
-    return web.Response(status=status, text=f"{text}\n")
+    answer = web.Response(status=status, text=f"{text}\n")
+    if status != 200:
+        # What is left of a refused body is not worth waiting for.
+        answer.force_close()
+    return answer
 
 
 async def _intake(request: web.Request) -> tuple[int, str]:
@@ -135,7 +139,8 @@ async def _intake(request: web.Request) -> tuple[int, str]:
     except TimeoutError:
         return 503, f"expected the whole body within {BODY_SECONDS:.0f} s"
     except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
-        # Such as a body that is not compressed as its header says.
+        # Such as a body that is not compressed as its header says: nothing more of it can be read, by nobody.
+        request.content.feed_eof()
         return 400, f"body: cannot be read: {printable(str(error))[:200]}"
     except WebhookError as error:
         return 400, str(error)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from exporter.log import printable
@@ -131,7 +132,7 @@ async def test_episodes_come_in_pages(healer: Healer) -> None:
         page = await answer.json()
         assert len(page) <= PAGE
         found += [episode["why"] for episode in page]
-        path = str(answer.links["next"]["url"].relative()) if "next" in answer.links else ""
+        path = URL(answer.links["next"]["url"]).path_qs if "next" in answer.links else ""
     assert found == [str(i) for i in reversed(range(REMEMBERED))]
     assert len(await (await healer.client.get("/episodes?limit=1&offset=3")).json()) == 1
     for bad in ("limit=0", "limit=1000", "offset=-1", "offset=x"):
