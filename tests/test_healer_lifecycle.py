@@ -3,8 +3,12 @@
 import asyncio
 import json
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -276,3 +280,41 @@ def test_a_webhook_and_the_switch_back_to_back(tmp_path: Path, how: str) -> None
     assert len(outcomes) >= 5
     assert set(outcomes) == {"cancelled"}
     assert [line for line in program.log_events() if line["level"] == "error"] == []
+
+
+def test_connections_that_say_nothing_do_not_use_up_its_descriptors(tmp_path: Path) -> None:
+    """Six hundred of them, and 256 descriptors: webhooks are taken, and files can be read."""
+    write(tmp_path / "pgslot.yml", enabled=True)
+    program = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path)
+    program.process.arguments[:0] = ["bash", "-c", 'ulimit -n 256; exec "$0" "$@"']
+    program.process.arguments.append("--web.enable-lifecycle")
+    program.start()
+    try:
+        with ExitStack() as held:
+            for _ in range(600):
+                held.enter_context(socket.create_connection(("127.0.0.1", program.port)))
+            body = json.dumps({"version": "4", "alerts": [alert("s")]})
+            assert requests.post(f"{program.url}/alerts", data=body, timeout=10).text == "started=1\n"
+            assert requests.post(f"{program.url}/-/reload", timeout=10).status_code == 200
+    finally:
+        program.stop()
+
+
+def test_ctrl_c_ends_a_heal_by_hand_without_traceback(tmp_path: Path) -> None:
+    """Its node does not answer, so that it would go on looking for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        there = {"conninfo": f"host=127.0.0.1 port={silent.getsockname()[1]} user=x dbname=x"}
+        config = {"clusters": {"c": {"nodes": {"standby": there}, "healer": there}}}
+        (tmp_path / "pgslot.yml").write_text(yaml.safe_dump(config))
+        program = Path(sys.executable).with_name("pg-slot-healer")
+        healing = subprocess.Popen(
+            [str(program), "heal", "c", f"--config.file={tmp_path / 'pgslot.yml'}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        silent.settimeout(20)
+        connection, _ = silent.accept()
+        with connection:
+            healing.send_signal(signal.SIGINT)
+            _, error = healing.communicate(timeout=20)
+    assert (healing.returncode, error) == (130, b"")
