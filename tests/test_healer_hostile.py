@@ -251,12 +251,11 @@ def test_replay_with_the_node_down_does_not_say_that_a_record_would_not_help(tmp
 
 
 def test_a_broken_pipe_ends_without_traceback(tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("pg-slot-healer")
-    for arguments in (saved(tmp_path), ["grants"], ["metrics"]):
+    healer, exporter = (str(Path(sys.executable).with_name(f"pg-slot-{name}")) for name in ("healer", "exporter"))
+    for command in ([healer, *saved(tmp_path)], [healer, "grants"], [exporter, "metrics"], [exporter, "sql"]):
         read, write = socket.socketpair()
         read.close()
         with write:
-            command = [str(program), *arguments]
             found = subprocess.run(command, stdout=write.fileno(), stderr=subprocess.PIPE, timeout=60, check=False)
         assert (found.returncode, found.stderr) == (141, b"")
 
