@@ -220,5 +220,7 @@ class Episodes:
 
 def _stop(running: Running, reason: str) -> None:
     """Say why, which it checks before each call, and wake it from whatever it waits for."""
-    running.episode.stop(reason)
-    running.task.cancel()
+    if not running.episode.over:
+        # Only once: it is closing its connections after that.
+        running.episode.stop(reason)
+        running.task.cancel()

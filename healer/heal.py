@@ -21,8 +21,8 @@ from healer.report import Event, Report
 from healer.sights import Subject, in_need
 from healer.tracks import Outcome
 
-GIVE_UP_AFTER = 60.0
-"""Seconds; somebody sits there and waits."""
+GIVE_UP_AFTER = 120.0
+"""Seconds; somebody sits there and waits. What keeps a slot's WAL may take a minute of looking to tell."""
 
 
 class Exit(IntEnum):

@@ -28,6 +28,7 @@ class Lookout:
 
         Which one is the primary shows in the look before; when that is unknown all are asked, until one says so.
         """
+        self._forget_what_is_old()
         names = [node.name for node in self._cluster.nodes]
         wanted = [name for name in names if name in nodes]
         asked = {*wanted, self._primary} if self._primary is not None else set(names)
@@ -56,6 +57,14 @@ class Lookout:
         if any(flight.done() and flight.result().is_primary for flight in asked.values()):
             return late
         return late | {flight for name, flight in asked.items() if name not in self._doubtful and not flight.done()}
+
+    def _forget_what_is_old(self) -> None:
+        """What nobody waited for in the look before shows that moment, not this one; of the doubtful it is welcome."""
+        for name, flight in list(self._flights.items()):
+            if flight.done() and name not in self._doubtful:
+                del self._flights[name]
+                if not flight.result().up:
+                    self._doubtful.add(name)
 
     def _landed(self) -> list[NodeSnapshot]:
         found = [flight.result() for flight in self._flights.values() if flight.done()]

@@ -55,7 +55,10 @@ class Narrator:
         )
 
     def no_room(self) -> None:
-        self._tell("not called: as many clusters as may be healed at once are being healed")
+        """Tell it once, however often it is so in a row."""
+        text = "not called: as many clusters as may be healed at once are being healed"
+        if not self.report.timeline or self.report.timeline[-1].text != text:
+            self._tell(text)
 
     def called(self, call: Call) -> None:
         function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
