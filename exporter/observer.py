@@ -10,6 +10,7 @@ import psycopg
 
 from exporter.config import Cluster, Node
 from exporter.diagnosis import needs_primary
+from exporter.history import NOTHING, remember
 from exporter.log import event
 from exporter.postgres import Session
 from exporter.probes import OLDEST_SUPPORTED, PROBES, Probe
@@ -36,6 +37,7 @@ class NodeObserver:
         self._session: Session | None = None
         self._flight: asyncio.Task[NodeSnapshot] | None = None
         self._reported: dict[str, str] = {}
+        self._history = NOTHING
 
     async def look(self, timeout: float) -> NodeSnapshot:
         """Return what the node looks like now, within `timeout` seconds; a failure is in the snapshot, never raised."""
@@ -139,6 +141,8 @@ class NodeObserver:
         def rows(name: str) -> tuple[Any, ...] | None:
             return tuple(answers[name]) if name in answers else None
 
+        if facts is not None:
+            self._history = remember(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
         return NodeSnapshot(
             cluster=self.node.cluster,
             node=self.node.name,
@@ -149,6 +153,7 @@ class NodeObserver:
             creations=rows("creations"),
             transactions=rows("transactions"),
             standby=next(iter(answers.get("standby", ())), None),
+            history=self._history,
         )
 
     def _report(self, status: Status, message: str, probe: str = "") -> None:

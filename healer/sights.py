@@ -4,27 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.diagnosis import (
-    PINNED_BYTES,
-    UNCONFIRMED_BYTES,
-    RetentionCause,
-    Wait,
-    WaitReason,
-    replay_stands,
-    retention_cause,
-    waits,
-)
+from exporter.diagnosis import Wait, WaitReason, replay_stands, waits
+from exporter.history import SEGMENT_BYTES
 from exporter.probes import Slot
+from exporter.retention import RetentionCause, retention_cause
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
 SETTLED_SECONDS = 1.0
 """A younger creation may be about to end: it lasts milliseconds when all is well. The alert was about an older one."""
 
 _HELPED_BY_A_RECORD = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, WaitReason.TRANSACTION})
-
-# In their words, as the metrics have them: a word that this version of the diagnosis does not know yet is no call.
-_HELPED_BY_ONE_RECORD = frozenset({"archived_segment"})
-_UNDECIDED = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +68,7 @@ class Sight:
             return self.wait.reason
         if self.state is State.STALLED:
             return self.obstacle or RetentionCause.STALLED
-        if self.state is State.UNDECIDED:
-            return self.cause or _UNDECIDED
-        return self.cause if self.state is State.HELD else None
+        return self.cause if self.state in (State.HELD, State.UNDECIDED) else None
 
     @property
     def helped(self) -> bool:
@@ -97,7 +84,7 @@ class Sight:
     @property
     def helped_once(self) -> bool:
         """One record may help, and more of them would not: they travel in whole segments, by way of an archive."""
-        return self.wait is not None and self.wait.reason in _HELPED_BY_ONE_RECORD
+        return self.wait is not None and self.wait.reason is WaitReason.ARCHIVED_SEGMENT
 
     @property
     def curable(self) -> bool:
@@ -137,7 +124,7 @@ def in_need(cluster: ClusterSnapshot) -> list[Subject]:
     return [subject for subject, sight in see(cluster, everything).items() if sight.state in wanted]
 
 
-def state_of(slot: Slot, cause: RetentionCause | None) -> State:
+def state_of(slot: Slot, cause: RetentionCause) -> State:
     """Return what the reason for which an existing slot retains WAL makes of it."""
     match cause:
         case RetentionCause.INVALIDATED:
@@ -149,12 +136,15 @@ def state_of(slot: Slot, cause: RetentionCause | None) -> State:
         case RetentionCause.CREATION:
             # Both queries of the look saw it at slightly different moments.
             return State.UNSEEN
+        case RetentionCause.UNKNOWN:
+            return State.UNDECIDED
         case RetentionCause.INACTIVE:
-            if (slot.unconfirmed_wal_bytes or 0) > UNCONFIRMED_BYTES:
-                return State.HELD
-            # Its consumer has confirmed what it read, and is away: whether a record is missing shows with time.
-            return State.UNDECIDED if (slot.pinned_wal_bytes or 0) > PINNED_BYTES else State.USABLE
-    return State.UNDECIDED if cause is None or cause == _UNDECIDED else State.HELD
+            pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
+            if max(pinned, unconfirmed) <= SEGMENT_BYTES:
+                return State.USABLE
+            # Its consumer is away. If it has confirmed what it read, whether a record is missing shows with time.
+            return State.UNDECIDED if pinned > unconfirmed else State.HELD
+    return State.HELD
 
 
 def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
@@ -162,4 +152,6 @@ def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight
     state = state_of(slot, cause)
     if state is State.UNSEEN:
         return Sight(state)
-    return Sight(state, slot=slot, cause=cause, obstacle=replay_stands(node.standby), on_primary=node.is_primary)
+    return Sight(
+        state, slot=slot, cause=cause, obstacle=replay_stands(node, cluster.primary), on_primary=node.is_primary
+    )

@@ -9,7 +9,7 @@ ours: it always moves to the start of such a record. Everything else that ends w
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.diagnosis import RetentionCause, precedes
+from exporter.retention import RetentionCause
 from healer.calls import WROTE, Call, CallResult, Unavailable
 from healer.sights import IN_NEED, Sight, State
 
@@ -187,17 +187,19 @@ def _called(track: Track, call: Call, now: float) -> Track:
 
 
 def _is_another(known: Sight, found: Sight) -> bool:
-    """A slot that was dropped and made anew: another creator, or positions that only ever go forward went back."""
+    """A slot that was dropped and made anew: another creator, or what only ever goes forward went back."""
     if known.wait is not None and found.wait is not None and known.wait.creation.pid != found.wait.creation.pid:
         return True
     if known.wait is None and found.wait is not None and known.slot is not None:
         return True
     if known.slot is None or found.slot is None:
         return False
-    return _back(known.slot.restart_position, found.slot.restart_position) or (
-        known.slot.catalog_xmin is not None
-        and found.slot.catalog_xmin is not None
-        and precedes(found.slot.catalog_xmin, known.slot.catalog_xmin)
+    before, now = known.slot, found.slot
+    return (
+        _back(before.restart_position, now.restart_position)
+        or _back(before.confirmed_position, now.confirmed_position)
+        # Its statistics begin anew with it; whoever only resets them costs us a claim.
+        or _back(before.total_bytes, now.total_bytes)
     )
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from exporter.diagnosis import RetentionCause, Wait, WaitReason
+from exporter.diagnosis import Wait, WaitReason
+from exporter.retention import RetentionCause
 from healer.sights import Sight, State
 from tests.snapshots import CREATION, SLOT
 
@@ -22,7 +23,7 @@ def existing(
     active: bool = True,
     confirmed: int = 50_000_000,
     obstacle: WaitReason | None = None,
-    xmin: int | None = None,
+    decoded: int | None = None,
 ) -> Sight:
     states = {
         C.STALLED: State.STALLED,
@@ -30,7 +31,7 @@ def existing(
         C.TRANSACTION: State.HELD,
         C.CONSUMER: State.HELD,
     }
-    slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, catalog_xmin=xmin)
+    slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, total_bytes=decoded)
     return Sight(states.get(cause, State.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True)
 
 

@@ -14,6 +14,8 @@ FACTS = NodeFacts(
     max_replication_slots=10,
     max_slot_wal_keep_size_bytes=None,
     wal_keep_size_bytes=0,
+    bgwriter_delay_seconds=0.2,
+    synchronized_standby_slots="",
     wal_written_bytes=1000,
 )
 
@@ -36,8 +38,11 @@ SLOT = Slot(
     pinned_wal_bytes=60,
     restart_position=1000,
     confirmed_position=1060,
+    sent_position=1100,
+    received_position=1100,
+    reply_time=1.8e9,
+    consumer_wait_event=None,
     catalog_xmin_age_xids=3,
-    catalog_xmin=700,
     in_creation=False,
     spill_txns=0,
     spill_count=0,
@@ -53,6 +58,8 @@ CREATION = Creation(
     slot_name="w",
     database="app",
     pid=100,
+    usename="cdc",
+    application_name="consumer",
     backend_type="walsender",
     wait_seconds=60.0,
     wait_event_type=None,
@@ -60,6 +67,7 @@ CREATION = Creation(
     blocking_pids=[],
     wal_reserved=True,
     catalog_xmin=700,
+    retried=False,
 )
 
 STANDBY = Standby(
@@ -67,6 +75,7 @@ STANDBY = Standby(
     receiver_status="streaming",
     streaming_configured=True,
     replay_pause_state="not paused",
+    apply_delay_seconds=0.0,
     replay_lag_bytes=0,
     startup_wait_event_type="Activity",
     startup_wait_event="RecoveryWalStream",

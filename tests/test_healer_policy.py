@@ -227,14 +227,13 @@ MUCH = 17 * 1024 * 1024
         (C.INACTIVE, 0, 0, State.USABLE),
         (C.INACTIVE, MUCH, 0, State.UNDECIDED),
         (C.INACTIVE, 0, MUCH, State.HELD),
-        (None, MUCH, 0, State.UNDECIDED),
-        ("unknown", MUCH, 0, State.UNDECIDED),
-        ("standby", MUCH, 0, State.HELD),
+        (C.INACTIVE, MUCH, 2 * MUCH, State.HELD),
+        (C.UNKNOWN, MUCH, 0, State.UNDECIDED),
+        (C.STANDBY, MUCH, 0, State.HELD),
+        (C.IDLE_PUBLICATION, MUCH, 0, State.HELD),
         ("a new one", MUCH, 0, State.HELD),
     ],
 )
-def test_what_the_cause_of_retention_makes_of_a_slot(
-    cause: C | None, pinned: int, unconfirmed: int, state: State
-) -> None:
+def test_what_the_cause_of_retention_makes_of_a_slot(cause: C, pinned: int, unconfirmed: int, state: State) -> None:
     slot = SLOT._replace(pinned_wal_bytes=pinned, unconfirmed_wal_bytes=unconfirmed)
     assert state_of(slot, cause) is state

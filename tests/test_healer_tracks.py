@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis import RetentionCause, WaitReason
+from exporter.diagnosis import WaitReason
+from exporter.retention import RetentionCause
 from healer.calls import Call, CallResult, Capability, Unavailable
 from healer.sights import Sight, State
 from healer.tracks import Outcome, Track, advance, after_attempt, begin, opens_again
@@ -152,14 +153,15 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [existing(C.STALLED, 100_000_000), CALL, existing(C.NONE, OURS)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "stalled, dropped and made anew, its catalog_xmin went back": (
-        [existing(C.STALLED, xmin=900), CALL, existing(C.NONE, OURS, xmin=800)],
+    "stalled, dropped and made anew, its consumer's position went back": (
+        [existing(C.STALLED), CALL, existing(C.NONE, OURS, confirmed=40_000_000)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "catalog_xmin wrapped around": (
-        [existing(C.STALLED, xmin=2**32 - 5), CALL, existing(C.NONE, OURS, xmin=10)],
-        Outcome.HEALED,
+    "stalled, dropped and made anew, its statistics begin anew": (
+        [existing(C.STALLED, decoded=900), CALL, existing(C.NONE, OURS, decoded=0)],
+        Outcome.RESOLVED_ITSELF,
     ),
+    "decodes on": ([existing(C.STALLED, decoded=900), CALL, existing(C.NONE, OURS, decoded=950)], Outcome.HEALED),
     "held at the first look": ([existing(C.CONSUMER)], None),
     "held by a transaction, which ended": ([existing(C.TRANSACTION), existing(C.NONE, 2000)], Outcome.RESOLVED_ITSELF),
     "one look cannot tell": ([UNDECIDED], None),
@@ -230,15 +232,13 @@ def test_what_was_well_is_opened_again_when_it_is_in_need(story: Story, sight: S
 
 
 def test_a_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
-    archived = waiting(R.RUNNING_XACTS)
-    assert archived.wait is not None
-    archived = replace(archived, wait=replace(archived.wait, reason="archived_segment"))  # type: ignore[arg-type]
+    archived = waiting(R.ARCHIVED_SEGMENT)
     before, after = told([archived]), told([archived, CALL, archived])
     assert (before.wants_a_call, before.hurried) == (True, False)
     assert (after.wants_a_call, after.hurried) == (False, False)
 
 
-@pytest.mark.parametrize("word", ["replay_delayed", "something_new"])
+@pytest.mark.parametrize("word", [R.REPLAY_DELAYED, "something_new"])
 def test_a_wait_whose_reason_is_not_known_to_be_helped_is_not_called_for(word: str) -> None:
     unknown = waiting(R.RUNNING_XACTS)
     assert unknown.wait is not None
