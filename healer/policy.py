@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from exporter.config import HealerSettings
 from healer.calls import PASSING
-from healer.sights import State
 from healer.tracks import Outcome, Track
 
 CLOSE_LOOK_SECONDS = 0.5
@@ -122,6 +121,7 @@ def _give_up(track: Track) -> Track:
         return track.end(Outcome.GAVE_UP, held)
     if not track.called_in_time:
         return track.end(Outcome.GAVE_UP, f"still waiting: {reason}")
-    if track.sight.state is State.STALLED and not track.wants_a_call:
+    slot = track.sight.slot
+    if track.record is not None and slot is not None and (slot.confirmed_position or 0) < track.record:
         return track.end(Outcome.NO_EFFECT, "its consumer has not read since our call")
     return track.end(Outcome.NO_EFFECT, f"still waiting after all calls: {reason}")

@@ -10,13 +10,15 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.config import Config, HealerSettings
 from exporter.reload import Configuration
+from healer.calls import position
+from healer.policy import LOOK_INTERVAL
 from healer.web import _EPISODES, application
-from tests.healing import QUICK, Healer, alert, healing, until, usable, watched
+from tests.healing import QUICK, Healer, alert, healing, impatient, until, usable, watched
 from tests.stack.postgres import Postgres
 from tests.stack.stack import Stack
 from tests.stack.wal import RUNNING_XACTS
 from tests.test_exporter_causes import write_wal
-from tests.test_healer_stalled import RESTART, read_all, stalled_alert
+from tests.test_healer_stalled import read_all, shows, stalled_alert
 
 CREATE = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')"
 CONFIRMED = "(SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = '{}')"
@@ -42,6 +44,14 @@ async def flushed(server: Postgres, healer: Healer) -> None:
     await until(lambda: server.sql(reached, [record]), "the record is on disk")
 
 
+async def seen_as(healer: Healer, server: Postgres, slot: str, reason: str) -> None:
+    """Let its consumer read now and then until this is what the healer sees."""
+    while reason not in (await healer.episodes())[0]["reasons"]:
+        server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
+        read_all(server, slot)
+        await asyncio.sleep(LOOK_INTERVAL)
+
+
 def on_disk(server: Postgres, end: int) -> bool:
     return server._lsn("pg_catalog.pg_current_wal_flush_lsn()") >= end
 
@@ -56,32 +66,50 @@ def outcomes(episode: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_a_slot_that_its_next_read_would_have_moved_anyway_is_not_healed_by_us(databases: Stack) -> None:
-    """A record of the server's own is there already, after what the consumer has confirmed; ours comes too late."""
+    """It was stalled, and before we could call somebody else forced the record: there is nothing left to call for."""
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        stalled_batch(primary, "anyway")
+        async with healing(watched(databases)) as healer:
+            with psycopg.connect(primary.conninfo(), autocommit=True) as stranger:
+                # The healer knows that it is stalled, and cannot call yet.
+                stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+                await healer.post(stalled_alert("anyway", "primary"))
+                await seen_as(healer, primary, "anyway", "stalled")
+                stranger.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
+                end = primary._lsn()
+                await until(partial(on_disk, primary, end), "the record is on disk")
+                read_all(primary, "anyway")
+                episode = await healer.ended()
+            assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 0
+    assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
+    databases.drop_slot("anyway")
+
+
+async def test_a_slot_whose_record_came_by_itself_is_not_even_called_for(databases: Stack) -> None:
+    """A batch consumer's next read moves it: until then nobody can tell, and nothing is claimed."""
     primary = databases.primary
     with primary.no_records_by_itself():
-        stalled_batch(primary, "anyway")
-    confirmed = primary._lsn(CONFIRMED.format("anyway"))
-    primary.sql("SELECT pg_catalog.pg_logical_emit_message(false, 'x', 'y')")
+        stalled_batch(primary, "by_itself")
+    confirmed = primary._lsn(CONFIRMED.format("by_itself"))
+    primary.sql("SELECT pg_logical_emit_message(false, 'x', 'y')")
     await until(lambda: RUNNING_XACTS in primary._kinds_since(confirmed), "the server has logged a record by itself")
     async with healing(watched(databases)) as healer:
-        await healer.post(stalled_alert("anyway", "primary"))
-        await healer.until("it has called", called)
-        await flushed(primary, healer)
-        read_all(primary, "anyway")
+        await healer.post(stalled_alert("by_itself", "primary"))
+        await healer.until("it is looked at", lambda found: found[0]["reasons"])
+        read_all(primary, "by_itself")
         episode = await healer.ended()
-        assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 0
-    assert episode["outcome"] == "resolved_itself"
-    assert episode["why"] == "restart_lsn moved, but not to a record of ours"
-    databases.drop_slot("anyway")
+    assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
+    databases.drop_slot("by_itself")
 
 
 async def test_a_slot_that_is_dropped_and_made_anew_is_another_and_never_healed_by_us(databases: Stack) -> None:
     primary = databases.primary
-    with primary.no_records_by_itself():
+    with impatient(), primary.no_records_by_itself():
         stalled_batch(primary, "anew")
         async with healing(watched(databases)) as healer:
             await healer.post(stalled_alert("anew", "primary"))
-            await healer.until("it has called", called)
+            await shows(healer, primary, "anew")
             primary.sql("SELECT pg_catalog.pg_drop_replication_slot('anew')")
             primary.sql(CREATE, ["anew"])
             episode = await healer.ended()
@@ -92,22 +120,20 @@ async def test_a_slot_that_is_dropped_and_made_anew_is_another_and_never_healed_
 async def test_a_slot_that_a_transaction_holds_never_resolved_itself(databases: Stack) -> None:
     """The alert said stalled; by the time of the look a transaction keeps its WAL, which no record helps."""
     primary = databases.primary
-    primary.sql(CREATE, ["held"])
-    with psycopg.connect(primary.conninfo()) as holder:
-        holder.execute("CREATE TABLE held_by (a int)")
-        write_wal(primary)
-        for _ in range(2):
-            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
-            end = primary._lsn()
-            await until(partial(on_disk, primary, end), "it is on disk")
+    with impatient(), primary.no_records_by_itself():
+        primary.sql(CREATE, ["held"])
+        with psycopg.connect(primary.conninfo()) as holder:
+            holder.execute("CREATE TABLE held_by (a int)")
+            write_wal(primary)
             read_all(primary, "held")
-        async with healing(watched(databases)) as healer:
-            await healer.post(stalled_alert("held", "primary"))
-            episode = await healer.ended()
-            assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="resolved_itself") == 0
-        holder.rollback()
-    assert episode["outcome"] in ("gave_up", "no_effect")
-    assert "transaction" in episode["why"]
+            async with healing(watched(databases)) as healer:
+                await healer.post(stalled_alert("held", "primary"))
+                await seen_as(healer, primary, "held", "transaction")
+                episode = await healer.ended()
+                assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="resolved_itself") == 0
+            holder.rollback()
+    assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
+    assert episode["why"] == "not stalled: its WAL is kept by transaction, which no record helps"
     databases.drop_slot("held")
 
 
@@ -165,7 +191,7 @@ async def test_a_slot_that_joins_late_is_not_given_up_with_the_first(databases: 
 async def test_a_slot_that_stalls_again_is_opened_again(databases: Stack) -> None:
     """Another slot keeps the episode going: the first is healed twice, and counted twice."""
     primary = databases.primary
-    with primary.no_records_by_itself():
+    with impatient(), primary.no_records_by_itself():
         primary.sql(CREATE, ["again"])
         primary.sql(CREATE, ["other"])
         async with healing(watched(databases)) as healer:
@@ -175,7 +201,7 @@ async def test_a_slot_that_stalls_again_is_opened_again(databases: Stack) -> Non
                 if times == 1:
                     read_all(primary, "other")
                     await healer.post(stalled_alert("again", "primary"), stalled_alert("other", "primary"))
-                await healer.until("it is called for", partial(so_many, "calls", times))
+                await shows(healer, primary, "again", calls=times)
                 await flushed(primary, healer)
                 read_all(primary, "again")
                 await healer.until("it is healed", partial(so_many, "slots", times))
@@ -190,18 +216,17 @@ async def test_a_slot_that_stalls_again_is_opened_again(databases: Stack) -> Non
 async def test_the_record_of_a_call_is_where_the_slot_moves_to(databases: Stack) -> None:
     """What the proof stands on: restart_lsn moves to the start of the record, which the call's interval holds."""
     primary = databases.primary
-    with primary.no_records_by_itself():
+    with impatient(), primary.no_records_by_itself():
         stalled_batch(primary, "proof")
-        [(before,)] = primary.sql(RESTART, ["proof"])
         async with healing(watched(databases)) as healer:
             await healer.post(stalled_alert("proof", "primary"))
-            await healer.until("it has called", called)
+            await shows(healer, primary, "proof")
             await flushed(primary, healer)
             read_all(primary, "proof")
             episode = await healer.ended()
-        [(after,)] = primary.sql(RESTART, ["proof"])
-    assert after != before
+        moved = primary._lsn("(SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = 'proof')")
     assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
+    assert 0 < position(episode["lsns"][0]) - moved <= 56 + 24
     databases.drop_slot("proof")
 
 

@@ -10,11 +10,11 @@ import psycopg
 
 from exporter.config import Cluster, Conninfo, HealerSettings, Node
 from healer.lookout import LOOK_TIMEOUT, Lookout
-from tests.healing import QUICK, alert, healing, until, usable, watched
+from tests.healing import QUICK, alert, healing, impatient, until, usable, watched
 from tests.stack.proxy import Fault, Proxy
 from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_healer_slots import called, stalled_batch
-from tests.test_healer_stalled import stalled_alert
+from tests.test_healer_slots import stalled_batch
+from tests.test_healer_stalled import shows, stalled_alert
 
 
 def with_a_third(stack: Stack, port: int) -> Cluster:
@@ -91,11 +91,11 @@ async def test_a_look_waits_only_for_the_nodes_in_question_and_the_primary(datab
 async def test_another_healer_that_waits_for_a_consumer_is_in_nobodys_way(databases: Stack) -> None:
     """It has made its one call and goes on for an hour; a creation that another healer is told of is healed at once."""
     primary = databases.primary
-    with primary.no_records_by_itself():
+    with impatient(), primary.no_records_by_itself():
         stalled_batch(primary, "slow")
         async with healing(watched(databases), settings=HealerSettings()) as first:
             await first.post(stalled_alert("slow", "primary"))
-            await first.until("it has called", called)
+            await shows(first, primary, "slow")
             primary.wait_until_replayed(databases.standby)
             with databases.standby.create_slot("quick") as creator:
                 started = time.monotonic()
