@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import healer as package
@@ -103,6 +104,34 @@ def test_sql_is_a_constant() -> None:
         ("_IDLE_TIMEOUT", "int(self._idle * 1000)"),
     ]
     assert not re.search(r'f"[^"]*(SELECT|pg_catalog)[^"]*\{(?!_quoted)', text)
+
+
+TRAP = """
+CREATE FUNCTION public.trap(v pg_catalog.{0}) RETURNS pg_catalog.bool LANGUAGE plpgsql AS $$
+BEGIN RAISE LOG 'A STRANGER RUNS AS %', current_user; RETURN true; END $$;
+CREATE DOMAIN public.{0} AS pg_catalog.{0} CHECK (public.trap(VALUE::pg_catalog.{0}))
+"""
+
+
+async def test_nothing_of_a_stranger_runs_in_the_healers_session(databases: Stack) -> None:
+    """Whoever may create in a schema that comes before pg_catalog could put types of his own in the way."""
+    primary = databases.primary
+    primary.sql("CREATE DATABASE trapped")
+    try:
+        with psycopg.connect(primary.conninfo(dbname="trapped"), autocommit=True) as owner:
+            owner.execute("ALTER DATABASE trapped SET search_path = public, pg_catalog")
+            owner.execute(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}")
+            for kind in ("text", "int8", "int4", "oid"):
+                owner.execute(TRAP.format(kind).encode())
+        target = HealerTarget(Conninfo(primary.conninfo(HEALER_ROLE, "trapped")), enabled=True, dry_run=False)
+        async with Primary(target) as acting:
+            assert (await acting.call(1.0)).result == "ok"
+        assert "A STRANGER RUNS AS" not in primary.process.log.read_text("utf-8")
+        with psycopg.connect(primary.conninfo(HEALER_ROLE, "trapped"), autocommit=True) as bare:
+            bare.execute("SELECT 'x'::text")
+        assert f"A STRANGER RUNS AS {HEALER_ROLE}" in primary.process.log.read_text("utf-8"), "the trap works"
+    finally:
+        primary.sql("DROP DATABASE trapped WITH (FORCE)")
 
 
 async def test_confirm_pg_is_in_recovery_false_in_the_same_session_as_the_call_re_resolve_retry_bounded(
