@@ -36,9 +36,10 @@ def healed() -> Iterable[stat.Panel | timeseries.Panel | table.Panel]:
         )
         .span(6)
         .description(
-            "How many more clusters may have an episode at the same time: a brake for when one cause makes alerts fire "
-            "everywhere. Healthy: above 0. Bad: 0; further alerts are then refused (refused_budget), and their slots "
-            "wait. Next: look for the common cause; the budget is in the healer's configuration."
+            "How many more clusters may be acted on at the same time (those that are only looked at do not count): a "
+            "brake for when one cause makes alerts fire everywhere. Healthy: above 0. Bad: 0; further alerts are then "
+            "refused (refused_budget), and their slots wait. Next: look for the common cause; the budget is in the "
+            "healer's configuration."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )

@@ -85,7 +85,7 @@ def outcomes(ident: int, scope: Scope, span: int) -> timeseries.Panel:
             OUTCOMES,
         )
         .description(
-            "What became of each episode, at the time it ended. Healthy: few; healed, or resolved_itself where a "
+            "What became of each slot, at the time its heal ended. Healthy: few; healed, or resolved_itself where a "
             "transaction was in the way. Bad: no_effect, gave_up, unavailable, error. Next: the healer's page, or its "
             "/episodes, has each with its reason."
         )

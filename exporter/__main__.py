@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from exporter import flags, log, webconfig
+from exporter import ending, flags, log, webconfig
 from exporter.config import Config, check_secrets, load, single
 from exporter.probes import PROBES, SUPPORTED
 from exporter.reference import metric_reference
@@ -52,16 +52,22 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 2 on bad input."""
     options = parser().parse_args(arguments)
+    code = ending.run(partial(_run, options))
+    if code:
+        sys.exit(code)
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.command == "sql":
         print(sql_reference())
-        return
+        return 0
     if options.command == "metrics":
         print(metric_reference(), end="")
-        return
+        return 0
     try:
         if options.command == "rules":
             print(alerting_rules(options.runbook_base), end="")
-            return
+            return 0
         configuration = Configuration(partial(_read, options), _read(options))
         address = flags.parse_address(options.listen)
         web_config = webconfig.load(options.web_config_file) if options.web_config_file else None
@@ -69,12 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             clusters = configuration.config.clusters
             nodes = sum(len(cluster.nodes) for cluster in clusters)
             print(f"configuration is valid: {len(clusters)} cluster(s), {nodes} node(s)")
-            return
+            return 0
         log.setup(options.log_level, options.log_format)
         asyncio.run(_serve(configuration, address, web_config, options))
     except ConfigError as error:
-        print(f"pg-slot-exporter: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        print(log.printable(f"pg-slot-exporter: {error}"), file=sys.stderr)
+        return BAD_INPUT
+    return 0
 
 
 def sql_reference() -> str:

@@ -16,6 +16,13 @@ def event(logger: logging.Logger, level: int, message: str, **fields: object) ->
     logger.log(level, message, extra={"fields": {k: v for k, v in fields.items() if v is not None}}, stacklevel=2)
 
 
+def printable(text: str) -> str:
+    """Return the text with every character that a terminal might act on, or that hides others, as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def setup(level: str, form: str) -> None:
     """Send all loggers' records of this level and above to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -40,7 +47,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_fields(record), default=str, ensure_ascii=False)
+        return _json(_fields(record))
 
 
 class _Logfmt(logging.Formatter):
@@ -58,4 +65,12 @@ def _logfmt_value(value: object) -> str:
     else:
         text = str(value)
     plain = text and text.isprintable() and not any(c in text for c in ' ="\\')
-    return text if plain else json.dumps(text, ensure_ascii=False)
+    return text if plain else _json(text)
+
+
+def _json(value: object) -> str:
+    """JSON in which what json leaves raw although a terminal acts on it (C1 controls, line separators) is escaped."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

@@ -191,6 +191,13 @@ class Observer:
             cluster, tuple(await asyncio.gather(*(self._observers[node].look(timeout) for node in nodes)))
         )
 
+    async def look_at_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
+        """Look at one node and at no other. Raises KeyError for an unknown one."""
+        known = next((known for known in self._clusters[cluster].nodes if known.name == node), None)
+        if known is None:
+            raise KeyError(node)
+        return await self._observers[known].look(timeout)
+
     async def look_at(self, cluster: str, node: str, timeout: float) -> ClusterSnapshot:
         """
         Look at one node, and at the others only if this one cannot be diagnosed without its primary.

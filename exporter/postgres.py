@@ -68,6 +68,11 @@ class Session:
         return self._connection.info.server_version // 10000
 
     @property
+    def backend_pid(self) -> int:
+        """The server process as the other side named it at the start; a pooler names none of the server's."""
+        return self._connection.info.backend_pid
+
+    @property
     def closed(self) -> bool:
         return self._connection.closed
 
@@ -76,9 +81,11 @@ class Session:
         """Something waits to be read although nothing was asked: nearly always the server's good-bye."""
         return self.closed or bool(select.select([self._connection.fileno()], [], [], 0)[0])
 
-    async def ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
+    async def ask(self, queries: Sequence[Query], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """
         Run the queries in one round trip and return the rows of each as its dataclass.
+
+        With `bare` it sets and prepares nothing in the server's session, which a pooler may give to somebody else next.
 
         Raises psycopg.Error for the first query that fails (no rows are returned then), or TimeoutError, after which
         the session is closed. Cancelling it closes the session as well, and waits for nothing.
@@ -90,7 +97,7 @@ class Session:
             expired.set_result(None)
             self.hang_up()
 
-        answer = asyncio.create_task(self._ask(queries, timeout))
+        answer = asyncio.create_task(self._ask_bare(queries) if bare else self._ask(queries, timeout))
         timer = loop.call_later(timeout, expire)
         try:
             await asyncio.wait({answer})
@@ -130,6 +137,14 @@ class Session:
                 cursors.append(await cursor.execute(sql.encode(), prepare=True))
         self._limits = limits
         return [await cursor.fetchall() for cursor in cursors]
+
+    async def _ask_bare(self, queries: Sequence[Query]) -> list[list[Any]]:
+        answers = []
+        for sql, row in queries:
+            cursor = self._connection.cursor(row_factory=_rows_of(row))
+            await cursor.execute(sql.encode(), prepare=False)
+            answers.append(await cursor.fetchall())
+        return answers
 
     async def close(self) -> None:
         await self._connection.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from exporter import __version__
+from exporter.door import Door, factory
 from exporter.flags import Address
 from exporter.guard import Guard
 from exporter.log import event
@@ -16,6 +17,9 @@ from exporter.yamlfile import ConfigError
 
 SHUTDOWN_SECONDS = 5.0
 """How long requests in flight may take to end after SIGTERM."""
+
+BACKLOG = 128
+HANDSHAKE_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ async def serve(
     if web_config is not None:
         guard = Guard(web_config)
         guard.protect(app)
+    door = Door(app)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,10 +48,22 @@ async def serve(
     loop.add_signal_handler(signal.SIGHUP, reload)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
+    assert runner.server is not None  # noqa: S101 - setup() has made it
+    server: asyncio.Server | None = None
+    watch = asyncio.create_task(door.watch())
     try:
         try:
             tls = guard.ssl_context() if guard else None
-            await web.TCPSite(runner, address.host, address.port, ssl_context=tls).start()
+            make = factory(door, runner.server)
+            server = await loop.create_server(
+                make,
+                address.host,
+                address.port,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
+                backlog=BACKLOG,
+                reuse_address=True,
+            )
         except OSError as error:
             raise ConfigError(
                 f"--web.listen-address: expected an address to listen on, found: {error.strerror}"
@@ -57,10 +74,13 @@ async def serve(
             "listening",
             program=program,
             version=__version__,
-            addresses=[f"{host}:{port}" for host, port, *_ in runner.addresses],
+            addresses=["{}:{}".format(*listening.getsockname()[:2]) for listening in server.sockets],
             tls=tls is not None,
         )
         await stop.wait()
         event(_log, logging.INFO, "stopping", program=program)
     finally:
+        watch.cancel()
+        if server is not None:
+            server.close()
         await runner.cleanup()

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from exporter import ending
+from exporter.log import printable
 from exporter.yamlfile import ConfigError
 from healer.commandline import parser
 from healer.commands import BAD_INPUT
@@ -12,11 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; argparse itself exits with 2 for a bad command line."""
     options = parser().parse_args(arguments)
     try:
-        code: int = options.run(options)
+        return ending.run(lambda: int(options.run(options)))
     except ConfigError as error:
-        print(f"pg-slot-healer: {error}", file=sys.stderr)
+        print(printable(f"pg-slot-healer: {error}"), file=sys.stderr)
         return BAD_INPUT
-    return code
 
 
 if __name__ == "__main__":

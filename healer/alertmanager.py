@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -14,6 +16,8 @@ from healer.alerts import HEAL_ACTION, HEAL_LABEL, Alert
 TIMEOUT = 10.0
 LARGEST_ANSWER = 64 * 1024 * 1024
 """Bytes."""
+_PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="json")
+"""Nobody else's work is done in it: name servers that hang fill asyncio's own threads."""
 REFILLED_SECONDS = 300.0
 """Alertmanager keeps no alerts over a restart; Prometheus sends what fires again each minute or so."""
 
@@ -39,18 +43,25 @@ async def fetch(base_url: str) -> Listing:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as client:
-            status = await _get(client, f"{base_url}/api/v2/status", {})
-            items = await _get(client, f"{base_url}/api/v2/alerts", {"filter": f'{HEAL_LABEL}="{HEAL_ACTION}"'})
-        return parse_listing(items, status, datetime.now(UTC))
-    except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, KeyError, AttributeError) as error:
+            status, now = await _get(client, f"{base_url}/api/v2/status", {})
+            items, _ = await _get(client, f"{base_url}/api/v2/alerts", {"filter": f'{HEAL_LABEL}="{HEAL_ACTION}"'})
+        return parse_listing(items, status, now)
+    except _NOT_AS_PROMISED as error:
         raise AlertmanagerError(f"{type(error).__name__}: {error}") from error
 
 
-def parse_listing(items: Any, status: Any, now: datetime) -> Listing:
-    """
-    Return what the two answers say.
+_NOT_AS_PROMISED = (
+    *(aiohttp.ClientError, TimeoutError, OSError),
+    *(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError),
+)
 
-    Raises ValueError, TypeError, KeyError or AttributeError when they are not what the API promises.
+
+def parse_listing(items: Any, status: Any, now: datetime | None) -> Listing:
+    """
+    Return what the two answers say; `now` is Alertmanager's own time, None when it does not tell.
+
+    Since when it runs is by its clock, which the healer's need not agree with. Raises ValueError, TypeError, KeyError,
+    AttributeError or OverflowError when they are not what the API promises.
     """
     alerts: dict[str, Alert] = {}
     muted: dict[str, str] = {}
@@ -63,12 +74,14 @@ def parse_listing(items: Any, status: Any, now: datetime) -> Listing:
             if by:
                 muted[alert.fingerprint] = f"{word} (by {', '.join(map(str, by))[:200]})"
                 break
-    running = now - datetime.fromisoformat(status["uptime"])
+    started = datetime.fromisoformat(status["uptime"])
     settled = status["cluster"]["status"] in ("ready", "disabled")
-    return Listing(alerts, muted, complete=settled and running.total_seconds() >= REFILLED_SECONDS)
+    refilled = now is not None and (now - started).total_seconds() >= REFILLED_SECONDS
+    return Listing(alerts, muted, complete=settled and refilled)
 
 
-async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, str]) -> Any:
+async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, str]) -> tuple[Any, datetime | None]:
+    """Return the answer's JSON, and the server's time when it answered (its header Date)."""
     async with client.get(url, params=parameters) as answer:
         if answer.status != 200:
             raise ValueError(f"expected 200, found {answer.status}")
@@ -78,4 +91,6 @@ async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, st
             if len(body) > LARGEST_ANSWER:
                 raise ValueError(f"expected at most {LARGEST_ANSWER} bytes, found more")
     # An answer of this size takes a while to parse, during which webhooks have to be answered.
-    return await asyncio.to_thread(json.loads, body)
+    parsed = await asyncio.get_running_loop().run_in_executor(_PARSER, json.loads, body)
+    date = answer.headers.get("Date")
+    return parsed, None if date is None else parsedate_to_datetime(date)

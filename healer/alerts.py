@@ -107,5 +107,9 @@ def _object(value: Any, place: str) -> dict[str, Any]:
 
 
 def _error(place: str, expected: str, found: Any) -> WebhookError:
-    # The answer ends up in Alertmanager's log, so that what was found is cut short.
-    return WebhookError(f"{ascii(place)[1:-1][:100]}: expected {expected}, found {json.dumps(found)[:80]}")
+    # The answer ends up in Alertmanager's log, so that what was found is cut short. What is nested is only named.
+    if isinstance(found, list | dict):
+        shown = "an array" if isinstance(found, list) else "an object"
+    else:
+        shown = json.dumps(found[:80] if isinstance(found, str) else found)[:80]
+    return WebhookError(f"{ascii(place)[1:-1][:100]}: expected {expected}, found {shown}")

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 from exporter.config import HealerTarget
 from exporter.log import event
+from healer.calls import Capability
 from healer.metrics import HealerMetrics
-from healer.primary import Capability, check
+from healer.primary import check
 
 INTERVAL = 60.0
+SPREAD = 0.2
+"""Seconds between the first checks of two clusters, at most: 300 of them are spread over the whole minute."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +46,13 @@ class CapabilityMonitor:
                 self._metrics.enabled_again(cluster, before)
             else:
                 self._metrics.forget(cluster, before)
-        for cluster, target in targets.items():
-            if cluster not in self._targets:
-                self._targets[cluster] = target
-                self._metrics.expect(cluster, target)
-                self._watches[cluster] = asyncio.create_task(self._watch(cluster, target))
-                self._watches[cluster].add_done_callback(_report_defect)
+        news = [cluster for cluster in targets if cluster not in self._targets]
+        for i, cluster in enumerate(news):
+            target = self._targets[cluster] = targets[cluster]
+            self._metrics.expect(cluster, target)
+            delay = i * min(SPREAD, INTERVAL / len(news))
+            self._watches[cluster] = asyncio.create_task(self._watch(cluster, target, delay))
+            self._watches[cluster].add_done_callback(_report_defect)
 
     async def close(self) -> None:
         """End all watches."""
@@ -56,8 +60,10 @@ class CapabilityMonitor:
             watch.cancel()
         await asyncio.gather(*self._watches.values(), return_exceptions=True)
 
-    def note(self, cluster: str, capability: Capability) -> None:
-        """Take in what a check, or an attempt to act, has shown."""
+    def note(self, cluster: str, target: HealerTarget, capability: Capability) -> None:
+        """Take in what a check of this target, or an attempt to act on it, has shown; an outdated one tells nothing."""
+        if self._targets.get(cluster) != target:
+            return
         before = self._known.get(cluster)
         self._known[cluster] = capability
         self._metrics.set_capability(cluster, capability)
@@ -75,9 +81,11 @@ class CapabilityMonitor:
         else:
             event(_log, logging.INFO, "can heal this cluster if it has to be", cluster=cluster)
 
-    async def _watch(self, cluster: str, target: HealerTarget) -> None:
+    async def _watch(self, cluster: str, target: HealerTarget, delay: float) -> None:
+        # Switched off is known at once: nothing is asked for it.
+        await asyncio.sleep(delay if target.enabled else 0.0)
         while True:
-            self.note(cluster, await check(target))
+            self.note(cluster, target, await check(target))
             await asyncio.sleep(INTERVAL)
 
 

@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     heal.add_argument(
         "--give-up-after",
         metavar="DURATION",
-        help="such as 30s or 5m; default the configuration's, and a minute at the most",
+        help="such as 30s or 5m; default the configuration's, and two minutes at the most",
     )
     _finish(heal, commands.heal)
 

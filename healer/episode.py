@@ -1,24 +1,22 @@
-"""The loop of one cluster: look, call, look again, until an outcome."""
+"""The loop of one cluster: look, call, look again, until each slot has its outcome. narration.py tells of it."""
 
 import asyncio
-import logging
+import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from exporter.config import Cluster, HealerSettings
-from exporter.log import event
-from exporter.observer import Observer
-from exporter.retention import RetentionCause
 from healer.budget import CallBudget
-from healer.policy import End, LookAgain, Progress, next_step
-from healer.primary import APPLICATION_NAME, WROTE, Call, CallResult, Primary
-from healer.report import Report
+from healer.calls import WROTE, Call, CallResult
+from healer.lookout import Lookout
+from healer.narration import Narrator, shown
+from healer.policy import LOOK_INTERVAL, Attempt, Progress, next_step, settle
+from healer.primary import SHORTEST_IDLE, Primary
+from healer.report import Heal, Report
 from healer.sights import Sight, Subject, see
-from healer.tracks import Outcome, Track, advance, after_call
+from healer.tracks import WELL, Outcome, Track, advance, after_attempt, begin, opens_again
 
-LOOK_TIMEOUT = 5.0
-SHORTEST_LOCK_TTL = 60.0
 MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
 MOST_ALERTS = 20_000
@@ -26,14 +24,27 @@ MOST_ALERTS = 20_000
 _SPENDING = WROTE | {CallResult.LOCKED, CallResult.ERROR}
 """What counts against the cluster's hour. LOCKED: another healer makes the call, and both budgets stay in step."""
 
-_log = logging.getLogger(__name__)
+
+def _nothing(*_: object) -> None:
+    """Nobody is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Whom an episode tells, and asks, of what is not its own."""
+
+    called: Callable[[Call], None] = _nothing
+    healed: Callable[[Heal, Collection[str]], None] = _nothing
+    """A slot has its outcome: and the alerts about it, by fingerprint, that still fire."""
+    may_act: Callable[[bool], bool] = lambda _wants: True
+    """Asked before each attempt with True, told False when nothing is to be called for: is it one of the clusters?"""
 
 
 class Episode:
-    """One episode. `run` it once; alerts join and leave while it runs."""
+    """One episode. `run` it once; alerts join and leave while it runs, and `stop` ends it before the next call."""
 
     def __init__(
-        self, cluster: Cluster, settings: HealerSettings, budget: CallBudget, called: Callable[[Call], None]
+        self, cluster: Cluster, settings: HealerSettings, budget: CallBudget, watchers: Watchers | None = None
     ) -> None:
         if cluster.healer is None:
             raise ValueError(f"cluster {cluster.name} has no healer section")
@@ -41,17 +52,22 @@ class Episode:
         self._target = cluster.healer
         self._settings = settings
         self._budget = budget
-        self._called = called
+        self._watchers = watchers or Watchers()
         self._alerts: dict[str, Subject] = {}
-        self._subjects: set[Subject] = set()
+        self._askers: dict[Subject, set[str]] = {}
+        """The alerts about each slot, by fingerprint."""
         self._tracks: dict[Subject, Track] = {}
-        self._started = time.monotonic()
-        self._first_call: float | None = None
+        self._concluded: set[Subject] = set()
+        """Those of them whose outcome has been told."""
         self._progress = Progress(now=0.0, dry_run=cluster.healer.dry_run)
-        self._stopped: str | None = None
-        self._hurried = False
+        self._stop: str | None = None
+        self._prepared = False
         self._changed = asyncio.Event()
-        self.report = Report(cluster.name, time.time())
+        self._narrator = Narrator(cluster.name)
+
+    @property
+    def report(self) -> Report:
+        return self._narrator.report
 
     @property
     def fingerprints(self) -> frozenset[str]:
@@ -60,219 +76,168 @@ class Episode:
 
     @property
     def calls_left(self) -> int:
-        return max(0, self._settings.calls_per_episode - self.report.calls)
+        """Of the slot that has most of them left."""
+        limit = self._settings.calls_per_episode
+        return max((limit - track.calls for track in self._open().values()), default=0)
+
+    @property
+    def deadline(self) -> float:
+        """Unix time at which the last of its slots is given up: it is over by then."""
+        last = max((track.since for track in self._open().values()), default=0.0)
+        return self.report.started_at + last + self._settings.give_up_after
+
+    @property
+    def over(self) -> bool:
+        """It takes no alerts in any more: it has ended, or is about to."""
+        return self._stop is not None or self.report.outcome is not None
 
     def has_room(self, subject: Subject) -> bool:
         """Return whether another alert about this subject can join."""
-        known = subject in self._subjects
-        return len(self._alerts) < MOST_ALERTS and (known or len(self._subjects) < MOST_SUBJECTS)
+        known = subject in self._tracks
+        return len(self._alerts) < MOST_ALERTS and (known or len(self._tracks) < MOST_SUBJECTS)
 
     def join(self, fingerprint: str, subject: Subject) -> None:
-        """Take a firing alert in."""
+        """Take a firing alert in. Another one about a slot that is open changes nothing, and costs no look."""
+        news = fingerprint not in self._alerts
         self._alerts[fingerprint] = subject
-        if subject not in self._subjects:
-            self._subjects.add(subject)
-            self.report.subjects.append(subject)
-            self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
-            # Another alert about the same slot changes nothing: a look for each of them would let a storm of webhooks
-            # through to the databases.
+        self._askers.setdefault(subject, set()).add(fingerprint)
+        track = self._tracks.get(subject)
+        if track is None or (not track.open and news):
+            self._begin(subject)
             self._changed.set()
+        elif track.left is not None:
+            self._tracks[subject] = replace(track, left=None)
 
     def leave(self, fingerprint: str, why: str = "resolved") -> bool:
         """Take an alert out, because it resolved or was silenced; return whether it was in."""
-        left = self._alerts.pop(fingerprint, None)
-        if left is not None:
-            self._stopped = f"the alert was {why} while the slot still waited"
-            self._tell(f"alert for slot {left.slot_name} on {left.node} {why}")
-            if not self._alerts:
-                self._changed.set()
-        return left is not None
+        subject = self._alerts.pop(fingerprint, None)
+        if subject is None:
+            return False
+        self._narrator.left(subject, why)
+        self._askers[subject].discard(fingerprint)
+        if not self._askers[subject]:
+            reason = f"the alert was {why} while the slot still waited"
+            self._tracks[subject] = replace(self._tracks[subject], left=reason)
+            self._changed.set()
+        return True
+
+    def stop(self, reason: str) -> None:
+        """End it before the next call, whatever it waits for; the first reason counts."""
+        self._stop = self._stop or reason
+        self._changed.set()
 
     async def run(self) -> Report:
-        """Run until an outcome; the report has it."""
-        observer = Observer([self.cluster], APPLICATION_NAME)
+        """Run until each slot has an outcome; the report has them."""
+        lookout = Lookout(self.cluster)
         try:
-            ttl = max(SHORTEST_LOCK_TTL, 3 * self._settings.interval)
-            async with Primary(self._target, lock_ttl=ttl) as primary:
-                end = await self._loop(observer, primary)
-        except asyncio.CancelledError as cancelled:
-            self._finish(End(Outcome.CANCELLED, cancelled.args[0] if cancelled.args else "the healer stops"))
+            async with Primary(self._target, idle=max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
+                await self._loop(lookout, primary)
+        except asyncio.CancelledError:
+            self.stop("the healer stops")
             raise
         except Exception:  # noqa: BLE001 - one cluster's defect must not end the others' episodes
-            self._finish(End(Outcome.ERROR, "a defect of the healer: see its log"))
-            _log.exception("the episode failed", extra={"fields": {"cluster": self.cluster.name}})
-        else:
-            self._finish(end)
+            self._narrator.failed()
+            self.finish(Outcome.ERROR, "a defect of the healer: see its log")
         finally:
-            await observer.close()
+            self.finish()
+            await lookout.close()
         return self.report
 
-    async def _loop(self, observer: Observer, primary: Primary) -> End:
-        while True:
-            await self._look(observer)
-            step = next_step(self._wanted(), self._progress, self._settings)
-            if isinstance(step, End):
-                return step
-            if isinstance(step, LookAgain):
-                await self._pause(step)
+    async def _loop(self, lookout: Lookout, primary: Primary) -> None:
+        while self._stop is None:
+            self._changed.clear()
+            snapshot = await lookout.look({subject.node for subject in self._tracks})
+            self._take_in(see(snapshot, self._tracks))
+            self._settle()
+            tracks = self._open().values()
+            if not tracks:
+                return
+            step = next_step(tracks, self._progress, self._settings)
+            if isinstance(step, Attempt):
+                await self._attempt(primary, step.pace)
                 continue
-            # Once the lock is ours it is looked once more: another healer may have been at work until just now.
-            call = await primary.call() if primary.ready else await primary.prepare()
-            if call is not None:
-                self._attempted(call)
+            if not any(track.wants_a_call for track in tracks):
+                self._watchers.may_act(False)
+            await self._pause(step.seconds)
 
-    def _wanted(self) -> list[Track]:
-        """Leave out the slots whose own alerts have all ended, for as long as there are alerts about others."""
-        subjects = set(self._alerts.values())
-        return [
-            track
-            for subject, track in self._tracks.items()
-            if not subjects or subject in subjects or track.verdict is not None
-        ]
+    async def _attempt(self, primary: Primary, pace: float) -> None:
+        """Call, unless it has been stopped. Once connected it is looked once more, and only once: tries are paced."""
+        if not self._watchers.may_act(True):
+            self._narrator.no_room()
+            return await self._pause(LOOK_INTERVAL)
+        failed = None
+        if not primary.ready:
+            failed = await primary.prepare()
+            if failed is None and not self._prepared:
+                self._prepared = True
+                return None
+        self._prepared = False
+        if self._stop is None:
+            self._attempted(failed or await primary.call(pace))
+        return None
 
-    async def _look(self, observer: Observer) -> None:
-        snapshot = await observer.look(self.cluster.name, LOOK_TIMEOUT)
-        for subject, sight in see(snapshot, self.report.subjects).items():
-            before = self._tracks.get(subject)
-            track = advance(before, sight)
-            self._tracks[subject] = track
-            if before is None or _shown(before.sight) != _shown(track.sight):
-                self._tell_sight(subject, track)
-        hurried = any(track.hurried for track in self._tracks.values())
-        self._progress = replace(
-            self._progress,
-            now=self._elapsed(),
-            stopped=None if self._alerts else self._stopped,
-            burst_attempts=0 if hurried and not self._hurried else self._progress.burst_attempts,
-            spent_budget=self._spent_budget(),
-        )
-        self._hurried = hurried
+    def _take_in(self, sights: dict[Subject, Sight]) -> None:
+        """Put down what a look has shown."""
+        now = self._narrator.elapsed
+        for subject, sight in sights.items():
+            if opens_again(self._tracks[subject], sight):
+                self._begin(subject)
+            before = self._tracks[subject]
+            self._tracks[subject] = advance(before, sight, now)
+            if before.now == before.since or shown(before.sight) != shown(sight):
+                self._narrator.seen(subject, sight)
+        self._progress = replace(self._progress, now=now, hour_spent=not self._budget.left(time.monotonic()))
+
+    def _settle(self) -> None:
+        """Give the slots their outcomes. Who is well is watched on while its alert fires; the others are let go."""
+        for subject in list(self._tracks):
+            self._tracks[subject] = settle(self._tracks[subject], self._progress, self._settings)
+            self._conclude(subject)
+
+    def _conclude(self, subject: Subject) -> None:
+        track = self._tracks[subject]
+        if track.outcome is None:
+            return
+        if subject not in self._concluded:
+            self._concluded.add(subject)
+            self._watchers.healed(self._narrator.slot_ended(subject, track, track.outcome), set(self._askers[subject]))
+        if track.outcome not in WELL or not self._askers[subject]:
+            for fingerprint in self._askers.pop(subject):
+                del self._alerts[fingerprint]
+            del self._tracks[subject]
+            self._concluded.discard(subject)
 
     def _attempted(self, call: Call) -> None:
-        self._called(call)
-        now = self._elapsed()
+        self._watchers.called(call)
+        self._narrator.called(call)
+        now = self._narrator.elapsed
         if call.result in _SPENDING:
             self._budget.spend(time.monotonic())
-        if call.result in WROTE:
-            self._wrote(call, now)
-        reason = call.capability.reason if call.capability is not None else None
+        self._tracks = {subject: after_attempt(track, call, now) for subject, track in self._tracks.items()}
         self._progress = replace(
-            self._progress,
-            now=now,
-            burst_attempts=self._progress.burst_attempts + 1,
-            last_attempt=now,
-            calls=self.report.calls,
-            unavailable=reason if call.result is CallResult.UNAVAILABLE else None,
-            by_message=call.result is CallResult.EMITTED,
-            locked_out=call.result is CallResult.LOCKED,
+            self._progress, now=now, last_attempt=now, by_message=call.result is CallResult.EMITTED
         )
-        self._tell_call(call)
 
-    def _wrote(self, call: Call, now: float) -> None:
-        record = _position(call.lsn) if call.lsn is not None else None
-        self._tracks = {subject: after_call(track, record) for subject, track in self._tracks.items()}
-        self._first_call = now if self._first_call is None else self._first_call
-        self.report.calls += 1
-        self.report.messages += call.result is CallResult.EMITTED
-        if call.lsn is not None:
-            self.report.lsns.append(call.lsn)
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until something has changed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
-    def _spent_budget(self) -> str | None:
-        if not self.calls_left:
-            return "calls per episode"
-        return None if self._budget.left(time.monotonic()) else "calls per cluster and hour"
-
-    async def _pause(self, step: LookAgain) -> None:
-        self._changed.clear()
-        try:
-            await asyncio.wait_for(self._changed.wait(), step.seconds)
-        except TimeoutError:
+    def finish(self, outcome: Outcome = Outcome.CANCELLED, why: str | None = None) -> None:
+        """End what is still open, by default as cancelled for the reason of the stop; what has ended stays."""
+        if self.report.outcome is not None:
             return
+        why = why or self._stop or "the healer stops"
+        for subject, track in self._open().items():
+            self._tracks[subject] = track.end(outcome, why)
+            self._conclude(subject)
+        self._narrator.ended((outcome, why))
 
-    def _finish(self, end: End) -> None:
-        report = self.report
-        report.seconds = self._elapsed()
-        report.outcome, report.why = end.outcome, end.why
-        if end.outcome is Outcome.HEALED and self._first_call is not None:
-            report.heal_seconds = report.seconds - self._first_call
-        self._tell(f"{end.outcome}: {end.why}")
-        event(
-            _log,
-            logging.INFO if end.outcome in (Outcome.HEALED, Outcome.RESOLVED_ITSELF) else logging.WARNING,
-            "episode ended",
-            cluster=report.cluster,
-            outcome=f"{end.outcome}",
-            why=end.why,
-            nodes=sorted({subject.node for subject in report.subjects}),
-            slots=[subject.slot_name for subject in report.subjects],
-            reasons=report.reasons,
-            calls=report.calls,
-            messages=report.messages or None,
-            lsns=list(report.lsns),
-            seconds=round(report.seconds, 3),
-            heal_seconds=None if report.heal_seconds is None else round(report.heal_seconds, 3),
-        )
+    def _begin(self, subject: Subject) -> None:
+        self._tracks[subject] = begin(self._narrator.elapsed)
+        self._concluded.discard(subject)
+        self._narrator.joined(subject)
 
-    def _tell_call(self, call: Call) -> None:
-        function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
-        capability = call.capability
-        reason = capability.reason if capability is not None else None
-        done = call.result in WROTE
-        if done:
-            self._tell(f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}")
-        elif call.result is CallResult.LOCKED:
-            self._tell("not called: another healer acts on this cluster")
-        else:
-            self._tell(f"not called: {reason or call.error}")
-        event(
-            _log,
-            logging.INFO if done else logging.WARNING,
-            f"called {function}" if done else "could not call",
-            cluster=self.cluster.name,
-            slots=[subject.slot_name for subject in self.report.subjects],
-            result=f"{call.result}",
-            lsn=call.lsn,
-            reason=f"{reason}" if reason else None,
-            remedy=capability.remedy or None if capability else None,
-            error=call.error or None,
-        )
-
-    def _tell_sight(self, subject: Subject, track: Track) -> None:
-        reason = track.sight.reason
-        if reason is not None and reason not in self.report.reasons:
-            self.report.reasons.append(f"{reason}")
-        held = None
-        if track.sight.wait is not None and track.sight.wait.blocker is not None:
-            blocker = track.sight.wait.blocker
-            held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
-        self._tell(f"slot {subject.slot_name}: {' '.join(_shown(track.sight))}{f', held by {held}' if held else ''}")
-        event(
-            _log,
-            logging.INFO,
-            "slot seen",
-            cluster=self.cluster.name,
-            node=subject.node,
-            slot=subject.slot_name,
-            state=f"{track.sight.state}",
-            reason=f"{reason}" if reason else None,
-            blocker=held,
-        )
-
-    def _tell(self, text: str) -> None:
-        self.report.tell(self._elapsed(), text)
-
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._started
-
-
-def _shown(sight: Sight) -> tuple[str, ...]:
-    if sight.reason is not None:
-        return (sight.state,) if sight.reason == sight.state else (sight.state, "for", sight.reason)
-    elsewhere = sight.cause in (RetentionCause.TRANSACTION, RetentionCause.CONSUMER)
-    return (sight.state, "with WAL kept by", f"{sight.cause}") if elsewhere else (sight.state,)
-
-
-def _position(lsn: str) -> int:
-    """Return an LSN's text as bytes since 0/0."""
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
+    def _open(self) -> dict[Subject, Track]:
+        return {subject: track for subject, track in self._tracks.items() if track.open}

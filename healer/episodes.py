@@ -1,31 +1,46 @@
-"""One episode at a time for each cluster: alerts start it, join it, or are left alone; and the memory of past ones."""
+"""
+One episode at a time for each cluster: alerts start it, join it, or are left alone; and the memory of past ones.
+
+An episode is supervised from outside of it: it is told to stop by a reason that it checks before each call, and
+whatever becomes of its task, the task's end is what takes it out of the books.
+"""
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from exporter.config import Cluster, Config
 from exporter.log import event
-from healer.alerts import Action, Alert
+from healer.alerts import REFUSED, Action, Alert
 from healer.budget import CallBudget
+from healer.calls import Call
 from healer.capability import CapabilityMonitor
-from healer.episode import MOST_ALERTS, Episode
+from healer.episode import MOST_ALERTS, Episode, Watchers
 from healer.intake import Accepted, examine
+from healer.memory import Heard
 from healer.metrics import HealerMetrics
-from healer.primary import Call
-from healer.report import Report
+from healer.report import Heal, Report
 from healer.tracks import Outcome
 
 REMEMBERED = 100
 START_SHARE = 10
 """The tenth part of an hour's calls is there right after a start."""
-MOST_HEARD = 100_000
-"""Fingerprints; beyond them an alert is taken in twice, which changes nothing."""
+CLOSE_SECONDS = 10.0
+"""How long episodes may take to close their connections at the end; the longest look or call is shorter."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An episode and the task that it runs in."""
+
+    episode: Episode
+    task: asyncio.Task[Report]
 
 
 class Episodes:
@@ -37,52 +52,55 @@ class Episodes:
         self._metrics = metrics
         self._monitor = monitor
         self._budgets: dict[str, CallBudget] = {}
-        self._running: dict[str, tuple[Episode, asyncio.Task[None]]] = {}
-        self._late: dict[str, list[Alert]] = {}
+        self._running: dict[str, Running] = {}
+        self._acting: set[str] = set()
+        """Clusters that something is called for, or that have not been looked at yet."""
+        self._late: dict[str, dict[str, Alert]] = {}
+        """By cluster and fingerprint: firing alerts that came while its episode was about to end."""
         self._past: deque[Report] = deque(maxlen=REMEMBERED)
         self.closing = False
         """No alert is taken any more."""
-        self.heard: set[str] = set()
-        """Fingerprints of firing alerts that were taken in; whoever asks Alertmanager prunes it."""
+        self.heard = Heard()
         metrics.clusters_remaining.set_function(self._clusters_left)
         self.reconfigure(config)
 
     @property
     def reports(self) -> list[Report]:
         """All known episodes, the newest first."""
-        running = sorted(self._running.values(), key=lambda pair: -pair[0].report.started_at)
-        return [*(episode.report for episode, _ in running), *self._past]
+        running = sorted((each.episode.report for each in self._running.values()), key=lambda report: report.started_at)
+        return [*reversed(running), *self._past]
 
     @property
     def joined(self) -> dict[str, str]:
-        """Which alert, by its fingerprint, takes part in the episode of which cluster."""
-        return {
+        """Which alert, by its fingerprint, takes part in the episode of which cluster, or waits for its next."""
+        found = {
             fingerprint: cluster
-            for cluster, (episode, _) in self._running.items()
-            for fingerprint in episode.fingerprints
+            for cluster, running in self._running.items()
+            for fingerprint in running.episode.fingerprints
         }
+        return found | {fingerprint: cluster for cluster, late in self._late.items() for fingerprint in late}
 
     def reconfigure(self, config: Config) -> None:
-        """Take a new configuration over. An episode whose cluster has changed is cancelled: disabled means now."""
+        """Take a new configuration over. An episode whose cluster has changed is stopped: disabled means now."""
         self._config = config
         self._clusters = {cluster.name: cluster for cluster in config.clusters}
         self.heard.clear()
         self._set_budgets()
-        for name, (episode, task) in self._running.items():
+        for name, running in self._running.items():
             cluster = self._clusters.get(name)
-            if cluster == episode.cluster:
+            if cluster == running.episode.cluster:
                 continue
             target = cluster.healer if cluster is not None else None
             if target is not None and not target.enabled:
-                task.cancel(f"switched off{f': {target.disabled_reason}' if target.disabled_reason else ''}")
+                _stop(running, f"switched off{f': {target.disabled_reason}' if target.disabled_reason else ''}")
             else:
-                task.cancel("the configuration of the cluster has changed")
+                _stop(running, "the configuration of the cluster has changed")
 
     def take(self, alert: Alert) -> Action:
         """Act on one alert without waiting for anything; return what was done with it."""
         action = self._take(alert)
         self._metrics.alerts.labels(action).inc()
-        if action in (Action.STARTED, Action.JOINED) and len(self.heard) < MOST_HEARD:
+        if action in (Action.STARTED, Action.JOINED):
             self.heard.add(alert.fingerprint)
         return action
 
@@ -90,46 +108,49 @@ class Episodes:
         """Return how many calls the cluster's budget allows at this moment."""
         return self._budgets[cluster].left(time.monotonic())
 
-    def leave(self, fingerprint: str, cluster: str, why: str) -> None:
-        """Take an alert out of the cluster's episode, because of what Alertmanager says of it."""
-        if cluster in self._running:
-            self._running[cluster][0].leave(fingerprint, why)
+    def leave(self, fingerprint: str, cluster: str, why: str = "resolved") -> bool:
+        """Take an alert out of the cluster's episode, or of what waits for its next; return whether it was in."""
+        late = self._late.get(cluster, {}).pop(fingerprint, None)
+        running = self._running.get(cluster)
+        return late is not None or (running is not None and running.episode.leave(fingerprint, why))
 
     async def close(self) -> None:
-        """Cancel all episodes and wait until their connections are closed."""
+        """Stop all episodes and wait until their connections are closed."""
         self.closing = True
-        tasks = [task for _, task in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        tasks = {running.task for running in self._running.values()}
+        for running in self._running.values():
+            _stop(running, "the healer stops")
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            for task in late:
+                event(_log, logging.ERROR, "an episode does not end, and is left", task=task.get_name())
 
     def _take(self, alert: Alert) -> Action:
         accepted = examine(alert, self._clusters)
         if not isinstance(accepted, Accepted):
             return accepted
-        running = self._running.get(accepted.cluster.name)
+        name = accepted.cluster.name
         if not alert.firing:
-            left = running is not None and running[0].leave(alert.fingerprint)
-            return Action.RESOLVED if left else Action.IGNORED_RESOLVED
+            return Action.RESOLVED if self.leave(alert.fingerprint, name) else Action.IGNORED_RESOLVED
+        running = self._running.get(name)
         if running is None:
             if self._clusters_left() <= 0:
                 return Action.REFUSED_BUDGET
             self._start(accepted, alert.fingerprint)
             return Action.STARTED
-        episode = running[0]
-        if not episode.has_room(accepted.subject):
-            return Action.REFUSED_FULL
-        if episode.report.outcome is not None or episode.cluster != accepted.cluster:
+        if running.episode.over or running.task.done():
             # It has ended and is closing its connections: this one is for the next.
-            return self._take_later(accepted, alert)
-        episode.join(alert.fingerprint, accepted.subject)
+            return self._take_later(name, alert)
+        if not running.episode.has_room(accepted.subject):
+            return Action.REFUSED_FULL
+        running.episode.join(alert.fingerprint, accepted.subject)
         return Action.JOINED
 
-    def _take_later(self, accepted: Accepted, alert: Alert) -> Action:
-        late = self._late.setdefault(accepted.cluster.name, [])
-        if len(late) >= MOST_ALERTS:
+    def _take_later(self, cluster: str, alert: Alert) -> Action:
+        late = self._late.setdefault(cluster, {})
+        if len(late) >= MOST_ALERTS and alert.fingerprint not in late:
             return Action.REFUSED_FULL
-        late.append(alert)
+        late[alert.fingerprint] = alert
         return Action.JOINED
 
     def _start(self, accepted: Accepted, fingerprint: str) -> None:
@@ -138,28 +159,49 @@ class Episodes:
         def called(call: Call) -> None:
             self._metrics.count_call(cluster.name, call)
             if call.capability is not None:
-                self._monitor.note(cluster.name, call.capability)
+                self._monitor.note(cluster.name, accepted.target, call.capability)
 
-        episode = Episode(cluster, self._config.healer, self._budgets[cluster.name], called)
+        def healed(heal: Heal, firing: Collection[str]) -> None:
+            self._metrics.heal_ended(cluster.name, heal.outcome, heal.heal_seconds)
+            for each in firing:
+                self.heard.ended(each)
+
+        watchers = Watchers(called, healed, partial(self._may_act, cluster.name))
+        episode = Episode(cluster, self._config.healer, self._budgets[cluster.name], watchers)
         episode.join(fingerprint, subject)
-        self._metrics.episode_began(cluster.name, lambda: episode.calls_left)
-        self._running[cluster.name] = (episode, asyncio.create_task(self._run(episode)))
+        self._metrics.episode_began(cluster.name, lambda: episode.calls_left, lambda: episode.deadline)
+        self._acting.add(cluster.name)
+        task = asyncio.create_task(episode.run(), name=f"episode of {cluster.name}")
+        self._running[cluster.name] = Running(episode, task)
+        task.add_done_callback(partial(self._ended, episode))
         event(_log, logging.INFO, "episode started", cluster=cluster.name, node=subject.node, slot=subject.slot_name)
 
-    async def _run(self, episode: Episode) -> None:
-        report = episode.report
-        try:
-            await episode.run()
-        finally:
-            del self._running[report.cluster]
-            self._past.appendleft(report)
-            self._metrics.episode_ended(report.cluster, report.outcome or Outcome.ERROR, report.heal_seconds)
-            late = self._late.pop(report.cluster, [])
-            for alert in [] if self.closing else late:
-                self._take(alert)
+    def _ended(self, episode: Episode, task: asyncio.Task[Report]) -> None:
+        """Take an episode out of the books, also one whose task never ran."""
+        name = episode.cluster.name
+        del self._running[name]
+        self._acting.discard(name)
+        if not task.cancelled() and task.exception() is not None:
+            _log.critical("an episode ended by a defect", exc_info=task.exception())
+            episode.finish(Outcome.ERROR, "a defect of the healer: see its log")
+        episode.finish()
+        self._past.appendleft(episode.report)
+        self._metrics.episode_ended(name)
+        for alert in self._late.pop(name, {}).values():
+            if not self.closing and self._take(alert) in REFUSED:
+                # Whoever sent it believes that it was taken.
+                self.heard.forget(alert.fingerprint)
+
+    def _may_act(self, cluster: str, wants: bool) -> bool:
+        """Let a cluster be one of those that are acted on at the same time, or be none of them any more."""
+        if not wants:
+            self._acting.discard(cluster)
+        elif cluster not in self._acting and self._clusters_left() > 0:
+            self._acting.add(cluster)
+        return cluster in self._acting
 
     def _clusters_left(self) -> int:
-        return max(0, self._config.healer.clusters_at_once - len(self._running))
+        return max(0, self._config.healer.clusters_at_once - len(self._acting))
 
     def _set_budgets(self) -> None:
         """Give each cluster its budget of calls; one that had one, even under another configuration, keeps it."""
@@ -170,9 +212,15 @@ class Episodes:
                 continue
             if cluster.name in self._budgets:
                 self._budgets[cluster.name].resize(settings.calls_per_hour)
-                continue
-            at_start = max(settings.burst_calls, settings.calls_per_hour // START_SHARE)
-            budget = CallBudget(settings.calls_per_hour, now, at_start=at_start)
-            self._budgets[cluster.name] = budget
-            left = self._metrics.calls_remaining.labels(cluster.name, "hour")
-            left.set_function(partial(self.calls_left, cluster.name))
+            else:
+                at_start = max(settings.burst_calls, settings.calls_per_hour // START_SHARE)
+                self._budgets[cluster.name] = CallBudget(settings.calls_per_hour, now, at_start=at_start)
+            self._metrics.budget(cluster.name, partial(self.calls_left, cluster.name))
+
+
+def _stop(running: Running, reason: str) -> None:
+    """Say why, which it checks before each call, and wake it from whatever it waits for."""
+    if not running.episode.over:
+        # Only once: it is closing its connections after that.
+        running.episode.stop(reason)
+        running.task.cancel()

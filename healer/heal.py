@@ -8,18 +8,21 @@ from dataclasses import replace
 from enum import IntEnum
 
 from exporter.config import Cluster, Config, HealerTarget
+from exporter.log import printable
 from exporter.observer import Observer
 from exporter.snapshot import ClusterSnapshot
 from exporter.yamlfile import ConfigError
 from healer.budget import CallBudget
-from healer.episode import LOOK_TIMEOUT, Episode
-from healer.primary import APPLICATION_NAME, REPLACEABLE, Capability, check
+from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
+from healer.episode import Episode
+from healer.lookout import LOOK_TIMEOUT
+from healer.primary import check
 from healer.report import Event, Report
 from healer.sights import Subject, in_need
 from healer.tracks import Outcome
 
-GIVE_UP_AFTER = 60.0
-"""Seconds; somebody sits there and waits."""
+GIVE_UP_AFTER = 120.0
+"""Seconds; somebody sits there and waits. What keeps a slot's WAL may take a minute of looking to tell."""
 
 
 class Exit(IntEnum):
@@ -46,7 +49,7 @@ def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerTarget]:
 async def heal(config: Config, name: str, *, dry_run: bool, give_up_after: float | None, as_json: bool) -> Exit:
     """Heal whatever waits or is stalled in the cluster now, and print what was seen and done."""
     cluster, target = find_cluster(config, name)
-    say: Callable[[str], None] = (lambda _text: None) if as_json else print
+    say: Callable[[str], None] = (lambda _text: None) if as_json else _say
     capability = await check(target)
     say(f"{name}: {_told(capability)}")
     fallback = target.fallback and capability.reason in REPLACEABLE
@@ -75,7 +78,7 @@ async def _episode(
 ) -> Report:
     settings = replace(config.healer, give_up_after=limit)
     budget = CallBudget(settings.calls_per_hour, time.monotonic(), at_start=settings.calls_per_hour)
-    episode = Episode(cluster, settings, budget, lambda _call: None)
+    episode = Episode(cluster, settings, budget)
     episode.report.listener = listener
     for subject in subjects:
         episode.join(f"{subject.node}/{subject.slot_name}", subject)
@@ -110,4 +113,9 @@ def _told(capability: Capability) -> str:
 
 
 def _print(line: Event) -> None:
-    print(f"{line.seconds:7.2f} s  {line.text}", flush=True)
+    _say(f"{line.seconds:7.2f} s  {line.text}")
+
+
+def _say(text: str) -> None:
+    """Names come from servers and from whoever prepared a transaction: a terminal would act on what they hold."""
+    print(printable(text), flush=True)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from exporter.config import HealerTarget
 from healer.alerts import Action
-from healer.primary import WROTE, Call, CallResult, Capability, Unavailable
+from healer.calls import WROTE, Call, CallResult, Capability, Unavailable
 from healer.tracks import Outcome
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
@@ -31,7 +31,10 @@ class HealerMetrics:
             "pgslot_heal_calls", "Attempts to call the function.", ["cluster", "result"], registry=registry
         )
         self.episodes = Counter(
-            "pgslot_heal_episodes", "Episodes that ended.", ["cluster", "outcome"], registry=registry
+            "pgslot_heal_episodes",
+            "Heals that ended: one for each slot of an episode, by what became of it.",
+            ["cluster", "outcome"],
+            registry=registry,
         )
         self.active = Gauge("pgslot_heal_episode_active", "Whether an episode runs.", ["cluster"], registry=registry)
         self.started = Gauge(
@@ -40,15 +43,22 @@ class HealerMetrics:
             ["cluster"],
             registry=registry,
         )
+        self.deadline = Gauge(
+            "pgslot_heal_episode_deadline_timestamp_seconds",
+            "Unix time by which the running episode gives its last slot up (give_up_after); absent while none runs.",
+            ["cluster"],
+            registry=registry,
+        )
         self.calls_remaining = Gauge(
             "pgslot_heal_calls_remaining",
-            "Calls that the budget still allows: of the cluster within an hour, and of the episode while one runs.",
+            "Calls that the budget still allows: of the cluster within an hour, and while an episode runs of its slot"
+            " with most of them left.",
             ["cluster", "budget"],
             registry=registry,
         )
         self.clusters_remaining = Gauge(
             "pgslot_heal_clusters_remaining",
-            "How many more clusters may have an episode at the same time.",
+            "How many more clusters may be acted on at the same time; those that are only looked at do not count.",
             registry=registry,
         )
         self.disabled = Gauge(
@@ -64,10 +74,12 @@ class HealerMetrics:
         )
         self.last_webhook.set_to_current_time()
         self._registry = registry
+        self._gone: set[str] = set()
+        """Clusters that the configuration has no more: whatever still ends for them brings no series back."""
         self._alertmanager_up: Gauge | None = None
         self.seconds = Histogram(
             "pgslot_heal_seconds",
-            "Time from an episode's first call to its effect; healed episodes only.",
+            "Time from a slot's first call to its effect; healed slots only.",
             buckets=_SECONDS,
             registry=registry,
         )
@@ -86,6 +98,7 @@ class HealerMetrics:
 
     def expect(self, cluster: str, target: HealerTarget) -> None:
         """Have a cluster's series there from the start, at 0."""
+        self._gone.discard(cluster)
         self.active.labels(cluster)
         for outcome in Outcome:
             self.episodes.labels(cluster, outcome)
@@ -96,24 +109,37 @@ class HealerMetrics:
 
     def forget(self, cluster: str, target: HealerTarget) -> None:
         """Take away what says how a cluster is now; what was counted stays counted."""
+        self._gone.add(cluster)
         for reason in Unavailable:
             _remove(self.capability, cluster, reason)
-        _remove(self.active, cluster)
+        for gauge in (self.active, self.last_call, self.started, self.deadline):
+            _remove(gauge, cluster)
+        for budget in ("hour", "episode"):
+            _remove(self.calls_remaining, cluster, budget)
         self.enabled_again(cluster, target)
 
     def enabled_again(self, cluster: str, target: HealerTarget) -> None:
         """Take away why it was switched off."""
         _remove(self.disabled, cluster, *_switch(target))
 
-    def episode_began(self, cluster: str, calls_left: Callable[[], int]) -> None:
+    def budget(self, cluster: str, left: Callable[[], int]) -> None:
+        """Show what is left of the cluster's hour, from now on."""
+        self.calls_remaining.labels(cluster, "hour").set_function(left)
+
+    def episode_began(self, cluster: str, calls_left: Callable[[], int], deadline: Callable[[], float]) -> None:
         self.active.labels(cluster).set(1)
         self.started.labels(cluster).set_to_current_time()
+        self.deadline.labels(cluster).set_function(deadline)
         self.calls_remaining.labels(cluster, "episode").set_function(calls_left)
 
-    def episode_ended(self, cluster: str, outcome: Outcome, heal_seconds: float | None) -> None:
-        self.active.labels(cluster).set(0)
+    def episode_ended(self, cluster: str) -> None:
+        if cluster not in self._gone:
+            self.active.labels(cluster).set(0)
         _remove(self.started, cluster)
+        _remove(self.deadline, cluster)
         _remove(self.calls_remaining, cluster, "episode")
+
+    def heal_ended(self, cluster: str, outcome: Outcome, heal_seconds: float | None) -> None:
         self.episodes.labels(cluster, outcome).inc()
         if heal_seconds is not None:
             self.seconds.observe(heal_seconds)
@@ -134,7 +160,7 @@ class HealerMetrics:
 
     def count_call(self, cluster: str, call: Call) -> None:
         self.calls.labels(cluster, call.result).inc()
-        if call.result in WROTE:
+        if call.result in WROTE and cluster not in self._gone:
             self.last_call.labels(cluster).set_to_current_time()
 
 

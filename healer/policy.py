@@ -1,11 +1,10 @@
-"""What next? A pure function of what was seen and done so far."""
+"""What next? Pure functions of what was seen and done so far: which slots are over, and then call, or look again."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from exporter.config import HealerSettings
-from healer.primary import PASSING, Unavailable
-from healer.sights import State
+from healer.calls import PASSING
 from healer.tracks import Outcome, Track
 
 CLOSE_LOOK_SECONDS = 0.5
@@ -17,34 +16,29 @@ CLOSE_LOOK_INTERVAL = 0.005
 LOOK_INTERVAL = 1.0
 MESSAGE_INTERVAL = 10.0
 """The server logs the record up to 25 s after the message; another message before that changes little."""
+HELD_SECONDS = 10.0
+"""For so long a slot that was never stalled has to be seen held by something else, before its heal ends with that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The episode so far. Times in seconds since its start."""
+    """The episode so far, which has one caller for all its slots. Times in seconds since its start."""
 
     now: float
-    stopped: str | None = None
-    """Why no alert asks for it any more; None while one still fires."""
-    burst_attempts: int = 0
-    """Attempts since a record was last found to be the cure."""
     last_attempt: float | None = None
-    calls: int = 0
-    """Attempts that wrote a record, or the message in its place."""
-    unavailable: Unavailable | None = None
-    """From the last attempt."""
     by_message: bool = False
     """The last attempt took the fallback: the server logs the record within some 25 s, so that hurry is of no use."""
-    locked_out: bool = False
-    """Another healer acts."""
-    spent_budget: str | None = None
-    """Which budget allows no more calls; None while there is one left."""
+    hour_spent: bool = False
+    """The cluster's budget of calls within an hour has none left."""
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """Call now."""
+
+    pace: float
+    """Seconds until the next attempt; another healer's call within them stands for ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,69 +48,80 @@ class LookAgain:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """The episode is over."""
-
-    outcome: Outcome
-    why: str
-
-
-def next_step(tracks: Collection[Track], progress: Progress, settings: HealerSettings) -> Attempt | LookAgain | End:
-    """Return what the episode does next."""
-    open_tracks = [track for track in tracks if track.verdict is None]
-    if not open_tracks:
-        return _over(tracks, progress)
-    if progress.stopped is not None:
-        return End(Outcome.CANCELLED, progress.stopped)
-    if progress.unavailable is not None and progress.unavailable not in PASSING:
-        return End(Outcome.UNAVAILABLE, f"{progress.unavailable}")
-    if progress.now >= settings.give_up_after:
-        return _give_up(open_tracks, progress)
-    if not any(track.wants_a_call for track in open_tracks):
-        return LookAgain(LOOK_INTERVAL)
+def settle(track: Track, progress: Progress, settings: HealerSettings) -> Track:
+    """Return the track with an outcome, if it is time for one that no look gives."""
+    if not track.open:
+        return track
+    if track.left is not None:
+        return track.end(Outcome.CANCELLED, track.left)
+    if track.refused is not None and track.refused not in PASSING and track.wants_a_call:
+        return track.end(Outcome.UNAVAILABLE, f"{track.refused}")
+    if track.trouble is None and track.held_since is not None and progress.now - track.held_since >= HELD_SECONDS:
+        held = f"not stalled: its WAL is kept by {track.sight.reason}, which no record helps"
+        return track.end(Outcome.GAVE_UP, held)
+    if progress.now - track.since >= settings.give_up_after:
+        return _give_up(track)
+    if not track.wants_a_call:
+        return track
     if progress.dry_run:
-        return End(Outcome.DRY_RUN, "would have called pg_log_standby_snapshot()")
-    return _pace(open_tracks, progress, settings)
+        return track.end(Outcome.DRY_RUN, "would have called pg_log_standby_snapshot()")
+    spent = _spent(track, progress, settings)
+    if spent is not None and progress.now >= _due(track, progress, settings):
+        return track.end(Outcome.GAVE_UP, f"the budget of calls is spent: {spent}")
+    return track
 
 
-def _pace(open_tracks: Collection[Track], progress: Progress, settings: HealerSettings) -> Attempt | LookAgain | End:
-    hurried = any(track.hurried for track in open_tracks) and not progress.by_message
-    in_burst = hurried and progress.burst_attempts < settings.burst_calls and progress.unavailable is None
-    pace = settings.burst_interval if in_burst else settings.interval
-    if progress.by_message:
-        pace = max(pace, MESSAGE_INTERVAL)
-    due = 0.0 if progress.last_attempt is None else progress.last_attempt + pace
+def next_step(tracks: Collection[Track], progress: Progress, settings: HealerSettings) -> Attempt | LookAgain:
+    """Return what is done next for the slots that are still open."""
+    wanting = [track for track in tracks if track.wants_a_call]
+    if not wanting:
+        return LookAgain(LOOK_INTERVAL)
+    due, soonest = min(((_due(track, progress, settings), track) for track in wanting), key=_first)
     if progress.now >= due:
-        if progress.spent_budget is not None:
-            return End(Outcome.GAVE_UP, f"the budget of calls is spent: {progress.spent_budget}")
-        return Attempt()
-    since = progress.now - (progress.last_attempt or 0.0)
-    look = CLOSE_LOOK_INTERVAL if hurried and since < CLOSE_LOOK_SECONDS else LOOK_INTERVAL
-    return LookAgain(min(look, due - progress.now))
+        return Attempt(_pace(soonest, progress, settings))
+    close = progress.last_attempt is not None and progress.now - progress.last_attempt < CLOSE_LOOK_SECONDS
+    hurried = close and not progress.by_message and any(track.hurried for track in wanting)
+    return LookAgain(min(CLOSE_LOOK_INTERVAL if hurried else LOOK_INTERVAL, due - progress.now))
 
 
-def _over(tracks: Collection[Track], progress: Progress) -> End:
-    healed = [track for track in tracks if track.verdict is Outcome.HEALED]
-    if healed:
-        stalled = all(track.trouble is State.STALLED for track in healed)
-        effect = "restart_lsn moved" if stalled else "usable"
-        return End(Outcome.HEALED, f"{effect} after our {'message' if progress.by_message else 'call'}")
-    if any(track.verdict is Outcome.GAVE_UP for track in tracks):
-        return End(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
-    if any(track.called_in_time for track in tracks):
-        return End(Outcome.RESOLVED_ITSELF, "gone after our call: nothing proves that it became usable")
-    if progress.locked_out:
-        return End(Outcome.RESOLVED_ITSELF, "no call of ours: another healer acted")
-    return End(Outcome.RESOLVED_ITSELF, "no call of ours could have ended the wait")
+def _first(pair: tuple[float, Track]) -> float:
+    return pair[0]
 
 
-def _give_up(open_tracks: Collection[Track], progress: Progress) -> End:
-    if progress.unavailable is not None:
-        return End(Outcome.UNAVAILABLE, f"{progress.unavailable}")
-    reasons = ", ".join(sorted({track.sight.reason or track.sight.cause or track.sight.state for track in open_tracks}))
-    if progress.calls and any(track.called_in_time for track in open_tracks):
-        if all(track.trouble is State.STALLED and not track.wants_a_call for track in open_tracks):
-            return End(Outcome.NO_EFFECT, "its consumer has not read since our call")
-        return End(Outcome.NO_EFFECT, f"still waiting after all calls: {reasons}")
-    return End(Outcome.GAVE_UP, f"still waiting: {reasons}")
+def _due(track: Track, progress: Progress, settings: HealerSettings) -> float:
+    """Return when the next attempt may be made for this slot."""
+    if progress.last_attempt is None:
+        return progress.now
+    # What was called before it joined was not for it: its own first call waits for no more than one short interval.
+    first = not track.attempts and not progress.by_message
+    pace = settings.burst_interval if first else _pace(track, progress, settings)
+    return progress.last_attempt + pace
+
+
+def _pace(track: Track, progress: Progress, settings: HealerSettings) -> float:
+    if progress.by_message:
+        return max(settings.interval, MESSAGE_INTERVAL)
+    in_burst = track.hurried and track.burst < settings.burst_calls and track.refused is None
+    return settings.burst_interval if in_burst else settings.interval
+
+
+def _spent(track: Track, progress: Progress, settings: HealerSettings) -> str | None:
+    """Return which budget allows no more calls; None while there is one left."""
+    if track.calls >= settings.calls_per_episode:
+        return "calls per episode"
+    return "calls per cluster and hour" if progress.hour_spent else None
+
+
+def _give_up(track: Track) -> Track:
+    if track.refused is not None:
+        return track.end(Outcome.UNAVAILABLE, f"{track.refused}")
+    reason = track.sight.reason or track.sight.state
+    if track.stranger is not None:
+        held = f"still waiting: {reason}; the healers' lock is held by a stranger: {track.stranger}"
+        return track.end(Outcome.GAVE_UP, held)
+    if not track.called_in_time:
+        return track.end(Outcome.GAVE_UP, f"still waiting: {reason}")
+    slot = track.sight.slot
+    if track.record is not None and slot is not None and (slot.confirmed_position or 0) < track.record:
+        return track.end(Outcome.NO_EFFECT, "its consumer has not read since our call")
+    return track.end(Outcome.NO_EFFECT, f"still waiting after all calls: {reason}")

@@ -6,8 +6,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from healer.alerts import Action
+from healer.calls import CallResult, Unavailable
 from healer.metrics import WEBHOOK_CODES, HealerMetrics
-from healer.primary import CallResult, Unavailable
 from healer.tracks import Outcome
 
 _VALUES: Mapping[str, tuple[str, ...]] = {

@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter.config import Cluster, Config, HealerSettings
+from exporter.log import printable
 from exporter.observer import Observer
-from exporter.snapshot import ClusterSnapshot
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from exporter.yamlfile import ConfigError
 from healer.alerts import Action, Alert, WebhookError, parse
-from healer.episode import LOOK_TIMEOUT
+from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.intake import Accepted, examine
-from healer.policy import Attempt, End, Progress, next_step
-from healer.primary import APPLICATION_NAME, REPLACEABLE, Capability, check
-from healer.sights import Sight, see
-from healer.tracks import advance
+from healer.lookout import LOOK_TIMEOUT
+from healer.narration import shown
+from healer.policy import Attempt, Progress, next_step, settle
+from healer.primary import check
+from healer.sights import Sight, State, see
+from healer.tracks import advance, begin
 
 _WHY = {
     Action.IGNORED_NO_HEAL_LABEL: 'it lacks the label heal="log_standby_snapshot"',
@@ -118,22 +121,38 @@ def _decide(
         return decision("start", "an episode looks at the slot first; no database was asked (--offline)")
     found = known[examined.cluster.name]
     sight = see(found.snapshot, [examined.subject])[examined.subject]
-    return decision(*_step(sight, found.capability, examined.cluster, settings))
+    unseen = _why_unseen(found.snapshot.node(examined.subject.node))
+    return decision(*_step(sight, found.capability, examined.cluster, settings, unseen))
 
 
-def _step(sight: Sight, capability: Capability, cluster: Cluster, settings: HealerSettings) -> tuple[str, str]:
+def _why_unseen(node: NodeSnapshot | None) -> str:
+    failed = [] if node is None else [f"{probe} {status}" for probe, status in node.statuses.items() if status != "ok"]
+    return f"the node did not answer, or not in full ({', '.join(failed) or 'it was not asked'})"
+
+
+def _step(
+    sight: Sight, capability: Capability, cluster: Cluster, settings: HealerSettings, unseen: str
+) -> tuple[str, str]:
     """Ask the policy itself, with a track that begins now."""
     assert cluster.healer is not None  # noqa: S101 - examine() accepts no other
-    seen = f"the slot is {sight.state}{f' for {sight.reason}' if sight.wait is not None else ''}"
-    step = next_step([advance(None, sight)], Progress(now=0.0, dry_run=cluster.healer.dry_run), settings)
+    if sight.state is State.UNSEEN:
+        return "fail", f"nobody can tell: {unseen}"
+    seen = f"the slot is {' '.join(shown(sight))}"
+    progress = Progress(now=0.0, dry_run=cluster.healer.dry_run)
+    track = settle(advance(begin(), sight), progress, settings)
+    if track.outcome is not None:
+        return "nothing", f"{seen}: {track.outcome} ({track.why})"
+    if sight.state is State.HELD:
+        return "nothing", f"{seen}, which no record helps"
+    if sight.state is State.UNDECIDED:
+        return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"
+    step = next_step([track], progress, settings)
     if isinstance(step, Attempt):
         if capability.reason is None:
             return "call", f"{seen}: pg_log_standby_snapshot() on the primary"
         if cluster.healer.fallback and capability.reason in REPLACEABLE:
             return "message", f"{seen}; {capability.reason}, so pg_logical_emit_message() on the primary"
         return "fail", f"{seen}, but {capability.reason}: {capability.remedy}"
-    if isinstance(step, End):
-        return "nothing", f"{seen}: {step.outcome} ({step.why})"
     return "wait", f"{seen}: a record would not help now"
 
 
@@ -142,5 +161,6 @@ def _print(decisions: Sequence[Decision]) -> None:
         print("the webhook has no alerts")
     for each in decisions:
         about = "/".join(filter(None, (each.cluster, each.node, each.slot_name)))
-        print(f"{each.place}  {each.would:8}{each.alertname or 'without a name'}{f' {about}' if about else ''}")
-        print(f"{'':{len(each.place)}}  {each.why}")
+        name = f"{each.alertname or 'without a name'}{f' {about}' if about else ''}"
+        print(printable(f"{each.place}  {each.would:8}{name}"))
+        print(printable(f"{'':{len(each.place)}}  {each.why}"))

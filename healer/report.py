@@ -1,7 +1,7 @@
 """An episode as the log, the status page, /episodes and the command line tell it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,6 +9,20 @@ from healer.sights import Subject
 from healer.tracks import Outcome
 
 TIMELINE_LENGTH = 200
+MOST_HEALS = 2000
+WHYS_SHOWN = 5
+
+_GRAVEST = (
+    Outcome.ERROR,
+    Outcome.GAVE_UP,
+    Outcome.NO_EFFECT,
+    Outcome.UNAVAILABLE,
+    Outcome.DRY_RUN,
+    Outcome.CANCELLED,
+    Outcome.HEALED,
+    Outcome.RESOLVED_ITSELF,
+)
+"""What an episode of several slots is called after: first what most needs a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +31,22 @@ class Event:
 
     seconds: float
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """What became of one slot; one that stalled again has several."""
+
+    node: str
+    slot_name: str
+    outcome: Outcome
+    why: str
+    seconds: float
+    """From its alert to its outcome."""
+    calls: int
+    """Those that were made while it needed one."""
+    heal_seconds: float | None
+    """From the first call to the effect; None unless healed."""
 
 
 @dataclass
@@ -36,10 +66,12 @@ class Report:
     """The last LSNs that the calls returned."""
     seconds: float = 0.0
     heal_seconds: float | None = None
-    """From the first call to the effect; None unless healed."""
+    """The longest of its healed slots; None when none was."""
     outcome: Outcome | None = None
-    """None while it runs."""
+    """The gravest of its slots'; None while it runs."""
     why: str = ""
+    slots: deque[Heal] = field(default_factory=lambda: deque(maxlen=MOST_HEALS))
+    """Each slot's own outcome, in the order in which they came."""
     timeline: deque[Event] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
     listener: Callable[[Event], None] | None = field(default=None, repr=False)
     """Told each line of the timeline as it is written; the command line prints it."""
@@ -51,11 +83,35 @@ class Report:
         if self.listener is not None:
             self.listener(line)
 
+    def conclude(self, seconds: float, otherwise: tuple[Outcome, str]) -> None:
+        """Put down how it ended, by how its slots did; `otherwise`: it ended before there was one."""
+        self.seconds = seconds
+        self.outcome, self.why = summary(self.slots, otherwise)
+        took = [heal.heal_seconds for heal in self.slots if heal.heal_seconds is not None]
+        self.heal_seconds = max(took, default=None)
+
     def as_json(self) -> dict[str, Any]:
         """Return what json can write."""
         plain = {name: value for name, value in vars(self).items() if name != "listener"}
         return plain | {
             "subjects": [asdict(subject) for subject in self.subjects],
             "lsns": list(self.lsns),
+            "slots": [asdict(heal) for heal in self.slots],
             "timeline": [asdict(line) for line in self.timeline],
         }
+
+
+def summary(heals: Sequence[Heal], otherwise: tuple[Outcome, str]) -> tuple[Outcome, str]:
+    """Return one outcome and why for all slots of an episode."""
+    if not heals:
+        return otherwise
+    gravest = min((heal.outcome for heal in heals), key=_GRAVEST.index)
+    if len({(heal.outcome, heal.why) for heal in heals}) == 1:
+        return gravest, heals[0].why
+    whys = [f"{heal.slot_name}: {heal.outcome} ({heal.why})" for heal in sorted(heals, key=_gravity)]
+    more = f"; and {len(whys) - WHYS_SHOWN} more" if len(whys) > WHYS_SHOWN else ""
+    return gravest, "; ".join(whys[:WHYS_SHOWN]) + more
+
+
+def _gravity(heal: Heal) -> int:
+    return _GRAVEST.index(heal.outcome)

@@ -73,11 +73,15 @@ class Resync:
         except AlertmanagerError as error:
             self._note(answered=False, error=str(error))
             return False
+        except Exception:  # noqa: BLE001 - nothing that anybody answers may end the asking for good
+            self._note(answered=False, error="a defect of the healer")
+            _log.exception("Alertmanager's answer could not be taken in")
+            return False
         self._note(answered=True, alerts=len(listing.alerts), complete=listing.complete)
         joined = self._episodes.joined
-        changes = compare(listing, set(joined), self._episodes.heard, self._listed)
+        changes = compare(listing, set(joined), self._episodes.heard.now, self._listed)
         # What is not listed any more may come back, and is news then. What is muted is news when it no longer is.
-        self._episodes.heard &= listing.alerts.keys() - listing.muted.keys()
+        self._episodes.heard.keep(listing.alerts.keys() - listing.muted.keys())
         self._listed = (self._listed & joined.keys()) | listing.alerts.keys()
         for fingerprint, why in changes.leave.items():
             self._episodes.leave(fingerprint, joined[fingerprint], why)

@@ -1,10 +1,11 @@
-"""What one look shows of what alerts point at: a creation that waits, an existing slot that is stalled, or neither."""
+"""What one look shows of what alerts point at: a creation that waits, an existing slot and what keeps its WAL."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.diagnosis import Wait, WaitReason, replay_stands, waits
+from exporter.history import SEGMENT_BYTES
 from exporter.probes import Slot
 from exporter.retention import RetentionCause, retention_cause
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
@@ -30,12 +31,19 @@ class State(StrEnum):
     """Its creation has not finished."""
     STALLED = "stalled"
     """It exists, and its restart_lsn is pinned though nothing pins it."""
+    UNDECIDED = "undecided"
+    """It exists, and one look cannot tell what keeps its WAL: only its movement, or the lack of it, can."""
+    HELD = "held"
+    """It exists, and something that no record helps keeps its WAL: a transaction, its consumer, and the like."""
     USABLE = "usable"
     LOST = "lost"
     """Invalidated: nothing helps it any more."""
     GONE = "gone"
     UNSEEN = "unseen"
     """The node did not answer, or not in full."""
+
+
+IN_NEED = frozenset({State.WAITING, State.STALLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +54,9 @@ class Sight:
     wait: Wait | None = None
     """Only while waiting."""
     slot: Slot | None = None
-    """Only of a slot that exists and is not in creation."""
+    """None of a slot that is gone or was not seen."""
     cause: RetentionCause | None = None
-    """Why that slot retains WAL."""
+    """Why an existing slot retains WAL."""
     obstacle: WaitReason | None = None
     """Why no new record reaches the node for now: it replays nothing. None on a primary."""
     on_primary: bool = False
@@ -58,7 +66,9 @@ class Sight:
         """What is waited for, in the words of the metrics; None when nothing is."""
         if self.wait is not None:
             return self.wait.reason
-        return (self.obstacle or RetentionCause.STALLED) if self.state is State.STALLED else None
+        if self.state is State.STALLED:
+            return self.obstacle or RetentionCause.STALLED
+        return self.cause if self.state in (State.HELD, State.UNDECIDED) else None
 
     @property
     def helped(self) -> bool:
@@ -69,7 +79,12 @@ class Sight:
             return False
         creation = self.wait.creation
         settled = creation.wait_seconds is not None and creation.wait_seconds >= SETTLED_SECONDS
-        return settled and creation.wal_reserved and self.wait.reason in _HELPED_BY_A_RECORD
+        return settled and creation.wal_reserved and (self.wait.reason in _HELPED_BY_A_RECORD or self.helped_once)
+
+    @property
+    def helped_once(self) -> bool:
+        """One record may help, and more of them would not: they travel in whole segments, by way of an archive."""
+        return self.wait is not None and self.wait.reason is WaitReason.ARCHIVED_SEGMENT
 
     @property
     def curable(self) -> bool:
@@ -90,7 +105,7 @@ def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, 
             return Sight(State.UNSEEN)
         node = in_full[subject.node]
         if subject in waiting:
-            return Sight(State.WAITING, waiting[subject], on_primary=node.is_primary)
+            return Sight(State.WAITING, waiting[subject], slots.get(subject), on_primary=node.is_primary)
         if subject not in slots:
             return Sight(State.GONE)
         return _existing(slots[subject], node, cluster)
@@ -99,23 +114,44 @@ def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, 
 
 
 def in_need(cluster: ClusterSnapshot) -> list[Subject]:
-    """Return every slot of the cluster that waits for its creation's end, or is stalled."""
+    """Return every slot of the cluster that waits for its creation's end, is stalled, or may turn out to be."""
     everything = [
         Subject(node.node, name)
         for node in cluster.nodes
         for name in sorted({slot.slot_name for slot in node.slots or ()} | {c.slot_name for c in node.creations or ()})
     ]
-    return [
-        subject for subject, sight in see(cluster, everything).items() if sight.state in (State.WAITING, State.STALLED)
-    ]
+    wanted = IN_NEED | {State.UNDECIDED}
+    return [subject for subject, sight in see(cluster, everything).items() if sight.state in wanted]
+
+
+def state_of(slot: Slot, cause: RetentionCause) -> State:
+    """Return what the reason for which an existing slot retains WAL makes of it."""
+    match cause:
+        case RetentionCause.INVALIDATED:
+            return State.LOST
+        case RetentionCause.STALLED:
+            return State.STALLED
+        case RetentionCause.NONE:
+            return State.USABLE
+        case RetentionCause.CREATION:
+            # Both queries of the look saw it at slightly different moments.
+            return State.UNSEEN
+        case RetentionCause.UNKNOWN:
+            return State.UNDECIDED
+        case RetentionCause.INACTIVE:
+            pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
+            if max(pinned, unconfirmed) <= SEGMENT_BYTES:
+                return State.USABLE
+            # Its consumer is away. If it has confirmed what it read, whether a record is missing shows with time.
+            return State.UNDECIDED if pinned > unconfirmed else State.HELD
+    return State.HELD
 
 
 def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
     cause = retention_cause(slot, node, cluster)
-    if cause is RetentionCause.CREATION:
-        # In creation: both queries of the look saw it at slightly different moments.
-        return Sight(State.UNSEEN)
-    state = {RetentionCause.INVALIDATED: State.LOST, RetentionCause.STALLED: State.STALLED}.get(cause, State.USABLE)
+    state = state_of(slot, cause)
+    if state is State.UNSEEN:
+        return Sight(state)
     return Sight(
         state, slot=slot, cause=cause, obstacle=replay_stands(node, cluster.primary), on_primary=node.is_primary
     )

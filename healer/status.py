@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter import __version__
-from healer.primary import Capability
+from healer.calls import Capability
 from healer.report import Report
 from healer.tracks import Outcome
 
@@ -31,13 +31,14 @@ class ClusterStatus:
     fallback: bool
 
 
-def status_page(clusters: Iterable[ClusterStatus], episodes: Iterable[Report]) -> str:
-    """Return the page; whatever comes from outside is escaped."""
+def status_page(clusters: Iterable[ClusterStatus], episodes: Iterable[Report], older: int | None) -> str:
+    """Return the page; whatever comes from outside is escaped. `older`: the offset of the next page; None: no more."""
     return _TEMPLATES.get_template("status.html").render(
         version=__version__,
         now=_moment(datetime.now(UTC).timestamp()),
         clusters=list(clusters),
         episodes=list(episodes),
+        older=older,
         kinds=_KINDS,
         moment=_moment,
     )

@@ -1,19 +1,26 @@
 """
-One subject through an episode: what was seen of it, whether our calls could have been the cure, and the verdict.
+One slot through its heal: what was seen of it, whether our calls could have been the cure, and the verdict.
 
-A call counts as the cure only if a running-xacts record could help at that moment, and if nothing else was waited for
-since. Everything else that ends well resolved itself.
+A call counts as the cure only if a running-xacts record could help at that moment, if nothing else was waited for
+since, and if it is still the same slot. A slot that was stalled is healed when its restart_lsn stands in a record of
+ours: it always moves to the start of such a record. Everything else that ends well resolved itself.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.retention import RetentionCause
-from healer.sights import Sight, State
+from healer.calls import WROTE, Call, CallResult, Unavailable
+from healer.sights import IN_NEED, Sight, State
+
+INTERVALS_KEPT = 64
+"""Records of ours that a slot's restart_lsn may still move to; an older one has been passed by all that read."""
+MESSAGE_SECONDS = 30.0
+"""The server logs its record at the latest 25 s after our message; the first move within that counts as ours."""
 
 
 class Outcome(StrEnum):
-    """How an episode ends."""
+    """How a heal ends."""
 
     HEALED = "healed"
     RESOLVED_ITSELF = "resolved_itself"
@@ -25,27 +32,69 @@ class Outcome(StrEnum):
     ERROR = "error"
 
 
+WELL = frozenset({Outcome.HEALED, Outcome.RESOLVED_ITSELF})
+"""Nothing is left to do; after all others the slot may still be in need."""
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One subject so far."""
+    """One slot so far. Times in seconds since the episode's start."""
 
     sight: Sight
+    known: Sight | None = None
+    """What the last look showed in which its node answered; None before that."""
+    since: float = 0.0
+    """When its alert came: its clock."""
+    now: float = 0.0
+    """Of the last look."""
     trouble: State | None = None
     """WAITING or STALLED, whichever was seen first; None before either."""
     called_in_time: bool = False
     """A call was made while it was curable, and since then it has not been seen to wait for anything else."""
+    attempts: int = 0
+    """Attempts made for it, whatever came of them."""
+    burst: int = 0
+    """Attempts since a record was last found to be its cure."""
+    calls: int = 0
+    """Attempts that wrote a record, or the message in its place, while it was open."""
+    first_call: float | None = None
+    held_since: float | None = None
+    """Since when each look has shown it held by something that no record helps."""
     stalled_at: int | None = None
     """restart_lsn, in bytes since 0/0, at which it was first seen stalled."""
+    intervals: tuple[tuple[int, int], ...] = ()
+    """Where records of ours lie that were written while it was stalled or waited, the last ones."""
     record: int | None = None
     """End of the last record that was forced while it was stalled, in bytes since 0/0."""
-    verdict: Outcome | None = None
-    """HEALED or RESOLVED_ITSELF once it needs nothing any more, GAVE_UP once nothing can help it."""
+    message_at: float | None = None
+    """When the last message was written in place of a record."""
+    moved_by_us: bool = False
+    """Its restart_lsn was seen to have moved to a record of ours."""
+    made_anew: bool = False
+    """It is another slot than the one that the alert was about, of the same name."""
+    refused: Unavailable | None = None
+    """Why the last attempt could not be made; None once one could."""
+    locked_out: bool = False
+    """The last attempt found the lock taken, or another healer's call just made."""
+    stranger: str | None = None
+    """Who held the lock then, in words, when that was no healer."""
+    left: str | None = None
+    """Why no alert asks for it any more."""
+    outcome: Outcome | None = None
+    why: str = ""
+
+    @property
+    def open(self) -> bool:
+        """It has no outcome yet."""
+        return self.outcome is None
 
     @property
     def wants_a_call(self) -> bool:
         """Another record helps. One ahead of an absent consumer is enough: it decodes that one when it reads again."""
         slot = self.sight.slot
-        if self.verdict is not None or not self.sight.helped:
+        if not self.open or not self.sight.helped:
+            return False
+        if self.sight.helped_once and self.calls:
             return False
         if self.sight.state is not State.STALLED or slot is None or slot.active or slot.synced or self.record is None:
             return True
@@ -54,45 +103,180 @@ class Track:
     @property
     def hurried(self) -> bool:
         """The next record may well end it at once: worth a burst of calls, and close looks for a short-lived proof."""
-        return self.verdict is None and self.sight.state is State.WAITING and self.sight.curable
+        waits = self.open and self.sight.state is State.WAITING
+        return waits and self.sight.curable and not self.sight.helped_once
+
+    def end(self, outcome: Outcome, why: str) -> "Track":
+        """Return the track with its verdict."""
+        return replace(self, outcome=outcome, why=why)
 
 
-def advance(track: Track | None, sight: Sight) -> Track:
+def begin(since: float = 0.0) -> Track:
+    """Return the track of a slot that nobody has looked at yet."""
+    return Track(Sight(State.UNSEEN), since=since, now=since)
+
+
+def advance(track: Track, sight: Sight, now: float = 0.0) -> Track:
     """Return the track after another look."""
-    if track is None:
-        track = Track(sight)
+    before = track
+    track = replace(track, sight=sight, now=now)
     if sight.state is State.UNSEEN:
-        return replace(track, sight=sight)
-    if sight.state is State.WAITING:
-        in_time = track.called_in_time and track.trouble is State.WAITING and track.verdict is None and sight.curable
-        return Track(sight, State.WAITING, called_in_time=in_time)
-    if track.verdict is not None:
-        return replace(track, sight=sight)
-    if sight.state is State.LOST:
-        return replace(track, sight=sight, verdict=Outcome.GAVE_UP)
-    if sight.state is State.STALLED and track.trouble is None and sight.slot is not None:
-        return Track(sight, State.STALLED, stalled_at=sight.slot.restart_position)
-    if track.trouble is State.STALLED and sight.state is not State.GONE:
-        return _still_there(track, sight)
-    # A slot that was waited for counts as made, however much WAL its long creation leaves behind.
-    proven = track.called_in_time and sight.state is not State.GONE
-    return replace(track, sight=sight, verdict=Outcome.HEALED if proven else Outcome.RESOLVED_ITSELF)
-
-
-def after_call(track: Track, record: int | None) -> Track:
-    """Return the track after a call wrote a record; `record` is where it ends, None when only the server knows."""
-    if track.verdict is not None:
         return track
-    if track.sight.state is State.STALLED:
-        return replace(track, called_in_time=track.called_in_time or track.sight.curable, record=record)
-    return replace(track, called_in_time=track.sight.curable)
+    track = replace(track, known=sight)
+    if not track.open:
+        return track
+    if before.known is not None and _is_another(before.known, sight):
+        track = replace(_forgotten(track), made_anew=True)
+    held = sight.state is State.HELD
+    track = replace(track, held_since=(now if track.held_since is None else track.held_since) if held else None)
+    match sight.state:
+        case State.LOST:
+            return track.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
+        case State.GONE:
+            gone = "gone after our call: nothing proves that it became usable"
+            return track.end(Outcome.RESOLVED_ITSELF, gone if track.called_in_time else _not_ours(track))
+        case State.WAITING:
+            return _still_in_creation(track, before)
+    if track.trouble is State.WAITING:
+        return _made(track, before.known)
+    return _existing(track)
 
 
-def _still_there(track: Track, sight: Sight) -> Track:
-    """A stalled slot is free when its restart_lsn has moved and nothing is left that a record could move."""
-    if sight.cause is RetentionCause.TRANSACTION:
-        return replace(track, sight=sight, called_in_time=False)
+def opens_again(track: Track, sight: Sight) -> bool:
+    """Return whether a slot that was well needs a heal again, while its alert still fires."""
+    return track.outcome in WELL and sight.state in IN_NEED and track.sight.state not in IN_NEED
+
+
+def after_attempt(track: Track, call: Call, now: float) -> Track:
+    """Return the track after an attempt to call; a record helps every slot that is open, asked for or not."""
+    if not track.open:
+        return track
+    wrote = call.result in WROTE
+    if track.wants_a_call:
+        unavailable = call.capability.reason if call.capability and call.result is CallResult.UNAVAILABLE else None
+        track = replace(
+            track,
+            attempts=track.attempts + 1,
+            burst=track.burst + 1,
+            calls=track.calls + wrote,
+            refused=unavailable,
+            locked_out=call.result is CallResult.LOCKED,
+            stranger=call.stranger,
+        )
+    return _called(track, call, now) if wrote and track.trouble is not None else track
+
+
+def _called(track: Track, call: Call, now: float) -> Track:
+    stalled = track.trouble is State.STALLED
+    interval = call.interval
+    if interval is not None:
+        track = replace(
+            track,
+            intervals=(*track.intervals, interval)[-INTERVALS_KEPT:],
+            record=interval[1] if stalled and track.wants_a_call else track.record,
+        )
+    if call.result is CallResult.EMITTED:
+        # Only the first move after it may be claimed for it.
+        here = track.sight.slot.restart_position if track.sight.slot is not None else None
+        track = replace(track, message_at=now, stalled_at=here if stalled and here is not None else track.stalled_at)
+    return replace(
+        track,
+        first_call=now if track.first_call is None else track.first_call,
+        called_in_time=track.sight.curable or (track.called_in_time and (stalled or not track.wants_a_call)),
+    )
+
+
+def _is_another(known: Sight, found: Sight) -> bool:
+    """A slot that was dropped and made anew: another creator, or what only ever goes forward went back."""
+    if known.wait is not None and found.wait is not None and known.wait.creation.pid != found.wait.creation.pid:
+        return True
+    if known.wait is None and found.wait is not None and known.slot is not None:
+        return True
+    if known.slot is None or found.slot is None:
+        return False
+    before, now = known.slot, found.slot
+    return (
+        _back(before.restart_position, now.restart_position)
+        or _back(before.confirmed_position, now.confirmed_position)
+        # Its statistics begin anew with it; whoever only resets them costs us a claim.
+        or _back(before.total_bytes, now.total_bytes)
+    )
+
+
+def _back(before: int | None, now: int | None) -> bool:
+    return before is not None and now is not None and now < before
+
+
+def _forgotten(track: Track) -> Track:
+    """Nothing that was done for another slot of this name counts for this one; its alert's clock goes on."""
+    return replace(
+        track,
+        trouble=None,
+        called_in_time=False,
+        burst=0,
+        first_call=None,
+        stalled_at=None,
+        intervals=(),
+        record=None,
+        message_at=None,
+        moved_by_us=False,
+    )
+
+
+def _still_in_creation(track: Track, before: Track) -> Track:
+    sight = track.sight
+    if track.trouble is not State.WAITING:
+        track = replace(_forgotten(track), trouble=State.WAITING)
+    return replace(
+        track,
+        called_in_time=track.called_in_time and sight.curable,
+        burst=track.burst if before.hurried or not track.hurried else 0,
+    )
+
+
+def _made(track: Track, before: Sight | None) -> Track:
+    """It counts as made, however much WAL its long creation leaves behind; by us, if it is that creation's slot."""
+    if not track.called_in_time:
+        return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
+    began, stands = (each.slot.restart_position if each and each.slot else None for each in (before, track.sight))
+    if began is not None and stands is not None and stands != began and not _within(track.intervals, stands):
+        return track.end(Outcome.RESOLVED_ITSELF, "usable after our call, but perhaps another slot of that name")
+    return track.end(Outcome.HEALED, f"usable after our {_act(track)}")
+
+
+def _existing(track: Track) -> Track:
+    """A slot that exists: it is free when its restart_lsn has moved, and nothing else keeps its WAL."""
+    sight = track.sight
     here = sight.slot.restart_position if sight.slot is not None else None
-    if sight.state is State.STALLED or here is None or track.stalled_at is None or here <= track.stalled_at:
-        return replace(track, sight=sight)
-    return replace(track, sight=sight, verdict=Outcome.HEALED if track.called_in_time else Outcome.RESOLVED_ITSELF)
+    if sight.state is State.STALLED and track.trouble is None:
+        return replace(track, trouble=State.STALLED, stalled_at=here)
+    moved = here is not None and track.stalled_at is not None and here > track.stalled_at
+    if moved and here is not None and not track.moved_by_us:
+        by_message = track.message_at is not None and track.now - track.message_at <= MESSAGE_SECONDS
+        track = replace(track, moved_by_us=track.called_in_time and (by_message or _within(track.intervals, here)))
+    if track.moved_by_us and sight.state is not State.STALLED:
+        return track.end(Outcome.HEALED, f"restart_lsn moved after our {_act(track)}")
+    if sight.cause is RetentionCause.TRANSACTION:
+        # When it ends, the slot moves by itself: what was written before that is no cure.
+        track = replace(track, called_in_time=False, intervals=(), message_at=None)
+    if sight.state is not State.USABLE or (track.trouble is State.STALLED and not moved):
+        return track
+    if track.calls and moved:
+        return track.end(Outcome.RESOLVED_ITSELF, "restart_lsn moved, but not to a record of ours")
+    return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
+
+
+def _within(intervals: tuple[tuple[int, int], ...], here: int) -> bool:
+    return any(begin <= here < end for begin, end in intervals)
+
+
+def _act(track: Track) -> str:
+    return "call" if track.message_at is None else "message"
+
+
+def _not_ours(track: Track) -> str:
+    if track.made_anew:
+        return "dropped and made anew: another slot of that name"
+    if track.locked_out and track.stranger is None:
+        return "no call of ours: another healer acted"
+    return "no call of ours could have ended the wait"

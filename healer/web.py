@@ -10,20 +10,25 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from exporter.config import Config, read_token
-from exporter.log import event
+from exporter.log import event, printable
 from exporter.metrics import exposition, families, process_samples
 from exporter.reload import Configuration
 from exporter.web import answer_reload, process_registry
 from exporter.yamlfile import ConfigError
 from healer.alerts import REFUSED, Action, Alert, WebhookError, parse
 from healer.capability import CapabilityMonitor
-from healer.episodes import Episodes
+from healer.episodes import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
 from healer.resync import Resync
 from healer.status import ClusterStatus, status_page
 
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes; 10,000 alerts fit."""
+
+BODY_SECONDS = 30.0
+
+PAGE = 20
+"""Episodes of a page; one with 1,000 slots takes some 100 kB."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +109,11 @@ async def _alerts(request: web.Request) -> web.Response:
     request.app[_METRICS].webhooks.labels(str(status)).inc()
     if status != 200:
         event(_log, logging.WARNING, "webhook refused", code=status, error=text, peer=request.remote)
-    return web.Response(status=status, text=f"{text}\n")
+    answer = web.Response(status=status, text=f"{text}\n")
+    if status != 200:
+        # What is left of a refused body is not worth waiting for.
+        answer.force_close()
+    return answer
 
 
 async def _intake(request: web.Request) -> tuple[int, str]:
@@ -118,12 +127,21 @@ async def _intake(request: web.Request) -> tuple[int, str]:
         event(_log, logging.ERROR, "cannot read the webhook token", error=str(error))
         return 503, "the webhook token cannot be read"
     given = request.headers.get("Authorization", "")
-    if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    # A header may hold any byte, which aiohttp hands on as a surrogate.
+    if token and not hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
         return 401, "expected the header Authorization: Bearer with the webhook token"
     try:
-        webhook = parse(await request.read())
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+        webhook = parse(body)
     except web.HTTPRequestEntityTooLarge:
         return 413, f"expected a body of at most {LARGEST_BODY} bytes"
+    except TimeoutError:
+        return 503, f"expected the whole body within {BODY_SECONDS:.0f} s"
+    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
+        # Such as a body that is not compressed as its header says: nothing more of it can be read, by nobody.
+        request.content.feed_eof()
+        return 400, f"body: cannot be read: {printable(str(error))[:200]}"
     except WebhookError as error:
         return 400, str(error)
     if webhook.truncated:
@@ -157,7 +175,23 @@ async def _metrics(request: web.Request) -> web.Response:
 
 
 async def _episodes(request: web.Request) -> web.Response:
-    return web.json_response([report.as_json() for report in request.app[_EPISODES].reports])
+    page = _page(request)
+    reports = request.app[_EPISODES].reports
+    headers = {}
+    if page.stop < len(reports):
+        headers["Link"] = f'<{request.path}?offset={page.stop}&limit={page.stop - page.start}>; rel="next"'
+    return web.json_response([report.as_json() for report in reports[page]], headers=headers)
+
+
+def _page(request: web.Request) -> slice:
+    """Return which episodes are asked for, by `offset` and `limit`. Raises HTTPBadRequest."""
+    try:
+        offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", PAGE))
+    except ValueError:
+        offset, limit = -1, 0
+    if offset < 0 or not 1 <= limit <= REMEMBERED:
+        raise web.HTTPBadRequest(text=f"expected offset=0 or more and limit=1 to {REMEMBERED}\n")
+    return slice(offset, offset + limit)
 
 
 async def _reload(request: web.Request) -> web.Response:
@@ -190,4 +224,6 @@ async def _status(request: web.Request) -> web.Response:
         for cluster in app[_CONFIGURATION].config.clusters
         if cluster.healer is not None
     ]
-    return web.Response(content_type="text/html", text=status_page(clusters, app[_EPISODES].reports))
+    page, reports = _page(request), app[_EPISODES].reports
+    older = page.stop if page.stop < len(reports) else None
+    return web.Response(content_type="text/html", text=status_page(clusters, reports[page], older))

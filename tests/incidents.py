@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import requests
 import yaml
 
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
-from tests.stack.stack import Stack
+from tests.stack.stack import CLUSTER, STANDBY_NODE, Stack
 from tests.test_exporter_causes import confirmed_all, consumer, stopped, write_wal
 
 THRESHOLDS = {
@@ -24,6 +25,7 @@ THRESHOLDS = {
     "PgSlotPinnedByTransaction": "2",
     "PgSlotPreparedTransactionForgotten": "2",
     "PgSlotHealUnavailable": "1s",
+    "PgSlotHealOverdue": "1",
     "PgSlotTargetDown": "1s",
     "PgSlotExporterDown": "1s",
     "PgSlotHealerDown": "1s",
@@ -97,6 +99,7 @@ def all_of_them(stack: Stack) -> Incidents:
         a_transaction_that_is_in_the_way(incidents)
         a_slot_that_nothing_holds_back(incidents)
         a_slot_that_is_lost(incidents)
+    an_episode_that_does_not_end_in_time(incidents)
     programs_and_servers_that_are_down(incidents)
     return incidents
 
@@ -198,6 +201,25 @@ def a_slot_that_is_lost(incidents: Incidents) -> None:
     incidents.ends("PgSlotInactive")
     primary.drop_slot("unused")
     incidents.ends("PgSlotLost")
+
+
+def an_episode_that_does_not_end_in_time(incidents: Incidents) -> None:
+    """Its time is over while it waits for a primary that takes connections and does not answer."""
+    stack = incidents.stack
+    stack.wait_until_idle()
+    with stack.standby.create_slot("overdue"):
+        stack.primary.pause_all()
+        try:
+            labels = {"heal": "log_standby_snapshot", "cluster": CLUSTER, "node": STANDBY_NODE, "slot_name": "overdue"}
+            alert = {"status": "firing", "fingerprint": "overdue", "labels": labels}
+            token = {"Authorization": f"Bearer {(stack.folder / 'webhook-token').read_text()}"}
+            body = {"version": "4", "alerts": [alert]}
+            requests.post(f"{stack.healer.url}/alerts", json=body, headers=token, timeout=10).raise_for_status()
+            incidents.fires("PgSlotHealOverdue")
+        finally:
+            stack.primary.resume_all()
+        incidents.ends("PgSlotHealOverdue")
+    stack.standby.drop_slot("overdue")
 
 
 def programs_and_servers_that_are_down(incidents: Incidents) -> None:

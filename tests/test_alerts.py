@@ -26,6 +26,7 @@ AGREED = HEALED | {
     "PgSlotPreparedTransactionForgotten",
     "PgSlotHealUnavailable",
     "PgSlotHealNoEffect",
+    "PgSlotHealOverdue",
     "PgSlotTargetDown",
     "PgSlotExporterDown",
     "PgSlotHealerDown",

@@ -9,6 +9,7 @@ import exporter.probes
 from exporter.probes import PROBES, SUPPORTED
 from healer import primary
 from healer.doctor import inquiry
+from healer.remedies import log_standby_snapshot
 
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 400
@@ -65,8 +66,12 @@ def test_every_statement_names_its_schema() -> None:
             assert_functions_qualified(probe.sql(major))
     for name in ("_FACTS", "_IDENTITY"):
         assert_functions_qualified(getattr(inquiry, name))
-    for name in ("_FACTS", "_LOCK", "_CALL"):
+    for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(primary, name))
+    acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]
+    for sql in (log_standby_snapshot.FACTS, *acts):
+        assert_functions_qualified(sql)
+        assert re.findall(r"::(?!pg_catalog\.)\w+", sql) == [], "a domain of that name could run somebody else's check"
 
 
 def assert_functions_qualified(sql: str) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from exporter.config import Cluster, Conninfo, HealerTarget, Node
-from healer.primary import Primary, Unavailable, check
+from healer.calls import Unavailable
+from healer.primary import Primary, check
 from tests.healing import Healer, alert, healing, to_primary, until, usable, watched
 from tests.stack.postgres import Postgres
 from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack

@@ -15,7 +15,7 @@ from exporter.yamlfile import ConfigError
 from healer.alerts import Action
 from healer.heal import Exit, heal
 from healer.replay import _WHY, replay
-from tests.healing import QUICK, alert, to_primary, usable, watched
+from tests.healing import QUICK, alert, to_primary, until, usable, watched
 from tests.stack.processes import free_port
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
@@ -52,6 +52,31 @@ async def test_heal_gives_up_in_time(databases: Stack, capsys: Capture) -> None:
         assert await healed(config(watched(databases)), give_up_after=1.5) is Exit.NOT_HEALED
     assert "gave_up: still waiting: transaction" in capsys.readouterr().out
     databases.drop_slot("blocked")
+
+
+async def test_what_a_name_holds_does_not_reach_the_terminal_raw(databases: Stack, capsys: Capture) -> None:
+    """The gid of a prepared transaction may hold whatever a terminal would act on, and so may labels."""
+    gid = "E'\\x1b]0;owned\\x07\\x1b[2Jgid'"
+    databases.primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION {gid}")
+    try:
+        with databases.standby.create_slot("named"):
+            await until(lambda: waits_for_a_while(databases, "named"), "it waits")
+            assert await healed(config(watched(databases)), give_up_after=3.0) is Exit.NOT_HEALED
+    finally:
+        databases.primary.sql(f"ROLLBACK PREPARED {gid}")
+    told = capsys.readouterr().out
+    assert "application=\\x1b]0;owned\\x07\\x1b[2Jgid" in told
+    assert all(line.isprintable() for line in told.splitlines())
+    databases.drop_slot("named")
+
+
+def waits_for_a_while(stack: Stack, slot: str) -> bool:
+    """It is old enough for who holds it up to be told."""
+    found = (
+        "SELECT 1 FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid"
+        " WHERE s.slot_name = %s AND a.query_start < pg_catalog.clock_timestamp() - interval '1 s'"
+    )
+    return bool(stack.standby.sql(found, [slot]))
 
 
 async def test_heal_without_the_privilege_says_what_to_do(databases: Stack, capsys: Capture) -> None:

@@ -1,5 +1,6 @@
 """The doctor: what it says of servers, how it asks, and how it reports."""
 
+import asyncio
 import io
 import json
 import socket
@@ -7,23 +8,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import requests
 import responses
 
-from exporter.config import Cluster, Conninfo, HealerTarget, Node
+from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from exporter.probes import PROBES
 from exporter.snapshot import NodeSnapshot
 from exporter.snapshot import Status as ProbeStatus
 from exporter.yamlfile import ConfigError
+from healer.calls import Capability, Unavailable
 from healer.doctor import client as client_module
 from healer.doctor.client import Client, NoAnswerError, check_url
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import Server, ServerFacts
 from healer.doctor.report import as_json, as_text, exit_code, wants_colour
 from healer.doctor.servers import judge_capability, judge_identities, judge_node, judge_primary
-from healer.primary import Capability, Unavailable
 from tests.canned import HEALER, World, notable
 from tests.healing import healing, watched
 from tests.stack.stack import Stack
@@ -257,6 +259,17 @@ def test_a_token_is_not_replaced_by_netrc(monkeypatch: pytest.MonkeyPatch) -> No
         given = [call.request.headers.get("Authorization", "") for call in mock.calls]
     assert given[:2] == ["Bearer right", ""]
     assert given[2].startswith("Basic ")
+
+
+async def test_a_token_beyond_latin_1_is_sent_as_alertmanager_sends_it(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("schlüssel-€", "utf-8")
+    settings = HealerSettings(webhook_token_file=tmp_path / "token")
+    nowhere = Conninfo("host=127.0.0.1 port=1 user=x")
+    target = HealerTarget(nowhere, enabled=True, dry_run=False)
+    async with healing(Cluster("c", (Node("c", "n", nowhere),), target), settings=settings) as healer:
+        client = Client(str(healer.client.make_url("")))
+        answer = await asyncio.to_thread(client.post, "/alerts", '{"version": "4", "alerts": []}', token="schlüssel-€")
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize("url", ["", "h:1", "ftp://h", "http://", "http://h:x", "http://[", "http://u:s3cr3t@"])

@@ -7,12 +7,11 @@ from dataclasses import replace
 from functools import partial
 
 from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
-from exporter.observer import Observer
 from healer.budget import CallBudget
-from healer.episode import Episode
-from healer.primary import Call, CallResult
+from healer.calls import Call, CallResult
+from healer.episode import Episode, Watchers
 from healer.report import Report
-from healer.sights import Subject
+from healer.sights import Sight, Subject
 from healer.tracks import Outcome
 from tests.healing import until
 from tests.stack.postgres import Postgres
@@ -40,7 +39,8 @@ async def running(
     calls: list[Call] | None = None,
 ) -> AsyncIterator[tuple[Episode, asyncio.Task[Report]]]:
     budget = CallBudget(1000, 0.0, at_start=1000)
-    episode = Episode(watched or cluster(stack), settings, budget, (calls if calls is not None else []).append)
+    watchers = Watchers(called=(calls if calls is not None else []).append)
+    episode = Episode(watched or cluster(stack), settings, budget, watchers)
     episode.join("f", Subject("standby", slot))
     task = asyncio.create_task(episode.run())
     try:
@@ -157,7 +157,7 @@ async def test_a_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> Non
 
 
 def _no_session_of_the_healer(server: Postgres) -> bool:
-    return not server.sql("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'")
+    return not server.sql("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'pg_slot_healer%'")
 
 
 async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) -> None:
@@ -166,13 +166,13 @@ async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) 
         async with running(databases, "s8") as (episode, task):
             await until(lambda: episode.report.calls, "it has called")
             looks: list[float] = []
-            looked = episode._look
+            took = episode._take_in
 
-            async def counted(observer: Observer) -> None:
+            def counted(sights: dict[Subject, Sight]) -> None:
                 looks.append(1)
-                await looked(observer)
+                took(sights)
 
-            episode._look = counted  # type: ignore[method-assign]
+            episode._take_in = counted  # type: ignore[method-assign]
             for i in range(300):
                 episode.join(f"f{i}", Subject("standby", "s8"))
                 await asyncio.sleep(0.005)
@@ -194,4 +194,7 @@ async def test_a_slot_whose_own_alert_resolved_is_no_reason_to_go_on(databases: 
             assert episode.leave("f")
             report = await asyncio.wait_for(task, 10)
     databases.drop_slot("s9")
-    assert (report.outcome, report.why) == (Outcome.RESOLVED_ITSELF, "no call of ours could have ended the wait")
+    assert {heal.slot_name: heal.outcome for heal in report.slots} == {
+        "s9": Outcome.CANCELLED,
+        "gone_long_since": Outcome.RESOLVED_ITSELF,
+    }

@@ -18,7 +18,7 @@ import requests
 import yaml
 
 from exporter.config import Conninfo
-from healer.episode import LOOK_TIMEOUT
+from healer.lookout import LOOK_TIMEOUT
 from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
 from tests.stack.postgres import Postgres
 from tests.stack.processes import free_port, wait_for

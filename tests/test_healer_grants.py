@@ -15,8 +15,9 @@ from exporter.observer import Observer
 from exporter.probes import SUPPORTED
 from exporter.snapshot import Status
 from exporter.yamlfile import ConfigError
+from healer.calls import CallResult, Unavailable
 from healer.grants import script
-from healer.primary import CallResult, Primary, Unavailable, check
+from healer.primary import Primary, check
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import Stack

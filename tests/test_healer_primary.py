@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+import psycopg
 import pytest
 
 from exporter.config import Conninfo, HealerTarget
-from healer.primary import CallResult, Capability, Primary, PrimaryFacts, Unavailable, check, judge
+from healer.calls import CallResult, Capability, Unavailable
+from healer.primary import Primary, check
+from healer.remedies.log_standby_snapshot import PrimaryFacts, judge
 from tests.healing import until
 from tests.stack.processes import free_port
 from tests.stack.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
+from tests.stack.wal import RUNNING_XACTS
 
 CAN = PrimaryFacts(
     in_recovery=False,
@@ -113,25 +117,70 @@ async def test_a_call_returns_the_end_of_its_record(databases: Stack) -> None:
     assert first.lsn != second.lsn
 
 
-async def test_a_second_healer_is_locked_out_until_the_first_leaves(databases: Stack) -> None:
-    async with Primary(target(both(databases, HEALER_ROLE))) as first:
-        assert (await first.call()).result is CallResult.OK
-        async with Primary(target(both(databases, HEALER_ROLE))) as second:
-            assert (await second.call()).result is CallResult.LOCKED
-    async with Primary(target(both(databases, HEALER_ROLE))) as third:
-        await until(partial(_no_lock, databases), "the lock is gone")
-        assert (await third.call()).result is CallResult.OK
+async def test_the_record_lies_between_what_the_call_tells(databases: Stack) -> None:
+    """On whatever page it lies: where a slot's restart_lsn would move to is inside the interval, its end is not."""
+    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+        first = databases.primary._lsn()
+        for _ in range(150):
+            call = await primary.call()
+            assert call.interval is not None
+            start, end = call.interval
+            assert 0 < end - start <= 56 + 24
+    await until(
+        lambda: databases.primary._kinds_since(first).count(RUNNING_XACTS) >= 150,
+        "all records are on disk",
+    )
 
 
-async def test_the_lock_of_a_healer_that_hangs_does_not_outlive_it_for_long(databases: Stack) -> None:
+async def test_the_lock_is_held_only_around_a_call(databases: Stack) -> None:
+    """Another healer may call as soon as this one has; within its own pace the one call stands for both."""
+    acting = target(both(databases, HEALER_ROLE))
+    async with Primary(acting) as first, Primary(acting) as second:
+        assert (await first.call(1.0)).result is CallResult.OK
+        assert _no_lock(databases)
+        locked = await second.call(60.0)
+        assert (locked.result, locked.stranger) == (CallResult.LOCKED, None)
+        assert (await second.call(0.0)).result is CallResult.OK
+        # A call that was not made is no reason for the other not to make its own.
+        assert (await second.call(60.0)).result is CallResult.LOCKED
+        await until(partial(_quiet_for, databases, 0.4), "the second has not called for a while")
+        assert (await first.call(0.2)).result is CallResult.OK
+
+
+def _quiet_for(stack: Stack, seconds: float) -> bool:
+    sessions = stack.primary.sql(
+        "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'pg_slot_healer called %%'"
+        " AND query_start > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)",
+        [seconds],
+    )
+    return not sessions
+
+
+async def test_the_session_of_a_healer_that_hangs_does_not_outlive_it_for_long(databases: Stack) -> None:
     """It keeps its socket and says nothing more: PostgreSQL ends the idle session, and it connects anew if it wakes."""
     acting = target(both(databases, HEALER_ROLE))
-    async with Primary(acting, lock_ttl=1.0) as hung, Primary(acting) as other:
+    async with Primary(acting, idle=1.0) as hung, Primary(acting) as other:
         assert (await hung.call()).result is CallResult.OK
-        assert (await other.call()).result is CallResult.LOCKED
-        await until(partial(_no_lock, databases), "the lock is gone")
-        assert (await other.call()).result is CallResult.OK
-        assert (await hung.call()).result is CallResult.LOCKED
+        assert (await other.call(60.0)).result is CallResult.LOCKED
+        await until(lambda: not hung.ready, "the server has ended the session")
+        assert (await other.call(60.0)).result is CallResult.OK
+        assert (await hung.call(0.0)).result is CallResult.OK
+
+
+async def test_whoever_holds_the_healers_lock_and_is_none_is_named(databases: Stack) -> None:
+    with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
+        stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+            call = await primary.call()
+    assert call.result is CallResult.LOCKED
+    assert call.stranger is not None
+    assert call.stranger.endswith("user=postgres application=cron")
+
+
+async def test_an_idle_time_of_weeks_is_within_what_the_server_takes(databases: Stack) -> None:
+    """`interval: 10d` asks for one; 2^31 ms are 24 days."""
+    async with Primary(target(both(databases, HEALER_ROLE)), idle=30 * 86400.0) as primary:
+        assert (await primary.call()).result is CallResult.OK
 
 
 def _no_lock(stack: Stack) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 import healer as package
@@ -21,7 +22,12 @@ from healer.primary import Primary
 from tests.healing import QUICK, alert, healing, to_primary, until, watched
 from tests.stack.stack import HEALER_ROLE, Stack
 
-SOURCES = {file: file.read_text("utf-8") for file in Path(package.__path__[0]).glob("*.py")}
+FOLDER = Path(package.__path__[0])
+SOURCES = {
+    file.relative_to(FOLDER).as_posix(): file.read_text("utf-8")
+    for file in FOLDER.rglob("*.py")
+    if file.parent.name != "doctor"
+}
 
 
 def called(episodes: list[dict[str, Any]]) -> bool:
@@ -89,12 +95,43 @@ async def test_only_allow_listed_targets_from_config_nothing_in_payload_may_form
 
 
 def test_sql_is_a_constant() -> None:
-    """Every statement of the healer is in primary.py, and what is put into one there is a number of our own."""
-    holders = {file.name for file, text in SOURCES.items() if re.search(r"SELECT |pg_catalog\.", text)}
-    assert holders <= {"primary.py", "grants.py", "doctor.py"}
-    text = next(text for file, text in SOURCES.items() if file.name == "primary.py")
-    assert re.findall(r"(\w+)\.format\((.*)\)", text) == [("_IDLE_TIMEOUT", "int(self._lock_ttl * 1000)")]
+    """Every statement is in two files, and what is put into one there is a number of our own, or one of two calls."""
+    holders = {name: text for name, text in SOURCES.items() if re.search(r"SELECT |pg_catalog\.", text)}
+    assert holders.keys() == {"primary.py", "remedies/log_standby_snapshot.py"}
+    text = "".join(holders.values())
+    assert sorted(re.findall(r"\b(_[A-Z_]+)\.format\((.*)\)", text)) == [
+        ("_ACT", "act=_MESSAGE if by_message else _FUNCTION, recent=round(float(recent), 3)"),
+        ("_IDLE_TIMEOUT", "int(self._idle * 1000)"),
+    ]
     assert not re.search(r'f"[^"]*(SELECT|pg_catalog)[^"]*\{(?!_quoted)', text)
+
+
+TRAP = """
+CREATE FUNCTION public.trap(v pg_catalog.{0}) RETURNS pg_catalog.bool LANGUAGE plpgsql AS $$
+BEGIN RAISE LOG 'A STRANGER RUNS AS %', current_user; RETURN true; END $$;
+CREATE DOMAIN public.{0} AS pg_catalog.{0} CHECK (public.trap(VALUE::pg_catalog.{0}))
+"""
+
+
+async def test_nothing_of_a_stranger_runs_in_the_healers_session(databases: Stack) -> None:
+    """Whoever may create in a schema that comes before pg_catalog could put types of his own in the way."""
+    primary = databases.primary
+    primary.sql("CREATE DATABASE trapped")
+    try:
+        with psycopg.connect(primary.conninfo(dbname="trapped"), autocommit=True) as owner:
+            owner.execute("ALTER DATABASE trapped SET search_path = public, pg_catalog")
+            owner.execute(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}")
+            for kind in ("text", "int8", "int4", "oid"):
+                owner.execute(TRAP.format(kind).encode())
+        target = HealerTarget(Conninfo(primary.conninfo(HEALER_ROLE, "trapped")), enabled=True, dry_run=False)
+        async with Primary(target) as acting:
+            assert (await acting.call(1.0)).result == "ok"
+        assert "A STRANGER RUNS AS" not in primary.process.log.read_text("utf-8")
+        with psycopg.connect(primary.conninfo(HEALER_ROLE, "trapped"), autocommit=True) as bare:
+            bare.execute("SELECT 'x'::text")
+        assert f"A STRANGER RUNS AS {HEALER_ROLE}" in primary.process.log.read_text("utf-8"), "the trap works"
+    finally:
+        primary.sql("DROP DATABASE trapped WITH (FORCE)")
 
 
 async def test_confirm_pg_is_in_recovery_false_in_the_same_session_as_the_call_re_resolve_retry_bounded(
@@ -204,7 +241,8 @@ async def test_statement_timeout_lock_timeout_connect_timeout_connection_never_e
         rows = databases.primary.sql(
             "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s", [HEALER_ROLE]
         )
-        assert rows == [("pg_slot_healer",)]
+        [(name,)] = rows
+        assert name.startswith("pg_slot_healer called ")
         assert primary._session is not None
         connection = primary._session._connection
         shown = [await (await connection.execute(f"SHOW {name}".encode())).fetchone() for name in TIMEOUTS]

@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from exporter.reload import Configuration
+from healer.calls import Capability, Unavailable
 from healer.capability import CapabilityMonitor
 from healer.episode import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
-from healer.primary import Capability, Unavailable
 from healer.web import LARGEST_BODY, application
 from tests.stack.processes import free_port
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -164,9 +164,12 @@ async def test_the_capability_is_known_from_the_start(client: Client) -> None:
 async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     monitor = CapabilityMonitor(HealerMetrics(CollectorRegistry()))
+    target = HealerTarget(Conninfo(NOWHERE), enabled=True, dry_run=False)
+    monitor.watch({"c": target})
+    await monitor.close()
     refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
     for capability in (refused, refused, Capability(None), Capability(None), refused):
-        monitor.note("c", capability)
+        monitor.note("c", target, capability)
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", "cannot heal this cluster if it has to be"),
         ("INFO", "can heal this cluster if it has to be"),

@@ -115,7 +115,8 @@ class _Bearer(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._token is not None:
-            request.headers["Authorization"] = f"Bearer {self._token}"
+            # As UTF-8, which Alertmanager sends; requests writes whatever it is given as latin-1.
+            request.headers["Authorization"] = f"Bearer {self._token}".encode().decode("latin-1")
         return request
 
 

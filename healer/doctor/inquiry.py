@@ -8,7 +8,8 @@ import psycopg
 from exporter.config import Conninfo
 from exporter.postgres import Session
 from exporter.yamlfile import ConfigError
-from healer.primary import APPLICATION_NAME, TIMEOUT
+from healer.calls import APPLICATION_NAME
+from healer.primary import TIMEOUT
 
 
 class InquiryError(Exception):

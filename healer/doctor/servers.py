@@ -8,10 +8,11 @@ from exporter.observer import Observer
 from exporter.probes import SUPPORTED
 from exporter.snapshot import NodeSnapshot
 from exporter.snapshot import Status as ProbeStatus
+from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, inquire
-from healer.episode import LOOK_TIMEOUT
-from healer.primary import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable, check
+from healer.lookout import LOOK_TIMEOUT
+from healer.primary import check
 
 Inquired = Server | str
 """A server's answer, or why there was none."""

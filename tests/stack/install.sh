@@ -75,6 +75,7 @@ debian_packages() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
   command -v docker-compose >/dev/null || missing+=(docker-compose)
+  command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
   # For the check of the systemd units, which call /bin/kill.
   command -v systemd-analyze >/dev/null || missing+=(systemd)
   [ -x /bin/kill ] || missing+=(procps)

@@ -1,0 +1,146 @@
+"""
+The door of an HTTP server: how many connections are let in, and how long they may do nothing.
+
+aiohttp waits for ever for the first request of a connection. Whoever opens connections and says nothing would take all
+descriptors that there are, which then lack for servers.
+"""
+
+import asyncio
+import resource
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+REQUEST_SECONDS = 30.0
+"""How long a connection may take until its first request is there, headers complete, and until each that follows."""
+KEEP_ALIVE_SECONDS = 120.0
+"""How long it may stay open after an answer. Prometheus asks again within a minute; aiohttp closes it after 75 s."""
+ROUND = 1.0
+"""Seconds between two rounds in which those that have had their time are shown out."""
+FEWEST, MOST = 64, 4096
+
+
+def most_connections() -> int:
+    """Return how many are let in: half of what may be open, so that the other half is there for servers."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else max(FEWEST, min(MOST, soft // 2))
+
+
+class Door:
+    """Who is in. When it is full, whoever has been idle for the longest makes room for the next."""
+
+    def __init__(self, app: web.Application, most: int | None = None) -> None:
+        """Watch requests of this application, which must not have started."""
+        self._most = most if most is not None else most_connections()
+        self._guests: dict[asyncio.BaseTransport, Guest] = {}
+        app.middlewares.insert(0, self._count)
+
+    def admit(self, inner: asyncio.Protocol) -> "Guest":
+        """Return the protocol of one connection, around that of the application."""
+        return Guest(inner, self)
+
+    async def watch(self) -> None:
+        """Show out, for ever, whoever has had his time."""
+        while True:
+            await asyncio.sleep(ROUND)
+            now = asyncio.get_running_loop().time()
+            for guest in [guest for guest in self._guests.values() if guest.overdue(now)]:
+                guest.show_out()
+
+    def entered(self, guest: "Guest", transport: asyncio.Transport) -> None:
+        self._guests[transport] = guest
+        if len(self._guests) > self._most:
+            # The newest is the last choice: it may be the one that has something to say.
+            idle = [each for each in self._guests.values() if not each.busy and each is not guest]
+            min(idle, key=lambda each: each.since, default=guest).show_out()
+
+    def left(self, transport: asyncio.BaseTransport) -> None:
+        self._guests.pop(transport, None)
+
+    @web.middleware
+    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        guest = self._guests.get(request.transport) if request.transport is not None else None
+        if guest is None:
+            return await handler(request)
+        guest.begins()
+        try:
+            return await handler(request)
+        finally:
+            guest.ends()
+
+
+class Guest(asyncio.Protocol):
+    """One connection: it hands everything on to the application's own protocol."""
+
+    def __init__(self, inner: asyncio.Protocol, door: Door) -> None:
+        self._inner = inner
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+        self._requests = 0
+        self._paused = False
+        self._limit = REQUEST_SECONDS
+        self.since = 0.0
+        """Since when it is idle, by the loop's clock."""
+
+    @property
+    def busy(self) -> bool:
+        """A request of it is being answered, or the answer is on its way."""
+        return self._requests > 0
+
+    def overdue(self, now: float) -> bool:
+        # Whoever does not read his answer has as long as whoever does not ask.
+        return not self.busy and now - self.since > (KEEP_ALIVE_SECONDS if self._paused else self._limit)
+
+    def begins(self) -> None:
+        self._requests += 1
+
+    def ends(self) -> None:
+        self._requests -= 1
+        self._limit = KEEP_ALIVE_SECONDS
+        self._now()
+
+    def show_out(self) -> None:
+        """Close it without a word, as there is no request to answer."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._door.left(self._transport)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._now()
+        self._inner.connection_made(transport)
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+            self._door.entered(self, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._door.left(self._transport)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._limit != REQUEST_SECONDS and not self.busy:
+            # The next request has begun: from here on it has as long as the first one had.
+            self._limit = REQUEST_SECONDS
+            self._now()
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._inner.resume_writing()
+
+    def _now(self) -> None:
+        self.since = asyncio.get_running_loop().time()
+
+
+def factory(door: Door, server: Callable[[], Any]) -> Callable[[], Guest]:
+    """Return what asyncio makes a protocol with for each connection."""
+    return lambda: door.admit(server())

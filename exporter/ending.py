@@ -1,0 +1,23 @@
+"""How a command ends when it is interrupted, or when nobody reads what it prints: in order, and without a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+
+INTERRUPTED = 130
+"""As shells have it: 128 and the number of SIGINT."""
+NOBODY_READS = 141
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run a command and return its exit code."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python would try to write what is left at its own end, and complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+    return code

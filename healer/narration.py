@@ -1,0 +1,153 @@
+"""What an episode tells: lines of its timeline, and of the log. It decides nothing."""
+
+import logging
+import time
+
+from exporter.log import event
+from healer.calls import WROTE, Call, CallResult
+from healer.report import Heal, Report
+from healer.sights import Sight, State, Subject
+from healer.tracks import WELL, Outcome, Track
+
+_log = logging.getLogger(__name__)
+
+
+class Narrator:
+    """Fills the report of one episode, and logs what happens in it."""
+
+    def __init__(self, cluster: str) -> None:
+        self.report = Report(cluster, time.time())
+        self._started = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the episode's start."""
+        return time.monotonic() - self._started
+
+    def joined(self, subject: Subject) -> None:
+        if subject not in self.report.subjects[-1:] and subject not in self.report.subjects:
+            self.report.subjects.append(subject)
+        self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
+
+    def left(self, subject: Subject, why: str) -> None:
+        self._tell(f"alert for slot {subject.slot_name} on {subject.node} {why}")
+
+    def seen(self, subject: Subject, sight: Sight) -> None:
+        """Tell of a sight that differs from the one before."""
+        reason = sight.reason
+        if reason is not None and reason not in self.report.reasons:
+            self.report.reasons.append(f"{reason}")
+        held = None
+        if sight.wait is not None and sight.wait.blocker is not None:
+            blocker = sight.wait.blocker
+            held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
+        self._tell(f"slot {subject.slot_name}: {' '.join(shown(sight))}{f', held by {held}' if held else ''}")
+        event(
+            _log,
+            logging.INFO,
+            "slot seen",
+            cluster=self.report.cluster,
+            node=subject.node,
+            slot=subject.slot_name,
+            state=f"{sight.state}",
+            reason=f"{reason}" if reason else None,
+            blocker=held,
+        )
+
+    def no_room(self) -> None:
+        """Tell it once, however often it is so in a row."""
+        text = "not called: as many clusters as may be healed at once are being healed"
+        if not self.report.timeline or self.report.timeline[-1].text != text:
+            self._tell(text)
+
+    def called(self, call: Call) -> None:
+        function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
+        capability = call.capability
+        reason = capability.reason if capability is not None else None
+        done = call.result in WROTE
+        if done:
+            self._count(call)
+            self._tell(f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}")
+        elif call.result is CallResult.LOCKED:
+            stranger = f"a stranger holds the healers' lock: {call.stranger}" if call.stranger else None
+            self._tell(f"not called: {stranger or 'another healer acts on this cluster'}")
+        else:
+            self._tell(f"not called: {reason or call.error}")
+        event(
+            _log,
+            logging.INFO if done else logging.WARNING,
+            f"called {function}" if done else "could not call",
+            cluster=self.report.cluster,
+            slots=[subject.slot_name for subject in self.report.subjects],
+            result=f"{call.result}",
+            lsn=call.lsn,
+            reason=f"{reason}" if reason else None,
+            remedy=capability.remedy or None if capability else None,
+            holder=call.stranger,
+            error=call.error or None,
+        )
+
+    def slot_ended(self, subject: Subject, track: Track, outcome: Outcome) -> Heal:
+        """Put down what became of a slot, and return it."""
+        now = self.elapsed
+        took = now - track.first_call if outcome is Outcome.HEALED and track.first_call is not None else None
+        heal = Heal(subject.node, subject.slot_name, outcome, track.why, round(now - track.since, 3), track.calls, took)
+        self.report.slots.append(heal)
+        self._tell(f"slot {subject.slot_name}: {outcome}: {track.why}")
+        event(
+            _log,
+            logging.INFO if outcome in WELL else logging.WARNING,
+            "heal ended",
+            cluster=self.report.cluster,
+            node=subject.node,
+            slot=subject.slot_name,
+            outcome=f"{outcome}",
+            why=track.why,
+            calls=track.calls,
+            seconds=heal.seconds,
+            heal_seconds=None if took is None else round(took, 3),
+        )
+        return heal
+
+    def ended(self, otherwise: tuple[Outcome, str]) -> None:
+        """Put down how the whole episode ended."""
+        report = self.report
+        report.conclude(self.elapsed, otherwise)
+        self._tell(f"{report.outcome}: {report.why}")
+        event(
+            _log,
+            logging.INFO if report.outcome in WELL else logging.WARNING,
+            "episode ended",
+            cluster=report.cluster,
+            outcome=f"{report.outcome}",
+            why=report.why,
+            nodes=sorted({subject.node for subject in report.subjects}),
+            slots=[subject.slot_name for subject in report.subjects],
+            reasons=report.reasons,
+            calls=report.calls,
+            messages=report.messages or None,
+            lsns=list(report.lsns),
+            seconds=round(report.seconds, 3),
+            heal_seconds=None if report.heal_seconds is None else round(report.heal_seconds, 3),
+        )
+
+    def failed(self) -> None:
+        _log.exception("the episode failed", extra={"fields": {"cluster": self.report.cluster}})
+
+    def _count(self, call: Call) -> None:
+        self.report.calls += 1
+        self.report.messages += call.result is CallResult.EMITTED
+        if call.lsn is not None:
+            self.report.lsns.append(call.lsn)
+
+    def _tell(self, text: str) -> None:
+        self.report.tell(self.elapsed, text)
+
+
+def shown(sight: Sight) -> tuple[str, ...]:
+    """Return a sight in words."""
+    reason = sight.reason
+    if reason is None or reason == sight.state:
+        return (sight.state,)
+    by = {State.HELD: "by", State.UNDECIDED: "because of"}.get(sight.state, "for")
+    return (sight.state, by, reason)

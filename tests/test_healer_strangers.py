@@ -1,0 +1,176 @@
+"""Nobody waits for strangers: nodes that hang, other healers, whoever holds the lock, sessions that are ended."""
+
+import asyncio
+import itertools
+import time
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
+from exporter.config import Cluster, Conninfo, HealerSettings, Node
+from healer.lookout import LOOK_TIMEOUT, Lookout
+from tests.healing import QUICK, alert, healing, impatient, until, usable, watched
+from tests.stack.proxy import Fault, Proxy
+from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.test_healer_slots import stalled_batch
+from tests.test_healer_stalled import shows, stalled_alert
+
+
+def with_a_third(stack: Stack, port: int) -> Cluster:
+    """Return the stack's cluster, with a node behind this port that the slots have nothing to do with."""
+    known = watched(stack)
+    third = Conninfo(f"host=127.0.0.1 port={port} dbname=postgres user={EXPORTER_ROLE}")
+    return replace(known, nodes=(*known.nodes, Node("c", "third", third)))
+
+
+async def test_a_node_that_hangs_delays_no_slot_of_another(databases: Stack) -> None:
+    """It takes connections and answers nothing; each look would take as long as a look may."""
+    with Proxy(databases.primary.port) as proxy:
+        proxy.set(Fault.HUNG)
+        with databases.quiet(), databases.standby.create_slot("beside") as creator:
+            async with healing(with_a_third(databases, proxy.port)) as healer:
+                started = time.monotonic()
+                await healer.post(alert("beside"))
+                episode = await healer.ended()
+                assert creator.wait(5)
+        took = time.monotonic() - started
+    assert episode["outcome"] == "healed"
+    # It is not called for before it is a second old.
+    assert took < LOOK_TIMEOUT - 1
+    databases.drop_slot("beside")
+
+
+async def test_a_node_that_hangs_delays_no_record_that_is_missing_later(databases: Stack) -> None:
+    """A transaction is open at first, so that the creation needs several records, and looks between them."""
+    with Proxy(databases.primary.port) as proxy:
+        proxy.set(Fault.HUNG)
+        with (
+            databases.quiet(),
+            databases.primary.hold_transaction() as holder,
+            databases.standby.create_slot("several") as creator,
+        ):
+            async with healing(with_a_third(databases, proxy.port)) as healer:
+                await healer.post(alert("several"))
+                await healer.until("it has called twice", lambda found: found[0]["calls"] >= 2)
+                holder.commit()
+                started = time.monotonic()
+                assert await asyncio.to_thread(creator.wait, 10)
+                took = time.monotonic() - started
+                await healer.ended()
+    assert took < 3.0
+    databases.drop_slot("several")
+
+
+async def test_a_look_waits_only_for_the_nodes_in_question_and_the_primary(databases: Stack) -> None:
+    with Proxy(databases.primary.port) as proxy:
+        proxy.set(Fault.HUNG)
+        lookout = Lookout(with_a_third(databases, proxy.port))
+        try:
+            for wanted, seen in (({"standby"}, {"standby", "primary"}), ({"primary"}, {"primary"})):
+                started = time.monotonic()
+                snapshot = await lookout.look(wanted)
+                assert time.monotonic() - started < 1.0
+                assert {node.node for node in snapshot.nodes} >= seen
+                assert snapshot.primary is not None
+            started = time.monotonic()
+            [third] = [node for node in (await lookout.look({"third"})).nodes if node.node == "third"]
+            assert not third.up
+            # Known not to answer, it is waited for no more when there is another to look at.
+            started = time.monotonic()
+            snapshot = await lookout.look({"third", "standby"})
+            assert time.monotonic() - started < 1.0
+            assert snapshot.node("standby") is not None
+            proxy.set(Fault.NONE)
+            while (third_now := (await lookout.look({"third", "standby"})).node("third")) is None or not third_now.up:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        finally:
+            await lookout.close()
+
+
+async def test_another_healer_that_waits_for_a_consumer_is_in_nobodys_way(databases: Stack) -> None:
+    """It has made its one call and goes on for an hour; a creation that another healer is told of is healed at once."""
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        stalled_batch(primary, "slow")
+        async with healing(watched(databases), settings=HealerSettings()) as first:
+            await first.post(stalled_alert("slow", "primary"))
+            await shows(first, primary, "slow")
+            primary.wait_until_replayed(databases.standby)
+            with databases.standby.create_slot("quick") as creator:
+                started = time.monotonic()
+                async with healing(watched(databases), settings=HealerSettings()) as second:
+                    await second.post(alert("quick"))
+                    episode = await second.ended()
+                    assert creator.wait(5)
+                took = time.monotonic() - started
+                assert (await first.episodes())[0]["outcome"] is None
+    assert episode["outcome"] == "healed"
+    assert took < 6.0
+    databases.drop_slot("slow")
+    databases.drop_slot("quick")
+
+
+async def test_a_stranger_who_holds_the_lock_is_named_in_the_outcome(databases: Stack) -> None:
+    with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
+        stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+        with databases.quiet(), databases.standby.create_slot("locked"):
+            async with healing(watched(databases), settings=replace(QUICK, give_up_after=3.0)) as healer:
+                await healer.post(alert("locked"))
+                episode = await healer.ended()
+    assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
+    assert "the healers' lock is held by a stranger: pid=" in episode["why"]
+    assert "application=cron" in episode["why"]
+    databases.drop_slot("locked")
+
+
+async def test_attempts_are_paced_also_when_each_session_is_ended(databases: Stack) -> None:
+    """Somebody ends every session of the healer as soon as it is there: that is an attempt, and no reason to hurry."""
+    ending = True
+    ended = 0
+
+    async def end_them() -> None:
+        nonlocal ended
+        everybody = (
+            "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity"
+            " WHERE application_name LIKE 'pg_slot_healer%' AND usename = 'pgslot_healer'"
+        )
+        async with await psycopg.AsyncConnection.connect(databases.primary.conninfo(), autocommit=True) as killer:
+            while ending:
+                row = await (await killer.execute(everybody)).fetchone()
+                ended += row[0] if row else 0
+
+    with databases.quiet(), databases.standby.create_slot("ended"):
+        async with healing(watched(databases), settings=replace(QUICK, burst_interval=0.5)) as healer:
+            await until(lambda: usable(databases.standby, "ended") is False, "it waits")
+            killer = asyncio.create_task(end_them())
+            await healer.post(alert("ended"))
+            started = time.monotonic()
+            await healer.until("it has failed three times", lambda found: len(failures(found[0])) >= 3)
+            spent = time.monotonic() - started
+            ending = False
+            await killer
+            failed = failures((await healer.episodes())[0])
+            counted = await healer.value("pgslot_heal_calls_total", cluster="c", result="error") or 0.0
+            counted += await healer.value("pgslot_heal_calls_total", cluster="c", result="unavailable") or 0.0
+            assert counted >= len(failed) >= 3
+    assert all(later - earlier >= 0.49 for earlier, later in itertools.pairwise(failed))
+    # One to connect, one to find out why it failed, and the same once more for the look in between.
+    assert ended <= 5 * (spent / 0.5 + 2)
+    databases.drop_slot("ended")
+
+
+def failures(episode: dict[str, Any]) -> list[float]:
+    return [line["seconds"] for line in episode["timeline"] if line["text"].startswith("not called: ")]
+
+
+async def test_an_interval_of_days_works(databases: Stack) -> None:
+    """--check takes it; the server's longest timeout is shorter than three of them."""
+    settings = HealerSettings(interval=10 * 86400.0, give_up_after=30.0)
+    with databases.quiet(), databases.standby.create_slot("days") as creator:
+        async with healing(watched(databases), settings=settings) as healer:
+            await healer.post(alert("days"))
+            episode = await healer.ended()
+            assert creator.wait(5)
+    assert episode["outcome"] == "healed"
+    databases.drop_slot("days")
