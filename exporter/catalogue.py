@@ -75,7 +75,8 @@ _NODE = (
         "pgslot_probe_status",
         "gauge",
         (*NODE, "probe", "status"),
-        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable), 0 for the rest.",
+        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable, login_failed), 0"
+        " for the rest.",
         "SQLSTATE",
     ),
     Metric(

@@ -72,7 +72,7 @@ async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web
     """Answer POST /-/reload as Prometheus does: 403 unless it is enabled, 500 with the error if the file is bad."""
     if not lifecycle:
         return web.Response(status=403, text="Lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
-    error = configuration.reload()
+    error = await configuration.reload_aside()
     return web.Response() if error is None else web.Response(status=500, text=f"{error}\n")
 
 
