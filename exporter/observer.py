@@ -41,6 +41,7 @@ class NodeObserver:
         self._flight: asyncio.Task[NodeSnapshot] | None = None
         self._deadline = 0.0
         """Of the look in flight, monotonic: that of whoever joined it with the most time."""
+        self._retired = False
         self._reported: dict[str, str] = {}
 
     async def look(self, timeout: float) -> NodeSnapshot:
@@ -65,7 +66,8 @@ class NodeObserver:
         await self.retire()
 
     async def retire(self) -> None:
-        """Close the connection once the look in flight, if there is one, has ended by itself."""
+        """Close the connection once the look in flight, if any, has ended by itself, and keep none from then on."""
+        self._retired = True
         while self._flight is not None:
             await asyncio.wait({self._flight})
         await self._drop()
@@ -80,7 +82,11 @@ class NodeObserver:
             snapshot = await self._look(deadline)
             more = self._deadline - max(deadline, time.monotonic())
             if Status.TIMEOUT not in snapshot.statuses.values() or more < SHORTEST_LOOK:
-                return snapshot
+                break
+        if self._retired:
+            # By whoever had begun before the reload, and came to this node after it.
+            await self._drop()
+        return snapshot
 
     async def _look(self, deadline: float) -> NodeSnapshot:
         started = time.monotonic()

@@ -6,6 +6,7 @@ a cancellation by asking the server to cancel the query, and a hung server lets 
 """
 
 import asyncio
+import codecs
 import os
 import select
 import socket
@@ -23,11 +24,13 @@ STATEMENT_SHARE = 0.8
 """Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""
 LOCK_SHARE = 0.4
 
+_UTF8 = "UTF8"
 _SETTINGS = (
     # pg_temp by name, or it would come first.
     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', %(local)s),"
     " pg_catalog.set_config('statement_timeout', %(statement)s, %(local)s),"
     " pg_catalog.set_config('lock_timeout', %(lock)s, %(local)s),"
+    " pg_catalog.set_config('client_encoding', %(encoding)s, %(local)s),"
     " pg_catalog.set_config(%(read_only)s, 'on', %(local)s)"
 )
 
@@ -41,6 +44,7 @@ class Session:
         self._connection = connection
         self._limits: tuple[int, int] | None = None
         self._pooled: bool | None = None
+        self._encoding = connection.info.parameter_status("server_encoding") or _UTF8
 
     @classmethod
     async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
@@ -114,17 +118,28 @@ class Session:
             # A pooler makes up the process id that it tells its clients.
             cursor = await self._connection.execute("SELECT pg_catalog.pg_backend_pid()", prepare=False)
             self._pooled = await cursor.fetchone() != (self._connection.info.backend_pid,)
+            if self._encoding != _UTF8:
+                self._replace_what_is_not(_codec(self._encoding))
         # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
         tenths = max(1, int(timeout * 10))
         limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
         try:
             return await self._answers(queries, limits)
         except UnicodeDecodeError:
-            # From a SQL_ASCII database, or of a role or database with a name in another encoding: the server checks
-            # neither. One character less in a label, and not a node less. Only then, as it takes longer.
-            for kind in ("text", "varchar", "name", "bpchar"):
-                self._connection.adapters.register_loader(kind, _Replacing)
+            # The name of a role or database that was made in a database of another encoding: nobody checks it. One
+            # character less in a label, and not a node less. Only then, as it takes longer.
+            self._replace_what_is_not("utf-8")
             return await self._answers(queries, limits)
+
+    def _replace_what_is_not(self, codec: str) -> None:
+        """Read text in this encoding, with U+FFFD in place of what is none."""
+
+        class Replacing(Loader):
+            def load(self, data: Buffer) -> str:
+                return bytes(data).decode(codec, "replace")
+
+        for kind in ("text", "varchar", "name", "bpchar"):
+            self._connection.adapters.register_loader(kind, Replacing)
 
     async def _answers(self, queries: Sequence[Query], limits: tuple[int, int]) -> list[list[Any]]:
         if self._pooled:
@@ -142,13 +157,21 @@ class Session:
         return [await cursor.fetchall() for cursor in cursors]
 
     async def _in_one_transaction(self, queries: Sequence[Query], limits: tuple[int, int]) -> list[list[Any]]:
-        async with self._connection.pipeline(), self._connection.transaction():
+        # Up to its end a pipeline is a transaction already. BEGIN would leave one open where a query fails.
+        async with self._connection.pipeline():
             await self._set(limits, "transaction_read_only", local=True)
             cursors = [await self._send(sql, row, prepare=False) for sql, row in queries]
         return [await cursor.fetchall() for cursor in cursors]
 
     async def _set(self, limits: tuple[int, int], read_only: str, *, local: bool) -> None:
-        values = {"statement": str(limits[0]), "lock": str(limits[1]), "read_only": read_only, "local": local}
+        values = {
+            "statement": str(limits[0]),
+            "lock": str(limits[1]),
+            "read_only": read_only,
+            # From any other encoding than its own name for ASCII the server would convert, and fail where it cannot.
+            "encoding": _UTF8 if self._encoding == _UTF8 else "SQL_ASCII",
+            "local": local,
+        }
         await self._connection.execute(_SETTINGS, values, prepare=False)
 
     async def _send(self, sql: str, row: type[Any], *, prepare: bool) -> AsyncCursor[Any]:
@@ -170,11 +193,12 @@ class Session:
                 return
 
 
-class _Replacing(Loader):
-    """Text with U+FFFD in place of what is not UTF-8."""
-
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode("utf-8", "replace")
+def _codec(encoding: str) -> str:
+    """Return Python's name of one of PostgreSQL's encodings; for SQL_ASCII, which is any, UTF-8."""
+    try:
+        return codecs.lookup(encoding.replace("WIN", "cp").replace("KOI8", "koi8-")).name
+    except LookupError:
+        return "utf-8"
 
 
 def _rows_of(row: type[Any]) -> AsyncRowFactory[Any]:
