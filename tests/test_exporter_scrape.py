@@ -1,6 +1,7 @@
 """The exporter on real servers: what a scrape shows, and that it cannot hurt."""
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
 from exporter.observer import Observer
 from exporter.reload import Configuration
 from exporter.snapshot import Status
-from exporter.web import application, look_timeout
+from exporter.web import accepts_gzip, application, look_timeout
 from tests.stack.processes import free_port, wait_for
 from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
@@ -314,3 +315,36 @@ async def test_openmetrics_by_negotiation(client: Client) -> None:
 )
 def test_the_scrape_timeout_bounds_the_look(header: str | None, seconds: float) -> None:
     assert look_timeout(header) == seconds
+
+
+async def test_gzip_when_it_is_asked_for(databases: Stack) -> None:
+    """As Prometheus asks; both pages say the same, and each cache is told that they differ."""
+    app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE)))
+    async with TestClient(TestServer(app), auto_decompress=False) as client:
+        for path in ("/metrics", "/probe?cluster=c&node=n0"):
+            plain = await client.get(path, headers={"Accept-Encoding": "identity"})
+            packed = await client.get(path, headers={"Accept-Encoding": "gzip"})
+            assert ("Content-Encoding" in plain.headers, packed.headers["Content-Encoding"]) == (False, "gzip")
+            assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+            body = await packed.read()
+            assert len(body) < len(await plain.read()) / 3
+            assert b"pgslot_up{" in gzip.decompress(body)
+            assert plain.headers["Content-Type"] == packed.headers["Content-Type"]
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("br, gzip; q=0.000", False),
+        ("gzip;q=0.001", True),
+        ("xgzip", False),
+        ("identity", False),
+        ("*", False),
+        ("", False),
+    ],
+)
+def test_who_asks_for_gzip(header: str, accepted: bool) -> None:
+    assert accepts_gzip(header) is accepted
