@@ -136,7 +136,8 @@ _SLOT = (
         "pgslot_slot_info",
         "gauge",
         (*SLOT, "slot_type", "plugin", "temporary", "two_phase", "failover", "synced"),
-        "What kind of slot it is; always 1. failover and synced are empty before PostgreSQL 17.",
+        "What kind of slot it is; always 1. failover and synced are empty before PostgreSQL 17. Temporary slots, and"
+        " those of a subscription's table copies, have series only while they hold back more than 16 MiB.",
         "pg_replication_slots",
     ),
     Metric(
@@ -174,7 +175,7 @@ _SLOT = (
         "gauge",
         (*SLOT, *SESSION),
         "Age of the oldest transaction that blocks the creation, and whose it is. A prepared transaction has no pid;"
-        " its gid is in application_name.",
+        " its gid is in application_name. Absent below 5 s of age.",
         "pg_stat_activity, pg_prepared_xacts",
     ),
 )
@@ -202,7 +203,7 @@ _TRANSACTIONS = (
         (
             "pgslot_transactions",
             "Open transactions: xid (they can block slots), snapshot (none yet), idle_in_transaction, prepared;"
-            " walsenders are left out.",
+            " walsenders without an xid are left out.",
             "pg_stat_activity, pg_prepared_xacts",
         ),
         (
@@ -215,7 +216,15 @@ _TRANSACTIONS = (
         "pgslot_oldest_transaction_info",
         "gauge",
         (*NODE, *SESSION),
-        "Whose the oldest open transaction of the kind is; always 1.",
+        "Whose the oldest open transaction of the kind is, by its start; always 1. Absent below 5 s of age.",
+        "pg_stat_activity, pg_prepared_xacts",
+    ),
+    Metric(
+        "pgslot_oldest_xid_transaction_age_seconds",
+        "gauge",
+        (*NODE, *SESSION),
+        "Age of the transaction with the oldest xid, open or prepared, and whose it is: the one that slots wait for"
+        " first, even if another began before it. Absent below 5 s of age.",
         "pg_stat_activity, pg_prepared_xacts",
     ),
 )

@@ -75,6 +75,9 @@ def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) ->
     absent = not slot.active and not slot.synced
     if slot.unconfirmed_wal_bytes is not None and slot.unconfirmed_wal_bytes > UNCONFIRMED_BYTES:
         return RetentionCause.INACTIVE if absent else RetentionCause.CONSUMER
+    if slot.slot_type == "physical" and slot.active and (slot.retained_wal_bytes or 0) > UNCONFIRMED_BYTES:
+        # Its restart_lsn is what the receiver has confirmed; there is no other mark.
+        return RetentionCause.CONSUMER
     if slot.pinned_wal_bytes is None or slot.pinned_wal_bytes <= PINNED_BYTES:
         return RetentionCause.INACTIVE if absent else RetentionCause.NONE
     writer = node if node.is_primary else cluster.primary

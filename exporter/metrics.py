@@ -1,5 +1,6 @@
 """Snapshot and diagnosis to series, and series to the text that Prometheus reads."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -10,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
 from exporter.catalogue import CATALOGUE, DECODING, NODE, SESSION, SLOT, Metric
-from exporter.diagnosis import RetentionCause, Wait, WaitReason, retention_cause, waits
+from exporter.diagnosis import RetentionCause, Wait, WaitReason, oldest_xid, retention_cause, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.probes import Slot, Transaction
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
@@ -18,6 +19,13 @@ from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 INVALIDATION_REASONS = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 TRANSACTION_KINDS = ("xid", "snapshot", "idle_in_transaction", "prepared")
+SETTLED_SECONDS = 5.0
+"""
+A younger transaction has no series of its own: its labels have a pid, and a busy server has thousands a minute.
+
+The same for the creation of a slot that passes: see `passing`.
+"""
+PASSING_BYTES = 16 * 1024 * 1024
 CAUSES = tuple(cause for cause in RetentionCause if cause is not RetentionCause.NONE)
 
 SLOT_COLUMNS = {
@@ -31,6 +39,9 @@ SLOT_COLUMNS = {
     **{name: column for name, (column, _) in DECODING.items()},
 }
 """Metrics that are a column of slots.sql as it is."""
+
+_TABLE_SYNC = re.compile(r"pg_\d+_sync_\d+_\d+")
+"""LogicalRepSyncTableWorkerMain's names: subscription, table and system."""
 
 _KIND = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
 
@@ -47,11 +58,12 @@ def cluster_series(cluster: ClusterSnapshot, only: str | None = None) -> Iterato
         if only is not None and node.node != only:
             continue
         yield from _node(node)
-        if node.slots:
-            yield from _slots(node.slots, node, cluster)
+        slots = [slot for slot in node.slots or () if not passing(slot)]
+        if slots:
+            yield from _slots(slots, node, cluster)
         yield from _transactions(node)
     for wait in waits(cluster):
-        if only is None or wait.node == only:
+        if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
             yield from _wait(wait, cluster.cluster)
 
 
@@ -160,7 +172,7 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
     labels = label_text(SLOT, (cluster, wait.node, wait.creation.slot_name, wait.creation.database))
     yield _one("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
     yield States("pgslot_creation_wait_reason", "reason", tuple(WaitReason), [(labels, wait.reason)])
-    if wait.blocker is not None:
+    if wait.blocker is not None and _settled(wait.blocker):
         held_by = "client" if wait.blocker.held_by == "client backend" else wait.blocker.held_by
         session = _with(labels, SESSION, (held_by, *_session(wait.blocker)))
         yield _one("pgslot_creation_blocker_age_seconds", session, wait.blocker.age_seconds)
@@ -176,9 +188,37 @@ def _transactions(node: NodeSnapshot) -> Iterator[Part]:
         transaction = oldest.get(kind)
         yield _one("pgslot_transactions", labels, transaction.open_count if transaction else 0)
         yield _one("pgslot_oldest_transaction_age_seconds", labels, transaction.age_seconds if transaction else 0)
-        if transaction is not None:
+        if transaction is not None and _settled(transaction):
             session = _with(of_node, SESSION, (kind, *_session(transaction)))
             yield _one("pgslot_oldest_transaction_info", session, 1)
+    holder = oldest_xid(node)
+    if holder is not None and _settled(holder):
+        session = _with(of_node, SESSION, (holder.kind, *_session(holder)))
+        yield _one("pgslot_oldest_xid_transaction_age_seconds", session, holder.age_seconds)
+
+
+def _creation_passes(wait: Wait, cluster: ClusterSnapshot) -> bool:
+    node = cluster.node(wait.node)
+    slot = None if node is None else node.slot(wait.creation.slot_name)
+    young = wait.creation.wait_seconds is not None and wait.creation.wait_seconds < SETTLED_SECONDS
+    return young and slot is not None and passing(slot)
+
+
+def _settled(transaction: Transaction) -> bool:
+    return transaction.age_seconds is None or transaction.age_seconds >= SETTLED_SECONDS
+
+
+def passing(slot: Slot) -> bool:
+    """
+    Return whether a slot is one of those that come and go, and holds back nothing that anybody would miss.
+
+    Each table that a subscription copies has a slot of its own, each base backup and many a snapshot a temporary one:
+    thirty series that end within seconds, under a name that never comes again. One that stays long enough to hold back
+    more than a segment is shown like any other.
+    """
+    if not (slot.temporary and not slot.synced) and _TABLE_SYNC.fullmatch(slot.slot_name) is None:
+        return False
+    return slot.wal_status != "lost" and (slot.retained_wal_bytes or 0) <= PASSING_BYTES
 
 
 def _session(transaction: Transaction) -> tuple[str, ...]:

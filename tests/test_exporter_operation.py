@@ -202,6 +202,8 @@ def test_hostile_names_survive(exporter: Program, databases: Stack) -> None:
     databases.primary.sql(f"CREATE ROLE {quoted} LOGIN")
     try:
         with databases.primary.hold_transaction(application_name=HOSTILE, user=HOSTILE, dbname=HOSTILE) as holder:
+            pid = str(holder.pid)
+            wait_for(lambda: exporter.samples("pgslot_oldest_transaction_info", pid=pid), "it is old enough")
             text = exporter.get("/metrics").text
             openmetrics = exporter.get("/metrics", Accept="application/openmetrics-text; version=1.0.0").text
         for families in (parse_text(text), parse_openmetrics(openmetrics)):  # type: ignore[no-untyped-call]
@@ -209,7 +211,7 @@ def test_hostile_names_survive(exporter: Program, databases: Stack) -> None:
                 sample.labels
                 for family in families
                 for sample in family.samples
-                if sample.name == "pgslot_oldest_transaction_info" and sample.labels["pid"] == str(holder.pid)
+                if sample.name == "pgslot_oldest_transaction_info" and sample.labels["pid"] == pid
                 if sample.labels["kind"] == "xid"
             ]
             assert (found["datname"], found["usename"]) == (HOSTILE, HOSTILE)

@@ -18,6 +18,8 @@ from exporter.web import accepts_gzip, application, look_timeout
 from tests.stack.processes import free_port, wait_for
 from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
+pytestmark = pytest.mark.usefixtures("young_transactions")
+
 Client = TestClient[Any, Any]
 
 

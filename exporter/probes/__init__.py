@@ -110,7 +110,7 @@ class Transaction:
     """
     transactions.sql: of each kind of open transaction the one that started first and the one with the oldest xid.
 
-    Walsenders are left out: one that creates a slot is the victim here, not the cause.
+    Walsenders without an xid are left out: one that creates a slot is the victim here, not the cause.
     """
 
     kind: str
