@@ -63,6 +63,11 @@ _NODE = (
             "WAL received and not yet replayed.",
             "pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()",
         ),
+        (
+            "pgslot_recovery_min_apply_delay_seconds",
+            "The setting recovery_min_apply_delay of a standby; 0 is none.",
+            "pg_settings",
+        ),
     ),
     Metric(
         "pgslot_node_info",
@@ -110,8 +115,9 @@ _SLOT = (
         (
             "pgslot_safe_wal_size_bytes",
             "WAL that can be written before the slot may be lost; negative when the next checkpoint may lose it;"
-            " absent without a limit, when lost, or when the slot reserves no WAL.",
-            "pg_replication_slots.safe_wal_size",
+            " absent without a limit, when lost, or when the slot reserves no WAL. On a standby computed from the"
+            " slot, the WAL received and the settings: the server tells a constant there.",
+            "pg_replication_slots.safe_wal_size; on a standby restart_lsn",
         ),
         (
             "pgslot_catalog_xmin_age_xids",
@@ -144,16 +150,35 @@ _SLOT = (
         "pgslot_retention_cause",
         "gauge",
         (*SLOT, "cause"),
-        "1 for why the slot retains WAL (consumer, inactive, transaction, stalled, creation, invalidated), 0 for the"
-        " others; all 0 when it retains no more than a healthy slot does.",
+        "1 for why the slot retains WAL (consumer, inactive, idle_publication, standby, transaction, stalled, creation,"
+        " invalidated, unknown), 0 for the others; all 0 when it retains no more than a healthy slot does. stalled and"
+        " transaction take several looks, over about a minute: unknown until then.",
         "diagnosis",
+    ),
+    Metric(
+        "pgslot_retention_blocker_age_seconds",
+        "gauge",
+        (*SLOT, *SESSION),
+        "Where the cause is transaction: age of the transaction with the oldest xid that pins the slot, and whose it"
+        " is. A prepared transaction has no pid; its gid is in application_name.",
+        "pg_stat_activity, pg_prepared_xacts",
+    ),
+    Metric(
+        "pgslot_retention_standby_info",
+        "gauge",
+        (*SLOT, "standby_slot"),
+        "Where the cause is standby: the physical slot in synchronized_standby_slots that the slot's walsender waits"
+        " for, whether it exists or not; always 1.",
+        "synchronized_standby_slots",
+        since=17,
     ),
     Metric(
         "pgslot_wal_status",
         "gauge",
         (*SLOT, "wal_status"),
-        "1 for the slot's wal_status (reserved, extended, unreserved, lost), 0 for the others.",
-        "pg_replication_slots.wal_status",
+        "1 for the slot's wal_status (reserved, extended, unreserved, lost), 0 for the others. On a standby computed"
+        " from restart_lsn, as the server tells reserved there until the slot is lost.",
+        "pg_replication_slots.wal_status; on a standby restart_lsn",
     ),
     Metric(
         "pgslot_invalidation_reason",
@@ -167,7 +192,7 @@ _SLOT = (
         "gauge",
         (*SLOT, "reason"),
         "1 for what the creation waits for (transaction, running_xacts, replay_paused, wal_receiver_down, replay_lag,"
-        " recovery_conflict, unknown), 0 for the others.",
+        " recovery_conflict, replay_delayed, archived_segment, unknown), 0 for the others.",
         "diagnosis",
     ),
     Metric(

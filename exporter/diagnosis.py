@@ -1,23 +1,26 @@
 """
-Why a creation waits, and why a slot retains WAL: pure functions of what the nodes of a cluster showed.
+Why a creation waits: a pure function of what the nodes of a cluster showed.
 
-The order of the tests is that of section 2 and 3 of the facts this project measured: first what no running-xacts record
-can help (a transaction that holds a lock, replay that stands still), then the missing record itself.
+The order of the tests: first what no running-xacts record can help (a transaction that holds a lock, replay that stands
+still), then the missing record itself.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.probes import Creation, Slot, Standby, Transaction
+from exporter.probes import Creation, Standby, Transaction
+from exporter.retention import retains_much
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
 """One WAL segment: a standby that lags by more has records in hand that it has not replayed yet."""
 
-PINNED_BYTES = 16 * 1024 * 1024
-"""Less than a segment of pinned WAL is what lies between two running-xacts records on a healthy server."""
+ARRIVES_WITHIN = 10.0
+"""Seconds. WAL that a primary wrote longer ago, and that has not come while nothing else did, does not arrive."""
 
-UNCONFIRMED_BYTES = 16 * 1024 * 1024
+
+_BUFFER_PIN = ("BufferPin", "BufferCleanup")
+"""The wait for sessions that look at a page which replay has to clean up: 19 renamed it."""
 
 
 class WaitReason(StrEnum):
@@ -29,20 +32,11 @@ class WaitReason(StrEnum):
     WAL_RECEIVER_DOWN = "wal_receiver_down"
     REPLAY_LAG = "replay_lag"
     RECOVERY_CONFLICT = "recovery_conflict"
+    REPLAY_DELAYED = "replay_delayed"
+    """recovery_min_apply_delay: a record is replayed after the transactions before it, and those wait."""
+    ARCHIVED_SEGMENT = "archived_segment"
+    """The standby is fed from an archive alone: a record comes with the next segment that is archived."""
     UNKNOWN = "unknown"
-
-
-class RetentionCause(StrEnum):
-    """Why a slot retains WAL."""
-
-    INVALIDATED = "invalidated"
-    CREATION = "creation"
-    INACTIVE = "inactive"
-    CONSUMER = "consumer"
-    TRANSACTION = "transaction"
-    STALLED = "stalled"
-    NONE = "none"
-    """It retains no more than a healthy slot does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,49 +59,45 @@ def waits(cluster: ClusterSnapshot) -> list[Wait]:
     ]
 
 
-def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> RetentionCause | None:
-    """Return why this slot retains WAL; None when what would tell is unknown."""
-    if slot.wal_status == "lost" or slot.invalidation_reason is not None:
-        return RetentionCause.INVALIDATED
-    if slot.in_creation:
-        return RetentionCause.CREATION
-    # A batch consumer that confirms all it reads, and is away until its next read, is not what holds the WAL.
-    absent = not slot.active and not slot.synced
-    if slot.unconfirmed_wal_bytes is not None and slot.unconfirmed_wal_bytes > UNCONFIRMED_BYTES:
-        return RetentionCause.INACTIVE if absent else RetentionCause.CONSUMER
-    if slot.slot_type == "physical" and slot.active and (slot.retained_wal_bytes or 0) > UNCONFIRMED_BYTES:
-        # Its restart_lsn is what the receiver has confirmed; there is no other mark.
-        return RetentionCause.CONSUMER
-    if slot.pinned_wal_bytes is None or slot.pinned_wal_bytes <= PINNED_BYTES:
-        return RetentionCause.INACTIVE if absent else RetentionCause.NONE
-    writer = node if node.is_primary else cluster.primary
-    if writer is None or writer.transactions is None:
-        return None
-    return RetentionCause.TRANSACTION if _holds(oldest_xid(writer), slot.catalog_xmin) else RetentionCause.STALLED
-
-
 def needs_primary(node: NodeSnapshot) -> bool:
     """Return whether what this node shows can only be explained by what its primary shows."""
     if node.is_primary or not node.up:
         return False
-    pinned = any((slot.pinned_wal_bytes or 0) > PINNED_BYTES for slot in node.slots or ())
-    return pinned or bool(node.creations)
+    return bool(node.creations) or any(retains_much(slot) for slot in node.slots or ())
 
 
-def replay_stands(standby: Standby | None) -> WaitReason | None:
+def replay_stands(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitReason | None:
     """Return why the standby replays no new record for now; None when it does, and on a primary."""
+    standby = node.standby
     if standby is None:
         return None
     if standby.replay_pause_state != "not paused":
         return WaitReason.REPLAY_PAUSED
     event = standby.startup_wait_event or ""
-    if event.startswith("RecoveryConflict") or standby.startup_wait_event_type in ("Lock", "BufferPin"):
+    if event.startswith("RecoveryConflict") or event in _BUFFER_PIN or standby.startup_wait_event_type == "Lock":
         return WaitReason.RECOVERY_CONFLICT
-    if not standby.receiver_running and standby.streaming_configured is not False:
+    if event == "RecoveryApplyDelay" or (standby.apply_delay_seconds and standby.replay_lag_bytes):
+        return WaitReason.REPLAY_DELAYED
+    if not standby.receiver_running and not fed_from_archive(standby):
         return WaitReason.WAL_RECEIVER_DOWN
     if standby.replay_lag_bytes is not None and standby.replay_lag_bytes > REPLAY_LAG_BYTES:
         return WaitReason.REPLAY_LAG
-    return None
+    return WaitReason.WAL_RECEIVER_DOWN if _cut_off(node, primary) else None
+
+
+def fed_from_archive(standby: Standby | None) -> bool:
+    """Return whether the standby gets its WAL from an archive alone, segment by segment."""
+    return standby is not None and not standby.receiver_running and standby.streaming_configured is False
+
+
+def _cut_off(node: NodeSnapshot, primary: NodeSnapshot | None) -> bool:
+    """Return whether WAL has stopped to arrive, as behind an upstream standby whose own receiver is down."""
+    here = node.facts.wal_written_bytes if node.facts is not None else None
+    if primary is None or here is None or node.standby is None or node.standby.replay_lag_bytes is None:
+        return False
+    then = node.history.at - ARRIVES_WITHIN
+    written, replayed = primary.history.position_before(then), node.history.position_before(then)
+    return written is not None and here == replayed and written > here + node.standby.replay_lag_bytes
 
 
 def oldest_xid(node: NodeSnapshot) -> Transaction | None:
@@ -125,10 +115,13 @@ def _diagnose(node: NodeSnapshot, creation: Creation, cluster: ClusterSnapshot) 
     if node.is_primary:
         reason = _on_primary(creation)
         return Wait(node.node, creation, reason, oldest_xid(node) if reason is WaitReason.TRANSACTION else None)
-    replay = replay_stands(node.standby)
+    replay = replay_stands(node, cluster.primary)
     if replay is not None:
         return Wait(node.node, creation, replay)
-    return _on_standby(node, creation, cluster.primary)
+    wait = _on_standby(node, creation, cluster.primary)
+    if wait.reason is WaitReason.RUNNING_XACTS and fed_from_archive(node.standby):
+        return Wait(node.node, creation, WaitReason.ARCHIVED_SEGMENT)
+    return wait
 
 
 def _on_primary(creation: Creation) -> WaitReason:
@@ -171,10 +164,3 @@ def _began_before(transaction: Transaction, creation: Creation) -> bool:
         and creation.wait_seconds is not None
         and transaction.age_seconds >= creation.wait_seconds
     )
-
-
-def _holds(transaction: Transaction | None, catalog_xmin: int | None) -> bool:
-    """Return whether an open transaction is what keeps the slot's catalog_xmin where it is."""
-    if transaction is None or transaction.xid is None or catalog_xmin is None:
-        return False
-    return not precedes(catalog_xmin, transaction.xid)

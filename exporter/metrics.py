@@ -11,9 +11,10 @@ from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
 from exporter.catalogue import CATALOGUE, DECODING, NODE, SESSION, SLOT, Metric
-from exporter.diagnosis import RetentionCause, Wait, WaitReason, oldest_xid, retention_cause, waits
+from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.probes import Slot, Transaction
+from exporter.retention import Retention, RetentionCause, retention
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
@@ -140,6 +141,7 @@ def _node(node: NodeSnapshot) -> Iterator[Part]:
             yield _one("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
         yield _one("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
         yield _one("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
+        yield _one("pgslot_recovery_min_apply_delay_seconds", labels, standby.apply_delay_seconds)
 
 
 def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) -> Iterator[Part]:
@@ -154,9 +156,25 @@ def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) 
     yield States("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
     reasons = [(text, slot.invalidation_reason) for text, slot in both]
     yield States("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, reasons)
-    causes = [(text, retention_cause(slot, node, cluster)) for text, slot in both]
-    known = [(text, None if cause is RetentionCause.NONE else cause) for text, cause in causes if cause is not None]
-    yield States("pgslot_retention_cause", "cause", CAUSES, known)
+    found = [(text, retention(slot, node, cluster)) for text, slot in both]
+    causes = [(text, None if one.cause is RetentionCause.NONE else one.cause) for text, one in found]
+    yield States("pgslot_retention_cause", "cause", CAUSES, causes)
+    yield from _culprits(found)
+
+
+def _culprits(found: Iterable[tuple[str, Retention]]) -> Iterator[Part]:
+    """Who holds WAL back, where that has a name; `found` are slots' labels with what was found."""
+    for labels, one in found:
+        if one.blocker is not None:
+            yield _blocker("pgslot_retention_blocker_age_seconds", labels, one.blocker)
+        if one.standby_slot is not None:
+            awaited = _with(labels, ("standby_slot",), (one.standby_slot,))
+            yield _one("pgslot_retention_standby_info", awaited, 1)
+
+
+def _blocker(name: str, labels: str, blocker: Transaction) -> Part:
+    held_by = "client" if blocker.held_by == "client backend" else blocker.held_by
+    return _one(name, _with(labels, SESSION, (held_by, *_session(blocker))), blocker.age_seconds)
 
 
 def _kind(slot: Slot) -> str:
@@ -173,9 +191,7 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
     yield _one("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
     yield States("pgslot_creation_wait_reason", "reason", tuple(WaitReason), [(labels, wait.reason)])
     if wait.blocker is not None and _settled(wait.blocker):
-        held_by = "client" if wait.blocker.held_by == "client backend" else wait.blocker.held_by
-        session = _with(labels, SESSION, (held_by, *_session(wait.blocker)))
-        yield _one("pgslot_creation_blocker_age_seconds", session, wait.blocker.age_seconds)
+        yield _blocker("pgslot_creation_blocker_age_seconds", labels, wait.blocker)
 
 
 def _transactions(node: NodeSnapshot) -> Iterator[Part]:

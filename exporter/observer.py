@@ -11,6 +11,7 @@ import psycopg
 from exporter.config import Cluster, Node
 from exporter.connecting import LoginFailedError
 from exporter.diagnosis import needs_primary
+from exporter.history import NOTHING, remember
 from exporter.log import event
 from exporter.postgres import Session
 from exporter.probes import OLDEST_SUPPORTED, PROBES, Probe
@@ -43,6 +44,7 @@ class NodeObserver:
         """Of the look in flight, monotonic: that of whoever joined it with the most time."""
         self._retired = False
         self._reported: dict[str, str] = {}
+        self._history = NOTHING
 
     async def look(self, timeout: float) -> NodeSnapshot:
         """Return what the node looks like now, within `timeout` seconds; a failure is in the snapshot, never raised."""
@@ -174,6 +176,8 @@ class NodeObserver:
         def rows(name: str) -> tuple[Any, ...] | None:
             return tuple(answers[name]) if name in answers else None
 
+        if facts is not None:
+            self._history = remember(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
         return NodeSnapshot(
             cluster=self.node.cluster,
             node=self.node.name,
@@ -184,6 +188,7 @@ class NodeObserver:
             creations=rows("creations"),
             transactions=rows("transactions"),
             standby=next(iter(answers.get("standby", ())), None),
+            history=self._history,
         )
 
     def _report(self, status: Status, message: str, probe: str = "") -> None:

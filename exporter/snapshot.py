@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from exporter.history import NOTHING, History
 from exporter.probes import Creation, NodeFacts, Slot, Standby, Transaction
 
 
@@ -34,6 +35,8 @@ class NodeSnapshot:
     transactions: tuple[Transaction, ...] | None = None
     standby: Standby | None = None
     """None also on a primary."""
+    history: History = NOTHING
+    """What this look and those before it showed, where the same observer took them."""
 
     @property
     def up(self) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from exporter.config import Cluster, HealerSettings
-from exporter.diagnosis import RetentionCause
 from exporter.log import event
 from exporter.observer import Observer
+from exporter.retention import RetentionCause
 from healer.budget import CallBudget
 from healer.policy import End, LookAgain, Progress, next_step
 from healer.primary import APPLICATION_NAME, WROTE, Call, CallResult, Primary

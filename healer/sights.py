@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.diagnosis import RetentionCause, Wait, WaitReason, replay_stands, retention_cause, waits
+from exporter.diagnosis import Wait, WaitReason, replay_stands, waits
 from exporter.probes import Slot
+from exporter.retention import RetentionCause, retention_cause
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
 SETTLED_SECONDS = 1.0
@@ -111,8 +112,10 @@ def in_need(cluster: ClusterSnapshot) -> list[Subject]:
 
 def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
     cause = retention_cause(slot, node, cluster)
-    if cause is None or cause is RetentionCause.CREATION:
-        # None: what pins it cannot be told. In creation: both queries of the look saw it at slightly different moments.
+    if cause is RetentionCause.CREATION:
+        # In creation: both queries of the look saw it at slightly different moments.
         return Sight(State.UNSEEN)
     state = {RetentionCause.INVALIDATED: State.LOST, RetentionCause.STALLED: State.STALLED}.get(cause, State.USABLE)
-    return Sight(state, slot=slot, cause=cause, obstacle=replay_stands(node.standby), on_primary=node.is_primary)
+    return Sight(
+        state, slot=slot, cause=cause, obstacle=replay_stands(node, cluster.primary), on_primary=node.is_primary
+    )

@@ -8,7 +8,7 @@ since. Everything else that ends well resolved itself.
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.diagnosis import RetentionCause
+from exporter.retention import RetentionCause
 from healer.sights import Sight, State
 
 

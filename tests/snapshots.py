@@ -14,6 +14,8 @@ FACTS = NodeFacts(
     max_replication_slots=10,
     max_slot_wal_keep_size_bytes=None,
     wal_keep_size_bytes=0,
+    bgwriter_delay_seconds=0.2,
+    synchronized_standby_slots="",
     wal_written_bytes=1000,
 )
 
@@ -36,8 +38,9 @@ SLOT = Slot(
     pinned_wal_bytes=60,
     restart_position=1000,
     confirmed_position=1060,
+    sent_position=1100,
+    consumer_wait_event=None,
     catalog_xmin_age_xids=3,
-    catalog_xmin=700,
     in_creation=False,
     spill_txns=0,
     spill_count=0,
@@ -67,6 +70,7 @@ STANDBY = Standby(
     receiver_status="streaming",
     streaming_configured=True,
     replay_pause_state="not paused",
+    apply_delay_seconds=0.0,
     replay_lag_bytes=0,
     startup_wait_event_type="Activity",
     startup_wait_event="RecoveryWalStream",

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.diagnosis import RetentionCause, retention_cause
 from exporter.exposition import write
 from exporter.metrics import SETTLED_SECONDS, cluster_series, families
 from exporter.probes import Slot
+from exporter.retention import RetentionCause, retention_cause
 from exporter.web import application
 from tests.healing import until
 from tests.snapshots import CREATION, SLOT, TRANSACTION, cluster, node
@@ -83,7 +83,7 @@ def test_the_transaction_with_the_oldest_xid_is_named_and_its_own_age_told() -> 
 
 
 PHYSICAL = SLOT._replace(
-    slot_type="physical", database="", plugin="", unconfirmed_wal_bytes=None, pinned_wal_bytes=None, catalog_xmin=None
+    slot_type="physical", database="", plugin="", unconfirmed_wal_bytes=None, pinned_wal_bytes=None
 )
 
 

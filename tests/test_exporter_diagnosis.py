@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis import RetentionCause, WaitReason, precedes, retention_cause, waits
+from exporter.diagnosis import WaitReason, precedes, waits
+from exporter.history import History, Sample
 from exporter.probes import Transaction
 from exporter.snapshot import NodeSnapshot
-from tests.snapshots import CREATION, SLOT, STANDBY, TRANSACTION, cluster, dark, node
+from tests.snapshots import CREATION, STANDBY, TRANSACTION, cluster, dark, node
 
 PREPARED = replace(
     TRANSACTION, kind="prepared", held_by="prepared", pid=None, application_name="gid-1", xid=680, xid_age=23
 )
 LATER = replace(TRANSACTION, xid=710, xid_age=1, age_seconds=5.0)
+NOW = 1000.0
 SEGMENT = 16 * 1024 * 1024
 IDLE_PRIMARY = node("p", recovery=False)
 
@@ -118,9 +120,34 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
         WAL,
         {"receiver_running": False, "receiver_status": None, "streaming_configured": False},
         IDLE_PRIMARY,
-        "running_xacts",
+        "archived_segment",
         None,
     ),
+    (
+        "fed from an archive alone, and a transaction is open",
+        {},
+        {"receiver_running": False, "receiver_status": None, "streaming_configured": False},
+        node("p", recovery=False, transactions=(TRANSACTION,)),
+        "transaction",
+        TRANSACTION,
+    ),
+    (
+        "replay waits for its time",
+        WAL,
+        {"startup_wait_event_type": "Timeout", "startup_wait_event": "RecoveryApplyDelay"},
+        IDLE_PRIMARY,
+        "replay_delayed",
+        None,
+    ),
+    (
+        "replay is late on purpose, and busy just now",
+        WAL,
+        {"apply_delay_seconds": 3600.0, "replay_lag_bytes": 2 * SEGMENT, "startup_wait_event": None},
+        IDLE_PRIMARY,
+        "replay_delayed",
+        None,
+    ),
+    ("replay may be late, and is not", WAL, {"apply_delay_seconds": 3600.0}, IDLE_PRIMARY, "running_xacts", None),
     (
         "conflict with replay",
         WAL,
@@ -135,6 +162,30 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
         {"startup_wait_event_type": "Lock", "startup_wait_event": "relation"},
         IDLE_PRIMARY,
         "recovery_conflict",
+        None,
+    ),
+    (
+        "replay waits for a page",
+        WAL,
+        {"startup_wait_event_type": "BufferPin", "startup_wait_event": "BufferPin"},
+        IDLE_PRIMARY,
+        "recovery_conflict",
+        None,
+    ),
+    (
+        "replay waits for a page, as 19 says it",
+        WAL,
+        {"startup_wait_event_type": "Buffer", "startup_wait_event": "BufferCleanup"},
+        IDLE_PRIMARY,
+        "recovery_conflict",
+        None,
+    ),
+    (
+        "replay is at a page, as 19 says it",
+        WAL,
+        {"startup_wait_event_type": "Buffer", "startup_wait_event": "BufferExclusive"},
+        IDLE_PRIMARY,
+        "running_xacts",
         None,
     ),
     ("replay lags", WAL, {"replay_lag_bytes": SEGMENT + 1}, IDLE_PRIMARY, "replay_lag", None),
@@ -159,6 +210,39 @@ def test_wait_on_a_standby(
     assert (wait.node, wait.reason, wait.blocker) == ("s", reason, blocker)
 
 
+CUT_OFF = [
+    ("all that was written has come", 1000, (900, 1000), "running_xacts"),
+    ("the last of it was written just now", 1000, (1000, 5000), "running_xacts"),
+    ("what was written has not come", 1000, (5000, 5000), "wal_receiver_down"),
+    ("what was written has been received", 1000, (1100, 5000), "running_xacts"),
+    ("it comes, late", 990, (5000, 5000), "running_xacts"),
+    ("nothing is remembered of then", 1000, None, "running_xacts"),
+]
+"""(what the standby had replayed 12 s ago, what the primary had written 12 s ago and now)."""
+
+
+@pytest.mark.parametrize(("replayed", "written", "reason"), [c[1:] for c in CUT_OFF], ids=[c[0] for c in CUT_OFF])
+def test_a_standby_below_one_that_is_cut_off(replayed: int, written: tuple[int, int] | None, reason: str) -> None:
+    """Its own receiver streams, from a standby that gets nothing any more."""
+
+    def history(*positions: int) -> History:
+        times = (NOW - 12, NOW)
+        return History(NOW, tuple(Sample(at, here, 0.0) for at, here in zip(times, positions, strict=True)))
+
+    primary = IDLE_PRIMARY if written is None else replace(IDLE_PRIMARY, history=history(*written))
+    cascade = replace(
+        node(
+            "s",
+            recovery=True,
+            creations=(replace(CREATION, wait_event="WalSenderWaitForWal"),),
+            standby=replace(STANDBY, replay_lag_bytes=200),
+        ),
+        history=history(replayed, 1000),
+    )
+    [wait] = waits(cluster(primary, cascade))
+    assert wait.reason == reason
+
+
 def test_every_reason_is_in_a_table() -> None:
     produced = {case[2] for case in PRIMARY_CASES} | {case[4] for case in STANDBY_CASES}
     assert produced == {str(reason) for reason in WaitReason}
@@ -169,54 +253,6 @@ def test_two_primaries_name_no_blocker() -> None:
     replica = node("s", recovery=True, creations=(replace(CREATION, backend_type="client backend"),))
     [wait] = waits(cluster(*primaries, replica))
     assert (wait.reason, wait.blocker) == (WaitReason.UNKNOWN, None)
-
-
-RETENTION_CASES = [
-    ("healthy", {}, "none"),
-    ("lost", {"wal_status": "lost"}, "invalidated"),
-    ("invalidated for a reason nobody knows yet", {"invalidation_reason": "new_reason"}, "invalidated"),
-    ("in creation", {"in_creation": True}, "creation"),
-    ("inactive", {"active": False}, "inactive"),
-    ("inactive, and behind", {"active": False, "unconfirmed_wal_bytes": SEGMENT + 1}, "inactive"),
-    (
-        "between two reads that confirmed all",
-        {"active": False, "pinned_wal_bytes": SEGMENT + 1, "catalog_xmin": 680},
-        "stalled",
-    ),
-    (
-        "between two reads that confirmed all, pinned by a transaction",
-        {"active": False, "pinned_wal_bytes": SEGMENT + 1, "catalog_xmin": 690},
-        "transaction",
-    ),
-    ("synced from the primary", {"active": False, "synced": True}, "none"),
-    ("inactive before 17", {"active": False, "synced": None}, "inactive"),
-    ("consumer behind", {"unconfirmed_wal_bytes": SEGMENT + 1}, "consumer"),
-    ("consumer nearly up to date", {"unconfirmed_wal_bytes": SEGMENT}, "none"),
-    ("pinned by a transaction", {"pinned_wal_bytes": SEGMENT + 1, "catalog_xmin": 690}, "transaction"),
-    ("pinned, the only transaction began later", {"pinned_wal_bytes": SEGMENT + 1, "catalog_xmin": 680}, "stalled"),
-    ("pinned a little", {"pinned_wal_bytes": SEGMENT}, "none"),
-]
-
-
-@pytest.mark.parametrize(
-    ("changes", "cause"), [case[1:] for case in RETENTION_CASES], ids=[case[0] for case in RETENTION_CASES]
-)
-def test_retention_cause(changes: dict[str, Any], cause: str) -> None:
-    primary = node("p", recovery=False, transactions=(TRANSACTION,))
-    slot = SLOT._replace(**changes)
-    assert retention_cause(slot, primary, cluster(primary)) == cause
-    replica = node("s", recovery=True)
-    assert retention_cause(slot, replica, cluster(replica, primary)) == cause
-
-
-def test_every_cause_is_in_the_table() -> None:
-    assert {case[2] for case in RETENTION_CASES} == {str(cause) for cause in RetentionCause}
-
-
-def test_a_pin_is_unknown_while_the_primary_is_unseen() -> None:
-    replica = node("s", recovery=True)
-    slot = SLOT._replace(pinned_wal_bytes=SEGMENT + 1)
-    assert retention_cause(slot, replica, cluster(dark("p"), replica)) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from exporter.config import HealerSettings
-from exporter.diagnosis import RetentionCause, Wait, WaitReason
+from exporter.diagnosis import Wait, WaitReason
+from exporter.retention import RetentionCause
 from healer.policy import Attempt, End, LookAgain, Progress, next_step
 from healer.primary import Unavailable
 from healer.sights import Sight, State, Subject, see

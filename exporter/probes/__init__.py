@@ -35,6 +35,10 @@ class NodeFacts:
     max_slot_wal_keep_size_bytes: int | None
     """None: -1, no limit."""
     wal_keep_size_bytes: int
+    bgwriter_delay_seconds: float
+    """The background writer, which logs running-xacts records, sleeps up to 50 times as long when all is quiet."""
+    synchronized_standby_slots: str
+    """The setting as it stands. Empty before PostgreSQL 17."""
     wal_written_bytes: int | None
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 
@@ -63,7 +67,11 @@ class Slot(NamedTuple):
     inactive_since: float | None
     """Unix time. None before PostgreSQL 17 and while active."""
     safe_wal_size_bytes: int | None
-    """None: no limit is set, the slot is lost, or it reserves no WAL. Negative: the next checkpoint may lose it."""
+    """
+    None: no limit is set, the slot is lost, or it reserves no WAL. Negative: the next checkpoint may lose it.
+
+    As the server has it on a primary. Computed for a standby, of which it says a constant, and for a limit of 0.
+    """
     retained_wal_bytes: int | None
     unconfirmed_wal_bytes: int | None
     pinned_wal_bytes: int | None
@@ -72,8 +80,11 @@ class Slot(NamedTuple):
     """restart_lsn in bytes since 0/0; no metric, a float is too coarse. None as retained_wal_bytes is."""
     confirmed_position: int | None
     """confirmed_flush_lsn in bytes since 0/0."""
+    sent_position: int | None
+    """pg_stat_replication.sent_lsn in bytes since 0/0, decoded up to here. None without walsender or privilege."""
+    consumer_wait_event: str | None
+    """pg_stat_activity.wait_event of the slot's session; only where synchronized_standby_slots is set."""
     catalog_xmin_age_xids: int | None
-    catalog_xmin: int | None
     in_creation: bool
     spill_txns: int | None
     spill_count: int | None
@@ -139,11 +150,14 @@ class Standby:
     """standby.sql: one row on a standby, none on a primary."""
 
     receiver_running: bool
+    """A WAL receiver has a connection."""
     receiver_status: str | None
     """pg_stat_wal_receiver.status; None when no receiver runs or the role may not see it."""
     streaming_configured: bool | None
     """primary_conninfo is set. None when the role may not read it. False: fed from an archive alone."""
     replay_pause_state: str
+    apply_delay_seconds: float
+    """The setting recovery_min_apply_delay; 0 is none."""
     replay_lag_bytes: int | None
     """Received and not yet replayed. None before anything was streamed."""
     startup_wait_event_type: str | None

@@ -10,33 +10,80 @@ SELECT
   s.synced,             -- pg >= 17
   NULL::bool AS synced, -- pg < 17
   s.active,
-  s.wal_status,
+  -- In recovery the server takes the position for 0/0: it says reserved until the slot is lost. Hence computed, as
+  -- GetWALAvailability() (xlog.c) does on a primary.
+  CASE
+    WHEN NOT here.in_recovery OR s.wal_status <> 'reserved' THEN s.wal_status
+    WHEN behind.segments > keep.segments THEN 'unreserved'
+    WHEN behind.segments > setting.max_wal_size / setting.segment + 1 THEN 'extended'
+    ELSE s.wal_status
+  END AS wal_status,
   s.invalidation_reason, -- pg >= 17
   CASE WHEN s.conflicting AND s.restart_lsn IS NOT NULL THEN 'unknown' WHEN s.wal_status = 'lost' THEN 'wal_removed' END AS invalidation_reason, -- pg = 16
   CASE WHEN s.wal_status = 'lost' THEN 'wal_removed' END AS invalidation_reason, -- pg < 16
   extract(epoch FROM s.inactive_since)::float8 AS inactive_since, -- pg >= 17
   NULL::float8 AS inactive_since, -- pg < 17
-  CASE WHEN kept.lsn IS NOT NULL THEN s.safe_wal_size END AS safe_wal_size_bytes,
+  -- As slotfuncs.c computes it, which takes the position for 0/0 here, too. Some versions tell nothing of a limit of 0.
+  CASE
+    WHEN kept.lsn IS NULL THEN NULL
+    WHEN here.in_recovery OR setting.slot_keep = 0
+      THEN (kept.position / setting.segment + keep.segments + 1) * setting.segment - here.removes_from
+    ELSE s.safe_wal_size
+  END AS safe_wal_size_bytes,
   pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), kept.lsn)::int8 AS retained_wal_bytes,
   CASE WHEN kept.lsn IS NOT NULL
     THEN pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), s.confirmed_flush_lsn)::int8
   END AS unconfirmed_wal_bytes,
   pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, kept.lsn)::int8 AS pinned_wal_bytes,
-  pg_catalog.pg_wal_lsn_diff(kept.lsn, '0/0')::int8 AS restart_position,
+  kept.position AS restart_position,
   pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::int8 AS confirmed_position,
+  pg_catalog.pg_wal_lsn_diff(sender.sent_lsn, '0/0')::int8 AS sent_position,
+  consumer.wait_event AS consumer_wait_event,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
-  s.catalog_xmin::text::int8 AS catalog_xmin,
   s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL AS in_creation,
   r.spill_txns, r.spill_count, r.spill_bytes,
   r.stream_txns, r.stream_count, r.stream_bytes,
   r.total_txns, r.total_bytes
 FROM pg_catalog.pg_replication_slots s
 LEFT JOIN pg_catalog.pg_stat_replication_slots r ON r.slot_name = s.slot_name
+-- Without the privilege to see others' statistics sent_lsn is NULL.
+LEFT JOIN pg_catalog.pg_stat_get_wal_senders() sender ON sender.pid = s.active_pid
 CROSS JOIN (
-  SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
-    THEN pg_catalog.pg_last_wal_replay_lsn()
-    ELSE pg_catalog.pg_current_wal_lsn()
+  SELECT
+    recovery.is_on,
+    CASE WHEN recovery.is_on THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END,
+    -- A restartpoint removes WAL from what was received on, a checkpoint from what was written on.
+    CASE WHEN recovery.is_on
+      THEN pg_catalog.pg_wal_lsn_diff(
+        greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()), '0/0')::int8
+      ELSE pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0')::int8
+    END
+  FROM pg_catalog.pg_is_in_recovery() recovery (is_on)
+) here (in_recovery, lsn, removes_from)
+CROSS JOIN (
+  SELECT
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_slot_wal_keep_size')),
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_keep_size')),
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_wal_size'))
+) setting (segment, slot_keep, wal_keep, max_wal_size)
+-- NULL without a limit.
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN setting.slot_keep >= 0
+    THEN greatest(setting.slot_keep / setting.segment, setting.wal_keep / setting.segment)
   END
-) here (lsn)
+) keep (segments)
 -- An invalidated slot keeps a catalog_xmin, and unless its WAL was removed a restart_lsn: they hold nothing back any more.
-CROSS JOIN LATERAL (SELECT CASE WHEN s.wal_status <> 'lost' THEN s.restart_lsn END) kept (lsn)
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN s.wal_status <> 'lost' THEN s.restart_lsn END,
+    CASE WHEN s.wal_status <> 'lost' THEN pg_catalog.pg_wal_lsn_diff(s.restart_lsn, '0/0')::int8 END
+) kept (lsn, position)
+CROSS JOIN LATERAL (SELECT here.removes_from / setting.segment - kept.position / setting.segment) behind (segments)
+-- Only where failover slots wait for standbys, as all sessions are made up for it: OFFSET keeps the condition a one-time
+-- filter in front of the function.
+LEFT JOIN (
+  SELECT a.pid, a.wait_event
+  FROM pg_catalog.pg_stat_get_activity(NULL) a
+  WHERE pg_catalog.current_setting('synchronized_standby_slots', true) <> ''
+  OFFSET 0
+) consumer ON consumer.pid = s.active_pid

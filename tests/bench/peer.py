@@ -11,9 +11,10 @@ from typing import Any
 import requests
 import yaml
 
-from exporter.diagnosis import PINNED_BYTES, UNCONFIRMED_BYTES, RetentionCause
+from exporter.history import SEGMENT_BYTES
 from exporter.metrics import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STATUSES
 from exporter.probes import PROBES
+from exporter.retention import RetentionCause
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, free_port, wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack
@@ -111,8 +112,8 @@ def _with_cause(slots: str) -> str:
         "s.wal_status = 'lost' OR s.invalidation_reason IS NOT NULL": RetentionCause.INVALIDATED,
         "s.in_creation": RetentionCause.CREATION,
         "NOT s.active AND NOT s.synced": RetentionCause.INACTIVE,
-        f"s.unconfirmed_wal_bytes > {UNCONFIRMED_BYTES}": RetentionCause.CONSUMER,
-        f"s.pinned_wal_bytes > {PINNED_BYTES}": RetentionCause.STALLED,
+        f"s.unconfirmed_wal_bytes > {SEGMENT_BYTES}": RetentionCause.CONSUMER,
+        f"s.pinned_wal_bytes > {SEGMENT_BYTES}": RetentionCause.UNKNOWN,
     }
     whens = " ".join(f"WHEN {condition} THEN '{cause}'" for condition, cause in cases.items())
     return f"SELECT s.*, CASE {whens} END AS retention_cause FROM ({slots}) s"

@@ -1,0 +1,208 @@
+"""
+Why a slot retains WAL: a pure function of what the nodes of its cluster show now, and showed before.
+
+What is retained has two parts: what the consumer has not confirmed, and what is pinned although it has. The larger
+part names the cause. Little of either is no trouble, and neither is much of it that moves as it should: a server that
+writes 100 MB/s has a gigabyte of both between two confirmations.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.history import SEGMENT_BYTES, record_seconds
+from exporter.probes import Slot, Transaction
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+
+CONFIRM_SECONDS = 90.0
+"""Consumers confirm each second to each minute (Debezium); with a running-xacts record each 15 s this is calm."""
+
+NOBODY_STREAMS_FROM = "pg_conflict_detection"
+"""A physical slot that PostgreSQL 19 keeps for itself (retain_dead_tuples), and reserves the name of."""
+
+_WAITS_FOR_STANDBY = "waitforstandbyconfirmation"
+
+
+class RetentionCause(StrEnum):
+    """Why a slot retains WAL."""
+
+    INVALIDATED = "invalidated"
+    CREATION = "creation"
+    INACTIVE = "inactive"
+    """Nobody uses it at this moment, and only its consumer's next read can move it."""
+    CONSUMER = "consumer"
+    """Its consumer is there, and has not confirmed what it was sent, or takes what there is too slowly."""
+    IDLE_PUBLICATION = "idle_publication"
+    """All was sent, none of it concerned the slot, and its consumer confirms nothing but changes."""
+    STANDBY = "standby"
+    """Its walsender waits for a standby that synchronized_standby_slots names."""
+    TRANSACTION = "transaction"
+    STALLED = "stalled"
+    """Pinned, though no transaction is the reason and its consumer has confirmed enough: a record is missing."""
+    UNKNOWN = "unknown"
+    """It cannot be told, or not yet."""
+    NONE = "none"
+    """It retains no more than a healthy slot does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """The cause, and who it is where that has a name."""
+
+    cause: RetentionCause
+    blocker: Transaction | None = None
+    """The oldest transaction that pins it."""
+    standby_slot: str | None = None
+    """The physical slot that its walsender waits for."""
+
+
+_PLAIN = {cause: Retention(cause) for cause in RetentionCause}
+
+
+def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> RetentionCause:
+    """Return why this slot retains WAL."""
+    return retention(slot, node, cluster).cause
+
+
+def retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:
+    """Return why this slot retains WAL, and who is to blame."""
+    if slot.wal_status == "lost" or slot.invalidation_reason is not None:
+        return _PLAIN[RetentionCause.INVALIDATED]
+    if slot.in_creation:
+        return _PLAIN[RetentionCause.CREATION]
+    pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
+    if slot.slot_type == "physical" and slot.active and (slot.retained_wal_bytes or 0) > SEGMENT_BYTES:
+        # Its restart_lsn is what the receiver has confirmed: all that it retains is unconfirmed.
+        return _PLAIN[RetentionCause.CONSUMER]
+    if pinned <= SEGMENT_BYTES and unconfirmed <= SEGMENT_BYTES:
+        # A promoted standby goes on calling its slots synced, though nobody does that any more.
+        nobody = not slot.active and not (slot.synced and not node.is_primary)
+        away = nobody and slot.slot_name != NOBODY_STREAMS_FROM
+        return _PLAIN[RetentionCause.INACTIVE if away else RetentionCause.NONE]
+    if slot.synced and not node.is_primary:
+        return _of_a_copy(slot, cluster)
+    if unconfirmed >= pinned and unconfirmed > SEGMENT_BYTES:
+        behind = _behind(slot, node)
+        if behind is not None:
+            return behind
+    if pinned <= SEGMENT_BYTES:
+        return _PLAIN[RetentionCause.NONE]
+    return _pinned(slot, node, cluster)
+
+
+def retains_much(slot: Slot) -> bool:
+    """Return whether its cause may have to be looked for on the primary."""
+    return max(slot.pinned_wal_bytes or 0, (slot.unconfirmed_wal_bytes or 0) if slot.synced else 0) > SEGMENT_BYTES
+
+
+def _awaited_standby(node: NodeSnapshot) -> str | None:
+    """
+    Return which of synchronized_standby_slots a walsender waits for; None when the setting has changed meanwhile.
+
+    It waits for all of them (StandbySlotsHaveCaughtup() in slot.c): so for the one that has received least.
+    """
+    listed = node.facts.synchronized_standby_slots if node.facts is not None else ""
+    names = [name for name in re.split(r'[\s,"]+', listed) if name]
+    return min(names, key=lambda name: _received(node.slot(name)), default=None)
+
+
+def _received(standby_slot: Slot | None) -> int:
+    """Return up to where the standby of this slot has received; less than anything if it never can."""
+    if standby_slot is None or standby_slot.slot_type != "physical" or standby_slot.restart_position is None:
+        return -1
+    return standby_slot.restart_position
+
+
+def _of_a_copy(slot: Slot, cluster: ClusterSnapshot) -> Retention:
+    """A standby's synced slot follows that of its primary: what holds that one back holds this one back."""
+    primary = cluster.primary
+    original = primary.slot(slot.slot_name) if primary is not None else None
+    if primary is None or original is None:
+        return _PLAIN[RetentionCause.UNKNOWN]
+    found = retention(original, primary, cluster)
+    if found.cause is RetentionCause.INACTIVE:
+        # Nobody ever uses the copy: that its consumer is away is told of the original.
+        return _PLAIN[RetentionCause.CONSUMER]
+    return _PLAIN[RetentionCause.UNKNOWN] if found.cause is RetentionCause.NONE else found
+
+
+def _behind(slot: Slot, node: NodeSnapshot) -> Retention | None:
+    """Why is so much not confirmed? None when it was written so lately that nobody could have confirmed it."""
+    if not slot.active:
+        return _PLAIN[RetentionCause.INACTIVE]
+    history, confirmed = node.history, slot.confirmed_position or 0
+    earlier = history.position_before(history.at - CONFIRM_SECONDS)
+    if earlier is not None and confirmed >= earlier:
+        return None
+    if (slot.consumer_wait_event or "").lower() == _WAITS_FOR_STANDBY:
+        return Retention(RetentionCause.STANDBY, standby_slot=_awaited_standby(node))
+    if node.facts is None or not node.facts.reads_all_stats or earlier is None:
+        return _PLAIN[RetentionCause.UNKNOWN]
+    movement = history.movements.get(slot.slot_name)
+    all_sent = slot.sent_position is not None and slot.sent_position >= history.samples[-2].position
+    if movement is None or not all_sent:
+        return _PLAIN[RetentionCause.CONSUMER]
+    return _PLAIN[_OF_WHAT_IS_OUTSTANDING[movement.delivery.outstanding]]
+
+
+_OF_WHAT_IS_OUTSTANDING = {
+    True: RetentionCause.CONSUMER,
+    False: RetentionCause.IDLE_PUBLICATION,
+    None: RetentionCause.UNKNOWN,
+}
+
+
+def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:
+    """
+    Why does restart_lsn stand although the consumer has confirmed so much behind it?
+
+    A comparison of xids cannot tell: catalog_xmin follows one record at a time, and may be older than the xid of the
+    transaction that pins the slot. Times can. restart_lsn is the position of a running-xacts record, and what keeps it
+    there is a transaction whose first WAL comes before the record that follows it (ReorderBufferGetOldestTXN and
+    restart_decoding_lsn, in SnapBuildProcessRunningXacts): whether in this database or another, in a session, a
+    subtransaction or prepared. That record follows the next WAL within record_seconds(). So who began later than that
+    cannot be the reason, and who began earlier and has an xid, is, once the consumer has confirmed a record (`due`)
+    that would have moved restart_lsn otherwise.
+    """
+    history, confirmed = node.history, slot.confirmed_position or 0
+    movement = history.movements.get(slot.slot_name)
+    if movement is None or node.facts is None:
+        return _PLAIN[RetentionCause.UNKNOWN]
+    if movement.due is None or confirmed < movement.due:
+        return _not_due(slot, node)
+    writer = node if node.is_primary else cluster.primary
+    if writer is None or writer.transactions is None or writer.facts is None or movement.followed_by is None:
+        return _PLAIN[RetentionCause.UNKNOWN]
+    patience = record_seconds(writer.facts)
+    latest_start = movement.followed_by + patience
+    blocker = _oldest_that_began_by(latest_start, writer)
+    if blocker is not None:
+        return Retention(RetentionCause.TRANSACTION, blocker)
+    # The last record that the consumer has confirmed was logged after this; who was open then was in it.
+    written = history.written_from(confirmed)
+    if written is None or writer.history.oldest_start_since(written - patience) <= latest_start:
+        return _PLAIN[RetentionCause.UNKNOWN if slot.active else RetentionCause.INACTIVE]
+    return _PLAIN[RetentionCause.STALLED]
+
+
+def _not_due(slot: Slot, node: NodeSnapshot) -> Retention:
+    if not slot.active:
+        return _PLAIN[RetentionCause.INACTIVE]
+    behind = _behind(slot, node)
+    if behind is not None and behind.cause is not RetentionCause.UNKNOWN:
+        return behind
+    movement = node.history.movements[slot.slot_name]
+    lately = movement.arrived and node.history.at - movement.seen <= CONFIRM_SECONDS
+    return _PLAIN[RetentionCause.NONE if lately else RetentionCause.UNKNOWN]
+
+
+def _oldest_that_began_by(latest_start: float, writer: NodeSnapshot) -> Transaction | None:
+    """Return the open transaction with the oldest xid among those that began by then."""
+    now = writer.history.at
+    early = [
+        transaction
+        for transaction in writer.transactions or ()
+        if transaction.xid is not None
+        and (transaction.age_seconds is None or now - transaction.age_seconds <= latest_start)
+    ]
+    return max(early, key=lambda transaction: transaction.xid_age or 0, default=None)

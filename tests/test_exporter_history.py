@@ -1,0 +1,124 @@
+"""What is remembered of earlier looks, in bounded space."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from exporter.history import MOST_SAMPLES, NOTHING, SEGMENT_BYTES, History, record_seconds, remember
+from exporter.probes import Slot
+from tests.snapshots import FACTS, SLOT, TRANSACTION
+
+DAY = 86_400
+
+
+def looked(before: History, now: float, position: int, *slots: Slot, open_for: float | None = None) -> History:
+    transactions = () if open_for is None else (replace(TRANSACTION, age_seconds=open_for),)
+    return remember(before, replace(FACTS, wal_written_bytes=position), slots, transactions, now)
+
+
+@pytest.mark.parametrize("each", [0.005, 1, 5, 15, 60])
+def test_it_does_not_grow(each: float) -> None:
+    history = NOTHING
+    looks = 20_000
+    for i in range(looks):
+        history = looked(history, i * each, i)
+        assert len(history.samples) <= MOST_SAMPLES
+    spans = history.samples[-1].at - history.samples[0].at
+    assert spans == pytest.approx(looks * each, rel=0.3)
+    gaps = [b.at - a.at for a, b in zip(history.samples, history.samples[1:], strict=False)]
+    ages = [history.at - sample.at for sample in history.samples[:-1]]
+    assert all(gap <= 2 * max(3.0, each, 0.25 * (age + each)) for gap, age in zip(gaps, ages, strict=True))
+
+
+def test_when_and_where() -> None:
+    history = NOTHING
+    for at in range(0, 600, 15):
+        history = looked(history, at, at * 100)
+    assert history.position_before(300.0) in range(24_000, 30_001)
+    assert history.position_before(-1.0) is None
+    assert (history.written_by(30_000) or 0) in range(301, 380)
+    assert history.written_by(10**9) is None
+    assert (history.written_from(30_000) or 0) in range(240, 301)
+    assert history.written_from(-1) is None
+
+
+def test_who_was_open_counts_as_open_until_the_sample_that_is_kept() -> None:
+    history = looked(NOTHING, 0, 0)
+    for at in range(1, 100):
+        history = looked(history, at, at, open_for=at + 1000 if at == 50 else None)
+    assert history.oldest_start_since(10.0) == -1000
+    assert history.oldest_start_since(50.0) == -1000
+    assert history.oldest_start_since(80.0) == math.inf
+    assert history.oldest_start_since(-1.0) == -math.inf
+
+
+def test_who_is_open_is_unknown_where_the_probe_failed() -> None:
+    history = remember(NOTHING, FACTS, (), None, 5.0)
+    assert history.oldest_start_since(5.0) == -math.inf
+    assert remember(history, replace(FACTS, wal_written_bytes=None), (), (), 9.0) is history
+
+
+def test_another_server_behind_the_address_is_not_mixed_up() -> None:
+    history = looked(NOTHING, 0, 5000, SLOT)
+    history = looked(history, 15, 4999, SLOT)
+    assert len(history.samples) == 1
+    assert history.movements["s"].arrived is False
+
+
+def test_a_slot_is_due_when_a_record_must_have_come_since_it_was_seen_to_be_pinned() -> None:
+    pinned = SLOT._replace(restart_position=0, confirmed_position=2 * SEGMENT_BYTES)
+    patience = record_seconds(FACTS)
+    assert patience == 30.0
+    history = looked(NOTHING, 0, 100)
+    history = looked(history, 15, 20_000_000)
+    history = looked(history, 30, 40_000_000, pinned)
+    movement = history.movements["s"]
+    assert (movement.seen, movement.pinned_since, movement.due, movement.arrived) == (30, 30, None, False)
+    # What the first WAL after restart_lsn was written by, is remembered of before.
+    assert movement.followed_by == 15
+    history = looked(history, 59, 50_000_000, pinned)
+    assert history.movements["s"].due is None
+    history = looked(history, 60, 60_000_000, pinned)
+    assert history.movements["s"].due == 60_000_000
+    history = looked(history, 75, 70_000_000, pinned)
+    assert history.movements["s"].due == 60_000_000
+    history = looked(history, 90, 80_000_000, pinned._replace(restart_position=1))
+    movement = history.movements["s"]
+    assert (movement.seen, movement.due, movement.arrived) == (90, None, True)
+    history = looked(history, 105, 80_000_000)
+    assert history.movements == {}
+
+
+DELIVERIES = [
+    ("nothing was ever sent", [(False, 0, None, 100)], False),
+    ("streams, and it is not known of before", [(True, 5, 900, 100)], None),
+    ("has confirmed all that was sent", [(True, 5, 900, 900)], False),
+    ("then other databases write", [(True, 5, 900, 900), (True, 5, 2000, 900)], False),
+    ("then it is given something", [(True, 5, 900, 900), (True, 6, 2000, 900)], True),
+    ("which it confirms", [(True, 5, 900, 900), (True, 6, 2000, 900), (True, 6, 3000, 950)], False),
+    ("of two it confirms one, or both", [(True, 5, 900, 900), (True, 7, 2000, 900), (True, 7, 3000, 950)], True),
+    ("it goes away", [(True, 5, 900, 900), (True, 6, 2000, 900), (False, 6, None, 900)], False),
+    ("the statistics are reset", [(True, 5, 900, 900), (True, 0, 2000, 900)], None),
+    ("there are no statistics", [(True, None, 900, 900)], None),
+]
+
+
+@pytest.mark.parametrize(("looks", "outstanding"), [c[1:] for c in DELIVERIES], ids=[c[0] for c in DELIVERIES])
+def test_what_the_consumer_has_not_confirmed(
+    looks: list[tuple[bool, int | None, int | None, int]], *, outstanding: bool | None
+) -> None:
+    history = NOTHING
+    for at, (active, txns, sent, confirmed) in enumerate(looks):
+        slot = SLOT._replace(active=active, total_txns=txns, sent_position=sent, confirmed_position=confirmed)
+        history = looked(history, at, 10_000, slot)
+    assert history.movements["s"].delivery.outstanding is outstanding
+
+
+def test_only_logical_slots_that_exist_are_remembered() -> None:
+    slots = (
+        SLOT._replace(slot_name="physical", slot_type="physical", confirmed_position=None),
+        SLOT._replace(slot_name="lost", restart_position=None),
+        SLOT._replace(slot_name="new", confirmed_position=None, in_creation=True),
+    )
+    assert looked(NOTHING, 0, 1, *slots).movements == {}

@@ -1,0 +1,196 @@
+"""Why WAL is retained: tables of cases, one line each. Hours of it are in test_exporter_retention_model.py."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.diagnosis import needs_primary
+from exporter.history import SEGMENT_BYTES as SEGMENT
+from exporter.history import Delivery, History, Movement, Sample
+from exporter.probes import Slot, Transaction
+from exporter.retention import RetentionCause, retention, retention_cause
+from exporter.snapshot import NodeSnapshot
+from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, dark, node
+
+NOW = 10_000.0
+HERE = 1_000 * SEGMENT
+RECORD = HERE - 20 * SEGMENT
+"""Where restart_lsn stands in all cases with much pinned WAL."""
+
+Changes = dict[str, Any]
+QUIET = tuple(Sample(NOW - age, HERE - int(age) * 100_000, float("inf")) for age in (3600, 600, 120, 60, 30, 15, 0))
+PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
+LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
+SENT: Changes = {"sent_position": HERE}
+AWAY: Changes = {"active": False}
+WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation"}
+SETTLED, OUTSTANDING, UNTOLD = (
+    Delivery(outstanding=outstanding, txns=1, sent=HERE, step=0, after=None) for outstanding in (False, True, None)
+)
+MOVEMENT = Movement(
+    restart=RECORD,
+    seen=NOW - 300,
+    arrived=True,
+    pinned_since=NOW - 290,
+    followed_by=NOW - 290,
+    due=HERE - SEGMENT,
+    delivery=UNTOLD,
+)
+EARLY = replace(TRANSACTION, age_seconds=3000.0, xid=690, xid_age=13)
+"""Began before restart_lsn's record was followed by other WAL."""
+LATE = replace(TRANSACTION, age_seconds=100.0, xid=710, xid_age=3)
+PREPARED = replace(EARLY, kind="prepared", held_by="prepared", pid=None, xid=680, xid_age=23)
+ONLY_SNAPSHOT = replace(EARLY, kind="snapshot", xid=None, xid_age=None)
+
+Case = tuple[str, dict[str, Any], Movement | None, tuple[Transaction, ...], str]
+CASES: list[Case] = [
+    ("healthy", {}, MOVEMENT, (), "none"),
+    ("lost", {"wal_status": "lost"}, MOVEMENT, (), "invalidated"),
+    ("invalidated for a reason nobody knows yet", {"invalidation_reason": "new_reason"}, MOVEMENT, (), "invalidated"),
+    ("in creation", {"in_creation": True}, None, (), "creation"),
+    ("nobody uses it", AWAY, MOVEMENT, (), "inactive"),
+    ("nobody uses it, and it is behind", AWAY | LAGS, MOVEMENT, (), "inactive"),
+    ("nobody uses it, before 17", AWAY | {"synced": None}, MOVEMENT, (), "inactive"),
+    ("19's own slot", AWAY | {"slot_name": "pg_conflict_detection", "slot_type": "physical"}, None, (), "none"),
+    ("pinned a little", {"pinned_wal_bytes": SEGMENT}, MOVEMENT, (EARLY,), "none"),
+    ("unconfirmed a little", {"unconfirmed_wal_bytes": SEGMENT}, MOVEMENT, (), "none"),
+    ("pinned, seen for the first time", PINNED, MOVEMENT._replace(arrived=False, due=None), (EARLY,), "unknown"),
+    ("pinned, moved a moment ago", PINNED, MOVEMENT._replace(seen=NOW - 20, due=None), (EARLY,), "none"),
+    ("pinned, moved long ago, not due", PINNED, MOVEMENT._replace(due=None), (EARLY,), "unknown"),
+    ("pinned, due and not confirmed", PINNED, MOVEMENT._replace(due=HERE + 1), (EARLY,), "unknown"),
+    ("pinned, nobody has read since", PINNED | AWAY, MOVEMENT._replace(due=HERE + 1), (EARLY,), "inactive"),
+    ("pinned by a transaction", PINNED, MOVEMENT, (EARLY,), "transaction"),
+    ("pinned by a transaction, between two reads", PINNED | AWAY, MOVEMENT, (EARLY,), "transaction"),
+    ("pinned by a prepared one", PINNED, MOVEMENT, (PREPARED,), "transaction"),
+    ("pinned by one of unknown age", PINNED, MOVEMENT, (replace(EARLY, age_seconds=None),), "transaction"),
+    ("pinned, those that are open began later", PINNED, MOVEMENT, (LATE,), "stalled"),
+    ("pinned, one without an xid is old enough", PINNED, MOVEMENT, (ONLY_SNAPSHOT,), "stalled"),
+    ("pinned by nothing", PINNED, MOVEMENT, (), "stalled"),
+    ("pinned by nothing, read and read again", PINNED | AWAY, MOVEMENT, (), "stalled"),
+    ("behind, fresh", LAGS | SENT, None, (), "consumer"),
+    ("behind, and not all was sent", LAGS | {"sent_position": RECORD + 1}, MOVEMENT, (), "consumer"),
+    ("behind, all sent, something outstanding", LAGS | SENT, MOVEMENT._replace(delivery=OUTSTANDING), (), "consumer"),
+    ("behind, all sent, nothing of it", LAGS | SENT, MOVEMENT._replace(delivery=SETTLED), (), "idle_publication"),
+    ("behind, all sent, who knows what", LAGS | SENT, MOVEMENT, (), "unknown"),
+    ("behind, for a standby", LAGS | WAITS, MOVEMENT, (), "standby"),
+    ("more is unconfirmed than pinned", PINNED | LAGS | {"pinned_wal_bytes": 2 * SEGMENT}, None, (EARLY,), "consumer"),
+    ("confirmed what was there a minute ago", LAGS | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),
+]
+
+
+def seen(slot: Slot, movement: Movement | None, transactions: tuple[Transaction, ...], **changes: Any) -> NodeSnapshot:
+    """Return a primary with this slot and what was remembered of it."""
+    history = History(NOW, QUIET, {} if movement is None else {slot.slot_name: movement})
+    facts = replace(FACTS, **changes)
+    return replace(node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history)
+
+
+@pytest.mark.parametrize(
+    ("changes", "movement", "transactions", "cause"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_retention_cause(
+    changes: dict[str, Any], movement: Movement | None, transactions: tuple[Transaction, ...], cause: str
+) -> None:
+    slot = SLOT._replace(**{"restart_position": RECORD, "confirmed_position": HERE} | changes)
+    primary = seen(slot, movement, transactions)
+    assert retention_cause(slot, primary, cluster(primary)) == cause
+
+
+def test_every_cause_is_in_the_table() -> None:
+    assert {case[4] for case in CASES} == {str(cause) for cause in RetentionCause}
+
+
+def test_a_slot_of_a_standby_is_pinned_by_who_is_open_on_the_primary() -> None:
+    slot = SLOT._replace(restart_position=RECORD, **PINNED)
+    replica = replace(node("s", recovery=True, slots=(slot,)), history=History(NOW, QUIET, {slot.slot_name: MOVEMENT}))
+    for transactions, cause in (((EARLY,), "transaction"), ((LATE,), "stalled"), ((), "stalled")):
+        primary = seen(SLOT, None, transactions)
+        assert retention_cause(slot, replica, cluster(replica, primary)) == cause
+    assert needs_primary(replica)
+    assert retention_cause(slot, replica, cluster(replica, dark("p"))) == "unknown"
+    # It has only just begun to look at the primary: who was open there before is not known.
+    fresh = replace(seen(SLOT, None, ()), history=History(NOW, QUIET[-1:]))
+    assert retention_cause(slot, replica, cluster(replica, fresh)) == "unknown"
+
+
+def test_the_one_with_the_oldest_xid_is_named_of_those_that_began_in_time() -> None:
+    slot = SLOT._replace(restart_position=RECORD, **PINNED)
+    began_first = replace(EARLY, age_seconds=5000.0, xid=700, xid_age=5, pid=1)
+    wrote_first = replace(EARLY, age_seconds=3000.0, xid=695, xid_age=10, pid=2)
+    primary = seen(slot, MOVEMENT, (began_first, wrote_first, LATE))
+    found = retention(slot, primary, cluster(primary))
+    assert found.blocker == wrote_first
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_who_has_ended_just_now_is_not_yet_ruled_out(*, active: bool) -> None:
+    """The record that was logged after its end may still be on its way to the consumer, who may come once an hour."""
+    slot = SLOT._replace(restart_position=RECORD, active=active, **PINNED)
+    ended = (*QUIET[:-1], QUIET[-1]._replace(oldest_start=NOW - 3000))
+    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, ended, {"s": MOVEMENT}))
+    assert retention_cause(slot, primary, cluster(primary)) == ("unknown" if active else "inactive")
+
+
+@pytest.mark.parametrize(
+    ("listed", "named"),
+    [
+        ("down", "down"),
+        ("up, down", "down"),
+        ('"up","down"', "down"),
+        ("up,nosuch", "nosuch"),
+        ("down, logical", "logical"),
+        ("", None),
+    ],
+)
+def test_the_standby_that_is_waited_for(listed: str, named: str | None) -> None:
+    slot = SLOT._replace(restart_position=RECORD, **LAGS | WAITS)
+    physical: Changes = {
+        "slot_type": "physical",
+        "database": "",
+        "pinned_wal_bytes": None,
+        "unconfirmed_wal_bytes": None,
+    }
+    others = tuple(
+        SLOT._replace(slot_name=name, restart_position=position, **physical)
+        for name, position in (("up", HERE), ("down", RECORD))
+    )
+    logical = SLOT._replace(slot_name="logical")
+    primary = replace(seen(slot, MOVEMENT, (), synchronized_standby_slots=listed), slots=(slot, *others, logical))
+    found = retention(slot, primary, cluster(primary))
+    assert (str(found.cause), found.standby_slot) == ("standby", named)
+
+
+COPIES = [
+    ("in step", {}, {}, "none"),
+    ("its original waits for a consumer that is away", LAGS, AWAY | LAGS, "consumer"),
+    ("its original is pinned", PINNED, PINNED, "transaction"),
+    ("its original is healthy: it is not kept in step", LAGS, {}, "unknown"),
+]
+
+
+@pytest.mark.parametrize(("copy", "original", "cause"), [case[1:] for case in COPIES], ids=[case[0] for case in COPIES])
+def test_a_synced_slot_has_the_cause_of_its_original(
+    copy: dict[str, Any], original: dict[str, Any], cause: str
+) -> None:
+    base = SLOT._replace(failover=True, restart_position=RECORD)
+    synced = base._replace(synced=True, active=False, **copy)
+    primary = seen(base._replace(**original), MOVEMENT, (EARLY,))
+    replica = node("s", recovery=True, slots=(synced,))
+    assert retention_cause(synced, replica, cluster(replica, primary)) == cause
+    if copy:
+        assert needs_primary(replica)
+        assert retention_cause(synced, replica, cluster(replica, dark("p"))) == "unknown"
+
+
+def test_a_promoted_standby_has_no_copies_any_more() -> None:
+    """PostgreSQL goes on calling the slot synced."""
+    slot = SLOT._replace(synced=True, failover=True, active=False, restart_position=RECORD, **LAGS)
+    primary = seen(slot, MOVEMENT, ())
+    assert retention_cause(slot, primary, cluster(primary)) == "inactive"
+
+
+def test_without_the_privilege_to_see_others_sessions_it_is_unknown() -> None:
+    slot = SLOT._replace(restart_position=RECORD, **LAGS | {"sent_position": None})
+    primary = seen(slot, MOVEMENT, (), reads_all_stats=False)
+    assert retention_cause(slot, primary, cluster(primary)) == "unknown"

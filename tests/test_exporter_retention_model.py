@@ -1,0 +1,124 @@
+"""No healthy slot is told stalled, and no pinned one: by hours of a model of PostgreSQL's decoding, in seconds."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.retention import Retention, RetentionCause
+from tests.decoding import Consumer, Open, Server, watch
+
+MEBIBYTE = 1024 * 1024
+HOUR = 3600
+
+rates = st.sampled_from([0.02, 0.075, 0.3, 1, 3, 10, 30, 100]).map(lambda mebibytes: int(mebibytes * MEBIBYTE))
+looks = st.sampled_from([1, 5, 15, 30, 60])
+first_looks = st.integers(1, 600)
+streams: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict, confirms_each=st.sampled_from([1, 2, 5, 10, 30, 60]), lags=st.integers(0, 60), batch=st.just(value=False)
+)
+batches: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict, confirms_each=st.sampled_from([1, 5, 20, 60, 240, 900]), batch=st.just(value=True)
+)
+consumers = st.one_of(streams, batches)
+short_transactions = st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 5), st.integers(6, 14)), max_size=40).map(
+    lambda made: [Open(start, start + writes, start + ends) for start, writes, ends in made]
+)
+
+
+def causes(seen: list[tuple[int, Retention]]) -> set[str]:
+    return {str(one.cause) for _, one in seen}
+
+
+@settings(max_examples=50, deadline=None)
+@given(rate=rates, consumer=consumers, looks_each=looks, first_look=first_looks, open_for_long=short_transactions)
+def test_a_healthy_slot_is_neither_stalled_nor_pinned(
+    rate: int, consumer: dict[str, Any], looks_each: int, first_look: int, open_for_long: list[Open]
+) -> None:
+    """Whatever the server writes, however the consumer confirms, and whenever the exporter starts."""
+    server = Server(rate, open_for_long)
+    seen = watch(Consumer(server, **consumer), 1800, looks_each, first_look)
+    assert causes(seen) <= {"none", "unknown", "inactive", "consumer"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rate=rates,
+    consumer=consumers,
+    looks_each=looks,
+    first_look=first_looks,
+    pins=st.builds(
+        lambda starts, writes, lasts: Open(starts, starts + writes, starts + lasts),
+        st.integers(0, 900),
+        st.integers(0, 300),
+        st.integers(301, 1500),
+    ),
+    others=short_transactions,
+)
+def test_a_slot_that_a_transaction_pins_is_never_stalled(  # noqa: PLR0917
+    rate: int,
+    consumer: dict[str, Any],
+    looks_each: int,
+    first_look: int,
+    pins: Open,
+    others: list[Open],
+) -> None:
+    """Before, while and after it is open; it may have begun long before it wrote."""
+    server = Server(rate, [replace(pins), *(replace(one) for one in others)])
+    seen = watch(Consumer(server, **consumer), 2700, looks_each, first_look)
+    assert RetentionCause.STALLED not in causes(seen)
+    named = [one.blocker for _, one in seen if one.blocker is not None]
+    assert all(blocker.pid == 0 for blocker in named)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rate=rates.filter(lambda rate: rate >= MEBIBYTE), consumer=streams, looks_each=looks, first_look=first_looks)
+def test_the_transaction_that_pins_a_stream_is_named_in_time(
+    rate: int, consumer: dict[str, Any], looks_each: int, first_look: int
+) -> None:
+    """Within the time that the consumer and its own lag take, and three minutes; and then for as long as it lasts."""
+    server = Server(rate, [Open(600, 605, HOUR)])
+    seen = watch(Consumer(server, **consumer), 1800, looks_each, first_look)
+    late = consumer["confirms_each"] + consumer["lags"] + 2 * looks_each
+    # Until less is unconfirmed than pinned, what is unconfirmed names the cause.
+    told = [one for at, one in seen if at >= 605 + 180 + 2 * late]
+    assert {(str(one.cause), one.blocker and one.blocker.pid) for one in told} == {("transaction", 0)}
+
+
+@settings(max_examples=15, deadline=None)
+@given(rate=rates.filter(lambda rate: rate >= MEBIBYTE), looks_each=looks, each=st.sampled_from([60, 240, 600]))
+def test_the_transaction_that_pins_a_batch_is_named_after_its_second_read(
+    rate: int, looks_each: int, each: int
+) -> None:
+    server = Server(rate, [Open(600, 605, 2 * HOUR)])
+    seen = watch(Consumer(server, confirms_each=each, batch=True), HOUR, looks_each)
+    told = [one for at, one in seen if at >= 605 + 3 * each + 2 * looks_each + 60 and at % each < each / 2]
+    assert {str(one.cause) for one in told} <= {"transaction", "inactive"}
+    assert str(told[-1].cause) == "transaction"
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rate=rates.filter(lambda rate: rate >= MEBIBYTE), consumer=consumers, looks_each=looks, others=short_transactions
+)
+def test_a_slot_without_records_is_stalled(
+    rate: int, consumer: dict[str, Any], looks_each: int, others: list[Open]
+) -> None:
+    """After its consumer has confirmed, or read, what came since; not before, and not while a transaction is open."""
+    server = Server(rate, others, last_record=1800)
+    seen = watch(Consumer(server, **consumer), 2 * HOUR, looks_each)
+    early = {str(one.cause) for at, one in seen if at <= 1800}
+    assert early <= {"none", "unknown", "inactive", "consumer"}
+    assert str(seen[-1][1].cause) == "stalled"
+
+
+def test_a_stall_on_a_server_that_has_gone_quiet() -> None:
+    """What was written last is confirmed, and no record follows it."""
+    server = Server(10 * MEBIBYTE, last_record=100, quiet_from=110)
+    seen = watch(Consumer(server, confirms_each=10), 300, 5)
+    assert str(seen[-1][1].cause) == "stalled"
+    server = Server(10 * MEBIBYTE, quiet_from=110)
+    seen = watch(Consumer(server, confirms_each=10), 300, 5)
+    assert causes(seen) <= {"none", "unknown"}
+    assert str(seen[-1][1].cause) == "none"
