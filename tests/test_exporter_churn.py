@@ -136,12 +136,13 @@ async def until_named(client: Client, metric: str) -> dict[str, str]:
 
 
 @contextmanager
-def busy(server: Postgres) -> Iterator[None]:
+def busy(server: Postgres) -> Iterator[list[str]]:
     """Clients that connect for each transaction, temporary slots of base backups, and tables that are copied."""
     server.sql("CREATE TABLE IF NOT EXISTS busy (n int)")
     # A slot of a base backup holds back what was written since the last one.
     server.sql("CHECKPOINT")
     stop = threading.Event()
+    made: list[str] = []
 
     def transactions() -> None:
         while not stop.is_set():
@@ -159,6 +160,7 @@ def busy(server: Postgres) -> Iterator[None]:
                 )
                 sync = f"pg_16394_sync_{number}_7427463894567342341"
                 session.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [sync])
+                made.append(sync)
                 time.sleep(0.2)
                 session.execute("SELECT pg_drop_replication_slot(%s)", [sync])
 
@@ -166,7 +168,7 @@ def busy(server: Postgres) -> Iterator[None]:
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield made
     finally:
         stop.set()
         for thread in threads:
@@ -177,10 +179,9 @@ async def test_a_busy_server_leaves_no_series_behind(databases: Stack) -> None:
     """What each look of some twenty finds is what the first found: not one name or pid more."""
     app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE)))
     async with TestClient(TestServer(app)) as client:
-        with busy(databases.primary):
+        with busy(databases.primary) as made:
             first: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
             seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
-            slots = set()
             for _ in range(20):
                 await asyncio.sleep(0.3)
                 metrics = await scrape(client)
@@ -192,6 +193,5 @@ async def test_a_busy_server_leaves_no_series_behind(databases: Stack) -> None:
                 }
                 first = first or found
                 seen |= found
-                slots |= set(metrics["pgslot_replication_slots"].values())
-    assert len(slots) > 1, "slots came and went"
+    assert len(made) > 5, "slots came and went"
     assert seen == first
