@@ -125,6 +125,11 @@ _SLOT = (
             "pg_replication_slots.catalog_xmin",
         ),
         (
+            "pgslot_xmin_age_xids",
+            "Age of xmin in transactions: of a physical slot whose standby feeds it back; absent otherwise.",
+            "pg_replication_slots.xmin",
+        ),
+        (
             "pgslot_creation_wait_seconds",
             "How long the creation of this logical slot has been waiting.",
             "pg_stat_activity.query_start",

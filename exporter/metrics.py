@@ -36,6 +36,7 @@ SLOT_COLUMNS = {
     "pgslot_pinned_wal_bytes": "pinned_wal_bytes",
     "pgslot_safe_wal_size_bytes": "safe_wal_size_bytes",
     "pgslot_catalog_xmin_age_xids": "catalog_xmin_age_xids",
+    "pgslot_xmin_age_xids": "xmin_age_xids",
     "pgslot_inactive_since_timestamp_seconds": "inactive_since",
     **{name: column for name, (column, _) in DECODING.items()},
 }

@@ -41,6 +41,7 @@ SLOT = Slot(
     sent_position=1100,
     consumer_wait_event=None,
     catalog_xmin_age_xids=3,
+    xmin_age_xids=None,
     in_creation=False,
     spill_txns=0,
     spill_count=0,

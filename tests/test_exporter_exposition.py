@@ -118,7 +118,7 @@ def test_what_is_read_column_by_column_has_the_labels_of_a_slot() -> None:
 
 
 def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
-    slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0)
+    slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0, xmin_age_xids=1)
     blocked = replace(CREATION, blocking_pids=[200])
     primary = replace(
         node("p", recovery=False, slots=(slot,), creations=(blocked,), transactions=(TRANSACTION,)),

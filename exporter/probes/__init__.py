@@ -85,6 +85,8 @@ class Slot(NamedTuple):
     consumer_wait_event: str | None
     """pg_stat_activity.wait_event of the slot's session; only where synchronized_standby_slots is set."""
     catalog_xmin_age_xids: int | None
+    xmin_age_xids: int | None
+    """Of a physical slot whose standby has hot_standby_feedback on; None without."""
     in_creation: bool
     spill_txns: int | None
     spill_count: int | None

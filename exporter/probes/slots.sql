@@ -40,6 +40,7 @@ SELECT
   pg_catalog.pg_wal_lsn_diff(sender.sent_lsn, '0/0')::int8 AS sent_position,
   consumer.wait_event AS consumer_wait_event,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
+  CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.xmin)::int8 END AS xmin_age_xids,
   s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL AS in_creation,
   r.spill_txns, r.spill_count, r.spill_bytes,
   r.stream_txns, r.stream_count, r.stream_bytes,
