@@ -7,7 +7,6 @@ a cancellation by asking the server to cancel the query, and a hung server lets 
 
 import asyncio
 import codecs
-import os
 import select
 import socket
 from collections.abc import Sequence
@@ -185,12 +184,15 @@ class Session:
         """Shut the socket down; whoever waits on it gets psycopg.OperationalError at once."""
         if self._connection.closed:
             return
-        with socket.socket(fileno=os.dup(self._connection.fileno())) as copy:
-            try:
-                copy.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                # ENOTCONN: the peer has reset it already, and the waiting side knows.
-                return
+        # Not a copy of the descriptor: there may be none left, and the deadline has to hold then as well.
+        ours = socket.socket(fileno=self._connection.fileno())
+        try:
+            ours.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # ENOTCONN: the peer has reset it already, and the waiting side knows.
+            return
+        finally:
+            ours.detach()
 
 
 def _codec(encoding: str) -> str:

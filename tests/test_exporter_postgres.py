@@ -6,7 +6,7 @@ import resource
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,6 +73,27 @@ async def test_descriptors_above_1023_do_not_matter(databases: Stack) -> None:
         for descriptor in held:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_deadline_holds_without_any_descriptor_left(databases: Stack) -> None:
+    session = await Session.connect(databases.primary.conninfo(EXPORTER_ROLE), application_name="none left", timeout=5)
+    await session.ask([("SELECT 'x'::text AS value", Row)], 5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    databases.primary.pause_all()
+    held = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (session._connection.fileno() + 50, hard))
+        with suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        with pytest.raises(TimeoutError, match=r"no answer in 1\.0 s"):
+            await asyncio.wait_for(session.ask([("SELECT 'x'::text AS value", Row)], 1), 5)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        databases.primary.resume_all()
+        await session.close()
 
 
 async def test_a_strangers_functions_are_not_run(databases: Stack) -> None:
