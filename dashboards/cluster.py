@@ -147,9 +147,9 @@ def waits() -> Panels:
         .description(
             "Waiting creations of this cluster, by reason. Healthy: nothing. Bad: any that stays. Next, for "
             "running_xacts: a standby needs a record from its primary, and the healer sees to it; transaction: "
-            "somebody has to end the blocker below; replay_paused, wal_receiver_down, replay_lag, recovery_conflict: "
-            "replay on that standby has to move first, see the servers below; unknown: the runbook of "
-            "PgSlotCreationStuck."
+            "somebody has to end the blocker below; replay_paused, wal_receiver_down, replay_lag, recovery_conflict, "
+            "replay_delayed: replay on that standby has to move first, see the servers below; archived_segment: the "
+            "next segment from the archive; unknown: the runbook of PgSlotCreationStuck."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )

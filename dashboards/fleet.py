@@ -229,8 +229,9 @@ def why() -> Panels:
             CAUSES,
         )
         .description(
-            "Slots of all clusters by what makes them hold back WAL. consumer: slow; inactive: away; transaction: an "
-            "open one pins it; stalled: a record is missing; creation: in the making; invalidated: lost. Healthy: few, "
+            "Slots of all clusters by what makes them hold back WAL. consumer: slow; inactive: away; idle_publication: "
+            "nothing to confirm; standby: a listed one is behind; transaction: an open one pins it; stalled: a record "
+            "is missing; creation: in the making; invalidated: lost; unknown: not watched for long. Healthy: few, "
             "or consumer for a while. Bad: any that stays while headroom falls. Next: open the cluster."
         )
         .links(runbooks("PgSlotInactive", "PgSlotStalled", "PgSlotPinnedByTransaction"))

@@ -49,15 +49,20 @@ REASONS = {
     "wal_receiver_down": "dark-red",
     "replay_lag": "yellow",
     "recovery_conflict": "dark-purple",
+    "replay_delayed": "super-light-purple",
+    "archived_segment": "super-light-blue",
     "unknown": "text",
 }
 CAUSES = {
     "consumer": "blue",
+    "idle_publication": "light-blue",
+    "standby": "dark-blue",
     "inactive": "yellow",
     "transaction": "red",
     "stalled": "orange",
     "creation": "purple",
     "invalidated": "semi-dark-red",
+    "unknown": "text",
 }
 OUTCOMES = {
     "healed": "green",

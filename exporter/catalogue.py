@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 NODE = ("cluster", "node")
 SLOT = (*NODE, "slot_name", "database")
+CREATOR = ("pid", "usename", "application_name")
 SESSION = ("kind", "pid", "datname", "usename", "application_name", "state")
 
 
@@ -199,6 +200,21 @@ _SLOT = (
         "1 for what the creation waits for (transaction, running_xacts, replay_paused, wal_receiver_down, replay_lag,"
         " recovery_conflict, replay_delayed, archived_segment, unknown), 0 for the others.",
         "diagnosis",
+    ),
+    Metric(
+        "pgslot_creation_info",
+        "gauge",
+        (*SLOT, *CREATOR),
+        "Whose session creates the slot; always 1.",
+        "pg_stat_activity",
+    ),
+    Metric(
+        "pgslot_creation_retried",
+        "gauge",
+        SLOT,
+        "Whether a session of the same user, application, address and database has begun to create a slot 5 s later or"
+        " more: then this one may be abandoned. PostgreSQL does not notice that its client has gone while it waits.",
+        "pg_stat_activity",
     ),
     Metric(
         "pgslot_creation_blocker_age_seconds",

@@ -42,12 +42,18 @@ class Delivery(NamedTuple):
     """Something was decoded for it that it has not confirmed. None: it is not known."""
     txns: int | None
     """pg_stat_replication_slots.total_txns: transactions of its own database alone, published or not."""
+    confirmed: int
+    """confirmed_flush_lsn."""
     sent: int | None
     """pg_stat_replication.sent_lsn."""
     step: int
     """By how much `txns` rose when it last rose."""
     after: int | None
-    """`sent` at the last look before that: the transactions that were added end behind it."""
+    """Where the transactions that were counted before that end at the latest."""
+    reply: float | None
+    """pg_stat_replication.reply_time."""
+    answered: float
+    """The last look that showed another reply than the look before it, or the first one of all."""
 
 
 class Movement(NamedTuple):
@@ -170,23 +176,26 @@ def _moved(was: Movement | None, slot: Slot, history: History, patience: float) 
         pinned_since, followed_by = now, history.written_by(restart + BEYOND_BYTES)
     elif due is None and now - pinned_since >= patience:
         due = history.samples[-1].position
-    delivery = _delivered(None if was is None else was.delivery, slot, confirmed)
+    delivery = _delivered(None if was is None else was.delivery, slot, confirmed, now)
     return Movement(restart, seen, arrived, pinned_since, followed_by, due, delivery)
 
 
-def _delivered(was: Delivery | None, slot: Slot, confirmed: int) -> Delivery:
-    txns, sent = slot.total_txns, slot.sent_position
+def _delivered(was: Delivery | None, slot: Slot, confirmed: int, now: float) -> Delivery:
+    txns, sent, reply = slot.total_txns, slot.sent_position, slot.reply_time
+    answered = was.answered if was is not None and was.reply == reply else now
     if txns is not None and (not slot.active or (sent is not None and sent <= confirmed)):
         # A consumer that comes back is given anew what it has not confirmed: that counts again, and is seen then.
-        return Delivery(outstanding=False, txns=txns, sent=sent, step=0, after=None)
+        return Delivery(False, txns, confirmed, sent, 0, None, reply, answered)
     if was is None or was.txns is None or txns is None or txns < was.txns:
-        return Delivery(outstanding=None, txns=txns, sent=sent, step=0, after=None)
+        return Delivery(None, txns, confirmed, sent, 0, None, reply, answered)
+    outstanding, step, after = was.outstanding, was.step, was.after
     if txns > was.txns:
-        return Delivery(outstanding=True, txns=txns, sent=sent, step=txns - was.txns, after=was.sent)
-    # Of a single transaction that ends behind `after`, whoever has confirmed more than that has confirmed its end:
-    # there is nothing else there that could be confirmed.
-    ended = was.step == 1 and was.after is not None and confirmed > was.after
-    return Delivery(False if ended else was.outstanding, txns, sent, was.step, was.after)
+        before = was.confirmed if was.outstanding is False else was.sent
+        outstanding, step, after = True, txns - was.txns, before
+    if outstanding and step == 1 and after is not None and confirmed > after:
+        # The only one that ends behind there: its end is all that there could be to confirm.
+        outstanding = False
+    return Delivery(outstanding, txns, confirmed, sent, step, after, reply, answered)
 
 
 def _oldest_start(transactions: Iterable[Transaction] | None, now: float) -> float:

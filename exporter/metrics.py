@@ -10,7 +10,7 @@ from prometheus_client import Metric as ClientFamily
 from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
-from exporter.catalogue import CATALOGUE, DECODING, NODE, SESSION, SLOT, Metric
+from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.probes import Slot, Transaction
@@ -191,6 +191,9 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
     labels = label_text(SLOT, (cluster, wait.node, wait.creation.slot_name, wait.creation.database))
     yield _one("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
     yield States("pgslot_creation_wait_reason", "reason", tuple(WaitReason), [(labels, wait.reason)])
+    yield _one("pgslot_creation_retried", labels, wait.creation.retried)
+    creator = (str(wait.creation.pid), wait.creation.usename, wait.creation.application_name)
+    yield _one("pgslot_creation_info", _with(labels, CREATOR, creator), 1)
     if wait.blocker is not None and _settled(wait.blocker):
         yield _blocker("pgslot_creation_blocker_age_seconds", labels, wait.blocker)
 

@@ -10,15 +10,21 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.history import SEGMENT_BYTES, record_seconds
+from exporter.history import SEGMENT_BYTES, Delivery, record_seconds
 from exporter.probes import Slot, Transaction
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
 CONFIRM_SECONDS = 90.0
 """Consumers confirm each second to each minute (Debezium); with a running-xacts record each 15 s this is calm."""
 
+SKIPS_EMPTY_TRANSACTIONS = 15
+"""From this major version on pgoutput sends nothing of a transaction that its publications have nothing of."""
+
 NOBODY_STREAMS_FROM = "pg_conflict_detection"
 """A physical slot that PostgreSQL 19 keeps for itself (retain_dead_tuples), and reserves the name of."""
+
+_BEFORE_ANY_REPLY = 1e9
+"""Unix time. PostgreSQL's own time begins in 2000."""
 
 _WAITS_FOR_STANDBY = "waitforstandbyconfirmation"
 
@@ -138,18 +144,30 @@ def _behind(slot: Slot, node: NodeSnapshot) -> Retention | None:
         return Retention(RetentionCause.STANDBY, standby_slot=_awaited_standby(node))
     if node.facts is None or not node.facts.reads_all_stats or earlier is None:
         return _PLAIN[RetentionCause.UNKNOWN]
-    movement = history.movements.get(slot.slot_name)
-    all_sent = slot.sent_position is not None and slot.sent_position >= history.samples[-2].position
-    if movement is None or not all_sent:
-        return _PLAIN[RetentionCause.CONSUMER]
-    return _PLAIN[_OF_WHAT_IS_OUTSTANDING[movement.delivery.outstanding]]
+    return _PLAIN[_answers_and_confirms_nothing(slot, node)]
 
 
-_OF_WHAT_IS_OUTSTANDING = {
-    True: RetentionCause.CONSUMER,
-    False: RetentionCause.IDLE_PUBLICATION,
-    None: RetentionCause.UNKNOWN,
-}
+def _answers(delivery: Delivery, now: float) -> bool:
+    # Who sends no time of its own is believed: wal_sender_timeout ends a consumer that never answers.
+    if delivery.reply is None:
+        return False
+    return delivery.reply < _BEFORE_ANY_REPLY or now - delivery.answered <= CONFIRM_SECONDS
+
+
+def _answers_and_confirms_nothing(slot: Slot, node: NodeSnapshot) -> RetentionCause:
+    """Has the consumer something to confirm? It has nothing if nothing was decoded for it, or nothing is published."""
+    movement = node.history.movements.get(slot.slot_name)
+    all_sent = slot.sent_position is not None and slot.sent_position >= node.history.samples[-2].position
+    if movement is None or not all_sent or not _answers(movement.delivery, node.history.at):
+        return RetentionCause.CONSUMER
+    if movement.delivery.outstanding is False:
+        return RetentionCause.IDLE_PUBLICATION
+    if slot.plugin == "pgoutput" and node.facts is not None and node.facts.major >= SKIPS_EMPTY_TRANSACTIONS:
+        # What was decoded may not be published, and is not sent then. The consumer itself says what it has received.
+        nothing = slot.received_position is not None and slot.received_position <= (slot.confirmed_position or 0)
+        if nothing:
+            return RetentionCause.IDLE_PUBLICATION
+    return RetentionCause.UNKNOWN if movement.delivery.outstanding is None else RetentionCause.CONSUMER
 
 
 def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:

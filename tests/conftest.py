@@ -38,3 +38,11 @@ def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
     if stack is not None:
         for server in (stack.primary, stack.standby):
             server.reset()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker have all tests of a file, as they share servers; of a version of them where there are several."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        version = parameters.get("databases", parameters.get("busy", ""))
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}{version}"))

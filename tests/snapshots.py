@@ -39,6 +39,8 @@ SLOT = Slot(
     restart_position=1000,
     confirmed_position=1060,
     sent_position=1100,
+    received_position=1100,
+    reply_time=1.8e9,
     consumer_wait_event=None,
     catalog_xmin_age_xids=3,
     xmin_age_xids=None,
@@ -57,6 +59,8 @@ CREATION = Creation(
     slot_name="w",
     database="app",
     pid=100,
+    usename="cdc",
+    application_name="consumer",
     backend_type="walsender",
     wait_seconds=60.0,
     wait_event_type=None,
@@ -64,6 +68,7 @@ CREATION = Creation(
     blocking_pids=[],
     wal_reserved=True,
     catalog_xmin=700,
+    retried=False,
 )
 
 STANDBY = Standby(

@@ -228,7 +228,7 @@ def test_thresholds_are_those_of_the_alerts() -> None:
     assert threshold("PgSlotCreationBlocked", ">") == terms.CREATION_BLOCKED
     assert threshold("PgSlotWalHeadroomLow", "<") == terms.LITTLE_HEADROOM
     assert threshold("PgSlotLossPredicted", "seconds <") == terms.SOON
-    assert threshold("PgSlotPinnedByTransaction", "topk1 >") == terms.OLD_TRANSACTION
+    assert threshold("PgSlotPinnedByTransaction", "age_seconds >") == terms.OLD_TRANSACTION
 
 
 def test_provisioning_finds_the_dashboards_and_the_data_source() -> None:

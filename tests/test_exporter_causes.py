@@ -91,12 +91,13 @@ def stopped(server: Postgres, backend_type: str) -> Iterator[None]:
 
 
 @contextmanager
-def consumer(server: Postgres, slot: str, folder: Path) -> Iterator[Process]:
+def consumer(server: Postgres, slot: str, folder: Path, *, failover: bool = False) -> Iterator[Process]:
     """A streaming consumer that confirms each second what it has got, until it is paused."""
     program = server._binaries.tools / "pg_recvlogical"
     arguments = ["--start", f"--slot={slot}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
     process = Process([program, f"--dbname={server.conninfo()}", *arguments], folder / f"{slot}.log")
-    server.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [slot])
+    more = ", false, false, true" if failover else ""
+    server.sql(f"SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding'{more})", [slot])
     process.start()
     try:
         wait_for(

@@ -17,8 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.catalogue import CATALOGUE, SLOT, Metric
 from exporter.exposition import Family, Series, States, label_text, write
 from exporter.metrics import SLOT_COLUMNS, cluster_series, exposition, families, process_samples
-from tests.snapshots import CREATION, FACTS, TRANSACTION, cluster, node
+from tests.snapshots import CREATION, cluster, node
 from tests.snapshots import SLOT as A_SLOT
+from tests.test_exporter_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
 
 GAUGE = Metric("pgslot_it", "gauge", ("a", "b"), 'What it "is":\na \\ test.', "nothing")
 COUNTER = Metric("pgslot_it_total", "counter", ("a", "b"), "Counts.", "nothing")
@@ -119,11 +120,11 @@ def test_what_is_read_column_by_column_has_the_labels_of_a_slot() -> None:
 
 def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0, xmin_age_xids=1)
+    pinned = A_SLOT._replace(slot_name="pinned", restart_position=RECORD, **PINNED)
+    waits = A_SLOT._replace(slot_name="waits", restart_position=RECORD, **LAGS | WAITS)
     blocked = replace(CREATION, blocking_pids=[200])
-    primary = replace(
-        node("p", recovery=False, slots=(slot,), creations=(blocked,), transactions=(TRANSACTION,)),
-        facts=replace(FACTS, max_slot_wal_keep_size_bytes=1),
-    )
+    found_pinned = seen(pinned, MOVEMENT, (EARLY,), max_slot_wal_keep_size_bytes=1, synchronized_standby_slots="gone")
+    primary = replace(found_pinned, slots=(slot, pinned, waits), creations=(blocked,))
     series = [
         *cluster_series(cluster(primary, node("s", recovery=True))),
         *process_samples(reload_ok=True, reloaded_at=1),

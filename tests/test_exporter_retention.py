@@ -22,12 +22,19 @@ Changes = dict[str, Any]
 QUIET = tuple(Sample(NOW - age, HERE - int(age) * 100_000, float("inf")) for age in (3600, 600, 120, 60, 30, 15, 0))
 PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
 LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
-SENT: Changes = {"sent_position": HERE}
+SENT: Changes = {"sent_position": HERE, "received_position": HERE}
+NOTHING_NEW: Changes = {"received_position": RECORD}
 AWAY: Changes = {"active": False}
 WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation"}
 SETTLED, OUTSTANDING, UNTOLD = (
-    Delivery(outstanding=outstanding, txns=1, sent=HERE, step=0, after=None) for outstanding in (False, True, None)
+    Delivery(
+        outstanding=outstanding, txns=1, confirmed=RECORD, sent=HERE, step=0, after=None, reply=1.8e9, answered=NOW
+    )
+    for outstanding in (False, True, None)
 )
+SILENT = SETTLED._replace(answered=NOW - 100)
+TIMELESS = SETTLED._replace(answered=NOW - 100, reply=946_684_800.0)
+MUTE = SETTLED._replace(reply=None)
 MOVEMENT = Movement(
     restart=RECORD,
     seen=NOW - 300,
@@ -73,6 +80,23 @@ CASES: list[Case] = [
     ("behind, all sent, something outstanding", LAGS | SENT, MOVEMENT._replace(delivery=OUTSTANDING), (), "consumer"),
     ("behind, all sent, nothing of it", LAGS | SENT, MOVEMENT._replace(delivery=SETTLED), (), "idle_publication"),
     ("behind, all sent, who knows what", LAGS | SENT, MOVEMENT, (), "unknown"),
+    (
+        "behind, all sent, unpublished",
+        LAGS | SENT | NOTHING_NEW,
+        MOVEMENT._replace(delivery=OUTSTANDING),
+        (),
+        "idle_publication",
+    ),
+    (
+        "behind, all sent, no publications",
+        LAGS | SENT | NOTHING_NEW | {"plugin": "wal2json"},
+        MOVEMENT._replace(delivery=OUTSTANDING),
+        (),
+        "consumer",
+    ),
+    ("behind, all sent, answers no more", LAGS | SENT, MOVEMENT._replace(delivery=SILENT), (), "consumer"),
+    ("behind, all sent, has no clock", LAGS | SENT, MOVEMENT._replace(delivery=TIMELESS), (), "idle_publication"),
+    ("behind, all sent, never answered", LAGS | SENT, MOVEMENT._replace(delivery=MUTE), (), "consumer"),
     ("behind, for a standby", LAGS | WAITS, MOVEMENT, (), "standby"),
     ("more is unconfirmed than pinned", PINNED | LAGS | {"pinned_wal_bytes": 2 * SEGMENT}, None, (EARLY,), "consumer"),
     ("confirmed what was there a minute ago", LAGS | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),
@@ -194,3 +218,10 @@ def test_without_the_privilege_to_see_others_sessions_it_is_unknown() -> None:
     slot = SLOT._replace(restart_position=RECORD, **LAGS | {"sent_position": None})
     primary = seen(slot, MOVEMENT, (), reads_all_stats=False)
     assert retention_cause(slot, primary, cluster(primary)) == "unknown"
+
+
+def test_before_15_what_is_not_published_is_sent_all_the_same() -> None:
+    """As an empty transaction, which the consumer confirms; so who does not is behind."""
+    slot = SLOT._replace(restart_position=RECORD, **LAGS | SENT | NOTHING_NEW)
+    primary = seen(slot, MOVEMENT._replace(delivery=OUTSTANDING), (), version="14.23")
+    assert retention_cause(slot, primary, cluster(primary)) == "consumer"

@@ -26,7 +26,7 @@ def stack() -> Iterator[Stack]:
         stack.start_healer()
         stack.start_monitoring()
         wait_for(lambda: all_scraped(stack), "Prometheus has scraped both")
-        wait_for(lambda: stack.prometheus.query("slot:pgslot_restart_lsn_bytes:max"), "rules are evaluated")
+        wait_for(lambda: stack.prometheus.query("node:pgslot_wal_limit_bytes:max"), "rules are evaluated")
         yield stack
 
 

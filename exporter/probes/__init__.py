@@ -42,6 +42,11 @@ class NodeFacts:
     wal_written_bytes: int | None
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 
+    @property
+    def major(self) -> int:
+        """The major version, also of a beta (`19beta2`)."""
+        return int(re.match(r"\d*", self.version)[0] or 0)  # type: ignore[index]
+
 
 class Slot(NamedTuple):
     """
@@ -82,6 +87,10 @@ class Slot(NamedTuple):
     """confirmed_flush_lsn in bytes since 0/0."""
     sent_position: int | None
     """pg_stat_replication.sent_lsn in bytes since 0/0, decoded up to here. None without walsender or privilege."""
+    received_position: int | None
+    """pg_stat_replication.write_lsn, what the consumer says that it has received. None also before its first reply."""
+    reply_time: float | None
+    """Unix time of the consumer's last reply, by its own clock, some leave it at 2000-01-01. None before the first."""
     consumer_wait_event: str | None
     """pg_stat_activity.wait_event of the slot's session; only where synchronized_standby_slots is set."""
     catalog_xmin_age_xids: int | None
@@ -105,6 +114,8 @@ class Creation:
     slot_name: str
     database: str
     pid: int
+    usename: str
+    application_name: str
     backend_type: str | None
     """`walsender` for CREATE_REPLICATION_SLOT, `client backend` for pg_create_logical_replication_slot()."""
     wait_seconds: float | None
@@ -116,6 +127,12 @@ class Creation:
     wal_reserved: bool
     """restart_lsn is set. A running-xacts record written before that is of no use to the creation."""
     catalog_xmin: int | None
+    retried: bool
+    """
+    A session of the same user, application, address and database has begun to create a slot later, this one or another.
+
+    Then this creation may be abandoned. That its client has gone PostgreSQL itself does not notice while it waits.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,29 @@ SELECT
   s.slot_name,
   coalesce(s.database, '') AS database,
   a.pid,
+  coalesce(pg_catalog.pg_get_userbyid(a.usesysid), '') AS usename,
+  coalesce(a.application_name, '') AS application_name,
   a.backend_type,
   extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start)::float8 AS wait_seconds,
   a.wait_event_type,
   a.wait_event,
   pg_catalog.pg_blocking_pids(a.pid) AS blocking_pids,
   s.restart_lsn IS NOT NULL AS wal_reserved,
-  s.catalog_xmin::text::int8 AS catalog_xmin
+  s.catalog_xmin::text::int8 AS catalog_xmin,
+  -- Whether its client is still there no view tells; but one that has come back tries again. Not at the same moment:
+  -- some consumers create several slots.
+  EXISTS (
+    SELECT
+    FROM pg_catalog.pg_stat_get_activity(NULL) again
+    WHERE again.pid <> a.pid
+      AND again.usesysid = a.usesysid
+      AND again.datid IS NOT DISTINCT FROM a.datid
+      AND again.application_name = a.application_name
+      AND again.client_addr IS NOT DISTINCT FROM a.client_addr
+      AND again.backend_type = a.backend_type
+      AND again.query_start > a.query_start + interval '5 s'
+      AND again.query ~* 'create_(logical_)?replication_slot'
+  ) AS retried
 FROM pg_catalog.pg_replication_slots s
 -- For one session. The view on it makes up all sessions, to find that none of them creates a slot.
 JOIN LATERAL pg_catalog.pg_stat_get_activity(s.active_pid) a ON a.pid = s.active_pid

@@ -38,6 +38,8 @@ SELECT
   kept.position AS restart_position,
   pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::int8 AS confirmed_position,
   pg_catalog.pg_wal_lsn_diff(sender.sent_lsn, '0/0')::int8 AS sent_position,
+  pg_catalog.pg_wal_lsn_diff(sender.write_lsn, '0/0')::int8 AS received_position,
+  extract(epoch FROM sender.reply_time)::float8 AS reply_time,
   consumer.wait_event AS consumer_wait_event,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.xmin)::int8 END AS xmin_age_xids,

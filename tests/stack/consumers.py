@@ -1,0 +1,71 @@
+"""A consumer of a logical slot that confirms the ends of transactions alone, as many of those written by hand do."""
+
+import select
+import struct
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+_DATA = ord("w")
+_HEADER = 25
+"""'w', three 64-bit numbers: where it starts, where the server's WAL ends, when."""
+_STATUS = struct.Struct(">cQQQQb")
+
+
+class ChangeByChange:
+    """
+    The slot is made at once; the context is in which it streams. It answers each second, always with the end of the
+    last transaction that it took.
+
+    What the server says of its position in between (keepalives) it does not confirm: where nothing concerns the slot,
+    nothing is ever confirmed.
+    """
+
+    def __init__(self, conninfo: str, slot: str) -> None:
+        self.confirmed = 0
+        """Bytes since 0/0."""
+        self.confirms = True
+        """Whether it confirms what it takes."""
+        self._stop = threading.Event()
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [slot])
+        self._conninfo, self._slot = conninfo, slot
+        self._connection: psycopg.Connection[Any]
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._connection = psycopg.connect(f"{self._conninfo} replication=database", autocommit=True)
+        self._pgconn = self._connection.pgconn
+        self._pgconn.exec_(f'START_REPLICATION SLOT "{self._slot}" LOGICAL 0/0'.encode())
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        answered = 0.0
+        while not self._stop.is_set():
+            select.select([self._pgconn.socket], [], [], 0.1)
+            self._pgconn.consume_input()
+            self._take()
+            if time.monotonic() - answered >= 1:
+                answered = time.monotonic()
+                self._pgconn.put_copy_data(_STATUS.pack(b"r", *[self.confirmed] * 3, 0, 0))
+                self._pgconn.flush()
+
+    def _take(self) -> None:
+        while True:
+            size, data = self._pgconn.get_copy_data(1)
+            if size <= 0:
+                return
+            message = bytes(data)
+            if message[0] == _DATA and message[_HEADER:].startswith(b"COMMIT") and self.confirms:
+                (self.confirmed,) = struct.unpack_from(">Q", message, 1)
