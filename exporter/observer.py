@@ -224,6 +224,10 @@ class Observer:
         nodes = self._clusters[cluster].values()
         return ClusterSnapshot(cluster, tuple(await asyncio.gather(*(node.look(timeout) for node in nodes))))
 
+    async def look_at_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
+        """Look at one node and at no other. Raises KeyError for an unknown one."""
+        return await self._clusters[cluster][node].look(timeout)
+
     async def look_at(self, cluster: str, node: str, timeout: float) -> ClusterSnapshot:
         """
         Look at one node, and at the others only if this one cannot be diagnosed without its primary.

@@ -60,6 +60,11 @@ class Session:
         return self._connection.info.server_version // 10000
 
     @property
+    def backend_pid(self) -> int:
+        """The server process as the other side named it at the start; a pooler names none of the server's."""
+        return self._connection.info.backend_pid
+
+    @property
     def closed(self) -> bool:
         return self._connection.closed
 
@@ -83,9 +88,11 @@ class Session:
         """
         return self._pooled
 
-    async def ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
+    async def ask(self, queries: Sequence[Query], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """
         Run the queries in one round trip and return the rows of each as its dataclass.
+
+        With `bare` it sets and prepares nothing in the server's session, which a pooler may give to somebody else next.
 
         Raises psycopg.Error for the first query that fails (no rows are returned then), or TimeoutError, after which
         the session is closed. Cancelling it closes the session as well, and waits for nothing.
@@ -97,7 +104,7 @@ class Session:
             expired.set_result(None)
             self.hang_up()
 
-        answer = asyncio.create_task(self._ask(queries, timeout))
+        answer = asyncio.create_task(self._ask_bare(queries) if bare else self._ask(queries, timeout))
         timer = loop.call_later(timeout, expire)
         try:
             await asyncio.wait({answer})
@@ -116,7 +123,7 @@ class Session:
         if self._pooled is None:
             # A pooler makes up the process id that it tells its clients.
             cursor = await self._connection.execute("SELECT pg_catalog.pg_backend_pid()", prepare=False)
-            self._pooled = await cursor.fetchone() != (self._connection.info.backend_pid,)
+            self._pooled = await cursor.fetchone() != (self.backend_pid,)
             if self._encoding != _UTF8:
                 self._replace_what_is_not(_codec(self._encoding))
         # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
@@ -176,6 +183,14 @@ class Session:
     async def _send(self, sql: str, row: type[Any], *, prepare: bool) -> AsyncCursor[Any]:
         cursor = self._connection.cursor(row_factory=_rows_of(row))
         return await cursor.execute(sql.encode(), prepare=prepare)
+
+    async def _ask_bare(self, queries: Sequence[Query]) -> list[list[Any]]:
+        answers = []
+        for sql, row in queries:
+            cursor = self._connection.cursor(row_factory=_rows_of(row))
+            await cursor.execute(sql.encode(), prepare=False)
+            answers.append(await cursor.fetchall())
+        return answers
 
     async def close(self) -> None:
         await self._connection.close()

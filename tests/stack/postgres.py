@@ -56,11 +56,6 @@ class Postgres:
             death_signal=signal.SIGKILL,
         )
 
-    @property
-    def user(self) -> int | None:
-        """Whom it runs as; None: as ourselves."""
-        return self._binaries.user
-
     @classmethod
     def primary(cls, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False, **settings: str) -> Self:
         """Create and start a server of its own."""
