@@ -71,6 +71,14 @@ _NODE = (
         ),
     ),
     Metric(
+        "pgslot_idle_replication_slot_timeout_seconds",
+        "gauge",
+        NODE,
+        "The setting idle_replication_slot_timeout; absent when it is 0 (no limit).",
+        "pg_settings",
+        since=18,
+    ),
+    Metric(
         "pgslot_node_info",
         "gauge",
         (*NODE, "role", "version"),

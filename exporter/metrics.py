@@ -133,6 +133,8 @@ def _node(node: NodeSnapshot) -> Iterator[Part]:
         yield _one("pgslot_max_replication_slots", labels, facts.max_replication_slots)
         yield _one("pgslot_wal_keep_size_bytes", labels, facts.wal_keep_size_bytes)
         yield _one("pgslot_max_slot_wal_keep_size_bytes", labels, facts.max_slot_wal_keep_size_bytes)
+        idle_timeout = facts.idle_replication_slot_timeout_seconds
+        yield _one("pgslot_idle_replication_slot_timeout_seconds", labels, idle_timeout)
         yield _one("pgslot_wal_written_bytes_total", labels, facts.wal_written_bytes)
     if node.creations is not None:
         yield _one("pgslot_creations_waiting", labels, len(node.creations))

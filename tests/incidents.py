@@ -18,7 +18,7 @@ from tests.test_exporter_causes import confirmed_all, consumer, stopped, write_w
 
 THRESHOLDS = {
     "PgSlotCreationStuck": "2",
-    "PgSlotCreationBlocked": "2",
+    "PgSlotCreationBlocked": "6",
     "PgSlotLossPredicted": "1s",
     "PgSlotWalHeadroomLow": "1s",
     "PgSlotInactive": "1s",
@@ -158,6 +158,13 @@ def slots_that_are_many_or_old(incidents: Incidents) -> None:
         primary.drop_slot(f"one_of_many_{number}")
     incidents.ends("PgSlotsNearlyUsedUp")
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('aged', 'pgoutput')")
+    primary.sql("ALTER SYSTEM SET idle_replication_slot_timeout = '20s'")
+    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+    # No checkpoint comes, which would make it true.
+    incidents.fires("PgSlotIdleTimeoutNear", "aged")
+    primary.sql("ALTER SYSTEM RESET idle_replication_slot_timeout")
+    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+    incidents.ends("PgSlotIdleTimeoutNear")
     with psycopg.connect(primary.conninfo(), autocommit=True) as session:
         for _ in range(1200):
             session.execute("SELECT pg_catalog.pg_current_xact_id()")

@@ -16,6 +16,7 @@ FACTS = NodeFacts(
     wal_keep_size_bytes=0,
     bgwriter_delay_seconds=0.2,
     synchronized_standby_slots="",
+    idle_replication_slot_timeout_seconds=None,
     wal_written_bytes=1000,
 )
 

@@ -35,6 +35,7 @@ AGREED = HEALED | {
     "PgSlotVanished",
     "PgSlotsNearlyUsedUp",
     "PgSlotXminOld",
+    "PgSlotIdleTimeoutNear",
 }
 PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEffect"} | {
     "PgSlotTargetDown",
@@ -181,6 +182,7 @@ def test_no_alert_keeps_another_one_from_the_healer(name: str) -> None:
         ("PgSlotTargetDown", "PgSlotProbeFailing"),
         ("PgSlotLost", "PgSlotLossPredicted"),
         ("PgSlotLost", "PgSlotInactive"),
+        ("PgSlotIdleTimeoutNear", "PgSlotInactive"),
         ("PgSlotLossPredicted", "PgSlotWalHeadroomLow"),
         ("PgSlotLossPredicted", "PgSlotInactive"),
         ("PgSlotLossPredicted", "PgSlotPinnedByTransaction"),

@@ -123,7 +123,14 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     pinned = A_SLOT._replace(slot_name="pinned", restart_position=RECORD, **PINNED)
     waits = A_SLOT._replace(slot_name="waits", restart_position=RECORD, **LAGS | WAITS)
     blocked = replace(CREATION, blocking_pids=[200])
-    found_pinned = seen(pinned, MOVEMENT, (EARLY,), max_slot_wal_keep_size_bytes=1, synchronized_standby_slots="gone")
+    found_pinned = seen(
+        pinned,
+        MOVEMENT,
+        (EARLY,),
+        max_slot_wal_keep_size_bytes=1,
+        synchronized_standby_slots="gone",
+        idle_replication_slot_timeout_seconds=1.0,
+    )
     primary = replace(found_pinned, slots=(slot, pinned, waits), creations=(blocked,))
     series = [
         *cluster_series(cluster(primary, node("s", recovery=True))),

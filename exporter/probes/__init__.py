@@ -39,6 +39,8 @@ class NodeFacts:
     """The background writer, which logs running-xacts records, sleeps up to 50 times as long when all is quiet."""
     synchronized_standby_slots: str
     """The setting as it stands. Empty before PostgreSQL 17."""
+    idle_replication_slot_timeout_seconds: float | None
+    """None: 0, no limit, or before PostgreSQL 18."""
     wal_written_bytes: int | None
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 
