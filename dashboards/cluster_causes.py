@@ -56,11 +56,12 @@ def retained() -> Iterable[timeseries.Panel]:
             CAUSES,
         )
         .description(
-            "Slots by what holds their WAL. consumer: it is slow. inactive: it is away. idle_publication: it has nothing "
-            "to confirm. standby: one that synchronized_standby_slots names is behind. transaction: an open one pins "
-            "it, see the row below. stalled: nothing pins it, a record is missing. creation: it is being made. "
-            "invalidated: it is lost. unknown: watched for less than two minutes. Healthy: nothing, or consumer for a while. Bad: any cause while the WAL above "
-            "climbs. Next: wake the consumer, or end the transaction below, or drop a slot that nobody will use again."
+            "Slots by what holds their WAL. consumer: it is slow. inactive: it is away. idle_publication: it has "
+            "nothing to confirm. standby: one that synchronized_standby_slots names is behind. transaction: an open "
+            "one pins it, see the row below. stalled: nothing pins it, a record is missing. creation: it is being "
+            "made. invalidated: it is lost. unknown: watched for less than two minutes. Healthy: nothing, or consumer "
+            "for a while. Bad: any cause while the WAL above climbs. Next: wake the consumer, or end the transaction "
+            "below, or drop a slot that nobody will use again."
         )
         .links(runbooks("PgSlotInactive", "PgSlotStalled", "PgSlotPinnedByTransaction"))
     )

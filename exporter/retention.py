@@ -23,9 +23,6 @@ SKIPS_EMPTY_TRANSACTIONS = 15
 NOBODY_STREAMS_FROM = "pg_conflict_detection"
 """A physical slot that PostgreSQL 19 keeps for itself (retain_dead_tuples), and reserves the name of."""
 
-_BEFORE_ANY_REPLY = 1e9
-"""Unix time. PostgreSQL's own time begins in 2000."""
-
 _WAITS_FOR_STANDBY = "waitforstandbyconfirmation"
 
 
@@ -147,18 +144,18 @@ def _behind(slot: Slot, node: NodeSnapshot) -> Retention | None:
     return _PLAIN[_answers_and_confirms_nothing(slot, node)]
 
 
-def _answers(delivery: Delivery, now: float) -> bool:
-    # Who sends no time of its own is believed: wal_sender_timeout ends a consumer that never answers.
-    if delivery.reply is None:
+def _answers(slot: Slot, delivery: Delivery, now: float) -> bool:
+    if slot.received_position is None:
         return False
-    return delivery.reply < _BEFORE_ANY_REPLY or now - delivery.answered <= CONFIRM_SECONDS
+    # Who sends no time with its replies is believed: wal_sender_timeout ends a consumer that answers no more.
+    return delivery.reply is None or now - delivery.answered <= CONFIRM_SECONDS
 
 
 def _answers_and_confirms_nothing(slot: Slot, node: NodeSnapshot) -> RetentionCause:
     """Has the consumer something to confirm? It has nothing if nothing was decoded for it, or nothing is published."""
     movement = node.history.movements.get(slot.slot_name)
     all_sent = slot.sent_position is not None and slot.sent_position >= node.history.samples[-2].position
-    if movement is None or not all_sent or not _answers(movement.delivery, node.history.at):
+    if movement is None or not all_sent or not _answers(slot, movement.delivery, node.history.at):
         return RetentionCause.CONSUMER
     if movement.delivery.outstanding is False:
         return RetentionCause.IDLE_PUBLICATION

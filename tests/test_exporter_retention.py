@@ -33,8 +33,8 @@ SETTLED, OUTSTANDING, UNTOLD = (
     for outstanding in (False, True, None)
 )
 SILENT = SETTLED._replace(answered=NOW - 100)
-TIMELESS = SETTLED._replace(answered=NOW - 100, reply=946_684_800.0)
-MUTE = SETTLED._replace(reply=None)
+TIMELESS = SETTLED._replace(answered=NOW - 100, reply=None)
+MUTE: Changes = {"received_position": None, "reply_time": None}
 MOVEMENT = Movement(
     restart=RECORD,
     seen=NOW - 300,
@@ -96,7 +96,7 @@ CASES: list[Case] = [
     ),
     ("behind, all sent, answers no more", LAGS | SENT, MOVEMENT._replace(delivery=SILENT), (), "consumer"),
     ("behind, all sent, has no clock", LAGS | SENT, MOVEMENT._replace(delivery=TIMELESS), (), "idle_publication"),
-    ("behind, all sent, never answered", LAGS | SENT, MOVEMENT._replace(delivery=MUTE), (), "consumer"),
+    ("behind, all sent, never answered", LAGS | SENT | MUTE, MOVEMENT._replace(delivery=TIMELESS), (), "consumer"),
     ("behind, for a standby", LAGS | WAITS, MOVEMENT, (), "standby"),
     ("more is unconfirmed than pinned", PINNED | LAGS | {"pinned_wal_bytes": 2 * SEGMENT}, None, (EARLY,), "consumer"),
     ("confirmed what was there a minute ago", LAGS | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(300)
 HEALTHY = {"none", "unknown", "inactive"}
 SLOWEST_RECORD = 20.5
 """Seconds; see record_seconds(), with the test servers' bgwriter_delay."""
-QUICK_CONSUMERS = 10.0
+QUICK_CONSUMERS = 20.0
 """In place of 90 s: the consumers here confirm each second."""
 
 
@@ -101,7 +101,7 @@ def busy(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 @contextmanager
-def load(server: Postgres, rows: int = 300) -> Iterator[None]:
+def load(server: Postgres, rows: int = 150) -> Iterator[None]:
     stop = threading.Event()
 
     def work() -> None:

@@ -92,7 +92,7 @@ class Slot(NamedTuple):
     received_position: int | None
     """pg_stat_replication.write_lsn, what the consumer says that it has received. None also before its first reply."""
     reply_time: float | None
-    """Unix time of the consumer's last reply, by its own clock, some leave it at 2000-01-01. None before the first."""
+    """Unix time of the consumer's last reply, by its own clock. None before, or if none is sent."""
     consumer_wait_event: str | None
     """pg_stat_activity.wait_event of the slot's session; only where synchronized_standby_slots is set."""
     catalog_xmin_age_xids: int | None
