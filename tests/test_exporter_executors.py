@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from exporter import config
+from exporter.observer import Observer
 from exporter.reload import Configuration
 from exporter.yamlfile import ConfigError
 from tests.webfiles import Files, basic, folder, get, hashed, serving
@@ -39,6 +40,8 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: P
     node = {"conninfo": "host=db dbname=postgres user=pgslot_exporter"}
     file.write_text(yaml.safe_dump({"clusters": {f"c{i}": {"nodes": {"a": node, "b": node}} for i in range(5_000)}}))
     configuration = Configuration(lambda: config.load(file), config.single(""))
+    observer = Observer(configuration.config.clusters, "executors")
+    configuration.on_change(lambda config: observer.reconfigure(config.clusters))
     for _ in range(100):
         asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1)
     longest = 0.0
@@ -51,6 +54,8 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: P
     assert reload.result() is None
     assert len(configuration.config.clusters) == 5_000
     assert longest < (time.monotonic() - began) / 2
+    assert observer.knows("c4999", "b")
+    await observer.close()
 
 
 async def test_reloads_come_one_after_the_other_and_the_last_one_counts() -> None:
