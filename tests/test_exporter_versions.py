@@ -19,6 +19,8 @@ from tests.stack.sessions import Statement
 from tests.stack.stack import EXPORTER_ROLE, Stack
 from tests.test_exporter_scrape import Client, configuration, scrape, status_of
 
+pytestmark = pytest.mark.usefixtures("young_transactions")
+
 PRIMARY, STANDBY = "n0", "n1"
 WAYS = ("by_walsender", "by_function")
 

