@@ -1,0 +1,171 @@
+"""Standbys whose records come late, by the archive, or not at all; and creations that are tried again beside them."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from exporter.config import HealerSettings
+from exporter.web import application
+from tests.healing import alert, healing, watched
+from tests.healing import until as until_true
+from tests.stack import binaries
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.test_exporter_scrape import Client, configuration
+from tests.test_exporter_versions import (
+    PRIMARY,
+    STANDBY,
+    WAYS,
+    both_creators,
+    client,
+    databases,
+    settings,
+    until,
+    until_waiting,
+)
+
+__all__ = ["client", "databases"]
+
+pytestmark = pytest.mark.timeout(180)
+
+
+async def test_replay_that_is_delayed_on_purpose(client: Client, databases: Stack) -> None:
+    """A record is behind the transaction that waits for its time; after that the creations end by themselves."""
+    primary, standby = databases.primary, databases.standby
+    if databases.major < 16:
+        assert not standby.sql("SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'pg_log_standby_snapshot'")
+        return
+    databases.wait_until_idle()
+    with settings(standby, recovery_min_apply_delay="12s"):
+        primary.sql("INSERT INTO orders VALUES (77, 'late')")
+        with both_creators(standby) as creators:
+            metrics = await until_waiting(client, "replay_delayed")
+            assert metrics.value("pgslot_recovery_min_apply_delay_seconds", node=STANDBY) == 12
+            async with healing(watched(databases)) as healer:
+                await healer.post(alert(WAYS[0]), alert(WAYS[1]))
+                await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["replay_delayed"])
+                assert all(not creator.done for creator in creators)
+                primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+                await until_waiting(client, "replay_delayed")
+                episode = await healer.ended(60)
+                assert (episode["calls"], episode["outcome"]) == (0, "resolved_itself")
+            assert [creator.error for creator in creators if creator.wait(5)] == [None, None]
+    primary.sql("DELETE FROM orders WHERE id = 77")
+
+
+async def test_a_creation_that_is_tried_again_beside_itself(client: Client, databases: Stack) -> None:
+    """Its client has gone without a word, and is back: with another name, or with the same in vain."""
+    primary = databases.primary
+    with primary.hold_transaction(), primary.create_slot("first"):
+        metrics = await until(client, lambda metrics: metrics.found("pgslot_creation_retried"))
+        assert metrics.value("pgslot_creation_retried", slot_name="first") == 0
+        [(pid,)] = primary.sql("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = 'first'")
+        creator = metrics.labels("pgslot_creation_info", slot_name="first")
+        assert (creator["node"], creator["pid"], creator["usename"]) == (PRIMARY, str(pid), "postgres")
+        with closing(psycopg.connect(f"{primary.conninfo()} replication=database", autocommit=True)) as again:
+
+            def tries_again() -> bool:
+                """Each try ends at once, as the name is taken; it stays the last statement of its session."""
+                with pytest.raises(psycopg.errors.DuplicateObject):
+                    again.execute('CREATE_REPLICATION_SLOT "first" LOGICAL pgoutput')
+                return True
+
+            await until(
+                client,
+                lambda metrics: tries_again() and metrics.value("pgslot_creation_retried", slot_name="first") == 1,
+            )
+        await until(client, lambda metrics: metrics.value("pgslot_creation_retried", slot_name="first") == 0)
+        with primary.create_slot("second"):
+            metrics = await until(
+                client, lambda metrics: metrics.value("pgslot_creation_retried", slot_name="first") == 1
+            )
+            assert metrics.value("pgslot_creation_retried", slot_name="second") == 0
+    for slot in ("first", "second"):
+        primary.drop_slot(slot)
+
+
+@pytest.fixture
+def fed() -> Iterator[Stack]:
+    """A primary with an archive, and a standby that is fed from it alone."""
+    with Stack() as stack:
+        programs = binaries.find(stack.folder)
+        archive = stack.folder / "archive"
+        archive.mkdir()
+        if programs.user is not None:
+            os.chown(archive, programs.user, programs.user)
+        stack.primary = Postgres.primary(
+            programs, stack.folder, "primary", archive_mode="'on'", archive_command=f"'cp %p {archive}/%f'"
+        )
+        stack._cleanup.callback(stack.primary.stop)
+        stack.primary.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
+        stack.primary.sql(f"CREATE ROLE {HEALER_ROLE} LOGIN")
+        stack.primary.sql(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}")
+        stack.standby = stack.primary.standby("fed", restore_command=f"'cp {archive}/%f %p'")
+        stack._cleanup.callback(stack.standby.stop)
+        stack.standby.sql("ALTER SYSTEM SET primary_conninfo = ''")
+        stack.standby.sql("ALTER SYSTEM SET wal_retrieve_retry_interval = '200ms'")
+        stack.standby.sql("SELECT pg_catalog.pg_reload_conf()")
+        receiver = "SELECT 1 FROM pg_catalog.pg_stat_wal_receiver"
+        wait_for(lambda: not stack.standby.sql(receiver), "it does not stream any more")
+        yield stack
+
+
+@pytest.fixture
+async def fed_client(fed: Stack) -> AsyncIterator[Client]:
+    nodes = (server.conninfo(EXPORTER_ROLE) for server in (fed.primary, fed.standby))
+    async with TestClient(TestServer(application(configuration(*nodes)))) as started:
+        yield started
+
+
+async def test_a_standby_that_is_fed_from_an_archive(fed_client: Client, fed: Stack) -> None:
+    """One record goes ahead, and comes with the segment that it is in; more of them would be in the same one."""
+    with fed.standby.create_slot("from_archive") as creator:
+        await until(fed_client, lambda metrics: metrics.reasons() == {"from_archive": "archived_segment"})
+        async with healing(watched(fed), settings=HealerSettings(burst_interval=0.2, interval=0.5)) as healer:
+            await healer.post(alert("from_archive", node="fed"))
+            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            [called] = (await healer.episodes())[0]["lsns"]
+            flushed = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
+            await until_true(lambda: fed.primary.sql(flushed, [called]), "the record is on disk")
+            assert not creator.done
+            fed.primary.sql("SELECT pg_catalog.pg_switch_wal()")
+            episode = await healer.ended(60)
+        assert (episode["calls"], episode["outcome"]) == (1, "healed")
+        assert episode["reasons"] == ["archived_segment"]
+        assert creator.wait(5)
+
+
+async def test_a_standby_below_one_that_gets_nothing(databases: Stack) -> None:
+    """A cascade streams, from a standby whose own receiver is down: what the primary writes does not arrive."""
+    if databases.major != binaries.NEWEST:
+        assert databases.standby.sql("SELECT 1 FROM pg_catalog.pg_stat_wal_receiver")
+        return
+    primary, middle = databases.primary, databases.standby
+    cascade = middle.standby("cascade")
+    try:
+        nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, middle, cascade))
+        databases.wait_until_idle()
+        primary.wait_until_replayed(cascade)
+        async with TestClient(TestServer(application(configuration(*nodes)))) as client:
+            with settings(middle, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"):
+                await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
+                with cascade.create_slot("below"):
+                    await until(client, lambda metrics: metrics.reasons() == {"below": "running_xacts"})
+                    primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+                    metrics = await until(
+                        client, lambda metrics: metrics.reasons() == {"below": "wal_receiver_down"}, timeout=40
+                    )
+                    assert metrics.value("pgslot_wal_receiver_streaming", node="n2") == 1
+            wait_for(
+                lambda: middle.sql("SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming'"),
+                "it streams again",
+            )
+            cascade.drop_slot("below")
+    finally:
+        cascade.stop()
+        middle.sql("SELECT pg_catalog.pg_drop_replication_slot('cascade')")
