@@ -59,6 +59,14 @@ NODES = [
     (STANDBY, GOOD, []),
     (replace(FACTS, superuser=True), GOOD, [("node", "warning", "as eyes in database app, who is a superuser")]),
     (replace(FACTS, wal_level="replica"), GOOD, [("wal_level", "failed", "replica")]),
+    # 19 raises it with the primary's first logical slot.
+    (replace(FACTS, wal_level="replica", version_num=190000), GOOD, []),
+    (
+        replace(STANDBY, wal_level="replica", version_num=190000),
+        GOOD,
+        [("wal_level", "warning", "replica, until the primary's first logical slot is created")],
+    ),
+    (replace(FACTS, wal_level="minimal", version_num=190000), GOOD, [("wal_level", "failed", "minimal")]),
     (
         replace(STANDBY, hot_standby_feedback=False, primary_slot_name=""),
         GOOD,

@@ -10,7 +10,7 @@ from exporter.snapshot import NodeSnapshot
 from exporter.snapshot import Status as ProbeStatus
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.finding import Finding, Status
-from healer.doctor.inquiry import InquiryError, Server, inquire
+from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
 from healer.lookout import LOOK_TIMEOUT
 from healer.primary import check
 
@@ -81,13 +81,22 @@ def judge_node(node: Node, server: Inquired, snapshot: NodeSnapshot | None) -> I
     else:
         yield Finding("node", subject, Status.OK, found)
     yield _judge_probes(subject, server, snapshot)
-    if facts.wal_level == "logical":
-        yield Finding("wal_level", subject, Status.OK, "logical")
-    else:
-        remedy = "Set wal_level = logical and restart the server: no logical slot can be created otherwise."
-        yield Finding("wal_level", subject, Status.FAILED, facts.wal_level, remedy)
+    yield _judge_wal_level(subject, facts)
     if facts.in_recovery and facts.version_num >= 160000:
         yield _judge_standby(subject, server)
+
+
+def _judge_wal_level(subject: str, facts: ServerFacts) -> Finding:
+    if facts.wal_level == "logical":
+        return Finding("wal_level", subject, Status.OK, "logical")
+    if facts.version_num >= 190000 and facts.wal_level == "replica":
+        found = "replica, until the primary's first logical slot is created"
+        if not facts.in_recovery:
+            return Finding("wal_level", subject, Status.OK, found)
+        remedy = "Set wal_level = logical, or keep a logical slot on the primary: until then none can be created here."
+        return Finding("wal_level", subject, Status.WARNING, found, remedy)
+    remedy = "Set wal_level = logical and restart the server: no logical slot can be created otherwise."
+    return Finding("wal_level", subject, Status.FAILED, facts.wal_level, remedy)
 
 
 def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -> Finding:

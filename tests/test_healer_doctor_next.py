@@ -1,0 +1,16 @@
+"""PostgreSQL 19, which decides by itself whether logical slots are possible."""
+
+from exporter.config import Conninfo
+from healer.doctor.inquiry import inquire
+from tests.stack.binaries import NEXT
+from tests.stack.stack import Stack
+
+
+async def test_the_wal_level_in_effect_is_what_counts() -> None:
+    with Stack(major=NEXT) as stack:
+        server = stack.single(wal_level="replica")
+        conninfo = Conninfo(server.conninfo())
+        assert (await inquire(conninfo)).facts.wal_level == "replica"
+        server.sql("SELECT pg_catalog.pg_create_logical_replication_slot('first', 'pgoutput')")
+        assert server.sql("SHOW wal_level") == [("replica",)]
+        assert (await inquire(conninfo)).facts.wal_level == "logical"
