@@ -46,7 +46,9 @@ SELECT
   current_user::text AS role,
   pg_catalog.current_database()::text AS database,
   pg_catalog.current_setting('is_superuser')::bool AS superuser,
-  coalesce(pg_catalog.current_setting('effective_wal_level', true), pg_catalog.current_setting('wal_level')) AS wal_level,
+  coalesce(
+    pg_catalog.current_setting('effective_wal_level', true), pg_catalog.current_setting('wal_level')
+  ) AS wal_level,
   pg_catalog.current_setting('hot_standby_feedback')::bool AS hot_standby_feedback,
   pg_catalog.current_setting('primary_slot_name') AS primary_slot_name
 """
