@@ -8,7 +8,7 @@ still), then the missing record itself.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.probes import Creation, Standby, Transaction
+from exporter.probes import Creation, Standby, Transaction, precedes
 from exporter.retention import retains_much
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
@@ -104,11 +104,6 @@ def oldest_xid(node: NodeSnapshot) -> Transaction | None:
     """Return the open transaction with the oldest xid, in a session or prepared; None when none has an xid."""
     holders = [transaction for transaction in node.transactions or () if transaction.oldest_xid]
     return max(holders, key=lambda transaction: transaction.xid_age or 0, default=None)
-
-
-def precedes(first: int, second: int) -> bool:
-    """Return whether one 32-bit xid is older than another, as PostgreSQL's TransactionIdPrecedes does: modulo 2^32."""
-    return (first - second) % 2**32 >= 2**31
 
 
 def _diagnose(node: NodeSnapshot, creation: Creation, cluster: ClusterSnapshot) -> Wait:

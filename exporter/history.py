@@ -33,6 +33,8 @@ class Sample(NamedTuple):
     """Written on a primary, replayed on a standby."""
     oldest_start: float
     """When the oldest transaction with an xid began; inf without one, -inf when that is unknown."""
+    next_xid: int | None
+    """Each older xid had been assigned; None on a standby."""
 
 
 class Delivery(NamedTuple):
@@ -96,6 +98,10 @@ class History:
         """Return a time at which no WAL beyond this position had been written; None when it is too long ago."""
         return next((sample.at for sample in reversed(self.samples) if sample.position <= position), None)
 
+    def next_xid_before(self, position: int) -> int | None:
+        """Return an xid such that all older ones had been assigned before this position was written; None: unknown."""
+        return next((sample.next_xid for sample in reversed(self.samples) if sample.position <= position), None)
+
     def oldest_start_since(self, time: float) -> float:
         """Return when the oldest transaction with an xid began that was open then or later; -inf if that is unknown."""
         if not self.samples or self.samples[0].at > time:
@@ -119,7 +125,7 @@ def remember(
     if before.samples and facts.wal_written_bytes < before.samples[-1].position:
         # Another server behind the same address, or one that lost WAL in a crash: nothing of before holds for it.
         before = NOTHING
-    sample = Sample(now, facts.wal_written_bytes, _oldest_start(transactions, now))
+    sample = Sample(now, facts.wal_written_bytes, _oldest_start(transactions, now), facts.next_xid)
     samples = _thinned((*before.samples, sample), now)
     if slots is None:
         return History(now, samples, before.movements)
@@ -201,8 +207,14 @@ def _delivered(was: Delivery | None, slot: Slot, confirmed: int, now: float) -> 
 def _oldest_start(transactions: Iterable[Transaction] | None, now: float) -> float:
     if transactions is None:
         return -math.inf
-    ages = [transaction.age_seconds for transaction in transactions if transaction.xid is not None]
-    return min((-math.inf if age is None else now - age for age in ages), default=math.inf)
+    return min((began(one, now) for one in transactions if one.xid is not None), default=math.inf)
+
+
+def began(transaction: Transaction, now: float) -> float:
+    """Return when a transaction began at the earliest; -inf when that is unknown, as of a walsender's."""
+    if transaction.age_seconds is None or transaction.held_by == "walsender":
+        return -math.inf
+    return now - transaction.age_seconds
 
 
 def _thinned(samples: tuple[Sample, ...], now: float) -> tuple[Sample, ...]:

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.history import SEGMENT_BYTES, Delivery, record_seconds
-from exporter.probes import Slot, Transaction
+from exporter.history import SEGMENT_BYTES, Delivery, began, record_seconds
+from exporter.probes import Slot, Transaction, precedes
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
 CONFIRM_SECONDS = 90.0
@@ -190,7 +190,7 @@ def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retenti
         return _PLAIN[RetentionCause.UNKNOWN]
     patience = record_seconds(writer.facts)
     latest_start = movement.followed_by + patience
-    blocker = _oldest_that_began_by(latest_start, writer)
+    blocker = _who_pins(writer, latest_start, movement.restart)
     if blocker is not None:
         return Retention(RetentionCause.TRANSACTION, blocker)
     # The last record that the consumer has confirmed was logged after this; who was open then was in it.
@@ -211,13 +211,18 @@ def _not_due(slot: Slot, node: NodeSnapshot) -> Retention:
     return _PLAIN[RetentionCause.NONE if lately else RetentionCause.UNKNOWN]
 
 
-def _oldest_that_began_by(latest_start: float, writer: NodeSnapshot) -> Transaction | None:
-    """Return the open transaction with the oldest xid among those that began by then."""
-    now = writer.history.at
+def _who_pins(writer: NodeSnapshot, latest_start: float, restart: int) -> Transaction | None:
+    """
+    Return the open transaction that has written first of those that began by then: the one with the oldest xid.
+
+    An xid is assigned for the first write. Whoever had one before restart_lsn's record, and has not kept restart_lsn
+    from coming here, had not written by then (pg_current_xact_id() alone does that): it comes last.
+    """
     early = [
         transaction
         for transaction in writer.transactions or ()
-        if transaction.xid is not None
-        and (transaction.age_seconds is None or now - transaction.age_seconds <= latest_start)
+        if transaction.xid is not None and began(transaction, writer.history.at) <= latest_start
     ]
-    return max(early, key=lambda transaction: transaction.xid_age or 0, default=None)
+    before = writer.history.next_xid_before(restart)
+    later = [one for one in early if before is None or not precedes(one.xid or 0, before % 2**32)]
+    return max(later or early, key=lambda transaction: transaction.xid_age or 0, default=None)

@@ -20,6 +20,7 @@ class Open:
     starts: int
     writes: int | None
     ends: int
+    xid: int | None = None
     wrote_at: int | None = None
     ended_at: int | None = None
 
@@ -39,6 +40,7 @@ class Server:
     quiet_from: int = 10**9
     """No WAL from this second on, but for the record of what was written before."""
     now: int = 0
+    next_xid: int = 1000
     position: int = 1_000_000
     records: list[int] = field(default_factory=lambda: [1_000_000])
 
@@ -46,7 +48,11 @@ class Server:
         self.now += 1
         if self.now < self.quiet_from:
             self.position += self.rate
+        self.next_xid += 20
         for one in self.transactions:
+            if one.xid is None and self.now >= (one.starts if one.writes is None else one.writes):
+                self.next_xid += 1
+                one.xid = self.next_xid
             if one.wrote_at is None and one.writes is not None and self.now >= one.writes:
                 self.position += 100
                 one.wrote_at = self.position
@@ -125,7 +131,7 @@ def watch(consumer: Consumer, seconds: int, looks_each: int, first_look: int = 1
         if server.now < first_look or server.now % looks_each:
             continue
         slot, transactions = _slot(consumer), _transactions(server)
-        facts = replace(FACTS, wal_written_bytes=server.position)
+        facts = replace(FACTS, wal_written_bytes=server.position, next_xid=server.next_xid)
         history = remember(history, facts, [slot], transactions, float(server.now))
         look = replace(
             node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history
@@ -148,9 +154,15 @@ def _slot(consumer: Consumer) -> Slot:
 
 
 def _transactions(server: Server) -> tuple[Transaction, ...]:
-    """As transactions.sql: the one that started first and the one with the oldest xid."""
-    found = [(i, one) for i, one in enumerate(server.transactions) if one.is_open(server.now)]
+    """As transactions.sql, where there are few."""
     return tuple(
-        replace(TRANSACTION, xid=i + 1, xid_age=10_000 - i, pid=i, age_seconds=float(server.now - one.starts))
-        for i, one in found
+        replace(
+            TRANSACTION,
+            xid=one.xid,
+            xid_age=None if one.xid is None else server.next_xid - one.xid,
+            pid=i,
+            age_seconds=float(server.now - one.starts),
+        )
+        for i, one in enumerate(server.transactions)
+        if one.is_open(server.now)
     )

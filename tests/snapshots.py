@@ -17,6 +17,7 @@ FACTS = NodeFacts(
     bgwriter_delay_seconds=0.2,
     synchronized_standby_slots="",
     idle_replication_slot_timeout_seconds=None,
+    next_xid=703,
     wal_written_bytes=1000,
 )
 

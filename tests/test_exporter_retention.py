@@ -19,7 +19,10 @@ RECORD = HERE - 20 * SEGMENT
 """Where restart_lsn stands in all cases with much pinned WAL."""
 
 Changes = dict[str, Any]
-QUIET = tuple(Sample(NOW - age, HERE - int(age) * 100_000, float("inf")) for age in (3600, 600, 120, 60, 30, 15, 0))
+QUIET = tuple(
+    Sample(NOW - age, HERE - age * 100_000, float("inf"), max(100, 700 - age))
+    for age in (3600, 600, 120, 60, 30, 15, 0)
+)
 PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
 LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
 SENT: Changes = {"sent_position": HERE, "received_position": HERE}
@@ -145,6 +148,22 @@ def test_the_one_with_the_oldest_xid_is_named_of_those_that_began_in_time() -> N
     primary = seen(slot, MOVEMENT, (began_first, wrote_first, LATE))
     found = retention(slot, primary, cluster(primary))
     assert found.blocker == wrote_first
+
+
+def test_who_had_an_xid_before_and_kept_nothing_back_is_named_last() -> None:
+    slot = SLOT._replace(restart_position=RECORD, **PINNED)
+    # 20 segments before the end: nearly an hour ago at 100 kB/s, when 100 was the next xid.
+    only_an_xid = replace(EARLY, age_seconds=5000.0, xid=90, xid_age=613, pid=1)
+    writer = replace(EARLY, age_seconds=3000.0, xid=690, xid_age=13, pid=2)
+    for transactions, named in (((only_an_xid, writer), writer), ((only_an_xid,), only_an_xid)):
+        primary = seen(slot, MOVEMENT, transactions)
+        assert retention(slot, primary, cluster(primary)).blocker == named
+
+
+def test_of_a_walsender_with_an_xid_nobody_knows_since_when() -> None:
+    slot = SLOT._replace(restart_position=RECORD, **PINNED)
+    primary = seen(slot, MOVEMENT, (replace(LATE, held_by="walsender"),))
+    assert retention_cause(slot, primary, cluster(primary)) == "transaction"
 
 
 @pytest.mark.parametrize("active", [True, False])

@@ -168,15 +168,15 @@ async def test_transactions_on_a_busy_server(busy: Stack, tmp_path: Path) -> Non
             with psycopg.connect(primary.conninfo(), application_name="only_an_xid") as no_wal:
                 no_wal.execute("SELECT pg_catalog.pg_current_xact_id()")
                 await asyncio.sleep(1.5 * SLOWEST_RECORD)
-            # Records come, and nothing holds restart_lsn: whoever has an xid, and however much lies in between.
-            assert {cause for slot in slots for cause in watch.causes(slot)} <= HEALTHY
-            with psycopg.connect(primary.conninfo(dbname="elsewhere"), application_name="nightly") as writer:
-                writer.execute("SAVEPOINT inner_one")
-                writer.execute("INSERT INTO written VALUES ('in a subtransaction of another database')")
-                metrics = await watch.until_cause("transaction", *slots)
-                for slot in slots:
-                    blocker = metrics.labels("pgslot_retention_blocker_age_seconds", slot_name=slot)
-                    assert (blocker["application_name"], blocker["datname"]) == ("nightly", "elsewhere")
+                # Records come, and nothing holds restart_lsn: whoever has an xid, and however much lies in between.
+                assert {cause for slot in slots for cause in watch.causes(slot)} <= HEALTHY
+                with psycopg.connect(primary.conninfo(dbname="elsewhere"), application_name="nightly") as writer:
+                    writer.execute("SAVEPOINT inner_one")
+                    writer.execute("INSERT INTO written VALUES ('in a subtransaction of another database')")
+                    metrics = await watch.until_cause("transaction", *slots)
+                    for slot in slots:
+                        blocker = metrics.labels("pgslot_retention_blocker_age_seconds", slot_name=slot)
+                        assert (blocker["application_name"], blocker["datname"]) == ("nightly", "elsewhere")
             await freed()
             primary.sql_in_one_transaction("INSERT INTO written VALUES ('prepared')", "PREPARE TRANSACTION 'forgotten'")
             metrics = await watch.until_cause("transaction", *slots)

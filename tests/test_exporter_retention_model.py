@@ -78,7 +78,8 @@ def test_the_transaction_that_pins_a_stream_is_named_in_time(
     rate: int, consumer: dict[str, Any], looks_each: int, first_look: int
 ) -> None:
     """Within the time that the consumer and its own lag take, and three minutes; and then for as long as it lasts."""
-    server = Server(rate, [Open(600, 605, HOUR)])
+    # Beside one that has only an xid, and for longer: it keeps nothing back.
+    server = Server(rate, [Open(600, 605, HOUR), Open(0, None, HOUR)])
     seen = watch(Consumer(server, **consumer), 1800, looks_each, first_look)
     late = consumer["confirms_each"] + consumer["lags"] + 2 * looks_each
     # Until less is unconfirmed than pinned, what is unconfirmed names the cause.

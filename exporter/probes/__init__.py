@@ -41,6 +41,8 @@ class NodeFacts:
     """The setting as it stands. Empty before PostgreSQL 17."""
     idle_replication_slot_timeout_seconds: float | None
     """None: 0, no limit, or before PostgreSQL 18."""
+    next_xid: int | None
+    """64-bit. Each xid that is older has been assigned; None on a standby."""
     wal_written_bytes: int | None
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 
@@ -140,7 +142,7 @@ class Creation:
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """
-    transactions.sql: of each kind of open transaction the one that started first and the one with the oldest xid.
+    transactions.sql: of each kind of open transaction the one that started first and those with the five oldest xids.
 
     Walsenders without an xid are left out: one that creates a slot is the victim here, not the cause.
     """
@@ -164,6 +166,11 @@ class Transaction:
     """How many transactions of this kind are open."""
     oldest_start: bool
     oldest_xid: bool
+
+
+def precedes(first: int, second: int) -> bool:
+    """Return whether one 32-bit xid is older than another, as PostgreSQL's TransactionIdPrecedes does: modulo 2^32."""
+    return (first - second) % 2**32 >= 2**31
 
 
 @dataclass(frozen=True, slots=True)

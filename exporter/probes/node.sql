@@ -10,6 +10,9 @@ SELECT
   coalesce(pg_catalog.current_setting('synchronized_standby_slots', true), '') AS synchronized_standby_slots,
   nullif(extract(epoch FROM pg_catalog.current_setting('idle_replication_slot_timeout', true)::interval), 0)::float8
     AS idle_replication_slot_timeout_seconds,
+  CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+    THEN pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8
+  END AS next_xid,
   pg_catalog.pg_wal_lsn_diff(
     CASE WHEN pg_catalog.pg_is_in_recovery()
       THEN pg_catalog.pg_last_wal_replay_lsn()

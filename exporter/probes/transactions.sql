@@ -38,8 +38,9 @@ ranked AS (
     o.*,
     count(*) OVER (PARTITION BY o.kind) AS open_count,
     row_number() OVER (PARTITION BY o.kind ORDER BY o.xact_start, o.pid) = 1 AS oldest_start,
-    o.xid IS NOT NULL
-      AND row_number() OVER (PARTITION BY o.kind ORDER BY pg_catalog.age(o.xid) DESC) = 1 AS oldest_xid
+    CASE WHEN o.xid IS NOT NULL
+      THEN row_number() OVER (PARTITION BY o.kind, o.xid IS NULL ORDER BY pg_catalog.age(o.xid) DESC)
+    END AS by_xid
   FROM open o
 )
 SELECT
@@ -55,6 +56,6 @@ SELECT
   pg_catalog.age(r.xid)::int8 AS xid_age,
   r.open_count,
   r.oldest_start,
-  r.oldest_xid
+  coalesce(r.by_xid = 1, false) AS oldest_xid
 FROM ranked r
-WHERE r.oldest_start OR r.oldest_xid
+WHERE r.oldest_start OR r.by_xid <= 5
