@@ -236,9 +236,10 @@ def doubted() -> Panels:
         .description(
             "Questions of the exporter to a server that had no answer, by what went wrong. Healthy: nothing. Bad: any; "
             "what it would have told is missing on this page. Next, permission_denied: grant pg_monitor; timeout: the "
-            "server is overloaded or locked; unreachable: host, network, password; error: the exporter's log."
+            "server is overloaded or locked; unreachable: host or network; login_failed: password, role, "
+            "pg_hba.conf; error: the exporter's log."
         )
-        .links(runbooks("PgSlotTargetDown"))
+        .links(runbooks("PgSlotTargetDown", "PgSlotProbeFailing"))
     )
     yield (
         lines(

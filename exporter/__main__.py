@@ -100,7 +100,7 @@ async def _serve(
     configuration: Configuration, address: flags.Address, web_config: WebConfig | None, options: argparse.Namespace
 ) -> None:
     app = application(configuration, lifecycle=options.lifecycle)
-    await serve(app, address, "pg-slot-exporter", configuration.reload, web_config)
+    await serve(app, address, "pg-slot-exporter", configuration.reload_soon, web_config)
 
 
 def _read(options: argparse.Namespace) -> Config:

@@ -71,6 +71,14 @@ _NODE = (
         ),
     ),
     Metric(
+        "pgslot_idle_replication_slot_timeout_seconds",
+        "gauge",
+        NODE,
+        "The setting idle_replication_slot_timeout; absent when it is 0 (no limit).",
+        "pg_settings",
+        since=18,
+    ),
+    Metric(
         "pgslot_node_info",
         "gauge",
         (*NODE, "role", "version"),
@@ -81,7 +89,8 @@ _NODE = (
         "pgslot_probe_status",
         "gauge",
         (*NODE, "probe", "status"),
-        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable), 0 for the rest.",
+        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable, login_failed), 0"
+        " for the rest.",
         "SQLSTATE",
     ),
     Metric(
@@ -125,6 +134,11 @@ _SLOT = (
             "pg_replication_slots.catalog_xmin",
         ),
         (
+            "pgslot_xmin_age_xids",
+            "Age of xmin in transactions: of a physical slot whose standby feeds it back; absent otherwise.",
+            "pg_replication_slots.xmin",
+        ),
+        (
             "pgslot_creation_wait_seconds",
             "How long the creation of this logical slot has been waiting.",
             "pg_stat_activity.query_start",
@@ -142,7 +156,8 @@ _SLOT = (
         "pgslot_slot_info",
         "gauge",
         (*SLOT, "slot_type", "plugin", "temporary", "two_phase", "failover", "synced"),
-        "What kind of slot it is; always 1. failover and synced are empty before PostgreSQL 17.",
+        "What kind of slot it is; always 1. failover and synced are empty before PostgreSQL 17. Temporary slots, and"
+        " those of a subscription's table copies, have series only while they hold back more than 16 MiB.",
         "pg_replication_slots",
     ),
     Metric(
@@ -214,7 +229,7 @@ _SLOT = (
         "gauge",
         (*SLOT, *SESSION),
         "Age of the oldest transaction that blocks the creation, and whose it is. A prepared transaction has no pid;"
-        " its gid is in application_name.",
+        " its gid is in application_name. Absent below 5 s of age.",
         "pg_stat_activity, pg_prepared_xacts",
     ),
 )
@@ -242,7 +257,7 @@ _TRANSACTIONS = (
         (
             "pgslot_transactions",
             "Open transactions: xid (they can block slots), snapshot (none yet), idle_in_transaction, prepared;"
-            " walsenders are left out.",
+            " walsenders without an xid are left out.",
             "pg_stat_activity, pg_prepared_xacts",
         ),
         (
@@ -255,7 +270,15 @@ _TRANSACTIONS = (
         "pgslot_oldest_transaction_info",
         "gauge",
         (*NODE, *SESSION),
-        "Whose the oldest open transaction of the kind is; always 1.",
+        "Whose the oldest open transaction of the kind is, by its start; always 1. Absent below 5 s of age.",
+        "pg_stat_activity, pg_prepared_xacts",
+    ),
+    Metric(
+        "pgslot_oldest_xid_transaction_age_seconds",
+        "gauge",
+        (*NODE, *SESSION),
+        "Age of the transaction with the oldest xid, open or prepared, and whose it is: the one that slots wait for"
+        " first, even if another began before it. Absent below 5 s of age.",
         "pg_stat_activity, pg_prepared_xacts",
     ),
 )

@@ -20,7 +20,7 @@ ARRIVES_WITHIN = 10.0
 
 
 _BUFFER_PIN = ("BufferPin", "BufferCleanup")
-"""The wait for sessions that look at a page which replay has to clean up: 19 renamed it."""
+"""The wait for sessions that look at a page which replay has to clean up: 19 renamed it, and has others of its type."""
 
 
 class WaitReason(StrEnum):

@@ -1,5 +1,6 @@
 """Snapshot and diagnosis to series, and series to the text that Prometheus reads."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
@@ -10,7 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
-from exporter.diagnosis import Wait, WaitReason, waits
+from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.probes import Slot, Transaction
 from exporter.retention import Retention, RetentionCause, retention
@@ -19,6 +20,13 @@ from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 INVALIDATION_REASONS = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 TRANSACTION_KINDS = ("xid", "snapshot", "idle_in_transaction", "prepared")
+SETTLED_SECONDS = 5.0
+"""
+A younger transaction has no series of its own: its labels have a pid, and a busy server has thousands a minute.
+
+The same for the creation of a slot that passes: see `passing`.
+"""
+PASSING_BYTES = 16 * 1024 * 1024
 CAUSES = tuple(cause for cause in RetentionCause if cause is not RetentionCause.NONE)
 
 SLOT_COLUMNS = {
@@ -28,10 +36,14 @@ SLOT_COLUMNS = {
     "pgslot_pinned_wal_bytes": "pinned_wal_bytes",
     "pgslot_safe_wal_size_bytes": "safe_wal_size_bytes",
     "pgslot_catalog_xmin_age_xids": "catalog_xmin_age_xids",
+    "pgslot_xmin_age_xids": "xmin_age_xids",
     "pgslot_inactive_since_timestamp_seconds": "inactive_since",
     **{name: column for name, (column, _) in DECODING.items()},
 }
 """Metrics that are a column of slots.sql as it is."""
+
+_TABLE_SYNC = re.compile(r"pg_\d+_sync_\d+_\d+")
+"""LogicalRepSyncTableWorkerMain's names: subscription, table and system."""
 
 _KIND = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
 
@@ -48,11 +60,12 @@ def cluster_series(cluster: ClusterSnapshot, only: str | None = None) -> Iterato
         if only is not None and node.node != only:
             continue
         yield from _node(node)
-        if node.slots:
-            yield from _slots(node.slots, node, cluster)
+        slots = [slot for slot in node.slots or () if not passing(slot)]
+        if slots:
+            yield from _slots(slots, node, cluster)
         yield from _transactions(node)
     for wait in waits(cluster):
-        if only is None or wait.node == only:
+        if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
             yield from _wait(wait, cluster.cluster)
 
 
@@ -120,6 +133,8 @@ def _node(node: NodeSnapshot) -> Iterator[Part]:
         yield _one("pgslot_max_replication_slots", labels, facts.max_replication_slots)
         yield _one("pgslot_wal_keep_size_bytes", labels, facts.wal_keep_size_bytes)
         yield _one("pgslot_max_slot_wal_keep_size_bytes", labels, facts.max_slot_wal_keep_size_bytes)
+        idle_timeout = facts.idle_replication_slot_timeout_seconds
+        yield _one("pgslot_idle_replication_slot_timeout_seconds", labels, idle_timeout)
         yield _one("pgslot_wal_written_bytes_total", labels, facts.wal_written_bytes)
     if node.creations is not None:
         yield _one("pgslot_creations_waiting", labels, len(node.creations))
@@ -181,7 +196,7 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
     yield _one("pgslot_creation_retried", labels, wait.creation.retried)
     creator = (str(wait.creation.pid), wait.creation.usename, wait.creation.application_name)
     yield _one("pgslot_creation_info", _with(labels, CREATOR, creator), 1)
-    if wait.blocker is not None:
+    if wait.blocker is not None and _settled(wait.blocker):
         yield _blocker("pgslot_creation_blocker_age_seconds", labels, wait.blocker)
 
 
@@ -195,9 +210,37 @@ def _transactions(node: NodeSnapshot) -> Iterator[Part]:
         transaction = oldest.get(kind)
         yield _one("pgslot_transactions", labels, transaction.open_count if transaction else 0)
         yield _one("pgslot_oldest_transaction_age_seconds", labels, transaction.age_seconds if transaction else 0)
-        if transaction is not None:
+        if transaction is not None and _settled(transaction):
             session = _with(of_node, SESSION, (kind, *_session(transaction)))
             yield _one("pgslot_oldest_transaction_info", session, 1)
+    holder = oldest_xid(node)
+    if holder is not None and _settled(holder):
+        session = _with(of_node, SESSION, (holder.kind, *_session(holder)))
+        yield _one("pgslot_oldest_xid_transaction_age_seconds", session, holder.age_seconds)
+
+
+def _creation_passes(wait: Wait, cluster: ClusterSnapshot) -> bool:
+    node = cluster.node(wait.node)
+    slot = None if node is None else node.slot(wait.creation.slot_name)
+    young = wait.creation.wait_seconds is not None and wait.creation.wait_seconds < SETTLED_SECONDS
+    return young and slot is not None and passing(slot)
+
+
+def _settled(transaction: Transaction) -> bool:
+    return transaction.age_seconds is None or transaction.age_seconds >= SETTLED_SECONDS
+
+
+def passing(slot: Slot) -> bool:
+    """
+    Return whether a slot is one of those that come and go, and holds back nothing that anybody would miss.
+
+    Each table that a subscription copies has a slot of its own, each base backup and many a snapshot a temporary one:
+    thirty series that end within seconds, under a name that never comes again. One that stays long enough to hold back
+    more than a segment is shown like any other.
+    """
+    if not (slot.temporary and not slot.synced) and _TABLE_SYNC.fullmatch(slot.slot_name) is None:
+        return False
+    return slot.wal_status != "lost" and (slot.retained_wal_bytes or 0) <= PASSING_BYTES
 
 
 def _session(transaction: Transaction) -> tuple[str, ...]:

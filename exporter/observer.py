@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from exporter.config import Cluster, Node
+from exporter.connecting import LoginFailedError
 from exporter.diagnosis import needs_primary
 from exporter.history import NOTHING, remember
 from exporter.log import event
@@ -19,6 +20,9 @@ from exporter.yamlfile import ConfigError
 
 GRACE = 0.1
 """Seconds that a look may take beyond its time, to end in order and say how it failed."""
+
+OTHERS_LONGER = 0.2
+"""Seconds that other nodes have after the primary has answered: long enough to notice that there are two."""
 
 SHORTEST_LOOK = 0.5
 """Seconds; less would only ever time out."""
@@ -36,66 +40,93 @@ class NodeObserver:
         self._application_name = application_name
         self._session: Session | None = None
         self._flight: asyncio.Task[NodeSnapshot] | None = None
+        self._deadline = 0.0
+        """Of the look in flight, monotonic: that of whoever joined it with the most time."""
+        self._retired = False
         self._reported: dict[str, str] = {}
         self._history = NOTHING
 
     async def look(self, timeout: float) -> NodeSnapshot:
         """Return what the node looks like now, within `timeout` seconds; a failure is in the snapshot, never raised."""
+        deadline = time.monotonic() + timeout
         if self._flight is None:
-            self._flight = asyncio.create_task(self._look(timeout))
+            self._deadline = deadline
+            self._flight = asyncio.create_task(self._fly())
             self._flight.add_done_callback(self._landed)
+        self._deadline = max(self._deadline, deadline)
         flight = self._flight
         # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
         done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
         if not done:
-            return self._snapshot({}, dict.fromkeys((probe.name for probe in PROBES), Status.TIMEOUT), timeout)
-        return flight.result()
+            return self._blank(Status.TIMEOUT, timeout)
+        return self._blank(Status.UNREACHABLE, timeout) if flight.cancelled() else flight.result()
 
     async def close(self) -> None:
-        """End the look in flight and the connection."""
+        """End the look in flight and the connection; whoever waits for the look gets it as unreachable."""
         if self._flight is not None:
-            if self._session is not None:
-                self._session.hang_up()
-            else:
-                self._flight.cancel()
+            self._flight.cancel()
+        await self.retire()
+
+    async def retire(self) -> None:
+        """Close the connection once the look in flight, if any, has ended by itself, and keep none from then on."""
+        self._retired = True
+        while self._flight is not None:
             await asyncio.wait({self._flight})
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._drop()
 
     def _landed(self, _flight: asyncio.Task[NodeSnapshot]) -> None:
         self._flight = None
 
-    async def _look(self, timeout: float) -> NodeSnapshot:
+    async def _fly(self) -> NodeSnapshot:
+        """Look; and once more if time ran out for whoever began, and somebody with more of it has joined meanwhile."""
+        while True:
+            deadline = self._deadline
+            snapshot = await self._look(deadline)
+            more = self._deadline - max(deadline, time.monotonic())
+            if Status.TIMEOUT not in snapshot.statuses.values() or more < SHORTEST_LOOK:
+                break
+        if self._retired:
+            # By whoever had begun before the reload, and came to this node after it.
+            await self._drop()
+        return snapshot
+
+    async def _look(self, deadline: float) -> NodeSnapshot:
         started = time.monotonic()
-        deadline = started + timeout
         statuses: dict[str, Status] = {}
         answers: dict[str, list[Any]] = {}
         try:
-            session = await self._connected(timeout)
-            if session.major < OLDEST_SUPPORTED:
-                self._report(Status.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
-                statuses = dict.fromkeys((probe.name for probe in PROBES), Status.UNSUPPORTED)
-                answers = await _ask(session, PROBES[:1], deadline)
-                statuses["node"] = Status.OK
-            else:
-                answers, statuses = await self._ask_all(session, deadline)
-        except (psycopg.Error, OSError, ConfigError, UnicodeDecodeError) as error:
+            answers, statuses = await self._ask_twice(deadline)
+        except (psycopg.Error, OSError, ConfigError) as error:
             await self._drop()
             status = classify(error, connected=False)
             self._report(status, str(error))
-            statuses = {probe.name: statuses.get(probe.name, status) for probe in PROBES}
-            answers = {}
+            return self._blank(status, time.monotonic() - started)
         return self._snapshot(answers, statuses, time.monotonic() - started)
 
-    async def _connected(self, timeout: float) -> Session:
-        if self._session is None or self._session.closed:
-            self._session = None
-            self._session = await Session.connect(
-                self.node.conninfo.read(), application_name=self._application_name, timeout=timeout
-            )
-            event(_log, logging.DEBUG, "connected", cluster=self.node.cluster, node=self.node.name)
-        return self._session
+    async def _ask_twice(self, deadline: float) -> tuple[dict[str, list[Any]], dict[str, Status]]:
+        """Ask on the kept connection; if that turns out to be dead, on a new one."""
+        kept = self._session
+        if kept is not None and not kept.closed:
+            try:
+                return await self._ask_session(kept, deadline)
+            except psycopg.OperationalError:
+                # Proxies and firewalls cut connections that are idle from one scrape to the next. The server knows
+                # nothing of it, and the node is as well as before.
+                if not kept.closed:
+                    raise
+        await self._drop()
+        self._session = await Session.connect(
+            self.node.conninfo.read(), application_name=self._application_name, timeout=_left(deadline)
+        )
+        event(_log, logging.DEBUG, "connected", cluster=self.node.cluster, node=self.node.name)
+        return await self._ask_session(self._session, deadline)
+
+    async def _ask_session(self, session: Session, deadline: float) -> tuple[dict[str, list[Any]], dict[str, Status]]:
+        if session.major >= OLDEST_SUPPORTED:
+            return await self._ask_all(session, deadline)
+        self._report(Status.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
+        statuses = dict.fromkeys((probe.name for probe in PROBES), Status.UNSUPPORTED)
+        return await _ask(session, PROBES[:1], deadline), statuses | {"node": Status.OK}
 
     async def _ask_all(self, session: Session, deadline: float) -> tuple[dict[str, list[Any]], dict[str, Status]]:
         """All probes in one round trip; if one of them fails, each by itself, so that the others still answer."""
@@ -123,6 +154,10 @@ class NodeObserver:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _blank(self, status: Status, duration: float) -> NodeSnapshot:
+        """Return a look that showed nothing."""
+        return self._snapshot({}, dict.fromkeys((probe.name for probe in PROBES), status), duration)
 
     def _snapshot(self, answers: dict[str, list[Any]], statuses: dict[str, Status], duration: float) -> NodeSnapshot:
         facts = answers["node"][0] if "node" in answers else None
@@ -177,69 +212,75 @@ class Observer:
 
     def __init__(self, clusters: Sequence[Cluster], application_name: str) -> None:
         self._application_name = application_name
-        self._clusters = {cluster.name: cluster for cluster in clusters}
-        self._observers = {node: NodeObserver(node, application_name) for node in self._nodes()}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._clusters: dict[str, dict[str, NodeObserver]] = {}
+        self._leaving: dict[NodeObserver, asyncio.Task[None]] = {}
+        self.reconfigure(clusters)
 
     def knows(self, cluster: str, node: str) -> bool:
-        return any((known.cluster, known.name) == (cluster, node) for known in self._observers)
+        return node in self._clusters.get(cluster, ())
 
     async def look(self, cluster: str, timeout: float) -> ClusterSnapshot:
         """Look at all nodes of one cluster at the same time. Raises KeyError for an unknown cluster."""
-        nodes = self._clusters[cluster].nodes
-        return ClusterSnapshot(
-            cluster, tuple(await asyncio.gather(*(self._observers[node].look(timeout) for node in nodes)))
-        )
+        nodes = self._clusters[cluster].values()
+        return ClusterSnapshot(cluster, tuple(await asyncio.gather(*(node.look(timeout) for node in nodes))))
 
     async def look_at_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
         """Look at one node and at no other. Raises KeyError for an unknown one."""
-        known = next((known for known in self._clusters[cluster].nodes if known.name == node), None)
-        if known is None:
-            raise KeyError(node)
-        return await self._observers[known].look(timeout)
+        return await self._clusters[cluster][node].look(timeout)
 
     async def look_at(self, cluster: str, node: str, timeout: float) -> ClusterSnapshot:
         """
         Look at one node, and at the others only if this one cannot be diagnosed without its primary.
 
-        Raises KeyError for an unknown node.
+        Once the primary is found, no other is waited for that takes longer than OTHERS_LONGER: a node that hangs is no
+        business of those that ask for another. Raises KeyError for an unknown node.
         """
         deadline = time.monotonic() + timeout
-        observer = self._observers[next(known for known in self._clusters[cluster].nodes if known.name == node)]
-        snapshot = await observer.look(timeout)
+        observers = self._clusters[cluster]
+        snapshot = await observers[node].look(timeout)
         if not needs_primary(snapshot):
             return ClusterSnapshot(cluster, (snapshot,))
-        others = [self._observers[other] for other in self._clusters[cluster].nodes if other.name != node]
         left = max(SHORTEST_LOOK, deadline - time.monotonic())
-        return ClusterSnapshot(cluster, (snapshot, *await asyncio.gather(*(other.look(left) for other in others))))
+        looks = [asyncio.create_task(other.look(left)) for name, other in observers.items() if name != node]
+        pending = set(looks)
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if any(look.result().is_primary for look in done):
+                if pending:
+                    _, pending = await asyncio.wait(pending, timeout=OTHERS_LONGER)
+                break
+        for look in pending:
+            look.cancel()
+        return ClusterSnapshot(cluster, (snapshot, *(look.result() for look in looks if look not in pending)))
 
     async def look_at_all(self, timeout: float) -> list[ClusterSnapshot]:
         return await asyncio.gather(*(self.look(cluster, timeout) for cluster in self._clusters))
 
     def reconfigure(self, clusters: Sequence[Cluster]) -> None:
-        """Take a new configuration over; nodes that are in both keep their connections."""
-        self._clusters = {cluster.name: cluster for cluster in clusters}
-        before = self._observers
-        self._observers = {
-            node: before.get(node) or NodeObserver(node, self._application_name) for node in self._nodes()
+        """Take a new configuration over; nodes that are in both keep their connections, looks in flight end first."""
+        before = {observer.node: observer for nodes in self._clusters.values() for observer in nodes.values()}
+
+        def observer_of(node: Node) -> NodeObserver:
+            return before.pop(node) if node in before else NodeObserver(node, self._application_name)
+
+        self._clusters = {
+            cluster.name: {node.name: observer_of(node) for node in cluster.nodes} for cluster in clusters
         }
-        for node, observer in before.items():
-            if node not in self._observers:
-                task = asyncio.create_task(observer.close())
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
+        for observer in before.values():
+            task = self._leaving[observer] = asyncio.create_task(observer.retire())
+            task.add_done_callback(lambda _, observer=observer: self._leaving.pop(observer))  # type: ignore[misc]
 
     async def close(self) -> None:
-        await asyncio.gather(*self._leaving, *(observer.close() for observer in self._observers.values()))
-
-    def _nodes(self) -> list[Node]:
-        return [node for cluster in self._clusters.values() for node in cluster.nodes]
+        observers = [observer for nodes in self._clusters.values() for observer in nodes.values()]
+        await asyncio.gather(*(observer.close() for observer in (*self._leaving, *observers)))
 
 
 def classify(error: Exception, *, connected: bool) -> Status:
     """Return what an error means for a probe; `connected`: the session outlived it."""
     if isinstance(error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
         return Status.TIMEOUT
+    if isinstance(error, LoginFailedError):
+        return Status.LOGIN_FAILED
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return Status.PERMISSION_DENIED
     if isinstance(error, _UNDEFINED):
@@ -250,9 +291,13 @@ def classify(error: Exception, *, connected: bool) -> Status:
 
 
 async def _ask(session: Session, probes: Sequence[Probe], deadline: float) -> dict[str, list[Any]]:
+    queries = [(probe.sql(session.major), probe.row) for probe in probes]
+    rows = await session.ask(queries, _left(deadline))
+    return {probe.name: answer for probe, answer in zip(probes, rows, strict=True)}
+
+
+def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("no time left")
-    queries = [(probe.sql(session.major), probe.row) for probe in probes]
-    rows = await session.ask(queries, left)
-    return {probe.name: answer for probe, answer in zip(probes, rows, strict=True)}
+    return left

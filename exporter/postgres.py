@@ -6,34 +6,34 @@ a cancellation by asking the server to cancel the query, and a hung server lets 
 """
 
 import asyncio
-import os
+import codecs
 import select
 import socket
-import traceback
 from collections.abc import Sequence
 from typing import Any, Self
 
 from psycopg import AsyncConnection, AsyncCursor, ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.rows import AsyncRowFactory, RowMaker
+
+from exporter.connecting import connect
 
 STATEMENT_SHARE = 0.8
 """Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""
 LOCK_SHARE = 0.4
 
+_UTF8 = "UTF8"
+_SETTINGS = (
+    # pg_temp by name, or it would come first.
+    "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', %(local)s),"
+    " pg_catalog.set_config('statement_timeout', %(statement)s, %(local)s),"
+    " pg_catalog.set_config('lock_timeout', %(lock)s, %(local)s),"
+    " pg_catalog.set_config('client_encoding', %(encoding)s, %(local)s),"
+    " pg_catalog.set_config(%(read_only)s, 'on', %(local)s)"
+)
+
 Query = tuple[str, type[Any]]
-
-
-def _let_go(error: BaseException | None) -> None:
-    """
-    Forget the locals of the frames that an error passed through, and of those before it.
-
-    A connection that was given up half-way is closed when nothing refers to it any more. The traceback does, and with
-    it whoever keeps the error: a cancelled task, for as long as that is kept.
-    """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
 
 
 class Session:
@@ -42,25 +42,17 @@ class Session:
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
         self._limits: tuple[int, int] | None = None
+        self._pooled: bool | None = None
+        self._encoding = connection.info.parameter_status("server_encoding") or _UTF8
 
     @classmethod
     async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
         """
         Connect within `timeout` seconds, several hosts sharing that time.
 
-        Raises psycopg.Error, or TimeoutError.
+        Raises psycopg.Error (LoginFailedError: the server does not let this user in), or TimeoutError.
         """
-        given = conninfo_to_dict(conninfo)
-        hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
-        extra: dict[str, Any] = {"fallback_application_name": application_name, "client_encoding": "UTF8"}
-        if "connect_timeout" not in given:
-            extra["connect_timeout"] = max(2, int(timeout / hosts))
-        try:
-            async with asyncio.timeout(timeout):
-                return cls(await AsyncConnection.connect(conninfo, autocommit=True, **extra))
-        except BaseException as error:
-            _let_go(error)
-            raise
+        return cls(await connect(conninfo, timeout, fallback_application_name=application_name, client_encoding="UTF8"))
 
     @property
     def major(self) -> int:
@@ -79,7 +71,22 @@ class Session:
     @property
     def stale(self) -> bool:
         """Something waits to be read although nothing was asked: nearly always the server's good-bye."""
-        return self.closed or bool(select.select([self._connection.fileno()], [], [], 0)[0])
+        if self.closed:
+            return True
+        # Not select(), which cannot look at a descriptor above 1023.
+        waiting = select.poll()
+        waiting.register(self._connection.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
+
+    @property
+    def pooled(self) -> bool | None:
+        """
+        Whether a pooler such as PgBouncer stands in between; None before the first question.
+
+        Then the next statement may run in another session of the server, and what is set or locked for a session stays
+        behind in one that others use: each question is a transaction of its own, and nothing outlives it.
+        """
+        return self._pooled
 
     async def ask(self, queries: Sequence[Query], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """
@@ -113,30 +120,69 @@ class Session:
         return answer.result()
 
     async def _ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
+        if self._pooled is None:
+            # A pooler makes up the process id that it tells its clients.
+            cursor = await self._connection.execute("SELECT pg_catalog.pg_backend_pid()", prepare=False)
+            self._pooled = await cursor.fetchone() != (self.backend_pid,)
+            if self._encoding != _UTF8:
+                self._replace_what_is_not(_codec(self._encoding))
         # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
         tenths = max(1, int(timeout * 10))
         limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
+        try:
+            return await self._answers(queries, limits)
+        except UnicodeDecodeError:
+            # The name of a role or database that was made in a database of another encoding: nobody checks it. One
+            # character less in a label, and not a node less. Only then, as it takes longer.
+            self._replace_what_is_not("utf-8")
+            return await self._answers(queries, limits)
+
+    def _replace_what_is_not(self, codec: str) -> None:
+        """Read text in this encoding, with U+FFFD in place of what is none."""
+
+        class Replacing(Loader):
+            def load(self, data: Buffer) -> str:
+                return bytes(data).decode(codec, "replace")
+
+        for kind in ("text", "varchar", "name", "bpchar"):
+            self._connection.adapters.register_loader(kind, Replacing)
+
+    async def _answers(self, queries: Sequence[Query], limits: tuple[int, int]) -> list[list[Any]]:
+        if self._pooled:
+            return await self._in_one_transaction(queries, limits)
         if limits == self._limits and len(queries) == 1:
             # A pipeline ends with a Flush message, after which the server's idle_session_timeout does not run.
-            [(sql, row)] = queries
-            cursor = self._connection.cursor(row_factory=_rows_of(row))
-            await cursor.execute(sql.encode(), prepare=True)
-            return [await cursor.fetchall()]
-        async with self._connection.pipeline():
-            if limits != self._limits:
-                await self._connection.execute(
-                    "SELECT pg_catalog.set_config('statement_timeout', %s, false),"
-                    " pg_catalog.set_config('lock_timeout', %s, false),"
-                    " pg_catalog.set_config('default_transaction_read_only', 'on', false)",
-                    [str(limits[0]), str(limits[1])],
-                )
-            cursors = []
-            for sql, row in queries:
-                cursor = self._connection.cursor(row_factory=_rows_of(row))
+            cursors = [await self._send(*queries[0], prepare=True)]
+        else:
+            async with self._connection.pipeline():
+                if limits != self._limits:
+                    await self._set(limits, "default_transaction_read_only", local=False)
                 # Prepared at once: planning takes the server longer than answering does.
-                cursors.append(await cursor.execute(sql.encode(), prepare=True))
-        self._limits = limits
+                cursors = [await self._send(sql, row, prepare=True) for sql, row in queries]
+            self._limits = limits
         return [await cursor.fetchall() for cursor in cursors]
+
+    async def _in_one_transaction(self, queries: Sequence[Query], limits: tuple[int, int]) -> list[list[Any]]:
+        # Up to its end a pipeline is a transaction already. BEGIN would leave one open where a query fails.
+        async with self._connection.pipeline():
+            await self._set(limits, "transaction_read_only", local=True)
+            cursors = [await self._send(sql, row, prepare=False) for sql, row in queries]
+        return [await cursor.fetchall() for cursor in cursors]
+
+    async def _set(self, limits: tuple[int, int], read_only: str, *, local: bool) -> None:
+        values = {
+            "statement": str(limits[0]),
+            "lock": str(limits[1]),
+            "read_only": read_only,
+            # From any other encoding than its own name for ASCII the server would convert, and fail where it cannot.
+            "encoding": _UTF8 if self._encoding == _UTF8 else "SQL_ASCII",
+            "local": local,
+        }
+        await self._connection.execute(_SETTINGS, values, prepare=False)
+
+    async def _send(self, sql: str, row: type[Any], *, prepare: bool) -> AsyncCursor[Any]:
+        cursor = self._connection.cursor(row_factory=_rows_of(row))
+        return await cursor.execute(sql.encode(), prepare=prepare)
 
     async def _ask_bare(self, queries: Sequence[Query]) -> list[list[Any]]:
         answers = []
@@ -153,12 +199,23 @@ class Session:
         """Shut the socket down; whoever waits on it gets psycopg.OperationalError at once."""
         if self._connection.closed:
             return
-        with socket.socket(fileno=os.dup(self._connection.fileno())) as copy:
-            try:
-                copy.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                # ENOTCONN: the peer has reset it already, and the waiting side knows.
-                return
+        # Not a copy of the descriptor: there may be none left, and the deadline has to hold then as well.
+        ours = socket.socket(fileno=self._connection.fileno())
+        try:
+            ours.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # ENOTCONN: the peer has reset it already, and the waiting side knows.
+            return
+        finally:
+            ours.detach()
+
+
+def _codec(encoding: str) -> str:
+    """Return Python's name of one of PostgreSQL's encodings; for SQL_ASCII, which is any, UTF-8."""
+    try:
+        return codecs.lookup(encoding.replace("WIN", "cp").replace("KOI8", "koi8-")).name
+    except LookupError:
+        return "utf-8"
 
 
 def _rows_of(row: type[Any]) -> AsyncRowFactory[Any]:

@@ -1,8 +1,10 @@
 """The configuration in force: loaded at start, and again on SIGHUP or POST /-/reload. A bad file changes nothing."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from exporter.config import Config
 from exporter.log import event
@@ -17,6 +19,10 @@ class Configuration:
     def __init__(self, read: Callable[[], Config], config: Config) -> None:
         self._read = read
         self._apply: list[Callable[[Config], None]] = []
+        self._one = asyncio.Lock()
+        self._reader = ThreadPoolExecutor(1, "read the configuration")
+        """Its own: nothing else may have to wait for a large file, nor this for anything else."""
+        self._tasks: set[asyncio.Task[str | None]] = set()
         self.config = config
         self.last_ok = True
         self.loaded_at = time.time()
@@ -31,13 +37,35 @@ class Configuration:
         try:
             config = self._read()
         except ConfigError as error:
-            self.last_ok = False
-            event(_log, logging.ERROR, "reload failed, the old configuration stays in force", error=str(error))
-            return str(error)
+            return self._failed(error)
+        self._loaded(config)
+        return None
+
+    async def reload_aside(self) -> str | None:
+        """Do as reload() does, reading in a thread: that of 10,000 nodes takes seconds, in which the loop goes on."""
+        async with self._one:
+            try:
+                config = await asyncio.get_running_loop().run_in_executor(self._reader, self._read)
+            except ConfigError as error:
+                return self._failed(error)
+            self._loaded(config)
+            return None
+
+    def reload_soon(self) -> None:
+        """Begin reload_aside(), from a signal's handler; how it ends is in the log."""
+        task = asyncio.get_running_loop().create_task(self.reload_aside())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _failed(self, error: ConfigError) -> str:
+        self.last_ok = False
+        event(_log, logging.ERROR, "reload failed, the old configuration stays in force", error=str(error))
+        return str(error)
+
+    def _loaded(self, config: Config) -> None:
         self.config = config
         self.last_ok = True
         self.loaded_at = time.time()
         for apply in self._apply:
             apply(config)
         event(_log, logging.INFO, "configuration reloaded", clusters=len(config.clusters))
-        return None

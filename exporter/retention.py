@@ -74,6 +74,9 @@ def retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Reten
     if slot.in_creation:
         return _PLAIN[RetentionCause.CREATION]
     pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
+    if slot.slot_type == "physical" and slot.active and (slot.retained_wal_bytes or 0) > SEGMENT_BYTES:
+        # Its restart_lsn is what the receiver has confirmed: all that it retains is unconfirmed.
+        return _PLAIN[RetentionCause.CONSUMER]
     if pinned <= SEGMENT_BYTES and unconfirmed <= SEGMENT_BYTES:
         # A promoted standby goes on calling its slots synced, though nobody does that any more.
         nobody = not slot.active and not (slot.synced and not node.is_primary)

@@ -16,6 +16,7 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     ERROR = "error"
     UNREACHABLE = "unreachable"
+    LOGIN_FAILED = "login_failed"
 
 
 @dataclass(frozen=True, slots=True)

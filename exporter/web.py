@@ -1,6 +1,8 @@
 """The exporter's HTTP endpoints."""
 
 import math
+import re
+import zlib
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -68,11 +70,20 @@ def look_timeout(header: str | None) -> float:
     return max(SHORTEST_LOOK, min(LONGEST_LOOK, asked - TIMEOUT_MARGIN))
 
 
+def accepts_gzip(header: str) -> bool:
+    """Return whether this Accept-Encoding asks for gzip, by name and not with a weight of 0."""
+    for part in header.lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";")
+        if coding == "gzip":
+            return re.fullmatch(r"q=0(\.0*)?", weight) is None
+    return False
+
+
 async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web.Response:
     """Answer POST /-/reload as Prometheus does: 403 unless it is enabled, 500 with the error if the file is bad."""
     if not lifecycle:
         return web.Response(status=403, text="Lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
-    error = configuration.reload()
+    error = await configuration.reload_aside()
     return web.Response() if error is None else web.Response(status=500, text=f"{error}\n")
 
 
@@ -147,7 +158,13 @@ def _timeout(request: web.Request) -> float:
 def _exposed(request: web.Request, series: list[Part], registry: CollectorRegistry | None = None) -> web.Response:
     own = [] if registry is None else registry.collect()
     body, content_type = exposition(request.headers.get("Accept", ""), [*families(series), *own])
-    return web.Response(body=body, headers={"Content-Type": content_type})
+    headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
+    if accepts_gzip(request.headers.get("Accept-Encoding", "")):
+        # The lowest level: a twentieth of the size for a fifth of a scrape's time; higher ones cost four times as much.
+        packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
+        body = packer.compress(body) + packer.flush()
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=body, headers=headers)
 
 
 async def _close(app: web.Application) -> None:

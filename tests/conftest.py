@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter import metrics
 from tests.canned import World
 from tests.stack.stack import Stack
 
@@ -21,6 +22,12 @@ def databases() -> Iterator[Stack]:
 def world(tmp_path: Path) -> World:
     """A healer, a Prometheus and an Alertmanager in canned answers; everything is well."""
     return World(tmp_path / "token")
+
+
+@pytest.fixture
+def young_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name a transaction at once, in place of after five seconds."""
+    monkeypatch.setattr(metrics, "SETTLED_SECONDS", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,10 @@
 """The incidents that the alerts are about, each brought about on real servers; what alerted is returned."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +14,12 @@ import yaml
 
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
-from tests.stack.stack import CLUSTER, STANDBY_NODE, Stack
+from tests.stack.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
 from tests.test_exporter_causes import confirmed_all, consumer, stopped, write_wal
 
 THRESHOLDS = {
     "PgSlotCreationStuck": "2",
-    "PgSlotCreationBlocked": "2",
+    "PgSlotCreationBlocked": "6",
     "PgSlotLossPredicted": "1s",
     "PgSlotWalHeadroomLow": "1s",
     "PgSlotInactive": "1s",
@@ -29,6 +31,12 @@ THRESHOLDS = {
     "PgSlotTargetDown": "1s",
     "PgSlotExporterDown": "1s",
     "PgSlotHealerDown": "1s",
+    "PgSlotProbeFailing": "1s",
+    "PgSlotConfigReloadFailed": "1s",
+    "PgSlotCreationRetried": "1s",
+    "PgSlotVanished": "1s",
+    "PgSlotsNearlyUsedUp": "1s",
+    "PgSlotXminOld": "1000",
 }
 """In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
 
@@ -89,10 +97,14 @@ def all_of_them(stack: Stack) -> Incidents:
     """Bring all incidents about, several at a time."""
     stack.start_databases()
     stack.primary.sql("CREATE TABLE written (n int)")
+    # From the first look on: what counts is the larger part of ten minutes.
+    stack.primary.sql(f"REVOKE pg_monitor FROM {EXPORTER_ROLE}")
     stack.start_exporter()
     stack.start_healer(may_execute=False)
     stack.start_monitoring()
     incidents = Incidents(stack)
+    a_probe_that_is_denied(incidents)
+    a_creation_that_is_tried_again_and_again(incidents)
     a_healer_without_privilege(incidents)
     with consumer(stack.primary, "cdc", stack.folder), stopped(stack.primary, "background writer"):
         stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
@@ -100,8 +112,93 @@ def all_of_them(stack: Stack) -> Incidents:
         a_slot_that_nothing_holds_back(incidents)
         a_slot_that_is_lost(incidents)
     an_episode_that_does_not_end_in_time(incidents)
+    slots_that_are_many_or_old(incidents)
+    a_configuration_that_is_wrong(incidents)
     programs_and_servers_that_are_down(incidents)
+    a_failover(incidents)
     return incidents
+
+
+def a_probe_that_is_denied(incidents: Incidents) -> None:
+    incidents.fires("PgSlotProbeFailing")
+    incidents.stack.primary.sql(f"GRANT pg_monitor TO {EXPORTER_ROLE}")
+    incidents.ends("PgSlotProbeFailing")
+
+
+def a_creation_that_is_tried_again_and_again(incidents: Incidents) -> None:
+    """A client gives up after a second and a half; a transaction is in its way, which no attempt outlasts."""
+    primary = incidents.stack.primary
+    stop = threading.Event()
+
+    def attempts() -> None:
+        with psycopg.connect(primary.conninfo(), autocommit=True) as client:
+            client.execute("SET lock_timeout = '1500ms'")
+            while not stop.is_set():
+                with suppress(psycopg.errors.LockNotAvailable):
+                    client.execute("SELECT pg_catalog.pg_create_logical_replication_slot('retried', 'pgoutput')")
+                    return
+
+    client = threading.Thread(target=attempts)
+    with primary.hold_transaction(application_name="import"):
+        client.start()
+        incidents.fires("PgSlotCreationRetried", "retried")
+        stop.set()
+    client.join()
+    primary.drop_slot("retried")
+    incidents.ends("PgSlotCreationRetried", timeout=90)
+
+
+def slots_that_are_many_or_old(incidents: Incidents) -> None:
+    primary = incidents.stack.primary
+    [(most, used)] = primary.sql(
+        "SELECT pg_catalog.current_setting('max_replication_slots')::int, count(*) FROM pg_catalog.pg_replication_slots"
+    )
+    many = range(most * 9 // 10 - used + 1)
+    for number in many:
+        primary.sql("SELECT pg_catalog.pg_create_physical_replication_slot(%s)", [f"one_of_many_{number}"])
+    incidents.fires("PgSlotsNearlyUsedUp")
+    for number in many:
+        primary.drop_slot(f"one_of_many_{number}")
+    incidents.ends("PgSlotsNearlyUsedUp")
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('aged', 'pgoutput')")
+    primary.sql("ALTER SYSTEM SET idle_replication_slot_timeout = '20s'")
+    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+    # No checkpoint comes, which would make it true.
+    incidents.fires("PgSlotIdleTimeoutNear", "aged")
+    primary.sql("ALTER SYSTEM RESET idle_replication_slot_timeout")
+    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+    incidents.ends("PgSlotIdleTimeoutNear")
+    with psycopg.connect(primary.conninfo(), autocommit=True) as session:
+        for _ in range(1200):
+            session.execute("SELECT pg_catalog.pg_current_xact_id()")
+    incidents.fires("PgSlotXminOld", "aged")
+    primary.drop_slot("aged")
+    incidents.ends("PgSlotXminOld")
+
+
+def a_configuration_that_is_wrong(incidents: Incidents) -> None:
+    stack = incidents.stack
+    file = stack.folder / "pg-slot-exporter.yml"
+    right = file.read_text("utf-8")
+    file.write_text("clusters: {}", "utf-8")
+    stack.exporter.process.send(signal.SIGHUP)
+    incidents.fires("PgSlotConfigReloadFailed")
+    file.write_text(right, "utf-8")
+    stack.exporter.process.send(signal.SIGHUP)
+    incidents.ends("PgSlotConfigReloadFailed")
+
+
+def a_failover(incidents: Incidents) -> None:
+    """The last: what was the primary does not come back. A consumer makes its slot anew."""
+    stack = incidents.stack
+    stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('left_behind', 'pgoutput')")
+    seen = 'slot:pgslot_on_primary:timestamp{slot_name="left_behind"}'
+    wait_for(lambda: stack.prometheus.query(seen), "Prometheus knows of the slot")
+    stack.primary.kill()
+    stack.standby.promote()
+    incidents.fires("PgSlotVanished", "left_behind")
+    stack.standby.sql("SELECT pg_catalog.pg_create_logical_replication_slot('left_behind', 'pgoutput')")
+    incidents.ends("PgSlotVanished")
 
 
 def a_healer_without_privilege(incidents: Incidents) -> None:

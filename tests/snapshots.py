@@ -16,6 +16,7 @@ FACTS = NodeFacts(
     wal_keep_size_bytes=0,
     bgwriter_delay_seconds=0.2,
     synchronized_standby_slots="",
+    idle_replication_slot_timeout_seconds=None,
     wal_written_bytes=1000,
 )
 
@@ -43,6 +44,7 @@ SLOT = Slot(
     reply_time=1.8e9,
     consumer_wait_event=None,
     catalog_xmin_age_xids=3,
+    xmin_age_xids=None,
     in_creation=False,
     spill_txns=0,
     spill_count=0,

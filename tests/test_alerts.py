@@ -16,7 +16,7 @@ RULES = ALERTS / "pgslot.rules.yml"
 RULE_TESTS = sorted((ALERTS / "tests").glob("*.test.yml"))
 ALERTMANAGER = ALERTS / "alertmanager.yml"
 
-HEALED = {"PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled"}
+HEALED = {"PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotCreationRetried", "PgSlotStalled"}
 AGREED = HEALED | {
     "PgSlotWalHeadroomLow",
     "PgSlotLossPredicted",
@@ -31,8 +31,17 @@ AGREED = HEALED | {
     "PgSlotExporterDown",
     "PgSlotHealerDown",
     "PgSlotWatchdog",
+    "PgSlotProbeFailing",
+    "PgSlotConfigReloadFailed",
+    "PgSlotVanished",
+    "PgSlotsNearlyUsedUp",
+    "PgSlotXminOld",
+    "PgSlotIdleTimeoutNear",
 }
-PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotHealNoEffect", "PgSlotTargetDown", "PgSlotExporterDown"}
+PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEffect"} | {
+    "PgSlotTargetDown",
+    "PgSlotExporterDown",
+}
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -69,6 +78,16 @@ def test_promtool_accepts_the_example_configuration_with_its_rules() -> None:
     done = run("promtool", "check", "config", ALERTS / "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(ALERT_RULES) + len(RECORDING_RULES)} rules found" in done.stdout
+
+
+def test_our_labels_win_over_a_targets_own_in_every_scrape_that_is_shipped() -> None:
+    """In Kubernetes `cluster` and `node` are labels that many a target has."""
+    for scrape in yaml.safe_load((ALERTS / "prometheus.yml").read_text())["scrape_configs"]:
+        assert scrape["honor_labels"] is True
+    operator = ALERTS.parent / "deploy/kubernetes/operator"
+    for monitor in yaml.safe_load_all((operator / "servicemonitor.yaml").read_text()):
+        assert [endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"]] == [True]
+    assert yaml.safe_load((operator / "scrapeconfig.yaml").read_text())["spec"]["honorLabels"] is True
 
 
 def test_amtool_accepts_the_example_configuration() -> None:
@@ -145,7 +164,7 @@ def fired(name: str, **labels: str) -> dict[str, str]:
     expr = ALERT_RULES[name]["expr"]
     grouped = re.search(r"by \(([\w, ]+)\)", expr)
     kept = {label: about[label] for label in grouped[1].split(", ") if label in about} if grouped else {}
-    if expr.startswith("slot:"):  # a recording rule of slots
+    if expr.lstrip("( \n").startswith("slot:"):  # a recording rule of slots
         kept = about
     return {"alertname": name, **ALERT_RULES[name]["labels"], **kept, **labels}
 
@@ -161,8 +180,10 @@ def test_no_alert_keeps_another_one_from_the_healer(name: str) -> None:
     [
         ("PgSlotTargetDown", "PgSlotPreparedTransactionForgotten"),
         ("PgSlotTargetDown", "PgSlotLossPredicted"),
+        ("PgSlotTargetDown", "PgSlotProbeFailing"),
         ("PgSlotLost", "PgSlotLossPredicted"),
         ("PgSlotLost", "PgSlotInactive"),
+        ("PgSlotIdleTimeoutNear", "PgSlotInactive"),
         ("PgSlotLossPredicted", "PgSlotWalHeadroomLow"),
         ("PgSlotLossPredicted", "PgSlotInactive"),
         ("PgSlotLossPredicted", "PgSlotPinnedByTransaction"),
@@ -213,7 +234,7 @@ def test_no_alert_has_labels_that_change_while_it_runs(name: str) -> None:
     for record in re.findall(r"slot:\w+:\w+", expr):
         expr += RECORDING_RULES[record]["expr"]
     kept = {label for group in re.findall(r"\bby \(([\w, ]+)\)", expr) for label in group.split(", ")}
-    assert kept <= {"cluster", "node", "slot_name", "database", "reason", "job"}
+    assert kept <= {"cluster", "node", "slot_name", "database", "reason", "probe", "job"}
 
 
 @pytest.mark.parametrize("name", ["PgSlotCreationStuck", "PgSlotCreationBlocked"])

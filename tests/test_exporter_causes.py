@@ -20,6 +20,8 @@ from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
+pytestmark = pytest.mark.usefixtures("young_transactions")
+
 Client = TestClient[Any, Any]
 MORE_THAN_A_SEGMENT = 20 * 1024 * 1024
 

@@ -119,11 +119,18 @@ def test_what_is_read_column_by_column_has_the_labels_of_a_slot() -> None:
 
 
 def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
-    slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0)
+    slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0, xmin_age_xids=1)
     pinned = A_SLOT._replace(slot_name="pinned", restart_position=RECORD, **PINNED)
     waits = A_SLOT._replace(slot_name="waits", restart_position=RECORD, **LAGS | WAITS)
     blocked = replace(CREATION, blocking_pids=[200])
-    found_pinned = seen(pinned, MOVEMENT, (EARLY,), max_slot_wal_keep_size_bytes=1, synchronized_standby_slots="gone")
+    found_pinned = seen(
+        pinned,
+        MOVEMENT,
+        (EARLY,),
+        max_slot_wal_keep_size_bytes=1,
+        synchronized_standby_slots="gone",
+        idle_replication_slot_timeout_seconds=1.0,
+    )
     primary = replace(found_pinned, slots=(slot, pinned, waits), creations=(blocked,))
     series = [
         *cluster_series(cluster(primary, node("s", recovery=True))),

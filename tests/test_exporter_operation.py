@@ -107,7 +107,17 @@ def test_a_probe_of_a_standby_finds_the_blocker_on_its_primary(exporter: Program
 def test_prometheus_discovers_and_scrapes_all_nodes(exporter: Program, tmp_path: Path) -> None:
     config = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{"job_name": "pgslot", "http_sd_configs": [{"url": f"{exporter.url}/sd"}]}],
+        "scrape_configs": [
+            {"job_name": "pgslot", "http_sd_configs": [{"url": f"{exporter.url}/sd"}]},
+            # As shipped, for a target that has labels of its own by our names.
+            {
+                "job_name": "shipped",
+                "honor_labels": True,
+                "static_configs": [
+                    {"targets": [f"127.0.0.1:{exporter.port}"], "labels": {"cluster": "k8s-eu", "node": "worker-1"}}
+                ],
+            },
+        ],
     }
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
@@ -124,11 +134,16 @@ def test_prometheus_discovers_and_scrapes_all_nodes(exporter: Program, tmp_path:
     try:
         prometheus.start()
 
-        def up() -> set[str]:
-            result = prometheus.get("/api/v1/query", query="pgslot_up == 1 and on (instance) up == 1")["data"]["result"]
+        def up(job: str = "pgslot") -> set[str]:
+            query = f'pgslot_up{{job="{job}"}} == 1 and on (instance) up == 1'
+            result = prometheus.get("/api/v1/query", query=query)["data"]["result"]
             return {f"{series['metric']['instance']} {series['metric']['node']}" for series in result}
 
         wait_for(lambda: up() == {"c/primary primary", "c/standby standby"}, "both nodes are scraped")
+        here = f"127.0.0.1:{exporter.port}"
+        wait_for(
+            lambda: up("shipped") == {f"{here} primary", f"{here} standby"}, "a target's own labels do not hide ours"
+        )
     finally:
         prometheus.stop()
 
@@ -202,6 +217,8 @@ def test_hostile_names_survive(exporter: Program, databases: Stack) -> None:
     databases.primary.sql(f"CREATE ROLE {quoted} LOGIN")
     try:
         with databases.primary.hold_transaction(application_name=HOSTILE, user=HOSTILE, dbname=HOSTILE) as holder:
+            pid = str(holder.pid)
+            wait_for(lambda: exporter.samples("pgslot_oldest_transaction_info", pid=pid), "it is old enough")
             text = exporter.get("/metrics").text
             openmetrics = exporter.get("/metrics", Accept="application/openmetrics-text; version=1.0.0").text
         for families in (parse_text(text), parse_openmetrics(openmetrics)):  # type: ignore[no-untyped-call]
@@ -209,7 +226,7 @@ def test_hostile_names_survive(exporter: Program, databases: Stack) -> None:
                 sample.labels
                 for family in families
                 for sample in family.samples
-                if sample.name == "pgslot_oldest_transaction_info" and sample.labels["pid"] == str(holder.pid)
+                if sample.name == "pgslot_oldest_transaction_info" and sample.labels["pid"] == pid
                 if sample.labels["kind"] == "xid"
             ]
             assert (found["datname"], found["usename"]) == (HOSTILE, HOSTILE)

@@ -1,5 +1,6 @@
 """What a scrape shows on each supported version, read by a role that is only member of pg_monitor."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -17,6 +18,8 @@ from tests.stack.processes import wait_for
 from tests.stack.sessions import Statement
 from tests.stack.stack import EXPORTER_ROLE, Stack
 from tests.test_exporter_scrape import Client, configuration, scrape, status_of
+
+pytestmark = pytest.mark.usefixtures("young_transactions")
 
 PRIMARY, STANDBY = "n0", "n1"
 WAYS = ("by_walsender", "by_function")
@@ -142,7 +145,8 @@ async def test_both_roles_answer_every_probe(client: Client, databases: Stack) -
         info = metrics.labels("pgslot_node_info", node=node)
         [(version,)] = server.sql("SHOW server_version")
         assert (info["role"], info["version"]) == (role, version)
-        assert version.startswith(f"{databases.major}.")
+        # A version before its release has no dot: 19rc1.
+        assert re.match(rf"{databases.major}\D", version)
         assert metrics.value("pgslot_max_replication_slots", node=node) == 50
         assert metrics.value("pgslot_max_slot_wal_keep_size_bytes", node=node) == 2**30
         assert metrics.value("pgslot_creations_waiting", node=node) == 0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 OLDEST_SUPPORTED = 14
 """Major version. On 13 pg_replication_slots lacks columns, and it has been out of support since 2025."""
 
-SUPPORTED = (14, 15, 16, 17, 18)
+SUPPORTED = (14, 15, 16, 17, 18, 19)
 """Major versions that the project is written for; a newer one gets the SQL of the newest."""
 
 _MARK = re.compile(r"--\s*pg\s*(?P<op>>=|<|=)\s*(?P<major>\d+)\s*$")
@@ -39,6 +39,8 @@ class NodeFacts:
     """The background writer, which logs running-xacts records, sleeps up to 50 times as long when all is quiet."""
     synchronized_standby_slots: str
     """The setting as it stands. Empty before PostgreSQL 17."""
+    idle_replication_slot_timeout_seconds: float | None
+    """None: 0, no limit, or before PostgreSQL 18."""
     wal_written_bytes: int | None
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 
@@ -94,6 +96,8 @@ class Slot(NamedTuple):
     consumer_wait_event: str | None
     """pg_stat_activity.wait_event of the slot's session; only where synchronized_standby_slots is set."""
     catalog_xmin_age_xids: int | None
+    xmin_age_xids: int | None
+    """Of a physical slot whose standby has hot_standby_feedback on; None without."""
     in_creation: bool
     spill_txns: int | None
     spill_count: int | None
@@ -138,7 +142,7 @@ class Transaction:
     """
     transactions.sql: of each kind of open transaction the one that started first and the one with the oldest xid.
 
-    Walsenders are left out: one that creates a slot is the victim here, not the cause.
+    Walsenders without an xid are left out: one that creates a slot is the victim here, not the cause.
     """
 
     kind: str

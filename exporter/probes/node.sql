@@ -8,6 +8,8 @@ SELECT
   pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_keep_size')) AS wal_keep_size_bytes,
   extract(epoch FROM pg_catalog.current_setting('bgwriter_delay')::interval)::float8 AS bgwriter_delay_seconds,
   coalesce(pg_catalog.current_setting('synchronized_standby_slots', true), '') AS synchronized_standby_slots,
+  nullif(extract(epoch FROM pg_catalog.current_setting('idle_replication_slot_timeout', true)::interval), 0)::float8
+    AS idle_replication_slot_timeout_seconds,
   pg_catalog.pg_wal_lsn_diff(
     CASE WHEN pg_catalog.pg_is_in_recovery()
       THEN pg_catalog.pg_last_wal_replay_lsn()

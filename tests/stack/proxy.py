@@ -43,6 +43,10 @@ class Proxy:
         if fault in (Fault.REFUSED, Fault.RESET):
             self._reset_all()
 
+    def cut(self) -> None:
+        """Reset the connections there are, as what tires of idle ones does; new ones are taken."""
+        self._reset_all()
+
     def __enter__(self) -> Self:
         self._listen()
         return self

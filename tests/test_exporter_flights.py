@@ -1,0 +1,157 @@
+"""Looks that several wait for: each within its own time, whatever the node, the others or a reload do meanwhile."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp.test_utils import TestClient, TestServer
+from psycopg.conninfo import make_conninfo
+
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
+from exporter.observer import Observer
+from exporter.reload import Configuration
+from exporter.snapshot import NodeSnapshot, Status
+from exporter.web import application
+from tests.healing import until
+from tests.stack.proxy import Proxy
+from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.test_exporter_scrape import configuration, scrape, status_of
+
+
+def clusters(**conninfos: str) -> list[Cluster]:
+    return [Cluster("c", tuple(Node("c", name, Conninfo(text)) for name, text in conninfos.items()), None)]
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"host=127.0.0.1 port={listener.getsockname()[1]} user=x"
+
+
+async def test_a_look_runs_to_the_longest_time_of_those_who_wait_for_it(databases: Stack) -> None:
+    """Half a second is too short for a server that pauses for longer; ten seconds, asked for meanwhile, are not."""
+    observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE)), "flights")
+
+    async def look(timeout: float) -> tuple[NodeSnapshot, float]:
+        began = time.monotonic()
+        snapshot = await observer.look("c", timeout)
+        return snapshot.nodes[0], time.monotonic() - began
+
+    try:
+        await look(5)
+        databases.primary.pause_all()
+        try:
+            short = asyncio.create_task(look(0.5))
+            await asyncio.sleep(0.1)
+            long = asyncio.create_task(look(10))
+            node, took = await short
+            assert (set(node.statuses.values()), took < 1) == ({Status.TIMEOUT}, True)
+        finally:
+            databases.primary.resume_all()
+        node, took = await long
+        assert set(node.statuses.values()) == {Status.OK}
+        assert took < 9
+    finally:
+        await observer.close()
+
+
+async def test_a_reload_lets_a_scrape_in_flight_end(databases: Stack) -> None:
+    with silent() as hung:
+        before = clusters(p=databases.primary.conninfo(EXPORTER_ROLE), hung=hung)
+        after = clusters(p=databases.primary.conninfo(EXPORTER_ROLE), hung=f"{hung} dbname=y")
+        current = [Config(tuple(before), HealerSettings())]
+        configured = Configuration(lambda: current[0], current[0])
+        async with TestClient(TestServer(application(configured))) as client:
+            scraping = asyncio.create_task(scrape(client, 2))
+            await asyncio.sleep(0.3)
+            current[0] = Config(tuple(after), HealerSettings())
+            assert await configured.reload_aside() is None
+            metrics = await scraping
+            assert sorted(metrics["pgslot_up"].values()) == [0, 1]
+            assert status_of(metrics, "hung", "node") == Status.TIMEOUT
+            assert sorted((await scrape(client, 1))["pgslot_up"].values()) == [0, 1]
+
+
+async def test_the_end_of_the_process_ends_a_look() -> None:
+    with silent() as hung:
+        observer = Observer(clusters(hung=hung), "flights")
+        look = asyncio.create_task(observer.look("c", 60))
+        await asyncio.sleep(0.2)
+        observer.reconfigure([])
+        await asyncio.wait_for(observer.close(), 2)
+        [node] = (await look).nodes
+    assert set(node.statuses.values()) == {Status.UNREACHABLE}
+
+
+async def test_a_node_that_leaves_between_two_questions_of_a_probe_is_no_error(databases: Stack) -> None:
+    """A standby's creation is explained by its primary, which is asked after a reload that knows neither."""
+    with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
+        standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
+        observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
+        databases.standby.pause_all()
+        try:
+            look = asyncio.create_task(observer.look_at("c", "s", 8))
+            await asyncio.sleep(0.3)
+            observer.reconfigure([])
+        finally:
+            databases.standby.resume_all()
+        snapshot = await look
+        await observer.close()
+    assert [node.node for node in snapshot.nodes] == ["s", "p"]
+    databases.standby.drop_slot("leaving")
+
+
+async def test_connections_that_are_cut_between_scrapes_are_no_outage(databases: Stack) -> None:
+    with Proxy(databases.primary.port) as proxy:
+        conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
+        async with TestClient(TestServer(application(configuration(conninfo)))) as client:
+            for _ in range(4):
+                assert list((await scrape(client))["pgslot_up"].values()) == [1]
+                proxy.cut()
+
+
+async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack) -> None:
+    with silent() as hung, databases.quiet(), databases.standby.create_slot("alone"):
+        both = {"p": databases.primary.conninfo(EXPORTER_ROLE), "s": databases.standby.conninfo(EXPORTER_ROLE)}
+        observer = Observer(clusters(**both, hung=hung), "flights")
+        try:
+            await until(lambda: _creating(databases), "it is in creation", 10)
+            began = time.monotonic()
+            snapshot = await observer.look_at("c", "s", 8)
+            assert time.monotonic() - began < 4
+            assert [node.node for node in snapshot.nodes] == ["s", "p"]
+            # With nobody who says that he is the primary, all are waited for.
+            observer.reconfigure(clusters(s=both["s"], hung=hung))
+            assert [node.node for node in (await observer.look_at("c", "s", 1)).nodes] == ["s", "hung"]
+        finally:
+            await observer.close()
+    databases.standby.drop_slot("alone")
+
+
+def _creating(databases: Stack) -> bool:
+    return bool(databases.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'alone' AND active"))
+
+
+async def test_a_failed_login_has_its_own_status_on_the_page(databases: Stack) -> None:
+    conninfo = make_conninfo(databases.primary.conninfo(), user="nosuchrole")
+    async with TestClient(TestServer(application(configuration(conninfo)))) as client:
+        assert status_of(await scrape(client), "n0", "node") == "login_failed"
+
+
+def test_a_node_is_known_without_going_through_all_of_them() -> None:
+    """10,000 probes each 15 s ask this."""
+
+    async def main() -> None:
+        many = [Cluster(f"c{i}", (Node(f"c{i}", "n", Conninfo("host=x")),), None) for i in range(10_000)]
+        observer = Observer(many, "flights")
+        began = time.monotonic()
+        assert all(observer.knows(f"c{i}", "n") for i in range(10_000))
+        assert not observer.knows("c0", "m")
+        assert not observer.knows("x", "n")
+        assert time.monotonic() - began < 0.5
+        await observer.close()
+
+    asyncio.run(main())

@@ -1,0 +1,103 @@
+"""Look-ups of names: bounded, shared, and those that hang hold up nobody."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from exporter import resolver
+from exporter.resolver import Resolver
+
+MAX_WAIT = 10.0
+
+
+class NameServer:
+    """Stands in for getaddrinfo: names that begin with `hang` get no answer before `released`."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.asked: list[str] = []
+        self.now = 0
+        self.most = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, host: str, *_arguments: Any, **_more: Any) -> list[Any]:
+        with self._lock:
+            self.asked.append(host)
+            self.now += 1
+            self.most = max(self.most, self.now)
+        try:
+            if host.startswith("hang"):
+                self.released.wait(MAX_WAIT)
+                raise socket.gaierror(-3, "Temporary failure in name resolution")
+            return [(2, 1, 6, "", ("192.0.2.7", 0)), (10, 1, 6, "", ("2001:db8::7", 0, 0, 0))]
+        finally:
+            with self._lock:
+                self.now -= 1
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    server = NameServer()
+    monkeypatch.setattr(socket, "getaddrinfo", server)
+    yield server
+    server.released.set()
+
+
+async def test_a_name_answers_while_others_hang(names: NameServer) -> None:
+    resolver = Resolver()
+    hanging = [asyncio.create_task(resolver.addresses(f"hang{i}")) for i in range(40)]
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    assert await resolver.addresses("well") == ["192.0.2.7", "2001:db8::7"]
+    assert time.monotonic() - began < MAX_WAIT / 2
+    names.released.set()
+    for error in await asyncio.gather(*hanging, return_exceptions=True):
+        assert "Temporary failure" in str(error)
+
+
+async def test_threads_are_bounded_and_names_that_hung_have_half_of_them(
+    names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "SLOW_SECONDS", 0.2)
+    few = Resolver(at_once=4)
+    once = [asyncio.create_task(few.addresses(f"hang{i}")) for i in range(4)]
+    behind = asyncio.create_task(few.addresses("well"))
+    _, pending = await asyncio.wait({behind}, timeout=0.5)
+    assert pending, "nobody has known yet that they hang"
+    names.released.set()
+    await asyncio.gather(*once, return_exceptions=True)
+    assert await behind
+    names.released.clear()
+    again = [asyncio.create_task(few.addresses(f"hang{i}")) for i in range(4)]
+    assert await asyncio.wait_for(few.addresses("well"), MAX_WAIT / 2)
+    assert names.now == 2
+    names.released.set()
+    await asyncio.gather(*again, return_exceptions=True)
+    assert names.most == 4
+
+
+async def test_whoever_asks_for_the_same_name_shares_the_answer(names: NameServer) -> None:
+    resolver = Resolver()
+    both = [asyncio.create_task(resolver.addresses("hang")) for _ in range(2)]
+    await asyncio.sleep(0)
+    # Who gives up takes nothing from the other.
+    both[0].cancel()
+    await asyncio.wait({both[0]})
+    names.released.set()
+    with pytest.raises(OSError, match="cannot resolve 'hang': "):
+        await both[1]
+    assert names.asked == ["hang"]
+
+
+async def test_a_name_that_is_none_is_an_error_as_well() -> None:
+    with pytest.raises(OSError, match=r"cannot resolve 'a{70}': "):
+        await Resolver().addresses("a" * 70)
+
+
+async def test_the_machines_own_names_are_found() -> None:
+    assert set(await Resolver().addresses("localhost")) <= {"127.0.0.1", "::1"}
