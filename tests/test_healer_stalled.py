@@ -1,6 +1,7 @@
 """Existing slots whose restart_lsn is pinned though nothing pins it, healed on real servers."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from exporter.config import Cluster
@@ -27,13 +28,15 @@ def cluster(stack: Stack) -> Cluster:
     return watched(stack)
 
 
-async def shows(healer: Healer, server: Postgres, slot: str, *, calls: int = 1) -> None:
+async def shows(
+    healer: Healer, server: Postgres, slot: str, *, calls: int = 1, read: Callable[[], None] | None = None
+) -> None:
     """Wait until a record is seen to be missing, and called for; it may take another read of its consumer."""
     with contextlib.suppress(AssertionError):
         await called_for(healer, calls, PATIENCE + 2 * LOOK_INTERVAL)
         return
     server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
-    read_all(server, slot)
+    read_all(server, slot) if read is None else read()
     await called_for(healer, calls, 40)
 
 
@@ -103,12 +106,17 @@ async def test_without_a_record_another_read_changes_nothing(databases: Stack) -
 
 async def test_a_slot_of_a_standby(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
+
+    def read() -> None:
+        primary.wait_until_replayed(standby)
+        standby.sql("SELECT pg_catalog.pg_replication_slot_advance('away', pg_catalog.pg_last_wal_replay_lsn())")
+
     primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
     with standby.create_slot("away") as creator:
         while not creator.wait(0.5):
             primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
     standby.drop_slot("away")
-    with primary.no_records_by_itself():
+    with impatient(), primary.no_records_by_itself():
         with standby.create_slot_by_function("away") as creator:
             while not creator.wait(0.5):
                 primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
@@ -124,7 +132,8 @@ async def test_a_slot_of_a_standby(databases: Stack) -> None:
         [(before,)] = standby.sql(RESTART, ["away"])
         async with healing(cluster(databases)) as healer:
             await heal(healer, "away", "standby")
-            await healer.until("the record is there", lambda episodes: episodes[0]["calls"] == 1)
+            await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["inactive"])
+            await shows(healer, primary, "away", read=read)
             record = (await healer.episodes())[0]["lsns"][0]
             await until(
                 lambda: standby.sql("SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn", [record]),
