@@ -49,7 +49,7 @@ async def test_heal_with_nothing_to_heal(databases: Stack, capsys: Capture) -> N
 
 async def test_heal_gives_up_in_time(databases: Stack, capsys: Capture) -> None:
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("blocked"):
-        assert await healed(config(watched(databases)), give_up_after=1.5) is Exit.NOT_HEALED
+        assert await healed(config(watched(databases)), give_up_after=4.0) is Exit.NOT_HEALED
     assert "gave_up: still waiting: transaction" in capsys.readouterr().out
     databases.drop_slot("blocked")
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from exporter.config import Conninfo, HealerTarget
+from exporter.config import Config, Conninfo, HealerTarget
 from healer.calls import CallResult, Capability, Unavailable
+from healer.doctor.finding import Status
+from healer.doctor.servers import examine
 from healer.primary import Primary, check
-from tests.healing import alert, healing, until, watched
+from tests.healing import QUICK, alert, healing, until, watched
 from tests.stack.pooler import Pooler
 from tests.stack.stack import HEALER_ROLE, Stack
 
@@ -86,3 +88,11 @@ async def test_a_server_itself_is_no_pooler(databases: Stack) -> None:
     sessions = "SELECT sessions FROM pg_catalog.pg_stat_database WHERE datname = 'postgres'"
     assert await check(direct) == Capability(None)
     assert databases.primary.sql(sessions)[0][0] is not None
+
+
+async def test_the_doctor_says_what_to_do(databases: Stack, transaction: Pooler) -> None:
+    found = await examine(Config((watched(databases, conninfo=conninfo(transaction)),), QUICK))
+    [capability] = [finding for finding in found if finding.check == "capability"]
+    assert capability.status is Status.FAILED
+    assert "pooler" in capability.found
+    assert "name the servers themselves" in capability.remedy

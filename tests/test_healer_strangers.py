@@ -2,7 +2,10 @@
 
 import asyncio
 import itertools
+import os
+import resource
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -174,3 +177,21 @@ async def test_an_interval_of_days_works(databases: Stack) -> None:
             assert creator.wait(5)
     assert episode["outcome"] == "healed"
     databases.drop_slot("days")
+
+
+async def test_descriptors_above_1023_do_not_matter(databases: Stack) -> None:
+    """As when so many strangers are connected: the session to the primary is numbered higher than select() can look."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 8192, hard))
+    try:
+        with ExitStack() as held, databases.quiet(), databases.standby.create_slot("above") as creator:
+            for _ in range(1100):
+                held.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+            async with healing(watched(databases)) as healer:
+                await healer.post(alert("above"))
+                episode = await healer.ended()
+                assert creator.wait(5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert episode["outcome"] == "healed"
+    databases.drop_slot("above")

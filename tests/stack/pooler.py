@@ -39,7 +39,11 @@ class Pooler:
 
     def __enter__(self) -> Self:
         self.process.start()
-        wait_for(self._answers, "pgbouncer takes connections", log=self.process.log)
+        try:
+            wait_for(self._answers, "pgbouncer takes connections", log=self.process.log)
+        except BaseException:
+            self.process.stop(signal.SIGINT)
+            raise
         return self
 
     def __exit__(
