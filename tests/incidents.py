@@ -15,7 +15,7 @@ import yaml
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
-from tests.test_exporter_causes import confirmed_all, consumer, stopped, write_wal
+from tests.test_exporter_causes import confirmed_all, consumer, setting, stopped, write_wal
 
 THRESHOLDS = {
     "PgSlotCreationStuck": "2",
@@ -108,7 +108,8 @@ def all_of_them(stack: Stack) -> Incidents:
     a_healer_without_privilege(incidents)
     with consumer(stack.primary, "cdc", stack.folder), stopped(stack.primary, "background writer"):
         stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
-        a_transaction_that_is_in_the_way(incidents)
+        with a_standby_that_does_not_exist(incidents):
+            a_transaction_that_is_in_the_way(incidents)
         a_slot_that_nothing_holds_back(incidents)
         a_slot_that_is_lost(incidents)
     an_episode_that_does_not_end_in_time(incidents)
@@ -212,6 +213,21 @@ def a_healer_without_privilege(incidents: Incidents) -> None:
         wait_for(lambda: record_by_hand(stack) and creator.wait(1), "the slot is made")
     incidents.ends("PgSlotCreationStuck")
     stack.standby.drop_slot("stuck")
+
+
+@contextmanager
+def a_standby_that_does_not_exist(incidents: Incidents) -> Iterator[None]:
+    """A failover slot's walsender waits for it meanwhile; no alert of its own, but the texts of others name it."""
+    stack, primary = incidents.stack, incidents.stack.primary
+    with (
+        consumer(primary, "guarded", stack.folder, failover=True),
+        setting(primary, "synchronized_standby_slots", "'nosuch'"),
+    ):
+        yield
+        awaited = {"slot_name": "guarded", "standby_slot": "nosuch"}
+        wait_for(lambda: stack.exporter.value("pgslot_retention_standby_info", **awaited), "it is named", timeout=150)
+        named = f'pgslot_retention_standby_info{{slot_name="{awaited["slot_name"]}"}}'
+        wait_for(lambda: stack.prometheus.query(named), "Prometheus knows it")
 
 
 def a_transaction_that_is_in_the_way(incidents: Incidents) -> None:
