@@ -6,12 +6,12 @@ running-xacts records. So the looks are remembered, in bounded space: some 70 sa
 Times are seconds of one monotonic clock, the same for all nodes of a process; WAL positions are bytes since 0/0.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import NamedTuple
 
-from exporter.probes import NodeFacts, Slot, Transaction
+from exporter.probes import NodeFacts, Slot, Transaction, precedes
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 """Less than that is what lies between two running-xacts records, or two confirmations, on a healthy server."""
@@ -25,16 +25,24 @@ RESOLUTION = 0.2
 MOST_SAMPLES = 100
 
 
+UNKNOWN_XID = 0
+"""InvalidTransactionId, in place of an xid that is not known."""
+
+
 class Sample(NamedTuple):
-    """Where a node's WAL stood at one look, and who was open since the sample before it."""
+    """Where a node's WAL stood at one look, and who was open."""
 
     at: float
     position: int
     """Written on a primary, replayed on a standby."""
-    oldest_start: float
-    """When the oldest transaction with an xid began; inf without one, -inf when that is unknown."""
+    oldest_xid: int | None
+    """Of the open transactions, in sessions or prepared, at this look or the ones left out since the sample before."""
     next_xid: int | None
-    """Each older xid had been assigned; None on a standby."""
+    """The next one that would be assigned, 32-bit; None on a standby."""
+
+    def may_hold(self, bound: int) -> bool:
+        """Return whether a transaction was open, or may have been, whose xid is older than this one."""
+        return self.oldest_xid is not None and is_older(self.oldest_xid, bound)
 
 
 class Delivery(NamedTuple):
@@ -69,10 +77,8 @@ class Movement(NamedTuple):
     """It was seen to come here; False: it was here already at the first look of all."""
     pinned_since: float | None
     """The first look that showed more than a segment between restart_lsn and confirmed_flush_lsn; None: it is less."""
-    followed_by: float | None
-    """By when the first WAL after restart_lsn's own record was written; None as pinned_since."""
-    due: int | None
-    """Who has confirmed this must have moved restart_lsn, if a record could; None: too early to tell."""
+    pinned_at: int
+    """Where the node's WAL stood then; 0: it is less."""
     delivery: Delivery
 
 
@@ -83,30 +89,30 @@ class History:
     at: float = 0.0
     samples: tuple[Sample, ...] = ()
     """The oldest first."""
+    in_recovery: bool = False
     movements: Mapping[str, Movement] = field(default_factory=dict)
     """By slot name: the logical slots that the last look showed, except those that are lost or in creation."""
 
     def position_before(self, time: float) -> int | None:
         """Return where WAL stood at this time or a little before it; None when nothing is remembered of then."""
-        return next((sample.position for sample in reversed(self.samples) if sample.at <= time), None)
+        sample = self.last_until(time)
+        return None if sample is None else sample.position
 
-    def written_by(self, position: int) -> float | None:
-        """Return a time by which WAL beyond this position had been written; None if there is none yet."""
-        return next((sample.at for sample in self.samples if sample.position > position), None)
+    def reached(self, position: int) -> float | None:
+        """Return a time by which WAL had been written up to this position; None if it has not been."""
+        return next((sample.at for sample in self.samples if sample.position >= position), None)
 
-    def written_from(self, position: int) -> float | None:
-        """Return a time at which no WAL beyond this position had been written; None when it is too long ago."""
-        return next((sample.at for sample in reversed(self.samples) if sample.position <= position), None)
+    def first_from(self, time: float) -> Sample | None:
+        """Return the first sample at this time or later; None: there is none yet."""
+        return next((sample for sample in self.samples if sample.at >= time), None)
 
-    def next_xid_before(self, position: int) -> int | None:
-        """Return an xid such that all older ones had been assigned before this position was written; None: unknown."""
-        return next((sample.next_xid for sample in reversed(self.samples) if sample.position <= position), None)
+    def last_until(self, time: float) -> Sample | None:
+        """Return the last sample at this time or earlier; None when nothing is remembered of then."""
+        return next((sample for sample in reversed(self.samples) if sample.at <= time), None)
 
-    def oldest_start_since(self, time: float) -> float:
-        """Return when the oldest transaction with an xid began that was open then or later; -inf if that is unknown."""
-        if not self.samples or self.samples[0].at > time:
-            return -math.inf
-        return min((sample.oldest_start for sample in self.samples if sample.at >= time), default=math.inf)
+    def last_before(self, position: int) -> Sample | None:
+        """Return the last sample when no WAL beyond this position had been written; None when it is too long ago."""
+        return next((sample for sample in reversed(self.samples) if sample.position <= position), None)
 
 
 NOTHING = History()
@@ -122,21 +128,26 @@ def remember(
     """Return the history after another look, which ended just now; None: that probe failed."""
     if facts.wal_written_bytes is None:
         return before
-    if before.samples and facts.wal_written_bytes < before.samples[-1].position:
-        # Another server behind the same address, or one that lost WAL in a crash: nothing of before holds for it.
+    last = before.samples[-1] if before.samples else None
+    if last is not None and (facts.wal_written_bytes < last.position or facts.in_recovery != before.in_recovery):
+        # Another server behind the same address, one that lost WAL in a crash, or one that was promoted and has had no
+        # transactions of its own so far: nothing of before holds for it.
         before = NOTHING
-    sample = Sample(now, facts.wal_written_bytes, _oldest_start(transactions, now), facts.next_xid)
+    sample = Sample(now, facts.wal_written_bytes, _oldest_xid(transactions), facts.next_xid)
     samples = _thinned((*before.samples, sample), now)
     if slots is None:
-        return History(now, samples, before.movements)
-    after = History(now, samples)
-    patience = record_seconds(facts)
+        return History(now, samples, facts.in_recovery, before.movements)
     movements = {
-        slot.slot_name: _moved(before.movements.get(slot.slot_name), slot, after, patience)
+        slot.slot_name: _moved(before.movements.get(slot.slot_name), slot, sample)
         for slot in slots
         if slot.slot_type == "logical" and slot.restart_position is not None and slot.confirmed_position is not None
     }
-    return History(now, samples, movements)
+    return History(now, samples, facts.in_recovery, movements)
+
+
+def is_older(xid: int, bound: int) -> bool:
+    """Return whether an xid precedes another one, or is not known."""
+    return xid == UNKNOWN_XID or precedes(xid, bound)
 
 
 def record_seconds(facts: NodeFacts) -> float:
@@ -149,41 +160,23 @@ def record_seconds(facts: NodeFacts) -> float:
     return 15.0 + 50.0 * facts.bgwriter_delay_seconds + 5.0
 
 
-def _moved(was: Movement | None, slot: Slot, history: History, patience: float) -> Movement:
-    """
-    Return what is known of the slot after this look.
-
-    Why `due` is right (logical.c, snapbuild.c): with each running-xacts record the decoder offers a new restart_lsn,
-    unless a transaction is still open whose first WAL comes before the record that follows restart_lsn
-    (ReorderBufferGetOldestTXN). It holds one offer at a time (LogicalIncreaseRestartDecodingForSlot) and takes it when
-    the consumer confirms that record or more. So while restart_lsn is here no offer is held over; the first record that
-    is decoded from here on is offered; it is in the WAL that is written within `patience` from now; and whoever has
-    confirmed all of that has confirmed the record.
-    """
-    restart, confirmed, now = slot.restart_position, slot.confirmed_position, history.at
+def _moved(was: Movement | None, slot: Slot, look: Sample) -> Movement:
+    restart, confirmed = slot.restart_position, slot.confirmed_position
     assert restart is not None  # noqa: S101 - remember() has looked
     assert confirmed is not None  # noqa: S101
+    made_anew = was is None or (was.delivery.txns or 0) > (slot.total_txns or 0)
     pinned_since: float | None = None
-    followed_by: float | None = None
-    due: int | None = None
+    pinned_at = 0
     if was is not None and was.restart == restart:
-        seen, arrived, pinned_since, followed_by, due = (
-            was.seen,
-            was.arrived,
-            was.pinned_since,
-            was.followed_by,
-            was.due,
-        )
+        seen, arrived, pinned_since, pinned_at = was.seen, was.arrived, was.pinned_since, was.pinned_at
     else:
-        seen, arrived = now, was is not None
+        seen, arrived = look.at, not made_anew
     if confirmed - restart <= SEGMENT_BYTES:
-        pinned_since = followed_by = due = None
+        pinned_since, pinned_at = None, 0
     elif pinned_since is None:
-        pinned_since, followed_by = now, history.written_by(restart + BEYOND_BYTES)
-    elif due is None and now - pinned_since >= patience:
-        due = history.samples[-1].position
-    delivery = _delivered(None if was is None else was.delivery, slot, confirmed, now)
-    return Movement(restart, seen, arrived, pinned_since, followed_by, due, delivery)
+        pinned_since, pinned_at = look.at, look.position
+    delivery = _delivered(None if was is None else was.delivery, slot, confirmed, look.at)
+    return Movement(restart, seen, arrived, pinned_since, pinned_at, delivery)
 
 
 def _delivered(was: Delivery | None, slot: Slot, confirmed: int, now: float) -> Delivery:
@@ -204,28 +197,27 @@ def _delivered(was: Delivery | None, slot: Slot, confirmed: int, now: float) -> 
     return Delivery(outstanding, txns, confirmed, sent, step, after, reply, answered)
 
 
-def _oldest_start(transactions: Iterable[Transaction] | None, now: float) -> float:
+def _oldest_xid(transactions: Iterable[Transaction] | None) -> int | None:
     if transactions is None:
-        return -math.inf
-    return min((began(one, now) for one in transactions if one.xid is not None), default=math.inf)
+        return UNKNOWN_XID
+    return reduce(_older, (transaction.xid for transaction in transactions), None)
 
 
-def began(transaction: Transaction, now: float) -> float:
-    """Return when a transaction began at the earliest; -inf when that is unknown, as of a walsender's."""
-    if transaction.age_seconds is None or transaction.held_by == "walsender":
-        return -math.inf
-    return now - transaction.age_seconds
+def _older(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one if is_older(one, other) else other
 
 
 def _thinned(samples: tuple[Sample, ...], now: float) -> tuple[Sample, ...]:
     """Leave samples out that are too close to the one before them for their age; who was open then counts as later."""
     *older, newest = samples
     kept: list[Sample] = []
-    open_since = math.inf
+    left_out: int | None = None
     for sample in older:
-        open_since = min(open_since, sample.oldest_start)
+        left_out = _older(left_out, sample.oldest_xid)
         if not kept or sample.at - kept[-1].at >= max(CLOSEST_SAMPLES, RESOLUTION * (now - sample.at)):
-            kept.append(sample._replace(oldest_start=open_since))
-            open_since = math.inf
-    kept.append(newest._replace(oldest_start=min(open_since, newest.oldest_start)))
+            kept.append(sample._replace(oldest_xid=left_out))
+            left_out = None
+    kept.append(newest._replace(oldest_xid=_older(left_out, newest.oldest_xid)))
     return tuple(kept[-MOST_SAMPLES:])

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.history import SEGMENT_BYTES, Delivery, began, record_seconds
+from exporter.history import BEYOND_BYTES, SEGMENT_BYTES, Delivery, History, Movement, record_seconds
 from exporter.probes import Slot, Transaction, precedes
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
@@ -98,15 +98,22 @@ def retains_much(slot: Slot) -> bool:
     return max(slot.pinned_wal_bytes or 0, (slot.unconfirmed_wal_bytes or 0) if slot.synced else 0) > SEGMENT_BYTES
 
 
-def _awaited_standby(node: NodeSnapshot) -> str | None:
+def _awaited_standby(slot: Slot, node: NodeSnapshot) -> Retention | None:
     """
-    Return which of synchronized_standby_slots a walsender waits for; None when the setting has changed meanwhile.
+    Name the one of synchronized_standby_slots that a walsender waits for; None when that is not what holds it up.
 
-    It waits for all of them (StandbySlotsHaveCaughtup() in slot.c): so for the one that has received least.
+    It waits for all of them (StandbySlotsHaveCaughtup() in slot.c): so for the one that has received least. It does so
+    for a moment after each commit; it is held up if that one lacks what is to be sent, and the consumer lacks nothing.
     """
-    listed = node.facts.synchronized_standby_slots if node.facts is not None else ""
-    names = [name for name in re.split(r'[\s,"]+', listed) if name]
-    return min(names, key=lambda name: _received(node.slot(name)), default=None)
+    if (slot.consumer_wait_event or "").lower() != _WAITS_FOR_STANDBY or node.facts is None:
+        return None
+    confirmed = slot.confirmed_position or 0
+    sent = confirmed if slot.sent_position is None else slot.sent_position
+    names = [name for name in re.split(r'[\s,"]+', node.facts.synchronized_standby_slots) if name]
+    awaited = min(names, key=lambda name: _received(node.slot(name)), default=None)
+    if awaited is None or confirmed < sent or _received(node.slot(awaited)) > sent:
+        return None
+    return Retention(RetentionCause.STANDBY, standby_slot=awaited)
 
 
 def _received(standby_slot: Slot | None) -> int:
@@ -137,8 +144,9 @@ def _behind(slot: Slot, node: NodeSnapshot) -> Retention | None:
     earlier = history.position_before(history.at - CONFIRM_SECONDS)
     if earlier is not None and confirmed >= earlier:
         return None
-    if (slot.consumer_wait_event or "").lower() == _WAITS_FOR_STANDBY:
-        return Retention(RetentionCause.STANDBY, standby_slot=_awaited_standby(node))
+    standby = _awaited_standby(slot, node)
+    if standby is not None:
+        return standby
     if node.facts is None or not node.facts.reads_all_stats or earlier is None:
         return _PLAIN[RetentionCause.UNKNOWN]
     return _PLAIN[_answers_and_confirms_nothing(slot, node)]
@@ -152,77 +160,102 @@ def _answers(slot: Slot, delivery: Delivery, now: float) -> bool:
 
 
 def _answers_and_confirms_nothing(slot: Slot, node: NodeSnapshot) -> RetentionCause:
-    """Has the consumer something to confirm? It has nothing if nothing was decoded for it, or nothing is published."""
+    """Has the consumer something to confirm? It has nothing if nothing was decoded for it."""
     movement = node.history.movements.get(slot.slot_name)
     all_sent = slot.sent_position is not None and slot.sent_position >= node.history.samples[-2].position
     if movement is None or not all_sent or not _answers(slot, movement.delivery, node.history.at):
         return RetentionCause.CONSUMER
     if movement.delivery.outstanding is False:
         return RetentionCause.IDLE_PUBLICATION
-    if slot.plugin == "pgoutput" and node.facts is not None and node.facts.major >= SKIPS_EMPTY_TRANSACTIONS:
-        # What was decoded may not be published, and is not sent then. The consumer itself says what it has received.
-        nothing = slot.received_position is not None and slot.received_position <= (slot.confirmed_position or 0)
-        if nothing:
-            return RetentionCause.IDLE_PUBLICATION
-    return RetentionCause.UNKNOWN if movement.delivery.outstanding is None else RetentionCause.CONSUMER
+    if movement.delivery.outstanding is None or _may_be_unpublished(slot, node):
+        return RetentionCause.UNKNOWN
+    return RetentionCause.CONSUMER
+
+
+def _may_be_unpublished(slot: Slot, node: NodeSnapshot) -> bool:
+    """
+    Was something decoded that may not have been sent, as it is not published, or not confirmed: who could tell?
+
+    The consumer says that it has received nothing (write_lsn). Those that report one position for everything say so,
+    too, when they are stuck with what they have received.
+    """
+    skipped = slot.plugin == "pgoutput" and node.facts is not None and node.facts.major >= SKIPS_EMPTY_TRANSACTIONS
+    return skipped and slot.received_position is not None and slot.received_position <= (slot.confirmed_position or 0)
 
 
 def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:
     """
     Why does restart_lsn stand although the consumer has confirmed so much behind it?
 
-    A comparison of xids cannot tell: catalog_xmin follows one record at a time, and may be older than the xid of the
-    transaction that pins the slot. Times can. restart_lsn is the position of a running-xacts record, and what keeps it
-    there is a transaction whose first WAL comes before the record that follows it (ReorderBufferGetOldestTXN and
-    restart_decoding_lsn, in SnapBuildProcessRunningXacts): whether in this database or another, in a session, a
-    subtransaction or prepared. That record follows the next WAL within record_seconds(). So who began later than that
-    cannot be the reason, and who began earlier and has an xid, is, once the consumer has confirmed a record (`due`)
-    that would have moved restart_lsn otherwise.
+    What keeps it there is a transaction whose first WAL comes before the record that follows restart_lsn
+    (ReorderBufferGetOldestTXN and restart_decoding_lsn, in SnapBuildProcessRunningXacts): whether in this database or
+    another, in a session, a subtransaction or prepared. Its xid was assigned before that. To compare it with
+    catalog_xmin tells nothing: that follows one record at a time, and may be older than the xid. But by when that
+    record was logged is known: within record_seconds() after the first other WAL behind restart_lsn. Whoever has an xid
+    of before then, is the reason; nobody else can be.
+
+    All of this is about times and xids of the primary; positions are the same on a standby, whose replay may be late.
     """
-    history, confirmed = node.history, slot.confirmed_position or 0
-    movement = history.movements.get(slot.slot_name)
-    if movement is None or node.facts is None:
-        return _PLAIN[RetentionCause.UNKNOWN]
-    if movement.due is None or confirmed < movement.due:
-        return _not_due(slot, node)
+    movement = node.history.movements.get(slot.slot_name)
+    undecided = _PLAIN[RetentionCause.UNKNOWN if slot.active else RetentionCause.INACTIVE]
     writer = node if node.is_primary else cluster.primary
-    if writer is None or writer.transactions is None or writer.facts is None or movement.followed_by is None:
-        return _PLAIN[RetentionCause.UNKNOWN]
-    patience = record_seconds(writer.facts)
-    latest_start = movement.followed_by + patience
-    blocker = _who_pins(writer, latest_start, movement.restart)
+    if movement is None or writer is None or writer.transactions is None or writer.facts is None:
+        return undecided
+    patience, history, confirmed = record_seconds(writer.facts), writer.history, slot.confirmed_position or 0
+    due = _due(movement, history, patience)
+    if due is None or confirmed < due:
+        return _not_due(slot, node, movement)
+    followed_by = history.reached(movement.restart + BEYOND_BYTES)
+    if followed_by is not None and not movement.arrived:
+        # Where a slot's creation began, or where it stood before anybody looked: then that record may be a later one.
+        followed_by = max(followed_by, movement.seen)
+    followed = None if followed_by is None else history.first_from(followed_by + patience)
+    if followed is None or followed.next_xid is None:
+        return undecided
+    blocker = _who_pins(writer, followed.next_xid, movement.restart)
     if blocker is not None:
         return Retention(RetentionCause.TRANSACTION, blocker)
-    # The last record that the consumer has confirmed was logged after this; who was open then was in it.
-    written = history.written_from(confirmed)
-    if written is None or writer.history.oldest_start_since(written - patience) <= latest_start:
-        return _PLAIN[RetentionCause.UNKNOWN if slot.active else RetentionCause.INACTIVE]
+    # The last record that the consumer has confirmed was logged after this: was anybody still open then?
+    written = history.last_before(confirmed)
+    then = None if written is None else history.last_until(written.at - patience)
+    if then is None or then.at < followed.at or then.may_hold(followed.next_xid):
+        return undecided
     return _PLAIN[RetentionCause.STALLED]
 
 
-def _not_due(slot: Slot, node: NodeSnapshot) -> Retention:
+def _due(movement: Movement, history: History, patience: float) -> int | None:
+    """
+    Return what a consumer must have confirmed to have moved restart_lsn, if a record could; None: it is too early.
+
+    With each running-xacts record the decoder offers a new restart_lsn (logical.c). It holds one offer at a time
+    (LogicalIncreaseRestartDecodingForSlot), and takes it when the consumer confirms that record or more. So while
+    restart_lsn is here no offer is held over; the first record that is decoded from here on is offered; it is in the
+    WAL that is written within `patience` from here; and whoever has confirmed all of that has confirmed the record.
+    """
+    reached = history.reached(movement.pinned_at)
+    sample = None if reached is None else history.first_from(reached + patience)
+    return None if sample is None else sample.position
+
+
+def _not_due(slot: Slot, node: NodeSnapshot, movement: Movement) -> Retention:
     if not slot.active:
         return _PLAIN[RetentionCause.INACTIVE]
     behind = _behind(slot, node)
     if behind is not None and behind.cause is not RetentionCause.UNKNOWN:
         return behind
-    movement = node.history.movements[slot.slot_name]
     lately = movement.arrived and node.history.at - movement.seen <= CONFIRM_SECONDS
     return _PLAIN[RetentionCause.NONE if lately else RetentionCause.UNKNOWN]
 
 
-def _who_pins(writer: NodeSnapshot, latest_start: float, restart: int) -> Transaction | None:
+def _who_pins(writer: NodeSnapshot, bound: int, restart: int) -> Transaction | None:
     """
-    Return the open transaction that has written first of those that began by then: the one with the oldest xid.
+    Return the open transaction that has written first of those with an older xid than this: the one with the oldest.
 
     An xid is assigned for the first write. Whoever had one before restart_lsn's record, and has not kept restart_lsn
     from coming here, had not written by then (pg_current_xact_id() alone does that): it comes last.
     """
-    early = [
-        transaction
-        for transaction in writer.transactions or ()
-        if transaction.xid is not None and began(transaction, writer.history.at) <= latest_start
-    ]
-    before = writer.history.next_xid_before(restart)
-    later = [one for one in early if before is None or not precedes(one.xid or 0, before % 2**32)]
+    early = [one for one in writer.transactions or () if one.xid is not None and precedes(one.xid, bound)]
+    before = writer.history.last_before(restart)
+    known = None if before is None else before.next_xid
+    later = [one for one in early if known is None or not precedes(one.xid or 0, known)]
     return max(later or early, key=lambda transaction: transaction.xid_age or 0, default=None)

@@ -75,6 +75,22 @@ class Server:
 
 
 @dataclass
+class Replica:
+    """A standby: it replays as late as it is told to, and not at all for a while."""
+
+    server: Server
+    delay: int = 0
+    paused: range = range(0)
+    position: int = 1_000_000
+    written: list[int] = field(default_factory=list)
+
+    def tick(self) -> None:
+        self.written.append(self.server.position)
+        if self.server.now not in self.paused and len(self.written) > self.delay:
+            self.position = self.written[-1 - self.delay]
+
+
+@dataclass
 class Consumer:
     """A slot and whoever reads it: a stream that is confirmed now and then, or a batch that reads all at once."""
 
@@ -89,12 +105,20 @@ class Consumer:
     candidate: tuple[int, int] | None = None
     """(what must be confirmed, restart_lsn then)"""
     sent_at: list[int] = field(default_factory=list)
+    replica: Replica | None = None
+    """Where the slot is; None: on the primary."""
+
+    @property
+    def here(self) -> int:
+        return self.server.position if self.replica is None else self.replica.position
 
     def tick(self) -> None:
+        if self.replica is not None:
+            self.replica.tick()
         if self.batch:
             if self.server.now % self.confirms_each == 0:
                 self._decode(self.restart)
-                self._confirm(self.server.position)
+                self._confirm(self.here)
             return
         self._decode(self.sent)
         self.sent_at.append(self.sent)
@@ -102,7 +126,7 @@ class Consumer:
             self._confirm(self.sent_at[-1 - self.lags])
 
     def _decode(self, start: int) -> None:
-        for record in [record for record in self.server.records if start < record <= self.server.position]:
+        for record in [record for record in self.server.records if start < record <= self.here]:
             offered = self.server.offered(record)
             if offered <= self.restart:
                 continue
@@ -111,7 +135,7 @@ class Consumer:
                 self._confirm(self.confirmed)
             elif self.candidate is None:
                 self.candidate = (record, offered)
-        self.sent = self.server.position
+        self.sent = self.here
 
     def _confirm(self, position: int) -> None:
         self.confirmed = max(self.confirmed, position)
@@ -120,28 +144,37 @@ class Consumer:
             self.candidate = None
 
 
-def watch(consumer: Consumer, seconds: int, looks_each: int, first_look: int = 1) -> list[tuple[int, Retention]]:
+def watch(
+    consumer: Consumer, seconds: int, looks_each: int, first_look: int = 1, phase: int = 0
+) -> list[tuple[int, Retention]]:
     """Let time go by, and look at the slot now and then; return (second, what the look said)."""
     server = consumer.server
-    history = NOTHING
+    of_primary, of_standby = NOTHING, NOTHING
     seen = []
     for _ in range(seconds):
         server.tick()
         consumer.tick()
-        if server.now < first_look or server.now % looks_each:
+        if server.now < first_look or (server.now + phase) % looks_each:
             continue
-        slot, transactions = _slot(consumer), _transactions(server)
+        now, slot, transactions = float(server.now), _slot(consumer), _transactions(server)
+        slots = (slot,) if consumer.replica is None else ()
         facts = replace(FACTS, wal_written_bytes=server.position, next_xid=server.next_xid)
-        history = remember(history, facts, [slot], transactions, float(server.now))
-        look = replace(
-            node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history
+        of_primary = remember(of_primary, facts, slots, transactions, now)
+        primary = replace(
+            node("p", recovery=False, slots=slots, transactions=transactions), facts=facts, history=of_primary
         )
-        seen.append((server.now, retention(slot, look, cluster(look))))
+        if consumer.replica is None:
+            seen.append((server.now, retention(slot, primary, cluster(primary))))
+            continue
+        facts = replace(FACTS, in_recovery=True, wal_written_bytes=consumer.here, next_xid=None)
+        of_standby = remember(of_standby, facts, (slot,), (), now)
+        standby = replace(node("s", recovery=True, slots=(slot,)), facts=facts, history=of_standby)
+        seen.append((server.now, retention(slot, standby, cluster(primary, standby))))
     return seen
 
 
 def _slot(consumer: Consumer) -> Slot:
-    here = consumer.server.position
+    here = consumer.here
     return SLOT._replace(
         active=not consumer.batch,
         restart_position=consumer.restart,

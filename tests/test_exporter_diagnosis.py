@@ -227,7 +227,7 @@ def test_a_standby_below_one_that_is_cut_off(replayed: int, written: tuple[int, 
 
     def history(*positions: int) -> History:
         times = (NOW - 12, NOW)
-        return History(NOW, tuple(Sample(at, here, 0.0, None) for at, here in zip(times, positions, strict=True)))
+        return History(NOW, tuple(Sample(at, here, None, None) for at, here in zip(times, positions, strict=True)))
 
     primary = IDLE_PRIMARY if written is None else replace(IDLE_PRIMARY, history=history(*written))
     cascade = replace(

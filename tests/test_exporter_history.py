@@ -1,6 +1,5 @@
 """What is remembered of earlier looks, in bounded space."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -12,8 +11,8 @@ from tests.snapshots import FACTS, SLOT, TRANSACTION
 DAY = 86_400
 
 
-def looked(before: History, now: float, position: int, *slots: Slot, open_for: float | None = None) -> History:
-    transactions = () if open_for is None else (replace(TRANSACTION, age_seconds=open_for),)
+def looked(before: History, now: float, position: int, *slots: Slot, xid: int | None = None) -> History:
+    transactions = () if xid is None else (replace(TRANSACTION, xid=xid),)
     return remember(before, replace(FACTS, wal_written_bytes=position), slots, transactions, now)
 
 
@@ -37,25 +36,40 @@ def test_when_and_where() -> None:
         history = looked(history, at, at * 100)
     assert history.position_before(300.0) in range(24_000, 30_001)
     assert history.position_before(-1.0) is None
-    assert (history.written_by(30_000) or 0) in range(301, 380)
-    assert history.written_by(10**9) is None
-    assert (history.written_from(30_000) or 0) in range(240, 301)
-    assert history.written_from(-1) is None
+    assert (history.reached(30_000) or 0) in range(300, 380)
+    assert history.reached(10**9) is None
+    found = history.last_before(30_000)
+    assert found is not None
+    assert found.at in range(240, 301)
+    assert history.last_before(-1) is None
+    found = history.first_from(300)
+    assert found is not None
+    assert found.at in range(300, 380)
+    assert history.first_from(600) is None
 
 
 def test_who_was_open_counts_as_open_until_the_sample_that_is_kept() -> None:
     history = looked(NOTHING, 0, 0)
     for at in range(1, 100):
-        history = looked(history, at, at, open_for=at + 1000 if at == 50 else None)
-    assert history.oldest_start_since(10.0) == -1000
-    assert history.oldest_start_since(50.0) == -1000
-    assert history.oldest_start_since(80.0) == math.inf
-    assert history.oldest_start_since(-1.0) == -math.inf
+        history = looked(history, at, at, xid={50: 100, 51: 90}.get(at))
+    held = [sample.at for sample in history.samples if sample.may_hold(101)]
+    assert len(held) == 1
+    assert 51 <= held[0] < 51 + 0.3 * 50 + 3
+    assert not any(sample.may_hold(90) for sample in history.samples)
+
+
+def test_the_older_of_two_is_kept_though_xids_wrap_around() -> None:
+    history = looked(NOTHING, 0, 0)
+    for at, xid in ((1, 5), (2, 2**32 - 5), (3, 7)):
+        history = looked(history, at, at, xid=xid)
+    assert [sample.oldest_xid for sample in history.samples] == [None, 2**32 - 5]
 
 
 def test_who_is_open_is_unknown_where_the_probe_failed() -> None:
     history = remember(NOTHING, FACTS, (), None, 5.0)
-    assert history.oldest_start_since(5.0) == -math.inf
+    assert history.samples[-1].may_hold(3)
+    history = looked(history, 6.0, 1001, xid=500)
+    assert [sample.may_hold(3) for sample in history.samples] == [True, False]
     assert remember(history, replace(FACTS, wal_written_bytes=None), (), (), 9.0) is history
 
 
@@ -66,26 +80,32 @@ def test_another_server_behind_the_address_is_not_mixed_up() -> None:
     assert history.movements["s"].arrived is False
 
 
-def test_a_slot_is_due_when_a_record_must_have_come_since_it_was_seen_to_be_pinned() -> None:
+def test_nothing_of_a_standby_holds_after_its_promotion() -> None:
+    """No transaction was ever open there."""
+    facts = replace(FACTS, in_recovery=True, wal_written_bytes=100, next_xid=None)
+    history = remember(NOTHING, facts, (SLOT,), (), 0.0)
+    history = looked(history, 15, 200, SLOT)
+    assert len(history.samples) == 1
+    assert history.movements["s"].seen == 15
+
+
+def test_where_a_slot_was_seen_to_be_pinned() -> None:
     pinned = SLOT._replace(restart_position=0, confirmed_position=2 * SEGMENT_BYTES)
-    patience = record_seconds(FACTS)
-    assert patience == 30.0
+    assert record_seconds(FACTS) == 30.0
     history = looked(NOTHING, 0, 100)
-    history = looked(history, 15, 20_000_000)
     history = looked(history, 30, 40_000_000, pinned)
     movement = history.movements["s"]
-    assert (movement.seen, movement.pinned_since, movement.due, movement.arrived) == (30, 30, None, False)
-    # What the first WAL after restart_lsn was written by, is remembered of before.
-    assert movement.followed_by == 15
-    history = looked(history, 59, 50_000_000, pinned)
-    assert history.movements["s"].due is None
+    assert (movement.seen, movement.pinned_since, movement.pinned_at) == (30, 30, 40_000_000)
+    # It is a new one: where its creation began it was not seen to come to.
+    assert movement.arrived is False
     history = looked(history, 60, 60_000_000, pinned)
-    assert history.movements["s"].due == 60_000_000
-    history = looked(history, 75, 70_000_000, pinned)
-    assert history.movements["s"].due == 60_000_000
+    assert history.movements["s"][:5] == movement[:5]
     history = looked(history, 90, 80_000_000, pinned._replace(restart_position=1))
     movement = history.movements["s"]
-    assert (movement.seen, movement.due, movement.arrived) == (90, None, True)
+    assert (movement.seen, movement.pinned_at, movement.arrived) == (90, 80_000_000, True)
+    history = looked(history, 100, 80_000_000, pinned._replace(restart_position=2, total_txns=0))
+    # It has decoded less than before: it has been dropped and made anew.
+    assert history.movements["s"].arrived is False
     history = looked(history, 105, 80_000_000)
     assert history.movements == {}
 

@@ -19,16 +19,15 @@ RECORD = HERE - 20 * SEGMENT
 """Where restart_lsn stands in all cases with much pinned WAL."""
 
 Changes = dict[str, Any]
-QUIET = tuple(
-    Sample(NOW - age, HERE - age * 100_000, float("inf"), max(100, 700 - age))
-    for age in (3600, 600, 120, 60, 30, 15, 0)
+QUIET: tuple[Sample, ...] = tuple(
+    Sample(NOW - age, HERE - age * 100_000, None, max(100, 700 - age)) for age in (3600, 600, 120, 60, 30, 15, 0)
 )
 PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
 LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
 SENT: Changes = {"sent_position": HERE, "received_position": HERE}
 NOTHING_NEW: Changes = {"received_position": RECORD}
 AWAY: Changes = {"active": False}
-WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation"}
+WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation", "sent_position": RECORD}
 SETTLED, OUTSTANDING, UNTOLD = (
     Delivery(
         outstanding=outstanding, txns=1, confirmed=RECORD, sent=HERE, step=0, after=None, reply=1.8e9, answered=NOW
@@ -43,14 +42,17 @@ MOVEMENT = Movement(
     seen=NOW - 300,
     arrived=True,
     pinned_since=NOW - 290,
-    followed_by=NOW - 290,
-    due=HERE - SEGMENT,
+    pinned_at=HERE - 5 * SEGMENT,
     delivery=UNTOLD,
 )
-EARLY = replace(TRANSACTION, age_seconds=3000.0, xid=690, xid_age=13)
-"""Began before restart_lsn's record was followed by other WAL."""
-LATE = replace(TRANSACTION, age_seconds=100.0, xid=710, xid_age=3)
-PREPARED = replace(EARLY, kind="prepared", held_by="prepared", pid=None, xid=680, xid_age=23)
+UNMOVED = MOVEMENT._replace(arrived=False, seen=NOW - 110)
+NOT_DUE = MOVEMENT._replace(pinned_at=HERE)
+EARLY = replace(TRANSACTION, age_seconds=3000.0, xid=500, xid_age=203)
+"""Had its xid before the record that followed restart_lsn: 580 was next then."""
+LATE = replace(TRANSACTION, age_seconds=3000.0, xid=600, xid_age=103)
+"""Began as early, and wrote later."""
+PREPARED = replace(EARLY, kind="prepared", held_by="prepared", pid=None, age_seconds=5.0, xid=480, xid_age=223)
+"""Its age counts from PREPARE TRANSACTION."""
 ONLY_SNAPSHOT = replace(EARLY, kind="snapshot", xid=None, xid_age=None)
 
 Case = tuple[str, dict[str, Any], Movement | None, tuple[Transaction, ...], str]
@@ -65,11 +67,17 @@ CASES: list[Case] = [
     ("19's own slot", AWAY | {"slot_name": "pg_conflict_detection", "slot_type": "physical"}, None, (), "none"),
     ("pinned a little", {"pinned_wal_bytes": SEGMENT}, MOVEMENT, (EARLY,), "none"),
     ("unconfirmed a little", {"unconfirmed_wal_bytes": SEGMENT}, MOVEMENT, (), "none"),
-    ("pinned, seen for the first time", PINNED, MOVEMENT._replace(arrived=False, due=None), (EARLY,), "unknown"),
-    ("pinned, moved a moment ago", PINNED, MOVEMENT._replace(seen=NOW - 20, due=None), (EARLY,), "none"),
-    ("pinned, moved long ago, not due", PINNED, MOVEMENT._replace(due=None), (EARLY,), "unknown"),
-    ("pinned, due and not confirmed", PINNED, MOVEMENT._replace(due=HERE + 1), (EARLY,), "unknown"),
-    ("pinned, nobody has read since", PINNED | AWAY, MOVEMENT._replace(due=HERE + 1), (EARLY,), "inactive"),
+    ("pinned, seen for the first time", PINNED, NOT_DUE._replace(arrived=False), (EARLY,), "unknown"),
+    ("pinned, moved a moment ago", PINNED, NOT_DUE._replace(seen=NOW - 20), (EARLY,), "none"),
+    ("pinned, moved long ago, not due", PINNED, NOT_DUE, (EARLY,), "unknown"),
+    (
+        "pinned, and its consumer has not confirmed what is due",
+        PINNED | {"unconfirmed_wal_bytes": 2 * SEGMENT, "confirmed_position": HERE - 2 * SEGMENT},
+        MOVEMENT,
+        (EARLY,),
+        "consumer",
+    ),
+    ("pinned, nobody has read since", PINNED | AWAY, NOT_DUE, (EARLY,), "inactive"),
     ("pinned by a transaction", PINNED, MOVEMENT, (EARLY,), "transaction"),
     ("pinned by a transaction, between two reads", PINNED | AWAY, MOVEMENT, (EARLY,), "transaction"),
     ("pinned by a prepared one", PINNED, MOVEMENT, (PREPARED,), "transaction"),
@@ -77,6 +85,8 @@ CASES: list[Case] = [
     ("pinned, those that are open began later", PINNED, MOVEMENT, (LATE,), "stalled"),
     ("pinned, one without an xid is old enough", PINNED, MOVEMENT, (ONLY_SNAPSHOT,), "stalled"),
     ("pinned by nothing", PINNED, MOVEMENT, (), "stalled"),
+    ("pinned from its creation on, by whoever is open", PINNED, UNMOVED, (LATE,), "transaction"),
+    ("pinned from its creation on, by nobody any more", PINNED, UNMOVED, (), "stalled"),
     ("pinned by nothing, read and read again", PINNED | AWAY, MOVEMENT, (), "stalled"),
     ("behind, fresh", LAGS | SENT, None, (), "consumer"),
     ("behind, and not all was sent", LAGS | {"sent_position": RECORD + 1}, MOVEMENT, (), "consumer"),
@@ -84,11 +94,11 @@ CASES: list[Case] = [
     ("behind, all sent, nothing of it", LAGS | SENT, MOVEMENT._replace(delivery=SETTLED), (), "idle_publication"),
     ("behind, all sent, who knows what", LAGS | SENT, MOVEMENT, (), "unknown"),
     (
-        "behind, all sent, unpublished",
+        "behind, all sent, unpublished or stuck",
         LAGS | SENT | NOTHING_NEW,
         MOVEMENT._replace(delivery=OUTSTANDING),
         (),
-        "idle_publication",
+        "unknown",
     ),
     (
         "behind, all sent, no publications",
@@ -101,6 +111,7 @@ CASES: list[Case] = [
     ("behind, all sent, has no clock", LAGS | SENT, MOVEMENT._replace(delivery=TIMELESS), (), "idle_publication"),
     ("behind, all sent, never answered", LAGS | SENT | MUTE, MOVEMENT._replace(delivery=TIMELESS), (), "consumer"),
     ("behind, for a standby", LAGS | WAITS, MOVEMENT, (), "standby"),
+    ("behind, and waits for a standby just now", LAGS | WAITS | SENT, MOVEMENT, (), "unknown"),
     ("more is unconfirmed than pinned", PINNED | LAGS | {"pinned_wal_bytes": 2 * SEGMENT}, None, (EARLY,), "consumer"),
     ("confirmed what was there a minute ago", LAGS | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),
 ]
@@ -108,8 +119,8 @@ CASES: list[Case] = [
 
 def seen(slot: Slot, movement: Movement | None, transactions: tuple[Transaction, ...], **changes: Any) -> NodeSnapshot:
     """Return a primary with this slot and what was remembered of it."""
-    history = History(NOW, QUIET, {} if movement is None else {slot.slot_name: movement})
-    facts = replace(FACTS, **changes)
+    history = History(NOW, QUIET, movements={} if movement is None else {slot.slot_name: movement})
+    facts = replace(FACTS, **{"synchronized_standby_slots": "gone"} | changes)
     return replace(node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history)
 
 
@@ -130,7 +141,9 @@ def test_every_cause_is_in_the_table() -> None:
 
 def test_a_slot_of_a_standby_is_pinned_by_who_is_open_on_the_primary() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
-    replica = replace(node("s", recovery=True, slots=(slot,)), history=History(NOW, QUIET, {slot.slot_name: MOVEMENT}))
+    replica = replace(
+        node("s", recovery=True, slots=(slot,)), history=History(NOW, QUIET, movements={slot.slot_name: MOVEMENT})
+    )
     for transactions, cause in (((EARLY,), "transaction"), ((LATE,), "stalled"), ((), "stalled")):
         primary = seen(SLOT, None, transactions)
         assert retention_cause(slot, replica, cluster(replica, primary)) == cause
@@ -143,8 +156,8 @@ def test_a_slot_of_a_standby_is_pinned_by_who_is_open_on_the_primary() -> None:
 
 def test_the_one_with_the_oldest_xid_is_named_of_those_that_began_in_time() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
-    began_first = replace(EARLY, age_seconds=5000.0, xid=700, xid_age=5, pid=1)
-    wrote_first = replace(EARLY, age_seconds=3000.0, xid=695, xid_age=10, pid=2)
+    began_first = replace(EARLY, age_seconds=5000.0, xid=550, xid_age=153, pid=1)
+    wrote_first = replace(EARLY, age_seconds=3000.0, xid=540, xid_age=163, pid=2)
     primary = seen(slot, MOVEMENT, (began_first, wrote_first, LATE))
     found = retention(slot, primary, cluster(primary))
     assert found.blocker == wrote_first
@@ -153,26 +166,28 @@ def test_the_one_with_the_oldest_xid_is_named_of_those_that_began_in_time() -> N
 def test_who_had_an_xid_before_and_kept_nothing_back_is_named_last() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
     # 20 segments before the end: nearly an hour ago at 100 kB/s, when 100 was the next xid.
-    only_an_xid = replace(EARLY, age_seconds=5000.0, xid=90, xid_age=613, pid=1)
-    writer = replace(EARLY, age_seconds=3000.0, xid=690, xid_age=13, pid=2)
+    only_an_xid = replace(EARLY, xid=90, xid_age=613, pid=1)
+    writer = replace(EARLY, pid=2)
     for transactions, named in (((only_an_xid, writer), writer), ((only_an_xid,), only_an_xid)):
         primary = seen(slot, MOVEMENT, transactions)
         assert retention(slot, primary, cluster(primary)).blocker == named
-
-
-def test_of_a_walsender_with_an_xid_nobody_knows_since_when() -> None:
-    slot = SLOT._replace(restart_position=RECORD, **PINNED)
-    primary = seen(slot, MOVEMENT, (replace(LATE, held_by="walsender"),))
-    assert retention_cause(slot, primary, cluster(primary)) == "transaction"
 
 
 @pytest.mark.parametrize("active", [True, False])
 def test_who_has_ended_just_now_is_not_yet_ruled_out(*, active: bool) -> None:
     """The record that was logged after its end may still be on its way to the consumer, who may come once an hour."""
     slot = SLOT._replace(restart_position=RECORD, active=active, **PINNED)
-    ended = (*QUIET[:-1], QUIET[-1]._replace(oldest_start=NOW - 3000))
-    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, ended, {"s": MOVEMENT}))
+    ended = tuple(sample._replace(oldest_xid=500 if sample.at == NOW - 30 else None) for sample in QUIET)
+    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, ended, movements={"s": MOVEMENT}))
     assert retention_cause(slot, primary, cluster(primary)) == ("unknown" if active else "inactive")
+
+
+def test_a_gap_between_two_looks_vouches_for_nobody() -> None:
+    """Somebody who was open at the record that followed restart_lsn may have ended in it a moment ago."""
+    slot = SLOT._replace(restart_position=RECORD, **PINNED)
+    looks = tuple(sample for sample in QUIET if sample.at not in (NOW - 120, NOW - 60, NOW - 30))
+    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, looks, movements={"s": MOVEMENT}))
+    assert retention_cause(slot, primary, cluster(primary)) == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +216,7 @@ def test_the_standby_that_is_waited_for(listed: str, named: str | None) -> None:
     logical = SLOT._replace(slot_name="logical")
     primary = replace(seen(slot, MOVEMENT, (), synchronized_standby_slots=listed), slots=(slot, *others, logical))
     found = retention(slot, primary, cluster(primary))
-    assert (str(found.cause), found.standby_slot) == ("standby", named)
+    assert (str(found.cause), found.standby_slot) == ("standby" if named else "consumer", named)
 
 
 COPIES = [

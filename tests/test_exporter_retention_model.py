@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.retention import Retention, RetentionCause
-from tests.decoding import Consumer, Open, Server, watch
+from tests.decoding import Consumer, Open, Replica, Server, watch
 
 MEBIBYTE = 1024 * 1024
 HOUR = 3600
 
 rates = st.sampled_from([0.02, 0.075, 0.3, 1, 3, 10, 30, 100]).map(lambda mebibytes: int(mebibytes * MEBIBYTE))
-looks = st.sampled_from([1, 5, 15, 30, 60])
+looks = st.sampled_from([1, 5, 15, 30, 45, 60, 120])
+phases = st.integers(0, 119)
 first_looks = st.integers(1, 600)
 streams: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict, confirms_each=st.sampled_from([1, 2, 5, 10, 30, 60]), lags=st.integers(0, 60), batch=st.just(value=False)
@@ -27,18 +28,27 @@ short_transactions = st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 5),
 )
 
 
+times: st.SearchStrategy[dict[str, int]] = st.builds(dict, looks_each=looks, first_look=first_looks, phase=phases)
+replicas: st.SearchStrategy[dict[str, Any]] = st.builds(
+    lambda delay, starts, lasts: {"delay": delay, "paused": range(starts, starts + lasts)},
+    st.sampled_from([0, 1, 10, 60, 300, 900]),
+    st.integers(0, 1500),
+    st.integers(0, 600),
+)
+
+
 def causes(seen: list[tuple[int, Retention]]) -> set[str]:
     return {str(one.cause) for _, one in seen}
 
 
 @settings(max_examples=50, deadline=None)
-@given(rate=rates, consumer=consumers, looks_each=looks, first_look=first_looks, open_for_long=short_transactions)
+@given(rate=rates, consumer=consumers, times=times, short=short_transactions)
 def test_a_healthy_slot_is_neither_stalled_nor_pinned(
-    rate: int, consumer: dict[str, Any], looks_each: int, first_look: int, open_for_long: list[Open]
+    rate: int, consumer: dict[str, Any], times: dict[str, int], short: list[Open]
 ) -> None:
-    """Whatever the server writes, however the consumer confirms, and whenever the exporter starts."""
-    server = Server(rate, open_for_long)
-    seen = watch(Consumer(server, **consumer), 1800, looks_each, first_look)
+    """Whatever the server writes, however the consumer confirms, and whenever the exporter starts and looks."""
+    server = Server(rate, [replace(one) for one in short])
+    seen = watch(Consumer(server, **consumer), 1800, **times)
     assert causes(seen) <= {"none", "unknown", "inactive", "consumer"}
 
 
@@ -46,8 +56,8 @@ def test_a_healthy_slot_is_neither_stalled_nor_pinned(
 @given(
     rate=rates,
     consumer=consumers,
-    looks_each=looks,
-    first_look=first_looks,
+    times=times,
+    replays=st.none() | replicas,
     pins=st.builds(
         lambda starts, writes, lasts: Open(starts, starts + writes, starts + lasts),
         st.integers(0, 900),
@@ -59,17 +69,29 @@ def test_a_healthy_slot_is_neither_stalled_nor_pinned(
 def test_a_slot_that_a_transaction_pins_is_never_stalled(  # noqa: PLR0917
     rate: int,
     consumer: dict[str, Any],
-    looks_each: int,
-    first_look: int,
+    times: dict[str, int],
+    replays: dict[str, Any] | None,
     pins: Open,
     others: list[Open],
 ) -> None:
-    """Before, while and after it is open; it may have begun long before it wrote."""
+    """Before, while and after it is open, on the primary or a standby; it may have begun long before it wrote."""
     server = Server(rate, [replace(pins), *(replace(one) for one in others)])
-    seen = watch(Consumer(server, **consumer), 2700, looks_each, first_look)
+    replica = None if replays is None else Replica(server, **replays)
+    seen = watch(Consumer(server, **consumer, replica=replica), 2700, **times)
     assert RetentionCause.STALLED not in causes(seen)
     named = [one.blocker for _, one in seen if one.blocker is not None]
     assert all(blocker.pid == 0 for blocker in named)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rate=rates, consumer=consumers, times=times, replays=replicas, short=short_transactions)
+def test_a_standby_that_is_late_or_paused_makes_no_slot_stalled(
+    rate: int, consumer: dict[str, Any], times: dict[str, int], replays: dict[str, Any], short: list[Open]
+) -> None:
+    """Records come with what is replayed: there are none while nothing is."""
+    server = Server(rate, [replace(one) for one in short])
+    seen = watch(Consumer(server, **consumer, replica=Replica(server, **replays)), 2700, **times)
+    assert causes(seen) <= {"none", "unknown", "inactive", "consumer"}
 
 
 @settings(max_examples=30, deadline=None)

@@ -42,7 +42,7 @@ class NodeFacts:
     idle_replication_slot_timeout_seconds: float | None
     """None: 0, no limit, or before PostgreSQL 18."""
     next_xid: int | None
-    """64-bit. Each xid that is older has been assigned; None on a standby."""
+    """32-bit; the one that would be assigned next. None on a standby."""
     wal_written_bytes: int | None
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 

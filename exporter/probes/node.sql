@@ -11,7 +11,8 @@ SELECT
   nullif(extract(epoch FROM pg_catalog.current_setting('idle_replication_slot_timeout', true)::interval), 0)::float8
     AS idle_replication_slot_timeout_seconds,
   CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-    THEN pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8
+    -- The distance to the first normal xid, modulo 2^32. A snapshot's xmax is older: it knows of ended transactions only.
+    THEN (pg_catalog.age('3'::pg_catalog.xid)::int8 + 3 + 4294967296) % 4294967296
   END AS next_xid,
   pg_catalog.pg_wal_lsn_diff(
     CASE WHEN pg_catalog.pg_is_in_recovery()
