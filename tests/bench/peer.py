@@ -71,7 +71,7 @@ def _queries(major: int) -> dict[str, Any]:
         *_state_columns("invalidation_reason", "q.invalidation_reason", INVALIDATION_REASONS),
         *_state_columns("retention_cause", "q.retention_cause", tuple(f"{cause}" for cause in CAUSES)),
     ]
-    columns = ", ".join(f"q.{column}" for column in SLOT_COLUMNS.values())
+    columns = ", ".join(f"q.{column}" for column in _SLOT)
     slots = f"SELECT q.slot_name, q.database, {columns}, {', '.join(states)} FROM ({_with_cause(sql['slots'])}) q"
     kinds = f"SELECT q.{', q.'.join(kind_labels)}, 1 AS info FROM pg_catalog.pg_replication_slots q"
     transactions = f"""
@@ -79,7 +79,7 @@ def _queries(major: int) -> dict[str, Any]:
         FROM ({sql["transactions"]}) q WHERE q.oldest_start"""
     return {
         "peer_node": _query(f"SELECT * FROM ({sql['node']}) q", ("in_recovery", "version", "reads_all_stats"), _NODE),
-        "peer_slot": _query(slots, slot_labels, [*SLOT_COLUMNS.values(), *(s.rpartition(" ")[2] for s in states)]),
+        "peer_slot": _query(slots, slot_labels, [*_SLOT, *(s.rpartition(" ")[2] for s in states)]),
         "peer_slot_kind": _query(kinds, kind_labels, ["info"]),
         "peer_creations": _query(f"SELECT count(*) AS waiting FROM ({sql['creations']}) q", (), ["waiting"]),
         "peer_transactions": _query(transactions, SESSION_LABELS, ["open_count", "age_seconds", "info"]),
@@ -87,6 +87,8 @@ def _queries(major: int) -> dict[str, Any]:
     }
 
 
+_SLOT = [column for column in SLOT_COLUMNS.values() if column != "xmin_age_xids"]
+"""Logical slots have no xmin: an absent series of ours, and a NaN of the peer's."""
 _NODE = [
     "replication_slots",
     "max_replication_slots",
