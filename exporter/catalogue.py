@@ -166,7 +166,7 @@ _SLOT = (
         (*SLOT, "cause"),
         "1 for why the slot retains WAL (consumer, inactive, idle_publication, standby, transaction, stalled, creation,"
         " invalidated, unknown), 0 for the others; all 0 when it retains no more than a healthy slot does. stalled and"
-        " transaction take several looks, over about a minute: unknown until then.",
+        " transaction take several looks, over one to two minutes: unknown until then.",
         "diagnosis",
     ),
     Metric(

@@ -13,9 +13,11 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter import retention
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
 from exporter.reload import Configuration
 from exporter.web import application
+from tests.healing import impatient
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack
@@ -121,14 +123,9 @@ def confirmed_all(server: Postgres, slot: str) -> Callable[[], object]:
 
 async def test_replay_lag(client: Client, databases: Stack) -> None:
     databases.wait_until_idle()
-    with (
-        setting(databases.standby, "recovery_min_apply_delay", "'1h'"),
-        databases.standby.create_slot("lags"),
-    ):
-        databases.primary.sql("CREATE TABLE delayed ()")
+    with databases.standby.create_slot("lags"), stopped(databases.standby, "startup"):
         write_wal(databases.primary)
         await until_waits_for(client, "lags", "replay_lag")
-    databases.primary.sql("DROP TABLE delayed")
     databases.drop_slot("lags")
 
 
@@ -159,7 +156,10 @@ async def test_recovery_conflict(client: Client, databases: Stack) -> None:
     databases.drop_slot("conflicts")
 
 
-async def test_a_consumer_that_does_not_confirm(client: Client, databases: Stack, tmp_path: Path) -> None:
+async def test_a_consumer_that_does_not_confirm(
+    client: Client, databases: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "CONFIRM_SECONDS", 5.0)
     with consumer(databases.primary, "slow", tmp_path) as process:
         await until_retained_by_nothing(client, "slow")
         process.pause()
@@ -177,7 +177,7 @@ async def test_pinned_by_a_transaction_then_stalled_then_freed(
     """The same slot, pinned for the two reasons that look alike from outside."""
     primary = databases.primary
     primary.sql("CREATE TABLE written (n int)")
-    with consumer(primary, "pinned", tmp_path), stopped(primary, "background writer"):
+    with impatient(), consumer(primary, "pinned", tmp_path), stopped(primary, "background writer"):
         with psycopg.connect(primary.conninfo()) as writer:
             writer.execute("INSERT INTO written VALUES (1)")
             write_wal(primary)
