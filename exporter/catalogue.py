@@ -202,6 +202,15 @@ _SLOT = (
         "pg_replication_slots.invalidation_reason; before 17 wal_status and conflicting",
     ),
     Metric(
+        "pgslot_slotsync_skip_reason",
+        "gauge",
+        (*SLOT, "reason"),
+        "1 for why the last synchronisation of a standby's synced slot was skipped; all 0 when it was not. A slot that"
+        " is ready may have one for a moment.",
+        "pg_replication_slots.slotsync_skip_reason",
+        since=19,
+    ),
+    Metric(
         "pgslot_creation_wait_reason",
         "gauge",
         (*SLOT, "reason"),

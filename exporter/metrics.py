@@ -18,6 +18,9 @@ from exporter.retention import Retention, RetentionCause, retention
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
+SKIP_REASONS = ("wal_or_rows_removed", "wal_not_flushed", "no_consistent_snapshot", "slot_invalidated")
+TELLS_SKIP_REASON = 19
+"""Major version."""
 INVALIDATION_REASONS = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 TRANSACTION_KINDS = ("xid", "snapshot", "idle_in_transaction", "prepared")
 SETTLED_SECONDS = 5.0
@@ -159,6 +162,9 @@ def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) 
     yield States("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
     reasons = [(text, slot.invalidation_reason) for text, slot in both]
     yield States("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, reasons)
+    if node.facts is not None and node.facts.major >= TELLS_SKIP_REASON:
+        skipped = [(text, slot.slotsync_skip_reason) for text, slot in both if slot.synced]
+        yield States("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
     found = [(text, retention(slot, node, cluster)) for text, slot in both]
     causes = [(text, None if one.cause is RetentionCause.NONE else one.cause) for text, one in found]
     yield States("pgslot_retention_cause", "cause", CAUSES, causes)

@@ -33,6 +33,7 @@ SLOT = Slot(
     active=True,
     wal_status="reserved",
     invalidation_reason=None,
+    slotsync_skip_reason=None,
     inactive_since=None,
     safe_wal_size_bytes=None,
     retained_wal_bytes=100,

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from exporter.catalogue import CATALOGUE, SLOT, Metric
 from exporter.exposition import Family, Series, States, label_text, write
 from exporter.metrics import SLOT_COLUMNS, cluster_series, exposition, families, process_samples
-from tests.snapshots import CREATION, cluster, node
+from tests.snapshots import CREATION, FACTS, cluster, node
 from tests.snapshots import SLOT as A_SLOT
 from tests.test_exporter_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
 
@@ -145,8 +145,11 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
         idle_replication_slot_timeout_seconds=1.0,
     )
     primary = replace(found_pinned, slots=(slot, pinned, waits), creations=(blocked,))
+    copy = A_SLOT._replace(slot_name="copy", synced=True, slotsync_skip_reason="wal_not_flushed")
+    standby = node("s", recovery=True, slots=(copy,))
+    standby = replace(standby, facts=replace(FACTS, in_recovery=True, version="19rc1"))
     series = [
-        *cluster_series(cluster(primary, node("s", recovery=True))),
+        *cluster_series(cluster(primary, standby)),
         *process_samples(reload_ok=True, reloaded_at=1),
     ]
     body, _ = exposition("", families(series))

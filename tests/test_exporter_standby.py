@@ -1,6 +1,7 @@
 """Standbys whose records come late, by the archive, or not at all; and creations that are tried again beside them."""
 
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
@@ -13,6 +14,7 @@ from exporter.web import application
 from tests.healing import alert, healing, watched
 from tests.healing import until as until_true
 from tests.stack import binaries
+from tests.stack.binaries import NEXT
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -21,6 +23,7 @@ from tests.test_exporter_versions import (
     PRIMARY,
     STANDBY,
     WAYS,
+    Metrics,
     both_creators,
     client,
     databases,
@@ -87,6 +90,51 @@ async def test_a_creation_that_is_tried_again_beside_itself(client: Client, data
             assert metrics.value("pgslot_creation_retried", slot_name="second") == 0
     for slot in ("first", "second"):
         primary.drop_slot(slot)
+
+
+async def test_a_wal_receiver_that_waits_for_an_answer(client: Client, databases: Stack) -> None:
+    """Somebody listens there and never answers. PostgreSQL 19 has a row for such a receiver, the others have none."""
+    standby = databases.standby
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"host=127.0.0.1 port={silent.getsockname()[1]} connect_timeout=60"
+        with settings(standby, primary_conninfo=address, wal_retrieve_retry_interval="100ms"):
+            await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
+            row = "SELECT status FROM pg_catalog.pg_stat_wal_receiver"
+            told = [("connecting",)] if databases.major >= NEXT else []
+            wait_for(lambda: standby.sql(row) == told, "it waits for the answer")
+            if databases.major >= 16:
+                with both_creators(standby):
+                    await until_waiting(client, "wal_receiver_down")
+        # A receiver that waits for an answer does not notice that the setting has changed.
+        standby.sql(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+            " WHERE backend_type = 'walreceiver'"
+        )
+    await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60)
+
+
+async def test_a_synced_slot_says_why_it_is_not_kept_in_step(client: Client, databases: Stack) -> None:
+    """From 19 on: the primary's slot needs rows of transactions that its standby has left behind."""
+    primary, standby = databases.primary, databases.standby
+    if databases.major < NEXT:
+        metrics = await until(client, lambda metrics: metrics.found("pgslot_up"))
+        assert metrics.found("pgslot_slotsync_skip_reason") == []
+        return
+
+    def reason(metrics: Metrics) -> str | None:
+        return metrics.state("pgslot_slotsync_skip_reason", "reason", slot_name="fails_over", node=STANDBY)
+
+    [(conninfo,)] = standby.sql("SHOW primary_conninfo")
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('fails_over', 'pgoutput', false, false, true)")
+    for _ in range(3):
+        primary.sql("SELECT pg_catalog.pg_current_xact_id()")
+    # With it the standby learns of these transactions.
+    primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    primary.wait_until_replayed(standby)
+    with settings(standby, primary_conninfo=f"{conninfo} dbname=postgres", sync_replication_slots="on"):
+        await until(client, lambda metrics: reason(metrics) == "wal_or_rows_removed", timeout=60)
+    primary.drop_slot("fails_over")
+    await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60)
 
 
 @pytest.fixture

@@ -73,6 +73,8 @@ class Slot(NamedTuple):
     wal_status: str | None
     invalidation_reason: str | None
     """None: not invalidated. `unknown` on 16, which tells that a slot conflicted but not how."""
+    slotsync_skip_reason: str | None
+    """Why the last synchronisation of a synced slot was skipped. None: it was not, or before PostgreSQL 19."""
     inactive_since: float | None
     """Unix time. None before PostgreSQL 17 and while active."""
     safe_wal_size_bytes: int | None

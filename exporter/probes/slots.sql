@@ -21,6 +21,8 @@ SELECT
   s.invalidation_reason, -- pg >= 17
   CASE WHEN s.conflicting AND s.restart_lsn IS NOT NULL THEN 'unknown' WHEN s.wal_status = 'lost' THEN 'wal_removed' END AS invalidation_reason, -- pg = 16
   CASE WHEN s.wal_status = 'lost' THEN 'wal_removed' END AS invalidation_reason, -- pg < 16
+  s.slotsync_skip_reason,                    -- pg >= 19
+  NULL::text AS slotsync_skip_reason,        -- pg < 19
   extract(epoch FROM s.inactive_since)::float8 AS inactive_since, -- pg >= 17
   NULL::float8 AS inactive_since, -- pg < 17
   -- As slotfuncs.c computes it, which takes the position for 0/0 here, too. Some versions tell nothing of a limit of 0.
