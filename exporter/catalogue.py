@@ -97,7 +97,7 @@ _NODE = (
         "pgslot_wal_written_bytes_total",
         "counter",
         NODE,
-        "WAL written since the cluster's first byte; on a standby WAL replayed.",
+        "WAL written since the cluster's first byte, on a standby replayed; what was rewound meanwhile counts as well.",
         "pg_current_wal_lsn(), pg_last_wal_replay_lsn()",
     ),
 )

@@ -92,6 +92,8 @@ class History:
     in_recovery: bool = False
     movements: Mapping[str, Movement] = field(default_factory=dict)
     """By slot name: the logical slots that the last look showed, except those that are lost or in creation."""
+    rewound: int = 0
+    """Bytes of WAL that were there at one look and not at the next: pg_rewind, a crash, another server."""
 
     def position_before(self, time: float) -> int | None:
         """Return where WAL stood at this time or a little before it; None when nothing is remembered of then."""
@@ -129,20 +131,21 @@ def remember(
     if facts.wal_written_bytes is None:
         return before
     last = before.samples[-1] if before.samples else None
-    if last is not None and (facts.wal_written_bytes < last.position or facts.in_recovery != before.in_recovery):
+    rewound = before.rewound + (max(0, last.position - facts.wal_written_bytes) if last is not None else 0)
+    if last is not None and (rewound > before.rewound or facts.in_recovery != before.in_recovery):
         # Another server behind the same address, one that lost WAL in a crash, or one that was promoted and has had no
         # transactions of its own so far: nothing of before holds for it.
         before = NOTHING
     sample = Sample(now, facts.wal_written_bytes, _oldest_xid(transactions), facts.next_xid)
     samples = _thinned((*before.samples, sample), now)
     if slots is None:
-        return History(now, samples, facts.in_recovery, before.movements)
+        return History(now, samples, facts.in_recovery, before.movements, rewound)
     movements = {
         slot.slot_name: _moved(before.movements.get(slot.slot_name), slot, sample)
         for slot in slots
         if slot.slot_type == "logical" and slot.restart_position is not None and slot.confirmed_position is not None
     }
-    return History(now, samples, facts.in_recovery, movements)
+    return History(now, samples, facts.in_recovery, movements, rewound)
 
 
 def is_older(xid: int, bound: int) -> bool:

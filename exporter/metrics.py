@@ -138,7 +138,10 @@ def _node(node: NodeSnapshot) -> Iterator[Part]:
         yield _one("pgslot_max_slot_wal_keep_size_bytes", labels, facts.max_slot_wal_keep_size_bytes)
         idle_timeout = facts.idle_replication_slot_timeout_seconds
         yield _one("pgslot_idle_replication_slot_timeout_seconds", labels, idle_timeout)
-        yield _one("pgslot_wal_written_bytes_total", labels, facts.wal_written_bytes)
+        if facts.wal_written_bytes is not None:
+            # What was rewound has been written as well: for Prometheus a counter that falls has begun at 0 again.
+            written = facts.wal_written_bytes + node.history.rewound
+            yield _one("pgslot_wal_written_bytes_total", labels, written)
     if node.creations is not None:
         yield _one("pgslot_creations_waiting", labels, len(node.creations))
     standby = node.standby

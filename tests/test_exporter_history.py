@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from exporter.history import MOST_SAMPLES, NOTHING, SEGMENT_BYTES, History, record_seconds, remember
+from exporter.metrics import cluster_series
 from exporter.probes import Slot
-from tests.snapshots import FACTS, SLOT, TRANSACTION
+from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
-DAY = 86_400
+primary = node("p", recovery=False)
 
 
 def looked(before: History, now: float, position: int, *slots: Slot, xid: int | None = None) -> History:
@@ -78,6 +79,18 @@ def test_another_server_behind_the_address_is_not_mixed_up() -> None:
     history = looked(history, 15, 4999, SLOT)
     assert len(history.samples) == 1
     assert history.movements["s"].arrived is False
+
+
+def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
+    """The counter must not fall: rate() would take all of the LSN for what was written since."""
+    history, counted = NOTHING, []
+    for at, position in enumerate((5000, 6000, 5500, 5600, 100, 200)):
+        history = looked(history, at, position)
+        counted.append(position + history.rewound)
+        facts = replace(FACTS, wal_written_bytes=position)
+        text = "".join(part.text() for part in cluster_series(cluster(replace(primary, facts=facts, history=history))))
+        assert f'pgslot_wal_written_bytes_total{{cluster="c",node="p"}} {counted[-1]}\n' in text
+    assert counted == [5000, 6000, 6000, 6100, 6100, 6200]
 
 
 def test_nothing_of_a_standby_holds_after_its_promotion() -> None:
