@@ -14,7 +14,7 @@ setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager
 
 test:  ## all tests, on real servers
 	@bash tests/stack/install.sh bench
-	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=3 --dist=loadgroup)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=4 --dist=loadgroup)
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)
