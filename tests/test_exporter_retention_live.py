@@ -73,6 +73,15 @@ class Watch:
     def causes(self, slot: str) -> set[str]:
         return {cause for _, cause in self.seen[slot]}
 
+    def turns(self, slot: str) -> list[tuple[float, str]]:
+        """Return when, in seconds, it was told for the first time, and then when it was told otherwise."""
+        seen = self.seen[slot]
+        return [
+            (round(at - seen[0][0], 1), cause)
+            for (at, cause), (_, before) in zip(seen, [(0.0, ""), *seen], strict=False)
+            if cause != before
+        ]
+
     async def _run(self, client: TestClient, each: float) -> None:  # type: ignore[type-arg]
         while True:
             self.latest = Metrics(await scrape(client))
@@ -200,7 +209,7 @@ async def test_a_publication_that_nothing_concerns(busy: Stack) -> None:
             own.execute("INSERT INTO written VALUES ('the first change')")
             await watch.until("it is confirmed", lambda _: quiet.confirmed)
             await watch.until_cause("idle_publication", "quiet")
-            assert watch.causes("quiet") <= HEALTHY | {"idle_publication"}
+            assert watch.causes("quiet") <= HEALTHY | {"idle_publication"}, watch.turns("quiet")
             quiet.confirms = False
             own.execute("INSERT INTO written VALUES ('a change that is received and not confirmed')")
             await watch.until_cause("consumer", "quiet")
@@ -227,7 +236,12 @@ async def test_a_standby_that_is_waited_for(busy: Stack, tmp_path: Path, listed:
                     metrics = await watch.until_cause("standby", "fails_over")
                     awaited = metrics.labels("pgslot_retention_standby_info", slot_name="fails_over")
                     assert awaited["standby_slot"] == listed
+                    looks = len(watch.seen["fails_over"])
+                    await watch.until("some more looks", lambda _: len(watch.seen["fails_over"]) > looks + 5)
+                    assert watch.causes("fails_over") <= HEALTHY | {"standby"}, watch.turns("fails_over")
+                    assert {cause for _, cause in watch.seen["fails_over"][looks:]} == {"standby"}
+                # While it catches up, it is the consumer indeed that is waited for.
                 await watch.until_cause("none", "fails_over")
-                assert watch.causes("fails_over") <= HEALTHY | {"standby"}
+                assert watch.causes("fails_over") <= HEALTHY | {"standby", "consumer"}, watch.turns("fails_over")
             finally:
                 busy.standby.start()

@@ -11,7 +11,7 @@ import pytest
 from exporter.config import Cluster, Conninfo, HealerTarget, Node
 from healer.calls import Unavailable
 from healer.primary import Primary, check
-from tests.healing import Healer, alert, healing, to_primary, until, usable, watched
+from tests.healing import Healer, alert, healing, impatient, to_primary, until, usable, watched
 from tests.stack.postgres import Postgres
 from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 from tests.stack.wal import RUNNING_XACTS
@@ -166,7 +166,7 @@ async def test_the_fallback_heals_a_stalled_slot_before_16(fifteen: Stack, tmp_p
     with consumer(primary, "old", tmp_path):
         async with healing(Cluster("c", (node,), target(conninfo, fallback=True))) as healer:
             # Until the healer has acted, nobody else unpins the slot.
-            with primary.no_records_by_itself():
+            with impatient(), primary.no_records_by_itself():
                 write_wal(primary)
                 await until(confirmed_all(primary, "old"), "the consumer has confirmed all")
                 await healer.post(alert("old", node="primary"))

@@ -14,6 +14,7 @@ from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, HEALER_ROLE, POWERLESS_ROLE, PRIMARY_NODE, STANDBY_NODE, Stack
 
+HEALED = ("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotCreationRetried")
 GRANT = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}"
 REVOKE = f"REVOKE EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() FROM {HEALER_ROLE}"
 
@@ -272,8 +273,7 @@ def test_alertmanager_without_the_route(stack: Stack) -> None:
     with routed(stack, lambda data: data["route"].pop("routes")):
         found = bad(stack)
     assert {key: each["status"] for key, each in found.items()} == {
-        ("route", name): "failed"
-        for name in ("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotWatchdog")
+        ("route", name): "failed" for name in (*HEALED, "PgSlotWatchdog")
     }
 
 
@@ -331,7 +331,7 @@ def test_a_silence_is_named(stack: Stack) -> None:
     finally:
         requests.delete(f"{url}/silence/{made}", timeout=10)
     assert key == ("silence", made)
-    assert finding["found"].startswith("PgSlotCreationStuck, PgSlotCreationBlocked, PgSlotStalled: active until")
+    assert finding["found"].startswith(f"{', '.join(HEALED)}: active until")
     assert finding["found"].endswith("by ann: rebuild")
 
 
