@@ -13,7 +13,8 @@ from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
-from exporter.probes import Slot, Transaction
+from exporter.parts import EVERYTHING
+from exporter.probes import Slot, Standby, Transaction
 from exporter.retention import Retention, RetentionCause, retention
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 
@@ -29,6 +30,8 @@ A younger transaction has no series of its own: its labels have a pid, and a bus
 
 The same for the creation of a slot that passes: see `passing`.
 """
+PASSING_SECONDS = 1.0
+"""What the creation of any slot may take before it has series, where nothing but creations is asked for."""
 PASSING_BYTES = 16 * 1024 * 1024
 CAUSES = tuple(cause for cause in RetentionCause if cause is not RetentionCause.NONE)
 
@@ -57,17 +60,20 @@ class Collector(Protocol):
     def collect(self) -> Iterable[ClientFamily]: ...
 
 
-def cluster_series(cluster: ClusterSnapshot, only: str | None = None) -> Iterator[Part]:
-    """Return the series of one look at a cluster; `only`: those of this node, None for all."""
+def cluster_series(
+    cluster: ClusterSnapshot, parts: frozenset[str] = EVERYTHING, only: str | None = None
+) -> Iterator[Part]:
+    """Return the series of one look at a cluster: of these parts, and of this node alone, None for all."""
     for node in cluster.nodes:
         if only is not None and node.node != only:
             continue
-        yield from _node(node)
-        slots = [slot for slot in node.slots or () if not passing(slot)]
+        yield from _look(node, parts)
+        slots = [slot for slot in node.slots or () if not passing(slot)] if "slots" in parts else ()
         if slots:
             yield from _slots(slots, node, cluster)
-        yield from _transactions(node)
-    for wait in waits(cluster):
+        if "transactions" in parts:
+            yield from _transactions(node)
+    for wait in waits(cluster) if "creations" in parts else ():
         if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
             yield from _wait(wait, cluster.cluster)
 
@@ -122,10 +128,19 @@ class _Collected:
         return self._collected
 
 
-def _node(node: NodeSnapshot) -> Iterator[Part]:
+def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[Part]:
     labels = label_text(NODE, (node.cluster, node.node))
     yield _one("pgslot_up", labels, node.up)
     yield _one("pgslot_scrape_duration_seconds", labels, node.duration)
+    if "node" in parts:
+        yield from _node(labels, node)
+    if "creations" in parts and node.creations is not None:
+        yield _one("pgslot_creations_waiting", labels, len(node.creations))
+    if "standby" in parts and node.standby is not None:
+        yield from _standby(labels, node.standby)
+
+
+def _node(labels: str, node: NodeSnapshot) -> Iterator[Part]:
     probes = [(_with(labels, ("probe",), (probe,)), status) for probe, status in node.statuses.items()]
     yield States("pgslot_probe_status", "status", tuple(Status), probes)
     facts = node.facts
@@ -142,15 +157,14 @@ def _node(node: NodeSnapshot) -> Iterator[Part]:
             # What was rewound has been written as well: for Prometheus a counter that falls has begun at 0 again.
             written = facts.wal_written_bytes + node.history.rewound
             yield _one("pgslot_wal_written_bytes_total", labels, written)
-    if node.creations is not None:
-        yield _one("pgslot_creations_waiting", labels, len(node.creations))
-    standby = node.standby
-    if standby is not None:
-        if standby.streaming_configured is not False:
-            yield _one("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
-        yield _one("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
-        yield _one("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
-        yield _one("pgslot_recovery_min_apply_delay_seconds", labels, standby.apply_delay_seconds)
+
+
+def _standby(labels: str, standby: Standby) -> Iterator[Part]:
+    if standby.streaming_configured is not False:
+        yield _one("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
+    yield _one("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
+    yield _one("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
+    yield _one("pgslot_recovery_min_apply_delay_seconds", labels, standby.apply_delay_seconds)
 
 
 def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) -> Iterator[Part]:
@@ -229,10 +243,12 @@ def _transactions(node: NodeSnapshot) -> Iterator[Part]:
 
 
 def _creation_passes(wait: Wait, cluster: ClusterSnapshot) -> bool:
-    node = cluster.node(wait.node)
-    slot = None if node is None else node.slot(wait.creation.slot_name)
-    young = wait.creation.wait_seconds is not None and wait.creation.wait_seconds < SETTLED_SECONDS
-    return young and slot is not None and passing(slot)
+    node, age = cluster.node(wait.node), wait.creation.wait_seconds
+    if node is None or node.slots is None:
+        # A look for creations alone: it comes so often that it would see many which last no longer than they have to.
+        return age is not None and age < PASSING_SECONDS
+    slot = node.slot(wait.creation.slot_name)
+    return age is not None and age < SETTLED_SECONDS and slot is not None and passing(slot)
 
 
 def _settled(transaction: Transaction) -> bool:

@@ -7,10 +7,11 @@ import zlib
 from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from exporter import pages
+from exporter import pages, parts
 from exporter.exposition import Part
 from exporter.metrics import cluster_series, exposition, families, process_samples
-from exporter.observer import SHORTEST_LOOK, Observer
+from exporter.node import SHORTEST_LOOK
+from exporter.observer import Observer
 from exporter.reload import Configuration
 
 APPLICATION_NAME = "pg_slot_exporter"
@@ -88,8 +89,11 @@ async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request))
-    series = [part for snapshot in snapshots for part in cluster_series(snapshot)]
+    asked = _asked(request)
+    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), parts.probes_for(asked))
+    series = [part for snapshot in snapshots for part in cluster_series(snapshot, asked)]
+    if asked != parts.EVERYTHING:
+        return _exposed(request, series)
     configuration = request.app[_CONFIGURATION]
     series.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
     return _exposed(request, series, request.app[_PROCESS])
@@ -103,8 +107,9 @@ async def _probe(request: web.Request) -> web.Response:
     observer = request.app[_OBSERVER]
     if not observer.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
-    snapshot = await observer.look_at(cluster, node, _timeout(request))
-    return _exposed(request, list(cluster_series(snapshot, only=node)))
+    asked = _asked(request)
+    snapshot = await observer.look_at(cluster, node, _timeout(request), parts.probes_for(asked))
+    return _exposed(request, list(cluster_series(snapshot, asked, only=node)))
 
 
 async def _discovery(request: web.Request) -> web.Response:
@@ -149,6 +154,13 @@ async def _ready(_request: web.Request) -> web.Response:
 
 async def _reload(request: web.Request) -> web.Response:
     return await answer_reload(request.app[_CONFIGURATION], lifecycle=request.app[_LIFECYCLE])
+
+
+def _asked(request: web.Request) -> frozenset[str]:
+    try:
+        return parts.asked(request.query.getall("collect[]", []))
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"{error}\n") from None
 
 
 def _timeout(request: web.Request) -> float:

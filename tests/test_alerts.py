@@ -16,7 +16,13 @@ RULES = ALERTS / "pgslot.rules.yml"
 RULE_TESTS = sorted((ALERTS / "tests").glob("*.test.yml"))
 ALERTMANAGER = ALERTS / "alertmanager.yml"
 
-HEALED = {"PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotCreationRetried", "PgSlotStalled"}
+FOR_THE_HEALER_ALONE = {"PgSlotCreationWaiting"}
+HEALED = {
+    "PgSlotCreationStuck",
+    "PgSlotCreationBlocked",
+    "PgSlotCreationRetried",
+    "PgSlotStalled",
+} | FOR_THE_HEALER_ALONE
 AGREED = HEALED | {
     "PgSlotWalHeadroomLow",
     "PgSlotLossPredicted",
@@ -86,8 +92,9 @@ def test_our_labels_win_over_a_targets_own_in_every_scrape_that_is_shipped() -> 
         assert scrape["honor_labels"] is True
     operator = ALERTS.parent / "deploy/kubernetes/operator"
     for monitor in yaml.safe_load_all((operator / "servicemonitor.yaml").read_text()):
-        assert [endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"]] == [True]
-    assert yaml.safe_load((operator / "scrapeconfig.yaml").read_text())["spec"]["honorLabels"] is True
+        assert {endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"]} == {True}
+    for scrape in yaml.safe_load_all((operator / "scrapeconfig.yaml").read_text()):
+        assert scrape["spec"]["honorLabels"] is True
 
 
 def test_amtool_accepts_the_example_configuration() -> None:
@@ -106,7 +113,7 @@ def test_amlint_finds_nothing_but_the_receiver_that_is_left_to_the_user() -> Non
 
 def receivers(name: str) -> str:
     """Return whom the alert has to reach, as amtool writes it."""
-    if name == "PgSlotWatchdog":
+    if name in FOR_THE_HEALER_ALONE | {"PgSlotWatchdog"}:
         return "healer"
     return "healer,people" if name in HEALED else "people"
 
@@ -131,6 +138,24 @@ def test_what_the_healer_heals_within_two_minutes_wakes_nobody() -> None:
     routes = yaml.safe_load(ALERTMANAGER.read_text())["route"]["routes"]
     waits = {route["receiver"]: route["group_wait"] for route in routes if any("heal=" in m for m in route["matchers"])}
     assert waits == {"healer": "0s", "people": "2m"}
+
+
+def test_the_healer_hears_soon_and_its_route_is_the_same_for_all_it_acts_on() -> None:
+    """People hear of a slot at 30 s at the soonest, and after two minutes more."""
+    first, second = (
+        {key: value for key, value in route.items() if key not in ("matchers", "continue")}
+        for route in yaml.safe_load(ALERTMANAGER.read_text())["route"]["routes"]
+        if any(matcher == 'heal="log_standby_snapshot"' for matcher in route["matchers"])
+    )
+    assert first == second
+    groups = {group["name"]: group for group in yaml.safe_load(RULES.read_text())["groups"]}
+    [alone] = groups["pgslot-creations"]["rules"]
+    scrapes = {
+        job["job_name"]: job for job in yaml.safe_load((ALERTS / "prometheus.yml").read_text())["scrape_configs"]
+    }
+    fast = scrapes["pgslot-creations"]
+    assert (alone["alert"], fast["params"]) == ("PgSlotCreationWaiting", {"collect[]": ["creations"]})
+    assert groups["pgslot-creations"]["interval"] == fast["scrape_interval"] == fast["scrape_timeout"] == "2s"
 
 
 def test_the_heal_label_is_on_what_a_record_can_help_and_nowhere_else() -> None:
@@ -217,7 +242,7 @@ def test_every_alert_says_what_where_and_how_bad(name: str) -> None:
     rule = ALERT_RULES[name]
     assert name.startswith("PgSlot")
     assert rule["labels"]["severity"] == (
-        "critical" if name in PAGES else "info" if name == "PgSlotWatchdog" else "warning"
+        "critical" if name in PAGES else "info" if receivers(name) == "healer" else "warning"
     )
     assert rule["labels"]["component"] == "pgslot"
     assert re.fullmatch(r"[A-Z][^{}]*\.", rule["annotations"]["summary"])  # a sentence, the same for all of a group

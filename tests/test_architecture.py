@@ -46,7 +46,7 @@ def test_database_errors_are_caught_in_four_places_only() -> None:
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
-    looking, acting, asking = "exporter/observer.py", "healer/primary.py", "healer/doctor/inquiry.py"
+    looking, acting, asking = "exporter/node.py", "healer/primary.py", "healer/doctor/inquiry.py"
     assert catching == {"exporter/connecting.py", looking, acting, asking}
 
 

@@ -15,7 +15,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from exporter.config import Conninfo, Node
-from exporter.observer import NodeObserver
+from exporter.node import NodeObserver
 from exporter.postgres import Session
 from exporter.snapshot import NodeSnapshot, Status
 from tests.healing import to_primary, until

@@ -194,16 +194,19 @@ def test_ports_of_container_service_monitor_and_policy_agree(program: str) -> No
     assert {"port": 5432} in [port for rule in policy["egress"] for port in rule["ports"]]
     monitor = find("ServiceMonitor", program)["spec"]
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    [endpoint] = monitor["endpoints"]
-    assert endpoint["port"] == "http"
+    assert {endpoint["port"] for endpoint in monitor["endpoints"]} == {"http"}
 
 
 @each_program
 def test_the_job_is_that_of_the_rules_and_of_prometheus_yml(program: str) -> None:
     prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text("utf-8"))
-    assert JOBS[program] in [job["job_name"] for job in prometheus["scrape_configs"]]
-    [endpoint] = find("ServiceMonitor", program)["spec"]["endpoints"]
-    assert {"targetLabel": "job", "replacement": JOBS[program]} in endpoint["relabelings"]
+    scrapes = {job["job_name"]: job for job in prometheus["scrape_configs"]}
+    endpoints = find("ServiceMonitor", program)["spec"]["endpoints"]
+    jobs = [JOBS[program], "pgslot-creations"] if program == "pg-slot-exporter" else [JOBS[program]]
+    for endpoint, job in zip(endpoints, jobs, strict=True):
+        assert {"targetLabel": "job", "replacement": job} in endpoint["relabelings"]
+        assert (endpoint.get("params"), endpoint["honorLabels"]) == (scrapes[job].get("params"), True)
+        assert endpoint["interval"] == scrapes[job].get("scrape_interval", "15s")
     rules = (ROOT / "alerts/pgslot.rules.yml").read_text("utf-8")
     for pattern in re.findall(r'\bjob=~?"([^"]*)"', rules):
         assert any(re.fullmatch(pattern, job) for job in JOBS.values()), pattern
@@ -278,7 +281,12 @@ def test_no_manifest_holds_a_secret() -> None:
 
 def test_each_route_to_the_healer_has_an_object() -> None:
     alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
-    to_healer = [route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer"]
+    # Where the operator sets continue on each route, one for the healer alone would only bring its alerts twice.
+    to_healer = [
+        route
+        for route in alertmanager["route"]["routes"]
+        if route["receiver"] == "healer" and 'audience="healer"' not in route["matchers"]
+    ]
     assert len(to_healer) == sum(manifest["kind"] == "AlertmanagerConfig" for _, manifest in MANIFESTS)
 
 
@@ -286,7 +294,9 @@ def test_each_route_to_the_healer_has_an_object() -> None:
 def test_the_route_is_that_of_alertmanager_yml(name: str, label: str) -> None:
     alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
     shipped = next(
-        route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer" and label in str(route)
+        route
+        for route in alertmanager["route"]["routes"]
+        if (route["receiver"], len(route["matchers"])) == ("healer", 1) and label in str(route)
     )
     route = find("AlertmanagerConfig", name)["spec"]["route"]
     [matcher] = route["matchers"]

@@ -215,6 +215,12 @@ PROBES = (
     Probe("standby", Standby, needs_all_stats=True),
 )
 
+CREATIONS = tuple(probe for probe in PROBES if probe.name in ("node", "creations"))
+"""What shows whether a slot's creation waits, and for how long."""
+
+EXPLANATION = tuple(probe for probe in PROBES if probe.name != "slots")
+"""What shows for what it waits, too."""
+
 
 @cache
 def _for_version(name: str, major: int) -> str:

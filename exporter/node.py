@@ -1,0 +1,257 @@
+"""Looks at a node: one kept connection, however many ask, and an answer in time whatever the server does."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from exporter.config import Node
+from exporter.connecting import LoginFailedError
+from exporter.history import NOTHING, remember
+from exporter.log import event
+from exporter.postgres import Session
+from exporter.probes import OLDEST_SUPPORTED, PROBES, Probe
+from exporter.snapshot import NodeSnapshot, Status
+from exporter.yamlfile import ConfigError
+
+GRACE = 0.1
+"""Seconds that a look may take beyond its time, to end in order and say how it failed."""
+
+SHORTEST_LOOK = 0.5
+"""Seconds; less would only ever time out."""
+
+_log = logging.getLogger(__name__)
+
+_Answered = tuple[dict[str, list[Any]], dict[str, Status]]
+
+_UNDEFINED = psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedTable
+
+
+class NodeObserver:
+    """
+    One node and the one connection to it. Concurrent looks share the one in flight.
+
+    Whoever joins a look that asks for less than he wants waits for another one, which begins when that one ends.
+    """
+
+    def __init__(self, node: Node, application_name: str) -> None:
+        self.node = node
+        self._application_name = application_name
+        self._session: Session | None = None
+        self._flight: asyncio.Task[NodeSnapshot] | None = None
+        self._deadline = 0.0
+        """Of the look in flight, monotonic: that of whoever joined it with the most time."""
+        self._asked: Sequence[Probe] = ()
+        """The most that any of those who wait for the look in flight wants: of PROBES' parts each holds the next."""
+        self._answer: NodeSnapshot | None = None
+        """To less than that, from the same flight."""
+        self._retired = False
+        self._reported: dict[str, str] = {}
+        self._history = NOTHING
+
+    async def look(self, timeout: float, probes: Sequence[Probe] = PROBES) -> NodeSnapshot:
+        """
+        Return what the node looks like now, within `timeout` seconds; a failure is in the snapshot, never raised.
+
+        `probes` are PROBES or one of its parts, CREATIONS and EXPLANATION; the answer may hold more than that. Only
+        whole looks are remembered in the history.
+        """
+        deadline = time.monotonic() + timeout
+        if self._flight is None or self._flight.done():
+            self._deadline, self._asked, self._answer = deadline, probes, None
+            self._flight = asyncio.create_task(self._fly())
+            self._flight.add_done_callback(self._landed)
+        self._deadline = max(self._deadline, deadline)
+        self._asked = max(self._asked, probes, key=len)
+        flight = self._flight
+        # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
+        done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
+        if done and flight.cancelled():
+            return self._blank(Status.UNREACHABLE, timeout, probes)
+        answer = flight.result() if done else self._answer
+        if answer is None or len(answer.statuses) < len(probes):
+            return self._blank(Status.TIMEOUT, timeout, probes)
+        return answer
+
+    async def close(self) -> None:
+        """End the look in flight and the connection; whoever waits for the look gets it as unreachable."""
+        if self._flight is not None:
+            self._flight.cancel()
+        await self.retire()
+
+    async def retire(self) -> None:
+        """Close the connection once the look in flight, if any, has ended by itself, and keep none from then on."""
+        self._retired = True
+        while self._flight is not None:
+            await asyncio.wait({self._flight})
+        await self._drop()
+
+    def _landed(self, flight: asyncio.Task[NodeSnapshot]) -> None:
+        if self._flight is flight:
+            self._flight = None
+
+    async def _fly(self) -> NodeSnapshot:
+        """Look; and once more for whoever has joined meanwhile and asks for more, or has more time than there was."""
+        while True:
+            deadline, probes = self._deadline, self._asked
+            self._answer = snapshot = await self._look(deadline, probes)
+            if Status.TIMEOUT in snapshot.statuses.values():
+                enough = self._deadline - max(deadline, time.monotonic()) < SHORTEST_LOOK
+            else:
+                enough = len(self._asked) == len(probes) or self._deadline - time.monotonic() < SHORTEST_LOOK
+            if enough:
+                break
+        if self._retired:
+            # By whoever had begun before the reload, and came to this node after it.
+            await self._drop()
+        return snapshot
+
+    async def _look(self, deadline: float, probes: Sequence[Probe]) -> NodeSnapshot:
+        started = time.monotonic()
+        statuses: dict[str, Status] = {}
+        answers: dict[str, list[Any]] = {}
+        try:
+            answers, statuses = await self._ask_twice(deadline, probes)
+        except (psycopg.Error, OSError, ConfigError) as error:
+            await self._drop()
+            status = classify(error, connected=False)
+            self._report(status, str(error))
+            return self._blank(status, time.monotonic() - started, probes)
+        return self._snapshot(answers, statuses, time.monotonic() - started)
+
+    async def _ask_twice(self, deadline: float, probes: Sequence[Probe]) -> _Answered:
+        """Ask on the kept connection; if that turns out to be dead, on a new one."""
+        kept = self._session
+        if kept is not None and not kept.closed:
+            try:
+                return await self._ask_session(kept, deadline, probes)
+            except psycopg.OperationalError:
+                # Proxies and firewalls cut connections that are idle from one scrape to the next. The server knows
+                # nothing of it, and the node is as well as before.
+                if not kept.closed:
+                    raise
+        await self._drop()
+        self._session = await Session.connect(
+            self.node.conninfo.read(), application_name=self._application_name, timeout=_left(deadline)
+        )
+        event(_log, logging.DEBUG, "connected", cluster=self.node.cluster, node=self.node.name)
+        return await self._ask_session(self._session, deadline, probes)
+
+    async def _ask_session(self, session: Session, deadline: float, probes: Sequence[Probe]) -> _Answered:
+        if session.major >= OLDEST_SUPPORTED:
+            return await self._ask_all(session, deadline, probes)
+        self._report(Status.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
+        statuses = dict.fromkeys((probe.name for probe in probes), Status.UNSUPPORTED)
+        return await _ask(session, PROBES[:1], deadline), statuses | {"node": Status.OK}
+
+    async def _ask_all(self, session: Session, deadline: float, probes: Sequence[Probe]) -> _Answered:
+        """All probes in one round trip; if one of them fails, each by itself, so that the others still answer."""
+        try:
+            answers = await _ask(session, probes, deadline)
+        except psycopg.Error:
+            if session.closed:
+                raise
+        else:
+            return answers, dict.fromkeys((probe.name for probe in probes), Status.OK)
+        answers = {}
+        statuses = {}
+        for probe in probes:
+            try:
+                answers |= await _ask(session, (probe,), deadline)
+                statuses[probe.name] = Status.OK
+            except psycopg.Error as error:
+                if session.closed:
+                    raise
+                statuses[probe.name] = classify(error, connected=True)
+                self._report(statuses[probe.name], str(error), probe.name)
+        return answers, statuses
+
+    async def _drop(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _blank(self, status: Status, duration: float, probes: Sequence[Probe]) -> NodeSnapshot:
+        """Return a look that showed nothing."""
+        return self._snapshot({}, dict.fromkeys((probe.name for probe in probes), status), duration)
+
+    def _snapshot(self, answers: dict[str, list[Any]], statuses: dict[str, Status], duration: float) -> NodeSnapshot:
+        facts = answers["node"][0] if "node" in answers else None
+        if facts is not None and not facts.reads_all_stats:
+            # pg_stat_activity would answer, with everything that matters blanked out: no answer beats a wrong one.
+            for probe in PROBES:
+                if probe.needs_all_stats and statuses.get(probe.name) is Status.OK:
+                    statuses[probe.name] = Status.PERMISSION_DENIED
+                    answers.pop(probe.name, None)
+            self._report(Status.PERMISSION_DENIED, "the role is not a member of pg_monitor: GRANT pg_monitor TO it")
+
+        if self._reported and all(status is Status.OK for status in statuses.values()):
+            for name in ("", *statuses):
+                self._reported.pop(name, None)
+            if not self._reported:
+                text = "looking at the node works again"
+                event(_log, logging.INFO, text, cluster=self.node.cluster, node=self.node.name)
+
+        def rows(name: str) -> tuple[Any, ...] | None:
+            return tuple(answers[name]) if name in answers else None
+
+        if facts is not None and len(statuses) == len(PROBES):
+            self._history = remember(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
+        return NodeSnapshot(
+            cluster=self.node.cluster,
+            node=self.node.name,
+            duration=duration,
+            statuses=statuses,
+            facts=facts,
+            slots=rows("slots"),
+            creations=rows("creations"),
+            transactions=rows("transactions"),
+            standby=next(iter(answers.get("standby", ())), None),
+            history=self._history,
+        )
+
+    def _report(self, status: Status, message: str, probe: str = "") -> None:
+        """Log a failure once per change, not once per scrape."""
+        if self._reported.get(probe) != f"{status}":
+            self._reported[probe] = f"{status}"
+            event(
+                _log,
+                logging.WARNING,
+                "cannot look at the node",
+                cluster=self.node.cluster,
+                node=self.node.name,
+                probe=probe or None,
+                status=f"{status}",
+                error=" ".join(message.split()),
+            )
+
+
+def classify(error: Exception, *, connected: bool) -> Status:
+    """Return what an error means for a probe; `connected`: the session outlived it."""
+    if isinstance(error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+        return Status.TIMEOUT
+    if isinstance(error, LoginFailedError):
+        return Status.LOGIN_FAILED
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return Status.PERMISSION_DENIED
+    if isinstance(error, _UNDEFINED):
+        return Status.UNSUPPORTED
+    if isinstance(error, psycopg.OperationalError) and not connected:
+        return Status.UNREACHABLE
+    return Status.ERROR
+
+
+async def _ask(session: Session, probes: Sequence[Probe], deadline: float) -> dict[str, list[Any]]:
+    queries = [(probe.sql(session.major), probe.row) for probe in probes]
+    rows = await session.ask(queries, _left(deadline))
+    return {probe.name: answer for probe, answer in zip(probes, rows, strict=True)}
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("no time left")
+    return left

@@ -1,0 +1,182 @@
+"""A part of a scrape, collect[]: asked for by itself, told as in the whole, and in nobody's way."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter import parts
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
+from exporter.history import NOTHING
+from exporter.observer import Observer
+from exporter.probes import CREATIONS, EXPLANATION, PROBES
+from exporter.reload import Configuration
+from exporter.snapshot import Status
+from exporter.web import application
+from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.test_exporter_versions import Metrics
+
+Client = TestClient[Any, Any]
+IDLE = {"pgslot_up", "pgslot_scrape_duration_seconds", "pgslot_creations_waiting"}
+
+
+def config(stack: Stack) -> Config:
+    nodes = tuple(Node("c", s.name, Conninfo(s.conninfo(EXPORTER_ROLE))) for s in (stack.primary, stack.standby))
+    return Config((Cluster("c", nodes, None),), HealerSettings())
+
+
+@pytest.fixture
+async def client(databases: Stack) -> AsyncIterator[Client]:
+    made = config(databases)
+    async with TestClient(TestServer(application(Configuration(lambda: made, made)))) as started:
+        yield started
+
+
+async def get(client: Client, path: str) -> Metrics:
+    answer = await client.get(path)
+    text = await answer.text()
+    assert answer.status == 200, text
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return Metrics(found)
+
+
+def test_each_part_holds_the_one_before() -> None:
+    """A look that asks for more answers one that asks for less."""
+    assert set(CREATIONS) < set(EXPLANATION) < set(PROBES)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], PROBES),
+        (["creations"], CREATIONS),
+        (["creations", "creations"], CREATIONS),
+        (["creations", "slots"], PROBES),
+        (["transactions"], PROBES),
+    ],
+)
+def test_what_has_to_be_asked(names: list[str], expected: tuple[object, ...]) -> None:
+    assert parts.probes_for(parts.asked(names)) == expected
+
+
+async def test_with_nothing_waiting_it_is_three_series_a_node(client: Client, databases: Stack) -> None:
+    metrics = await get(client, "/metrics?collect[]=creations")
+    assert set(metrics.series) == IDLE
+    assert all(len(series) == 2 for series in metrics.series.values())
+    probed = await get(client, f"/probe?cluster=c&node={databases.standby.name}&collect[]=creations")
+    assert {name: len(series) for name, series in probed.series.items()} == dict.fromkeys(IDLE, 1)
+
+
+async def test_a_creation_is_told_as_in_the_whole(client: Client, databases: Stack) -> None:
+    with databases.quiet(), databases.standby.create_slot("parted"):
+        # Younger than a second it has no series in a part.
+        for path in ("/metrics?collect[]=creations", "/probe?cluster=c&node=standby&collect[]=creations"):
+            async with asyncio.timeout(10):
+                while not (metrics := await get(client, path)).found("pgslot_creation_wait_seconds"):
+                    pass
+            whole = await get(client, "/metrics")
+            told = {name: [own for own, _ in metrics.found(name)] for name in metrics.series if "creation" in name}
+            assert "pgslot_creation_wait_reason" in told
+            for name, labels in told.items():
+                shown = [own for own, _ in whole.found(name)]
+                assert labels == (shown if "/metrics" in path or name != "pgslot_creations_waiting" else shown[1:]), (
+                    name
+                )
+            assert metrics.state("pgslot_creation_wait_reason", "reason", slot_name="parted") == "running_xacts"
+        assert (
+            "pgslot_creation_wait_seconds"
+            not in (await get(client, "/probe?cluster=c&node=primary&collect[]=creations")).series
+        )
+    databases.drop_slot("parted")
+
+
+async def test_other_parts_are_cut_out_of_the_whole(client: Client) -> None:
+    metrics = await get(client, "/metrics?collect[]=standby&collect[]=transactions")
+    names = set(metrics.series)
+    assert {"pgslot_up", "pgslot_transactions", "pgslot_wal_replay_paused"} <= names
+    assert not names & {"pgslot_creations_waiting", "pgslot_node_info", "pgslot_build_info", "pgslot_probe_status"}
+
+
+@pytest.mark.parametrize("path", ["/metrics?", "/probe?cluster=c&node=primary&"])
+async def test_a_part_that_is_none_is_named(client: Client, path: str) -> None:
+    answer = await client.get(f"{path}collect[]=creations&collect[]=slot")
+    assert answer.status == 400
+    assert await answer.text() == "collect[]: expected creations, node, slots, standby, transactions; found 'slot'\n"
+
+
+async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client: Client, databases: Stack) -> None:
+    """They share one connection and the look in flight; neither gets less than it asked for."""
+    databases.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('whole', 'pgoutput')")
+    ended = asyncio.Event()
+
+    async def parts_all_the_time() -> int:
+        seen = 0
+        while not ended.is_set():
+            metrics = await get(client, "/metrics?collect[]=creations")
+            assert [value for _, value in metrics.found("pgslot_up")] == [1, 1]
+            assert len(metrics.found("pgslot_creations_waiting")) == 2
+            seen += 1
+        return seen
+
+    tasks = [asyncio.create_task(parts_all_the_time()) for _ in range(3)]
+    try:
+        for _ in range(60):
+            whole = await get(client, "/metrics")
+            assert len(whole.found("pgslot_slot_info", slot_name="whole")) == 1
+            for own, value in whole.found("pgslot_probe_status"):
+                assert value == (own["status"] == Status.OK)
+            assert len(whole.found("pgslot_probe_status", status="ok")) == 2 * len(PROBES)
+        ended.set()
+        assert min(await asyncio.gather(*tasks)) > 0
+    finally:
+        ended.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        databases.drop_slot("whole")
+    sessions = "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+    assert databases.primary.sql(sessions, [EXPORTER_ROLE]) == [(1,)]
+
+
+async def test_a_part_is_not_remembered(databases: Stack) -> None:
+    """It does not show the transactions: whoever was open then would be unknown."""
+    observer = Observer(config(databases).clusters, "parts")
+    try:
+        for _ in range(3):
+            [primary, _] = (await observer.look("c", 5, CREATIONS)).nodes
+            assert (set(primary.statuses), primary.history) == ({"node", "creations"}, NOTHING)
+        [primary, _] = (await observer.look("c", 5)).nodes
+        assert len(primary.history.samples) == 1
+        [again, _] = (await observer.look("c", 5, CREATIONS)).nodes
+        assert again.history is primary.history
+    finally:
+        await observer.close()
+
+
+async def test_a_failure_of_the_whole_is_logged_once_whatever_parts_do(
+    databases: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The part works each time in between."""
+    caplog.set_level(logging.INFO, "exporter.node")
+    [cluster] = config(databases).clusters
+    observer = Observer([replace(cluster, nodes=cluster.nodes[:1])], "parts")
+    databases.primary.sql("REVOKE SELECT ON pg_catalog.pg_prepared_xacts FROM PUBLIC")
+    try:
+        for _ in range(3):
+            [primary] = (await observer.look("c", 5)).nodes
+            assert primary.statuses["transactions"] is Status.PERMISSION_DENIED
+            [primary] = (await observer.look("c", 5, CREATIONS)).nodes
+            assert set(primary.statuses.values()) == {Status.OK}
+        databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
+        await observer.look("c", 5)
+    finally:
+        databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
+        await observer.close()
+    said = [record.getMessage() for record in caplog.records if record.name == "exporter.node"]
+    assert said == ["cannot look at the node", "looking at the node works again"]
