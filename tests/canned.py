@@ -43,6 +43,7 @@ class World:
         }
         self.targets = [
             {"labels": {"job": job}, "scrapeUrl": f"http://{job}/metrics", "health": "up", "lastError": ""}
+            | {"scrapeInterval": "15s"}
             for job in ("pgslot-exporter", "pgslot-healer")
         ]
         self.up = [{"metric": {"cluster": "c", "node": node}, "value": [0, "1"]} for node in ("n1", "n2")]
@@ -87,7 +88,7 @@ class World:
         answers = {
             f"{PROMETHEUS}/api/v1/targets": good({"activeTargets": self.targets}),
             f"{PROMETHEUS}/api/v1/query": good({"result": self.up}),
-            f"{PROMETHEUS}/api/v1/rules": good({"groups": [{"rules": self.rules}]}),
+            f"{PROMETHEUS}/api/v1/rules": good({"groups": [{"interval": 2, "rules": self.rules}]}),
             f"{PROMETHEUS}/api/v1/alertmanagers": good({"activeAlertmanagers": self.alertmanagers}),
             f"{PROMETHEUS}/api/v1/alerts": good({"alerts": self.alerts}),
             f"{PROMETHEUS}/api/v1/status/config": good({"yaml": config}),

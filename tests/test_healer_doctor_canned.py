@@ -23,7 +23,16 @@ def test_all_is_well(world: World) -> None:
     assert notable(findings) == []
     assert [finding.check for finding in findings] == [
         *("healer", "clusters", "webhooks", "arrivals"),
-        *("prometheus", "exporter target", "healer target", "nodes", "rules", "alerting", "firing for healer"),
+        *(
+            "prometheus",
+            "exporter target",
+            "healer target",
+            "nodes",
+            "rules",
+            "heal time",
+            "alerting",
+            "firing for healer",
+        ),
         *("alertmanager", "route", "route", "route", "route", "leads to", "silence"),
     ]
 

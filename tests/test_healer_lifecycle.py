@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -311,6 +312,8 @@ def test_ctrl_c_ends_a_heal_by_hand_without_traceback(tmp_path: Path) -> None:
             [str(program), "heal", "c", f"--config.file={tmp_path / 'pgslot.yml'}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # As at a terminal: where the tests are a shell's background job, SIGINT is ignored, and children inherit that.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         silent.settimeout(20)
         connection, _ = silent.accept()

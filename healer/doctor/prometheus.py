@@ -7,6 +7,7 @@ import yaml
 
 from exporter.config import Config
 from healer.alerts import HEAL_ACTION, HEAL_LABEL
+from healer.doctor import pace
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.shipped import Rule, rules
@@ -30,7 +31,9 @@ def examine(client: Client, config: Config) -> list[Finding]:
             _judge_target("healer", HEALER_JOB, targets),
             _judge_nodes(shown, config, _query(client, "pgslot_up")),
         ]
-        findings += _judge_rules(client)
+        groups = client.get_json("/api/v1/rules")["data"]["groups"]
+        findings += _judge_rules(client, groups)
+        findings.append(pace.judge(shown, targets, groups))
         alertmanagers = client.get_json("/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
         findings.append(_judge_alertmanagers(shown, len(alertmanagers)))
         findings.append(_judge_alerts(shown, client.get_json("/api/v1/alerts")["data"]["alerts"]))
@@ -83,9 +86,9 @@ def _judge_nodes(shown: str, config: Config, up: Sequence[dict[str, Any]]) -> Fi
     return Finding("nodes", shown, Status.OK, f"pgslot_up is there for all {len(wanted)} nodes")
 
 
-def _judge_rules(client: Client) -> Iterator[Finding]:
+def _judge_rules(client: Client, groups: Sequence[dict[str, Any]]) -> Iterator[Finding]:
     loaded: dict[str, list[dict[str, Any]]] = {}
-    for group in client.get_json("/api/v1/rules")["data"]["groups"]:
+    for group in groups:
         for rule in group["rules"]:
             loaded.setdefault(rule["name"], []).append(rule)
     missing = [rule.name for rule in rules() if rule.name not in loaded]

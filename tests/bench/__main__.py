@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from tests.bench import endurance, fleet, heal, peer, scrape, servers, storm
+from tests.bench import endurance, fleet, heal, peer, scrape, servers, storm, way
 from tests.bench.programs import observing, running
 from tests.bench.results import Result, table, write_json
 from tests.bench.scale import FULL, QUICK, Scale
@@ -57,6 +57,7 @@ def measure(stack: Stack, scale: Scale) -> Iterator[Result]:
     stack.start_databases()
     yield from heal.run(stack, scale)
     yield from storm.run(stack, scale)
+    yield from way.run(scale)
 
 
 def _machine(version: str) -> str:

@@ -13,6 +13,7 @@ class Scale:
     fleet_scrapes: int = 20
     scrapes: int = 10_000
     heals: int = 20
+    trips: int = 20
     alerts: int = 10_000
     """In one body."""
     storm_seconds: float = 30.0
@@ -29,6 +30,7 @@ QUICK = Scale(
     fleet_scrapes=3,
     scrapes=200,
     heals=2,
+    trips=2,
     alerts=500,
     storm_seconds=2.0,
 )

@@ -40,7 +40,11 @@ _SINCE_16 = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO 
 
 
 class Stack:
-    """A context. What is started in it ends with it, unless `keep`: then it outlives us, its pids in a file."""
+    """
+    A context. What is started in it ends with it, unless `keep`: then it outlives us, its pids in a file.
+
+    With `as_shipped` Prometheus scrapes and evaluates as in the shipped prometheus.yml, otherwise each second.
+    """
 
     primary: Postgres
     standby: Postgres
@@ -51,10 +55,16 @@ class Stack:
     alertmanager: Alertmanager
 
     def __init__(
-        self, *, major: int = binaries.NEWEST, thresholds: Mapping[str, str] | None = None, keep: bool = False
+        self,
+        *,
+        major: int = binaries.NEWEST,
+        thresholds: Mapping[str, str] | None = None,
+        as_shipped: bool = False,
+        keep: bool = False,
     ) -> None:
         self.major = major
         self.keep = keep
+        self._as_shipped = as_shipped
         self.folder = Path(tempfile.mkdtemp(prefix="pgslot-"))
         # The unprivileged user that runs PostgreSQL has to pass through.
         self.folder.chmod(0o755)
@@ -115,7 +125,9 @@ class Stack:
     def start_monitoring(self) -> None:
         """Start Alertmanager and Prometheus."""
         self.alertmanager = Alertmanager(self.folder, self._addresses, outlive_us=self.keep)
-        self.prometheus = Prometheus(self.folder, self._addresses, self._thresholds, outlive_us=self.keep)
+        self.prometheus = Prometheus(
+            self.folder, self._addresses, self._thresholds, as_shipped=self._as_shipped, outlive_us=self.keep
+        )
         for server in (self.alertmanager, self.prometheus):
             self._cleanup.callback(server.stop)
             server.start()
