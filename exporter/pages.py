@@ -50,7 +50,7 @@ def landing(config: Config, *, lifecycle: bool) -> str:
         f"""<h1>pg-slot-exporter {escape(__version__)}</h1>
 <p>Shows why PostgreSQL's logical replication slots wait or retain WAL.</p>
 <ul><li><a href="/metrics">/metrics</a>: itself and all nodes</li>
-<li><a href="/metrics?collect[]=creations">/metrics?collect[]=creations</a>: slots in creation alone, for each second</li>
+<li><a href="/metrics?collect[]=creations">/metrics?collect[]=creations</a>: slots in creation alone</li>
 <li><a href="/sd">/sd</a>: one target a node, for Prometheus' http_sd_configs</li>
 <li><a href="/-/healthy">/-/healthy</a>, <a href="/-/ready">/-/ready</a></li>{reload}</ul>
 <h2>Nodes</h2><table><tr><th>Cluster<th>Node<th></tr>{nodes}</table>

@@ -14,6 +14,8 @@ be gone soon after: the slot of a table synchronisation lives for as long as the
 """
 CLOSE_LOOK_INTERVAL = 0.005
 LOOK_INTERVAL = 1.0
+COMMIT_LOOK_INTERVAL = 0.5
+"""While a standby's creation waits for a transaction of the primary: at its end a record is due, which nobody logs."""
 MESSAGE_INTERVAL = 10.0
 """The server logs the record up to 25 s after the message; another message before that changes little."""
 HELD_SECONDS = 10.0
@@ -81,7 +83,8 @@ def next_step(tracks: Collection[Track], progress: Progress, settings: HealerSet
         return Attempt(_pace(soonest, progress, settings))
     close = progress.last_attempt is not None and progress.now - progress.last_attempt < CLOSE_LOOK_SECONDS
     hurried = close and not progress.by_message and any(track.hurried for track in wanting)
-    return LookAgain(min(CLOSE_LOOK_INTERVAL if hurried else LOOK_INTERVAL, due - progress.now))
+    interval = COMMIT_LOOK_INTERVAL if any(track.sight.awaits_commit for track in wanting) else LOOK_INTERVAL
+    return LookAgain(min(CLOSE_LOOK_INTERVAL if hurried else interval, due - progress.now))
 
 
 def _first(pair: tuple[float, Track]) -> float:

@@ -87,6 +87,11 @@ class Sight:
         return self.wait is not None and self.wait.reason is WaitReason.ARCHIVED_SEGMENT
 
     @property
+    def awaits_commit(self) -> bool:
+        """A creation on a standby, for which a transaction of the primary has to end, and a record to follow."""
+        return self.wait is not None and self.wait.reason is WaitReason.TRANSACTION and not self.on_primary
+
+    @property
     def curable(self) -> bool:
         """A record alone can end this. A primary logs its own for a creation, and a transaction has to end first."""
         if self.wait is None:

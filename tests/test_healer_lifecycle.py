@@ -312,8 +312,8 @@ def test_ctrl_c_ends_a_heal_by_hand_without_traceback(tmp_path: Path) -> None:
             [str(program), "heal", "c", f"--config.file={tmp_path / 'pgslot.yml'}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # As at a terminal: where the tests are a shell's background job, SIGINT is ignored, and children inherit that.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            # As at a terminal: in a shell's background job, which the tests may be, it is ignored, and so in children.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads of ours
         )
         silent.settimeout(20)
         connection, _ = silent.accept()

@@ -46,9 +46,14 @@ STEPS: dict[str, tuple[list[Track], Progress, Step]] = {
     "slower after the burst": ([replace(MISSING, burst=5)], replace(NOW, last_attempt=98.0), LookAgain(1.0)),
     "calls again after the interval": ([replace(MISSING, burst=5)], replace(NOW, last_attempt=90.0), 10.0),
     "no burst while a transaction blocks": (
-        [Track(waiting(R.TRANSACTION), attempts=1, burst=1)],
+        [Track(replace(waiting(R.TRANSACTION), on_primary=True), attempts=1, burst=1)],
         replace(NOW, last_attempt=98.0),
         LookAgain(1.0),
+    ),
+    "looks for the commit that lets a standby's creation go on": (
+        [Track(waiting(R.TRANSACTION), attempts=1, burst=1)],
+        replace(NOW, last_attempt=98.0),
+        LookAgain(0.5),
     ),
     "no burst of attempts during a failover": (
         [replace(MISSING, refused=Unavailable.NO_PRIMARY)],

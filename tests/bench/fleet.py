@@ -22,10 +22,14 @@ from tests.bench.results import Result, at_most
 from tests.bench.scale import Scale
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, free_port, wait_for
+from tests.stack.programs import Program
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
 ROUND_TRIP = 0.08
 """Seconds: between two continents."""
+PART = "/metrics?collect%5B%5D=creations"
+PARTS = 5
+"""Scrapes of that part for each of the whole."""
 SAMPLED = 5
 """Nodes that are also asked alone; the slowest counts."""
 
@@ -60,10 +64,33 @@ def _at(name: str, stack: Stack, server: Postgres, conninfos: list[str], scale: 
         slowest = max(median(values) for values in alone.values())
         yield at_most(3, Result(name, median(whole) * 1e3, "ms", "slowest alone", slowest * 1e3))
         yield Result(f"{name}: exporter's CPU a node", used * 1e3 / scale.fleet_scrapes / len(conninfos), "ms")
+        yield from _creations_alone(
+            name, client, program, server, nodes=len(conninfos), count=PARTS * scale.fleet_scrapes
+        )
         open_now = connections(server)
         yield Result(
             f"{name}: connections", open_now, "", "nodes", len(conninfos), "one a node", open_now == len(conninfos)
         )
+
+
+def _creations_alone(
+    name: str, client: Client, program: Program, server: Postgres, *, nodes: int, count: int
+) -> Iterator[Result]:
+    """What the second job of prometheus.yml scrapes each 2 s costs a node, with nothing in creation."""
+    name = f"{name}: creations alone"
+    client.get(PART)
+    server.sql("SELECT pg_stat_statements_reset()")
+    before = use_of(program.process.pid).cpu_seconds
+    taken = [seconds(partial(client.get, PART)) for _ in range(count)]
+    used = use_of(program.process.pid).cpu_seconds - before
+    [(time,)] = server.sql(
+        "SELECT sum(s.total_exec_time + s.total_plan_time) FROM pg_stat_statements s"
+        " JOIN pg_catalog.pg_roles r ON r.oid = s.userid WHERE r.rolname = %s",
+        [EXPORTER_ROLE],
+    )
+    yield Result(name, median(taken) * 1e3, "ms")
+    yield Result(f"{name}, exporter's CPU a node", used * 1e3 / count / nodes, "ms")
+    yield Result(f"{name}, server's time a node", time / count / nodes, "ms")
 
 
 def connections(server: Postgres) -> int:
