@@ -176,11 +176,14 @@ def _may_be_unpublished(slot: Slot, node: NodeSnapshot) -> bool:
     """
     Was something decoded that may not have been sent, as it is not published, or not confirmed: who could tell?
 
-    The consumer says that it has received nothing (write_lsn). Those that report one position for everything say so,
-    too, when they are stuck with what they have received.
+    Not write_lsn, if the consumer says that it has received nothing, or everything: some report one position for all,
+    others (pgjdbc, of Debezium) the end of the WAL that keepalives name. What stands in between is something received.
     """
-    skipped = slot.plugin == "pgoutput" and node.facts is not None and node.facts.major >= SKIPS_EMPTY_TRANSACTIONS
-    return skipped and slot.received_position is not None and slot.received_position <= (slot.confirmed_position or 0)
+    history = node.history
+    skips = slot.plugin == "pgoutput" and node.facts is not None and node.facts.major >= SKIPS_EMPTY_TRANSACTIONS
+    received, confirmed = slot.received_position, slot.confirmed_position or 0
+    everything = history.position_before(history.at - CONFIRM_SECONDS)
+    return skips and received is not None and not confirmed < received < (everything or 0)
 
 
 def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:

@@ -90,7 +90,20 @@ CASES: list[Case] = [
     ("pinned by nothing, read and read again", PINNED | AWAY, MOVEMENT, (), "stalled"),
     ("behind, fresh", LAGS | SENT, None, (), "consumer"),
     ("behind, and not all was sent", LAGS | {"sent_position": RECORD + 1}, MOVEMENT, (), "consumer"),
-    ("behind, all sent, something outstanding", LAGS | SENT, MOVEMENT._replace(delivery=OUTSTANDING), (), "consumer"),
+    (
+        "behind, all sent, something outstanding, which was received",
+        LAGS | SENT | {"received_position": HERE - SEGMENT},
+        MOVEMENT._replace(delivery=OUTSTANDING),
+        (),
+        "consumer",
+    ),
+    (
+        "behind, all sent, unpublished or stuck, and keepalives are answered",
+        LAGS | SENT,
+        MOVEMENT._replace(delivery=OUTSTANDING),
+        (),
+        "unknown",
+    ),
     ("behind, all sent, nothing of it", LAGS | SENT, MOVEMENT._replace(delivery=SETTLED), (), "idle_publication"),
     ("behind, all sent, who knows what", LAGS | SENT, MOVEMENT, (), "unknown"),
     (

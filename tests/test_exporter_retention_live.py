@@ -15,6 +15,7 @@ from exporter import retention
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
 from exporter.probes import SUPPORTED
 from exporter.reload import Configuration
+from exporter.retention import SKIPS_EMPTY_TRANSACTIONS
 from exporter.web import application
 from tests.stack.consumers import ChangeByChange
 from tests.stack.postgres import Postgres
@@ -218,6 +219,30 @@ async def test_a_publication_that_nothing_concerns(busy: Stack) -> None:
             # Not "none" at once: restart_lsn may only move with what is confirmed after the next running-xacts record.
             await watch.until_cause("idle_publication", "quiet")
     primary.drop_slot("quiet")
+
+
+@pytest.mark.parametrize("tells_receipt", [False, True])
+async def test_changes_that_are_not_published(busy: Stack, tells_receipt: bool) -> None:
+    """Other tables of its own database are written. Up to 14 pgoutput sends what is left: then there is no trouble."""
+    primary = busy.primary
+    slot = f"unpublished_{int(tells_receipt)}"
+    watch = Watch({"primary": primary})
+    unpublished = ChangeByChange(primary.conninfo(), slot, publication="shop", tells_receipt=tells_receipt)
+    async with watch.running():
+        await watch.until_cause("inactive", slot)
+        with unpublished:
+            await watch.until_cause("none", slot)
+            primary.sql("INSERT INTO orders SELECT count(*) + 1, 'the first change' FROM orders")
+            await watch.until("it is confirmed", lambda _: unpublished.confirmed)
+            looks = len(watch.seen[slot])
+            if busy.major >= SKIPS_EMPTY_TRANSACTIONS:
+                await watch.until_cause("unknown", slot)
+                looks = len(watch.seen[slot])
+            await watch.until("some more looks", lambda _: len(watch.seen[slot]) > looks + 10)
+            assert watch.causes(slot) <= HEALTHY, watch.turns(slot)
+            if busy.major >= SKIPS_EMPTY_TRANSACTIONS:
+                assert {cause for _, cause in watch.seen[slot][looks:]} == {"unknown"}
+    primary.drop_slot(slot)
 
 
 @pytest.mark.parametrize("listed", ["standby", "nosuch"])

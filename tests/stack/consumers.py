@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import psycopg
 
-_DATA = ord("w")
+_DATA, _KEEPALIVE = b"wk"
 _HEADER = 25
 """'w', three 64-bit numbers: where it starts, where the server's WAL ends, when."""
 _STATUS = struct.Struct(">cQQQQb")
@@ -21,25 +21,34 @@ class ChangeByChange:
     last transaction that it took.
 
     What the server says of its position in between (keepalives) it does not confirm: where nothing concerns the slot,
-    nothing is ever confirmed.
+    nothing is ever confirmed. With `tells_receipt` it tells that it has received it, as pgjdbc does.
+
+    Without a publication it is one of test_decoding, which leaves nothing out.
     """
 
-    def __init__(self, conninfo: str, slot: str) -> None:
+    def __init__(
+        self, conninfo: str, slot: str, *, publication: str | None = None, tells_receipt: bool = False
+    ) -> None:
         self.confirmed = 0
         """Bytes since 0/0."""
         self.confirms = True
         """Whether it confirms what it takes."""
+        self._received = 0
+        self._tells_receipt = tells_receipt
         self._stop = threading.Event()
+        plugin = "test_decoding" if publication is None else "pgoutput"
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [slot])
-        self._conninfo, self._slot = conninfo, slot
+            connection.execute("SELECT pg_catalog.pg_create_logical_replication_slot(%s, %s)", [slot, plugin])
+        self._conninfo = conninfo
+        options = "" if publication is None else f" (proto_version '1', publication_names '\"{publication}\"')"
+        self._start = f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0{options}'
         self._connection: psycopg.Connection[Any]
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
         self._connection = psycopg.connect(f"{self._conninfo} replication=database", autocommit=True)
         self._pgconn = self._connection.pgconn
-        self._pgconn.exec_(f'START_REPLICATION SLOT "{self._slot}" LOGICAL 0/0'.encode())
+        self._pgconn.exec_(self._start.encode())
         self._thread.start()
         return self
 
@@ -58,7 +67,8 @@ class ChangeByChange:
             self._take()
             if time.monotonic() - answered >= 1:
                 answered = time.monotonic()
-                self._pgconn.put_copy_data(_STATUS.pack(b"r", *[self.confirmed] * 3, 0, 0))
+                received = max(self.confirmed, self._received if self._tells_receipt else 0)
+                self._pgconn.put_copy_data(_STATUS.pack(b"r", received, self.confirmed, self.confirmed, 0, 0))
                 self._pgconn.flush()
 
     def _take(self) -> None:
@@ -67,5 +77,9 @@ class ChangeByChange:
             if size <= 0:
                 return
             message = bytes(data)
-            if message[0] == _DATA and message[_HEADER:].startswith(b"COMMIT") and self.confirms:
-                (self.confirmed,) = struct.unpack_from(">Q", message, 1)
+            (position,) = struct.unpack_from(">Q", message, 1)
+            if message[0] == _KEEPALIVE:
+                self._received = max(self._received, position)
+            elif message[0] == _DATA and message[_HEADER:].startswith(b"C") and self.confirms:
+                # pgoutput's message C, or test_decoding's line COMMIT.
+                self.confirmed = position
