@@ -1,6 +1,6 @@
 #!/bin/sh
 # Asks the standby of an idle primary for a logical slot, which hangs for good without help, and shows how it is healed.
-# Takes about two minutes; removes the slot at the end. With Compose v2: COMPOSE="docker compose" stuck-slot.sh
+# Takes about a minute; removes the slot at the end. With Compose v2: COMPOSE="docker compose" stuck-slot.sh
 set -eu
 
 compose=${COMPOSE:-docker-compose}
@@ -23,7 +23,7 @@ while [ "$quiet" -lt 30 ]; do
     sleep 1
 done
 
-echo "Creating slot $slot on the standby. It hangs; PgSlotCreationStuck fires after 30 s to a minute; the healer acts on it."
+echo "Creating slot $slot on the standby. It hangs; PgSlotCreationWaiting fires within some seconds; the healer acts on it."
 query standby "SELECT pg_create_logical_replication_slot('$slot', 'pgoutput')" &
 creation=$!
 started=$(date +%s) seconds=0
