@@ -70,7 +70,7 @@ def happened() -> Iterator[Happened]:
         fleet.until("the healer has an end to count", 'pgslot_heal_episodes_total{outcome="healed"} > 0')
         fleet.until("the decoding is counted", "pgslot_decoding_spill_bytes_total > 0")
         fleet.standby.stop()
-        away = "count(pgslot_up == 0) == 2"
+        away = 'count(pgslot_up{job="pgslot-exporter"} == 0) == 2'
         fleet.until("the standby has been away for some scrapes of both", f"count_over_time(({away})[10s:1s]) > 3")
         yield Happened(fleet, start, time.time())
 
