@@ -209,9 +209,11 @@ def a_healer_without_privilege(incidents: Incidents) -> None:
     incidents.fires("PgSlotWatchdog")
     stack.wait_until_idle()
     with stack.standby.create_slot("stuck") as creator:
+        incidents.fires("PgSlotCreationWaiting", "stuck")
         incidents.fires("PgSlotCreationStuck", "stuck")
         wait_for(lambda: record_by_hand(stack) and creator.wait(1), "the slot is made")
     incidents.ends("PgSlotCreationStuck")
+    incidents.ends("PgSlotCreationWaiting")
     stack.standby.drop_slot("stuck")
 
 

@@ -76,7 +76,7 @@ def test_a_wrong_password_is_refused(native: Native, user: str) -> None:
 
 
 def test_prometheus_scrapes_both_programs_and_sees_both_nodes(native: Native) -> None:
-    wait_for(lambda: len(native.query("up == 1")) == 2, "both programs are scraped", timeout=60)
+    wait_for(lambda: len(native.query("up == 1")) == 3, "the exporter is scraped twice, the healer once", timeout=60)
     nodes = {sample["metric"]["node"] for sample in native.query("pgslot_up == 1")}
     assert nodes == {"demo-1", "demo-2"}
     rules = requests.get(f"http://127.0.0.1:{native.ports['prometheus']}/api/v1/rules", timeout=10).json()
