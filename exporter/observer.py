@@ -11,6 +11,7 @@ import psycopg
 from exporter.config import Cluster, Node
 from exporter.connecting import LoginFailedError
 from exporter.diagnosis import needs_primary
+from exporter.failover import failover_slots
 from exporter.history import NOTHING, remember
 from exporter.log import event
 from exporter.postgres import Session
@@ -23,6 +24,9 @@ GRACE = 0.1
 
 OTHERS_LONGER = 0.2
 """Seconds that other nodes have after the primary has answered: long enough to notice that there are two."""
+
+STANDBYS_LONGER = 1.0
+"""Seconds that standbys have after a primary with failover slots: a new connection across an ocean takes less."""
 
 SHORTEST_LOOK = 0.5
 """Seconds; less would only ever time out."""
@@ -58,8 +62,8 @@ class NodeObserver:
         # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
         done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
         if not done:
-            return self._blank(Status.TIMEOUT, timeout)
-        return self._blank(Status.UNREACHABLE, timeout) if flight.cancelled() else flight.result()
+            return self.blank(Status.TIMEOUT, timeout)
+        return self.blank(Status.UNREACHABLE, timeout) if flight.cancelled() else flight.result()
 
     async def close(self) -> None:
         """End the look in flight and the connection; whoever waits for the look gets it as unreachable."""
@@ -100,7 +104,7 @@ class NodeObserver:
             await self._drop()
             status = classify(error, connected=False)
             self._report(status, str(error))
-            return self._blank(status, time.monotonic() - started)
+            return self.blank(status, time.monotonic() - started)
         return self._snapshot(answers, statuses, time.monotonic() - started)
 
     async def _ask_twice(self, deadline: float) -> tuple[dict[str, list[Any]], dict[str, Status]]:
@@ -155,7 +159,7 @@ class NodeObserver:
             await self._session.close()
             self._session = None
 
-    def _blank(self, status: Status, duration: float) -> NodeSnapshot:
+    def blank(self, status: Status, duration: float) -> NodeSnapshot:
         """Return a look that showed nothing."""
         return self._snapshot({}, dict.fromkeys((probe.name for probe in PROBES), status), duration)
 
@@ -230,7 +234,7 @@ class Observer:
 
     async def look_at(self, cluster: str, node: str, timeout: float) -> ClusterSnapshot:
         """
-        Look at one node, and at the others only if this one cannot be diagnosed without its primary.
+        Look at one node, and at the others only if this one cannot be diagnosed without them.
 
         Once the primary is found, no other is waited for that takes longer than OTHERS_LONGER: a node that hangs is no
         business of those that ask for another. Raises KeyError for an unknown node.
@@ -238,10 +242,14 @@ class Observer:
         deadline = time.monotonic() + timeout
         observers = self._clusters[cluster]
         snapshot = await observers[node].look(timeout)
+        others = [other for name, other in observers.items() if name != node]
+        left = max(SHORTEST_LOOK, deadline - time.monotonic())
+        if failover_slots(snapshot):
+            standbys = await asyncio.gather(*(_in_short(other, left) for other in others))
+            return ClusterSnapshot(cluster, (snapshot, *standbys))
         if not needs_primary(snapshot):
             return ClusterSnapshot(cluster, (snapshot,))
-        left = max(SHORTEST_LOOK, deadline - time.monotonic())
-        looks = [asyncio.create_task(other.look(left)) for name, other in observers.items() if name != node]
+        looks = [asyncio.create_task(other.look(left)) for other in others]
         pending = set(looks)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -288,6 +296,17 @@ def classify(error: Exception, *, connected: bool) -> Status:
     if isinstance(error, psycopg.OperationalError) and not connected:
         return Status.UNREACHABLE
     return Status.ERROR
+
+
+async def _in_short(standby: NodeObserver, timeout: float) -> NodeSnapshot:
+    """Look at a standby for its primary's sake, which waits STANDBYS_LONGER for it; the look itself may take longer."""
+    look = asyncio.create_task(standby.look(timeout))
+    done, _ = await asyncio.wait({look}, timeout=STANDBYS_LONGER)
+    if done:
+        return look.result()
+    look.cancel()
+    # That no standby keeps copies of a slot can only be told when all are known: one that is not has to be among them.
+    return standby.blank(Status.TIMEOUT, STANDBYS_LONGER)
 
 
 async def _ask(session: Session, probes: Sequence[Probe], deadline: float) -> dict[str, list[Any]]:
