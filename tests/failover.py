@@ -23,13 +23,18 @@ def outrun(primary: Postgres, standby: Postgres) -> None:
     primary.wait_until_replayed(standby)
 
 
-@contextmanager
-def synchronising(standby: Postgres, *, wait: bool = True) -> Iterator[None]:
-    """Have slots kept in step, by the worker; `wait` until that runs, which it does not if it fails at once."""
+def synchronise(standby: Postgres) -> None:
+    """Have slots kept in step from now on."""
     [(conninfo,)] = standby.sql("SHOW primary_conninfo")
     standby.sql(f"ALTER SYSTEM SET primary_conninfo = '{conninfo} dbname=postgres'")
     standby.sql("ALTER SYSTEM SET sync_replication_slots = on")
     standby.sql("SELECT pg_catalog.pg_reload_conf()")
+
+
+@contextmanager
+def synchronising(standby: Postgres, *, wait: bool = True) -> Iterator[None]:
+    """Have slots kept in step, by the worker; `wait` until that runs, which it does not if it fails at once."""
+    synchronise(standby)
     try:
         if wait:
             wait_for(lambda: standby.sql(WORKER), "slots are kept in step")
