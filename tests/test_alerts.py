@@ -16,7 +16,13 @@ RULES = ALERTS / "pgslot.rules.yml"
 RULE_TESTS = sorted((ALERTS / "tests").glob("*.test.yml"))
 ALERTMANAGER = ALERTS / "alertmanager.yml"
 
-HEALED = {"PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotCreationRetried", "PgSlotStalled"}
+HEALED = {
+    "PgSlotCreationStuck",
+    "PgSlotCreationBlocked",
+    "PgSlotCreationRetried",
+    "PgSlotStalled",
+    "PgSlotNotPersisted",
+}
 AGREED = HEALED | {
     "PgSlotWalHeadroomLow",
     "PgSlotLossPredicted",
@@ -37,6 +43,7 @@ AGREED = HEALED | {
     "PgSlotsNearlyUsedUp",
     "PgSlotXminOld",
     "PgSlotIdleTimeoutNear",
+    "PgSlotNotFailoverReady",
 }
 PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEffect"} | {
     "PgSlotTargetDown",
@@ -184,6 +191,7 @@ def test_no_alert_keeps_another_one_from_the_healer(name: str) -> None:
         ("PgSlotLost", "PgSlotLossPredicted"),
         ("PgSlotLost", "PgSlotInactive"),
         ("PgSlotIdleTimeoutNear", "PgSlotInactive"),
+        ("PgSlotNotPersisted", "PgSlotNotFailoverReady"),
         ("PgSlotLossPredicted", "PgSlotWalHeadroomLow"),
         ("PgSlotLossPredicted", "PgSlotInactive"),
         ("PgSlotLossPredicted", "PgSlotPinnedByTransaction"),

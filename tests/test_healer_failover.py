@@ -173,7 +173,7 @@ async def heal(healer: Healer, stack: Stack, slot: str) -> None:
 
 
 async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
-    """Beside an idle primary it would wait for ever: one record that its consumer confirms is all that is missing."""
+    """Where none comes by itself, one record that its consumer confirms is all that is missing."""
     with consumer(databases.primary, "streams", tmp_path, failover=True), left_behind(databases, "streams"):
         async with healing(watched(databases)) as healer:
             await heal(healer, databases, "streams")
