@@ -78,9 +78,21 @@ def readiness(cluster: ClusterSnapshot) -> Iterator[Readiness]:
     primary = cluster.primary
     originals = () if primary is None else failover_slots(primary)
     if originals:
-        for node in _asked(cluster):
+        for node in standbys_that_count(cluster):
             for original in originals:
                 yield judge(original, node)
+
+
+def standbys_that_count(cluster: ClusterSnapshot) -> list[NodeSnapshot]:
+    """
+    Return the standbys whose copies count.
+
+    Those that synchronise. That none at all does can be said only when every node has answered; then those are asked
+    that could, as somebody has made a failover slot and gets nothing for it.
+    """
+    meant = [node for node in cluster.nodes if node.up and not node.is_primary and _is_meant(node, cluster)]
+    asked = [node for node in meant if synchronises(node) is not False]
+    return asked or (meant if all(node.up for node in cluster.nodes) else [])
 
 
 def judge(original: Slot, node: NodeSnapshot) -> Readiness:
@@ -113,18 +125,6 @@ def missing_settings(standby: Standby) -> dict[str, bool | None]:
         "primary_slot_name": not standby.primary_slot_name,
         "primary_conninfo_dbname": None if given is None else not given,
     }
-
-
-def _asked(cluster: ClusterSnapshot) -> list[NodeSnapshot]:
-    """
-    Return the standbys whose copies count.
-
-    Those that synchronise. That none at all does can be said only when every node has answered; then those are asked
-    that could, as somebody has made a failover slot and gets nothing for it.
-    """
-    meant = [node for node in cluster.nodes if node.up and not node.is_primary and _is_meant(node, cluster)]
-    asked = [node for node in meant if synchronises(node) is not False]
-    return asked or (meant if all(node.up for node in cluster.nodes) else [])
 
 
 def _is_meant(node: NodeSnapshot, cluster: ClusterSnapshot) -> bool:
