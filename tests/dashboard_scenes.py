@@ -110,7 +110,11 @@ class Fleet(Stack):
             yield creator
 
     def make_failover_slots(self) -> None:
-        """On orders, whose standby keeps copies of them from now on: one that is ready and one that is not."""
+        """
+        On orders, whose standby keeps copies of them from now on: one that is ready and one that is not.
+
+        Before the standby has a slot of its own: that keeps its horizon back, so that every copy is ready at once.
+        """
         make_slot(self.primary, "protected")
         make_slot(self.primary, "polled")
         outrun(self.primary, self.standby)
