@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders import dashboard, stat, table
 from grafana_foundation_sdk.models import common as common_model
 
-from dashboards import healing, risk
+from dashboards import healing, risk, survival
 from dashboards.cluster_causes import retained, transactions
 from dashboards.frame import Panels, board, one, several, with_rows
 from dashboards.panels import BAD_FROM_ONE, Column, counts, lines, marked, query, rows, runbooks, single
@@ -278,4 +278,5 @@ def build() -> dashboard.Dashboard:
         (400, "Who keeps a transaction open?", transactions()),
         (500, "What did the healer do?", healed()),
         (600, "Is anything missing on this page?", doubted()),
+        (700, survival.QUESTION, survival.of_one()),
     )

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.builders import dashboard, table
 
-from dashboards import healing, risk
+from dashboards import healing, risk, survival
 from dashboards.fleet_healing import healed
 from dashboards.frame import Panels, board, several, with_rows
 from dashboards.panels import BAD_FROM_ONE, Column, counts, lines, marked, query, rows, runbooks, single
@@ -287,4 +287,5 @@ def build() -> dashboard.Dashboard:
         (200, "Which cluster?", which()),
         (300, "Why?", why()),
         (400, "What did the healer do, and could it?", healed()),
+        (500, survival.QUESTION, survival.of_all()),
     )

@@ -64,6 +64,15 @@ CAUSES = {
     "invalidated": "semi-dark-red",
     "unknown": "text",
 }
+UNREADY = {
+    "not_synced": "yellow",
+    "not_persisted": "orange",
+    "name_clash": "dark-red",
+    "invalidated": "semi-dark-red",
+    "sync_off": "purple",
+    "worker_down": "red",
+    "unknown": "text",
+}
 OUTCOMES = {
     "healed": "green",
     "resolved_itself": "blue",

@@ -79,6 +79,23 @@ _NODE = (
         since=18,
     ),
     Metric(
+        "pgslot_slotsync_enabled",
+        "gauge",
+        NODE,
+        "The setting sync_replication_slots of a standby: copies of the primary's failover slots are kept here.",
+        "pg_settings",
+        since=17,
+    ),
+    Metric(
+        "pgslot_slotsync_setting_missing",
+        "gauge",
+        (*NODE, "setting"),
+        "1 for each setting of a standby that keeps it from synchronising slots (sync_replication_slots,"
+        " hot_standby_feedback, primary_slot_name, primary_conninfo_dbname), 0 for the others.",
+        "pg_settings",
+        since=17,
+    ),
+    Metric(
         "pgslot_node_info",
         "gauge",
         (*NODE, "role", "version"),
@@ -209,6 +226,34 @@ _SLOT = (
         " is ready may have one for a moment.",
         "pg_replication_slots.slotsync_skip_reason",
         since=19,
+    ),
+    Metric(
+        "pgslot_failover_ready",
+        "gauge",
+        SLOT,
+        "Whether this standby's copy of a failover slot of the primary would be of use after a promotion: synced, not"
+        " temporary and not invalidated. For each standby that synchronises, and where none does for each that could;"
+        " not for delayed and cascading ones. Absent when unknown.",
+        "pg_replication_slots of the primary and of the standby",
+        since=17,
+    ),
+    Metric(
+        "pgslot_failover_unready_reason",
+        "gauge",
+        (*SLOT, "reason"),
+        "1 for why the copy is of no use (not_synced, not_persisted, name_clash, invalidated, sync_off, worker_down,"
+        " unknown), 0 for the others; all 0 when it is ready.",
+        "diagnosis",
+        since=17,
+    ),
+    Metric(
+        "pgslot_failover_lag_bytes",
+        "gauge",
+        SLOT,
+        "The confirmed_flush_lsn of the primary's failover slot less that of this standby's copy: what its consumer"
+        " would get once more after a promotion. Absent without a copy, and while that has none.",
+        "pg_replication_slots.confirmed_flush_lsn of the primary and of the standby",
+        since=17,
     ),
     Metric(
         "pgslot_creation_wait_reason",

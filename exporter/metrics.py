@@ -13,6 +13,7 @@ from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
+from exporter.failover import Unready, missing_settings, readiness
 from exporter.parts import EVERYTHING
 from exporter.probes import Slot, Standby, Transaction
 from exporter.retention import Retention, RetentionCause, retention
@@ -73,6 +74,10 @@ def cluster_series(
             yield from _slots(slots, node, cluster)
         if "transactions" in parts:
             yield from _transactions(node)
+    primary = cluster.primary
+    if primary is not None and only in (None, primary.node) and "slots" in parts:
+        # Of standbys, but asked for by the primary's slots: who looks at a standby alone need not look at its primary.
+        yield from _failover(cluster)
     for wait in waits(cluster) if "creations" in parts else ():
         if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
             yield from _wait(wait, cluster.cluster)
@@ -165,6 +170,10 @@ def _standby(labels: str, standby: Standby) -> Iterator[Part]:
     yield _one("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
     yield _one("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
     yield _one("pgslot_recovery_min_apply_delay_seconds", labels, standby.apply_delay_seconds)
+    if standby.sync_replication_slots is not None:
+        yield _one("pgslot_slotsync_enabled", labels, standby.sync_replication_slots)
+        for setting, missing in missing_settings(standby).items():
+            yield _one("pgslot_slotsync_setting_missing", _with(labels, ("setting",), (setting,)), missing)
 
 
 def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) -> Iterator[Part]:
@@ -186,6 +195,19 @@ def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) 
     causes = [(text, None if one.cause is RetentionCause.NONE else one.cause) for text, one in found]
     yield States("pgslot_retention_cause", "cause", CAUSES, causes)
     yield from _culprits(found)
+
+
+def _failover(cluster: ClusterSnapshot) -> Iterator[Part]:
+    """Whether each failover slot of the primary would survive a promotion of each standby that synchronises."""
+    found = [one for one in readiness(cluster) if not passing(one.original)]
+    if not found:
+        return
+    slots = [(one.node, one.original.slot_name, one.original.database) for one in found]
+    labels = [label_text(SLOT, (cluster.cluster, *slot)) for slot in slots]
+    yield Series("pgslot_failover_ready", labels, [one.ready for one in found])
+    yield Series("pgslot_failover_lag_bytes", labels, [one.lag_bytes for one in found])
+    reasons = [(text, one.unready) for text, one in zip(labels, found, strict=True)]
+    yield States("pgslot_failover_unready_reason", "reason", tuple(Unready), reasons)
 
 
 def _culprits(found: Iterable[tuple[str, Retention]]) -> Iterator[Part]:

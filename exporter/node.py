@@ -70,10 +70,10 @@ class NodeObserver:
         # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
         done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
         if done and flight.cancelled():
-            return self._blank(Status.UNREACHABLE, timeout, probes)
+            return self.blank(Status.UNREACHABLE, timeout, probes)
         answer = flight.result() if done else self._answer
         if answer is None or len(answer.statuses) < len(probes):
-            return self._blank(Status.TIMEOUT, timeout, probes)
+            return self.blank(Status.TIMEOUT, timeout, probes)
         return answer
 
     async def close(self) -> None:
@@ -119,7 +119,7 @@ class NodeObserver:
             await self._drop()
             status = classify(error, connected=False)
             self._report(status, str(error))
-            return self._blank(status, time.monotonic() - started, probes)
+            return self.blank(status, time.monotonic() - started, probes)
         return self._snapshot(answers, statuses, time.monotonic() - started)
 
     async def _ask_twice(self, deadline: float, probes: Sequence[Probe]) -> _Answered:
@@ -174,7 +174,7 @@ class NodeObserver:
             await self._session.close()
             self._session = None
 
-    def _blank(self, status: Status, duration: float, probes: Sequence[Probe]) -> NodeSnapshot:
+    def blank(self, status: Status, duration: float, probes: Sequence[Probe] = PROBES) -> NodeSnapshot:
         """Return a look that showed nothing."""
         return self._snapshot({}, dict.fromkeys((probe.name for probe in probes), status), duration)
 

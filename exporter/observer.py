@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 from exporter.config import Cluster, Node
 from exporter.diagnosis import needs_primary
+from exporter.failover import failover_slots
 from exporter.node import SHORTEST_LOOK, NodeObserver
 from exporter.probes import CREATIONS, EXPLANATION, PROBES, Probe
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 
 OTHERS_LONGER = 0.2
 """Seconds that other nodes have after the primary has answered: long enough to notice that there are two."""
+
+STANDBYS_LONGER = 1.0
+"""Seconds that standbys have after a primary with failover slots: a new connection across an ocean takes less."""
 
 
 class Observer:
@@ -48,7 +52,7 @@ class Observer:
         self, cluster: str, node: str, timeout: float, probes: Sequence[Probe] = PROBES
     ) -> ClusterSnapshot:
         """
-        Look at one node, and at the others only if this one cannot be diagnosed without its primary.
+        Look at one node, and at the others only if this one cannot be diagnosed without them.
 
         Once the primary is found, no other is waited for that takes longer than OTHERS_LONGER: a node that hangs is no
         business of those that ask for another. Raises KeyError for an unknown node.
@@ -58,10 +62,14 @@ class Observer:
         snapshot = await observers[node].look(timeout, probes)
         if probes is CREATIONS and snapshot.creations and deadline - time.monotonic() >= SHORTEST_LOOK:
             return await self.look_at(cluster, node, deadline - time.monotonic(), EXPLANATION)
+        others = [other for name, other in observers.items() if name != node]
+        left = max(SHORTEST_LOOK, deadline - time.monotonic())
+        if failover_slots(snapshot):
+            standbys = await asyncio.gather(*(_in_short(other, left) for other in others))
+            return ClusterSnapshot(cluster, (snapshot, *standbys))
         if not needs_primary(snapshot):
             return ClusterSnapshot(cluster, (snapshot,))
-        left = max(SHORTEST_LOOK, deadline - time.monotonic())
-        looks = [asyncio.create_task(other.look(left, probes)) for name, other in observers.items() if name != node]
+        looks = [asyncio.create_task(other.look(left, probes)) for other in others]
         pending = set(looks)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -93,3 +101,14 @@ class Observer:
     async def close(self) -> None:
         observers = [observer for nodes in self._clusters.values() for observer in nodes.values()]
         await asyncio.gather(*(observer.close() for observer in (*self._leaving, *observers)))
+
+
+async def _in_short(standby: NodeObserver, timeout: float) -> NodeSnapshot:
+    """Look at a standby for its primary's sake, which waits STANDBYS_LONGER for it; the look itself may take longer."""
+    look = asyncio.create_task(standby.look(timeout))
+    done, _ = await asyncio.wait({look}, timeout=STANDBYS_LONGER)
+    if done:
+        return look.result()
+    look.cancel()
+    # That no standby keeps copies of a slot can only be told when all are known: one that is not has to be among them.
+    return standby.blank(Status.TIMEOUT, STANDBYS_LONGER)

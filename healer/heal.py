@@ -65,7 +65,10 @@ async def heal(config: Config, name: str, *, dry_run: bool, give_up_after: float
         say(f"node {node}: cannot look: {why}")
     subjects = in_need(snapshot)
     if not subjects:
-        say("nothing to heal: no slot creation waits, and no slot is stalled" if not unseen else "nothing else to heal")
+        nothing = (
+            "nothing to heal: no slot creation waits, no slot is stalled, and no copy of a failover slot temporary"
+        )
+        say("nothing else to heal" if unseen else nothing)
         return _finish(Exit.NOT_HEALED if unseen else Exit.HEALED, None, capability, as_json=as_json)
     acting = replace(cluster, healer=replace(target, dry_run=dry_run or target.dry_run))
     limit = min(config.healer.give_up_after, GIVE_UP_AFTER) if give_up_after is None else give_up_after

@@ -38,8 +38,8 @@ class Narrator:
         if reason is not None and reason not in self.report.reasons:
             self.report.reasons.append(f"{reason}")
         held = None
-        if sight.wait is not None and sight.wait.blocker is not None:
-            blocker = sight.wait.blocker
+        blocker = sight.blocker if sight.wait is None else sight.wait.blocker
+        if blocker is not None:
             held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
         self._tell(f"slot {subject.slot_name}: {' '.join(shown(sight))}{f', held by {held}' if held else ''}")
         event(
@@ -149,5 +149,6 @@ def shown(sight: Sight) -> tuple[str, ...]:
     reason = sight.reason
     if reason is None or reason == sight.state:
         return (sight.state,)
-    by = {State.HELD: "by", State.UNDECIDED: "because of"}.get(sight.state, "for")
+    because = (State.UNDECIDED, State.NOT_PERSISTED, State.UNREADY)
+    by = "by" if sight.state is State.HELD else "because of" if sight.state in because else "for"
     return (sight.state, by, reason)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from exporter.config import HealerSettings
 from healer.calls import PASSING
+from healer.sights import State
 from healer.tracks import Outcome, Track
 
 CLOSE_LOOK_SECONDS = 0.5
@@ -19,7 +20,7 @@ COMMIT_LOOK_INTERVAL = 0.5
 MESSAGE_INTERVAL = 10.0
 """The server logs the record up to 25 s after the message; another message before that changes little."""
 HELD_SECONDS = 10.0
-"""For so long a slot that was never stalled has to be seen held by something else, before its heal ends with that."""
+"""For so long a slot that was never in need has to be seen held by something else, before its heal ends with that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def settle(track: Track, progress: Progress, settings: HealerSettings) -> Track:
     if track.refused is not None and track.refused not in PASSING and track.wants_a_call:
         return track.end(Outcome.UNAVAILABLE, f"{track.refused}")
     if track.trouble is None and track.held_since is not None and progress.now - track.held_since >= HELD_SECONDS:
-        held = f"not stalled: its WAL is kept by {track.sight.reason}, which no record helps"
+        kept = "not stalled: its WAL is kept by" if track.sight.state is State.HELD else "there is no copy of it:"
+        held = f"{kept} {track.sight.reason}, which no record helps"
         return track.end(Outcome.GAVE_UP, held)
     if progress.now - track.since >= settings.give_up_after:
         return _give_up(track)
@@ -124,7 +126,6 @@ def _give_up(track: Track) -> Track:
         return track.end(Outcome.GAVE_UP, held)
     if not track.called_in_time:
         return track.end(Outcome.GAVE_UP, f"still waiting: {reason}")
-    slot = track.sight.slot
-    if track.record is not None and slot is not None and (slot.confirmed_position or 0) < track.record:
+    if track.awaits_read:
         return track.end(Outcome.NO_EFFECT, "its consumer has not read since our call")
     return track.end(Outcome.NO_EFFECT, f"still waiting after all calls: {reason}")

@@ -142,7 +142,7 @@ def _step(
     track = settle(advance(begin(), sight), progress, settings)
     if track.outcome is not None:
         return "nothing", f"{seen}: {track.outcome} ({track.why})"
-    if sight.state is State.HELD:
+    if sight.state in (State.HELD, State.UNREADY):
         return "nothing", f"{seen}, which no record helps"
     if sight.state is State.UNDECIDED:
         return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"

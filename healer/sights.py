@@ -1,17 +1,24 @@
-"""What one look shows of what alerts point at: a creation that waits, an existing slot and what keeps its WAL."""
+"""
+What one look shows of what alerts point at: a creation that waits, an existing slot and what keeps its WAL, a standby's
+copy of a failover slot and whether it would outlive a promotion.
+"""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.diagnosis import Wait, WaitReason, replay_stands, waits
+from exporter.diagnosis import Wait, WaitReason, oldest_xid, replay_stands, waits
+from exporter.failover import Readiness, Unready, readiness_of
 from exporter.history import SEGMENT_BYTES
-from exporter.probes import Slot
+from exporter.probes import Slot, Transaction, precedes
 from exporter.retention import RetentionCause, retention_cause
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
 SETTLED_SECONDS = 1.0
 """A younger creation may be about to end: it lasts milliseconds when all is well. The alert was about an older one."""
+
+LONG_SECONDS = 5.0
+"""A transaction that has been open for longer may be in the way of a copy; shorter ones come and go."""
 
 _HELPED_BY_A_RECORD = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, WaitReason.TRANSACTION})
 
@@ -31,6 +38,10 @@ class State(StrEnum):
     """Its creation has not finished."""
     STALLED = "stalled"
     """It exists, and its restart_lsn is pinned though nothing pins it."""
+    NOT_PERSISTED = "not_persisted"
+    """A standby's copy of a failover slot is temporary: the primary's slot is behind the standby's horizon."""
+    UNREADY = "unready"
+    """There is no copy of a failover slot on this standby, for a reason that no record helps."""
     UNDECIDED = "undecided"
     """It exists, and one look cannot tell what keeps its WAL: only its movement, or the lack of it, can."""
     HELD = "held"
@@ -43,7 +54,7 @@ class State(StrEnum):
     """The node did not answer, or not in full."""
 
 
-IN_NEED = frozenset({State.WAITING, State.STALLED})
+IN_NEED = frozenset({State.WAITING, State.STALLED, State.NOT_PERSISTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,22 @@ class Sight:
     obstacle: WaitReason | None = None
     """Why no new record reaches the node for now: it replays nothing. None on a primary."""
     on_primary: bool = False
+    original: Slot | None = None
+    """The primary's failover slot, where this is a standby's copy of it, or should be."""
+    unready: Unready | None = None
+    """Why that copy would be of no use after a promotion. None also where nothing is to be copied."""
+    blocker: Transaction | None = None
+    """A transaction that keeps such a copy temporary."""
+
+    @property
+    def consumed(self) -> Slot | None:
+        """The slot that a consumer has to read for this one to move; it never reads a copy."""
+        return self.original if self.state is State.NOT_PERSISTED else self.slot
+
+    @property
+    def persisted(self) -> bool:
+        """It is a copy that would outlive a promotion."""
+        return self.original is not None and self.unready is None
 
     @property
     def reason(self) -> str | None:
@@ -68,12 +95,16 @@ class Sight:
             return self.wait.reason
         if self.state is State.STALLED:
             return self.obstacle or RetentionCause.STALLED
+        if self.state is State.NOT_PERSISTED:
+            return self._why_temporary
+        if self.state is State.UNREADY:
+            return self.unready
         return self.cause if self.state in (State.HELD, State.UNDECIDED) else None
 
     @property
     def helped(self) -> bool:
         """A record helps, at once or when a transaction ends; one written before WAL is reserved would be lost."""
-        if self.state is State.STALLED:
+        if self.state in (State.STALLED, State.NOT_PERSISTED):
             return self.obstacle is None
         if self.wait is None:
             return False
@@ -95,8 +126,17 @@ class Sight:
     def curable(self) -> bool:
         """A record alone can end this. A primary logs its own for a creation, and a transaction has to end first."""
         if self.wait is None:
-            return self.helped
+            return self.helped and self.blocker is None
         return self.helped and not self.on_primary and self.wait.reason is not WaitReason.TRANSACTION
+
+    @property
+    def _why_temporary(self) -> str:
+        if self.obstacle is not None:
+            return self.obstacle
+        if self.blocker is not None:
+            return WaitReason.TRANSACTION
+        away = self.original is not None and not self.original.active
+        return RetentionCause.INACTIVE if away else Unready.NOT_PERSISTED
 
 
 def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, Sight]:
@@ -111,15 +151,19 @@ def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, 
         node = in_full[subject.node]
         if subject in waiting:
             return Sight(State.WAITING, waiting[subject], slots.get(subject), on_primary=node.is_primary)
+        copy = readiness_of(subject.slot_name, node, cluster)
+        if copy is not None and copy.unready not in (None, Unready.NAME_CLASH):
+            return _unready(copy, node, cluster)
         if subject not in slots:
             return Sight(State.GONE)
-        return _existing(slots[subject], node, cluster)
+        found = _existing(slots[subject], node, cluster)
+        return found if copy is None or copy.unready else replace(found, original=copy.original)
 
     return {subject: sight(subject) for subject in subjects}
 
 
 def in_need(cluster: ClusterSnapshot) -> list[Subject]:
-    """Return every slot of the cluster that waits for its creation's end, is stalled, or may turn out to be."""
+    """Return every slot that waits for its creation's end, is stalled or a temporary copy, or may turn out to be."""
     everything = [
         Subject(node.node, name)
         for node in cluster.nodes
@@ -150,6 +194,38 @@ def state_of(slot: Slot, cause: RetentionCause) -> State:
             # Its consumer is away. If it has confirmed what it read, whether a record is missing shows with time.
             return State.UNDECIDED if pinned > unconfirmed else State.HELD
     return State.HELD
+
+
+def _unready(found: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
+    match found.unready:
+        case Unready.UNKNOWN:
+            return Sight(State.UNSEEN)
+        case Unready.INVALIDATED:
+            return Sight(State.LOST, slot=found.copy, original=found.original, unready=found.unready)
+        case Unready.NOT_PERSISTED:
+            return Sight(
+                State.NOT_PERSISTED,
+                slot=found.copy,
+                obstacle=replay_stands(node, cluster.primary),
+                original=found.original,
+                unready=found.unready,
+                blocker=_in_the_way(found.copy, cluster.primary),
+            )
+    return Sight(State.UNREADY, original=found.original, unready=found.unready)
+
+
+def _in_the_way(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction | None:
+    """
+    Return the oldest transaction of the primary if the copy has to wait for its end.
+
+    It keeps the primary's catalog_xmin behind the standby's if its xid is older than that. If it is not, it still keeps
+    the standby from finding a consistent point (LogicalSlotAdvanceAndCheckSnapState) for as long as it is open.
+    """
+    oldest = None if primary is None else oldest_xid(primary)
+    if oldest is None or oldest.xid is None or copy is None:
+        return None
+    older = copy.catalog_xmin is not None and precedes(oldest.xid, copy.catalog_xmin)
+    return oldest if older or oldest.age_seconds is None or oldest.age_seconds >= LONG_SECONDS else None
 
 
 def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:

@@ -3,12 +3,14 @@ One slot through its heal: what was seen of it, whether our calls could have bee
 
 A call counts as the cure only if a running-xacts record could help at that moment, if nothing else was waited for
 since, and if it is still the same slot. A slot that was stalled is healed when its restart_lsn stands in a record of
-ours: it always moves to the start of such a record. Everything else that ends well resolved itself.
+ours: it always moves to the start of such a record. A standby's temporary copy is healed when it is persistent, and its
+primary's slot has moved to a record of ours before. Everything else that ends well resolved itself.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from exporter.probes import Slot
 from exporter.retention import RetentionCause
 from healer.calls import WROTE, Call, CallResult, Unavailable
 from healer.sights import IN_NEED, Sight, State
@@ -48,7 +50,7 @@ class Track:
     now: float = 0.0
     """Of the last look."""
     trouble: State | None = None
-    """WAITING or STALLED, whichever was seen first; None before either."""
+    """Which of IN_NEED was seen first, but for what another slot of this name was in; None before any."""
     called_in_time: bool = False
     """A call was made while it was curable, and since then it has not been seen to wait for anything else."""
     attempts: int = 0
@@ -61,7 +63,7 @@ class Track:
     held_since: float | None = None
     """Since when each look has shown it held by something that no record helps."""
     stalled_at: int | None = None
-    """restart_lsn, in bytes since 0/0, at which it was first seen stalled."""
+    """restart_lsn, in bytes since 0/0, at which it was first seen stalled; of a copy that of the primary's slot."""
     intervals: tuple[tuple[int, int], ...] = ()
     """Where records of ours lie that were written while it was stalled or waited, the last ones."""
     record: int | None = None
@@ -69,7 +71,7 @@ class Track:
     message_at: float | None = None
     """When the last message was written in place of a record."""
     moved_by_us: bool = False
-    """Its restart_lsn was seen to have moved to a record of ours."""
+    """Its restart_lsn, or that of the slot that it is a copy of, was seen to have moved to a record of ours."""
     made_anew: bool = False
     """It is another slot than the one that the alert was about, of the same name."""
     refused: Unavailable | None = None
@@ -91,14 +93,20 @@ class Track:
     @property
     def wants_a_call(self) -> bool:
         """Another record helps. One ahead of an absent consumer is enough: it decodes that one when it reads again."""
-        slot = self.sight.slot
         if not self.open or not self.sight.helped:
             return False
         if self.sight.helped_once and self.calls:
             return False
-        if self.sight.state is not State.STALLED or slot is None or slot.active or slot.synced or self.record is None:
+        slot = self.sight.slot
+        if self.sight.state is State.STALLED and slot is not None and (slot.active or slot.synced):
             return True
-        return slot.confirmed_position is not None and slot.confirmed_position >= self.record
+        return not self.awaits_read
+
+    @property
+    def awaits_read(self) -> bool:
+        """A record of ours is ahead of its consumer: only that it reads and confirms it can help, and no other call."""
+        read = self.sight.consumed
+        return self.record is not None and read is not None and (read.confirmed_position or 0) < self.record
 
     @property
     def hurried(self) -> bool:
@@ -127,7 +135,7 @@ def advance(track: Track, sight: Sight, now: float = 0.0) -> Track:
         return track
     if before.known is not None and _is_another(before.known, sight):
         track = replace(_forgotten(track), made_anew=True)
-    held = sight.state is State.HELD
+    held = sight.state in (State.HELD, State.UNREADY)
     track = replace(track, held_since=(now if track.held_since is None else track.held_since) if held else None)
     match sight.state:
         case State.LOST:
@@ -137,8 +145,10 @@ def advance(track: Track, sight: Sight, now: float = 0.0) -> Track:
             return track.end(Outcome.RESOLVED_ITSELF, gone if track.called_in_time else _not_ours(track))
         case State.WAITING:
             return _still_in_creation(track, before)
-    if track.trouble is State.WAITING:
+    if track.trouble is State.WAITING and sight.state is not State.NOT_PERSISTED:
         return _made(track, before.known)
+    if State.NOT_PERSISTED in (track.trouble, sight.state) or sight.state is State.UNREADY:
+        return _copied(track)
     return _existing(track)
 
 
@@ -167,7 +177,7 @@ def after_attempt(track: Track, call: Call, now: float) -> Track:
 
 
 def _called(track: Track, call: Call, now: float) -> Track:
-    stalled = track.trouble is State.STALLED
+    stalled = track.trouble is not State.WAITING
     interval = call.interval
     if interval is not None:
         track = replace(
@@ -177,7 +187,7 @@ def _called(track: Track, call: Call, now: float) -> Track:
         )
     if call.result is CallResult.EMITTED:
         # Only the first move after it may be claimed for it.
-        here = track.sight.slot.restart_position if track.sight.slot is not None else None
+        here = track.sight.consumed.restart_position if track.sight.consumed is not None else None
         track = replace(track, message_at=now, stalled_at=here if stalled and here is not None else track.stalled_at)
     return replace(
         track,
@@ -192,9 +202,12 @@ def _is_another(known: Sight, found: Sight) -> bool:
         return True
     if known.wait is None and found.wait is not None and known.slot is not None:
         return True
-    if known.slot is None or found.slot is None:
+    return _went_back(known.slot, found.slot) or _went_back(known.original, found.original)
+
+
+def _went_back(before: Slot | None, now: Slot | None) -> bool:
+    if before is None or now is None:
         return False
-    before, now = known.slot, found.slot
     return (
         _back(before.restart_position, now.restart_position)
         or _back(before.confirmed_position, now.confirmed_position)
@@ -236,6 +249,8 @@ def _still_in_creation(track: Track, before: Track) -> Track:
 
 def _made(track: Track, before: Sight | None) -> Track:
     """It counts as made, however much WAL its long creation leaves behind; by us, if it is that creation's slot."""
+    if track.sight.state is State.UNREADY:
+        return track.end(Outcome.RESOLVED_ITSELF, "gone, and what should be there is a copy of the primary's slot")
     if not track.called_in_time:
         return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
     began, stands = (each.slot.restart_position if each and each.slot else None for each in (before, track.sight))
@@ -250,10 +265,7 @@ def _existing(track: Track) -> Track:
     here = sight.slot.restart_position if sight.slot is not None else None
     if sight.state is State.STALLED and track.trouble is None:
         return replace(track, trouble=State.STALLED, stalled_at=here)
-    moved = here is not None and track.stalled_at is not None and here > track.stalled_at
-    if moved and here is not None and not track.moved_by_us:
-        by_message = track.message_at is not None and track.now - track.message_at <= MESSAGE_SECONDS
-        track = replace(track, moved_by_us=track.called_in_time and (by_message or _within(track.intervals, here)))
+    moved, track = _moved(track, here)
     if track.moved_by_us and sight.state is not State.STALLED:
         return track.end(Outcome.HEALED, f"restart_lsn moved after our {_act(track)}")
     if sight.cause is RetentionCause.TRANSACTION:
@@ -264,6 +276,39 @@ def _existing(track: Track) -> Track:
     if track.calls and moved:
         return track.end(Outcome.RESOLVED_ITSELF, "restart_lsn moved, but not to a record of ours")
     return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
+
+
+def _copied(track: Track) -> Track:
+    """A standby's copy is well when it is persistent: that follows when the primary's slot has moved far enough."""
+    sight = track.sight
+    here = sight.original.restart_position if sight.original is not None else None
+    if sight.state is State.UNREADY:
+        # It has gone with its worker. The next one has a horizon of its own, to which nothing of before is a cure.
+        return replace(_forgotten(track), trouble=track.trouble, stalled_at=here)
+    if sight.state is State.NOT_PERSISTED and track.trouble is not State.NOT_PERSISTED:
+        return replace(_forgotten(track), trouble=State.NOT_PERSISTED, stalled_at=here)
+    if sight.blocker is not None:
+        # When it ends, the copy becomes persistent with any record: what was written before that is no cure.
+        return replace(track, called_in_time=False, intervals=(), message_at=None, moved_by_us=False)
+    moved, track = _moved(track, here)
+    if not sight.persisted:
+        return track
+    if track.moved_by_us:
+        return track.end(Outcome.HEALED, f"persistent after our {_act(track)}")
+    if track.calls and moved:
+        return track.end(Outcome.RESOLVED_ITSELF, "persistent, but not by a record of ours")
+    return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
+
+
+def _moved(track: Track, here: int | None) -> tuple[bool, Track]:
+    """Return whether restart_lsn has moved, and the track with the mark of whether that was our doing."""
+    if here is None or track.stalled_at is None or here <= track.stalled_at:
+        return False, track
+    if track.moved_by_us:
+        return True, track
+    by_message = track.message_at is not None and track.now - track.message_at <= MESSAGE_SECONDS
+    ours = track.called_in_time and (by_message or _within(track.intervals, here))
+    return True, replace(track, moved_by_us=ours)
 
 
 def _within(intervals: tuple[tuple[int, int], ...], here: int) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from tests.failover import make_slot, outrun, read_all, synchronise
 from tests.stack import binaries
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
@@ -107,6 +108,18 @@ class Fleet(Stack):
         """Create a slot on the standby of orders, where it hangs until somebody forces a record."""
         with self.quiet(), self.standby.create_slot(slot) as creator:
             yield creator
+
+    def make_failover_slots(self) -> None:
+        """
+        On orders, whose standby keeps copies of them from now on: one that is ready and one that is not.
+
+        Before the standby has a slot of its own: that keeps its horizon back, so that every copy is ready at once.
+        """
+        make_slot(self.primary, "protected")
+        make_slot(self.primary, "polled")
+        outrun(self.primary, self.standby)
+        synchronise(self.standby)
+        read_all(self.primary, "protected")
 
     def until(self, what: str, query: str, timeout: float = 90) -> None:
         """Wait until Prometheus answers the query with something."""

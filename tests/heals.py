@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from exporter.diagnosis import Wait, WaitReason
+from exporter.failover import Unready
 from exporter.retention import RetentionCause
 from healer.sights import Sight, State
-from tests.snapshots import CREATION, SLOT
+from tests.snapshots import CREATION, SLOT, TRANSACTION
 
 R = WaitReason
 C = RetentionCause
@@ -33,6 +34,38 @@ def existing(
     }
     slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, total_bytes=decoded)
     return Sight(states.get(cause, State.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True)
+
+
+def temporary(
+    restart: int = 1000,
+    *,
+    confirmed: int = 1060,
+    active: bool = True,
+    obstacle: WaitReason | None = None,
+    blocked: bool = False,
+) -> Sight:
+    """Return a standby's temporary copy; all but `obstacle` and `blocked` is the primary's slot."""
+    copy = SLOT._replace(synced=True, temporary=True, active=True, restart_position=900, confirmed_position=None)
+    original = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active)
+    return Sight(
+        State.NOT_PERSISTED,
+        slot=copy,
+        obstacle=obstacle,
+        original=original,
+        unready=Unready.NOT_PERSISTED,
+        blocker=TRANSACTION if blocked else None,
+    )
+
+
+def persistent(restart: int, state: State = State.USABLE) -> Sight:
+    """Return a standby's copy that would outlive a promotion."""
+    original = SLOT._replace(restart_position=restart)
+    return Sight(state, slot=original._replace(synced=True), cause=C.NONE, original=original)
+
+
+def without_copy(reason: Unready = Unready.WORKER_DOWN, restart: int = 1000) -> Sight:
+    original = SLOT._replace(restart_position=restart)
+    return Sight(State.UNREADY, original=original, unready=reason)
 
 
 def lsn(position: int) -> str:

@@ -12,6 +12,7 @@ import psycopg
 import requests
 import yaml
 
+from tests.failover import drop_failover_slots, make_slot, outrun, read_all, synchronising
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
@@ -24,6 +25,8 @@ THRESHOLDS = {
     "PgSlotWalHeadroomLow": "1s",
     "PgSlotInactive": "1s",
     "PgSlotStalled": "1s",
+    "PgSlotNotPersisted": "1s",
+    "PgSlotNotFailoverReady": "1s",
     "PgSlotPinnedByTransaction": "2",
     "PgSlotPreparedTransactionForgotten": "2",
     "PgSlotHealUnavailable": "1s",
@@ -114,6 +117,7 @@ def all_of_them(stack: Stack) -> Incidents:
         a_slot_that_is_lost(incidents)
     an_episode_that_does_not_end_in_time(incidents)
     slots_that_are_many_or_old(incidents)
+    a_slot_that_would_not_survive_a_failover(incidents)
     a_configuration_that_is_wrong(incidents)
     programs_and_servers_that_are_down(incidents)
     a_failover(incidents)
@@ -175,6 +179,21 @@ def slots_that_are_many_or_old(incidents: Incidents) -> None:
     incidents.fires("PgSlotXminOld", "aged")
     primary.drop_slot("aged")
     incidents.ends("PgSlotXminOld")
+
+
+def a_slot_that_would_not_survive_a_failover(incidents: Incidents) -> None:
+    """Nobody keeps a copy; then somebody does, which stays temporary until the slot's consumer has read a record."""
+    primary, standby = incidents.stack.primary, incidents.stack.standby
+    make_slot(primary, "protected")
+    incidents.fires("PgSlotNotFailoverReady", "protected")
+    outrun(primary, standby)
+    with synchronising(standby):
+        incidents.fires("PgSlotNotPersisted", "protected")
+        incidents.is_inhibited("PgSlotNotFailoverReady", "protected")
+        read_all(primary, "protected")
+        incidents.ends("PgSlotNotPersisted")
+        incidents.ends("PgSlotNotFailoverReady")
+    drop_failover_slots(primary, standby)
 
 
 def a_configuration_that_is_wrong(incidents: Incidents) -> None:

@@ -47,6 +47,7 @@ SLOT = Slot(
     consumer_wait_event=None,
     catalog_xmin_age_xids=3,
     xmin_age_xids=None,
+    catalog_xmin=700,
     in_creation=False,
     spill_txns=0,
     spill_count=0,
@@ -83,6 +84,11 @@ STANDBY = Standby(
     replay_lag_bytes=0,
     startup_wait_event_type="Activity",
     startup_wait_event="RecoveryWalStream",
+    sync_replication_slots=False,
+    slotsync_worker_running=False,
+    hot_standby_feedback=True,
+    primary_slot_name="standby",
+    upstream_dbname_given=True,
 )
 
 TRANSACTION = Transaction(

@@ -44,6 +44,9 @@ def test_it_ends_with_its_incident(told: Incidents, name: str) -> None:
         ("PgSlotPreparedTransactionForgotten", "", "gid order-7, database postgres, owner postgres"),
         ("PgSlotLost", "unused", "wal_removed"),
         ("PgSlotLossPredicted", "unused", "inactive"),
+        ("PgSlotNotFailoverReady", "protected", "On demo-2: sync_replication_slots is off."),
+        ("PgSlotNotFailoverReady", "protected", "Missing there: primary_conninfo_dbname sync_replication_slots."),
+        ("PgSlotNotPersisted", "protected", "Its consumer is away"),
         ("PgSlotHealNoEffect", "", "with gave_up within two hours for cluster demo"),
         ("PgSlotHealNoEffect", "", "blocked on demo-1"),
     ],
@@ -57,6 +60,7 @@ def test_alertmanager_held_back_what_another_alert_says(told: Incidents) -> None
         ("PgSlotPinnedByTransaction", "cdc"),
         ("PgSlotInactive", "unused"),
         ("PgSlotWalHeadroomLow", "unused"),
+        ("PgSlotNotFailoverReady", "protected"),
     }
 
 

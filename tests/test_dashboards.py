@@ -19,6 +19,7 @@ QUESTIONS = {
         "Which cluster?",
         "Why?",
         "What did the healer do, and could it?",
+        "Would a slot survive a failover?",
     ],
     "pgslot-cluster": [
         "Is anything stuck or about to be lost?",
@@ -27,6 +28,7 @@ QUESTIONS = {
         "Who keeps a transaction open?",
         "What did the healer do?",
         "Is anything missing on this page?",
+        "Would a slot survive a failover?",
     ],
 }
 PROMETHEUS_OWN = {"ALERTS", "ALERTS_FOR_STATE"}

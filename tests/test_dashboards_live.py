@@ -51,6 +51,7 @@ def happened() -> Iterator[Happened]:
         start = time.time()
         fleet.start_everything()
         fleet.scrape_twice()
+        fleet.make_failover_slots()
         fleet.lose_a_slot("ancient")
         fleet.consume("warehouse")
         fleet.unused_slot("forgotten")
@@ -69,6 +70,10 @@ def happened() -> Iterator[Happened]:
         fleet.until("the blocked creation counts as stuck", "pgslot_creation_wait_seconds > 32")
         fleet.until("the healer has an end to count", 'pgslot_heal_episodes_total{outcome="healed"} > 0')
         fleet.until("the decoding is counted", "pgslot_decoding_spill_bytes_total > 0")
+        fleet.until(
+            "one of the failover slots is ready, another one is not", "count(pgslot_failover_lag_bytes == 0) == 2"
+        )
+        fleet.until("and why not", 'pgslot_failover_unready_reason{reason="not_persisted"} == 1')
         fleet.standby.stop()
         away = 'count(pgslot_up{job="pgslot-exporter"} == 0) == 2'
         fleet.until("the standby has been away for some scrapes of both", f"count_over_time(({away})[10s:1s]) > 3")

@@ -69,10 +69,13 @@ SHOWN_ELSEWHERE = {
     "pgslot_retention_standby_info",
     "pgslot_idle_replication_slot_timeout_seconds",
     "pgslot_slotsync_skip_reason",
+    "pgslot_failover_ready",
+    "pgslot_failover_unready_reason",
+    "pgslot_failover_lag_bytes",
 }
 """
-They take minutes, a setting, or PostgreSQL 19: test_alerts_live.py has those that rules ask for, and
-test_exporter_standby.py the last one.
+They take minutes, a setting, a failover slot, or PostgreSQL 19: test_alerts_live.py has those that rules ask for,
+test_exporter_standby.py the one of 19, and test_exporter_failover_live.py what is told of failover slots.
 """
 
 

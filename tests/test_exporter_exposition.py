@@ -144,7 +144,8 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
         synchronized_standby_slots="gone",
         idle_replication_slot_timeout_seconds=1.0,
     )
-    primary = replace(found_pinned, slots=(slot, pinned, waits), creations=(blocked,))
+    original = A_SLOT._replace(slot_name="copy", failover=True)
+    primary = replace(found_pinned, slots=(slot, pinned, waits, original), creations=(blocked,))
     copy = A_SLOT._replace(slot_name="copy", synced=True, slotsync_skip_reason="wal_not_flushed")
     standby = node("s", recovery=True, slots=(copy,))
     standby = replace(standby, facts=replace(FACTS, in_recovery=True, version="19rc1"))

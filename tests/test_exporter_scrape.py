@@ -36,8 +36,12 @@ async def scrape(client: Client, timeout: float = 10) -> dict[str, dict[tuple[tu
     """Return metric name -> labels -> value."""
     answer = await client.get("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)})
     assert answer.status == 200
+    return parsed(await answer.text())
+
+
+def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for family in text_string_to_metric_families(await answer.text()):
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
     return found

@@ -11,11 +11,17 @@ import requests
 
 from exporter.config import HealerSettings
 from healer.doctor.finding import Status
+from healer.doctor.shipped import rules
 from tests.canned import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
 
 Change = Callable[[World], object]
 Fault = tuple[str, Change, list[tuple[str, str, str, str]]]
 """Its name; how to bring it about; check, subject, status and a part of what is found, of all findings but the good."""
+
+
+HEALED = [rule.name for rule in rules() if rule.heals]
+HEARD = [rule.name for rule in rules() if rule.heals or rule.beats]
+"""What the healer has to hear of, in the order of the rules."""
 
 
 def test_all_is_well(world: World) -> None:
@@ -33,7 +39,7 @@ def test_all_is_well(world: World) -> None:
             "alerting",
             "firing for healer",
         ),
-        *("alertmanager", "route", "route", "route", "route", "leads to", "silence"),
+        *("alertmanager", *("route" for _ in HEARD), "leads to", "silence"),
     ]
 
 
@@ -166,7 +172,7 @@ PROMETHEUS_FAULTS: list[Fault] = [
     (
         "no rules",
         setting(rules=[]),
-        [("rules", PROMETHEUS, "failed", "not loaded: all")],
+        [("rules", PROMETHEUS, "failed", "not loaded: all"), ("heal time", PROMETHEUS, "skipped", "not known")],
     ),
     (
         "a rule that is missing",
@@ -231,8 +237,9 @@ ALERTMANAGER_FAULTS: list[Fault] = [
         "no route for what heals",
         lambda world: world.routing["route"]["routes"].pop(0),
         [
-            ("route", name, "failed", "in /alerts: c/n1 only to people; c/n2 only to people")
-            for name in ("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled")
+            ("route", name, "failed", f"in /alerts: c/n1 only to {whom}; c/n2 only to {whom}")
+            for name in HEALED
+            for whom in ["nobody" if name == "PgSlotCreationWaiting" else "people"]
         ],
     ),
     (
@@ -255,10 +262,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a webhook to something else",
         lambda world: world.webhook.update(url="http://healer:9878/webhook"),
-        [
-            ("route", name, "failed", "only to healer")
-            for name in ("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotWatchdog")
-        ],
+        [("route", name, "failed", "only to healer") for name in HEARD],
     ),
     (
         "a group that swallows alerts",
@@ -328,7 +332,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a silence",
         setting(silences=[SILENCE]),
-        [("silence", "1f2e", "warning", "PgSlotCreationStuck, PgSlotCreationBlocked, PgSlotStalled: active until")],
+        [("silence", "1f2e", "warning", f"{', '.join(HEALED)}: active until")],
     ),
     (
         "a silence for one slot, to come",

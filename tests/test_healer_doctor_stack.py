@@ -15,8 +15,8 @@ from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, HEALER_ROLE, POWERLESS_ROLE, PRIMARY_NODE, STANDBY_NODE, Stack
 
 HEALED = (
-    *("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotCreationRetried"),
-    "PgSlotCreationWaiting",
+    *("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotNotPersisted"),
+    *("PgSlotCreationRetried", "PgSlotCreationWaiting"),
 )
 GRANT = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}"
 REVOKE = f"REVOKE EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() FROM {HEALER_ROLE}"

@@ -9,7 +9,7 @@ from exporter.retention import RetentionCause
 from healer.calls import Call, CallResult, Capability, Unavailable
 from healer.sights import Sight, State
 from healer.tracks import Outcome, Track, advance, after_attempt, begin, opens_again
-from tests.heals import C, R, existing, lsn, waiting
+from tests.heals import C, R, existing, lsn, persistent, temporary, waiting, without_copy
 
 USABLE, GONE, UNSEEN = Sight(State.USABLE), Sight(State.GONE), Sight(State.UNSEEN)
 UNDECIDED = Sight(State.UNDECIDED)
@@ -175,6 +175,60 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [existing(C.STALLED), CALL, waiting(R.RUNNING_XACTS), USABLE],
         Outcome.RESOLVED_ITSELF,
     ),
+    "a copy that became persistent with our record": ([temporary(), CALL, persistent(OURS)], Outcome.HEALED),
+    "a copy that followed our record later": (
+        [temporary(), CALL, temporary(OURS), temporary(OURS), call(OURS + 5000), persistent(OURS + 9000)],
+        Outcome.HEALED,
+    ),
+    "a copy whose slot moved to a record of the server's own": (
+        [temporary(), CALL, temporary(2000), persistent(2000)],
+        Outcome.RESOLVED_ITSELF,
+    ),
+    "a copy that became persistent without us": ([temporary(), persistent(2000)], Outcome.RESOLVED_ITSELF),
+    "a copy that is persistent at the first look": ([persistent(1000)], Outcome.RESOLVED_ITSELF),
+    "a copy that is persistent, and its slot stalled since": (
+        [temporary(), CALL, persistent(OURS, State.STALLED)],
+        Outcome.HEALED,
+    ),
+    "a copy that waits on": ([temporary(), CALL, temporary(OURS)], None),
+    "a copy that had to wait for a transaction": (
+        [temporary(blocked=True), CALL, temporary(OURS), persistent(OURS)],
+        Outcome.RESOLVED_ITSELF,
+    ),
+    "a copy that had to wait for a transaction after our record": (
+        [temporary(), CALL, temporary(OURS, blocked=True), persistent(OURS)],
+        Outcome.RESOLVED_ITSELF,
+    ),
+    "a copy for which a record was missing after the transaction": (
+        [temporary(blocked=True), CALL, temporary(), CALL, persistent(OURS)],
+        Outcome.HEALED,
+    ),
+    "a copy whose standby did not replay": (
+        [temporary(obstacle=R.REPLAY_PAUSED), CALL, persistent(OURS)],
+        Outcome.RESOLVED_ITSELF,
+    ),
+    "a copy that went with its worker, and was made anew": (
+        [temporary(), CALL, temporary(OURS), without_copy(), temporary(OURS), persistent(OURS)],
+        Outcome.RESOLVED_ITSELF,
+    ),
+    "a copy that was made anew and called for": (
+        [temporary(), without_copy(), temporary(), CALL, persistent(OURS)],
+        Outcome.HEALED,
+    ),
+    "a copy whose original was made anew": (
+        [temporary(100_000_000), CALL, persistent(OURS)],
+        Outcome.RESOLVED_ITSELF,
+    ),
+    "a copy that was lost": ([temporary(), CALL, existing(C.INVALIDATED, None)], Outcome.GAVE_UP),
+    "a copy whose original was dropped": ([temporary(), CALL, GONE], Outcome.RESOLVED_ITSELF),
+    "a copy whose name a slot of the standby's own has taken": ([temporary(), CALL, existing(C.NONE, OURS)], None),
+    "there was no copy, then a persistent one": ([without_copy(), persistent(1000)], Outcome.RESOLVED_ITSELF),
+    "there is no copy": ([without_copy()], None),
+    "persistent after our message": ([temporary(), MESSAGE, persistent(2000)], Outcome.HEALED),
+    "a creation that ended, where a copy should be": (
+        [waiting(R.RUNNING_XACTS), CALL, without_copy()],
+        Outcome.RESOLVED_ITSELF,
+    ),
     "looks after the verdict change nothing": ([waiting(R.RUNNING_XACTS), CALL, USABLE, GONE], Outcome.HEALED),
 }
 
@@ -203,6 +257,11 @@ WHYS: dict[str, tuple[Story, str]] = {
         "restart_lsn moved, but not to a record of ours",
     ),
     "another healer": ([waiting(R.RUNNING_XACTS), LOCKED, USABLE], "no call of ours: another healer acted"),
+    "persistent copy": ([temporary(), CALL, persistent(OURS)], "persistent after our call"),
+    "persistent copy, another record": (
+        [temporary(), CALL, persistent(2000)],
+        "persistent, but not by a record of ours",
+    ),
     "made anew": (
         [existing(C.STALLED, 100_000_000), CALL, existing(C.NONE, 2000)],
         "dropped and made anew: another slot of that name",
@@ -220,6 +279,7 @@ def test_why(story: Story, why: str) -> None:
     [
         ([existing(C.STALLED), CALL, existing(C.NONE, OURS)], existing(C.STALLED, OURS), True),
         ([USABLE], waiting(R.RUNNING_XACTS), True),
+        ([temporary(), CALL, persistent(OURS)], temporary(OURS), True),
         ([waiting(R.RUNNING_XACTS), CALL, GONE], waiting(R.RUNNING_XACTS), True),
         ([waiting(R.RUNNING_XACTS), CALL, existing(C.STALLED)], existing(C.STALLED), False),
         ([existing(C.INVALIDATED)], waiting(R.RUNNING_XACTS), False),
@@ -236,6 +296,29 @@ def test_a_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
     before, after = told([archived]), told([archived, CALL, archived])
     assert (before.wants_a_call, before.hurried) == (True, False)
     assert (after.wants_a_call, after.hurried) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("story", "wants", "awaits"),
+    [
+        ([temporary()], True, False),
+        ([temporary(active=False)], True, False),
+        ([temporary(obstacle=R.REPLAY_PAUSED)], False, False),
+        ([temporary(blocked=True)], True, False),
+        ([without_copy()], False, False),
+        ([persistent(1000)], False, False),
+        # One record ahead of its consumer is enough, whether that is away or only has not come to it.
+        ([temporary(), CALL, temporary()], False, True),
+        ([temporary(active=False), CALL, temporary(active=False)], False, True),
+        ([temporary(), CALL, temporary(OURS, confirmed=OURS + 56)], True, False),
+    ],
+)
+def test_a_copy_is_called_for_until_a_record_is_ahead_of_its_consumer(
+    story: Story, *, wants: bool, awaits: bool
+) -> None:
+    track = told(story)
+    assert (track.wants_a_call, track.awaits_read) == (wants, awaits)
+    assert not track.hurried
 
 
 @pytest.mark.parametrize("word", [R.REPLAY_DELAYED, "something_new"])

@@ -35,8 +35,9 @@ def slot_and_prepared_transactions(stack: Stack) -> Iterator[None]:
         primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION '{gid}'")
     yield
     primary.reset()
-    primary.sql("ALTER SYSTEM RESET ALL")
-    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+    for server in (primary, stack.standby):
+        server.sql("ALTER SYSTEM RESET ALL")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
 
 
 def run(server: Postgres, role: str, sql: str) -> None:

@@ -102,6 +102,8 @@ class Slot(NamedTuple):
     catalog_xmin_age_xids: int | None
     xmin_age_xids: int | None
     """Of a physical slot whose standby has hot_standby_feedback on; None without."""
+    catalog_xmin: int | None
+    """32-bit xid, which wraps around. An invalidated slot keeps it."""
     in_creation: bool
     spill_txns: int | None
     spill_count: int | None
@@ -192,6 +194,15 @@ class Standby:
     """Received and not yet replayed. None before anything was streamed."""
     startup_wait_event_type: str | None
     startup_wait_event: str | None
+    sync_replication_slots: bool | None
+    """The setting: failover slots of the primary are kept in step here. None before PostgreSQL 17."""
+    slotsync_worker_running: bool | None
+    """pg_stat_activity has the worker that does it. None before PostgreSQL 17. Not so of who calls the function."""
+    hot_standby_feedback: bool
+    primary_slot_name: str
+    """The setting: the physical slot on the server that this standby streams from. Empty: none."""
+    upstream_dbname_given: bool | None
+    """primary_conninfo names a database, which synchronising asks for. None when the role may not read it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ SELECT
   consumer.wait_event AS consumer_wait_event,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.xmin)::int8 END AS xmin_age_xids,
+  s.catalog_xmin::text::int8 AS catalog_xmin,
   s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL AS in_creation,
   r.spill_txns, r.spill_count, r.spill_bytes,
   r.stream_txns, r.stream_count, r.stream_bytes,

@@ -10,11 +10,31 @@ SELECT
   CASE WHEN here.received IS NOT NULL
     THEN pg_catalog.pg_wal_lsn_diff(greatest(here.received, here.replayed), here.replayed)::int8
   END AS replay_lag_bytes,
-  startup.wait_event_type AS startup_wait_event_type,
-  startup.wait_event AS startup_wait_event
+  process.startup_wait_event_type,
+  process.startup_wait_event,
+  pg_catalog.current_setting('sync_replication_slots')::bool AS sync_replication_slots, -- pg >= 17
+  NULL::bool AS sync_replication_slots,                                                 -- pg < 17
+  process.slotsync_worker_running, -- pg >= 17
+  NULL::bool AS slotsync_worker_running, -- pg < 17
+  pg_catalog.current_setting('hot_standby_feedback')::bool AS hot_standby_feedback,
+  pg_catalog.current_setting('primary_slot_name') AS primary_slot_name,
+  -- As libpq parses it, key by key or as a URI: without what is escaped, and what is quoted in one word. It stays here,
+  -- as it may hold a password.
+  CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
+    THEN pg_catalog.regexp_replace(
+      pg_catalog.regexp_replace(pg_catalog.current_setting('primary_conninfo'), '\\.', 'x', 'g'), '''[^'']+''', 'x', 'g'
+    ) ~ '^postgres(ql)?://[^/]*/[^?]|^postgres(ql)?://.*[?&]dbname=[^&]|^(?!postgres(ql)?://)(.*\s)?dbname\s*=\s*[^''\s]'
+  END AS upstream_dbname_given
 FROM (
   SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()
 ) here (in_recovery, received, replayed)
 LEFT JOIN pg_catalog.pg_stat_wal_receiver w ON true
-LEFT JOIN pg_catalog.pg_stat_activity startup ON startup.backend_type = 'startup'
+LEFT JOIN (
+  SELECT
+    max(a.wait_event_type) FILTER (WHERE a.backend_type = 'startup'),
+    max(a.wait_event) FILTER (WHERE a.backend_type = 'startup'),
+    count(*) FILTER (WHERE a.backend_type = 'slotsync worker') > 0
+  FROM pg_catalog.pg_stat_activity a
+  WHERE a.backend_type IN ('startup', 'slotsync worker')
+) process (startup_wait_event_type, startup_wait_event, slotsync_worker_running) ON true
 WHERE here.in_recovery

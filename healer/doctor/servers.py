@@ -9,6 +9,7 @@ from exporter.probes import SUPPORTED
 from exporter.snapshot import NodeSnapshot
 from exporter.snapshot import Status as ProbeStatus
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
+from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
 from healer.lookout import LOOK_TIMEOUT
@@ -38,6 +39,7 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
     for node, server in servers.items():
         findings += judge_node(node, server, snapshot.node(node.name))
     findings.append(judge_primary(cluster, servers))
+    findings += judge_failover(snapshot)
     if cluster.healer is None:
         findings.append(judge_identities(cluster, servers, None))
         return [*findings, Finding("capability", cluster.name, Status.SKIPPED, "no healer section: only observed")]

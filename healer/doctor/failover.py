@@ -1,0 +1,48 @@
+"""Would failover slots survive a failover? What each standby lacks for that, and which slots would not."""
+
+from collections.abc import Iterator
+
+from exporter.failover import Readiness, failover_slots, missing_settings, readiness, standbys_that_count
+from exporter.probes import Standby
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+from healer.doctor.finding import Finding, Status
+
+_REMEDIES = {
+    "sync_replication_slots": "sync_replication_slots = on",
+    "hot_standby_feedback": "hot_standby_feedback = on",
+    "primary_slot_name": "primary_slot_name to a physical slot of the primary",
+    "primary_conninfo_dbname": "primary_conninfo with a dbname",
+}
+
+
+def judge_failover(cluster: ClusterSnapshot) -> Iterator[Finding]:
+    """Say what holds for each standby that synchronises, or should; nothing where nobody asks for that."""
+    primary = cluster.primary
+    if primary is None:
+        return
+    wanted = failover_slots(primary)
+    found = list(readiness(cluster))
+    for node in standbys_that_count(cluster):
+        # A standby before 17, or whose settings may not be read, has nothing to be judged by: `probes` says so.
+        if node.standby is not None and (wanted or node.standby.sync_replication_slots):
+            yield _judge(node, node.standby, primary, [one for one in found if one.node == node.node])
+
+
+def _judge(node: NodeSnapshot, standby: Standby, primary: NodeSnapshot, slots: list[Readiness]) -> Finding:
+    subject = f"{node.cluster}/{node.node}"
+    missing = [setting for setting, lacks in missing_settings(standby).items() if lacks]
+    remedies = [f"On {node.node} set {', '.join(_REMEDIES[setting] for setting in missing)}."] if missing else []
+    upstream = standby.primary_slot_name
+    if upstream and primary.slots is not None and primary.slot(upstream) is None:
+        missing.append(f"the primary has no slot {upstream}")
+        remedies.append("On the primary: SELECT pg_create_physical_replication_slot(...) of that name.")
+    if missing:
+        status = Status.FAILED if slots else Status.WARNING
+        found = f"no copies of failover slots are kept: {', '.join(missing)}"
+        return Finding("failover", subject, status, found, " ".join(remedies))
+    unready = [f"{one.original.slot_name} {one.unready}" for one in slots if one.unready is not None]
+    if unready:
+        remedy = "After a failover to this standby they are gone: see the runbook of PgSlotNotFailoverReady."
+        return Finding("failover", subject, Status.WARNING, f"not ready: {', '.join(unready)}", remedy)
+    ready = f"{len(slots)} failover slot(s) ready" if slots else "synchronises; no slot has failover set"
+    return Finding("failover", subject, Status.OK, ready)

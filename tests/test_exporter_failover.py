@@ -1,0 +1,161 @@
+"""Would a slot survive a failover? Tables of what primary and standbys show."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.failover import Readiness, Unready, failover_slots, missing_settings, readiness, readiness_of
+from exporter.probes import Slot
+from exporter.snapshot import NodeSnapshot
+from tests.snapshots import SLOT, STANDBY, cluster, dark, node
+
+U = Unready
+ORIGINAL = SLOT._replace(slot_name="f", failover=True, synced=False, confirmed_position=5000)
+COPY = SLOT._replace(slot_name="f", failover=True, synced=True, active=False, confirmed_position=4000)
+TEMPORARY = COPY._replace(temporary=True, active=True, confirmed_position=None, in_creation=True)
+SYNCHRONISES = replace(STANDBY, sync_replication_slots=True, slotsync_worker_running=True)
+OFF = STANDBY
+
+
+def physical(name: str, *, active: bool = True) -> Slot:
+    return SLOT._replace(slot_name=name, slot_type="physical", active=active, confirmed_position=None)
+
+
+def primary(*slots: Slot) -> NodeSnapshot:
+    return node("p", recovery=False, slots=slots)
+
+
+def standby(name: str = "s", *slots: Slot, **more: Any) -> NodeSnapshot:
+    settings = more.pop("standby", replace(SYNCHRONISES, primary_slot_name=name))
+    return node(name, recovery=True, slots=slots, standby=settings, **more)
+
+
+def told(*nodes: NodeSnapshot) -> dict[str, Unready | None]:
+    return {one.node: one.unready for one in readiness(cluster(*nodes))}
+
+
+CASES: dict[str, tuple[NodeSnapshot, Unready | None]] = {
+    "ready": (standby("s", COPY), None),
+    "ready, though its worker is down": (
+        standby("s", COPY, standby=replace(SYNCHRONISES, slotsync_worker_running=False)),
+        None,
+    ),
+    "ready, though the setting is off by now": (standby("s", COPY, standby=OFF), None),
+    "not yet copied": (standby("s"), U.NOT_SYNCED),
+    "temporary": (standby("s", TEMPORARY), U.NOT_PERSISTED),
+    "a slot of the standby's own, or of a former primary": (standby("s", COPY._replace(synced=False)), U.NAME_CLASH),
+    "the copy is invalidated": (standby("s", COPY._replace(invalidation_reason="rows_removed")), U.INVALIDATED),
+    "the copy is lost": (standby("s", COPY._replace(wal_status="lost")), U.INVALIDATED),
+    "its worker is down": (
+        standby("s", standby=replace(SYNCHRONISES, slotsync_worker_running=False)),
+        U.WORKER_DOWN,
+    ),
+    "another one was copied by hand": (standby("s", COPY._replace(slot_name="g"), standby=OFF), U.SYNC_OFF),
+    "no standby synchronises": (standby("s", standby=OFF), U.SYNC_OFF),
+    "its slots are not known": (replace(standby("s"), slots=None), U.UNKNOWN),
+    "whether it synchronises is not known": (standby("s", standby=None), U.UNKNOWN),
+    "a copy is there, whatever else is not known": (standby("s", COPY, standby=None), None),
+}
+
+
+@pytest.mark.parametrize(("there", "unready"), CASES.values(), ids=CASES.keys())
+def test_one_standby(there: NodeSnapshot, unready: Unready | None) -> None:
+    assert told(primary(ORIGINAL), there) == {"s": unready}
+
+
+def test_an_original_that_is_lost_has_no_use_for_a_copy() -> None:
+    assert told(primary(ORIGINAL._replace(wal_status="lost")), standby("s")) == {"s": U.INVALIDATED}
+
+
+SYNCS, OTHER_OFF = standby("a", COPY), standby("b", standby=replace(OFF, primary_slot_name="b"))
+BELOW = standby("c")
+"""It streams from the slot `c`."""
+
+QUIET: dict[str, tuple[tuple[NodeSnapshot, ...], dict[str, Unready | None]]] = {
+    "no failover slot": ((primary(SLOT), standby("s")), {}),
+    "before 17": ((primary(SLOT._replace(failover=None)), standby("s")), {}),
+    "a temporary one": ((primary(ORIGINAL._replace(temporary=True)), standby("s")), {}),
+    "one in creation": ((primary(ORIGINAL._replace(in_creation=True)), standby("s")), {}),
+    "no standby": ((primary(ORIGINAL),), {}),
+    "the primary is dark": ((dark("p"), standby("s")), {}),
+    "two primaries": ((primary(ORIGINAL), primary(ORIGINAL), standby("s")), {}),
+    "the standby is dark": ((primary(ORIGINAL), dark("s")), {}),
+    "one of two synchronises": ((primary(ORIGINAL), SYNCS, OTHER_OFF), {"a": None}),
+    "none of two does": (
+        (primary(ORIGINAL), standby("a", standby=replace(OFF, primary_slot_name="a")), OTHER_OFF),
+        {"a": U.SYNC_OFF, "b": U.SYNC_OFF},
+    ),
+    "none that answers does": ((primary(ORIGINAL), OTHER_OFF, dark("a")), {}),
+    "delayed": (
+        (primary(ORIGINAL), SYNCS, standby("s", standby=replace(SYNCHRONISES, apply_delay_seconds=3600.0))),
+        {"a": None},
+    ),
+    "below another standby": ((primary(ORIGINAL), standby("a", COPY, physical("c")), BELOW), {"a": None}),
+    "below another standby, away": (
+        (primary(ORIGINAL), standby("a", COPY, physical("c", active=False)), BELOW),
+        {"a": None},
+    ),
+    "below the primary, by a name that another standby has left over": (
+        (primary(ORIGINAL, physical("c")), standby("a", COPY, physical("c", active=False)), BELOW),
+        {"a": None, "c": U.NOT_SYNCED},
+    ),
+    "below the primary, which lacks its slot": (
+        (primary(ORIGINAL), standby("a", COPY), BELOW),
+        {"a": None, "c": U.NOT_SYNCED},
+    ),
+}
+
+
+@pytest.mark.parametrize(("nodes", "expected"), QUIET.values(), ids=QUIET.keys())
+def test_which_standbys_count(nodes: tuple[NodeSnapshot, ...], expected: dict[str, Unready | None]) -> None:
+    assert told(*nodes) == expected
+
+
+@pytest.mark.parametrize(
+    ("copy", "lag"),
+    [
+        (COPY, 1000),
+        # The standby was looked at later.
+        (COPY._replace(confirmed_position=5100), 0),
+        (TEMPORARY, None),
+        (COPY._replace(synced=False), None),
+        (None, None),
+    ],
+)
+def test_how_far_the_copy_is_behind(copy: Slot | None, lag: int | None) -> None:
+    assert Readiness("s", ORIGINAL, copy, None).lag_bytes == lag
+
+
+def test_unknown_is_neither_ready_nor_unready() -> None:
+    assert Readiness("s", ORIGINAL, None, U.UNKNOWN).ready is None
+    assert Readiness("s", ORIGINAL, None, U.NOT_SYNCED).ready is False
+    assert Readiness("s", ORIGINAL, COPY, None).ready is True
+
+
+def test_each_failover_slot_is_told_of() -> None:
+    slots = (ORIGINAL, ORIGINAL._replace(slot_name="g"), SLOT)
+    assert [slot.slot_name for slot in failover_slots(primary(*slots))] == ["f", "g"]
+    assert failover_slots(standby("s", COPY)) == ()
+    found = {(one.node, one.original.slot_name): one.ready for one in readiness(cluster(primary(*slots), SYNCS))}
+    assert found == {("a", "f"): True, ("a", "g"): False}
+
+
+def test_of_one_slot_on_one_standby() -> None:
+    nodes = cluster(primary(ORIGINAL, SLOT), SYNCS, OTHER_OFF)
+    found = readiness_of("f", SYNCS, nodes)
+    assert found is not None
+    assert found.ready
+    assert readiness_of("s", SYNCS, nodes) is None  # no failover slot
+    assert readiness_of("f", OTHER_OFF, nodes) is None
+    assert readiness_of("f", nodes.nodes[0], nodes) is None
+    assert readiness_of("f", SYNCS, cluster(SYNCS)) is None
+
+
+def test_what_synchronising_asks_for() -> None:
+    assert missing_settings(SYNCHRONISES) == dict.fromkeys(missing_settings(SYNCHRONISES), False)
+    lacking = replace(
+        STANDBY, hot_standby_feedback=False, primary_slot_name="", upstream_dbname_given=False
+    )  # and sync_replication_slots off
+    assert missing_settings(lacking) == dict.fromkeys(missing_settings(lacking), True)
+    assert missing_settings(replace(SYNCHRONISES, upstream_dbname_given=None))["primary_conninfo_dbname"] is None

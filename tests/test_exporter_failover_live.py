@@ -1,0 +1,226 @@
+"""Readiness of failover slots on real servers, on each version that has them; before 17 nobody is told anything."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from exporter.failover import FIRST_MAJOR
+from exporter.probes import SUPPORTED
+from exporter.web import application
+from tests.failover import copied, drop_failover_slots, make_slot, outrun, read_all, synchronising
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.test_exporter_causes import consumer
+from tests.test_exporter_scrape import Client, configuration, parsed, scrape
+from tests.test_exporter_versions import PRIMARY, STANDBY, Metrics, client, settings, until
+
+__all__ = ["client"]
+
+pytestmark = pytest.mark.timeout(240)
+
+CASCADE = "n2"
+
+
+@pytest.fixture(scope="module", params=[FIRST_MAJOR - 1, *(major for major in SUPPORTED if major >= FIRST_MAJOR)])
+def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """In place of the session's: a primary and its standby of one version after the other."""
+    with Stack(major=request.param) as stack:
+        stack.start_databases()
+        yield stack
+
+
+def ready(metrics: Metrics, slot: str, node: str = STANDBY) -> tuple[float | None, str | None]:
+    """Return what is told of a slot on a standby: whether it is ready, and why not."""
+    labels = {"slot_name": slot, "node": node, "database": "postgres"}
+    return (
+        metrics.value("pgslot_failover_ready", **labels),
+        metrics.state("pgslot_failover_unready_reason", "reason", **labels),
+    )
+
+
+async def until_ready(client: Client, slot: str, expected: tuple[float | None, str | None]) -> Metrics:
+    return await until(client, lambda metrics: ready(metrics, slot) == expected, timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers(databases: Stack) -> Iterator[None]:
+    """In place of the session's servers': these are of one version after the other."""
+    yield
+    if databases.major >= FIRST_MAJOR:
+        drop_failover_slots(databases.primary, databases.standby)
+
+
+async def test_before_17_nothing_is_told(client: Client, databases: Stack) -> None:
+    metrics = Metrics(await scrape(client))
+    told = metrics.value("pgslot_slotsync_enabled", node=STANDBY)
+    assert told == (None if databases.major < FIRST_MAJOR else 0)
+    assert metrics.found("pgslot_slotsync_enabled", node=PRIMARY) == []
+    assert metrics.found("pgslot_failover_ready") == []
+
+
+async def test_a_slot_s_way_to_readiness_and_its_name_taken(client: Client, databases: Stack, tmp_path: Path) -> None:
+    """Off, copied and temporary, ready beside a streaming consumer, its worker away; then one that is no copy."""
+    primary, standby = databases.primary, databases.standby
+    if databases.major < FIRST_MAJOR:
+        return
+    make_slot(primary, "waits")
+    metrics = await until_ready(client, "waits", (0, "sync_off"))
+    missing = {own["setting"]: value for own, value in metrics.found("pgslot_slotsync_setting_missing", node=STANDBY)}
+    assert missing == {
+        "sync_replication_slots": 1,
+        "hot_standby_feedback": 0,
+        "primary_slot_name": 0,
+        "primary_conninfo_dbname": 1,
+    }
+    assert metrics.found("pgslot_slotsync_setting_missing", node=PRIMARY) == []
+    with settings(standby, sync_replication_slots="on"):
+        # Without a database in primary_conninfo the worker does not even start.
+        await until_ready(client, "waits", (0, "worker_down"))
+    outrun(primary, standby)
+    with synchronising(standby):
+        metrics = await until_ready(client, "waits", (0, "not_persisted"))
+        assert metrics.value("pgslot_slotsync_enabled", node=STANDBY) == 1
+        assert {value for _, value in metrics.found("pgslot_slotsync_setting_missing", node=STANDBY)} == {0}
+        assert metrics.found("pgslot_failover_lag_bytes") == []
+        with consumer(primary, "streams", tmp_path, failover=True):
+            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+            metrics = await until_ready(client, "streams", (1, None))
+            assert metrics.value("pgslot_failover_lag_bytes", slot_name="streams", node=STANDBY) is not None
+            assert ready(metrics, "waits") == (0, "not_persisted")
+        read_all(primary, "waits")
+        await until_ready(client, "waits", (1, None))
+    # A copy that is there stays of use, and falls behind.
+    await until_ready(client, "waits", (1, None))
+    primary.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'test', repeat('x', 100000))")
+    read_all(primary, "waits")
+    await until(
+        client,
+        lambda metrics: (metrics.value("pgslot_failover_lag_bytes", slot_name="waits", node=STANDBY) or 0) > 100_000,
+    )
+    make_slot(primary, "taken")
+    await until_ready(client, "taken", (0, "sync_off"))
+    with standby.create_slot("taken") as creator:
+        while not creator.wait(0.5):
+            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    with synchronising(standby, wait=False):
+        await until_ready(client, "taken", (0, "name_clash"))
+    standby.drop_slot("taken")
+
+
+async def test_who_looks_at_the_primary_alone_is_told(databases: Stack) -> None:
+    """By /probe, too; and who looks at the standby alone does not ask its primary."""
+    primary, standby = databases.primary, databases.standby
+    nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, standby))
+    async with TestClient(TestServer(application(configuration(*nodes)))) as client:
+
+        async def probe(node: str) -> Metrics:
+            answer = await client.get(f"/probe?cluster=c&node={node}")
+            assert answer.status == 200
+            return Metrics(parsed(await answer.text()))
+
+        if databases.major < FIRST_MAJOR:
+            assert (await probe(PRIMARY)).found("pgslot_failover_ready") == []
+            return
+        make_slot(primary, "waits")
+        assert ready(await probe(PRIMARY), "waits") == (0, "sync_off")
+        assert (await probe(STANDBY)).found("pgslot_failover_ready") == []
+        assert (await probe(STANDBY)).value("pgslot_slotsync_enabled") == 0
+        standby.pause_all()
+        try:
+            # That nobody synchronises is not known then.
+            metrics = await probe(PRIMARY)
+        finally:
+            standby.resume_all()
+        assert metrics.found("pgslot_failover_ready") == []
+        assert metrics.value("pgslot_up") == 1
+        primary.drop_slot("waits")
+
+
+@contextmanager
+def more_standbys(databases: Stack) -> Iterator[tuple[Postgres, Postgres]]:
+    """A standby below the standby, and one beside it that replays late; both would synchronise by their settings."""
+    primary, middle = databases.primary, databases.standby
+    made: list[Postgres] = []
+    try:
+        for upstream, name, more in (
+            (middle, "cascade", {}),
+            (primary, "delayed", {"recovery_min_apply_delay": "'1h'"}),
+        ):
+            conninfo = f"'{upstream.conninfo()} application_name={name}'"
+            made.append(upstream.standby(name, primary_conninfo=conninfo, sync_replication_slots="on", **more))
+        yield made[0], made[1]
+    finally:
+        for server in made:
+            server.stop()
+        for upstream, name in ((middle, "cascade"), (primary, "delayed")):
+            if upstream.sql("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [name]):
+                upstream.drop_slot(name)
+
+
+async def test_standbys_that_are_not_meant_to_synchronise_make_no_noise(databases: Stack) -> None:
+    if databases.major < FIRST_MAJOR:
+        assert not databases.primary.sql("SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'sync_replication_slots'")
+        return
+    with more_standbys(databases) as more:
+        servers = (databases.primary, databases.standby, *more)
+        nodes = (server.conninfo(EXPORTER_ROLE) for server in servers)
+        async with TestClient(TestServer(application(configuration(*nodes)))) as client:
+            make_slot(databases.primary, "waits")
+            # Only the one beside them could.
+            metrics = await until_ready(client, "waits", (0, "sync_off"))
+            assert {own["node"] for own, _ in metrics.found("pgslot_failover_ready")} == {STANDBY}
+            with synchronising(databases.standby):
+                wait_for(lambda: copied(databases.standby, "waits"), "it is copied")
+                read_all(databases.primary, "waits")
+                metrics = await until_ready(client, "waits", (1, None))
+            assert {own["node"] for own, _ in metrics.found("pgslot_failover_ready")} == {STANDBY}
+            assert metrics.value("pgslot_slotsync_enabled", node=CASCADE) == 1
+            databases.primary.drop_slot("waits")
+
+
+CONNINFOS = {
+    "host=h user=u": False,
+    "host=h dbname=app": True,
+    "host=h dbname = 'my app' user=u": True,
+    "dbname=''": False,
+    "dbname=": False,
+    "host=h password='x dbname=y'": False,
+    r"host=h password=x\ dbname=y": False,
+    r"host=h password='it\'s dbname=y' user=u": False,
+    "application_name=adbname=x": False,
+    "postgresql://u@h/app": True,
+    "postgres://u@h:5432/app?sslmode=require": True,
+    "postgresql://u@h?dbname=app": True,
+    "postgresql://u@h/?sslmode=require&dbname=app": True,
+    "postgresql://u@h/": False,
+    "postgresql://u@h/?sslmode=require": False,
+}
+
+
+async def test_a_database_in_primary_conninfo_is_recognised(client: Client, databases: Stack) -> None:
+    """It is the worker's own condition; all else in there, a password above all, stays on the server."""
+    if databases.major < FIRST_MAJOR:
+        return
+    standby = databases.standby
+
+    def is_set(conninfo: str) -> bool:
+        return standby.sql("SHOW primary_conninfo") == [(conninfo,)]
+
+    try:
+        for conninfo, given in CONNINFOS.items():
+            quoted = conninfo.replace("'", "''")
+            standby.sql(f"ALTER SYSTEM SET primary_conninfo = '{quoted}'")
+            standby.sql("SELECT pg_catalog.pg_reload_conf()")
+            wait_for(partial(is_set, conninfo), "it is set")
+            name = {"setting": "primary_conninfo_dbname", "node": STANDBY}
+            metrics = Metrics(await scrape(client))
+            assert metrics.value("pgslot_slotsync_setting_missing", **name) == float(not given), conninfo
+    finally:
+        standby.sql("ALTER SYSTEM RESET primary_conninfo")
+        standby.sql("SELECT pg_catalog.pg_reload_conf()")
+    await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60)

@@ -1,0 +1,175 @@
+"""A promotion for real: what was shown ready goes on without loss, and what was shown unready is what is gone."""
+
+import asyncio
+import itertools
+import re
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from exporter.failover import FIRST_MAJOR
+from exporter.probes import SUPPORTED
+from exporter.web import application
+from tests.failover import copied, make_slot, outrun, persistent, read_all, synchronise
+from tests.stack.postgres import Postgres
+from tests.stack.processes import Process, wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.test_exporter_scrape import Client, configuration, scrape
+from tests.test_exporter_versions import Metrics, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+STREAMS = "streams"
+
+
+@pytest.fixture(params=[major for major in SUPPORTED if major >= FIRST_MAJOR])
+def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """In place of the session's, which would be without its primary afterwards."""
+    with Stack(major=request.param) as stack:
+        stack.start_databases()
+        yield stack
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers() -> None:
+    """In place of the one for the session's servers: these end with the test."""
+
+
+@pytest.fixture
+async def client(databases: Stack) -> AsyncIterator[Client]:
+    nodes = (server.conninfo(EXPORTER_ROLE) for server in (databases.primary, databases.standby))
+    async with TestClient(TestServer(application(configuration(*nodes)))) as started:
+        yield started
+
+
+@contextmanager
+def streaming(server: Postgres, file: Path) -> Iterator[None]:
+    """A consumer of a slot that is there already; what it gets is in the file."""
+    program = server._binaries.tools / "pg_recvlogical"
+    arguments = ["--start", f"--slot={STREAMS}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
+    process = Process([program, f"--dbname={server.conninfo()}", *arguments], file)
+    process.start()
+    in_use = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active"
+    wait_for(lambda: server.sql(in_use, [STREAMS]), "it streams", log=file)
+    try:
+        yield
+    finally:
+        process.stop()
+
+
+def received(file: Path) -> set[int]:
+    """Return the rows that were received; a line that is being written ends without its newline."""
+    whole = file.read_text("utf-8", "replace").rpartition("\n")[0]
+    return {int(number) for number in re.findall(r"public\.orders: INSERT: id\[integer\]:(\d+) ", whole)}
+
+
+def insert_until_it_breaks(server: Postgres) -> None:
+    """One row after the other, each in a transaction of its own."""
+    with suppress(psycopg.OperationalError), psycopg.connect(server.conninfo(), autocommit=True) as session:
+        for number in itertools.count(1):
+            session.execute("INSERT INTO orders VALUES (%s, 'item')", [number])
+
+
+def shown(metrics: Metrics) -> dict[str, str | None]:
+    """Return why each failover slot is not ready, by the metrics; None: it is."""
+    reasons = {
+        own["slot_name"]: metrics.state("pgslot_failover_unready_reason", "reason", slot_name=own["slot_name"])
+        for own, _ in metrics.found("pgslot_failover_ready")
+    }
+    for own, value in metrics.found("pgslot_failover_ready"):
+        assert value == (reasons[own["slot_name"]] is None)
+    return reasons
+
+
+def usable(server: Postgres) -> set[str]:
+    """Return the failover slots that came over with the promotion, by what PostgreSQL's documentation asks for."""
+    there = server.sql(
+        "SELECT slot_name FROM pg_catalog.pg_replication_slots"
+        " WHERE failover AND synced AND NOT temporary AND invalidation_reason IS NULL"
+    )
+    return {name for (name,) in there}
+
+
+def force(server: Postgres) -> bool:
+    server.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    return True
+
+
+async def lose_the_primary(databases: Stack, client: Client, file: Path, expected: dict[str, str | None]) -> None:
+    """While it writes, and while a consumer streams: what was shown then is what was expected."""
+    primary, standby = databases.primary, databases.standby
+    # No consumer is ahead of the standby then, whenever the primary is lost.
+    primary.sql("ALTER SYSTEM SET synchronized_standby_slots = 'standby'")
+    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+    writer = threading.Thread(target=insert_until_it_breaks, args=[primary])
+    with streaming(primary, file):
+        await asyncio.to_thread(
+            wait_for, lambda: force(primary) and persistent(standby, STREAMS), "a copy is ready", 60
+        )
+        await until(client, lambda metrics: shown(metrics) == expected, timeout=60)
+        writer.start()
+        await asyncio.to_thread(wait_for, lambda: len(received(file)) > 100, "rows are received")
+        found = shown(Metrics(await scrape(client)))
+        primary.kill()
+    writer.join()
+    assert found == expected
+    standby.promote()
+
+
+async def goes_on_without_loss(databases: Stack, before: Path, after: Path) -> None:
+    """The consumer has each row that the new primary has, of before and of after, and no other."""
+    promoted = databases.standby
+    [(last,)] = promoted.sql("SELECT max(id) FROM orders")
+    with streaming(promoted, after):
+        promoted.sql(
+            "INSERT INTO orders SELECT n, 'later' FROM generate_series(%s::int, %s) AS n", [last + 1, last + 50]
+        )
+        await asyncio.to_thread(wait_for, lambda: last + 50 in received(after), "the consumer goes on")
+    there = {number for (number,) in promoted.sql("SELECT id FROM orders")}
+    assert received(before) | received(after) == there
+    assert len(there) > 150
+
+
+async def test_ready_slots_go_on_and_a_temporary_copy_is_gone(databases: Stack, client: Client, tmp_path: Path) -> None:
+    primary, standby = databases.primary, databases.standby
+    for slot in (STREAMS, "polled", "caught_up"):
+        make_slot(primary, slot)
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('no_failover', 'test_decoding')")
+    outrun(primary, standby)
+    synchronise(standby)
+    wait_for(lambda: copied(standby, "polled"), "it is copied")
+    read_all(primary, "caught_up")
+    expected = {STREAMS: None, "caught_up": None, "polled": "not_persisted"}
+    await lose_the_primary(databases, client, tmp_path / "before", expected)
+    names = standby.sql("SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_type = 'logical'")
+    assert {name for (name,) in names} == {STREAMS, "caught_up"} == usable(standby)
+    with pytest.raises(psycopg.errors.UndefinedObject):
+        standby.sql("SELECT pg_catalog.pg_logical_slot_peek_changes('polled', NULL, NULL)")
+    await goes_on_without_loss(databases, tmp_path / "before", tmp_path / "after")
+    standby.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes('caught_up', NULL, NULL)")
+
+
+async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, client: Client, tmp_path: Path) -> None:
+    """One that was copied before goes on; the one whose name is taken, and those made after it, are gone."""
+    primary, standby = databases.primary, databases.standby
+    make_slot(primary, STREAMS)
+    synchronise(standby)
+    wait_for(lambda: copied(standby, STREAMS), "it is copied")
+    with standby.create_slot("a_taken") as creator:
+        while not creator.wait(0.5):
+            force(primary)
+    with streaming(primary, tmp_path / "first"):
+        await asyncio.to_thread(
+            wait_for, lambda: force(primary) and persistent(standby, STREAMS), "a copy is ready", 60
+        )
+    make_slot(primary, "a_taken")
+    make_slot(primary, "made_later")
+    expected = {STREAMS: None, "a_taken": "name_clash", "made_later": "worker_down"}
+    await lose_the_primary(databases, client, tmp_path / "before", expected)
+    assert usable(standby) == {STREAMS}
+    await goes_on_without_loss(databases, tmp_path / "before", tmp_path / "after")
