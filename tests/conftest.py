@@ -7,7 +7,14 @@ import pytest
 
 from exporter import metrics
 from tests.canned import World
+from tests.stack.monitoring import ALERTMANAGER, PROMETHEUS, version_of
 from tests.stack.stack import Stack
+
+
+def pytest_report_header() -> str:
+    """Which ones PATH leads to."""
+    versions = (f"{program} {'.'.join(map(str, version_of(program)))}" for program in (PROMETHEUS, ALERTMANAGER))
+    return f"monitoring: {', '.join(versions)}"
 
 
 @pytest.fixture(scope="session")

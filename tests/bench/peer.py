@@ -5,6 +5,7 @@ They are made from our own SQL, so that they never fall behind it, and in the fo
 expose as one series for each state is columns of one row there, so that its labels are few and its queries five.
 """
 
+import re
 import subprocess
 from typing import Any
 
@@ -34,7 +35,7 @@ class Peer:
         self.process = Process(
             [
                 *("env", f"DATA_SOURCE_NAME={source}", PROGRAM),
-                *("--no-collector.database", "--no-collector.bgwriter"),
+                *without_collectors(_told("--help")),
                 *("--disable-default-metrics", "--disable-settings-metrics"),
                 f"--extend.query-path={queries}",
                 f"--web.listen-address=127.0.0.1:{self.port}",
@@ -58,8 +59,19 @@ class Peer:
 
 def version() -> str:
     """Return the peer's version, as it says itself."""
-    done = subprocess.run([PROGRAM, "--version"], check=True, capture_output=True, text=True, timeout=10)
-    return (done.stdout + done.stderr).split()[2]
+    return _told("--version").split()[2]
+
+
+def without_collectors(usage: str) -> list[str]:
+    """Return the flags that switch off all collectors that its help names: each version has others."""
+    names = dict.fromkeys(re.findall(r"--(?:\[no-\])?collector\.(\w+)(?=\s)", usage))
+    return [f"--no-collector.{name}" for name in names]
+
+
+def _told(flag: str) -> str:
+    """Return what it prints; older versions print to stderr."""
+    done = subprocess.run([PROGRAM, flag], check=True, capture_output=True, text=True, timeout=10)
+    return done.stdout + done.stderr
 
 
 def _queries(major: int) -> dict[str, Any]:
