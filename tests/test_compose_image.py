@@ -149,7 +149,7 @@ def test_the_last_stage_is_small_and_without_root() -> None:
 
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-"""The pins are for the image and for every environment that `make setup` makes: some packages are for older ones only."""
+"""The pins are for the image and for whatever `make setup` finds: some packages are for older ones only."""
 
 
 def wanted_somewhere(requirement: Requirement) -> bool:

@@ -11,11 +11,15 @@ import requests
 
 from exporter.config import HealerSettings
 from healer.doctor.finding import Status
+from healer.doctor.shipped import rules
 from tests.canned import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
 
 Change = Callable[[World], object]
 Fault = tuple[str, Change, list[tuple[str, str, str, str]]]
 """Its name; how to bring it about; check, subject, status and a part of what is found, of all findings but the good."""
+
+HEALED = tuple(rule.name for rule in rules() if rule.heals)
+FOR_HEALER = tuple(rule.name for rule in rules() if rule.heals or rule.beats)
 
 
 def test_all_is_well(world: World) -> None:
@@ -24,7 +28,7 @@ def test_all_is_well(world: World) -> None:
     assert [finding.check for finding in findings] == [
         *("healer", "clusters", "webhooks", "arrivals"),
         *("prometheus", "exporter target", "healer target", "nodes", "rules", "alerting", "firing for healer"),
-        *("alertmanager", "route", "route", "route", "route", "leads to", "silence"),
+        *("alertmanager", *("route",) * 5, "leads to", "silence"),
     ]
 
 
@@ -207,6 +211,26 @@ def another_healer(started: float) -> str:
     return f'process_start_time_seconds {started}\npgslot_heal_webhooks_total{{code="200"}} 1.0\n'
 
 
+def hidden(world: World) -> None:
+    """As Alertmanager 0.28 and newer tell it."""
+    for receiver in world.routing["receivers"]:
+        for webhook in receiver.get("webhook_configs", ()):
+            webhook["url"] = "<secret>"
+
+
+def heard(receiver: str) -> Change:
+    return metric(f'pgslot_heal_receiver_last_webhook_timestamp_seconds{{receiver="{receiver}"}}', time.time())
+
+
+def people_have_a_webhook(world: World) -> None:
+    """Of a chat: without a token, with ends that are not sent."""
+    world.routing["receivers"][1]["webhook_configs"] = [{"url": "<secret>", "send_resolved": False, "max_alerts": 3}]
+
+
+def a_second_webhook(**settings: Any) -> Change:
+    return lambda world: world.routing["receivers"][0]["webhook_configs"].append({"url": "<secret>", **settings})
+
+
 ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "an error",
@@ -221,10 +245,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "no route for what heals",
         lambda world: world.routing["route"]["routes"].pop(0),
-        [
-            ("route", name, "failed", "in /alerts: c/n1 only to people; c/n2 only to people")
-            for name in ("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled")
-        ],
+        [("route", name, "failed", "in /alerts: c/n1 only to people; c/n2 only to people") for name in HEALED],
     ),
     (
         "no route for the heartbeat",
@@ -246,10 +267,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a webhook to something else",
         lambda world: world.webhook.update(url="http://healer:9878/webhook"),
-        [
-            ("route", name, "failed", "only to healer")
-            for name in ("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotWatchdog")
-        ],
+        [("route", name, "failed", "only to healer") for name in FOR_HEALER],
     ),
     (
         "a group that swallows alerts",
@@ -304,12 +322,77 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a name that only Alertmanager knows",
         moved("http://inside:1/alerts", requests.ConnectTimeout()),
-        [("leads to", "receiver healer", "skipped", "http://inside:1 cannot be asked from here (no connection")],
+        [("leads to", "receiver healer", "unknown", "http://inside:1 cannot be asked from here (no connection")],
     ),
+    ("a hidden URL, and a heartbeat that came by that receiver", both(hidden, heard("healer")), []),
     (
         "a hidden URL",
-        lambda world: world.webhook.update(url="<secret>"),
-        [("leads to", "receiver healer", "skipped", "Alertmanager hides the URL: see arrivals")],
+        hidden,
+        [
+            *(("route", name, "unknown", "there is no proof: ") for name in FOR_HEALER),
+            ("leads to", "receiver healer", "unknown", "this healer has had no webhook of it since its own start"),
+        ],
+    ),
+    (
+        "a hidden URL, and a configuration that is newer than the last webhook",
+        both(hidden, heard("healer"), setting(loaded_at=time.time() + 3600)),
+        [
+            *(("route", name, "unknown", "there is no proof: ") for name in FOR_HEALER),
+            ("leads to", "receiver healer", "unknown", "no webhook of it since Alertmanager loaded its configuration"),
+        ],
+    ),
+    (
+        "a hidden URL, and an Alertmanager that keeps its metrics to itself",
+        both(hidden, heard("healer"), setting(loaded_at=None)),
+        [
+            *(("route", name, "unknown", "there is no proof: ") for name in FOR_HEALER),
+            ("leads to", "receiver healer", "unknown", "does not say (/metrics) whether its configuration has changed"),
+        ],
+    ),
+    ("somebody else's webhook as well", both(hidden, heard("healer"), people_have_a_webhook), []),
+    (
+        "heal alerts to somebody else's webhook",
+        both(hidden, heard("healer"), people_have_a_webhook, lambda world: world.heal_route.update(receiver="people")),
+        [
+            *(("route", name, "unknown", "c/n1 only to people; c/n2 only to people") for name in HEALED),
+            ("leads to", "receiver people", "unknown", "this healer has had no webhook of it since its own start"),
+        ],
+    ),
+    (
+        "a hidden URL, and a route that is proven and slow",
+        both(hidden, heard("healer"), lambda world: world.heal_route.update(repeat_interval="4h")),
+        [("pace", "route to healer", "warning", "repeat_interval 14400 s")],
+    ),
+    (
+        "a hidden URL without a token, which arrives all the same",
+        both(hidden, heard("healer"), lambda world: world.webhook.pop("http_config")),
+        [],
+    ),
+    (
+        "two hidden webhooks in one receiver, and what holds for both",
+        both(hidden, heard("healer"), a_second_webhook(max_alerts=5), lambda world: world.webhook.update(max_alerts=5)),
+        [("webhook", "receiver healer", "warning", "max_alerts 5")],
+    ),
+    (
+        "two hidden webhooks in one receiver, and what holds for one",
+        both(hidden, heard("healer"), a_second_webhook(send_resolved=False)),
+        [("webhook", "receiver healer", "unknown", "of one of its 2 webhooks, and which is the healer's is hidden")],
+    ),
+    (
+        "a hidden URL, and no healer",
+        both(hidden, heard("healer"), broken(HEALER, requests.ConnectionError(OSError(111, "Connection refused")))),
+        [
+            ("healer", HEALER, "failed", ""),
+            ("clusters", HEALER, "skipped", "did not answer"),
+            ("webhooks", HEALER, "skipped", "did not answer"),
+            *(("route", name, "unknown", "there is no proof: ") for name in FOR_HEALER),
+            ("leads to", "receiver healer", "unknown", "there is no healer to ask"),
+        ],
+    ),
+    (
+        "a name that only Alertmanager knows, and webhooks that came",
+        both(moved("http://inside:1/alerts", requests.ConnectTimeout()), heard("healer")),
+        [],
     ),
     (
         "a pattern of Go's",
@@ -319,7 +402,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a silence",
         setting(silences=[SILENCE]),
-        [("silence", "1f2e", "warning", "PgSlotCreationStuck, PgSlotCreationBlocked, PgSlotStalled: active until")],
+        [("silence", "1f2e", "warning", f"{', '.join(HEALED)}: active until")],
     ),
     (
         "a silence for one slot, to come",
