@@ -86,6 +86,14 @@ _NODE = (
         "pg_is_in_recovery()",
     ),
     Metric(
+        "pgslot_wal_level_info",
+        "gauge",
+        (*NODE, "wal_level", "effective_wal_level"),
+        "The setting wal_level, and what is in effect: from PostgreSQL 19 on logical as long as the primary has a valid"
+        " logical slot; always 1.",
+        "pg_settings",
+    ),
+    Metric(
         "pgslot_probe_status",
         "gauge",
         (*NODE, "probe", "status"),
@@ -208,6 +216,16 @@ _SLOT = (
         "1 for why the last synchronisation of a standby's synced slot was skipped; all 0 when it was not. A slot that"
         " is ready may have one for a moment.",
         "pg_replication_slots.slotsync_skip_reason",
+        since=19,
+    ),
+    Metric(
+        "pgslot_depends_on_primary_slots",
+        "gauge",
+        SLOT,
+        "Of a logical slot on a standby, where the primary has wal_level = replica: how many valid logical slots the"
+        " primary has, temporary ones left out. When the last one is dropped or lost, this slot is lost, too. Absent"
+        " otherwise, and when the primary is not seen.",
+        "pg_replication_slots, pg_settings",
         since=19,
     ),
     Metric(

@@ -37,6 +37,7 @@ AGREED = HEALED | {
     "PgSlotsNearlyUsedUp",
     "PgSlotXminOld",
     "PgSlotIdleTimeoutNear",
+    "PgSlotDependsOnLastSlot",
 }
 PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEffect"} | {
     "PgSlotTargetDown",

@@ -43,6 +43,7 @@ def test_it_ends_with_its_incident(told: Incidents, name: str) -> None:
         ("PgSlotPinnedByTransaction", "cdc", "gid order-7"),
         ("PgSlotPreparedTransactionForgotten", "", "gid order-7, database postgres, owner postgres"),
         ("PgSlotLost", "unused", "wal_removed"),
+        ("PgSlotDependsOnLastSlot", "at_stake", "It has one: last on primary,"),
         ("PgSlotLossPredicted", "unused", "inactive"),
         ("PgSlotHealNoEffect", "", "with gave_up within two hours for cluster demo"),
         ("PgSlotHealNoEffect", "", "blocked on demo-1"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.doctor import HIDES, bad, heard, routed
+from tests.doctor import HIDES, all_scraped, bad, heard, routed
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
 from tests.test_healer_doctor_stack import HEALED
@@ -88,7 +88,9 @@ def test_the_test_alert_makes_no_episode(stack: Stack) -> None:
 
 def test_a_healer_that_has_been_restarted_knows_nothing_yet(stack: Stack) -> None:
     stack.healer.stop()
+    wait_for(lambda: not all_scraped(stack), "Prometheus has noticed")
     stack.healer.start()
+    wait_for(lambda: all_scraped(stack), "Prometheus scrapes it again")
     found = bad(stack, code=3 if HIDES else 0, test=False)
     assert {each["status"] for each in found.values()} == ({"unknown"} if HIDES else set())
     assert bad(stack, code=0, test=True) == {}

@@ -1,81 +1,18 @@
 """`doctor --test-alert`: which alerts are sent, and what it proves that they arrive, or do not."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
-from prometheus_client.samples import Sample
 
 from healer.alerts import TEST_LABEL
 from healer.doctor import testalert
-from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remembered
-from healer.doctor.receiver import Metrics
 from healer.doctor.routing import parse_route
 from healer.doctor.testalert import Trial, judge, plan
 from tests.canned import World, notable
-from tests.test_healer_doctor_canned import FOR_HEALER, HEALED, heard, hidden, people_have_a_webhook
-
-NO_PROOF = Evidence(None, "")
-HERE = {"url": "http://healer:9878/alerts"}
-CHAT = {"url": "http://chat/hook"}
-SECRET = {"url": "<secret>"}
-
-
-def receiver(*webhooks: dict[str, Any], arrives: bool | None = None) -> Receiver:
-    data = {"receivers": [{"name": "r", "webhook_configs": list(webhooks)}]}
-    return receivers_of(data, {"r": Evidence(arrives, "")})["r"]
-
-
-LEADS = [
-    ((), None, Lead.ELSEWHERE, 0),
-    # A receiver of that name in another Alertmanager.
-    ((), True, Lead.ELSEWHERE, 0),
-    ((HERE,), None, Lead.HEALER, 1),
-    ((HERE,), True, Lead.HEALER, 1),
-    ((HERE,), False, Lead.ELSEWHERE, 1),
-    ((CHAT,), None, Lead.ELSEWHERE, 1),
-    # Behind a proxy that rewrites paths.
-    ((CHAT,), True, Lead.HEALER, 1),
-    ((SECRET,), None, Lead.UNKNOWN, 1),
-    ((SECRET,), True, Lead.HEALER, 1),
-    ((SECRET,), False, Lead.ELSEWHERE, 1),
-    (({"url_file": "/run/url"},), None, Lead.UNKNOWN, 1),
-    (({"url": "", "url_file": "/run/url"},), None, Lead.UNKNOWN, 1),
-    ((SECRET, CHAT), None, Lead.UNKNOWN, 2),
-    ((SECRET, HERE), None, Lead.HEALER, 1),
-]
-
-
-@pytest.mark.parametrize(("webhooks", "arrives", "lead", "candidates"), LEADS)
-def test_where_a_receiver_leads(
-    webhooks: Iterable[dict[str, Any]], arrives: bool | None, lead: Lead, candidates: int
-) -> None:
-    found = receiver(*webhooks, arrives=arrives)
-    assert (found.lead, len(found.candidates)) == (lead, candidates)
-
-
-def metrics(**last: float) -> Metrics:
-    name = "pgslot_heal_receiver_last_webhook_timestamp_seconds"
-    return Metrics(tuple(Sample(name, {"receiver": receiver}, value) for receiver, value in last.items()))
-
-
-@pytest.mark.parametrize(
-    ("known", "loaded_at", "arrives", "text"),
-    [
-        (metrics(r=100.0), 50.0, True, "came 30 s ago"),
-        (metrics(r=100.0), 100.0, True, "came 30 s ago"),
-        (metrics(r=100.0), 100.5, None, "since Alertmanager loaded its configuration"),
-        (metrics(r=100.0), None, None, "does not say"),
-        (metrics(other=100.0), 50.0, None, "since its own start"),
-        (None, 50.0, None, "no healer"),
-    ],
-)
-def test_what_the_healer_remembers(known: Metrics | None, loaded_at: float | None, arrives: bool, text: str) -> None:
-    evidence = remembered("r", known, loaded_at, 130.0)
-    assert evidence.arrives is arrives
-    assert text in evidence.text
-
+from tests.test_healer_doctor_canned import FOR_HEALER, HEALED
+from tests.test_healer_doctor_leads import CHAT, SECRET, heard, hidden, people_have_a_webhook, receiver
 
 ROUTE: dict[str, Any] = {
     "receiver": "people",

@@ -90,7 +90,7 @@ def _queries(major: int) -> dict[str, Any]:
         SELECT {", ".join(f"q.{label}" for label in SESSION_LABELS)}, q.open_count, q.age_seconds, 1 AS info
         FROM ({sql["transactions"]}) q WHERE q.oldest_start"""
     return {
-        "peer_node": _query(f"SELECT * FROM ({sql['node']}) q", ("in_recovery", "version", "reads_all_stats"), _NODE),
+        "peer_node": _query(f"SELECT * FROM ({sql['node']}) q", _NODE_LABELS, _NODE),
         "peer_slot": _query(slots, slot_labels, [*_SLOT, *(s.rpartition(" ")[2] for s in states)]),
         "peer_slot_kind": _query(kinds, kind_labels, ["info"]),
         "peer_creations": _query(f"SELECT count(*) AS waiting FROM ({sql['creations']}) q", (), ["waiting"]),
@@ -101,6 +101,7 @@ def _queries(major: int) -> dict[str, Any]:
 
 _SLOT = [column for column in SLOT_COLUMNS.values() if column != "xmin_age_xids"]
 """Logical slots have no xmin: an absent series of ours, and a NaN of the peer's."""
+_NODE_LABELS = ("in_recovery", "version", "wal_level", "effective_wal_level", "reads_all_stats")
 _NODE = [
     "replication_slots",
     "max_replication_slots",

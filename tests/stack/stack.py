@@ -72,10 +72,10 @@ class Stack:
     def healer_running(self) -> bool:
         return hasattr(self, "healer") and self.healer.process.running
 
-    def start_databases(self, rows: int = 0) -> None:
-        """Start a primary with roles and a published table, and its standby."""
+    def start_databases(self, rows: int = 0, **settings: str) -> None:
+        """Start a primary with roles, a published table and settings of its own, and its standby."""
         programs = binaries.find(self.folder, self.major)
-        self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep)
+        self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep, **settings)
         self._cleanup.callback(self.primary.stop)
         self.primary.sql(_ROLES)
         if self.major >= 16:
