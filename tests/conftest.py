@@ -1,5 +1,6 @@
 """The fixtures that several test files share."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from tests.stack.stack import Stack
 
 def pytest_report_header() -> str:
     """Which ones PATH leads to."""
-    versions = (f"{program} {'.'.join(map(str, version_of(program)))}" for program in (PROMETHEUS, ALERTMANAGER))
-    return f"monitoring: {', '.join(versions)}"
+    found = (program for program in (PROMETHEUS, ALERTMANAGER) if shutil.which(program))
+    return "monitoring: " + ", ".join(f"{program} {'.'.join(map(str, version_of(program)))}" for program in found)
 
 
 @pytest.fixture(scope="session")

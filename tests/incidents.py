@@ -12,7 +12,6 @@ import psycopg
 import requests
 import yaml
 
-from tests.stack.binaries import NEXT
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
@@ -117,7 +116,6 @@ def all_of_them(stack: Stack) -> Incidents:
     an_episode_that_does_not_end_in_time(incidents)
     slots_that_are_many_or_old(incidents)
     a_configuration_that_is_wrong(incidents)
-    a_slot_that_is_the_last(incidents)
     programs_and_servers_that_are_down(incidents)
     a_failover(incidents)
     return incidents
@@ -190,32 +188,6 @@ def a_configuration_that_is_wrong(incidents: Incidents) -> None:
     file.write_text(right, "utf-8")
     stack.exporter.process.send(signal.SIGHUP)
     incidents.ends("PgSlotConfigReloadFailed")
-
-
-def a_slot_that_is_the_last(incidents: Incidents) -> None:
-    """On PostgreSQL 19, of another cluster: a slot on the standby, and one on a primary that is not set to logical."""
-    stack = incidents.stack
-    file = stack.folder / "pg-slot-exporter.yml"
-    before = file.read_text("utf-8")
-    config = yaml.safe_load(before)
-    with Stack(major=NEXT) as other:
-        other.start_databases(wal_level="replica")
-        config["clusters"]["next"] = {
-            "nodes": {
-                server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (other.primary, other.standby)
-            }
-        }
-        file.write_text(yaml.safe_dump(config), "utf-8")
-        stack.exporter.process.send(signal.SIGHUP)
-        other.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('last', 'pgoutput')")
-        with other.standby.create_slot("at_stake") as creator:
-            wait_for(lambda: creator.wait(0.2) or not record_by_hand(other), "the slot is made")
-        incidents.fires("PgSlotDependsOnLastSlot", "at_stake")
-        other.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('another', 'pgoutput')")
-        incidents.ends("PgSlotDependsOnLastSlot")
-        file.write_text(before, "utf-8")
-        stack.exporter.process.send(signal.SIGHUP)
-        wait_for(lambda: not stack.prometheus.query('pgslot_up{cluster="next"}'), "it is watched no more")
 
 
 def a_failover(incidents: Incidents) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from exporter.catalogue import CATALOGUE
 from tests import incidents
+from tests.incident_on_19 import a_slot_that_is_the_last
 from tests.incidents import THRESHOLDS, Incidents
 from tests.promql import Selector, grouping_labels, selectors, template_queries
 from tests.stack.stack import Stack
@@ -20,7 +21,9 @@ NEVER_ENDS = {"PgSlotWatchdog"}
 @pytest.fixture(scope="module")
 def told() -> Iterator[Incidents]:
     with Stack(thresholds=THRESHOLDS) as stack:
-        yield incidents.all_of_them(stack)
+        found = incidents.all_of_them(stack)
+        a_slot_that_is_the_last(found)
+        yield found
 
 
 @each_alert

@@ -101,13 +101,6 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-def make_slot(stack: Stack, name: str) -> None:
-    """On the standby."""
-    record = "pg_catalog.pg_log_standby_snapshot()"
-    with stack.standby.create_slot(name) as creator:
-        wait_for(lambda: creator.wait(0.2) or not stack.primary.sql(f"SELECT {record}"), "the slot is made")
-
-
 def drop(server: Postgres, slot: str) -> None:
     server.sql("SELECT pg_catalog.pg_drop_replication_slot(%s)", [slot])
 
@@ -122,7 +115,7 @@ async def test_the_hazard_is_shown_before_it_happens_and_it_does(stack: Stack) -
         assert metrics.labels(levels, node=PRIMARY)["effective_wal_level"] == "replica"
         primary.sql(create, ["first"])
         primary.sql(create, ["second"])
-        make_slot(stack, "at_stake")
+        stack.make_slot_on_standby("at_stake")
         metrics = await until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 2)
         for name in (PRIMARY, STANDBY):
             found = metrics.labels(levels, node=name)
@@ -145,7 +138,7 @@ async def test_the_hazard_is_shown_before_it_happens_and_it_does(stack: Stack) -
 async def test_one_that_is_lost_is_as_one_that_is_dropped(stack: Stack) -> None:
     primary, standby = stack.primary, stack.standby
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('last', 'pgoutput')")
-    make_slot(stack, "at_stake")
+    stack.make_slot_on_standby("at_stake")
     primary.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
     primary.sql("SELECT pg_catalog.pg_reload_conf()")
     for _ in range(4):

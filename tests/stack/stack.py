@@ -136,6 +136,15 @@ class Stack:
             self.primary.wait_until_replayed(self.standby, "pg_catalog.pg_log_standby_snapshot()")
             yield
 
+    def make_slot_on_standby(self, name: str) -> None:
+        """Make a logical slot there to the end, by forced records; on 19 not before the primary has one."""
+        setting = "SELECT coalesce(pg_catalog.current_setting('effective_wal_level', true), 'logical')"
+        wait_for(lambda: self.standby.sql(setting) == [("logical",)], "the standby can have logical slots")
+        record = "SELECT pg_catalog.pg_log_standby_snapshot()"
+        with self.standby.create_slot(name) as creator:
+            wait_for(lambda: creator.wait(0.2) or not self.primary.sql(record), f"{name} is made")
+            assert creator.error is None, creator.error
+
     def drop_slot(self, name: str) -> None:
         for server in (self.primary, self.standby):
             server.drop_slot(name)
