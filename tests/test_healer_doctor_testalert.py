@@ -29,7 +29,8 @@ def test_one_alert_for_each_receiver_that_may_be_the_healer_s() -> None:
     receivers = {name: receiver(SECRET) for name in ("a", "b", "c", "d")} | {"people": receiver(CHAT)}
     first, second, beat = {"heal": "x", "node": "n1"}, {"heal": "x", "node": "n2"}, {"beat": "x"}
     mark = {TEST_LABEL: "m"}
-    assert plan(parse_route(ROUTE), [first, second, beat], receivers, "m", 0) == [
+    found = plan(parse_route(ROUTE), [first, second, beat], receivers, "m", 0)
+    assert list(found.trials) == [
         Trial("a", first | mark, 2.0 + testalert.DELIVERY),
         # It may wait in a group, at other times be muted, or longer than the doctor waits.
         Trial("c", first | mark, None),
@@ -37,7 +38,19 @@ def test_one_alert_for_each_receiver_that_may_be_the_healer_s() -> None:
         Trial("d", beat | mark, None),
     ]
     # The second of a cluster waits for the first, and the third for both.
-    assert plan(parse_route(ROUTE), [first], receivers, "m", 3)[0].due == 32.0 + testalert.DELIVERY
+    assert plan(parse_route(ROUTE), [first], receivers, "m", 3).trials[0].due == 32.0 + testalert.DELIVERY
+
+
+def test_one_proof_for_each_alert_is_enough() -> None:
+    receivers = {name: receiver(SECRET) for name in ("a", "b", "c", "d")} | {"people": receiver(CHAT)}
+    alerts = [{"heal": "x", "node": "n1"}, {"heal": "x", "node": "n2"}, {"beat": "x"}, {"other": "x"}]
+    found = plan(parse_route(ROUTE), alerts, receivers, "m", 0)
+    assert found.ways == {frozenset("ac"), frozenset("abc"), frozenset("d")}
+
+    def left(*arrived: str) -> str:
+        return "".join(trial.receiver for trial in found.open_after(arrived))
+
+    assert (left(), left("a"), left("b"), left("d"), left("c", "d")) == ("acbd", "d", "acd", "acb", "")
 
 
 TEST = Trial("r", {}, 12.0)

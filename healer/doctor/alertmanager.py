@@ -15,7 +15,7 @@ from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remember
 from healer.doctor.receiver import LONGEST_SILENCE, Metrics
 from healer.doctor.routing import EACH_BY_ITSELF, Matcher, Route, RoutingError, matching, parse_route
 from healer.doctor.shipped import alerts_for_healer
-from healer.doctor.testalert import Trial, new_mark, plan, send, understood
+from healer.doctor.testalert import Plan, new_mark, plan, send, understood
 from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
 
 LONGEST_WAIT = 30.0
@@ -73,8 +73,8 @@ def examine(
         evidence = {name: remembered(name, metrics, loaded_at, time.time()) for name in names}
         if test_alert:
             peers = len(status["cluster"].get("peers") or ())
-            tests = plan(root, alerts, receivers_of(data, evidence), new_mark(), peers)
-            tested, finding = _test(client, healer, metrics, tests)
+            planned = plan(root, alerts, receivers_of(data, evidence), new_mark(), peers)
+            tested, finding = _test(client, healer, metrics, planned)
             evidence |= tested
             findings += finding
         receivers = receivers_of(data, evidence)
@@ -108,7 +108,7 @@ def _loaded_at(client: Client) -> float | None:
 
 
 def _test(
-    client: Client, healer: Client, metrics: Metrics | None, tests: Sequence[Trial]
+    client: Client, healer: Client, metrics: Metrics | None, planned: Plan
 ) -> tuple[dict[str, Evidence], list[Finding]]:
     """Return what the test alerts prove, and why they could not be sent."""
     why = None
@@ -116,12 +116,12 @@ def _test(
         why = "there is no healer that could hear it"
     elif not understood(metrics):
         why = "this healer is older, and would take it for a real one"
-    elif not tests:
+    elif not planned.trials:
         why = "no route leads to a webhook"
     if why is not None:
         return {}, [Finding("test alert", client.shown, Status.SKIPPED, f"not sent: {why}")]
     try:
-        return send(client, healer, tests), []
+        return send(client, healer, planned), []
     except NoAnswerError as error:
         return {}, [Finding("test alert", client.shown, Status.FAILED, str(error), "See Alertmanager's log.")]
 

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,9 +39,23 @@ class Trial:
     """Seconds after which it has arrived if it ever does. None: it may wait longer than the doctor does."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be tried, and when enough is known."""
+
+    trials: tuple[Trial, ...]
+    ways: frozenset[frozenset[str]]
+    """Of each alert for the healer, the receivers by which it may come: one of them is enough."""
+
+    def open_after(self, arrived: Collection[str]) -> tuple[Trial, ...]:
+        """Return the trials that still matter when these receivers are proven."""
+        left = {name for way in self.ways if way.isdisjoint(arrived) for name in way}
+        return tuple(trial for trial in self.trials if trial.receiver in left)
+
+
 def plan(
     root: Route, alerts: Iterable[Mapping[str, str]], receivers: Mapping[str, Receiver], mark: str, peers: int
-) -> list[Trial]:
+) -> Plan:
     """
     Choose one alert for each receiver with a webhook that the healer's alerts go to; pure.
 
@@ -49,13 +63,19 @@ def plan(
     RoutingError.
     """
     found: dict[str, Trial] = {}
+    ways = set()
     for alert in alerts:
         labels = {**alert, TEST_LABEL: mark}
-        for route in matching(root, labels):
-            receiver = receivers[route.receiver]
-            if route.receiver not in found and (receiver.shown or receiver.hidden):
-                found[route.receiver] = Trial(route.receiver, labels, _due(route, peers))
-    return list(found.values())
+        routes = [route for route in matching(root, labels) if _may_lead(receivers[route.receiver])]
+        for route in routes:
+            found.setdefault(route.receiver, Trial(route.receiver, labels, _due(route, peers)))
+        if routes:
+            ways.add(frozenset(route.receiver for route in routes))
+    return Plan(tuple(found.values()), frozenset(ways))
+
+
+def _may_lead(receiver: Receiver) -> bool:
+    return bool(receiver.shown or receiver.hidden)
 
 
 def _due(route: Route, peers: int) -> float | None:
@@ -73,24 +93,25 @@ def new_mark() -> str:
     return secrets.token_hex(8)
 
 
-def send(alertmanager: Client, healer: Client, tests: Sequence[Trial]) -> dict[str, Evidence]:
+def send(alertmanager: Client, healer: Client, planned: Plan) -> dict[str, Evidence]:
     """
     Send the alerts, wait for them at the healer, end them; return what that says of each receiver.
 
     Raises NoAnswerError when Alertmanager does not take them.
     """
+    trials = planned.trials
     before = read_metrics(healer).by_label(LAST_TEST, "receiver")
-    alerts = list({json.dumps(test.labels): dict(test.labels) for test in tests}.values())
+    alerts = list({json.dumps(trial.labels): dict(trial.labels) for trial in trials}.values())
     started = time.monotonic()
     _post(alertmanager, [{"labels": labels, "annotations": ANNOTATIONS} for labels in alerts])
     try:
-        arrived = _await(healer, tests, before, started)
+        arrived = _await(healer, planned, before, started)
         waited = time.monotonic() - started
-        held = {} if len(arrived) == len(tests) else _held_back(alertmanager, tests)
+        held = _held_back(alertmanager, trials) if planned.open_after(arrived) else {}
     finally:
         ended = datetime.now(UTC).isoformat()
         _post(alertmanager, [{"labels": labels, "annotations": ANNOTATIONS, "endsAt": ended} for labels in alerts])
-    return {test.receiver: judge(test, arrived.get(test.receiver), waited, held.get(test.receiver)) for test in tests}
+    return {each.receiver: judge(each, arrived.get(each.receiver), waited, held.get(each.receiver)) for each in trials}
 
 
 def judge(test: Trial, seconds: float | None, waited: float, held: str | None) -> Evidence:
@@ -108,19 +129,20 @@ def judge(test: Trial, seconds: float | None, waited: float, held: str | None) -
     return Evidence(arrives=False, text=f"a test alert did not come through it within {waited:.0f} s")
 
 
-def _await(healer: Client, tests: Sequence[Trial], before: Mapping[str, float], started: float) -> dict[str, float]:
-    """Return after how many seconds each arrived."""
+def _await(healer: Client, planned: Plan, before: Mapping[str, float], started: float) -> dict[str, float]:
+    """Return after how many seconds each arrived, as soon as no more has to be known."""
     arrived: dict[str, float] = {}
-    longest = max(LONGEST_WAIT if test.due is None else test.due for test in tests)
-    while len(arrived) < len(tests) and time.monotonic() - started < longest:
+    while left := planned.open_after(arrived):
+        if time.monotonic() - started >= max(LONGEST_WAIT if each.due is None else each.due for each in left):
+            break
         time.sleep(PACE)
         try:
             now = read_metrics(healer).by_label(LAST_TEST, "receiver")
         except NoAnswerError:
             continue
-        for test in tests:
-            if now.get(test.receiver) != before.get(test.receiver):
-                arrived.setdefault(test.receiver, time.monotonic() - started)
+        for trial in planned.trials:
+            if now.get(trial.receiver) != before.get(trial.receiver):
+                arrived.setdefault(trial.receiver, time.monotonic() - started)
     return arrived
 
 
