@@ -2,9 +2,20 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo bench lint types check dashboards kubernetes clean
+.PHONY: help setup test today demo bench lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
+
+# SUITE=forky: with Prometheus, Alertmanager and postgres_exporter of that Debian suite in place of this machine's own. Whoever
+# starts them finds them by PATH, here and nowhere else.
+export SUITE
+ifneq ($(SUITE),)
+export PATH := $(CURDIR)/.venv/monitoring/$(SUITE)/bin:$(PATH)
+endif
+
+TODAY := trixie forky
+ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.py tests/test_runbooks*.py \
+  tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py
 
 help:  ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,6 +26,10 @@ setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager
 test:  ## all tests, on real servers
 	@bash tests/stack/install.sh bench
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=4 --dist=loadgroup)
+
+today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
+	@for suite in $(or $(SUITE),$(TODAY)); do \
+	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="--numprocesses=4 --dist=loadgroup $(ABOUT_MONITORING)"; done
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)

@@ -103,6 +103,14 @@ _NODE = (
         "pg_is_in_recovery()",
     ),
     Metric(
+        "pgslot_wal_level_info",
+        "gauge",
+        (*NODE, "wal_level", "effective_wal_level"),
+        "The setting wal_level, and what is in effect: from PostgreSQL 19 on logical as long as the primary has a valid"
+        " logical slot; always 1.",
+        "pg_settings",
+    ),
+    Metric(
         "pgslot_probe_status",
         "gauge",
         (*NODE, "probe", "status"),
@@ -254,6 +262,16 @@ _SLOT = (
         " would get once more after a promotion. Absent without a copy, and while that has none.",
         "pg_replication_slots.confirmed_flush_lsn of the primary and of the standby",
         since=17,
+    ),
+    Metric(
+        "pgslot_depends_on_primary_slots",
+        "gauge",
+        SLOT,
+        "Of a logical slot on a standby, where the primary has wal_level = replica: how many valid logical slots the"
+        " primary has, temporary ones left out. When the last one is dropped or lost, this slot is lost, too. Absent"
+        " otherwise, and when the primary is not seen.",
+        "pg_replication_slots, pg_settings",
+        since=19,
     ),
     Metric(
         "pgslot_creation_wait_reason",

@@ -8,6 +8,7 @@ still), then the missing record itself.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from exporter.dependence import has_stake
 from exporter.probes import Creation, Standby, Transaction, precedes
 from exporter.retention import retains_much
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
@@ -63,7 +64,7 @@ def needs_primary(node: NodeSnapshot) -> bool:
     """Return whether what this node shows can only be explained by what its primary shows."""
     if node.is_primary or not node.up:
         return False
-    return bool(node.creations) or any(retains_much(slot) for slot in node.slots or ())
+    return bool(node.creations) or has_stake(node) or any(retains_much(slot) for slot in node.slots or ())
 
 
 def replay_stands(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitReason | None:

@@ -11,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
+from exporter.dependence import at_stake, kept_by
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import Family, Part, Series, States, label_text, write
 from exporter.failover import Unready, missing_settings, readiness
@@ -53,6 +54,7 @@ _TABLE_SYNC = re.compile(r"pg_\d+_sync_\d+_\d+")
 """LogicalRepSyncTableWorkerMain's names: subscription, table and system."""
 
 _KIND = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
+_LEVELS = CATALOGUE["pgslot_wal_level_info"].labels[len(NODE) :]
 
 
 class Collector(Protocol):
@@ -152,6 +154,8 @@ def _node(labels: str, node: NodeSnapshot) -> Iterator[Part]:
     if facts is not None:
         role = "standby" if facts.in_recovery else "primary"
         yield _one("pgslot_node_info", _with(labels, ("role", "version"), (role, facts.version)), 1)
+        levels = (facts.wal_level, facts.effective_wal_level)
+        yield _one("pgslot_wal_level_info", _with(labels, _LEVELS, levels), 1)
         yield _one("pgslot_replication_slots", labels, facts.replication_slots)
         yield _one("pgslot_max_replication_slots", labels, facts.max_replication_slots)
         yield _one("pgslot_wal_keep_size_bytes", labels, facts.wal_keep_size_bytes)
@@ -191,6 +195,10 @@ def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) 
     if node.facts is not None and node.facts.major >= TELLS_SKIP_REASON:
         skipped = [(text, slot.slotsync_skip_reason) for text, slot in both if slot.synced]
         yield States("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
+    kept = None if node.is_primary else kept_by(cluster.primary)
+    if kept is not None:
+        stakes = [text for text, slot in both if at_stake(slot)]
+        yield Series("pgslot_depends_on_primary_slots", stakes, [len(kept)] * len(stakes))
     found = [(text, retention(slot, node, cluster)) for text, slot in both]
     causes = [(text, None if one.cause is RetentionCause.NONE else one.cause) for text, one in found]
     yield States("pgslot_retention_cause", "cause", CAUSES, causes)

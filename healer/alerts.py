@@ -7,6 +7,8 @@ from typing import Any
 
 HEAL_LABEL = "heal"
 HEAL_ACTION = "log_standby_snapshot"
+TEST_LABEL = "pgslot_test"
+"""Marks the alerts that the doctor sends to find out where a route leads; its value differs each time."""
 
 
 class WebhookError(Exception):
@@ -31,6 +33,13 @@ class Webhook:
     alerts: tuple[Alert, ...]
     truncated: int
     """`truncatedAlerts`: how many were cut off by the receiver's max_alerts."""
+    receiver: str | None = None
+    """Its name in Alertmanager's configuration. None: it does not say, or not in text."""
+
+    @property
+    def tests(self) -> bool:
+        """Has an alert of the doctor's that fires."""
+        return any(alert.firing and alert.labels.get(TEST_LABEL) for alert in self.alerts)
 
 
 class Action(StrEnum):
@@ -45,6 +54,8 @@ class Action(StrEnum):
     RESOLVED = "resolved"
     """It took part in a running episode, and resolved."""
     IGNORED_RESOLVED = "ignored_resolved"
+    IGNORED_TEST = "ignored_test"
+    """The doctor's, to find out whether it arrives."""
     IGNORED_NO_HEAL_LABEL = "ignored_no_heal_label"
     IGNORED_NO_SLOT = "ignored_no_slot"
     """It lacks the label node or slot_name. Nothing named is never taken for everything."""
@@ -75,7 +86,9 @@ def parse(body: bytes) -> Webhook:
     truncated = top.get("truncatedAlerts", 0)
     if not isinstance(truncated, int) or isinstance(truncated, bool) or truncated < 0:
         raise _error("truncatedAlerts", "a whole number", truncated)
-    return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated)
+    receiver = top.get("receiver")
+    named = receiver if isinstance(receiver, str) and receiver and _is_text(receiver) else None
+    return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated, named)
 
 
 def _alert(item: Any, place: str) -> Alert:

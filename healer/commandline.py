@@ -18,7 +18,7 @@ exit codes:
   replay   0 printed, 1 somebody has to put something right before one of the alerts is of use
   grants   0 printed
   metrics  0 printed
-  doctor   0 nothing failed (warnings do not count), 1 something failed
+  doctor   0 nothing failed (warnings do not count), 1 something failed, 3 nothing failed but something is unknown
 
 pg-slot-healer COMMAND --help shows the flags of a command. --config.file may stand before or after the command.
 """
@@ -76,6 +76,11 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--prometheus.url", dest="prometheus_url", metavar="URL", help="otherwise left out")
     doctor.add_argument(
         "--alertmanager.url", dest="alertmanager_url", metavar="URL", help="default: healer.alertmanager_url"
+    )
+    doctor.add_argument(
+        "--test-alert",
+        action="store_true",
+        help="send Alertmanager a marked alert along each route, and see which of them arrive at the healer",
     )
     _finish(doctor, commands.doctor)
     return result

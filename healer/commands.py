@@ -83,7 +83,7 @@ def metrics(_options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Examine the whole chain and print what holds; 1 if something failed."""
+    """Examine the whole chain and print what holds; 1 if something failed, 3 if something is unknown."""
     places = Places(
         check_url("--healer.url", options.healer_url),
         options.prometheus_url and check_url("--prometheus.url", options.prometheus_url),
@@ -91,7 +91,7 @@ def doctor(options: argparse.Namespace) -> int:
     )
     # What the looks would warn of stands in the findings.
     log.setup("error", "logfmt")
-    findings = examine(read_config(options), options.config_file, places)
+    findings = examine(read_config(options), options.config_file, places, test_alert=options.test_alert)
     print(as_json(findings) if options.json else as_text(findings, colour=wants_colour(sys.stdout)))
     return exit_code(findings)
 

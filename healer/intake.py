@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.config import Cluster, HealerTarget
-from healer.alerts import HEAL_ACTION, HEAL_LABEL, Action, Alert
+from healer.alerts import HEAL_ACTION, HEAL_LABEL, TEST_LABEL, Action, Alert
 from healer.sights import Subject
 
 
@@ -23,6 +23,8 @@ def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
 
     Its labels only choose among what is configured, and nothing named is never taken for everything.
     """
+    if alert.labels.get(TEST_LABEL):
+        return Action.IGNORED_TEST
     if alert.labels.get(HEAL_LABEL) != HEAL_ACTION:
         return Action.IGNORED_NO_HEAL_LABEL
     cluster = clusters.get(alert.labels.get("cluster", ""))

@@ -73,6 +73,20 @@ class HealerMetrics:
             registry=registry,
         )
         self.last_webhook.set_to_current_time()
+        self.receiver_webhook = Gauge(
+            "pgslot_heal_receiver_last_webhook_timestamp_seconds",
+            "Unix time of the last webhook that Alertmanager sent to this receiver of its configuration; absent before"
+            " the first. The last 20 receivers.",
+            ["receiver"],
+            registry=registry,
+        )
+        self.receiver_test = Gauge(
+            "pgslot_heal_receiver_last_test_timestamp_seconds",
+            "Unix time of the last webhook of this receiver with an alert of `pg-slot-healer doctor --test-alert`;"
+            " absent before the first.",
+            ["receiver"],
+            registry=registry,
+        )
         self._registry = registry
         self._gone: set[str] = set()
         """Clusters that the configuration has no more: whatever still ends for them brings no series back."""
@@ -111,16 +125,16 @@ class HealerMetrics:
         """Take away what says how a cluster is now; what was counted stays counted."""
         self._gone.add(cluster)
         for reason in Unavailable:
-            _remove(self.capability, cluster, reason)
+            remove(self.capability, cluster, reason)
         for gauge in (self.active, self.last_call, self.started, self.deadline):
-            _remove(gauge, cluster)
+            remove(gauge, cluster)
         for budget in ("hour", "episode"):
-            _remove(self.calls_remaining, cluster, budget)
+            remove(self.calls_remaining, cluster, budget)
         self.enabled_again(cluster, target)
 
     def enabled_again(self, cluster: str, target: HealerTarget) -> None:
         """Take away why it was switched off."""
-        _remove(self.disabled, cluster, *_switch(target))
+        remove(self.disabled, cluster, *_switch(target))
 
     def budget(self, cluster: str, left: Callable[[], int]) -> None:
         """Show what is left of the cluster's hour, from now on."""
@@ -135,9 +149,9 @@ class HealerMetrics:
     def episode_ended(self, cluster: str) -> None:
         if cluster not in self._gone:
             self.active.labels(cluster).set(0)
-        _remove(self.started, cluster)
-        _remove(self.deadline, cluster)
-        _remove(self.calls_remaining, cluster, "episode")
+        remove(self.started, cluster)
+        remove(self.deadline, cluster)
+        remove(self.calls_remaining, cluster, "episode")
 
     def heal_ended(self, cluster: str, outcome: Outcome, heal_seconds: float | None) -> None:
         self.episodes.labels(cluster, outcome).inc()
@@ -169,7 +183,8 @@ def _switch(target: HealerTarget) -> tuple[str, str]:
     return "all" if target.disabled_everywhere else "cluster", target.disabled_reason
 
 
-def _remove(gauge: Gauge, *labels: str) -> None:
+def remove(gauge: Gauge, *labels: str) -> None:
+    """Take a series away, if there is one."""
     # Older versions of prometheus-client raise where there is nothing to remove.
     with contextlib.suppress(KeyError):
         gauge.remove(*labels)

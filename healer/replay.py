@@ -22,6 +22,7 @@ from healer.sights import Sight, State, see
 from healer.tracks import advance, begin
 
 _WHY = {
+    Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",
     Action.IGNORED_NO_HEAL_LABEL: 'it lacks the label heal="log_standby_snapshot"',
     Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster names none of the configuration",
     Action.IGNORED_NOT_CONFIGURED: "its cluster has no healer section: it is only observed",
@@ -29,7 +30,7 @@ _WHY = {
     Action.IGNORED_UNKNOWN_NODE: "its label node names none of the cluster",
     Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
 }
-_MISTAKES = frozenset(_WHY) - {Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_DISABLED}
+_MISTAKES = frozenset(_WHY) - {Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_DISABLED}
 """Somebody meant the healer to act on these, and it will not."""
 
 

@@ -19,6 +19,7 @@ from healer.alerts import REFUSED, Action, Alert, WebhookError, parse
 from healer.capability import CapabilityMonitor
 from healer.episodes import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
+from healer.receivers import Receivers
 from healer.resync import Resync
 from healer.status import ClusterStatus, status_page
 
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 _EPISODES = web.AppKey("episodes", Episodes)
 _MONITOR = web.AppKey("monitor", CapabilityMonitor)
 _METRICS = web.AppKey("metrics", HealerMetrics)
+_RECEIVERS = web.AppKey("receivers", Receivers)
 _REGISTRY = web.AppKey("registry", CollectorRegistry)
 _CONFIGURATION = web.AppKey("configuration", Configuration)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
@@ -49,6 +51,7 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app[_LIFECYCLE] = lifecycle
     app[_REGISTRY] = process_registry()
     app[_METRICS] = HealerMetrics(app[_REGISTRY])
+    app[_RECEIVERS] = Receivers(app[_METRICS])
     app[_MONITOR] = CapabilityMonitor(app[_METRICS])
     app[_EPISODES] = Episodes(configuration.config, app[_METRICS], app[_MONITOR])
     app[_TASKS] = set()
@@ -149,6 +152,7 @@ async def _intake(request: web.Request) -> tuple[int, str]:
     if webhook.alerts:
         # An empty one is the doctor's, and no proof that Alertmanager's arrive.
         request.app[_METRICS].last_webhook.set_to_current_time()
+        request.app[_RECEIVERS].heard(webhook)
     actions = _take_all(request.app[_EPISODES], webhook.alerts)
     event(_log, logging.INFO, "webhook received", alerts=len(webhook.alerts), **actions)
     status = 503 if REFUSED & actions.keys() else 200

@@ -39,6 +39,7 @@ class World:
             "pgslot_config_last_reload_successful": 1.0,
             'pgslot_heal_webhooks_total{code="200"}': 7.0,
             'pgslot_heal_episode_active{cluster="c"}': 0.0,
+            'pgslot_heal_alerts_total{action="ignored_test"}': 0.0,
             "pgslot_heal_last_webhook_timestamp_seconds": time.time(),
         }
         self.targets = [
@@ -62,6 +63,13 @@ class World:
         self.external_labels: dict[str, str] = {}
         self.routing = yaml.safe_load((ALERTS / "alertmanager.yml").read_text("utf-8"))
         self.silences: list[dict[str, Any]] = []
+        self.loaded_at: float | None = STARTED
+        """When Alertmanager loaded its configuration; None: it does not answer /metrics."""
+        self.tests: list[dict[str, Any]] = []
+        """What was sent to Alertmanager in answer to --test-alert."""
+        self.test_arrives_by: set[str] = set()
+        self.held: dict[str, list[str]] = {}
+        """What Alertmanager says in the status of a test alert: silencedBy and the like."""
         self.broken: dict[str, str | int | Exception] = {}
         self.elsewhere: dict[str, str | Exception] = {}
 
@@ -106,13 +114,31 @@ class World:
             else:
                 mock.get(url, body=fault if fault is not None else json.dumps(data))
         mock.add_callback(responses.GET, f"{PROMETHEUS}/api/v1/format_query", self._format)
-        exposed = "".join(f"{series} {value}\n" for series, value in self.metrics.items())
+        loaded = f"alertmanager_config_last_reload_success_timestamp_seconds {self.loaded_at}\n"
+        mock.get(f"{ALERTMANAGER}/metrics", body=loaded, status=404 if self.loaded_at is None else 200)
+        mock.add_callback(responses.POST, f"{ALERTMANAGER}/api/v2/alerts", self._test_alerts)
+        mock.add_callback(responses.GET, f"{ALERTMANAGER}/api/v2/alerts", self._held)
         status, text = self.ready
         mock.get(f"{HEALER}/-/ready", status=status, body=self.broken.get(HEALER, text))
-        mock.get(f"{HEALER}/metrics", body=exposed)
+        mock.add_callback(responses.GET, f"{HEALER}/metrics", self._exposed)
         mock.add_callback(responses.POST, f"{HEALER}/alerts", self._webhook)
         for base, body in self.elsewhere.items():
             mock.get(f"{base}/metrics", body=body)
+
+    def _exposed(self, _request: Any) -> tuple[int, dict[str, str], str]:
+        return 200, {}, "".join(f"{series} {value}\n" for series, value in self.metrics.items())
+
+    def _test_alerts(self, request: Any) -> tuple[int, dict[str, str], str]:
+        fault = self.broken.get("test alert")
+        if fault is not None:
+            return 400, {}, str(fault)
+        self.tests += json.loads(request.body)
+        for name in self.test_arrives_by:
+            self.metrics[f'pgslot_heal_receiver_last_test_timestamp_seconds{{receiver="{name}"}}'] = time.time()
+        return 200, {}, ""
+
+    def _held(self, _request: Any) -> tuple[int, dict[str, str], str]:
+        return 200, {}, json.dumps([{"labels": alert["labels"], "status": self.held} for alert in self.tests])
 
     def _format(self, request: Any) -> tuple[int, dict[str, str], str]:
         if not self.formatted:
@@ -129,7 +155,7 @@ class World:
         assert isinstance(fault, int)
         return fault, {}, "text of the answer"
 
-    def examine(self) -> list[Finding]:
+    def examine(self, *, test_alert: bool = False) -> list[Finding]:
         """Examine all three, as the command does after the servers."""
         with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
             self.answer(mock)
@@ -138,7 +164,8 @@ class World:
             there = Client(PROMETHEUS)
             findings += prometheus.examine(there, self.config)
             labels = prometheus.external_labels(there)
-            return findings + alertmanager.examine(Client(ALERTMANAGER), self.config, labels, client, metrics)
+            there = Client(ALERTMANAGER)
+            return findings + alertmanager.examine(there, self.config, labels, client, metrics, test_alert=test_alert)
 
 
 def notable(findings: list[Finding]) -> list[tuple[str, str, str, str]]:

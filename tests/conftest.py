@@ -1,5 +1,6 @@
 """The fixtures that several test files share."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,14 @@ import pytest
 
 from exporter import metrics
 from tests.canned import World
+from tests.stack.monitoring import ALERTMANAGER, PROMETHEUS, version_of
 from tests.stack.stack import Stack
+
+
+def pytest_report_header() -> str:
+    """Which ones PATH leads to."""
+    found = (program for program in (PROMETHEUS, ALERTMANAGER) if shutil.which(program))
+    return "monitoring: " + ", ".join(f"{program} {'.'.join(map(str, version_of(program)))}" for program in found)
 
 
 @pytest.fixture(scope="session")

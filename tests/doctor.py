@@ -11,7 +11,11 @@ from typing import Any
 import requests
 import yaml
 
+from tests.stack.monitoring import ALERTMANAGER, version_of
 from tests.stack.stack import Stack
+
+HIDES = version_of(ALERTMANAGER) >= (0, 28)
+"""This Alertmanager does not show where its webhooks lead: what the doctor says of them rests on what arrives."""
 
 PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 
@@ -31,12 +35,28 @@ def run(stack: Stack, *flags: str, file: Path | None = None) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
-def bad(stack: Stack, *flags: str, file: Path | None = None, code: int = 1) -> Findings:
-    """Return the findings that are not good, by check and subject."""
-    done = run(stack, "--json", *flags, file=file)
-    assert (done.returncode, done.stderr) == (code, "")
-    found = [each for each in json.loads(done.stdout) if each["status"] != "ok" and each["check"] != "arrivals"]
-    return {(each["check"], each["subject"]): each for each in found}
+def bad(stack: Stack, *flags: str, file: Path | None = None, code: int = 1, test: bool = HIDES) -> Findings:
+    """
+    Return the findings that are not good, by check and subject.
+
+    `test`: with a test alert, which proves where webhooks lead also right after a change of the configuration.
+    """
+    asked = ("--test-alert",) if test else ()
+    done = run(stack, "--json", *asked, *flags, file=file)
+    assert (done.returncode, done.stderr) == (code, ""), done.stdout
+    return {
+        (each["check"], each["subject"]): each
+        for each in json.loads(done.stdout)
+        if each["status"] != "ok"
+        and each["check"] != "arrivals"
+        # Not sent, and why.
+        and (each["check"], each["status"]) != ("test alert", "skipped")
+    }
+
+
+def heard(stack: Stack) -> bool:
+    """Return whether a webhook of the receiver `healer` has come: by the heartbeat, if nothing else fires."""
+    return stack.healer.value("pgslot_heal_receiver_last_webhook_timestamp_seconds", receiver="healer") is not None
 
 
 @contextmanager

@@ -40,6 +40,7 @@ THRESHOLDS = {
     "PgSlotVanished": "1s",
     "PgSlotsNearlyUsedUp": "1s",
     "PgSlotXminOld": "1000",
+    "PgSlotDependsOnLastSlot": "1s",
 }
 """In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
 

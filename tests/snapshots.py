@@ -9,6 +9,8 @@ from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 FACTS = NodeFacts(
     in_recovery=False,
     version="18.6",
+    wal_level="logical",
+    effective_wal_level="logical",
     reads_all_stats=True,
     replication_slots=1,
     max_replication_slots=10,

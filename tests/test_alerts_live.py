@@ -6,6 +6,7 @@ import pytest
 
 from exporter.catalogue import CATALOGUE
 from tests import incidents
+from tests.incident_on_19 import a_slot_that_is_the_last
 from tests.incidents import THRESHOLDS, Incidents
 from tests.promql import Selector, grouping_labels, selectors, template_queries
 from tests.stack.stack import Stack
@@ -20,7 +21,9 @@ NEVER_ENDS = {"PgSlotWatchdog"}
 @pytest.fixture(scope="module")
 def told() -> Iterator[Incidents]:
     with Stack(thresholds=THRESHOLDS) as stack:
-        yield incidents.all_of_them(stack)
+        found = incidents.all_of_them(stack)
+        a_slot_that_is_the_last(found)
+        yield found
 
 
 @each_alert
@@ -43,6 +46,7 @@ def test_it_ends_with_its_incident(told: Incidents, name: str) -> None:
         ("PgSlotPinnedByTransaction", "cdc", "gid order-7"),
         ("PgSlotPreparedTransactionForgotten", "", "gid order-7, database postgres, owner postgres"),
         ("PgSlotLost", "unused", "wal_removed"),
+        ("PgSlotDependsOnLastSlot", "at_stake", "It has one: last on primary,"),
         ("PgSlotLossPredicted", "unused", "inactive"),
         ("PgSlotNotFailoverReady", "protected", "On demo-2: sync_replication_slots is off."),
         ("PgSlotNotFailoverReady", "protected", "Missing there: primary_conninfo_dbname sync_replication_slots."),

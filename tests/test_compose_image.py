@@ -148,11 +148,20 @@ def test_the_last_stage_is_small_and_without_root() -> None:
         assert any(rest.split()[-1] == place for name, rest in last if name == "COPY")
 
 
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+"""The pins are for the image and for whatever `make setup` finds: some packages are for older ones only."""
+
+
+def wanted_somewhere(requirement: Requirement) -> bool:
+    versions = ({"python_version": each, "python_full_version": f"{each}.0", "extra": ""} for each in PYTHONS)
+    return requirement.marker is None or any(requirement.marker.evaluate(version) for version in versions)
+
+
 def requirements_of(name: str) -> Iterator[Requirement]:
-    """The requirements of an installed package, and theirs."""
+    """The requirements of an installed package, and theirs, on any of these Pythons."""
     for text in distribution(name).requires or []:
         needed = Requirement(text)
-        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+        if not wanted_somewhere(needed):
             continue
         yield needed
         for extra in needed.extras:

@@ -143,11 +143,13 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
         max_slot_wal_keep_size_bytes=1,
         synchronized_standby_slots="gone",
         idle_replication_slot_timeout_seconds=1.0,
+        version="19rc1",
+        wal_level="replica",
     )
     original = A_SLOT._replace(slot_name="copy", failover=True)
     primary = replace(found_pinned, slots=(slot, pinned, waits, original), creations=(blocked,))
     copy = A_SLOT._replace(slot_name="copy", synced=True, slotsync_skip_reason="wal_not_flushed")
-    standby = node("s", recovery=True, slots=(copy,))
+    standby = node("s", recovery=True, slots=(copy, A_SLOT._replace(slot_name="own")))
     standby = replace(standby, facts=replace(FACTS, in_recovery=True, version="19rc1"))
     series = [
         *cluster_series(cluster(primary, standby)),

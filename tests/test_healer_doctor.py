@@ -175,7 +175,7 @@ def test_text_is_aligned_plain_and_counted() -> None:
         "FAIL     longer  two  bad [31mred",
         "         -> do this",
         "skipped  b            why",
-        "3 checks: 1 ok, 0 warn, 1 FAIL, 1 skipped",
+        "3 checks: 1 ok, 0 warn, 1 FAIL, 0 unknown, 1 skipped",
     ]
 
 
@@ -209,7 +209,9 @@ def test_json_and_exit_codes() -> None:
         "remedy": "do this",
     }
     assert exit_code(FINDINGS) == 1
-    assert exit_code([replace(FINDINGS[0], status=status) for status in Status if status is not Status.FAILED]) == 0
+    without = [replace(FINDINGS[0], status=status) for status in Status if status is not Status.FAILED]
+    assert exit_code(without) == 3
+    assert exit_code([finding for finding in without if finding.status is not Status.UNKNOWN]) == 0
 
 
 @contextmanager

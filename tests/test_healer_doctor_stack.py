@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.doctor import all_scraped, bad, other_config, rewritten, routed, run
+from tests.doctor import HIDES, all_scraped, bad, heard, other_config, rewritten, routed, run
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, HEALER_ROLE, POWERLESS_ROLE, PRIMARY_NODE, STANDBY_NODE, Stack
@@ -35,7 +35,9 @@ def stack() -> Iterator[Stack]:
 
 
 def test_all_is_well(stack: Stack) -> None:
-    assert bad(stack, code=0) == {}
+    # The first heartbeat may be lost, as Prometheus does not know Alertmanager yet; it is sent again after a minute.
+    wait_for(lambda: heard(stack), "the heartbeat has come", timeout=90)
+    assert bad(stack, code=0, test=False) == {}
     done = run(stack)
     assert (done.returncode, done.stderr) == (0, "")
     *lines, counts = done.stdout.splitlines()
@@ -288,6 +290,12 @@ def test_alertmanager_with_its_defaults_on_the_route(stack: Stack) -> None:
 
     with routed(stack, defaults):
         done = run(stack)
+    if HIDES:
+        # Whose receiver it is nobody can tell, so that nothing is said of it.
+        assert done.returncode == 3
+        assert "-> Set" not in done.stdout
+        assert "unknown  leads to           receiver healer" in done.stdout
+        return
     assert done.returncode == 1
     for text in (
         "warn     pace               route to healer",
@@ -305,7 +313,14 @@ def test_a_webhook_that_leads_elsewhere(stack: Stack) -> None:
         data["receivers"][0]["webhook_configs"][0]["url"] = f"{stack.exporter.url}/alerts"
 
     with routed(stack, elsewhere):
-        [(key, finding)] = bad(stack).items()
+        found = bad(stack)
+    if HIDES:
+        # A test alert did not come.
+        assert {key: each["status"] for key, each in found.items()} == {
+            ("route", name): "failed" for name in (*HEALED, "PgSlotWatchdog")
+        }
+        return
+    [(key, finding)] = found.items()
     assert key == ("leads to", "receiver healer")
     assert finding["found"] == f"leads elsewhere than to {stack.healer.url}: {stack.exporter.url} (no healer)"
 

@@ -28,6 +28,10 @@ class NodeFacts:
 
     in_recovery: bool
     version: str
+    wal_level: str
+    """The setting."""
+    effective_wal_level: str
+    """From PostgreSQL 19 on `logical` also as long as the primary has a logical slot; before, as the setting."""
     reads_all_stats: bool
     """Has the privileges of pg_read_all_stats; without them pg_stat_activity hides what others' sessions wait for."""
     replication_slots: int

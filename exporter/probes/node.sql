@@ -1,6 +1,9 @@
 SELECT
   pg_catalog.pg_is_in_recovery() AS in_recovery,
   pg_catalog.current_setting('server_version') AS version,
+  pg_catalog.current_setting('wal_level') AS wal_level,
+  coalesce(pg_catalog.current_setting('effective_wal_level', true), pg_catalog.current_setting('wal_level'))
+    AS effective_wal_level,
   pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS reads_all_stats,
   (SELECT count(*) FROM pg_catalog.pg_replication_slots) AS replication_slots,
   pg_catalog.current_setting('max_replication_slots')::int8 AS max_replication_slots,

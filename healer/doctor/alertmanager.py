@@ -1,8 +1,9 @@
 """Alertmanager: sends what is for the healer to this healer, soon enough, and nobody has silenced it."""
 
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -10,9 +11,12 @@ from exporter.config import Config
 from healer.alerts import HEAL_ACTION, HEAL_LABEL
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
-from healer.doctor.receiver import LONGEST_SILENCE, Metrics, OtherProgramError, read_metrics
+from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remembered
+from healer.doctor.receiver import LONGEST_SILENCE, Metrics
 from healer.doctor.routing import EACH_BY_ITSELF, Matcher, Route, RoutingError, matching, parse_route
 from healer.doctor.shipped import alerts_for_healer
+from healer.doctor.testalert import Plan, new_mark, plan, send, understood
+from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
 
 LONGEST_WAIT = 30.0
 LONGEST_INTERVAL = 60.0
@@ -22,26 +26,31 @@ LONGEST_REPEAT = 3600.0
 TELLS_APART = {"alertname", "cluster", "node", "slot_name"}
 """Labels by which a route has to group, so that alerts about two slots are not one group."""
 
-HIDDEN = "<secret>"
 _SLOT_LABELS = frozenset({"slot_name", "database", "job", "instance"})
 """Labels of which only the real alert knows the value."""
 
-_SEE = "See alerts/alertmanager.yml."
+_LOADED = "alertmanager_config_last_reload_success_timestamp_seconds"
+
 _ROUTE = (
     "Add a receiver with webhook_configs: [url: http://HEALER:9878/alerts] and, before other routes, a route with"
-    f""" matchers: ['{HEAL_LABEL}="{HEAL_ACTION}"'], group_by: ["..."], group_wait: 0s, continue: true. {_SEE}"""
+    f""" matchers: ['{HEAL_LABEL}="{HEAL_ACTION}"'], group_by: ["..."], group_wait: 0s, continue: true. {SEE}"""
 )
-
-Webhook = Mapping[str, Any]
 
 
 def examine(
-    client: Client, config: Config, labels: Mapping[str, str], healer: Client, metrics: Metrics | None
+    client: Client,
+    config: Config,
+    labels: Mapping[str, str],
+    healer: Client,
+    metrics: Metrics | None,
+    *,
+    test_alert: bool = False,
 ) -> list[Finding]:
     """
     Examine one Alertmanager.
 
-    `labels` are what Prometheus adds to its alerts; `metrics` those of the healer at `healer`, None when it is away.
+    `labels` are what Prometheus adds to its alerts; `metrics` those of the healer at `healer`, None when it is away;
+    `test_alert`: send a marked alert along each route, and see whether it arrives.
     """
     shown = client.shown
     try:
@@ -58,16 +67,24 @@ def examine(
         return [Finding("alertmanager", shown, Status.FAILED, found, "Is the URL that of an Alertmanager?")]
     try:
         alerts = [{**labels, **alert} for alert in alerts_for_healer(config)]
-        webhooks = {
-            str(receiver["name"]): [each for each in receiver.get("webhook_configs") or () if _may_lead(each)]
-            for receiver in data["receivers"]
-        }
-        taken = [(alert, matching(parse_route(data["route"]), alert)) for alert in alerts]
-        findings += judge_routes(taken, webhooks)
-        used = {route.receiver for _, routes in taken for route in routes if webhooks[route.receiver]}
-        for receiver in sorted(used):
-            findings += judge_webhooks(receiver, webhooks[receiver], token=config.healer.webhook_token_file is not None)
-            findings.append(_judge_address(receiver, webhooks[receiver], healer, metrics))
+        root = parse_route(data["route"])
+        loaded_at = _loaded_at(client)
+        names = [str(receiver["name"]) for receiver in data["receivers"]]
+        evidence = {name: remembered(name, metrics, loaded_at, time.time()) for name in names}
+        if test_alert:
+            peers = len(status["cluster"].get("peers") or ())
+            planned = plan(root, alerts, receivers_of(data, evidence), new_mark(), peers)
+            tested, finding = _test(client, healer, metrics, planned)
+            evidence |= tested
+            findings += finding
+        receivers = receivers_of(data, evidence)
+        taken = [(alert, matching(root, alert)) for alert in alerts]
+        findings += [*judge_routes(taken, receivers), *judge_paces(taken, receivers)]
+        for name in used(taken, receivers):
+            if receivers[name].lead is Lead.HEALER:
+                token = config.healer.webhook_token_file is not None
+                findings += judge_webhooks(receivers[name], token=token)
+            findings.append(judge_address(receivers[name], healer, metrics))
         findings += judge_silences(shown, silences, alerts)
     except RoutingError as error:
         findings.append(Finding("route", shown, Status.SKIPPED, f"cannot be evaluated here: {error}"))
@@ -77,42 +94,102 @@ def examine(
     return findings
 
 
-def _may_lead(webhook: Webhook) -> bool:
-    """Return whether it could be the healer's; newer Alertmanagers hide webhooks' URLs."""
-    url = str(webhook.get("url", HIDDEN))
-    return url == HIDDEN or urlsplit(url).path.endswith("/alerts")
+def _loaded_at(client: Client) -> float | None:
+    """Return the Unix time at which this Alertmanager took its configuration into use; None when it does not say."""
+    try:
+        answer = client.get("/metrics")
+    except NoAnswerError:
+        return None
+    found = re.search(rf"^{_LOADED} (\S+)$", answer.text, re.MULTILINE)
+    try:
+        return float(found[1]) if answer.status == 200 and found is not None else None
+    except ValueError:
+        return None
 
 
-def judge_routes(
-    taken: Sequence[tuple[Mapping[str, str], Sequence[Route]]], webhooks: Mapping[str, Sequence[Webhook]]
-) -> Iterator[Finding]:
-    """Say for each alert's name whether the healer hears of it, and then how soon."""
-    leading: dict[Route, None] = {}
-    beating: dict[Route, None] = {}
+def _test(
+    client: Client, healer: Client, metrics: Metrics | None, planned: Plan
+) -> tuple[dict[str, Evidence], list[Finding]]:
+    """Return what the test alerts prove, and why they could not be sent."""
+    why = None
+    if metrics is None:
+        why = "there is no healer that could hear it"
+    elif not understood(metrics):
+        why = "this healer is older, and would take it for a real one"
+    elif not planned.trials:
+        why = "no route leads to a webhook"
+    if why is not None:
+        return {}, [Finding("test alert", client.shown, Status.SKIPPED, f"not sent: {why}")]
+    try:
+        return send(client, healer, planned), []
+    except NoAnswerError as error:
+        return {}, [Finding("test alert", client.shown, Status.FAILED, str(error), "See Alertmanager's log.")]
+
+
+Taken = Sequence[tuple[Mapping[str, str], Sequence[Route]]]
+"""Each alert for the healer, and the routes that send it."""
+
+
+def used(taken: Taken, receivers: Mapping[str, Receiver]) -> list[str]:
+    """
+    Return the receivers by which the healer is told, and where an alert has none, those by which it may be.
+
+    Of one that may be somebody else's nothing is said where another leads to the healer.
+    """
+    found = set()
+    for _, routes in taken:
+        leads = {route.receiver: receivers[route.receiver].lead for route in routes}
+        best = Lead.HEALER if Lead.HEALER in leads.values() else Lead.UNKNOWN
+        found |= {name for name, lead in leads.items() if lead is best}
+    return sorted(found)
+
+
+def judge_routes(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
+    """Say for each alert's name whether the healer hears of it."""
     for name in dict.fromkeys(alert["alertname"] for alert, _ in taken):
-        lost, receivers = [], set()
+        lost: list[str] = []
+        unknown: list[str] = []
+        reached: set[str] = set()
         for alert, routes in taken:
             if alert["alertname"] != name:
                 continue
-            to_healer = [route for route in routes if webhooks[route.receiver]]
-            (leading if HEAL_LABEL in alert else beating).update(dict.fromkeys(to_healer))
-            receivers |= {route.receiver for route in to_healer}
-            if not to_healer:
-                others = ", ".join(dict.fromkeys(route.receiver for route in routes))
-                place = "/".join(filter(None, (alert.get("cluster"), alert.get("node"))))
-                lost.append(f"{place} only to {others}" if place else f"only to {others}")
+            there = [receivers[each] for each in dict.fromkeys(route.receiver for route in routes)]
+            leads = {receiver.lead for receiver in there}
+            if Lead.HEALER in leads:
+                reached |= {receiver.name for receiver in there if receiver.lead is Lead.HEALER}
+                continue
+            place = "/".join(filter(None, (alert.get("cluster"), alert.get("node"))))
+            only = f"only to {', '.join(map(_told, there))}"
+            (unknown if Lead.UNKNOWN in leads else lost).append(f"{place} {only}" if place else only)
         if lost:
             found = f"does not reach a webhook that ends in /alerts: {'; '.join(lost)}"
             yield Finding("route", name, Status.FAILED, found, _ROUTE)
-        else:
-            yield Finding("route", name, Status.OK, f"to receiver {', '.join(sorted(receivers))}")
+        if unknown:
+            found = f"Alertmanager hides where that leads, and there is no proof: {'; '.join(unknown)}"
+            yield Finding("route", name, Status.UNKNOWN, found, PROOF)
+        if not lost and not unknown:
+            yield Finding("route", name, Status.OK, f"to receiver {', '.join(sorted(reached))}")
+
+
+def judge_paces(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
+    """Say how soon the healer hears of it, by the routes that lead to it."""
+    leading: dict[Route, None] = {}
+    beating: dict[Route, None] = {}
+    for alert, routes in taken:
+        to_healer = [route for route in routes if receivers[route.receiver].lead is Lead.HEALER]
+        (leading if HEAL_LABEL in alert else beating).update(dict.fromkeys(to_healer))
     for route in leading:
         for found, remedy in slow(route):
-            yield Finding("pace", f"route to {route.receiver}", Status.WARNING, found, f"{remedy} {_SEE}")
+            yield Finding("pace", f"route to {route.receiver}", Status.WARNING, found, f"{remedy} {SEE}")
     for route in beating:
         if max(route.repeat_interval, route.group_interval) >= LONGEST_SILENCE:
             found = f"the heartbeat comes every {route.repeat_interval:.0f} s: too seldom for PgSlotHealerDown"
-            yield Finding("pace", f"route to {route.receiver}", Status.WARNING, found, f"repeat_interval: 5m. {_SEE}")
+            yield Finding("pace", f"route to {route.receiver}", Status.WARNING, found, f"repeat_interval: 5m. {SEE}")
+
+
+def _told(receiver: Receiver) -> str:
+    """Return its name, and what refutes that it is the healer's, where something does."""
+    return f"{receiver.name} ({receiver.evidence.text})" if receiver.evidence.arrives is False else receiver.name
 
 
 def slow(route: Route) -> Iterator[tuple[str, str]]:
@@ -135,56 +212,6 @@ def slow(route: Route) -> Iterator[tuple[str, str]]:
         yield found, "Set repeat_interval: 5m."
     if route.time_intervals:
         yield f"nothing is sent at some times: {', '.join(route.time_intervals)}", "Take the time intervals away."
-
-
-def judge_webhooks(receiver: str, webhooks: Sequence[Webhook], *, token: bool) -> Iterator[Finding]:
-    """Say what is wrong with how a receiver sends; `token`: the healer wants one."""
-    subject = f"receiver {receiver}"
-    for webhook in webhooks:
-        http = webhook.get("http_config") or {}
-        if token and not (http.get("authorization") or http.get("basic_auth") or http.get("oauth2")):
-            remedy = f"Set http_config.authorization.credentials_file to a copy of webhook_token_file. {_SEE}"
-            yield Finding("webhook", subject, Status.FAILED, "sends no token: each webhook is refused", remedy)
-        if not webhook.get("send_resolved", True):
-            remedy = "Set send_resolved: true."
-            found = "send_resolved: false: the healer does not hear that an alert has ended"
-            yield Finding("webhook", subject, Status.WARNING, found, remedy)
-        if webhook.get("max_alerts"):
-            found = f"max_alerts {webhook['max_alerts']}: alerts beyond that are cut off, firing ones among them"
-            yield Finding("webhook", subject, Status.WARNING, found, "Take max_alerts away.")
-
-
-def _judge_address(receiver: str, webhooks: Sequence[Webhook], healer: Client, metrics: Metrics | None) -> Finding:
-    """Does one of the webhooks lead to the healer that was examined?"""
-    subject = f"receiver {receiver}"
-    if metrics is None:
-        return Finding("leads to", subject, Status.SKIPPED, f"there is no healer at {healer.shown} to compare with")
-    others: list[str] = []
-    unknown: list[str] = []
-    for webhook in webhooks:
-        url = str(webhook.get("url", HIDDEN))
-        if url == HIDDEN:
-            unknown.append("Alertmanager hides the URL: see arrivals")
-            continue
-        there = Client(urlsplit(url)._replace(path=urlsplit(url).path.removesuffix("/alerts"), query="").geturl())
-        if there.shown == healer.shown:
-            return Finding("leads to", subject, Status.OK, f"{there.shown}/alerts, this healer")
-        try:
-            process = read_metrics(there).process
-        except OtherProgramError:
-            others.append(f"{there.shown} (no healer)")
-            continue
-        except NoAnswerError as error:
-            unknown.append(f"{there.shown} cannot be asked from here ({error}): see arrivals")
-            continue
-        if process is not None and process == metrics.process:
-            return Finding("leads to", subject, Status.OK, f"{there.shown}/alerts, this healer by another name")
-        others.append(there.shown)
-    if unknown:
-        return Finding("leads to", subject, Status.SKIPPED, "; ".join(unknown))
-    remedy = "Put the URL right, or examine that healer: --healer.url."
-    found = f"leads elsewhere than to {healer.shown}: {', '.join(others)}"
-    return Finding("leads to", subject, Status.FAILED, found, remedy)
 
 
 def judge_silences(shown: str, silences: Any, alerts: Sequence[Mapping[str, str]]) -> Iterator[Finding]:

@@ -22,8 +22,12 @@ class Places:
     alertmanager: str | None
 
 
-def examine(config: Config, file: Path, places: Places) -> list[Finding]:
-    """Return what holds and what does not; nothing is written anywhere, and an empty webhook is all that is sent."""
+def examine(config: Config, file: Path, places: Places, *, test_alert: bool = False) -> list[Finding]:
+    """
+    Return what holds and what does not; nothing is written anywhere.
+
+    An empty webhook is all that is sent, and with `test_alert` marked alerts to Alertmanager.
+    """
     findings = [_configuration(config, file), *asyncio.run(servers.examine(config))]
     healer = Client(places.healer)
     found, metrics = receiver.examine(healer, config)
@@ -40,7 +44,8 @@ def examine(config: Config, file: Path, places: Places) -> list[Finding]:
         found_out = "where it is was not said: --alertmanager.url, or healer.alertmanager_url in the configuration"
         findings.append(Finding("alertmanager", "", Status.SKIPPED, found_out))
     else:
-        findings += alertmanager.examine(Client(url), config, labels, healer, metrics)
+        there = Client(url)
+        findings += alertmanager.examine(there, config, labels, healer, metrics, test_alert=test_alert)
     return findings
 
 

@@ -11,8 +11,10 @@ class Status(StrEnum):
     WARNING = "warning"
     """It works, and somebody may want it otherwise."""
     FAILED = "failed"
+    UNKNOWN = "unknown"
+    """It may be as it should, and may not: there is no proof. `found` says what is missing."""
     SKIPPED = "skipped"
-    """Not found out; `found` says why."""
+    """Not looked for; `found` says why."""
 
 
 @dataclass(frozen=True, slots=True)

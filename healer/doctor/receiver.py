@@ -34,6 +34,14 @@ class Metrics:
         """Return the values of this label in the series of this name."""
         return {sample.labels[label] for sample in self.samples if sample.name == name and label in sample.labels}
 
+    def by_label(self, name: str, label: str) -> dict[str, float]:
+        """Return the values of the series of this name by what this label of theirs says."""
+        return {
+            sample.labels[label]: sample.value
+            for sample in self.samples
+            if sample.name == name and label in sample.labels
+        }
+
     @property
     def process(self) -> float | None:
         """When the process started: two URLs that show the same lead to the same healer."""

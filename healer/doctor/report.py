@@ -9,14 +9,23 @@ from typing import TextIO
 
 from healer.doctor.finding import Finding, Status
 
-_WORDS = {Status.OK: "ok", Status.WARNING: "warn", Status.FAILED: "FAIL", Status.SKIPPED: "skipped"}
-_COLOURS = {Status.OK: "32", Status.WARNING: "33", Status.FAILED: "1;31", Status.SKIPPED: "2"}
+_WORDS = {
+    Status.OK: "ok",
+    Status.WARNING: "warn",
+    Status.FAILED: "FAIL",
+    Status.UNKNOWN: "unknown",
+    Status.SKIPPED: "skipped",
+}
+_COLOURS = {Status.OK: "32", Status.WARNING: "33", Status.FAILED: "1;31", Status.UNKNOWN: "35", Status.SKIPPED: "2"}
+NOT_KNOWN = 3
+"""2 is bad input."""
 _WIDTH = max(map(len, _WORDS.values()))
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """Return 1 if something failed; what was skipped, and warnings, do not count."""
-    return int(any(finding.status is Status.FAILED for finding in findings))
+    """Return 1 if something failed, else 3 if something is unknown; what was skipped, and warnings, do not count."""
+    found = {finding.status for finding in findings}
+    return 1 if Status.FAILED in found else NOT_KNOWN if Status.UNKNOWN in found else 0
 
 
 def as_json(findings: Sequence[Finding]) -> str:

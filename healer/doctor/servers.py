@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from exporter.config import Cluster, Config, HealerTarget, Node
+from exporter.dependence import at_stake, has_stake, kept_by
 from exporter.observer import Observer
 from exporter.probes import SUPPORTED
-from exporter.snapshot import NodeSnapshot
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from exporter.snapshot import Status as ProbeStatus
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.failover import judge_failover
@@ -14,6 +15,9 @@ from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
 from healer.lookout import LOOK_TIMEOUT
 from healer.primary import check
+
+FEW = 2
+"""With fewer slots the next one to be dropped, or lost, is the last one."""
 
 Inquired = Server | str
 """A server's answer, or why there was none."""
@@ -40,6 +44,7 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
         findings += judge_node(node, server, snapshot.node(node.name))
     findings.append(judge_primary(cluster, servers))
     findings += judge_failover(snapshot)
+    findings += judge_last_slot(snapshot)
     if cluster.healer is None:
         findings.append(judge_identities(cluster, servers, None))
         return [*findings, Finding("capability", cluster.name, Status.SKIPPED, "no healer section: only observed")]
@@ -152,6 +157,33 @@ def judge_primary(cluster: Cluster, servers: Mapping[Node, Inquired]) -> Finding
         return Finding("primary", cluster.name, Status.SKIPPED, "not all nodes answered, and of those none is it")
     remedy = "List the primary under nodes: who blocks a creation on a standby is seen there."
     return Finding("primary", cluster.name, Status.FAILED, "all nodes are standbys", remedy)
+
+
+def judge_last_slot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+    """Name the standbys' slots that are lost with the primary's last one, where that is so (PostgreSQL 19)."""
+    stakes = [
+        f"{node.node}/{slot.slot_name}"
+        for node in snapshot.nodes
+        if has_stake(node)
+        for slot in node.slots or ()
+        if at_stake(slot)
+    ]
+    kept = kept_by(snapshot.primary)
+    if not stakes:
+        return
+    named = ", ".join(stakes)
+    if snapshot.primary is None or snapshot.primary.slots is None:
+        found = f"whether {named} rest on slots of the primary is not known: it did not show any"
+        yield Finding("last slot", snapshot.cluster, Status.SKIPPED, found)
+    elif kept is not None and len(kept) < FEW:
+        found = (
+            f"{named} will be lost when the primary has no logical slot any more; it has {', '.join(kept) or 'none'}"
+        )
+        remedy = "Set wal_level = logical on the primary and restart it; until then neither drop nor lose that slot."
+        yield Finding("last slot", snapshot.cluster, Status.WARNING, found, remedy)
+    elif kept is not None:
+        found = f"{named} are kept by {len(kept)} of the primary's slots, as its wal_level is replica"
+        yield Finding("last slot", snapshot.cluster, Status.OK, found)
 
 
 def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting: Inquired | None) -> Finding:

@@ -5,6 +5,7 @@ They are made from our own SQL, so that they never fall behind it, and in the fo
 expose as one series for each state is columns of one row there, so that its labels are few and its queries five.
 """
 
+import re
 import subprocess
 from typing import Any
 
@@ -34,7 +35,7 @@ class Peer:
         self.process = Process(
             [
                 *("env", f"DATA_SOURCE_NAME={source}", PROGRAM),
-                *("--no-collector.database", "--no-collector.bgwriter"),
+                *without_collectors(_told("--help")),
                 *("--disable-default-metrics", "--disable-settings-metrics"),
                 f"--extend.query-path={queries}",
                 f"--web.listen-address=127.0.0.1:{self.port}",
@@ -58,8 +59,19 @@ class Peer:
 
 def version() -> str:
     """Return the peer's version, as it says itself."""
-    done = subprocess.run([PROGRAM, "--version"], check=True, capture_output=True, text=True, timeout=10)
-    return (done.stdout + done.stderr).split()[2]
+    return _told("--version").split()[2]
+
+
+def without_collectors(usage: str) -> list[str]:
+    """Return the flags that switch off all collectors that its help names: each version has others."""
+    names = dict.fromkeys(re.findall(r"--(?:\[no-\])?collector\.(\w+)(?=\s)", usage))
+    return [f"--no-collector.{name}" for name in names]
+
+
+def _told(flag: str) -> str:
+    """Return what it prints; older versions print to stderr."""
+    done = subprocess.run([PROGRAM, flag], check=True, capture_output=True, text=True, timeout=10)
+    return done.stdout + done.stderr
 
 
 def _queries(major: int) -> dict[str, Any]:
@@ -78,7 +90,7 @@ def _queries(major: int) -> dict[str, Any]:
         SELECT {", ".join(f"q.{label}" for label in SESSION_LABELS)}, q.open_count, q.age_seconds, 1 AS info
         FROM ({sql["transactions"]}) q WHERE q.oldest_start"""
     return {
-        "peer_node": _query(f"SELECT * FROM ({sql['node']}) q", ("in_recovery", "version", "reads_all_stats"), _NODE),
+        "peer_node": _query(f"SELECT * FROM ({sql['node']}) q", _NODE_LABELS, _NODE),
         "peer_slot": _query(slots, slot_labels, [*_SLOT, *(s.rpartition(" ")[2] for s in states)]),
         "peer_slot_kind": _query(kinds, kind_labels, ["info"]),
         "peer_creations": _query(f"SELECT count(*) AS waiting FROM ({sql['creations']}) q", (), ["waiting"]),
@@ -89,6 +101,7 @@ def _queries(major: int) -> dict[str, Any]:
 
 _SLOT = [column for column in SLOT_COLUMNS.values() if column != "xmin_age_xids"]
 """Logical slots have no xmin: an absent series of ours, and a NaN of the peer's."""
+_NODE_LABELS = ("in_recovery", "version", "wal_level", "effective_wal_level", "reads_all_stats")
 _NODE = [
     "replication_slots",
     "max_replication_slots",

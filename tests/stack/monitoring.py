@@ -1,6 +1,7 @@
 """Real Prometheus and Alertmanager with the shipped configuration, of which only addresses and paces are changed."""
 
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,16 @@ import yaml
 from tests.stack.processes import Process, free_port, wait_for
 
 ALERTS = Path(__file__).parents[2] / "alerts"
+PROMETHEUS, ALERTMANAGER = "prometheus", "prometheus-alertmanager"
+"""The programs, found by PATH: `make ... SUITE=forky` puts those of another Debian suite in front."""
+
+
+def version_of(program: str) -> tuple[int, ...]:
+    """Return its version as numbers: 3.5.3+ds1 is (3, 5, 3)."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    found = re.search(r"version (\d+(?:\.\d+)+)", done.stdout + done.stderr)
+    assert found is not None, done
+    return tuple(map(int, found[1].split(".")))
 
 
 class Server:
@@ -62,7 +73,7 @@ class Prometheus(Server):
             (home / file).write_text(rules_with(thresholds, ALERTS / file), "utf-8")
         port = free_port()
         arguments = [
-            "prometheus",
+            PROMETHEUS,
             f"--config.file={home / 'prometheus.yml'}",
             f"--storage.tsdb.path={home / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
@@ -89,7 +100,7 @@ class Alertmanager(Server):
         (home / "alertmanager.yml").write_text(_with_addresses(ALERTS / "alertmanager.yml", addresses), "utf-8")
         self.address = addresses["alertmanager:9093"]
         arguments = [
-            "prometheus-alertmanager",
+            ALERTMANAGER,
             f"--config.file={home / 'alertmanager.yml'}",
             f"--storage.path={home / 'data'}",
             f"--web.listen-address={self.address}",

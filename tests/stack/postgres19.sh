@@ -1,41 +1,18 @@
 #!/usr/bin/env bash
 # Puts PostgreSQL 19 from Debian's sid and experimental into a folder of its own, for an older Debian: nothing is installed.
 #   postgres19.sh FOLDER
-# Programs are in FOLDER/bin; the folder may be copied or moved. Needs apt-get and dpkg-deb; root is not needed.
-# The machine's own apt lists, status, cache and preferences are not touched.
+# Programs are in FOLDER/bin; the folder may be copied or moved.
 set -euo pipefail
 umask 022
 [ $# -eq 1 ] || { echo "usage: ${0##*/} FOLDER" >&2; exit 2; }
 target=$(realpath -m "$1")
 [ ! -e "$target" ] || { echo "$target exists" >&2; exit 1; }
 new=$target.new
-apt=$(mktemp -d)
-trap 'rm -rf "$apt" "$new"' EXIT
-
-# The Debian archive that this machine's own sources name first; security's is another.
-mirror=$({ cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true; } |
-  sed -nE -e 's/^URIs:[[:space:]]*([^[:space:]]+).*/\1/p' -e 's/^deb[[:space:]]+(\[[^]]*\][[:space:]]+)?([^[:space:]]+).*/\2/p' |
-  grep -E '/debian/?$' | head -n 1 || true)
-[ -n "$mirror" ] || { echo "no Debian mirror among this machine's apt sources" >&2; exit 1; }
-
-mkdir -p "$apt"/lists/partial "$apt"/cache/archives/partial "$apt"/debs
-: > "$apt/status"
-for suite in sid experimental; do
-  echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-done > "$apt/sources.list"
+# shellcheck source=tests/stack/suites.sh
+. "$(dirname "$0")/suites.sh"
+use_suites sid experimental
 # Experimental has 19 as long as it is not released; sid has the libraries.
 printf 'Package: postgresql-19 postgresql-client-19 libpq5\nPin: release a=experimental\nPin-Priority: 600\n' > "$apt/preferences"
-options=(-o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status" -o "Dir::Cache=$apt/cache"
-  -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin
-  -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
-  -o "Dir::Etc::preferences=$apt/preferences" -o Dir::Etc::preferencesparts=/dev/null
-  -o APT::Architecture=amd64 -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false)
-
-# Runs apt and shows what it said only if it failed, without the mirror's address.
-quietly() {
-  "$@" >"$apt/log" 2>&1 || { sed -E 's#[a-z]+://[^ ]+#(mirror)#g' "$apt/log" | tail -n 20 >&2; exit 1; }
-}
-quietly apt-get "${options[@]}" -q update
 
 # The two packages and, of what they depend on, the libraries.
 wanted=(postgresql-19 postgresql-client-19)
@@ -45,11 +22,9 @@ while [ ${#new_ones[@]} -gt 0 ]; do
     sed -nE 's/^ *\|?(Pre)?Depends: (lib[^ ]+|zlib1g)$/\2/p' | sort -u | grep -vxF -f <(printf '%s\n' "${wanted[@]}"))
   wanted+=("${new_ones[@]}")
 done
-(cd "$apt/debs" && quietly apt-get "${options[@]}" -q download "${wanted[@]}")
-
 rm -rf "$new"
 mkdir -p "$new"
-for deb in "$apt"/debs/*.deb; do dpkg-deb --extract "$deb" "$new"; done
+unpack_into "$new" "${wanted[@]}"
 cd "$new"
 find usr/share -mindepth 1 -maxdepth 1 ! -name postgresql -exec rm -rf {} +
 rm -rf etc usr/sbin usr/libexec usr/lib/x86_64-linux-gnu/gconv

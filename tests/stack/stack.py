@@ -82,10 +82,10 @@ class Stack:
     def healer_running(self) -> bool:
         return hasattr(self, "healer") and self.healer.process.running
 
-    def start_databases(self, rows: int = 0) -> None:
-        """Start a primary with roles and a published table, and its standby."""
+    def start_databases(self, rows: int = 0, **settings: str) -> None:
+        """Start a primary with roles, a published table and settings of its own, and its standby."""
         programs = binaries.find(self.folder, self.major)
-        self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep)
+        self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep, **settings)
         self._cleanup.callback(self.primary.stop)
         self.primary.sql(_ROLES)
         if self.major >= 16:
@@ -147,6 +147,15 @@ class Stack:
             # The last one, whose end is where replay ends: the insert position may be behind the header of a new page.
             self.primary.wait_until_replayed(self.standby, "pg_catalog.pg_log_standby_snapshot()")
             yield
+
+    def make_slot_on_standby(self, name: str) -> None:
+        """Make a logical slot there to the end, by forced records; on 19 not before the primary has one."""
+        setting = "SELECT coalesce(pg_catalog.current_setting('effective_wal_level', true), 'logical')"
+        wait_for(lambda: self.standby.sql(setting) == [("logical",)], "the standby can have logical slots")
+        record = "SELECT pg_catalog.pg_log_standby_snapshot()"
+        with self.standby.create_slot(name) as creator:
+            wait_for(lambda: creator.wait(0.2) or not self.primary.sql(record), f"{name} is made")
+            assert creator.error is None, creator.error
 
     def drop_slot(self, name: str) -> None:
         for server in (self.primary, self.standby):

@@ -1,0 +1,33 @@
+"""Of which of Alertmanager's receivers webhooks come here: newer Alertmanagers do not say where theirs lead."""
+
+from healer.alerts import Webhook
+from healer.metrics import HealerMetrics, remove
+
+MOST_RECEIVERS = 20
+LONGEST_NAME = 200
+"""Characters; a longer name is not remembered."""
+
+
+class Receivers:
+    """The last ones that were heard from, in the metrics; the one that has been silent for longest makes room."""
+
+    def __init__(self, metrics: HealerMetrics) -> None:
+        self._metrics = metrics
+        self._names: dict[str, None] = {}
+        """The latest comes last."""
+
+    def heard(self, webhook: Webhook) -> None:
+        """Remember whom a webhook that was let in is for. An empty one is the doctor's, and no proof of anything."""
+        name = webhook.receiver
+        if name is None or len(name) > LONGEST_NAME or not webhook.alerts:
+            return
+        self._names.pop(name, None)
+        self._names[name] = None
+        self._metrics.receiver_webhook.labels(name).set_to_current_time()
+        if webhook.tests:
+            self._metrics.receiver_test.labels(name).set_to_current_time()
+        if len(self._names) > MOST_RECEIVERS:
+            oldest = next(iter(self._names))
+            del self._names[oldest]
+            remove(self._metrics.receiver_webhook, oldest)
+            remove(self._metrics.receiver_test, oldest)

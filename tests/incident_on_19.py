@@ -1,0 +1,35 @@
+"""The incident that takes PostgreSQL 19: slots of a standby that rest on the primary's last one."""
+
+import signal
+
+import yaml
+
+from tests.incidents import Incidents
+from tests.stack.binaries import NEXT
+from tests.stack.processes import wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+
+def a_slot_that_is_the_last(incidents: Incidents) -> None:
+    """Of another cluster: a slot on the standby, and one on a primary whose wal_level is replica."""
+    stack = incidents.stack
+    file = stack.folder / "pg-slot-exporter.yml"
+    before = file.read_text("utf-8")
+    config = yaml.safe_load(before)
+    with Stack(major=NEXT) as other:
+        other.start_databases(wal_level="replica")
+        config["clusters"]["next"] = {
+            "nodes": {
+                server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (other.primary, other.standby)
+            }
+        }
+        file.write_text(yaml.safe_dump(config), "utf-8")
+        stack.exporter.process.send(signal.SIGHUP)
+        other.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('last', 'pgoutput')")
+        other.make_slot_on_standby("at_stake")
+        incidents.fires("PgSlotDependsOnLastSlot", "at_stake")
+        other.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('another', 'pgoutput')")
+        incidents.ends("PgSlotDependsOnLastSlot")
+        file.write_text(before, "utf-8")
+        stack.exporter.process.send(signal.SIGHUP)
+        wait_for(lambda: not stack.prometheus.query('pgslot_up{cluster="next"}'), "it is watched no more")

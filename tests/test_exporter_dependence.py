@@ -1,0 +1,153 @@
+"""Slots of a standby that are lost with the primary's last one: told on PostgreSQL 19, and true there."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from exporter.dependence import at_stake, counts, has_stake, kept_by
+from exporter.diagnosis import needs_primary
+from exporter.probes import Slot
+from exporter.snapshot import NodeSnapshot
+from exporter.web import application
+from healer.doctor.finding import Status
+from healer.doctor.servers import judge_last_slot
+from tests.snapshots import SLOT, cluster, dark, node
+from tests.stack.binaries import NEXT
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.test_exporter_scrape import configuration
+from tests.test_exporter_versions import PRIMARY, STANDBY, until
+
+SLOTS: list[tuple[dict[str, Any], bool, bool]] = [
+    ({}, True, True),
+    ({"active": False}, True, True),
+    ({"slot_type": "physical"}, False, False),
+    ({"temporary": True}, False, False),
+    ({"in_creation": True}, False, False),
+    ({"wal_status": "lost"}, False, False),
+    ({"invalidation_reason": "wal_level_insufficient"}, False, False),
+    ({"wal_status": None}, True, True),
+    # The primary keeps it in step, and takes it away with its own.
+    ({"synced": True}, True, False),
+]
+
+
+@pytest.mark.parametrize(("changes", "keeps", "stake"), SLOTS)
+def test_which_slots_count(changes: dict[str, Any], keeps: bool, stake: bool) -> None:
+    slot = SLOT._replace(**changes)
+    assert (counts(slot), at_stake(slot)) == (keeps, stake)
+
+
+def server(
+    name: str, *slots: Slot, version: str = "19rc1", wal_level: str = "replica", recovery: bool = False
+) -> NodeSnapshot:
+    found = node(name, recovery=recovery, slots=slots)
+    assert found.facts is not None
+    return replace(found, facts=replace(found.facts, version=version, wal_level=wal_level))
+
+
+A, B = SLOT._replace(slot_name="a"), SLOT._replace(slot_name="b")
+KEPT = [
+    (server("p", A), ("a",)),
+    (server("p", A, B), ("a", "b")),
+    (server("p", A._replace(temporary=True)), ()),
+    (server("p", A, wal_level="logical"), None),
+    (server("p", A, version="18.6"), None),
+    (replace(server("p"), slots=None), None),
+    (dark("p"), None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("primary", "expected"), KEPT)
+def test_what_logical_decoding_rests_on(primary: NodeSnapshot | None, expected: tuple[str, ...] | None) -> None:
+    assert kept_by(primary) == expected
+
+
+def test_a_standby_with_such_slots_is_not_explained_without_its_primary() -> None:
+    """For /probe, which otherwise asks one node alone."""
+    assert needs_primary(server("s", A, recovery=True))
+    assert not needs_primary(server("s", A, recovery=True, version="18.6"))
+    assert not needs_primary(server("s", A._replace(synced=True), recovery=True))
+    assert not has_stake(server("p", A))
+
+
+FINDINGS = [
+    ((server("p", B), server("s", A, recovery=True)), Status.WARNING, "s/a will be lost when"),
+    ((server("p", B), server("s", A, recovery=True)), Status.WARNING, "it has b"),
+    ((server("p"), server("s", A, recovery=True)), Status.WARNING, "it has none"),
+    ((server("p", A, B), server("s", A, recovery=True)), Status.OK, "s/a are kept by 2"),
+    ((dark("p"), server("s", A, recovery=True)), Status.SKIPPED, "not known"),
+    ((server("p", B), server("s", recovery=True)), None, ""),
+    ((server("p", B, wal_level="logical"), server("s", A, recovery=True)), None, ""),
+]
+
+
+@pytest.mark.parametrize(("nodes", "status", "text"), FINDINGS)
+def test_what_the_doctor_says(nodes: tuple[NodeSnapshot, ...], status: Status | None, text: str) -> None:
+    found = list(judge_last_slot(cluster(*nodes)))
+    assert [finding.status for finding in found] == ([status] if status else [])
+    assert all(text in finding.found for finding in found)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack(major=NEXT) as stack:
+        stack.start_databases(wal_level="replica")
+        yield stack
+
+
+def drop(server: Postgres, slot: str) -> None:
+    server.sql("SELECT pg_catalog.pg_drop_replication_slot(%s)", [slot])
+
+
+async def test_the_hazard_is_shown_before_it_happens_and_it_does(stack: Stack) -> None:
+    primary, standby = stack.primary, stack.standby
+    create = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')"
+    levels, kept = "pgslot_wal_level_info", "pgslot_depends_on_primary_slots"
+    nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, standby))
+    async with TestClient(TestServer(application(configuration(*nodes)))) as client:
+        metrics = await until(client, lambda metrics: metrics.value("pgslot_up", node=STANDBY) == 1)
+        assert metrics.labels(levels, node=PRIMARY)["effective_wal_level"] == "replica"
+        primary.sql(create, ["first"])
+        primary.sql(create, ["second"])
+        stack.make_slot_on_standby("at_stake")
+        metrics = await until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 2)
+        for name in (PRIMARY, STANDBY):
+            found = metrics.labels(levels, node=name)
+            assert (found["wal_level"], found["effective_wal_level"]) == ("replica", "logical")
+        assert [own["slot_name"] for own, _ in metrics.found(kept)] == ["at_stake"]
+        drop(primary, "second")
+        await until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 1)
+        alone = await (await client.get("/probe", params={"cluster": "c", "node": STANDBY})).text()
+        assert f'{kept}{{cluster="c",node="{STANDBY}",slot_name="at_stake",database="postgres"}} 1' in alone
+        drop(primary, "first")
+        metrics = await until(
+            client, lambda metrics: metrics.state("pgslot_wal_status", "wal_status", slot_name="at_stake") == "lost"
+        )
+        reason = metrics.state("pgslot_invalidation_reason", "reason", slot_name="at_stake")
+        assert reason == "wal_level_insufficient"
+        assert metrics.found(kept) == []
+    drop(standby, "at_stake")
+
+
+async def test_one_that_is_lost_is_as_one_that_is_dropped(stack: Stack) -> None:
+    primary, standby = stack.primary, stack.standby
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('last', 'pgoutput')")
+    stack.make_slot_on_standby("at_stake")
+    primary.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
+    primary.sql("SELECT pg_catalog.pg_reload_conf()")
+    for _ in range(4):
+        primary.sql("SELECT pg_catalog.pg_logical_emit_message(false, 'test', 'something to switch away from')")
+        primary.sql("SELECT pg_catalog.pg_switch_wal()")
+    primary.wait_until_replayed(standby, "pg_catalog.pg_log_standby_snapshot()")
+    primary.sql("CHECKPOINT")
+    lost = "SELECT invalidation_reason FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
+    wait_for(lambda: primary.sql(lost, ["last"]) == [("wal_removed",)], "the primary's is lost")
+    wait_for(lambda: standby.sql(lost, ["at_stake"]) == [("wal_level_insufficient",)], "the standby's is lost, too")
+    drop(primary, "last")
+    drop(standby, "at_stake")
