@@ -95,6 +95,16 @@ def test_what_is_said(nodes: tuple[NodeSnapshot, ...], expected: list[tuple[str,
     assert all(each.subject == "c/s" for each in found)
 
 
+def test_failover_slots_without_a_standby_are_told_of_once() -> None:
+    late = node("s", recovery=True, standby=replace(SYNCHRONISES, apply_delay_seconds=3600.0))
+    lonely = "1 failover slot(s), and no standby under nodes that could keep copies of them"
+    for nodes in ((PRIMARY,), (PRIMARY, late)):
+        [finding] = judge_failover(cluster(*nodes))
+        assert (finding.subject, finding.status, finding.found) == ("c/p", "warning", lonely)
+        assert finding.remedy
+    assert list(judge_failover(cluster(NONE_WANTED, late))) == []
+
+
 def test_the_remedy_names_what_to_set_and_where() -> None:
     lacking = replace(SYNCHRONISES, hot_standby_feedback=False)
     primary = node("p", recovery=False, slots=(ORIGINAL,))

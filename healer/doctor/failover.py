@@ -22,7 +22,12 @@ def judge_failover(cluster: ClusterSnapshot) -> Iterator[Finding]:
         return
     wanted = failover_slots(primary)
     found = list(readiness(cluster))
-    for node in standbys_that_count(cluster):
+    standbys = standbys_that_count(cluster)
+    if wanted and not standbys and all(node.up for node in cluster.nodes):
+        lonely = f"{len(wanted)} failover slot(s), and no standby under nodes that could keep copies of them"
+        remedy = "List a standby that streams from the primary, without delay: no metric and no alert tells of others."
+        yield Finding("failover", f"{cluster.cluster}/{primary.node}", Status.WARNING, lonely, remedy)
+    for node in standbys:
         # A standby before 17, or whose settings may not be read, has nothing to be judged by: `probes` says so.
         if node.standby is not None and (wanted or node.standby.sync_replication_slots):
             yield _judge(node, node.standby, primary, [one for one in found if one.node == node.node])
