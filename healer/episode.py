@@ -15,7 +15,8 @@ from healer.policy import LOOK_INTERVAL, Attempt, Progress, next_step, settle
 from healer.primary import SHORTEST_IDLE, Primary
 from healer.report import Heal, Report
 from healer.sights import Sight, Subject, see
-from healer.tracks import WELL, Outcome, Track, advance, after_attempt, begin, opens_again
+from healer.track import WELL, Outcome, Track, begin
+from healer.verdicts import advance, after_attempt, opens_again
 
 MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""

@@ -24,7 +24,7 @@ from healer.intake import Accepted, examine
 from healer.memory import Heard
 from healer.metrics import HealerMetrics
 from healer.report import Heal, Report
-from healer.tracks import Outcome
+from healer.track import Outcome
 
 REMEMBERED = 100
 START_SHARE = 10

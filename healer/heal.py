@@ -19,7 +19,7 @@ from healer.lookout import LOOK_TIMEOUT
 from healer.primary import check
 from healer.report import Event, Report
 from healer.sights import Subject, in_need
-from healer.tracks import Outcome
+from healer.track import Outcome
 
 GIVE_UP_AFTER = 120.0
 """Seconds; somebody sits there and waits. What keeps a slot's WAL may take a minute of looking to tell."""

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from exporter.config import HealerTarget
 from healer.alerts import Action
 from healer.calls import WROTE, Call, CallResult, Capability, Unavailable
-from healer.tracks import Outcome
+from healer.track import Outcome
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
 

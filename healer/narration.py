@@ -7,7 +7,7 @@ from exporter.log import event
 from healer.calls import WROTE, Call, CallResult
 from healer.report import Heal, Report
 from healer.sights import Sight, State, Subject
-from healer.tracks import WELL, Outcome, Track
+from healer.track import WELL, Outcome, Track
 
 _log = logging.getLogger(__name__)
 

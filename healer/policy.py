@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from exporter.config import HealerSettings
 from healer.calls import PASSING
 from healer.sights import State
-from healer.tracks import Outcome, Track
+from healer.track import Outcome, Track
 
 CLOSE_LOOK_SECONDS = 0.5
 """

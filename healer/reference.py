@@ -8,7 +8,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from healer.alerts import Action
 from healer.calls import CallResult, Unavailable
 from healer.metrics import WEBHOOK_CODES, HealerMetrics
-from healer.tracks import Outcome
+from healer.track import Outcome
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "reason": tuple(Unavailable),

@@ -19,7 +19,8 @@ from healer.narration import shown
 from healer.policy import Attempt, Progress, next_step, settle
 from healer.primary import check
 from healer.sights import Sight, State, see
-from healer.tracks import advance, begin
+from healer.track import begin
+from healer.verdicts import advance
 
 _WHY = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",

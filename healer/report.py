@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from healer.sights import Subject
-from healer.tracks import Outcome
+from healer.track import Outcome
 
 TIMELINE_LENGTH = 200
 MOST_HEALS = 2000

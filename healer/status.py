@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from exporter import __version__
 from healer.calls import Capability
 from healer.report import Report
-from healer.tracks import Outcome
+from healer.track import Outcome
 
 _KINDS = {None: "busy", Outcome.HEALED: "good", Outcome.RESOLVED_ITSELF: "good", Outcome.DRY_RUN: "busy"}
 """How an outcome is coloured; all others are bad."""

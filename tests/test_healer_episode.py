@@ -12,7 +12,7 @@ from healer.calls import Call, CallResult
 from healer.episode import Episode, Watchers
 from healer.report import Report
 from healer.sights import Sight, Subject
-from healer.tracks import Outcome
+from healer.track import Outcome
 from tests.healing import until
 from tests.stack.postgres import Postgres
 from tests.stack.sessions import Statement

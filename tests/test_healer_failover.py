@@ -14,7 +14,7 @@ from exporter.probes import SUPPORTED, Slot, Transaction
 from exporter.snapshot import NodeSnapshot
 from healer.policy import HELD_SECONDS, LookAgain, Progress, next_step, settle
 from healer.sights import Sight, State, Subject, in_need, see
-from healer.tracks import Outcome, Track
+from healer.track import Outcome, Track
 from tests.failover import copied, drop_failover_slots, make_slot, outrun, persistent, synchronising
 from tests.healing import Healer, alert, healing, until, watched
 from tests.heals import R, temporary, without_copy

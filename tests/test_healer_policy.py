@@ -9,7 +9,7 @@ from exporter.diagnosis import WaitReason
 from healer.calls import Unavailable
 from healer.policy import HELD_SECONDS, Attempt, LookAgain, Progress, next_step, settle
 from healer.sights import Sight, State, Subject, see, state_of
-from healer.tracks import Outcome, Track
+from healer.track import Outcome, Track
 from tests.heals import C, R, existing, waiting
 from tests.snapshots import CREATION, SLOT, cluster, dark, node
 

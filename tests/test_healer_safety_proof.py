@@ -17,7 +17,7 @@ import requests
 import healer as package
 from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from healer.primary import Primary
-from healer.tracks import Outcome
+from healer.track import Outcome
 from healer.web import LARGEST_BODY
 from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
 from tests.stack.processes import free_port, wait_for

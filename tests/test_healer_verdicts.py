@@ -8,7 +8,8 @@ from exporter.diagnosis import WaitReason
 from exporter.retention import RetentionCause
 from healer.calls import Call, CallResult, Capability, Unavailable
 from healer.sights import Sight, State
-from healer.tracks import Outcome, Track, advance, after_attempt, begin, opens_again
+from healer.track import Outcome, Track, begin
+from healer.verdicts import advance, after_attempt, opens_again
 from tests.heals import C, R, existing, lsn, persistent, temporary, waiting, without_copy
 
 USABLE, GONE, UNSEEN = Sight(State.USABLE), Sight(State.GONE), Sight(State.UNSEEN)
