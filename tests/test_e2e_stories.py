@@ -69,10 +69,11 @@ SHOWN_ELSEWHERE = {
     "pgslot_retention_standby_info",
     "pgslot_idle_replication_slot_timeout_seconds",
     "pgslot_slotsync_skip_reason",
+    "pgslot_depends_on_primary_slots",
 }
 """
 They take minutes, a setting, or PostgreSQL 19: test_alerts_live.py has those that rules ask for, and
-test_exporter_standby.py the last one.
+test_exporter_standby.py pgslot_slotsync_skip_reason.
 """
 
 
