@@ -72,10 +72,11 @@ SHOWN_ELSEWHERE = {
     "pgslot_failover_ready",
     "pgslot_failover_unready_reason",
     "pgslot_failover_lag_bytes",
+    "pgslot_depends_on_primary_slots",
 }
 """
 They take minutes, a setting, a failover slot, or PostgreSQL 19: test_alerts_live.py has those that rules ask for,
-test_exporter_standby.py the one of 19, and test_exporter_failover_live.py what is told of failover slots.
+test_exporter_standby.py and test_exporter_dependence.py those of 19, and test_exporter_failover_live.py what is told of failover slots.
 """
 
 
