@@ -76,7 +76,7 @@ SHOWN_ELSEWHERE = {
 }
 """
 They take minutes, a setting, a failover slot, or PostgreSQL 19: test_alerts_live.py has those that rules ask for,
-test_exporter_standby.py and test_exporter_dependence.py those of 19, and test_exporter_failover_live.py what is told of failover slots.
+test_exporter_standby.py and test_exporter_dependence.py those of 19, test_exporter_failover_live.py those of failover.
 """
 
 
