@@ -114,7 +114,7 @@ def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[li
     ours: list[Family] = []
     others: list[ClientFamily] = []
     for family in collected:
-        own = family if isinstance(family, Family) else _as_ours(family)
+        own = family if isinstance(family, Family) else as_ours(family)
         if own is not None:
             ours.append(own)
         elif isinstance(family, ClientFamily):
@@ -123,7 +123,7 @@ def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[li
     return [*text, encode(_Collected(others)).decode()], content_type
 
 
-def _as_ours(family: ClientFamily) -> Family | None:
+def as_ours(family: ClientFamily) -> Family | None:
     """Return prometheus_client's family as one of ours; None for what is more than one sample a series: histograms."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     samples = family.samples

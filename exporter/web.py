@@ -12,6 +12,7 @@ from exporter.exposition import Part
 from exporter.metrics import cluster_series, families, process_samples, written
 from exporter.node import SHORTEST_LOOK
 from exporter.observer import Observer
+from exporter.process import ProcessMetrics
 from exporter.reload import Configuration
 
 APPLICATION_NAME = "pg_slot_exporter"
@@ -25,7 +26,7 @@ _CONFIGURATION = web.AppKey("configuration", Configuration)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
 _MEMORY = web.AppKey("memory", Memory)
 _OBSERVER = web.AppKey("observer", Observer)
-_PROCESS = web.AppKey("process", CollectorRegistry)
+_PROCESS = web.AppKey("process", ProcessMetrics)
 
 
 def application(configuration: Configuration, *, lifecycle: bool = False) -> web.Application:
@@ -34,7 +35,7 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app[_CONFIGURATION] = configuration
     app[_LIFECYCLE] = lifecycle
     app[_OBSERVER] = Observer(configuration.config.clusters, APPLICATION_NAME)
-    app[_PROCESS] = process_registry()
+    app[_PROCESS] = ProcessMetrics(process_registry())
     app[_MEMORY] = Memory()
     configuration.on_change(lambda _: app[_MEMORY].clear())
     configuration.on_change(lambda config: app[_OBSERVER].reconfigure(config.clusters))
@@ -171,8 +172,8 @@ def _timeout(request: web.Request) -> float:
     return look_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
 
 
-def _exposed(request: web.Request, series: list[Part], registry: CollectorRegistry | None = None) -> web.Response:
-    own = [] if registry is None else registry.collect()
+def _exposed(request: web.Request, series: list[Part], process: ProcessMetrics | None = None) -> web.Response:
+    own = [] if process is None else process.collect()
     pieces, content_type = written(request.headers.get("Accept", ""), [*families(series), *own])
     headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
