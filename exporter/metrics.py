@@ -12,7 +12,7 @@ from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
 from exporter.columns import Column, Kept, Memory
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
-from exporter.exposition import Family, Part, Series, States, label_text, write
+from exporter.exposition import Family, One, Part, Series, States, label_text, write
 from exporter.parts import EVERYTHING
 from exporter.probes import Slot, Standby, Transaction
 from exporter.retention import Retention, RetentionCause, retention
@@ -306,7 +306,7 @@ def _session(transaction: Transaction) -> tuple[str, ...]:
 
 def _one(name: str, labels: str, value: float | None) -> Part:
     """Return one series; absent when the value is unknown."""
-    return Series(name, (labels,), (value,))
+    return One(name, labels, value)
 
 
 def _with(labels: str, names: Sequence[str], values: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ class ProcessMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         families = [as_ours(family) for family in registry.collect()]
         self._families = [family for family in families if family is not None]
+        """Each is one Series."""
 
     def collect(self) -> list[Family]:
         """Return them with the values of now; what does not change stays as it was."""
