@@ -8,8 +8,8 @@ import asyncio
 import codecs
 import select
 import socket
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 
 from psycopg import AsyncConnection, pq
 from psycopg.abc import Buffer
@@ -48,6 +48,8 @@ class _Backend(NamedTuple):
 
 _BACKEND = Statement("SELECT pg_catalog.pg_backend_pid() AS pid", _Backend)
 
+_T = TypeVar("_T")
+
 Query = tuple[str, type[Any]]
 
 
@@ -60,6 +62,8 @@ class Session:
         self._limits: tuple[int, int] | None = None
         self._pooled: bool | None = None
         self._encoding = connection.info.parameter_status("server_encoding") or _UTF8
+        if self._encoding != _UTF8:
+            self._replace_what_is_not(_codec(self._encoding))
 
     @classmethod
     async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
@@ -113,6 +117,11 @@ class Session:
         Raises psycopg.Error for the first query that fails (no rows are returned then), or TimeoutError, after which
         the session is closed. Cancelling it closes the session as well, and waits for nothing.
         """
+        return await self._within(
+            timeout, self._trips.make(_statements(queries)) if bare else self._ask(queries, timeout)
+        )
+
+    async def _within(self, timeout: float, answer: Awaitable[_T]) -> _T:
         expired = False
 
         def expire() -> None:
@@ -122,7 +131,7 @@ class Session:
 
         timer = asyncio.get_running_loop().call_later(timeout, expire)
         try:
-            return await (self._trips.make(_statements(queries)) if bare else self._ask(queries, timeout))
+            return await answer
         except asyncio.CancelledError:
             self.hang_up()
             await self.close()
@@ -134,13 +143,19 @@ class Session:
         finally:
             timer.cancel()
 
+    async def find_out_whether_pooled(self, timeout: float) -> bool:
+        """Ask for `pooled` alone, by which nothing is set in the server's session. Raises what ask() does."""
+        await self._within(timeout, self._look_who_answers())
+        return bool(self._pooled)
+
+    async def _look_who_answers(self) -> None:
+        [[backend]] = await self._trips.make([_BACKEND])
+        self._pooled = backend.pid != self.backend_pid
+
     async def _ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
         if self._pooled is None:
             # A pooler makes up the process id that it tells its clients.
-            [[backend]] = await self._trips.make([_BACKEND])
-            self._pooled = backend.pid != self.backend_pid
-            if self._encoding != _UTF8:
-                self._replace_what_is_not(_codec(self._encoding))
+            await self._look_who_answers()
         # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
         tenths = max(1, int(timeout * 10))
         limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
