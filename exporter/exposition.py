@@ -79,6 +79,12 @@ class Family(NamedTuple):
     parts: Sequence[Part]
 
 
+@lru_cache(maxsize=1000)
+def known_label_text(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Return the same, for labels that come again with each scrape: not for those of each slot."""
+    return label_text(names, values)
+
+
 def label_text(names: Sequence[str], values: Sequence[str]) -> str:
     """Return labels as they stand between the braces."""
     return ",".join([f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True)])

@@ -12,7 +12,7 @@ from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
 from exporter.columns import Column, Kept, Memory
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
-from exporter.exposition import Family, One, Part, Series, States, label_text, write
+from exporter.exposition import Family, One, Part, Series, States, known_label_text, label_text, write
 from exporter.parts import EVERYTHING
 from exporter.probes import Slot, Standby, Transaction
 from exporter.retention import Retention, RetentionCause, retention
@@ -143,7 +143,7 @@ class _Collected:
 
 
 def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[Part]:
-    labels = label_text(NODE, (node.cluster, node.node))
+    labels = known_label_text(NODE, (node.cluster, node.node))
     yield _one("pgslot_up", labels, node.up)
     yield _one("pgslot_scrape_duration_seconds", labels, node.duration)
     if "node" in parts:
@@ -183,7 +183,7 @@ def _standby(labels: str, standby: Standby) -> Iterator[Part]:
 
 def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, memory: Memory) -> Iterator[Part]:
     """Metric by metric for all slots at once, each slot's labels made into text once: there may be 1,000 of them."""
-    of_node = label_text(NODE, (node.cluster, node.node))
+    of_node = known_label_text(NODE, (node.cluster, node.node))
     column = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
     names = (column["slot_name"], column["database"])
     labels = memory.made(of_node, "labels", names, lambda: _slot_labels(of_node, *names))
@@ -213,7 +213,7 @@ def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, 
 
 def _slot_labels(of_node: str, names: Sequence[str], databases: Sequence[str]) -> list[str]:
     own = SLOT[len(NODE) :]
-    return [_with(of_node, own, each) for each in zip(names, databases, strict=True)]
+    return [f"{of_node},{label_text(own, each)}" for each in zip(names, databases, strict=True)]
 
 
 def _slot_info(labels: Sequence[str], kinds: Sequence[Sequence[Any]]) -> str:
@@ -255,7 +255,7 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
 def _transactions(node: NodeSnapshot) -> Iterator[Part]:
     if node.transactions is None:
         return
-    of_node = label_text(NODE, (node.cluster, node.node))
+    of_node = known_label_text(NODE, (node.cluster, node.node))
     oldest = {transaction.kind: transaction for transaction in node.transactions if transaction.oldest_start}
     for kind in TRANSACTION_KINDS:
         labels = _with(of_node, ("kind",), (kind,))
@@ -309,8 +309,8 @@ def _one(name: str, labels: str, value: float | None) -> Part:
     return One(name, labels, value)
 
 
-def _with(labels: str, names: Sequence[str], values: Sequence[str]) -> str:
-    return f"{labels},{label_text(names, values)}"
+def _with(labels: str, names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    return f"{labels},{known_label_text(names, values)}"
 
 
 def _flag(value: bool | None) -> str:

@@ -37,7 +37,9 @@ def _with_values(family: Family, now: Mapping[str, Sequence[float | None]]) -> F
     name = family.metric.name
     if name not in now:
         return family
-    return Family(family.metric, [part._replace(values=now[name]) for part in family.parts if isinstance(part, Series)])
+    return Family(
+        family.metric, [Series(name, part.labels, now[name]) for part in family.parts if isinstance(part, Series)]
+    )
 
 
 def _of_system() -> dict[str, tuple[float | None]]:

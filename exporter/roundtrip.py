@@ -10,7 +10,7 @@ of CPU and take 0.22, with a thousand 4.7 and 2.3, of which binary values in pla
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -162,11 +162,16 @@ def _rows(connection: AsyncConnection[Any], result: pq.abc.PGresult, row: type[A
 
     psycopg's class_row goes by name and takes twice as long for each row; here the names are compared once an answer.
     """
-    names = [name.encode() for name in row.__match_args__]
-    found = [result.fname(column) for column in range(result.nfields)]
+    names = _names(row.__match_args__)
+    found = tuple(map(result.fname, range(result.nfields)))
     if found != names:
         raise psycopg.ProgrammingError(f"{row.__name__}: expected the columns {names}, found {found}")
     transformer = Transformer(connection)
     transformer.set_pgresult(result)
     make = partial(tuple.__new__, row) if issubclass(row, tuple) else lambda values: row(*values)
     return transformer.load_rows(0, result.ntuples, make)
+
+
+@cache
+def _names(fields: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(name.encode() for name in fields)

@@ -1,5 +1,6 @@
 """The exporter's HTTP endpoints."""
 
+import asyncio
 import math
 import re
 
@@ -8,7 +9,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from exporter import pages, parts, sending
 from exporter.columns import Memory
-from exporter.exposition import Part
+from exporter.exposition import Family
 from exporter.metrics import cluster_series, families, process_samples, written
 from exporter.node import SHORTEST_LOOK
 from exporter.observer import Observer
@@ -94,14 +95,19 @@ async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web
 
 async def _metrics(request: web.Request) -> web.Response:
     asked = _asked(request)
+    own: list[Family] = []
+    if asked == parts.EVERYTHING:
+        # While the servers answer: they are asked in the loop's next round, and this is read in the one after it.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, lambda: own.extend(request.app[_PROCESS].collect()))
     snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), parts.probes_for(asked))
     memory = request.app[_MEMORY]
     series = [part for snapshot in snapshots for part in cluster_series(snapshot, asked, memory=memory)]
     if asked != parts.EVERYTHING:
-        return _exposed(request, series)
+        return _exposed(request, families(series))
     configuration = request.app[_CONFIGURATION]
     series.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
-    return _exposed(request, series, request.app[_PROCESS])
+    return _exposed(request, [*families(series), *own])
 
 
 async def _probe(request: web.Request) -> web.Response:
@@ -114,7 +120,8 @@ async def _probe(request: web.Request) -> web.Response:
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     asked = _asked(request)
     snapshot = await observer.look_at(cluster, node, _timeout(request), parts.probes_for(asked))
-    return _exposed(request, list(cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])))
+    series = cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])
+    return _exposed(request, families(series))
 
 
 async def _discovery(request: web.Request) -> web.Response:
@@ -172,9 +179,8 @@ def _timeout(request: web.Request) -> float:
     return look_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
 
 
-def _exposed(request: web.Request, series: list[Part], process: ProcessMetrics | None = None) -> web.Response:
-    own = [] if process is None else process.collect()
-    pieces, content_type = written(request.headers.get("Accept", ""), [*families(series), *own])
+def _exposed(request: web.Request, found: list[Family]) -> web.Response:
+    pieces, content_type = written(request.headers.get("Accept", ""), found)
     headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
