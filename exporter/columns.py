@@ -60,7 +60,11 @@ class Kept(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One number of each slot, as Series has them; labels that did not change are the same list, so much the better."""
+    """
+    One number of each slot, as Series has them; labels that did not change are the same list, so much the better.
+
+    All are of the type that the column has in SQL, or None: what is equal is then written alike.
+    """
 
     memory: Memory
     node: str

@@ -14,13 +14,15 @@ from exporter.snapshot import ClusterSnapshot
 from tests.snapshots import SLOT, cluster, node
 
 names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=4, unique=True)
-numbers = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats()
+kinds = st.sampled_from([st.booleans(), st.integers(-(2**63), 2**63), st.floats().map(lambda value: value + 0.0)])
+"""A column has one type, as it has in SQL; and no negative zero, which is equal to the other one."""
 
 
 @given(data=st.data(), slots=names)
 def test_a_column_reads_as_its_series_do(data: st.DataObject, slots: list[str]) -> None:
     """The same slots three times and then others, whatever the numbers."""
     memory = Memory()
+    numbers = st.none() | data.draw(kinds)
     for found in (slots, slots, slots, slots[1:], [*slots, "100%d %% more"]):
         labels = [label_text(("slot_name",), (slot,)) for slot in found]
         values = tuple(data.draw(numbers) for _ in found)
