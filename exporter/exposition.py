@@ -41,6 +41,18 @@ class Series(NamedTuple):
         )
 
 
+class One(NamedTuple):
+    """A single series, or none when its value is None."""
+
+    name: str
+    labels: str
+    value: float | None
+
+    def text(self) -> str:
+        value = self.value
+        return "" if value is None else f"{self.name}{{{self.labels}}} {_number(value)}\n"
+
+
 class States(NamedTuple):
     """One series for each known state of each thing: 1 for its actual state, 0 for the others."""
 
@@ -67,6 +79,12 @@ class Family(NamedTuple):
     parts: Sequence[Part]
 
 
+@lru_cache(maxsize=1000)
+def known_label_text(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Return the same, for labels that come again with each scrape: not for those of each slot."""
+    return label_text(names, values)
+
+
 def label_text(names: Sequence[str], values: Sequence[str]) -> str:
     """Return labels as they stand between the braces."""
     return ",".join([f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True)])
@@ -76,7 +94,8 @@ def write(families: Iterable[Family], *, openmetrics: bool) -> list[str]:
     """Return the text, in pieces; the `# EOF` that ends OpenMetrics is left to whoever writes the last family."""
     result: list[str] = []
     for family in families:
-        text = "".join([part.text() for part in family.parts])
+        parts = family.parts
+        text = parts[0].text() if len(parts) == 1 else "".join([part.text() for part in parts])
         if not text:
             continue
         result += (_header(family.metric, openmetrics=openmetrics), text)

@@ -3,17 +3,17 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import Metric as ClientFamily
 from prometheus_client.exposition import choose_encoder
 
 from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
+from exporter.columns import Column, Kept, Memory
 from exporter.dependence import at_stake, kept_by
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
-from exporter.exposition import Family, Part, Series, States, label_text, write
+from exporter.exposition import Family, One, Part, Series, States, known_label_text, label_text, write
 from exporter.failover import Unready, missing_settings, readiness
 from exporter.parts import EVERYTHING
 from exporter.probes import Slot, Standby, Transaction
@@ -64,16 +64,24 @@ class Collector(Protocol):
 
 
 def cluster_series(
-    cluster: ClusterSnapshot, parts: frozenset[str] = EVERYTHING, only: str | None = None
+    cluster: ClusterSnapshot,
+    parts: frozenset[str] = EVERYTHING,
+    only: str | None = None,
+    memory: Memory | None = None,
 ) -> Iterator[Part]:
-    """Return the series of one look at a cluster: of these parts, and of this node alone, None for all."""
+    """
+    Return the series of one look at a cluster: of these parts, and of this node alone, None for all.
+
+    `memory`, if the caller keeps one, is for what was written of the slots.
+    """
+    memory = Memory() if memory is None else memory
     for node in cluster.nodes:
         if only is not None and node.node != only:
             continue
         yield from _look(node, parts)
         slots = [slot for slot in node.slots or () if not passing(slot)] if "slots" in parts else ()
         if slots:
-            yield from _slots(slots, node, cluster)
+            yield from _slots(slots, node, cluster, memory)
         if "transactions" in parts:
             yield from _transactions(node)
     primary = cluster.primary
@@ -102,21 +110,27 @@ def families(series: Iterable[Part]) -> list[Family]:
 
 def exposition(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[bytes, str]:
     """Return the body and its content type, in the format that the scraper's Accept header asks for."""
+    pieces, content_type = written(accept, collected)
+    return "".join(pieces).encode(), content_type
+
+
+def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[list[str], str]:
+    """Return the same in pieces: a page of 1,000 slots takes longer to put together than to write."""
     encode: Callable[[Collector], bytes]
     encode, content_type = choose_encoder(accept)
     ours: list[Family] = []
     others: list[ClientFamily] = []
     for family in collected:
-        own = family if isinstance(family, Family) else _as_ours(family)
+        own = family if isinstance(family, Family) else as_ours(family)
         if own is not None:
             ours.append(own)
         elif isinstance(family, ClientFamily):
             others.append(family)
     text = write(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
-    return "".join([*text, encode(_Collected(others)).decode()]).encode(), content_type
+    return [*text, encode(_Collected(others)).decode()], content_type
 
 
-def _as_ours(family: ClientFamily) -> Family | None:
+def as_ours(family: ClientFamily) -> Family | None:
     """Return prometheus_client's family as one of ours; None for what is more than one sample a series: histograms."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     samples = family.samples
@@ -136,7 +150,7 @@ class _Collected:
 
 
 def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[Part]:
-    labels = label_text(NODE, (node.cluster, node.node))
+    labels = known_label_text(NODE, (node.cluster, node.node))
     yield _one("pgslot_up", labels, node.up)
     yield _one("pgslot_scrape_duration_seconds", labels, node.duration)
     if "node" in parts:
@@ -180,29 +194,48 @@ def _standby(labels: str, standby: Standby) -> Iterator[Part]:
             yield _one("pgslot_slotsync_setting_missing", _with(labels, ("setting",), (setting,)), missing)
 
 
-def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot) -> Iterator[Part]:
+def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, memory: Memory) -> Iterator[Part]:
     """Metric by metric for all slots at once, each slot's labels made into text once: there may be 1,000 of them."""
-    of_node = label_text(NODE, (node.cluster, node.node))
-    labels = [_with(of_node, SLOT[len(NODE) :], (slot.slot_name, slot.database)) for slot in slots]
-    both = list(zip(labels, slots, strict=True))
-    yield Series("pgslot_slot_info", [f"{text},{_kind(slot)}" for text, slot in both], [1] * len(slots))
-    for name, column in SLOT_COLUMNS.items():
-        yield Series(name, labels, map(attrgetter(column), slots))
-    statuses = [(text, slot.wal_status) for text, slot in both if slot.wal_status is not None]
-    yield States("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
-    reasons = [(text, slot.invalidation_reason) for text, slot in both]
-    yield States("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, reasons)
+    of_node = known_label_text(NODE, (node.cluster, node.node))
+    column = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
+    names = (column["slot_name"], column["database"])
+    labels = memory.made(of_node, "labels", names, lambda: _slot_labels(of_node, *names))
+
+    def states(name: str, label: str, known: tuple[str, ...], actual: tuple[str | None, ...]) -> Part:
+        inputs = (labels, actual)
+        return Kept(memory, of_node, name, inputs, lambda: States(name, label, known, zip(*inputs, strict=True)).text())
+
+    kinds = [column[each] for each in ("slot_type", "plugin", "temporary", "two_phase", "failover", "synced")]
+    yield Kept(memory, of_node, "pgslot_slot_info", (labels, kinds), lambda: _slot_info(labels, kinds))
+    for name, each in SLOT_COLUMNS.items():
+        yield Column(memory, of_node, name, labels, column[each])
+    if None not in column["wal_status"]:
+        yield states("pgslot_wal_status", "wal_status", WAL_STATUSES, column["wal_status"])
+    else:
+        statuses = [pair for pair in zip(labels, column["wal_status"], strict=True) if pair[1] is not None]
+        yield States("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
+    yield states("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, column["invalidation_reason"])
     if node.facts is not None and node.facts.major >= TELLS_SKIP_REASON:
-        skipped = [(text, slot.slotsync_skip_reason) for text, slot in both if slot.synced]
+        skipped = [(text, slot.slotsync_skip_reason) for text, slot in zip(labels, slots, strict=True) if slot.synced]
         yield States("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
     kept = None if node.is_primary else kept_by(cluster.primary)
     if kept is not None:
-        stakes = [text for text, slot in both if at_stake(slot)]
+        stakes = [text for text, slot in zip(labels, slots, strict=True) if at_stake(slot)]
         yield Series("pgslot_depends_on_primary_slots", stakes, [len(kept)] * len(stakes))
-    found = [(text, retention(slot, node, cluster)) for text, slot in both]
-    causes = [(text, None if one.cause is RetentionCause.NONE else one.cause) for text, one in found]
-    yield States("pgslot_retention_cause", "cause", CAUSES, causes)
-    yield from _culprits(found)
+    found = [retention(slot, node, cluster) for slot in slots]
+    causes = tuple([None if one.cause is RetentionCause.NONE else one.cause for one in found])
+    yield states("pgslot_retention_cause", "cause", CAUSES, causes)
+    yield from _culprits(zip(labels, found, strict=True))
+
+
+def _slot_labels(of_node: str, names: Sequence[str], databases: Sequence[str]) -> list[str]:
+    own = SLOT[len(NODE) :]
+    return [f"{of_node},{label_text(own, each)}" for each in zip(names, databases, strict=True)]
+
+
+def _slot_info(labels: Sequence[str], kinds: Sequence[Sequence[Any]]) -> str:
+    whole = [f"{text},{_kind_text(*kind)}" for text, kind in zip(labels, zip(*kinds, strict=True), strict=True)]
+    return Series("pgslot_slot_info", whole, [1] * len(whole)).text()
 
 
 def _failover(cluster: ClusterSnapshot) -> Iterator[Part]:
@@ -233,10 +266,6 @@ def _blocker(name: str, labels: str, blocker: Transaction) -> Part:
     return _one(name, _with(labels, SESSION, (held_by, *_session(blocker))), blocker.age_seconds)
 
 
-def _kind(slot: Slot) -> str:
-    return _kind_text(slot.slot_type, slot.plugin, slot.temporary, slot.two_phase, slot.failover, slot.synced)
-
-
 @lru_cache(maxsize=100)
 def _kind_text(slot_type: str, plugin: str, *flags: bool | None) -> str:
     return label_text(_KIND, (slot_type, plugin, *map(_flag, flags)))
@@ -256,7 +285,7 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
 def _transactions(node: NodeSnapshot) -> Iterator[Part]:
     if node.transactions is None:
         return
-    of_node = label_text(NODE, (node.cluster, node.node))
+    of_node = known_label_text(NODE, (node.cluster, node.node))
     oldest = {transaction.kind: transaction for transaction in node.transactions if transaction.oldest_start}
     for kind in TRANSACTION_KINDS:
         labels = _with(of_node, ("kind",), (kind,))
@@ -293,7 +322,9 @@ def passing(slot: Slot) -> bool:
     thirty series that end within seconds, under a name that never comes again. One that stays long enough to hold back
     more than a segment is shown like any other.
     """
-    if not (slot.temporary and not slot.synced) and _TABLE_SYNC.fullmatch(slot.slot_name) is None:
+    name = slot.slot_name
+    of_a_table = name.startswith("pg_") and _TABLE_SYNC.fullmatch(name) is not None
+    if not (slot.temporary and not slot.synced) and not of_a_table:
         return False
     return slot.wal_status != "lost" and (slot.retained_wal_bytes or 0) <= PASSING_BYTES
 
@@ -305,11 +336,11 @@ def _session(transaction: Transaction) -> tuple[str, ...]:
 
 def _one(name: str, labels: str, value: float | None) -> Part:
     """Return one series; absent when the value is unknown."""
-    return Series(name, (labels,), (value,))
+    return One(name, labels, value)
 
 
-def _with(labels: str, names: Sequence[str], values: Sequence[str]) -> str:
-    return f"{labels},{label_text(names, values)}"
+def _with(labels: str, names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    return f"{labels},{known_label_text(names, values)}"
 
 
 def _flag(value: bool | None) -> str:

@@ -1,37 +1,54 @@
 """
 One bounded connection to one server.
 
-Every wait has a deadline. At the deadline the socket is shut down rather than the coroutine cancelled: psycopg answers
-a cancellation by asking the server to cancel the query, and a hung server lets that wait for another ten seconds.
+Every wait has a deadline, at which the socket is shut down: nobody waits for a hung server to end what it was asked.
 """
 
 import asyncio
 import codecs
 import select
 import socket
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 
-from psycopg import AsyncConnection, AsyncCursor, ProgrammingError
+from psycopg import AsyncConnection, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
-from psycopg.rows import AsyncRowFactory, RowMaker
 
 from exporter.connecting import connect
+from exporter.roundtrip import RoundTrips, Statement
 
 STATEMENT_SHARE = 0.8
 """Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""
 LOCK_SHARE = 0.4
 
 _UTF8 = "UTF8"
-_SETTINGS = (
-    # pg_temp by name, or it would come first.
-    "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', %(local)s),"
-    " pg_catalog.set_config('statement_timeout', %(statement)s, %(local)s),"
-    " pg_catalog.set_config('lock_timeout', %(lock)s, %(local)s),"
-    " pg_catalog.set_config('client_encoding', %(encoding)s, %(local)s),"
-    " pg_catalog.set_config(%(read_only)s, 'on', %(local)s)"
-)
+# pg_temp by name, or it would come first.
+_SETTINGS = """
+SELECT
+  pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', $1::pg_catalog.bool) AS search_path,
+  pg_catalog.set_config('statement_timeout', $2, $1::pg_catalog.bool) AS statement_timeout,
+  pg_catalog.set_config('lock_timeout', $3, $1::pg_catalog.bool) AS lock_timeout,
+  pg_catalog.set_config('client_encoding', $4, $1::pg_catalog.bool) AS client_encoding,
+  pg_catalog.set_config($5, 'on', $1::pg_catalog.bool) AS read_only
+"""
+
+
+class _Settings(NamedTuple):
+    search_path: str
+    statement_timeout: str
+    lock_timeout: str
+    client_encoding: str
+    read_only: str
+
+
+class _Backend(NamedTuple):
+    pid: int
+
+
+_BACKEND = Statement("SELECT pg_catalog.pg_backend_pid() AS pid", _Backend)
+
+_T = TypeVar("_T")
 
 Query = tuple[str, type[Any]]
 
@@ -41,9 +58,12 @@ class Session:
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
+        self._trips = RoundTrips(connection)
         self._limits: tuple[int, int] | None = None
         self._pooled: bool | None = None
         self._encoding = connection.info.parameter_status("server_encoding") or _UTF8
+        if self._encoding != _UTF8:
+            self._replace_what_is_not(_codec(self._encoding))
 
     @classmethod
     async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
@@ -97,35 +117,45 @@ class Session:
         Raises psycopg.Error for the first query that fails (no rows are returned then), or TimeoutError, after which
         the session is closed. Cancelling it closes the session as well, and waits for nothing.
         """
-        loop = asyncio.get_running_loop()
-        expired = loop.create_future()
+        return await self._within(
+            timeout, self._trips.make(_statements(queries)) if bare else self._ask(queries, timeout)
+        )
+
+    async def _within(self, timeout: float, answer: Awaitable[_T]) -> _T:
+        expired = False
 
         def expire() -> None:
-            expired.set_result(None)
+            nonlocal expired
+            expired = True
             self.hang_up()
 
-        answer = asyncio.create_task(self._ask_bare(queries) if bare else self._ask(queries, timeout))
-        timer = loop.call_later(timeout, expire)
+        timer = asyncio.get_running_loop().call_later(timeout, expire)
         try:
-            await asyncio.wait({answer})
+            return await answer
         except asyncio.CancelledError:
             self.hang_up()
-            await asyncio.wait({answer})
-            answer.exception()
+            await self.close()
+            raise
+        except Exception as error:
+            if expired:
+                raise TimeoutError(f"no answer in {timeout:.1f} s") from error
             raise
         finally:
             timer.cancel()
-        if expired.done() and answer.exception() is not None:
-            raise TimeoutError(f"no answer in {timeout:.1f} s") from answer.exception()
-        return answer.result()
+
+    async def find_out_whether_pooled(self, timeout: float) -> bool:
+        """Ask for `pooled` alone, by which nothing is set in the server's session. Raises what ask() does."""
+        await self._within(timeout, self._look_who_answers())
+        return bool(self._pooled)
+
+    async def _look_who_answers(self) -> None:
+        [[backend]] = await self._trips.make([_BACKEND])
+        self._pooled = backend.pid != self.backend_pid
 
     async def _ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
         if self._pooled is None:
             # A pooler makes up the process id that it tells its clients.
-            cursor = await self._connection.execute("SELECT pg_catalog.pg_backend_pid()", prepare=False)
-            self._pooled = await cursor.fetchone() != (self.backend_pid,)
-            if self._encoding != _UTF8:
-                self._replace_what_is_not(_codec(self._encoding))
+            await self._look_who_answers()
         # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
         tenths = max(1, int(timeout * 10))
         limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
@@ -141,6 +171,8 @@ class Session:
         """Read text in this encoding, with U+FFFD in place of what is none."""
 
         class Replacing(Loader):
+            format = pq.Format.BINARY
+
             def load(self, data: Buffer) -> str:
                 return bytes(data).decode(codec, "replace")
 
@@ -148,49 +180,26 @@ class Session:
             self._connection.adapters.register_loader(kind, Replacing)
 
     async def _answers(self, queries: Sequence[Query], limits: tuple[int, int]) -> list[list[Any]]:
+        statements = _statements(queries)
         if self._pooled:
-            return await self._in_one_transaction(queries, limits)
-        if limits == self._limits and len(queries) == 1:
-            # A pipeline ends with a Flush message, after which the server's idle_session_timeout does not run.
-            cursors = [await self._send(*queries[0], prepare=True)]
-        else:
-            async with self._connection.pipeline():
-                if limits != self._limits:
-                    await self._set(limits, "default_transaction_read_only", local=False)
-                # Prepared at once: planning takes the server longer than answering does.
-                cursors = [await self._send(sql, row, prepare=True) for sql, row in queries]
+            # The round trip is one transaction. BEGIN would leave one open where a query fails.
+            _, *answers = await self._trips.make([self._settings(limits, local=True), *statements])
+            return answers
+        if limits != self._limits:
+            _, *answers = await self._trips.make([self._settings(limits, local=False), *statements], prepare=True)
             self._limits = limits
-        return [await cursor.fetchall() for cursor in cursors]
+            return answers
+        # Prepared at once: planning takes the server longer than answering does.
+        return await self._trips.make(statements, prepare=True)
 
-    async def _in_one_transaction(self, queries: Sequence[Query], limits: tuple[int, int]) -> list[list[Any]]:
-        # Up to its end a pipeline is a transaction already. BEGIN would leave one open where a query fails.
-        async with self._connection.pipeline():
-            await self._set(limits, "transaction_read_only", local=True)
-            cursors = [await self._send(sql, row, prepare=False) for sql, row in queries]
-        return [await cursor.fetchall() for cursor in cursors]
-
-    async def _set(self, limits: tuple[int, int], read_only: str, *, local: bool) -> None:
-        values = {
-            "statement": str(limits[0]),
-            "lock": str(limits[1]),
-            "read_only": read_only,
-            # From any other encoding than its own name for ASCII the server would convert, and fail where it cannot.
-            "encoding": _UTF8 if self._encoding == _UTF8 else "SQL_ASCII",
-            "local": local,
-        }
-        await self._connection.execute(_SETTINGS, values, prepare=False)
-
-    async def _send(self, sql: str, row: type[Any], *, prepare: bool) -> AsyncCursor[Any]:
-        cursor = self._connection.cursor(row_factory=_rows_of(row))
-        return await cursor.execute(sql.encode(), prepare=prepare)
-
-    async def _ask_bare(self, queries: Sequence[Query]) -> list[list[Any]]:
-        answers = []
-        for sql, row in queries:
-            cursor = self._connection.cursor(row_factory=_rows_of(row))
-            await cursor.execute(sql.encode(), prepare=False)
-            answers.append(await cursor.fetchall())
-        return answers
+    def _settings(self, limits: tuple[int, int], *, local: bool) -> Statement:
+        """`local`: for this transaction, and not for the session."""
+        # From any other encoding than its own name for ASCII the server would convert, and fail where it cannot.
+        encoding = _UTF8 if self._encoding == _UTF8 else "SQL_ASCII"
+        read_only = "transaction_read_only" if local else "default_transaction_read_only"
+        return Statement(
+            _SETTINGS, _Settings, ("on" if local else "off", str(limits[0]), str(limits[1]), encoding, read_only)
+        )
 
     async def close(self) -> None:
         await self._connection.close()
@@ -218,19 +227,5 @@ def _codec(encoding: str) -> str:
         return "utf-8"
 
 
-def _rows_of(row: type[Any]) -> AsyncRowFactory[Any]:
-    """
-    Make rows of a dataclass or NamedTuple from columns in the order of its fields.
-
-    psycopg's class_row goes by name and takes twice as long for each row; here the names are compared once an answer.
-    """
-    names = [name.encode() for name in row.__match_args__]
-
-    def factory(cursor: AsyncCursor[Any]) -> RowMaker[Any]:
-        result = cursor.pgresult
-        found = [] if result is None else [result.fname(column) for column in range(result.nfields)]
-        if result is not None and found != names:
-            raise ProgrammingError(f"{row.__name__}: expected the columns {names}, found {found}")
-        return lambda values: row(*values)
-
-    return factory
+def _statements(queries: Sequence[Query]) -> list[Statement]:
+    return [Statement(sql, row) for sql, row in queries]

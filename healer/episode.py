@@ -132,6 +132,9 @@ class Episode:
         lookout = Lookout(self.cluster)
         try:
             async with Primary(self._target, idle=max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
+                if not self._target.dry_run:
+                    # It takes as long as the first look, which is what most often shows that it is needed.
+                    primary.prepare_ahead()
                 await self._loop(lookout, primary)
         except asyncio.CancelledError:
             self.stop("the healer stops")
@@ -159,6 +162,7 @@ class Episode:
                 continue
             if not any(track.wants_a_call for track in tracks):
                 self._watchers.may_act(False)
+                await primary.not_needed()
             await self._pause(step.seconds)
 
     async def _attempt(self, primary: Primary, pace: float) -> None:

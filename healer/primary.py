@@ -1,5 +1,6 @@
 """The primary of a cluster: found, proven and called; and why that cannot be, before it is needed."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from exporter.config import HealerTarget
-from exporter.postgres import Session
+from exporter.postgres import Query, Session
 from exporter.yamlfile import ConfigError
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Call, CallResult, Capability, Unavailable
 from healer.remedies.log_standby_snapshot import FACTS, Act, PrimaryFacts, act, judge
@@ -73,6 +74,8 @@ class Primary:
         self._idle = min(idle, LONGEST_IDLE)
         self._session: Session | None = None
         self._capability = Capability(None)
+        self._ahead: asyncio.Task[Call | None] | None = None
+        """Preparing that was begun before it is known to be needed."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,16 +83,34 @@ class Primary:
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        await self.not_needed()
         await self._close()
 
     @property
     def ready(self) -> bool:
         """Connected and proven: the next call takes one round trip."""
-        return self._session is not None and not self._session.stale
+        return self._ahead is None and self._session is not None and not self._session.stale
+
+    def prepare_ahead(self) -> None:
+        """Begin to connect and prove while something else is waited for; prepare() tells what came of it."""
+        self._ahead = asyncio.create_task(self._guarded(self._prepare))
 
     async def prepare(self) -> Call | None:
         """Connect and prove; None when that worked, else why not, as a call that was not made. Never raises."""
+        if self._ahead is not None:
+            failed = await self._ahead
+            self._ahead = None
+            if failed is not None or self.ready:
+                return failed
         return await self._guarded(self._prepare)
+
+    async def not_needed(self) -> None:
+        """Take back what was begun ahead, if nobody has waited for it; a connection that was needed once is kept."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.wait({self._ahead})
+            self._ahead = None
+            await self._close()
 
     async def call(self, pace: float = 0.0) -> Call:
         """
@@ -121,12 +142,11 @@ class Primary:
 
     async def _prepare(self) -> Call | None:
         await self._close()
-        self._session, self._capability = await _open(self._target)
+        idle = _IDLE_TIMEOUT.format(int(self._idle * 1000))
+        self._session, self._capability = await _open(self._target, (_KEEPALIVES, _Setting), (idle, _Setting))
         if self._capability.reason is not None and not self._replaces(self._capability):
             await self._close()
             return Call(CallResult.UNAVAILABLE, capability=self._capability)
-        idle = _IDLE_TIMEOUT.format(int(self._idle * 1000))
-        await self._session.ask([(_KEEPALIVES, _Setting), (idle, _Setting)], TIMEOUT)
         return None
 
     async def _call(self, pace: float) -> Call:
@@ -160,14 +180,15 @@ class Primary:
             self._session = None
 
 
-async def _open(target: HealerTarget) -> tuple[Session, Capability]:
+async def _open(target: HealerTarget, *settings: Query) -> tuple[Session, Capability]:
+    """Connect, and find out whether this session could act; `settings` are made in the same round trip."""
     deadline = time.monotonic() + TIMEOUT
     conninfo = target.conninfo.read()
     session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=TIMEOUT)
     try:
         if await _is_pooled(session, conninfo, deadline):
             return session, _POOLED
-        [[facts]] = await session.ask([(FACTS, PrimaryFacts)], _left(deadline))
+        [[facts], *_] = await session.ask([(FACTS, PrimaryFacts), *settings], _left(deadline))
     except BaseException:
         await session.close()
         raise
@@ -181,9 +202,9 @@ async def _is_pooled(session: Session, conninfo: str, deadline: float) -> bool:
     A pooler is known by the process that it names at the start, which is none of the server's. One in session mode does
     no harm: there two connections have two sessions, of which neither changes.
     """
-    [[first]] = await session.ask([(_PROCESS, _Process)], _left(deadline), bare=True)
-    if first.pid == session.backend_pid:
+    if not await session.find_out_whether_pooled(_left(deadline)):
         return False
+    [[first]] = await session.ask([(_PROCESS, _Process)], _left(deadline), bare=True)
     other = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=_left(deadline))
     try:
         [[second]] = await other.ask([(_PROCESS, _Process)], _left(deadline), bare=True)

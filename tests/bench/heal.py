@@ -60,9 +60,9 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
 
         taken = alternate(scale.heals, {"hand": lambda: timed(by_hand), "webhook": lambda: timed(by_webhook)})
     ms = {name: median(values) * 1e3 for name, values in taken.items()}
-    held = ms["webhook"] <= 2 * ms["hand"] + 10
+    held = ms["webhook"] <= 1.5 * ms["hand"] + 10
     name = "webhook to usable slot on a standby"
-    yield Result(name, ms["webhook"], "ms", "by hand", ms["hand"], "at most 2x + 10 ms", held)
+    yield Result(name, ms["webhook"], "ms", "by hand", ms["hand"], "at most 1.5x + 10 ms", held)
 
 
 def config(stack: Stack, **healer: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A server with as many slots and sessions as asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import psycopg
@@ -42,3 +42,14 @@ def sessions(server: Postgres, count: int) -> Iterator[None]:
             if number % OPEN_SHARE == 0:
                 connection.execute("SELECT pg_catalog.pg_current_xact_id()")
         yield
+
+
+@contextmanager
+def writing(server: Postgres) -> Iterator[Callable[[], None]]:
+    """The value commits a transaction: all positions and ages of slots are others then, as on a server that is used."""
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+
+        def write() -> None:
+            connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'bench', 'moved')")
+
+        yield write

@@ -1,0 +1,103 @@
+"""What is kept of the last scrape changes nothing of the next one but the time that it takes."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.columns import Column, Kept, Memory
+from exporter.exposition import Series, label_text, write
+from exporter.metrics import cluster_series, families
+from exporter.snapshot import ClusterSnapshot
+from tests.snapshots import SLOT, cluster, node
+
+names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=4, unique=True)
+kinds = st.sampled_from([st.booleans(), st.integers(-(2**63), 2**63), st.floats().map(lambda value: value + 0.0)])
+"""A column has one type, as it has in SQL; and no negative zero, which is equal to the other one."""
+
+
+@given(data=st.data(), slots=names)
+def test_a_column_reads_as_its_series_do(data: st.DataObject, slots: list[str]) -> None:
+    """The same slots three times and then others, whatever the numbers."""
+    memory = Memory()
+    numbers = st.none() | data.draw(kinds)
+    for found in (slots, slots, slots, slots[1:], [*slots, "100%d %% more"]):
+        labels = [label_text(("slot_name",), (slot,)) for slot in found]
+        values = tuple(data.draw(numbers) for _ in found)
+        for _ in range(2):
+            assert Column(memory, "n", "it", labels, values).text() == Series("it", labels, values).text()
+
+
+def test_numbers_that_change_are_put_into_a_template() -> None:
+    memory = Memory()
+    labels = ['a="100%"', 'a="b"', 'a="c"', 'a="d"']
+    for offset in range(4):
+        values = (offset, None, True, 0.5 + offset)
+        text = Column(memory, "n", "it", labels, values).text()
+        assert text == f'it{{a="100%"}} {offset}\nit{{a="c"}} 1\nit{{a="d"}} {0.5 + offset}\n'
+        assert (memory.last("n", "it").template is not None) == (offset > 0)
+
+
+def test_a_number_that_is_none_is_written_as_prometheus_reads_it() -> None:
+    memory = Memory()
+    for value in (1.5, math.inf, -math.inf, math.nan, math.nan, 2.5):
+        text = Column(memory, "n", "it", ['a="b"'], (value,)).text()
+        assert text == Series("it", ['a="b"'], (value,)).text()
+
+
+def test_what_is_made_from_the_same_is_made_once() -> None:
+    memory = Memory()
+    made = []
+
+    def made_from(inputs: object) -> str:
+        def make() -> str:
+            made.append(inputs)
+            return f"{inputs}"
+
+        return Kept(memory, "n", "it", inputs, make).text()
+
+    assert [made_from(each) for each in (["a"], ["a"], ["b"], ["b"], ["a"])] == ["['a']"] * 2 + ["['b']"] * 2 + [
+        "['a']"
+    ]
+    assert made == [["a"], ["b"], ["a"]]
+    memory.clear()
+    made_from(["a"])
+    assert len(made) == 4
+
+
+def test_two_nodes_are_not_mixed_up() -> None:
+    memory = Memory()
+    assert [memory.made(each, "it", 0, lambda each=each: each) for each in ("p", "s", "p")] == ["p", "s", "p"]  # type: ignore[misc]
+
+
+def page(snapshot: ClusterSnapshot, memory: Memory | None) -> str:
+    return "".join(write(families(cluster_series(snapshot, memory=memory)), openmetrics=False))
+
+
+def test_a_page_is_the_same_with_and_without_memory() -> None:
+    """Slots that come, go, change their states and their kind, on two nodes of one name but for the cluster."""
+    memory = Memory()
+    lost = SLOT._replace(wal_status="lost", invalidation_reason="wal_removed", retained_wal_bytes=None)
+    other = SLOT._replace(slot_name="other", synced=True, failover=True)
+    stories = [
+        (SLOT,),
+        (SLOT,),
+        (SLOT, other),
+        (SLOT._replace(retained_wal_bytes=7), other),
+        (SLOT._replace(retained_wal_bytes=8), other),
+        (lost, other),
+        (lost._replace(wal_status=None), other._replace(temporary=True)),
+        (other,),
+        (),
+        (SLOT,),
+    ]
+    seen = []
+    for slots in stories:
+        snapshot = cluster(node("p", recovery=False, slots=slots), node("s", recovery=True, slots=slots[:1]))
+        for each in (snapshot, replace(snapshot, nodes=snapshot.nodes[:1])):
+            assert page(each, memory) == page(each, None)
+        seen.append(page(snapshot, memory))
+    assert seen[0] == seen[1]
+    assert all(one != another for one, another in list(pairwise(seen))[1:])

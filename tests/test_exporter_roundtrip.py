@@ -1,0 +1,108 @@
+"""Statements straight through libpq's pipeline, on a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from exporter.connecting import connect
+from exporter.roundtrip import MOST_PREPARED, RoundTrips, Statement
+from tests.healing import until
+from tests.stack.stack import EXPORTER_ROLE, Stack
+
+
+class Row(NamedTuple):
+    value: Any
+
+
+class Opened(NamedTuple):
+    connection: psycopg.AsyncConnection[Any]
+    trips: RoundTrips
+
+
+@pytest.fixture
+async def opened(databases: Stack) -> AsyncIterator[Opened]:
+    connection = await connect(
+        databases.primary.conninfo(EXPORTER_ROLE), 10, application_name="roundtrip", client_encoding="UTF8"
+    )
+    yield Opened(connection, RoundTrips(connection))
+    await connection.close()
+
+
+def shown(expression: str, *parameters: str) -> Statement:
+    return Statement(f"SELECT {expression} AS value", Row, parameters)
+
+
+async def prepared(trips: RoundTrips) -> int:
+    [[row]] = await trips.make([shown("(SELECT count(*) FROM pg_prepared_statements)")])
+    return int(row.value)
+
+
+async def test_each_type_of_our_queries_is_read(opened: Opened) -> None:
+    meant = {
+        "NULL::text": None,
+        "'text'::text": "text",
+        "'name'::name": "name",
+        "true": True,
+        "-7::int4": -7,
+        "9223372036854775807::int8": 2**63 - 1,
+        "0.1::float8": 0.1,
+        "'NaN'::float8": pytest.approx(float("nan"), nan_ok=True),
+        "ARRAY[1, 2]::int4[]": [1, 2],
+        "$1": "a parameter",
+    }
+    statements = [shown(each, *(["a parameter"] if each == "$1" else [])) for each in meant]
+    for prepare in (False, True, True):
+        rows = await opened.trips.make(statements, prepare=prepare)
+        assert [row.value for [row] in rows] == list(meant.values())
+
+
+async def test_prepared_is_each_statement_once_and_no_more_of_them_than_is_sensible(opened: Opened) -> None:
+    for _ in range(3):
+        assert await opened.trips.make([shown("1"), shown("2"), shown("1")], prepare=True) == [[(1,)], [(2,)], [(1,)]]
+    assert await prepared(opened.trips) == 2 + 1  # one of them twice in the trip in which it was not known yet
+    await opened.trips.make([shown(f"{number}") for number in range(2 * MOST_PREPARED)], prepare=True)
+    rows = await opened.trips.make([shown(f"{number}") for number in range(2 * MOST_PREPARED)], prepare=True)
+    assert [row.value for [row] in rows] == list(range(2 * MOST_PREPARED))
+
+
+async def test_the_first_failure_is_told_and_the_next_trip_works(opened: Opened) -> None:
+    failing = [shown("1"), shown("1 / 0"), shown("nothing_of_the_kind")]
+    for prepare in (True, False, True):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await opened.trips.make(failing, prepare=prepare)
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            await opened.trips.make(failing[::-1], prepare=prepare)
+        assert await opened.trips.make([shown("1")], prepare=prepare) == [[(1,)]]
+
+
+async def test_one_trip_is_one_transaction(opened: Opened) -> None:
+    first, second = await opened.trips.make([shown("pg_catalog.now()::text")] * 2)
+    assert first == second
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await opened.trips.make([shown("pg_catalog.set_config('work_mem', '77kB', false)"), shown("1 / 0")])
+    assert await opened.trips.make([shown("pg_catalog.current_setting('work_mem') = '77kB'")]) == [[(False,)]]
+
+
+async def test_columns_of_another_name_are_an_error_and_not_a_row(opened: Opened) -> None:
+    with pytest.raises(psycopg.ProgrammingError, match="Row: expected the columns"):
+        await opened.trips.make([Statement("SELECT 1 AS other", Row), shown("2")])
+    assert await opened.trips.make([shown("1")]) == [[(1,)]]
+
+
+async def test_much_is_sent_and_much_comes_back(opened: Opened) -> None:
+    """More than any socket's buffer holds, both ways at once."""
+    large = "x" * 8_000_000
+    rows = await opened.trips.make([shown("$1::text", large), shown("pg_catalog.repeat('y', 8000000)")])
+    assert [len(row.value) for [row] in rows] == [8_000_000, 8_000_000]
+
+
+async def test_what_the_server_says_before_it_hangs_up_is_told(opened: Opened, databases: Stack) -> None:
+    trip = asyncio.create_task(opened.trips.make([shown("1"), shown("pg_catalog.pg_sleep(60)::text")]))
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'roundtrip' AND query ~ %s"
+    await until(lambda: bool(databases.primary.sql(query, ["sleep"])), "it is ended", 10)
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        await asyncio.wait_for(trip, 10)
+    assert opened.connection.closed
