@@ -1,19 +1,16 @@
-"""Snapshot and diagnosis to series, and series to the text that Prometheus reads."""
+"""Snapshot and diagnosis to series."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
-
-from prometheus_client import Metric as ClientFamily
-from prometheus_client.exposition import choose_encoder
+from typing import Any
 
 from exporter import __version__
-from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT, Metric
+from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
 from exporter.columns import Column, Kept, Memory
 from exporter.dependence import at_stake, kept_by
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
-from exporter.exposition import Family, One, Part, Series, States, known_label_text, label_text, write
+from exporter.exposition import One, Part, Series, States, known_label_text, label_text
 from exporter.failover import Unready, missing_settings, readiness
 from exporter.parts import EVERYTHING
 from exporter.probes import Slot, Standby, Transaction
@@ -57,12 +54,6 @@ _KIND = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
 _LEVELS = CATALOGUE["pgslot_wal_level_info"].labels[len(NODE) :]
 
 
-class Collector(Protocol):
-    """Anything of prometheus_client that can be asked for its families."""
-
-    def collect(self) -> Iterable[ClientFamily]: ...
-
-
 def cluster_series(
     cluster: ClusterSnapshot,
     parts: frozenset[str] = EVERYTHING,
@@ -98,55 +89,6 @@ def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Part]:
     yield _one("pgslot_build_info", label_text(("version",), (__version__,)), 1)
     yield _one("pgslot_config_last_reload_successful", "", reload_ok)
     yield _one("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
-
-
-def families(series: Iterable[Part]) -> list[Family]:
-    """Group series into families, in the catalogue's order."""
-    by_name: dict[str, list[Part]] = {}
-    for part in series:
-        by_name.setdefault(part.name, []).append(part)
-    return [Family(metric, by_name[metric.name]) for metric in CATALOGUE.values() if metric.name in by_name]
-
-
-def exposition(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[bytes, str]:
-    """Return the body and its content type, in the format that the scraper's Accept header asks for."""
-    pieces, content_type = written(accept, collected)
-    return "".join(pieces).encode(), content_type
-
-
-def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[list[str], str]:
-    """Return the same in pieces: a page of 1,000 slots takes longer to put together than to write."""
-    encode: Callable[[Collector], bytes]
-    encode, content_type = choose_encoder(accept)
-    ours: list[Family] = []
-    others: list[ClientFamily] = []
-    for family in collected:
-        own = family if isinstance(family, Family) else as_ours(family)
-        if own is not None:
-            ours.append(own)
-        elif isinstance(family, ClientFamily):
-            others.append(family)
-    text = write(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
-    return [*text, encode(_Collected(others)).decode()], content_type
-
-
-def as_ours(family: ClientFamily) -> Family | None:
-    """Return prometheus_client's family as one of ours; None for what is more than one sample a series: histograms."""
-    name = f"{family.name}_total" if family.type == "counter" else family.name
-    samples = family.samples
-    if family.type not in ("gauge", "counter") or any(s.name != name or s.timestamp or s.exemplar for s in samples):
-        return None
-    labels = [label_text(tuple(sample.labels), tuple(sample.labels.values())) for sample in samples]
-    metric = Metric(name, family.type, (), family.documentation, "prometheus_client")
-    return Family(metric, [Series(name, labels, [sample.value for sample in samples])])
-
-
-class _Collected:
-    def __init__(self, collected: list[ClientFamily]) -> None:
-        self._collected = collected
-
-    def collect(self) -> list[ClientFamily]:
-        return self._collected
 
 
 def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[Part]:

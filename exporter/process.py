@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from prometheus_client import CollectorRegistry
 
 from exporter.exposition import Family, Series
-from exporter.metrics import as_ours
+from exporter.page import as_ours
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()

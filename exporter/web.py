@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from exporter import pages, parts, sending
 from exporter.columns import Memory
 from exporter.exposition import Family
-from exporter.metrics import cluster_series, families, process_samples, written
+from exporter.metrics import cluster_series, process_samples
 from exporter.node import SHORTEST_LOOK
 from exporter.observer import Observer
+from exporter.page import families, written
 from exporter.process import ProcessMetrics
 from exporter.reload import Configuration
 

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from exporter.config import Config, read_token
 from exporter.log import event, printable
-from exporter.metrics import exposition, families, process_samples
+from exporter.metrics import process_samples
+from exporter.page import exposition, families
 from exporter.reload import Configuration
 from exporter.web import answer_reload, process_registry
 from exporter.yamlfile import ConfigError

@@ -13,7 +13,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.exposition import write
-from exporter.metrics import SETTLED_SECONDS, cluster_series, families
+from exporter.metrics import SETTLED_SECONDS, cluster_series
+from exporter.page import families
 from exporter.probes import Slot
 from exporter.retention import RetentionCause, retention_cause
 from exporter.web import application

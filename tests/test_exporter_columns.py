@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from exporter.columns import Column, Kept, Memory
 from exporter.exposition import Series, label_text, write
-from exporter.metrics import cluster_series, families
+from exporter.metrics import cluster_series
+from exporter.page import families
 from exporter.snapshot import ClusterSnapshot
 from tests.snapshots import SLOT, cluster, node
 

@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 
 from exporter.catalogue import CATALOGUE, SLOT, Metric
 from exporter.exposition import Family, Series, States, label_text, write
-from exporter.metrics import SLOT_COLUMNS, cluster_series, exposition, families, process_samples
+from exporter.metrics import SLOT_COLUMNS, cluster_series, process_samples
+from exporter.page import exposition, families
 from tests.snapshots import CREATION, FACTS, cluster, node
 from tests.snapshots import SLOT as A_SLOT
 from tests.test_exporter_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen

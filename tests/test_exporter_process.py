@@ -11,7 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.exposition import Family
-from exporter.metrics import exposition
+from exporter.page import exposition
 from exporter.process import ProcessMetrics
 from exporter.web import process_registry
 
