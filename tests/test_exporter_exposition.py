@@ -145,8 +145,10 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
         idle_replication_slot_timeout_seconds=1.0,
     )
     primary = replace(found_pinned, slots=(slot, pinned, waits), creations=(blocked,))
+    assert primary.facts is not None
+    primary = replace(primary, facts=replace(primary.facts, version="19rc1", wal_level="replica"))
     copy = A_SLOT._replace(slot_name="copy", synced=True, slotsync_skip_reason="wal_not_flushed")
-    standby = node("s", recovery=True, slots=(copy,))
+    standby = node("s", recovery=True, slots=(copy, A_SLOT._replace(slot_name="own")))
     standby = replace(standby, facts=replace(FACTS, in_recovery=True, version="19rc1"))
     series = [
         *cluster_series(cluster(primary, standby)),
