@@ -20,8 +20,8 @@ from tests.stack.stack import Stack
 
 THRESHOLD = 2.0
 """Seconds, of PgSlotCreationWaiting."""
-PHASES = 15.0
-"""Seconds: the longest interval of those on the way."""
+PHASES = 4.0
+"""Seconds: twice the interval at which is scraped and evaluated, so that a trial begins at any point of it."""
 MEDIAN, WORST = 6.0, 10.0
 FREED = 1.5
 """Seconds after the commit of the transaction that was in the way."""
