@@ -25,11 +25,11 @@ setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager
 
 test:  ## all tests, on real servers
 	@bash tests/stack/install.sh bench
-	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=6 --dist=loadgroup)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=5 --dist=loadgroup)
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \
-	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="--numprocesses=6 --dist=loadgroup $(ABOUT_MONITORING)"; done
+	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="--numprocesses=5 --dist=loadgroup $(ABOUT_MONITORING)"; done
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)

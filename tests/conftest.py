@@ -48,6 +48,7 @@ def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
             server.reset()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker have all tests of a file, as they share servers; of a version of them where there are several."""
     for item in items:

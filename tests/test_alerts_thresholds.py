@@ -49,15 +49,15 @@ def test_every_alert_is_tested_silent_then_firing_then_resolved(name: str) -> No
 def with_rule(changed: dict[str, Any], rules: dict[str, Any]) -> str:
     """Return the YAML of all rules, with the one of the same name in place of the old one."""
     key = "alert" if "alert" in changed else "record"
-    (group,) = rules["groups"]
-    group["rules"] = [changed if rule.get(key) == changed[key] else rule for rule in group["rules"]]
+    for group in rules["groups"]:
+        group["rules"] = [changed if rule.get(key) == changed[key] else rule for rule in group["rules"]]
     return yaml.safe_dump(rules, sort_keys=False)
 
 
 def mutants() -> Iterator[Mutant]:
     """Each threshold made two in a hundred easier, each `for` one evaluation shorter, each selector left out."""
     text = (ALERTS / "pgslot.rules.yml").read_text()
-    for rule in yaml.safe_load(text)["groups"][0]["rules"]:
+    for rule in (rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]):
         name, expr = rule.get("alert", rule.get("record")), rule["expr"]
         for found in re.finditer(r"([<>]=?) ([\d.]+)", expr):
             if float(found[2]) == 0:

@@ -36,6 +36,8 @@ def test_the_short_bench_measures_everything(tmp_path: Path) -> None:
         "scrape",
         "webhook to usable slot on a standby",
         "storm",
+        "stuck to usable",
+        "commit of what blocked a standby's creation to usable",
     }
     scrapes = [line for line in lines if re.fullmatch(r"scrape, \d+ slots", line["name"])]
     assert [line["name"] for line in scrapes if "floor" in line] == [line["name"] for line in scrapes if "peer" in line]

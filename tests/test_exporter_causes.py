@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -197,12 +197,13 @@ async def test_pinned_by_a_transaction_then_stalled_then_freed(
 async def test_several_slots_and_causes_at_once(client: Client, databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
-    with (
-        primary.hold_transaction(),
-        primary.create_slot("on_primary"),
-        primary.create_slot_by_function("on_primary_by_function"),
-        standby.create_slot("on_standby"),
-    ):
+    with ExitStack() as held:
+        held.enter_context(primary.hold_transaction())
+        # So that no record from before the transaction is still to be replayed: the standby would begin with that.
+        primary.wait_until_replayed(standby, "pg_catalog.pg_log_standby_snapshot()")
+        held.enter_context(primary.create_slot("on_primary"))
+        held.enter_context(primary.create_slot_by_function("on_primary_by_function"))
+        held.enter_context(standby.create_slot("on_standby"))
         await until_waits_for(client, "on_primary", "transaction")
         await until_waits_for(client, "on_primary_by_function", "transaction")
         primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")

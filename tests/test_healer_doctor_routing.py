@@ -82,7 +82,7 @@ LABELS: list[dict[str, str]] = [
 @pytest.mark.parametrize("name", CONFIGS)
 def test_as_amtool_says(name: str, tmp_path: Path) -> None:
     route = CONFIGS[name]
-    receivers = [{"name": each} for each in ("a", "b", "c", "d", "e", "f", "healer", "people")]
+    receivers = [{"name": each} for each in ("a", "b", "c", "d", "e", "f", "healer", "nobody", "people")]
     file = tmp_path / "alertmanager.yml"
     file.write_text(yaml.safe_dump({"route": route, "receivers": receivers}), "utf-8")
     for labels in LABELS:
