@@ -31,6 +31,8 @@ def stack() -> Iterator[Stack]:
         stack.start_monitoring()
         wait_for(lambda: all_scraped(stack), "Prometheus has scraped both")
         wait_for(lambda: stack.prometheus.query("node:pgslot_wal_limit_bytes:max"), "rules are evaluated")
+        found = "/api/v1/alertmanagers"
+        wait_for(lambda: stack.prometheus.get(found)["data"]["activeAlertmanagers"], "Prometheus knows its Alertmanager")
         yield stack
 
 
