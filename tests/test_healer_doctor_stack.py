@@ -32,7 +32,7 @@ def stack() -> Iterator[Stack]:
         wait_for(lambda: all_scraped(stack), "Prometheus has scraped both")
         wait_for(lambda: stack.prometheus.query("node:pgslot_wal_limit_bytes:max"), "rules are evaluated")
         found = "/api/v1/alertmanagers"
-        wait_for(lambda: stack.prometheus.get(found)["data"]["activeAlertmanagers"], "Prometheus knows its Alertmanager")
+        wait_for(lambda: stack.prometheus.get(found)["data"]["activeAlertmanagers"], "it has found its Alertmanager")
         yield stack
 
 
