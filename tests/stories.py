@@ -259,6 +259,8 @@ def blocked(scene: Scene) -> list[Check]:
 def no_capability(scene: Scene) -> list[Check]:
     """A healer without the privilege says so before any alert, with the GRANT that works."""
     stack = scene.stack
+    # What the stories before leave behind ends within some seconds.
+    scene.until("no alert about a slot is left", lambda: not _about_slots(scene) or None)
     scene.start_healer(may_execute=False)
     reason = scene.until("the gauge is set", lambda: unavailable(scene))
     # Webhooks may have arrived, of an alert before that has ended, or the heartbeat.
@@ -296,7 +298,13 @@ def drop_slot(scene: Scene, slot: str) -> None:
 
 
 def _alerted(scene: Scene, slot: str) -> bool:
-    return any(alert["labels"].get("slot_name") == slot for alert in scene.stack.alertmanager.alerts())
+    return slot in _about_slots(scene)
+
+
+def _about_slots(scene: Scene) -> set[str]:
+    """Return the slots that Alertmanager has alerts about."""
+    alerts = scene.stack.alertmanager.alerts()
+    return {alert["labels"]["slot_name"] for alert in alerts if "slot_name" in alert["labels"]}
 
 
 def sync_slot(scene: Scene) -> str | None:
