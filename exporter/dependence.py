@@ -12,13 +12,9 @@ SINCE = 19
 """Major version."""
 
 
-def invalid(slot: Slot) -> bool:
-    return slot.wal_status == "lost" or slot.invalidation_reason is not None
-
-
 def counts(slot: Slot) -> bool:
     """Return whether the slot, on a primary, keeps logical decoding on: also after the session that uses it."""
-    return slot.slot_type == "logical" and not (slot.temporary or slot.in_creation or invalid(slot))
+    return slot.slot_type == "logical" and not (slot.temporary or slot.in_creation or slot.invalidated)
 
 
 def at_stake(slot: Slot) -> bool:

@@ -151,7 +151,7 @@ def _feeds(slot_name: str, node: NodeSnapshot) -> int:
 
 
 def _why_not(original: Slot, copy: Slot | None, node: NodeSnapshot) -> Unready | None:
-    if _is_invalid(original):
+    if original.invalidated:
         return Unready.INVALIDATED
     if node.slots is None:
         return Unready.UNKNOWN
@@ -159,7 +159,7 @@ def _why_not(original: Slot, copy: Slot | None, node: NodeSnapshot) -> Unready |
         return _why_no_copy(node.standby)
     if not copy.synced:
         return Unready.NAME_CLASH
-    if _is_invalid(copy):
+    if copy.invalidated:
         return Unready.INVALIDATED
     return Unready.NOT_PERSISTED if copy.temporary else None
 
@@ -170,7 +170,3 @@ def _why_no_copy(standby: Standby | None) -> Unready:
     if not standby.sync_replication_slots:
         return Unready.SYNC_OFF
     return Unready.NOT_SYNCED if standby.slotsync_worker_running else Unready.WORKER_DOWN
-
-
-def _is_invalid(slot: Slot) -> bool:
-    return slot.wal_status == "lost" or slot.invalidation_reason is not None

@@ -69,7 +69,7 @@ def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) ->
 
 def retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:
     """Return why this slot retains WAL, and who is to blame."""
-    if slot.wal_status == "lost" or slot.invalidation_reason is not None:
+    if slot.invalidated:
         return _PLAIN[RetentionCause.INVALIDATED]
     if slot.in_creation:
         return _PLAIN[RetentionCause.CREATION]

@@ -118,6 +118,11 @@ class Slot(NamedTuple):
     total_txns: int | None
     total_bytes: int | None
 
+    @property
+    def invalidated(self) -> bool:
+        """It is lost, for whatever reason: nobody can use it any more, and it holds nothing back."""
+        return self.wal_status == "lost" or self.invalidation_reason is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Creation:
