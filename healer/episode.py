@@ -22,6 +22,9 @@ MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
 MOST_ALERTS = 20_000
 
+FRESH_SECONDS = 0.5
+"""For so long after a look its answer is acted on."""
+
 _SPENDING = WROTE | {CallResult.LOCKED, CallResult.ERROR}
 """What counts against the cluster's hour. LOCKED: another healer makes the call, and both budgets stay in step."""
 
@@ -62,7 +65,6 @@ class Episode:
         """Those of them whose outcome has been told."""
         self._progress = Progress(now=0.0, dry_run=cluster.healer.dry_run)
         self._stop: str | None = None
-        self._prepared = False
         self._changed = asyncio.Event()
         self._narrator = Narrator(cluster.name)
 
@@ -166,17 +168,16 @@ class Episode:
             await self._pause(step.seconds)
 
     async def _attempt(self, primary: Primary, pace: float) -> None:
-        """Call, unless it has been stopped. Once connected it is looked once more, and only once: tries are paced."""
+        """Call, unless it has been stopped; if connecting took long it is looked once more before the call."""
         if not self._watchers.may_act(True):
             self._narrator.no_room()
             return await self._pause(LOOK_INTERVAL)
         failed = None
         if not primary.ready:
             failed = await primary.prepare()
-            if failed is None and not self._prepared:
-                self._prepared = True
+            if failed is None and self._narrator.elapsed - self._progress.now > FRESH_SECONDS:
+                # What the look has shown may be over. One that fails is an attempt, whose pace is kept.
                 return None
-        self._prepared = False
         if self._stop is None:
             self._attempted(failed or await primary.call(pace))
         return None

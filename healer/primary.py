@@ -14,7 +14,7 @@ from exporter.config import HealerTarget
 from exporter.postgres import Query, Session
 from exporter.yamlfile import ConfigError
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Call, CallResult, Capability, Unavailable
-from healer.remedies.log_standby_snapshot import FACTS, Act, PrimaryFacts, act, judge
+from healer.remedies.log_standby_snapshot import FACTS, REHEARSAL, Act, PrimaryFacts, act, judge
 
 TIMEOUT = 5.0
 """Seconds for connecting, and for each statement."""
@@ -143,7 +143,8 @@ class Primary:
     async def _prepare(self) -> Call | None:
         await self._close()
         idle = _IDLE_TIMEOUT.format(int(self._idle * 1000))
-        self._session, self._capability = await _open(self._target, (_KEEPALIVES, _Setting), (idle, _Setting))
+        ahead = ((_KEEPALIVES, _Setting), (idle, _Setting), (REHEARSAL, Act))
+        self._session, self._capability = await _open(self._target, *ahead)
         if self._capability.reason is not None and not self._replaces(self._capability):
             await self._close()
             return Call(CallResult.UNAVAILABLE, capability=self._capability)
@@ -180,15 +181,15 @@ class Primary:
             self._session = None
 
 
-async def _open(target: HealerTarget, *settings: Query) -> tuple[Session, Capability]:
-    """Connect, and find out whether this session could act; `settings` are made in the same round trip."""
+async def _open(target: HealerTarget, *ahead: Query) -> tuple[Session, Capability]:
+    """Connect, and find out whether this session could act; in the same round trip `ahead` is asked."""
     deadline = time.monotonic() + TIMEOUT
     conninfo = target.conninfo.read()
     session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=TIMEOUT)
     try:
         if await _is_pooled(session, conninfo, deadline):
             return session, _POOLED
-        [[facts], *_] = await session.ask([(FACTS, PrimaryFacts), *settings], _left(deadline))
+        [[facts], *_] = await session.ask([(FACTS, PrimaryFacts), *ahead], _left(deadline))
     except BaseException:
         await session.close()
         raise

@@ -70,7 +70,7 @@ def test_every_statement_names_its_schema() -> None:
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(primary, name))
     acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]
-    for sql in (log_standby_snapshot.FACTS, *acts):
+    for sql in (log_standby_snapshot.FACTS, log_standby_snapshot.REHEARSAL, *acts):
         assert_functions_qualified(sql)
         assert re.findall(r"::(?!pg_catalog\.)\w+", sql) == [], "a domain of that name could run somebody else's check"
 

@@ -1,6 +1,7 @@
 """Episodes on real servers: what the five stories do not show."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from healer.budget import CallBudget
 from healer.calls import Call, CallResult
 from healer.episode import Episode, Watchers
 from healer.report import Report
-from healer.sights import Sight, Subject
+from healer.sights import SETTLED_SECONDS, Sight, Subject
 from healer.track import Outcome
 from tests.healing import until
 from tests.stack.postgres import Postgres
@@ -139,6 +140,30 @@ async def test_without_the_privilege_it_ends_at_once(databases: Stack) -> None:
     databases.drop_slot("s6")
     assert (report.outcome, report.why, report.calls) == (Outcome.UNAVAILABLE, "missing_privilege", 0)
     assert len(calls) == 1
+
+
+async def test_after_a_slow_connect_it_looks_once_more_before_it_calls(databases: Stack) -> None:
+    """The first host takes connections and says nothing; meanwhile somebody else has forced the record."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    ports = f"{silent.getsockname()[1]},{databases.primary.port}"
+    conninfo = f"host=127.0.0.1,127.0.0.1 port={ports} dbname=postgres user={HEALER_ROLE}"
+    watched = cluster(databases)
+    assert watched.healer is not None
+    watched = replace(watched, healer=replace(watched.healer, conninfo=Conninfo(conninfo)))
+    settled = (
+        "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%'"
+        f" AND extract(epoch FROM pg_catalog.clock_timestamp() - query_start) > {SETTLED_SECONDS}"
+    )
+    with silent, hanging(databases, "s8") as creator:
+        await until(lambda: databases.standby.sql(settled), "it is worth a call")
+        async with running(databases, "s8", watched=watched) as (episode, task):
+            await until(lambda: any("waiting" in line.text for line in episode.report.timeline), "it has looked")
+            while not await asyncio.to_thread(creator.wait, 0.5):
+                databases.primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+            episode.leave("f")
+            report = await asyncio.wait_for(task, 20)
+    databases.drop_slot("s8")
+    assert (report.outcome, report.calls) == (Outcome.RESOLVED_ITSELF, 0)
 
 
 async def test_a_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:

@@ -70,6 +70,20 @@ async def test_checking_writes_nothing_and_leaves_no_session(databases: Stack) -
     assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
 
 
+async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) -> None:
+    databases.wait_until_idle()
+    before = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
+    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+        assert await primary.prepare() is None
+        sessions = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+        assert databases.primary.sql(sessions, [HEALER_ROLE]) == [("pg_slot_healer",)]
+        assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
+        assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
+        # Nobody takes what was rehearsed for a call of another healer's.
+        async with Primary(target(both(databases, HEALER_ROLE))) as other:
+            assert (await other.call(60.0)).result is CallResult.OK
+
+
 async def test_no_privilege_until_it_is_granted(databases: Stack) -> None:
     powerless = target(both(databases, POWERLESS_ROLE))
     capability = await check(powerless)
