@@ -100,7 +100,8 @@ def test_sql_is_a_constant() -> None:
     assert holders.keys() == {"primary.py", "remedies/log_standby_snapshot.py"}
     text = "".join(holders.values())
     assert sorted(re.findall(r"\b(_[A-Z_]+)\.format\((.*)\)", text)) == [
-        ("_ACT", "act=_MESSAGE if by_message else _FUNCTION, recent=round(float(recent), 3)"),
+        ("_ACT", 'act=_MESSAGE if by_message else _FUNCTION, recent=round(float(recent), 3), rehearsed="false"'),
+        ("_ACT", 'act=_MESSAGE, recent=0.0, rehearsed="pg_catalog.pg_backend_pid() IS NOT NULL"'),
         ("_IDLE_TIMEOUT", "int(self._idle * 1000)"),
     ]
     assert not re.search(r'f"[^"]*(SELECT|pg_catalog)[^"]*\{(?!_quoted)', text)
