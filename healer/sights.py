@@ -108,6 +108,9 @@ class Sight:
             return self.obstacle is None
         if self.wait is None:
             return False
+        if self.on_primary and self.wait.reason is WaitReason.TRANSACTION:
+            # When it ends, the server logs the record for the creation itself.
+            return False
         creation = self.wait.creation
         settled = creation.wait_seconds is not None and creation.wait_seconds >= SETTLED_SECONDS
         return settled and creation.wal_reserved and (self.wait.reason in _HELPED_BY_A_RECORD or self.helped_once)

@@ -148,12 +148,23 @@ def _made(track: Track, before: Sight | None) -> Track:
     """It counts as made, however much WAL its long creation leaves behind; by us, if it is that creation's slot."""
     if track.sight.state is State.UNREADY:
         return track.end(Outcome.RESOLVED_ITSELF, "gone, and what should be there is a copy of the primary's slot")
-    if not track.called_in_time:
+    if not track.called_in_time or _made_before(track):
         return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
     began, stands = (each.slot.restart_position if each and each.slot else None for each in (before, track.sight))
     if began is not None and stands is not None and stands != began and not _within(track.intervals, stands):
         return track.end(Outcome.RESOLVED_ITSELF, "usable after our call, but perhaps another slot of that name")
     return track.end(Outcome.HEALED, f"usable after our {_act(track)}")
+
+
+def _made_before(track: Track) -> bool:
+    """
+    Return whether the creation ended with a record from before our first call, one that was on its way by then.
+
+    confirmed_flush_lsn of a new slot is the end of the record that its creation ended with (CreateInitDecodingContext
+    and DecodingContextFindStartpoint, logical.c), or later, once its consumer has read.
+    """
+    made = track.sight.slot.confirmed_position if track.sight.slot is not None else None
+    return made is not None and bool(track.intervals) and made <= track.intervals[0][0]
 
 
 def _existing(track: Track) -> Track:

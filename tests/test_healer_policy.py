@@ -45,10 +45,15 @@ STEPS: dict[str, tuple[list[Track], Progress, Step]] = {
     "calls again in the burst": ([MISSING], replace(NOW, last_attempt=99.0), 1.0),
     "slower after the burst": ([replace(MISSING, burst=5)], replace(NOW, last_attempt=98.0), LookAgain(1.0)),
     "calls again after the interval": ([replace(MISSING, burst=5)], replace(NOW, last_attempt=90.0), 10.0),
-    "no burst while a transaction blocks": (
-        [Track(replace(waiting(R.TRANSACTION), on_primary=True), attempts=1, burst=1)],
-        replace(NOW, last_attempt=98.0),
+    "does not call while a transaction blocks on a primary, which logs its own record then": (
+        [Track(waiting(R.TRANSACTION, on_primary=True))],
+        NOW,
         LookAgain(1.0),
+    ),
+    "no burst while a transaction blocks": (
+        [Track(waiting(R.TRANSACTION), attempts=1, burst=1)],
+        replace(NOW, last_attempt=98.0),
+        LookAgain(0.5),
     ),
     "looks for the commit that lets a standby's creation go on": (
         [Track(waiting(R.TRANSACTION), attempts=1, burst=1)],

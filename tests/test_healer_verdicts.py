@@ -77,11 +77,15 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
     "still waiting": ([waiting(R.RUNNING_XACTS), CALL, waiting(R.RUNNING_XACTS)], None),
     "too young to act on": ([young(waiting(R.RUNNING_XACTS)), CALL, USABLE], Outcome.RESOLVED_ITSELF),
     "made by the creation that waited": (
-        [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, 1000)],
+        [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, 1000, confirmed=OURS + 56)],
         Outcome.HEALED,
     ),
+    "made with a record that was on its way before our call": (
+        [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, 1000, confirmed=OURS)],
+        Outcome.RESOLVED_ITSELF,
+    ),
     "made, and its consumer has moved on to our record": (
-        [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, OURS)],
+        [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, OURS, confirmed=OURS + 500)],
         Outcome.HEALED,
     ),
     "its creator gave up, and a slot of its name is there": (
@@ -169,7 +173,7 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
     "nobody could tell, then it was stalled": ([UNDECIDED, existing(C.STALLED), CALL], None),
     "nobody could tell, then nothing was wrong": ([UNDECIDED, existing(C.NONE)], Outcome.RESOLVED_ITSELF),
     "created, with much WAL behind it": (
-        [waiting(R.RUNNING_XACTS), CALL, existing(C.STALLED)],
+        [waiting(R.RUNNING_XACTS), CALL, existing(C.STALLED, confirmed=OURS + 56)],
         Outcome.HEALED,
     ),
     "stalled, dropped, and created anew": (

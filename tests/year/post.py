@@ -1,0 +1,85 @@
+"""An Alertmanager: alerts that fire are sent, and sent again, also when nobody takes them; some of it goes astray."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from healer.alertmanager import Listing
+from healer.alerts import Alert
+
+REPEAT = 300.0
+RETRY = 10.0
+GROUP_INTERVAL = 30.0
+LOST_SHARE = 0.05
+"""Of webhooks that fail on their way, and are sent again."""
+TWICE_SHARE = 0.3
+"""Of alerts that the other Alertmanager of the pair sends as well."""
+
+
+@dataclass
+class Post:
+    """`deliver` takes a body and returns the status; None: nobody listens."""
+
+    chance: random.Random
+    deliver: Callable[[bytes], int | None]
+    firing: dict[str, dict[str, str]] = field(default_factory=dict)
+    silenced: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+    """Alerts that the healer has answered with 200 at least once."""
+    sent: int = 0
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def fire(self, labels: dict[str, str]) -> str:
+        """An alert begins; return its fingerprint."""
+        fingerprint = "/".join(labels[name] for name in ("alertname", "cluster", "node", "slot_name") if name in labels)
+        self.firing[fingerprint] = labels
+        if fingerprint not in self._tasks or self._tasks[fingerprint].done():
+            self._tasks[fingerprint] = asyncio.create_task(self._keep_sending(fingerprint, labels))
+        return fingerprint
+
+    def resolve(self, fingerprint: str) -> None:
+        """It ends; that is sent with the group's next round."""
+        self.firing.pop(fingerprint, None)
+
+    async def listing(self, _url: str) -> Listing:
+        """Answer the API's question for what fires."""
+        alerts = {name: Alert(firing=True, labels=labels, fingerprint=name) for name, labels in self.firing.items()}
+        return Listing(alerts, dict.fromkeys(self.silenced & alerts.keys(), "silenced (by us)"), complete=True)
+
+    async def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _keep_sending(self, fingerprint: str, labels: dict[str, str]) -> None:
+        while fingerprint in self.firing:
+            if fingerprint not in self.silenced:
+                await self._send(fingerprint, labels, "firing")
+            for _ in range(int(REPEAT / GROUP_INTERVAL)):
+                await asyncio.sleep(self.chance.uniform(0.5, 1.0) * GROUP_INTERVAL)
+                if fingerprint not in self.firing:
+                    break
+        if fingerprint not in self.silenced:
+            await self._send(fingerprint, labels, "resolved")
+        self.silenced.discard(fingerprint)
+        self.taken.discard(fingerprint)
+
+    async def _send(self, fingerprint: str, labels: dict[str, str], status: str) -> None:
+        copies = 1 + (self.chance.random() < TWICE_SHARE)
+        while copies and (status == "resolved" or fingerprint in self.firing):
+            self.sent += 1
+            lost = self.chance.random() < LOST_SHARE
+            answer = None if lost else self.deliver(_body(fingerprint, labels, status))
+            if answer == 200:
+                copies -= 1
+                self.taken.add(fingerprint)
+            if copies:
+                await asyncio.sleep(RETRY)
+
+
+def _body(fingerprint: str, labels: dict[str, str], status: str) -> bytes:
+    alert: dict[str, Any] = {"status": status, "labels": labels, "annotations": {}, "fingerprint": fingerprint}
+    return json.dumps({"version": "4", "receiver": "healer", "status": status, "alerts": [alert]}).encode()
