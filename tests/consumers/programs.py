@@ -27,8 +27,9 @@ _JAVA = "JAVA_TOOL_OPTIONS=-Xmx256m -XX:TieredStopAtLevel=1"
 class Consumer:
     """A program and its slot, which has its name."""
 
-    def __init__(self, name: str, command: Sequence[str | Path], folder: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str | Path], publisher: Postgres, folder: Path) -> None:
         self.name = name
+        self._publisher = publisher
         self.process = Process(command, folder / f"{name}.log")
 
     def start(self) -> None:
@@ -42,6 +43,17 @@ class Consumer:
         """What it has printed, pgoutput's messages among it."""
         return self.process.log.read_bytes().decode("utf-8", "replace")
 
+    @property
+    def follows(self) -> bool:
+        """Whether its slot is made and in use."""
+        return bool(
+            self._publisher.sql(
+                "SELECT 1 FROM pg_catalog.pg_replication_slots"
+                " WHERE slot_name = %s AND active AND confirmed_flush_lsn IS NOT NULL",
+                [self.name],
+            )
+        )
+
     def has(self, item: str) -> bool:
         """Return whether the row with this item has arrived."""
         return item in self.output
@@ -52,7 +64,7 @@ class Subscription(Consumer):
 
     def __init__(self, publisher: Postgres, subscriber: Postgres, psql: Path, folder: Path) -> None:
         create = f"CREATE SUBSCRIPTION {SUBSCRIPTION} CONNECTION '{publisher.conninfo()}' PUBLICATION {PUBLICATION}"
-        super().__init__(SUBSCRIPTION, [psql, "-X", "-d", subscriber.conninfo(), "-c", create], folder)
+        super().__init__(SUBSCRIPTION, [psql, "-X", "-d", subscriber.conninfo(), "-c", create], publisher, folder)
         self._subscriber = subscriber
 
     def stop(self) -> None:
@@ -65,6 +77,12 @@ class Subscription(Consumer):
             *(f"TRUNCATE {table}" for table in TABLES),
         ):
             self._subscriber.sql(statement)
+
+    @property
+    def follows(self) -> bool:
+        """Whether all of its tables are copied and follow the publisher as well."""
+        states = self._subscriber.sql("SELECT srsubstate FROM pg_catalog.pg_subscription_rel")
+        return super().follows and states == [("r",)] * len(TABLES)
 
     def has(self, item: str) -> bool:
         """Return whether it has arrived in each table."""
@@ -110,7 +128,7 @@ def all_of(stack: Stack, publisher: Postgres, folder: Path) -> list[Consumer]:
         ],
     }
     return [
-        *(Consumer(name, command, folder) for name, command in commands.items()),
+        *(Consumer(name, command, publisher, folder) for name, command in commands.items()),
         Subscription(publisher, stack.consumer, tools / "psql", folder),
     ]
 

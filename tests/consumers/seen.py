@@ -13,7 +13,8 @@ def comes_to(look: Callable[[], Any], expected: Any, seconds: float = 30.0) -> N
     """Look until this is seen; fail with what is seen in place of it."""
     with contextlib.suppress(NotReadyError):
         wait_for(lambda: look() == expected, "as expected", seconds)
-    assert look() == expected
+    found = look()
+    assert found == expected, f"{found} in place of {expected}"
 
 
 def in_creation(server: Postgres) -> set[str]:
@@ -35,3 +36,9 @@ def blockers(stack: Stack) -> dict[str, tuple[str, str]]:
     """Return slot -> pid and application of the transaction in its way, as the exporter has it."""
     found = stack.exporter.samples("pgslot_creation_blocker_age_seconds", node=PRIMARY_NODE)
     return {one.labels["slot_name"]: (one.labels["pid"], one.labels["application_name"]) for one in found}
+
+
+def outcomes(stack: Stack, names: set[str]) -> dict[str, tuple[str, str]]:
+    """Return slot -> outcome and why, of those of these slots that the healer is through with."""
+    heals = [heal for episode in stack.healer.get_json("/episodes") for heal in episode["slots"]]
+    return {heal["slot_name"]: (heal["outcome"], heal["why"]) for heal in heals if heal["slot_name"] in names}
