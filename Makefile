@@ -24,7 +24,7 @@ setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager
 	@bash tests/stack/install.sh
 
 test:  ## all tests, on real servers
-	@bash tests/stack/install.sh bench
+	@bash tests/stack/install.sh bench consumers
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=5 --dist=loadgroup)
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)

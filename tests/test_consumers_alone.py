@@ -1,0 +1,35 @@
+"""Each consumer of other people alone, beside a healer that is there from the start: what heals it is its own alert."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.consumers.programs import all_of, following, insert, prepare
+from tests.consumers.seen import comes_to, outcomes
+from tests.stack.processes import wait_for
+from tests.stack.stack import Stack
+
+pytestmark = [pytest.mark.e2e]
+
+
+@pytest.fixture(scope="module")
+def databases() -> Iterator[Stack]:
+    """In place of the session's: with a subscriber and the whole chain as shipped."""
+    with Stack(as_shipped=True) as stack:
+        stack.start_databases(rows=20)
+        prepare(stack)
+        stack.start_exporter()
+        stack.start_healer()
+        stack.start_monitoring()
+        yield stack
+
+
+@pytest.mark.parametrize("name", ["pg_recvlogical", "psycopg2", "pg_logical_replication", "debezium", "subscription"])
+def test_its_slot_is_healed_and_a_row_arrives(databases: Stack, tmp_path: Path, name: str) -> None:
+    [consumer] = [each for each in all_of(databases, databases.standby, tmp_path) if each.name == name]
+    with databases.quiet(), following(consumer):
+        comes_to(lambda: outcomes(databases, {name}), {name: ("healed", "usable after our call")}, 90)
+        wait_for(lambda: consumer.follows, f"{name} follows", 60)
+        insert(databases.primary, f"written for {name}")
+        wait_for(lambda: consumer.has(f"written for {name}"), f"{name} has the row", 30, consumer.process.log)
