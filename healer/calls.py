@@ -1,6 +1,7 @@
 """What an attempt to act can end in, and why one cannot be made at all: plain facts, which primary.py finds out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 APPLICATION_NAME = "pg_slot_healer"
@@ -50,6 +51,20 @@ class CallResult(StrEnum):
 
 WROTE = frozenset({CallResult.OK, CallResult.EMITTED})
 """A record was forced, or the message written in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is told of an attempt."""
+
+    line: str
+    """Of the timeline."""
+    message: str
+    """Of the log."""
+    done: bool
+    """Something was done; False: it could not be, and is a warning."""
+    fields: Mapping[str, object] = field(default_factory=dict)
+    """Of the log line, beside those that each has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,19 @@ from dataclasses import dataclass, replace
 
 from exporter.config import Cluster, HealerSettings
 from healer.budget import CallBudget
-from healer.calls import WROTE, Call, CallResult
+from healer.calls import Call, CallResult
 from healer.lookout import Lookout
 from healer.narration import Narrator, shown
-from healer.policy import LOOK_INTERVAL, Attempt, Progress, next_step, settle
+from healer.policy import LOOK_INTERVAL, Attempt, Progress
 from healer.primary import SHORTEST_IDLE, Primary
+from healer.remedy import Remedy
 from healer.report import Heal, Report
 from healer.sights import Sight, Subject, see
 from healer.track import WELL, Outcome, Track, begin
-from healer.verdicts import advance, after_attempt, opens_again
 
 MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
 MOST_ALERTS = 20_000
-
-_SPENDING = WROTE | {CallResult.LOCKED, CallResult.ERROR}
-"""What counts against the cluster's hour. LOCKED: another healer makes the call, and both budgets stay in step."""
 
 
 def _nothing(*_: object) -> None:
@@ -45,12 +42,20 @@ class Episode:
     """One episode. `run` it once; alerts join and leave while it runs, and `stop` ends it before the next call."""
 
     def __init__(
-        self, cluster: Cluster, settings: HealerSettings, budget: CallBudget, watchers: Watchers | None = None
+        self,
+        remedy: Remedy,
+        cluster: Cluster,
+        settings: HealerSettings,
+        budget: CallBudget,
+        watchers: Watchers | None = None,
     ) -> None:
-        if cluster.healer is None:
-            raise ValueError(f"cluster {cluster.name} has no healer section")
+        target = remedy.target(cluster)
+        if target is None:
+            raise ValueError(f"cluster {cluster.name} has no section for {remedy.name}")
+        self.remedy = remedy
         self.cluster = cluster
-        self._target = cluster.healer
+        self._target = target
+        self._rules = remedy.rules
         self._settings = settings
         self._budget = budget
         self._watchers = watchers or Watchers()
@@ -60,11 +65,11 @@ class Episode:
         self._tracks: dict[Subject, Track] = {}
         self._concluded: set[Subject] = set()
         """Those of them whose outcome has been told."""
-        self._progress = Progress(now=0.0, dry_run=cluster.healer.dry_run)
+        self._progress = Progress(now=0.0, dry_run=target.dry_run)
         self._stop: str | None = None
         self._prepared = False
         self._changed = asyncio.Event()
-        self._narrator = Narrator(cluster.name)
+        self._narrator = Narrator(cluster.name, remedy)
 
     @property
     def report(self) -> Report:
@@ -131,7 +136,7 @@ class Episode:
         """Run until each slot has an outcome; the report has them."""
         lookout = Lookout(self.cluster)
         try:
-            async with Primary(self._target, idle=max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
+            async with self.remedy.primary(self._target, max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
                 if not self._target.dry_run:
                     # It takes as long as the first look, which is what most often shows that it is needed.
                     primary.prepare_ahead()
@@ -156,16 +161,16 @@ class Episode:
             tracks = self._open().values()
             if not tracks:
                 return
-            step = next_step(tracks, self._progress, self._settings)
+            step = self._rules.next_step(tracks, self._progress, self._settings)
             if isinstance(step, Attempt):
-                await self._attempt(primary, step.pace)
+                await self._attempt(primary, step)
                 continue
-            if not any(track.wants_a_call for track in tracks):
+            if not any(self._rules.wants(track) for track in tracks):
                 self._watchers.may_act(False)
                 await primary.not_needed()
             await self._pause(step.seconds)
 
-    async def _attempt(self, primary: Primary, pace: float) -> None:
+    async def _attempt(self, primary: Primary, step: Attempt) -> None:
         """Call, unless it has been stopped. Once connected it is looked once more, and only once: tries are paced."""
         if not self._watchers.may_act(True):
             self._narrator.no_room()
@@ -178,17 +183,17 @@ class Episode:
                 return None
         self._prepared = False
         if self._stop is None:
-            self._attempted(failed or await primary.call(pace))
+            self._attempted(failed or await self.remedy.act(primary, step))
         return None
 
     def _take_in(self, sights: dict[Subject, Sight]) -> None:
         """Put down what a look has shown."""
         now = self._narrator.elapsed
         for subject, sight in sights.items():
-            if opens_again(self._tracks[subject], sight):
+            if self._rules.opens_again(self._tracks[subject], sight):
                 self._begin(subject)
             before = self._tracks[subject]
-            self._tracks[subject] = advance(before, sight, now)
+            self._tracks[subject] = self._rules.advance(before, sight, now)
             if before.now == before.since or shown(before.sight) != shown(sight):
                 self._narrator.seen(subject, sight)
         self._progress = replace(self._progress, now=now, hour_spent=not self._budget.left(time.monotonic()))
@@ -196,7 +201,7 @@ class Episode:
     def _settle(self) -> None:
         """Give the slots their outcomes. Who is well is watched on while its alert fires; the others are let go."""
         for subject in list(self._tracks):
-            self._tracks[subject] = settle(self._tracks[subject], self._progress, self._settings)
+            self._tracks[subject] = self._rules.settle(self._tracks[subject], self._progress, self._settings)
             self._conclude(subject)
 
     def _conclude(self, subject: Subject) -> None:
@@ -216,9 +221,10 @@ class Episode:
         self._watchers.called(call)
         self._narrator.called(call)
         now = self._narrator.elapsed
-        if call.result in _SPENDING:
+        if call.result in self.remedy.spending:
             self._budget.spend(time.monotonic())
-        self._tracks = {subject: after_attempt(track, call, now) for subject, track in self._tracks.items()}
+        after = self._rules.after_attempt
+        self._tracks = {subject: after(track, call, now) for subject, track in self._tracks.items()}
         self._progress = replace(
             self._progress, now=now, last_attempt=now, by_message=call.result is CallResult.EMITTED
         )

@@ -8,9 +8,11 @@ from prometheus_client.metrics import MetricWrapperBase
 from healer.alerts import Action
 from healer.calls import CallResult, Unavailable
 from healer.metrics import WEBHOOK_CODES, HealerMetrics
+from healer.remedies.known import REMEDIES
 from healer.track import Outcome
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
+    "remedy": tuple(REMEDIES),
     "reason": tuple(Unavailable),
     "result": tuple(CallResult),
     "outcome": tuple(Outcome),

@@ -54,6 +54,7 @@ class Report:
     """Filled while the episode runs."""
 
     cluster: str
+    remedy: str
     started_at: float
     """Unix time."""
     subjects: list[Subject] = field(default_factory=list)

@@ -19,8 +19,8 @@ Fault = tuple[str, Change, list[tuple[str, str, str, str]]]
 """Its name; how to bring it about; check, subject, status and a part of what is found, of all findings but the good."""
 
 
-HEALED = [rule.name for rule in rules() if rule.heals]
-HEARD = [rule.name for rule in rules() if rule.heals or rule.beats]
+HEALED = [rule.name for rule in rules() if rule.remedy]
+HEARD = [rule.name for rule in rules() if rule.remedy or rule.beats]
 """What the healer has to hear of, in the order of the rules."""
 
 

@@ -1,0 +1,59 @@
+"""All remedies, each put together from its parts; and by name, as alerts ask for them."""
+
+from collections.abc import Mapping
+
+from exporter.config import Cluster, HealerSettings, HealerTarget
+from healer import policy, verdicts
+from healer.calls import WROTE, Call, CallResult
+from healer.policy import Attempt
+from healer.primary import Primary, check
+from healer.remedies import log_standby_snapshot
+from healer.remedy import Allowance, Remedy, Rules
+from healer.track import Track
+
+START_SHARE = 10
+"""The tenth part of an hour's calls is there right after a start."""
+
+
+def _whole_cluster(cluster: Cluster) -> HealerTarget | None:
+    return cluster.healer
+
+
+def _primary(target: HealerTarget, idle: float) -> Primary:
+    return Primary(target, idle=idle)
+
+
+async def _call(primary: Primary, step: Attempt) -> Call:
+    return await primary.call(step.pace)
+
+
+def _wants_a_call(track: Track) -> bool:
+    return track.wants_a_call
+
+
+def _calls(_target: HealerTarget, settings: HealerSettings) -> Allowance:
+    return Allowance(settings.calls_per_hour, max(settings.burst_calls, settings.calls_per_hour // START_SHARE))
+
+
+RECORD = Remedy(
+    name="log_standby_snapshot",
+    target=_whole_cluster,
+    check=check,
+    primary=_primary,
+    act=_call,
+    rules=Rules(
+        verdicts.advance,
+        verdicts.after_attempt,
+        verdicts.opens_again,
+        policy.settle,
+        policy.next_step,
+        _wants_a_call,
+    ),
+    allowance=_calls,
+    # LOCKED: another healer makes the call, and both budgets stay in step.
+    spending=WROTE | {CallResult.LOCKED, CallResult.ERROR},
+    say=log_standby_snapshot.say,
+    plan="pg_log_standby_snapshot() on the primary",
+)
+
+REMEDIES: Mapping[str, Remedy] = {remedy.name: remedy for remedy in (RECORD,)}
