@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from exporter import endpolicy
 from exporter.yamlfile import ConfigError, Value, read
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
@@ -54,6 +55,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """`end_transactions`: as whom the healer may end transactions that are about to cost a slot, and whose."""
+
+    conninfo: Conninfo
+    policy: endpolicy.EndPolicy
+
+
+@dataclass(frozen=True, slots=True)
 class HealerTarget:
     """Where and whether the healer acts for one cluster."""
 
@@ -66,6 +75,8 @@ class HealerTarget:
     """Why it is not enabled, in the words of whoever switched it off."""
     disabled_everywhere: bool = False
     """Switched off by `healer.enabled`, for all clusters, and not by its own `enabled`."""
+    ending: Ending | None = None
+    """None: no transaction is ever ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,8 @@ def check_secrets(config: Config, *, healer: bool) -> None:
             node.conninfo.read()
         if healer and cluster.healer is not None:
             cluster.healer.conninfo.read()
+            if cluster.healer.ending is not None:
+                cluster.healer.ending.conninfo.read()
 
 
 def single(conninfo: str) -> Config:
@@ -172,7 +185,7 @@ def _node(cluster: str, name: str, value: Value, path: Path) -> Node:
 
 
 def _target(value: Value, path: Path) -> HealerTarget:
-    known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback")
+    known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
     keys = value.mapping("a mapping with conninfo or conninfo_file", known)
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
@@ -182,7 +195,14 @@ def _target(value: Value, path: Path) -> HealerTarget:
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
         fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
         disabled_reason=_reason(keys),
+        ending=_ending(keys["end_transactions"], path) if "end_transactions" in keys else None,
     )
+
+
+def _ending(value: Value, path: Path) -> Ending:
+    known = ("conninfo", "conninfo_file", *endpolicy.KEYS)
+    keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", known)
+    return Ending(_conninfo(value, keys, path), endpolicy.read_policy(value, keys, _duration))
 
 
 def _enabled(keys: dict[str, Value]) -> bool:

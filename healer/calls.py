@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from healer.suspects import HolderSession, Suspect
+
 APPLICATION_NAME = "pg_slot_healer"
 
 
@@ -45,12 +47,23 @@ class CallResult(StrEnum):
     """The fallback: a message was written in place of the record, which the server logs by itself then."""
     LOCKED = "locked"
     """Another healer acts on this cluster, or somebody else holds the healers' lock."""
+    SEEN = "seen"
+    """A transaction is in the way and may be ended, if the next look shows the very same."""
+    ENDED = "ended"
+    """The session that held it was told to end."""
+    DRY_RUN = "dry_run"
+    """It would have been."""
+    REFUSED = "refused"
+    """A guard spoke against it."""
     UNAVAILABLE = "unavailable"
     ERROR = "error"
 
 
 WROTE = frozenset({CallResult.OK, CallResult.EMITTED})
 """A record was forced, or the message written in its place."""
+
+DONE = WROTE | {CallResult.ENDED}
+"""Something was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,16 @@ class Call:
     stranger: str | None = None
     """Who holds the lock, in words, when that is no healer."""
     error: str = ""
+    suspect: Suspect | None = None
+    """The transaction that it was about; None of an attempt that is about none."""
+    session: HolderSession | None = None
+    """Its session, as the primary showed it."""
+    refusal: str | None = None
+    """Which guard spoke against it."""
+    why: str = ""
+    """For which slot it was ended, and why."""
+    rule: str = ""
+    """Which rule of the configuration allowed it."""
 
     @property
     def interval(self) -> tuple[int, int] | None:

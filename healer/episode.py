@@ -60,6 +60,8 @@ class Episode:
         self._budget = budget
         self._watchers = watchers or Watchers()
         self._alerts: dict[str, Subject] = {}
+        self._names: dict[str, str] = {}
+        """What the alerts are called, for whoever reads the log."""
         self._askers: dict[Subject, set[str]] = {}
         """The alerts about each slot, by fingerprint."""
         self._tracks: dict[Subject, Track] = {}
@@ -102,10 +104,11 @@ class Episode:
         known = subject in self._tracks
         return len(self._alerts) < MOST_ALERTS and (known or len(self._tracks) < MOST_SUBJECTS)
 
-    def join(self, fingerprint: str, subject: Subject) -> None:
+    def join(self, fingerprint: str, subject: Subject, name: str = "") -> None:
         """Take a firing alert in. Another one about a slot that is open changes nothing, and costs no look."""
         news = fingerprint not in self._alerts
         self._alerts[fingerprint] = subject
+        self._names[fingerprint] = name
         self._askers.setdefault(subject, set()).add(fingerprint)
         track = self._tracks.get(subject)
         if track is None or (not track.open and news):
@@ -119,6 +122,7 @@ class Episode:
         subject = self._alerts.pop(fingerprint, None)
         if subject is None:
             return False
+        self._names.pop(fingerprint, None)
         self._narrator.left(subject, why)
         self._askers[subject].discard(fingerprint)
         if not self._askers[subject]:
@@ -213,13 +217,13 @@ class Episode:
             self._watchers.healed(self._narrator.slot_ended(subject, track, track.outcome), set(self._askers[subject]))
         if track.outcome not in WELL or not self._askers[subject]:
             for fingerprint in self._askers.pop(subject):
-                del self._alerts[fingerprint]
+                del self._alerts[fingerprint], self._names[fingerprint]
             del self._tracks[subject]
             self._concluded.discard(subject)
 
     def _attempted(self, call: Call) -> None:
         self._watchers.called(call)
-        self._narrator.called(call)
+        self._narrator.called(call, {self._names[fingerprint] for fingerprint in self._alerts})
         now = self._narrator.elapsed
         if call.result in self.remedy.spending:
             self._budget.spend(time.monotonic())

@@ -138,14 +138,14 @@ class Episodes:
         if running is None:
             if self._clusters_left(name) <= 0:
                 return Action.REFUSED_BUDGET
-            self._start(accepted, alert.fingerprint)
+            self._start(accepted, alert)
             return Action.STARTED
         if running.episode.over or running.task.done():
             # It has ended and is closing its connections: this one is for the next.
             return self._take_later(key, alert)
         if not running.episode.has_room(accepted.subject):
             return Action.REFUSED_FULL
-        running.episode.join(alert.fingerprint, accepted.subject)
+        running.episode.join(alert.fingerprint, accepted.subject, alert.labels.get("alertname", ""))
         return Action.JOINED
 
     def _take_later(self, key: Key, alert: Alert) -> Action:
@@ -155,7 +155,7 @@ class Episodes:
         late[alert.fingerprint] = alert
         return Action.JOINED
 
-    def _start(self, accepted: Accepted, fingerprint: str) -> None:
+    def _start(self, accepted: Accepted, alert: Alert) -> None:
         cluster, remedy, subject = accepted.cluster, accepted.remedy, accepted.subject
         key = (cluster.name, remedy.name)
 
@@ -171,7 +171,7 @@ class Episodes:
 
         watchers = Watchers(called, healed, partial(self._may_act, key))
         episode = Episode(remedy, cluster, self._config.healer, self._budgets[key], watchers)
-        episode.join(fingerprint, subject)
+        episode.join(alert.fingerprint, subject, alert.labels.get("alertname", ""))
         self._metrics.episode_began(*key, lambda: episode.calls_left, lambda: episode.deadline)
         self._acting.add(key)
         task = asyncio.create_task(episode.run(), name=f"episode of {cluster.name}, {remedy.name}")

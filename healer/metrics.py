@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 
 from exporter.config import HealerTarget
 from healer.alerts import Action
-from healer.calls import WROTE, Call, CallResult, Capability, Unavailable
+from healer.calls import DONE, Call, CallResult, Capability, Unavailable
 from healer.remedies.known import REMEDIES
 from healer.track import Outcome
 
@@ -35,6 +35,12 @@ class HealerMetrics:
             "pgslot_heal_episodes",
             "Heals that ended: one for each slot of an episode, by what became of it.",
             ["cluster", "remedy", "outcome"],
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "pgslot_heal_refusals",
+            "Attempts that a guard has refused, by the guard; of remedies that have such.",
+            ["cluster", "remedy", "guard"],
             registry=registry,
         )
         self.active = Gauge(
@@ -125,6 +131,8 @@ class HealerMetrics:
                 self.episodes.labels(cluster, remedy, outcome)
             for result in CallResult:
                 self.calls.labels(cluster, remedy, result)
+            for guard in REMEDIES[remedy].guards:
+                self.refusals.labels(cluster, remedy, guard)
         if not target.enabled:
             self.disabled.labels(cluster, *_switch(target)).set(1)
 
@@ -188,7 +196,9 @@ class HealerMetrics:
 
     def count_call(self, cluster: str, remedy: str, call: Call) -> None:
         self.calls.labels(cluster, remedy, call.result).inc()
-        if call.result in WROTE and cluster not in self._gone:
+        if call.refusal is not None:
+            self.refusals.labels(cluster, remedy, call.refusal).inc()
+        if call.result in DONE and cluster not in self._gone:
             self.last_call.labels(cluster, remedy).set_to_current_time()
 
 

@@ -2,9 +2,10 @@
 
 import logging
 import time
+from collections.abc import Collection
 
 from exporter.log import event
-from healer.calls import WROTE, Call, CallResult
+from healer.calls import DONE, Call, CallResult
 from healer.remedy import Remedy
 from healer.report import Heal, Report
 from healer.sights import Sight, State, Subject
@@ -40,7 +41,7 @@ class Narrator:
         if reason is not None and reason not in self.report.reasons:
             self.report.reasons.append(f"{reason}")
         held = None
-        blocker = sight.blocker if sight.wait is None else sight.wait.blocker
+        blocker = (sight.blocker or sight.pinned_by) if sight.wait is None else sight.wait.blocker
         if blocker is not None:
             held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
         self._tell(f"slot {subject.slot_name}: {' '.join(shown(sight))}{f', held by {held}' if held else ''}")
@@ -62,9 +63,9 @@ class Narrator:
         if not self.report.timeline or self.report.timeline[-1].text != text:
             self._tell(text)
 
-    def called(self, call: Call) -> None:
+    def called(self, call: Call, alerts: Collection[str]) -> None:
         said = self._say(call)
-        if call.result in WROTE:
+        if call.result in DONE:
             self._count(call)
         self._tell(said.line)
         event(
@@ -74,6 +75,7 @@ class Narrator:
             cluster=self.report.cluster,
             heal=self.report.remedy,
             slots=[subject.slot_name for subject in self.report.subjects],
+            alerts=sorted(filter(None, alerts)) or None,
             result=f"{call.result}",
             **said.fields,
         )

@@ -57,6 +57,8 @@ class Proof:
 
     query: Query
     judge: Callable[[Any], Capability]
+    through_pooler: bool = True
+    """It may also act through a pooler that gives it a session of its own."""
 
 
 RECORD = Proof((FACTS, PrimaryFacts), judge)
@@ -201,7 +203,7 @@ async def _open(target: HealerTarget, proof: Proof, *settings: Query) -> tuple[S
     conninfo = target.conninfo.read()
     session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=TIMEOUT)
     try:
-        if await _is_pooled(session, conninfo, deadline):
+        if await _is_pooled(session, conninfo, deadline) or (session.pooled and not proof.through_pooler):
             return session, _POOLED
         [[facts], *_] = await session.ask([proof.query, *settings], _left(deadline))
     except BaseException:

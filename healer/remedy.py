@@ -54,5 +54,7 @@ class Remedy:
     spending: frozenset[CallResult]
     """What counts against the cluster's hour."""
     say: Callable[[Call], Said]
+    guards: tuple[str, ...]
+    """What can refuse an attempt; empty of a remedy that does no harm."""
     plan: str
     """What it does, in words, for whoever asks beforehand."""

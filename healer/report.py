@@ -17,6 +17,7 @@ _GRAVEST = (
     Outcome.GAVE_UP,
     Outcome.NO_EFFECT,
     Outcome.UNAVAILABLE,
+    Outcome.REFUSED,
     Outcome.DRY_RUN,
     Outcome.CANCELLED,
     Outcome.HEALED,

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 from exporter.config import Cluster, HealerSettings, HealerTarget
-from healer import policy, verdicts
+from healer import ender, ending, policy, verdicts
 from healer.calls import WROTE, Call, CallResult
+from healer.ender import Ender
 from healer.policy import Attempt
 from healer.primary import Primary, check
-from healer.remedies import log_standby_snapshot
+from healer.remedies import end_transaction, log_standby_snapshot
 from healer.remedy import Allowance, Remedy, Rules
 from healer.track import Track
 
@@ -53,7 +54,46 @@ RECORD = Remedy(
     # LOCKED: another healer makes the call, and both budgets stay in step.
     spending=WROTE | {CallResult.LOCKED, CallResult.ERROR},
     say=log_standby_snapshot.say,
+    guards=(),
     plan="pg_log_standby_snapshot() on the primary",
 )
 
-REMEDIES: Mapping[str, Remedy] = {remedy.name: remedy for remedy in (RECORD,)}
+
+def _ender(target: HealerTarget, idle: float) -> Primary:
+    return Ender(target, idle=idle)
+
+
+async def _end(primary: Primary, step: Attempt) -> Call:
+    if not isinstance(primary, Ender):
+        raise TypeError("transactions are ended by an Ender")
+    return await primary.end(step)
+
+
+def _endings(target: HealerTarget, _settings: HealerSettings) -> Allowance:
+    """All of them are there at the start: the primary remembers what was done before it, and has the last word."""
+    allowed = target.ending.policy.at_most_per_hour if target.ending is not None else 0
+    return Allowance(allowed, allowed)
+
+
+ENDING = Remedy(
+    name="end_transaction",
+    target=ender.target,
+    check=ender.check_ender,
+    primary=_ender,
+    act=_end,
+    rules=Rules(
+        ending.advance,
+        ending.after_attempt,
+        ending.opens_again,
+        ending.settle,
+        ending.next_step,
+        ending.wants,
+    ),
+    allowance=_endings,
+    spending=frozenset({CallResult.ENDED}),
+    say=end_transaction.say,
+    guards=tuple(end_transaction.Refusal),
+    plan="the transaction in its way is ended on the primary, if it is the same for some seconds and no guard refuses",
+)
+
+REMEDIES: Mapping[str, Remedy] = {remedy.name: remedy for remedy in (RECORD, ENDING)}
