@@ -1,8 +1,8 @@
 """Whose transactions the healer may end: `end_transactions` of a cluster's `healer`, but for its conninfo."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from exporter.durations import read_duration
 from exporter.yamlfile import Value
 
 IDLE_FOR = 300.0
@@ -33,7 +33,7 @@ class EndPolicy:
         return f"{', '.join(given)}, idle_in_transaction_for: {self.idle_in_transaction_for:g}s"
 
 
-def read_policy(section: Value, keys: dict[str, Value], duration: Callable[[Value], float]) -> EndPolicy:
+def read_policy(section: Value, keys: dict[str, Value]) -> EndPolicy:
     """Return what the section allows. Raises ConfigError, which names the place."""
     if "users" not in keys and "applications" not in keys:
         raise section.error("at least one of the keys users and applications", "neither: that would be everybody")
@@ -42,7 +42,7 @@ def read_policy(section: Value, keys: dict[str, Value], duration: Callable[[Valu
         applications=_names(keys, "applications"),
         databases=_names(keys, "databases"),
         idle_in_transaction_for=(
-            duration(keys["idle_in_transaction_for"]) if "idle_in_transaction_for" in keys else IDLE_FOR
+            read_duration(keys["idle_in_transaction_for"]) if "idle_in_transaction_for" in keys else IDLE_FOR
         ),
         at_most_per_hour=keys["at_most_per_hour"].positive_integer() if "at_most_per_hour" in keys else 1,
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else True,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from exporter import flags, log, webconfig
-from exporter.config import Config, check_secrets, load, parse_duration, read_token
+from exporter.config import Config, check_secrets, load, read_token
+from exporter.durations import parse_duration
 from exporter.reload import Configuration
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
