@@ -19,6 +19,8 @@ from healer.track import WELL, Aim, Outcome, Track
 
 SECOND_LOOK_SECONDS = 5.0
 """Between the primary's first word on a session and its end."""
+EFFECT_SECONDS = 180.0
+"""So long the effect of our act is looked for after the alert has gone, as it does when nobody is in the way."""
 
 
 def advance(track: Track, sight: Sight, now: float) -> Track:
@@ -105,7 +107,8 @@ def settle(track: Track, progress: Progress, settings: HealerSettings) -> Track:
     """Return the track with an outcome, if it is time for one that no look gives."""
     if not track.open:
         return track
-    if track.left is not None:
+    awaited = track.first_call is not None and progress.now - track.first_call < EFFECT_SECONDS
+    if track.left is not None and not awaited:
         return track.end(Outcome.CANCELLED, track.left)
     if track.refused is not None and track.refused not in PASSING:
         return track.end(Outcome.UNAVAILABLE, f"{track.refused}")
@@ -128,7 +131,7 @@ def settle(track: Track, progress: Progress, settings: HealerSettings) -> Track:
 
 def wants(track: Track) -> bool:
     """Return whether there is somebody to ask about, or to end."""
-    return track.open and track.aim is not None and not track.aim.ended
+    return track.open and track.left is None and track.aim is not None and not track.aim.ended
 
 
 def next_step(tracks: Collection[Track], progress: Progress, settings: HealerSettings) -> Attempt | LookAgain:

@@ -58,3 +58,5 @@ class Remedy:
     """What can refuse an attempt; empty of a remedy that does no harm."""
     plan: str
     """What it does, in words, for whoever asks beforehand."""
+    not_now: str
+    """Why it does nothing for a slot that it cannot help at this moment."""

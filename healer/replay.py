@@ -17,7 +17,7 @@ from healer.intake import Accepted, examine
 from healer.lookout import LOOK_TIMEOUT
 from healer.narration import shown
 from healer.policy import Attempt, Progress
-from healer.remedies.known import REMEDIES
+from healer.remedies.known import RECORD, REMEDIES
 from healer.sights import Sight, State, see
 from healer.track import begin
 
@@ -157,18 +157,20 @@ def _step(
     track = rules.settle(rules.advance(begin(), sight, 0.0), progress, settings)
     if track.outcome is not None:
         return "nothing", f"{seen}: {track.outcome} ({track.why})"
-    if sight.state in (State.HELD, State.UNREADY):
-        return "nothing", f"{seen}, which no record helps"
+    if sight.state in (State.HELD, State.UNREADY) and not rules.wants(track):
+        helped = "no record helps" if accepted.remedy is RECORD else "no transaction's end helps"
+        return "nothing", f"{seen}, which {helped}"
     if sight.state is State.UNDECIDED:
         return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"
     step = rules.next_step([track], progress, settings)
     if isinstance(step, Attempt):
         if capability.reason is None:
-            return "call", f"{seen}: {accepted.remedy.plan}"
+            dry = " (dry run: it would only say so)" if target.dry_run else ""
+            return "call", f"{seen}: {accepted.remedy.plan}{dry}"
         if target.fallback and capability.reason in REPLACEABLE:
             return "message", f"{seen}; {capability.reason}, so pg_logical_emit_message() on the primary"
         return "fail", f"{seen}, but {capability.reason}: {capability.remedy}"
-    return "wait", f"{seen}: a record would not help now"
+    return "wait", f"{seen}: {accepted.remedy.not_now}"
 
 
 def _print(decisions: Sequence[Decision]) -> None:

@@ -238,9 +238,18 @@ async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
             await healer.post(endangered("saved"))
             await until_asked(healer, "may be ended")
             yield healer, pid
-            assert alive(stack.primary, pid)
+        # Also when the healer has stopped in the middle of it.
+        assert alive(stack.primary, pid)
     assert ended(stack.primary) == []
     stack.primary.drop_slot("saved")
+
+
+async def test_the_healer_stops_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with about_to_end(databases, monkeypatch) as (healer, _):
+        monkeypatch.setattr(ending, "SECOND_LOOK_SECONDS", 0.0)
+        assert healer.client.app is not None
+        await healer.client.app[_EPISODES].close()
+        assert (await healer.episodes())[0]["why"] == "the healer stops"
 
 
 async def test_its_alert_resolves_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

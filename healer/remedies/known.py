@@ -56,6 +56,7 @@ RECORD = Remedy(
     say=log_standby_snapshot.say,
     guards=(),
     plan="pg_log_standby_snapshot() on the primary",
+    not_now="a record would not help now",
 )
 
 
@@ -94,6 +95,7 @@ ENDING = Remedy(
     say=end_transaction.say,
     guards=tuple(end_transaction.Refusal),
     plan="the transaction in its way is ended on the primary, if it is the same for some seconds and no guard refuses",
+    not_now="no transaction is seen in its way that may be ended",
 )
 
 REMEDIES: Mapping[str, Remedy] = {remedy.name: remedy for remedy in (RECORD, ENDING)}
