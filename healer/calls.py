@@ -78,6 +78,8 @@ class Said:
     """Something was done; False: it could not be, and is a warning."""
     fields: Mapping[str, object] = field(default_factory=dict)
     """Of the log line, beside those that each has."""
+    once: bool = False
+    """Told once, however often it is so in a row."""
 
 
 @dataclass(frozen=True, slots=True)

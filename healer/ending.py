@@ -83,7 +83,14 @@ def after_attempt(track: Track, call: Call, now: float) -> Track:
     if call.result in (CallResult.UNAVAILABLE, CallResult.ERROR) or call.suspect is None:
         # What came of it is not known, so that what was seen before it is worth nothing.
         reason = call.capability.reason if call.capability and call.result is CallResult.UNAVAILABLE else None
-        return replace(track, attempts=track.attempts + 1, refused=reason, aim=replace(aim, session=None))
+        doubtful = call.result is CallResult.ERROR and aim.session is not None
+        return replace(
+            track,
+            attempts=track.attempts + 1,
+            refused=reason,
+            called_in_time=track.called_in_time or doubtful,
+            aim=replace(aim, session=None),
+        )
     if (call.suspect.pid, call.suspect.xid) != (aim.suspect.pid, aim.suspect.xid):
         return track
     track = replace(track, attempts=track.attempts + 1, refused=None)
@@ -165,6 +172,8 @@ def _moved(track: Track) -> bool:
 def _over(track: Track, how: str) -> Track:
     if track.first_call is not None:
         return track.end(Outcome.HEALED, f"{how} after we ended the transaction in its way")
+    if track.called_in_time:
+        return track.end(Outcome.RESOLVED_ITSELF, f"{how}, perhaps by an act of ours of which no answer came")
     return track.end(Outcome.RESOLVED_ITSELF, f"{how}, by no act of ours")
 
 

@@ -65,6 +65,8 @@ class Narrator:
 
     def called(self, call: Call, alerts: Collection[str]) -> None:
         said = self._say(call)
+        if said.once and self.report.timeline and self.report.timeline[-1].text == said.line:
+            return
         if call.result in DONE:
             self._count(call)
         self._tell(said.line)

@@ -62,7 +62,11 @@ class Track:
     trouble: State | None = None
     """Which of IN_NEED was seen first, but for what another slot of this name was in; None before any."""
     called_in_time: bool = False
-    """A call was made while it was curable, and since then it has not been seen to wait for anything else."""
+    """
+    A call was made while it was curable, and since then it has not been seen to wait for anything else.
+
+    Of the remedy that ends transactions: an act was tried, and no answer came that would tell whether it was done.
+    """
     attempts: int = 0
     """Attempts made for it, whatever came of them."""
     burst: int = 0

@@ -129,6 +129,15 @@ def test_after_a_failure_it_is_seen_anew(result: CallResult) -> None:
     assert isinstance(step(track, 16.0, last=6.0), Attempt)
 
 
+def test_an_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
+    track = after_attempt(seen(blocked()), Call(CallResult.ERROR, suspect=suspect(blocked())), 6.0)
+    track = advance(track, existing(C.NONE), 7.0)
+    assert (track.outcome, track.why) == (
+        Outcome.RESOLVED_ITSELF,
+        "usable, perhaps by an act of ours of which no answer came",
+    )
+
+
 ENDINGS: dict[str, tuple[Sight, Sight, Outcome, str]] = {
     "a creation": (blocked(), existing(C.NONE), Outcome.HEALED, "usable after we ended the transaction in its way"),
     "a creation that left much WAL": (

@@ -192,7 +192,8 @@ def say(call: Call) -> Said:
         "remedy": call.capability.remedy or None if call.capability else None,
         "error": call.error or None,
     }
-    return Said(line, message, done, fields)
+    # A session that is at work is asked about for as long as the slot waits.
+    return Said(line, message, done, fields, once=call.result is CallResult.REFUSED)
 
 
 def _quoted(identifier: str) -> str:
