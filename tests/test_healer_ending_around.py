@@ -19,9 +19,10 @@ from healer.policy import Attempt
 from healer.replay import replay
 from healer.suspects import Suspect
 from healer.track import Aim
+from healer.web import _EPISODES, _MONITOR
 from tests.canned import World
 from tests.ending import APPLICATION, POLICY, USER, acting, alive, holding, prepare, suspected, wait_until_blocked
-from tests.healing import QUICK, to_primary, watched
+from tests.healing import QUICK, alert, healing, to_primary, watched
 from tests.stack.pooler import Pooler
 from tests.stack.stack import Stack
 from tests.test_healer_doctor_canned import is_named
@@ -158,3 +159,29 @@ async def answer(stack: Stack, suspect: Suspect, applications: tuple[str, ...]) 
     target = acting(to_primary(stack.primary, role=ENDER_ROLE), policy)
     async with Ender(target, idle=60) as ender:
         return (await ender.end(Attempt(1.0, Aim(suspect, 0.0)))).refusal
+
+
+async def test_both_remedies_of_a_cluster_count_as_one_cluster(databases: Stack) -> None:
+    """Where one cluster may be acted on at once, its second episode is no second cluster."""
+    one = replace(QUICK, clusters_at_once=1)
+    other = replace(guarded(databases), name="other")
+    async with healing(guarded(databases), other, settings=one) as healer:
+        assert await healer.post(alert("s"), endangered("s"), alert("s", cluster="other")) == (
+            503,
+            "started=2 refused_budget=1",
+        )
+        assert {episode["remedy"] for episode in await healer.episodes()} == {"log_standby_snapshot", "end_transaction"}
+
+
+async def test_a_section_that_is_taken_away_takes_its_series_with_it(databases: Stack) -> None:
+    async with healing(guarded(databases)) as healer:
+        assert healer.client.app is not None
+        labels = {"cluster": "c", "remedy": "end_transaction"}
+        assert await healer.value("pgslot_heal_episode_active", **labels) == 0
+        assert await healer.value("pgslot_heal_calls_remaining", **labels, budget="hour") == POLICY.at_most_per_hour
+        without = Config((watched(databases),), QUICK)
+        healer.client.app[_EPISODES].reconfigure(without)
+        healer.client.app[_MONITOR].watch(without.clusters)
+        assert await healer.value("pgslot_heal_episode_active", **labels) is None
+        assert await healer.value("pgslot_heal_calls_remaining", **labels, budget="hour") is None
+        assert await healer.value("pgslot_heal_episode_active", cluster="c") == 0
