@@ -49,6 +49,10 @@ _POOLED = Capability(
     "The healer's conninfo leads to a connection pooler in transaction mode, whose server sessions are not the healer's"
     " own: name the servers themselves in it (host and port of PostgreSQL).",
 )
+_POOLED_AT_ALL = Capability(
+    Unavailable.POOLER,
+    "Its conninfo leads to a connection pooler: name the servers themselves in it (host and port of PostgreSQL).",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,7 @@ async def _open(target: HealerTarget, proof: Proof, *settings: Query) -> tuple[S
     session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=TIMEOUT)
     try:
         if await _is_pooled(session, conninfo, deadline) or (session.pooled and not proof.through_pooler):
-            return session, _POOLED
+            return session, _POOLED if proof.through_pooler else _POOLED_AT_ALL
         [[facts], *_] = await session.ask([proof.query, *settings], _left(deadline))
     except BaseException:
         await session.close()
