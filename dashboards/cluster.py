@@ -218,7 +218,8 @@ def healed() -> Panels:
     yield healing.alertmanager(504, span=6)
     yield healing.outcomes(505, CLUSTER, span=12)
     yield healing.calls(506, CLUSTER, span=12)
-    yield healing.calls_left(507, CLUSTER, span=24)
+    yield healing.calls_left(507, CLUSTER, span=12)
+    yield healing.refusals(508, CLUSTER, span=12)
 
 
 def doubted() -> Panels:

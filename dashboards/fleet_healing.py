@@ -19,6 +19,7 @@ ACTIONS = {
     "ignored_unknown_cluster": "yellow",
     "ignored_unknown_node": "dark-yellow",
     "ignored_not_configured": "super-light-purple",
+    "ignored_remedy_off": "super-light-green",
     "refused_full": "red",
     "refused_budget": "dark-red",
 }
@@ -68,6 +69,7 @@ def healed() -> Iterable[stat.Panel | timeseries.Panel | table.Panel]:
         .links(runbooks("PgSlotHealerDown"))
     )
     yield healing.calls_left(409, FLEET, span=12)
+    yield healing.refusals(410, FLEET, span=24)
 
 
 def by_cluster() -> table.Panel:

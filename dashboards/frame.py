@@ -17,6 +17,9 @@ RUNBOOKS = "http://localhost:9877/runbooks"
 """As in alerts/pgslot.rules.yml: the exporter serves them. One sed replaces it in both."""
 
 
+RECORD, ENDING = 'remedy="log_standby_snapshot"', 'remedy="end_transaction"'
+
+
 class PrometheusAnnotation(model.AnnotationQuery):
     """With the keys that Grafana's Prometheus data source reads, and that the SDK's class has no names for."""
 
@@ -71,9 +74,17 @@ def annotations(scope: Scope) -> list[Annotation]:
         Annotation(
             "Heal calls",
             "blue",
-            f"1000 * {of_cluster('pgslot_heal_last_call_timestamp_seconds', scope)}",
+            f"1000 * {of_cluster('pgslot_heal_last_call_timestamp_seconds', scope, RECORD)}",
             "The healer called pg_log_standby_snapshot()",
             "{{cluster}}",
+            at_value=True,
+        ),
+        Annotation(
+            "Ended transactions",
+            "orange",
+            f"1000 * {of_cluster('pgslot_heal_last_call_timestamp_seconds', scope, ENDING)}",
+            "The healer ended a transaction",
+            "{{cluster}}: whose, and why, is in pgslot.ended on its primary and on the healer's page",
             at_value=True,
         ),
     ]

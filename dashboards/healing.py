@@ -4,7 +4,7 @@ from grafana_foundation_sdk.builders import common, stat, timeseries
 from grafana_foundation_sdk.models import common as common_model
 
 from dashboards.panels import counts, lines, named, query, runbooks, single
-from dashboards.terms import CALLS, OUTCOMES, Scope, of_cluster
+from dashboards.terms import CALLS, GUARDS, OUTCOMES, Scope, of_cluster
 
 
 def running(ident: int, scope: Scope) -> stat.Panel:
@@ -61,7 +61,8 @@ def last_call(ident: int, scope: Scope, span: int) -> stat.Panel:
         .color_mode(common_model.BigValueColorMode.VALUE)
         .text(common.VizTextDisplayOptions().value_size(32))
         .description(
-            "When the healer last called pg_log_standby_snapshot(), since it started. Healthy: any time, or none. Bad: "
+            "When the healer last called pg_log_standby_snapshot(), or ended a transaction, since it started. "
+            "Healthy: any time, or none. Bad: "
             "long ago while a creation waits for running_xacts. Next: can it be healed, at the top; the alerts that "
             "the healer was told of."
         )
@@ -109,7 +110,8 @@ def calls(ident: int, scope: Scope, span: int) -> timeseries.Panel:
             CALLS,
         )
         .description(
-            "Calls of pg_log_standby_snapshot() by what came back. Healthy: a handful an episode, all ok. Bad: others, "
+            "Calls of pg_log_standby_snapshot() by what came back, and attempts to end a transaction (seen, ended, "
+            "refused, dry_run). Healthy: a handful an episode, all ok. Bad: others, "
             "or calls for many minutes without an episode that ends as healed: then a transaction blocks it. Next: "
             "what the creation waits for, above."
         )
@@ -137,6 +139,32 @@ def calls_left(ident: int, scope: Scope, span: int) -> timeseries.Panel:
             "calls were needed, in calls by result; the budgets are in the configuration."
         )
         .links(runbooks("PgSlotHealNoEffect"))
+    )
+
+
+def refusals(ident: int, scope: Scope, span: int) -> timeseries.Panel:
+    """Each guard has its own colour: they ask for different things to be done."""
+    return (
+        counts(
+            lines(
+                ident,
+                "What kept the healer from ending a transaction",
+                "none",
+                query(
+                    f"sum by (guard) (increase(pgslot_heal_refusals_total{{{scope.cluster}}}[$__rate_interval])) > 0",
+                    "{{guard}}",
+                ),
+                span=span,
+            ),
+            GUARDS,
+        )
+        .description(
+            "Where the configuration allows the healer to end transactions that are about to cost a slot "
+            "(end_transactions): what each guard has refused. Healthy: nothing, or active and too_young for a while. "
+            "Bad: the same for many minutes; nobody ends that transaction then. Next: the runbook says which guards "
+            "a person may overrule."
+        )
+        .links(runbooks("PgSlotEndangeredByTransaction", "PgSlotPinnedByTransaction"))
     )
 
 

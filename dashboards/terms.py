@@ -81,9 +81,39 @@ OUTCOMES = {
     "unavailable": "dark-red",
     "cancelled": "text",
     "dry_run": "purple",
+    "refused": "yellow",
     "error": "dark-orange",
 }
-CALLS = {"ok": "green", "emitted": "blue", "locked": "text", "unavailable": "dark-red", "error": "dark-orange"}
+CALLS = {
+    "ok": "green",
+    "emitted": "blue",
+    "locked": "text",
+    "seen": "super-light-blue",
+    "ended": "orange",
+    "dry_run": "purple",
+    "refused": "yellow",
+    "unavailable": "dark-red",
+    "error": "dark-orange",
+}
+GUARDS = {
+    "user_not_allowed": "dark-red",
+    "application_not_allowed": "red",
+    "database_not_allowed": "light-red",
+    "superuser": "purple",
+    "prepared": "dark-purple",
+    "consumer": "blue",
+    "not_a_client": "light-blue",
+    "own": "super-light-blue",
+    "hour_spent": "orange",
+    "active": "green",
+    "too_young": "light-green",
+    "changed": "yellow",
+    "other_transaction": "light-yellow",
+    "not_in_the_way": "super-light-green",
+    "gone": "text",
+    "hidden": "dark-orange",
+}
+"""What keeps the healer from ending a transaction."""
 
 
 def as_names(colors: dict[str, str]) -> dict[str, tuple[str, str]]:

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from exporter import endpolicy
+from exporter.durations import read_duration
 from exporter.yamlfile import ConfigError, Value, read
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
-_DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 LONGEST_REASON = 200
 _REASON = f"one line of at most {LONGEST_REASON} characters"
 _FALLBACKS = "emit_message or none"
@@ -54,6 +54,14 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """`end_transactions`: as whom the healer may end transactions that are about to cost a slot, and whose."""
+
+    conninfo: Conninfo
+    policy: endpolicy.EndPolicy
+
+
+@dataclass(frozen=True, slots=True)
 class HealerTarget:
     """Where and whether the healer acts for one cluster."""
 
@@ -66,6 +74,8 @@ class HealerTarget:
     """Why it is not enabled, in the words of whoever switched it off."""
     disabled_everywhere: bool = False
     """Switched off by `healer.enabled`, for all clusters, and not by its own `enabled`."""
+    ending: Ending | None = None
+    """None: no transaction is ever ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,8 @@ def check_secrets(config: Config, *, healer: bool) -> None:
             node.conninfo.read()
         if healer and cluster.healer is not None:
             cluster.healer.conninfo.read()
+            if cluster.healer.ending is not None:
+                cluster.healer.ending.conninfo.read()
 
 
 def single(conninfo: str) -> Config:
@@ -140,14 +152,6 @@ def single(conninfo: str) -> Config:
         raise ConfigError("--conninfo: expected libpq's key=value pairs or a URI, found text that is neither")
     node = Node("default", "default", Conninfo(conninfo))
     return Config((Cluster("default", (node,), None),), HealerSettings())
-
-
-def parse_duration(text: str) -> float:
-    """Return seconds for a duration as Prometheus writes it (`500ms`, `10s`, `1h30m`). Raises ValueError."""
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError(f"not a duration: {text!r}")
-    return sum(int(part) * unit for part, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if part)
 
 
 def _cluster(name: str, value: Value, path: Path) -> Cluster:
@@ -172,17 +176,30 @@ def _node(cluster: str, name: str, value: Value, path: Path) -> Node:
 
 
 def _target(value: Value, path: Path) -> HealerTarget:
-    known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback")
+    known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
     keys = value.mapping("a mapping with conninfo or conninfo_file", known)
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
+    conninfo = _conninfo(value, keys, path)
     return HealerTarget(
-        _conninfo(value, keys, path),
+        conninfo,
         enabled=_enabled(keys),
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
         fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
         disabled_reason=_reason(keys),
+        ending=_ending(keys["end_transactions"], path, conninfo) if "end_transactions" in keys else None,
     )
+
+
+def _ending(value: Value, path: Path, healer: Conninfo) -> Ending:
+    known = ("conninfo", "conninfo_file", *endpolicy.KEYS)
+    keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", known)
+    conninfo = _conninfo(value, keys, path)
+    # Where both are in the file; what the role may do the server knows.
+    user = conninfo_to_dict(conninfo.text).get("user")
+    if user is not None and user == conninfo_to_dict(healer.text).get("user"):
+        raise value.error("a role of its own", "that of the healer's other conninfo")
+    return Ending(conninfo, endpolicy.read_policy(value, keys))
 
 
 def _enabled(keys: dict[str, Value]) -> bool:
@@ -223,7 +240,7 @@ def _settings(value: Value, path: Path) -> HealerSettings:
     numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
     known = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
     keys = value.mapping(f"a mapping with keys out of {', '.join(known)}", known)
-    given: dict[str, Any] = {name: _duration(keys[name]) for name in durations if name in keys}
+    given: dict[str, Any] = {name: read_duration(keys[name]) for name in durations if name in keys}
     given |= {name: keys[name].positive_integer() for name in numbers if name in keys}
     if "alertmanager_url" in keys:
         given["alertmanager_url"] = _url(keys["alertmanager_url"])
@@ -241,17 +258,6 @@ def read_token(path: Path) -> str:
     if not token:
         raise ConfigError(f"{path}: expected the webhook token, found an empty file")
     return token
-
-
-def _duration(value: Value) -> float:
-    expected = "a duration such as 500ms, 10s or 1h, longer than 0"
-    try:
-        seconds = parse_duration(value.string(expected))
-    except ValueError:
-        raise value.error(expected) from None
-    if seconds <= 0:
-        raise value.error(expected)
-    return seconds
 
 
 def _url(value: Value) -> str:

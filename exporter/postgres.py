@@ -50,7 +50,8 @@ _BACKEND = Statement("SELECT pg_catalog.pg_backend_pid() AS pid", _Backend)
 
 _T = TypeVar("_T")
 
-Query = tuple[str, type[Any]]
+Query = tuple[str, type[Any]] | Statement
+"""A statement without parameters and the type of its rows, or one with."""
 
 
 class Session:
@@ -228,4 +229,4 @@ def _codec(encoding: str) -> str:
 
 
 def _statements(queries: Sequence[Query]) -> list[Statement]:
-    return [Statement(sql, row) for sql, row in queries]
+    return [query if isinstance(query, Statement) else Statement(*query) for query in queries]

@@ -11,7 +11,10 @@ from typing import Any
 
 import aiohttp
 
-from healer.alerts import HEAL_ACTION, HEAL_LABEL, Alert
+from healer.alerts import HEAL_LABEL, Alert
+from healer.remedies.known import REMEDIES
+
+_FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
 
 TIMEOUT = 10.0
 LARGEST_ANSWER = 64 * 1024 * 1024
@@ -44,7 +47,7 @@ async def fetch(base_url: str) -> Listing:
     try:
         async with aiohttp.ClientSession(timeout=timeout) as client:
             status, now = await _get(client, f"{base_url}/api/v2/status", {})
-            items, _ = await _get(client, f"{base_url}/api/v2/alerts", {"filter": f'{HEAL_LABEL}="{HEAL_ACTION}"'})
+            items, _ = await _get(client, f"{base_url}/api/v2/alerts", {"filter": _FOR_US})
         return parse_listing(items, status, now)
     except _NOT_AS_PROMISED as error:
         raise AlertmanagerError(f"{type(error).__name__}: {error}") from error

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 HEAL_LABEL = "heal"
-HEAL_ACTION = "log_standby_snapshot"
+"""Names the remedy that an alert asks for."""
 TEST_LABEL = "pgslot_test"
 """Marks the alerts that the doctor sends to find out where a route leads; its value differs each time."""
 
@@ -64,6 +64,8 @@ class Action(StrEnum):
     """The configuration of the cluster has no such node: nobody could verify the effect."""
     IGNORED_NOT_CONFIGURED = "ignored_not_configured"
     """The cluster has no healer section: it is only observed."""
+    IGNORED_REMEDY_OFF = "ignored_remedy_off"
+    """Its remedy has a section of its own in the configuration, and the cluster has none: nobody has allowed it."""
     IGNORED_DISABLED = "ignored_disabled"
     """Switched off, for this cluster or for all."""
 

@@ -1,7 +1,10 @@
 """What an attempt to act can end in, and why one cannot be made at all: plain facts, which primary.py finds out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from healer.suspects import HolderSession, Suspect
 
 APPLICATION_NAME = "pg_slot_healer"
 
@@ -44,12 +47,39 @@ class CallResult(StrEnum):
     """The fallback: a message was written in place of the record, which the server logs by itself then."""
     LOCKED = "locked"
     """Another healer acts on this cluster, or somebody else holds the healers' lock."""
+    SEEN = "seen"
+    """A transaction is in the way and may be ended, if the next look shows the very same."""
+    ENDED = "ended"
+    """The session that held it was told to end."""
+    DRY_RUN = "dry_run"
+    """It would have been."""
+    REFUSED = "refused"
+    """A guard spoke against it."""
     UNAVAILABLE = "unavailable"
     ERROR = "error"
 
 
 WROTE = frozenset({CallResult.OK, CallResult.EMITTED})
 """A record was forced, or the message written in its place."""
+
+DONE = WROTE | {CallResult.ENDED}
+"""Something was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is told of an attempt."""
+
+    line: str
+    """Of the timeline."""
+    message: str
+    """Of the log."""
+    done: bool
+    """Something was done; False: it could not be, and is a warning."""
+    fields: Mapping[str, object] = field(default_factory=dict)
+    """Of the log line, beside those that each has."""
+    once: bool = False
+    """Told once, however often it is so in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +96,16 @@ class Call:
     stranger: str | None = None
     """Who holds the lock, in words, when that is no healer."""
     error: str = ""
+    suspect: Suspect | None = None
+    """The transaction that it was about; None of an attempt that is about none."""
+    session: HolderSession | None = None
+    """Its session, as the primary showed it."""
+    refusal: str | None = None
+    """Which guard spoke against it."""
+    why: str = ""
+    """For which slot it was ended, and why."""
+    rule: str = ""
+    """Which rule of the configuration allowed it."""
 
     @property
     def interval(self) -> tuple[int, int] | None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from exporter.config import HealerTarget
+from exporter.config import Cluster, HealerTarget
 from exporter.log import event
 from healer.calls import Capability
 from healer.metrics import HealerMetrics
-from healer.primary import check
+from healer.remedies.known import REMEDIES
+from healer.remedy import Remedy
 
 INTERVAL = 60.0
 SPREAD = 0.2
@@ -17,56 +18,76 @@ SPREAD = 0.2
 _log = logging.getLogger(__name__)
 
 
+Key = tuple[str, str]
+"""A cluster, and a remedy by its name."""
+
+
 class CapabilityMonitor:
-    """Checks each cluster at start and every minute; logs once per change."""
+    """Checks each remedy of each cluster at start and every minute; logs once per change."""
 
     def __init__(self, metrics: HealerMetrics) -> None:
         self._metrics = metrics
         self._targets: dict[str, HealerTarget] = {}
-        self._known: dict[str, Capability] = {}
-        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._known: dict[Key, Capability] = {}
+        self._watches: dict[str, list[asyncio.Task[None]]] = {}
 
     @property
-    def known(self) -> Mapping[str, Capability]:
-        """What the last check of each cluster said; a cluster not checked yet is absent."""
+    def known(self) -> Mapping[Key, Capability]:
+        """What the last check of each cluster and remedy said; what was not checked yet is absent."""
         return self._known
 
     @property
     def defect(self) -> bool:
         """A watch has ended, which only a defect of ours can make it do."""
-        return any(watch.done() for watch in self._watches.values())
+        return any(watch.done() for watches in self._watches.values() for watch in watches)
 
-    def watch(self, targets: Mapping[str, HealerTarget]) -> None:
+    def watch(self, clusters: Collection[Cluster]) -> None:
         """Watch these clusters from now on, those whose target has changed anew; a hanging one delays no other."""
-        for cluster in [name for name, target in self._targets.items() if targets.get(name) != target]:
-            self._watches.pop(cluster).cancel()
-            before = self._targets.pop(cluster)
-            self._known.pop(cluster, None)
-            if cluster in targets:
-                self._metrics.enabled_again(cluster, before)
+        targets = {cluster.name: cluster.healer for cluster in clusters if cluster.healer is not None}
+        for name in [name for name, target in self._targets.items() if targets.get(name) != target]:
+            for watch in self._watches.pop(name):
+                watch.cancel()
+            before = self._targets.pop(name)
+            for remedy in REMEDIES:
+                self._known.pop((name, remedy), None)
+            if name in targets:
+                self._metrics.enabled_again(name, before)
             else:
-                self._metrics.forget(cluster, before)
-        news = [cluster for cluster in targets if cluster not in self._targets]
+                self._metrics.forget(name, REMEDIES, before)
+        news = [cluster for cluster in clusters if cluster.name in targets and cluster.name not in self._targets]
         for i, cluster in enumerate(news):
-            target = self._targets[cluster] = targets[cluster]
-            self._metrics.expect(cluster, target)
-            delay = i * min(SPREAD, INTERVAL / len(news))
-            self._watches[cluster] = asyncio.create_task(self._watch(cluster, target, delay))
-            self._watches[cluster].add_done_callback(_report_defect)
+            self._begin(cluster, targets[cluster.name], i * min(SPREAD, INTERVAL / len(news)))
+
+    def _begin(self, cluster: Cluster, target: HealerTarget, delay: float) -> None:
+        name = cluster.name
+        self._targets[name] = target
+        acting = {remedy: acts_as for remedy in REMEDIES.values() if (acts_as := remedy.target(cluster)) is not None}
+        for remedy in REMEDIES.values():
+            if remedy not in acting:
+                self._metrics.no_remedy(name, remedy.name)
+        self._metrics.expect(name, [remedy.name for remedy in acting], target)
+        self._watches[name] = [
+            asyncio.create_task(self._watch(name, remedy, acts_as, delay)) for remedy, acts_as in acting.items()
+        ]
+        for watch in self._watches[name]:
+            watch.add_done_callback(_report_defect)
 
     async def close(self) -> None:
         """End all watches."""
-        for watch in self._watches.values():
+        watches = [watch for watches in self._watches.values() for watch in watches]
+        for watch in watches:
             watch.cancel()
-        await asyncio.gather(*self._watches.values(), return_exceptions=True)
+        await asyncio.gather(*watches, return_exceptions=True)
 
-    def note(self, cluster: str, target: HealerTarget, capability: Capability) -> None:
-        """Take in what a check of this target, or an attempt to act on it, has shown; an outdated one tells nothing."""
-        if self._targets.get(cluster) != target:
-            return
-        before = self._known.get(cluster)
-        self._known[cluster] = capability
-        self._metrics.set_capability(cluster, capability)
+    def note(self, cluster: Cluster, remedy: Remedy, capability: Capability) -> None:
+        """Take in what an attempt to act has shown; one as of another configuration tells nothing."""
+        if self._targets.get(cluster.name) == cluster.healer:
+            self._take_in(cluster.name, remedy, capability)
+
+    def _take_in(self, cluster: str, remedy: Remedy, capability: Capability) -> None:
+        before = self._known.get((cluster, remedy.name))
+        self._known[cluster, remedy.name] = capability
+        self._metrics.set_capability(cluster, remedy.name, capability)
         if before is not None and before.reason == capability.reason:
             return
         if capability.reason is not None:
@@ -75,17 +96,18 @@ class CapabilityMonitor:
                 logging.WARNING,
                 "cannot heal this cluster if it has to be",
                 cluster=cluster,
+                heal=remedy.name,
                 reason=f"{capability.reason}",
                 remedy=capability.remedy,
             )
         else:
-            event(_log, logging.INFO, "can heal this cluster if it has to be", cluster=cluster)
+            event(_log, logging.INFO, "can heal this cluster if it has to be", cluster=cluster, heal=remedy.name)
 
-    async def _watch(self, cluster: str, target: HealerTarget, delay: float) -> None:
+    async def _watch(self, cluster: str, remedy: Remedy, target: HealerTarget, delay: float) -> None:
         # Switched off is known at once: nothing is asked for it.
         await asyncio.sleep(delay if target.enabled else 0.0)
         while True:
-            self.note(cluster, target, await check(target))
+            self._take_in(cluster, remedy, await remedy.check(target))
             await asyncio.sleep(INTERVAL)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from exporter import flags
 from healer import commands
-from healer.grants import EXPORTER_ROLE, HEALER_ROLE
+from healer.grants import ENDER_ROLE, EXPORTER_ROLE, HEALER_ROLE
 
 DEFAULT_ADDRESS = ":9878"
 DEFAULT_URL = "http://localhost:9878"
@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
     grants = subparsers.add_parser("grants", help="print the SQL that makes both roles with least privilege")
     grants.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
     grants.add_argument("--healer-role", default=HEALER_ROLE, metavar="NAME", help="default %(default)s")
+    grants.add_argument(
+        "--end-transactions",
+        action="store_true",
+        help="print the SQL of the role that may end transactions instead, and of its table",
+    )
+    grants.add_argument("--ender-role", default=ENDER_ROLE, metavar="NAME", help="default %(default)s")
     grants.set_defaults(run=commands.grants)
 
     metrics = subparsers.add_parser("metrics", help="print the metric reference as Markdown")

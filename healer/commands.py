@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from exporter import flags, log, webconfig
-from exporter.config import Config, check_secrets, load, parse_duration, read_token
+from exporter.config import Config, check_secrets, load, read_token
+from exporter.durations import parse_duration
 from exporter.reload import Configuration
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
@@ -15,7 +16,7 @@ from exporter.yamlfile import ConfigError
 from healer.doctor.client import check_url
 from healer.doctor.examination import Places, examine
 from healer.doctor.report import as_json, as_text, exit_code, wants_colour
-from healer.grants import script
+from healer.grants import ender_script, script
 from healer.heal import heal as heal_cluster
 from healer.reference import metric_reference
 from healer.replay import replay as replay_file
@@ -62,8 +63,9 @@ def replay(options: argparse.Namespace) -> int:
 
 
 def grants(options: argparse.Namespace) -> int:
-    """Print the SQL that makes both roles."""
-    print(script(options.exporter_role, options.healer_role), end="")
+    """Print the SQL that makes both roles; with --end-transactions that of the third, and of nothing else."""
+    both = None if options.end_transactions else script(options.exporter_role, options.healer_role)
+    print(ender_script(options.ender_role) if both is None else both, end="")
     return 0
 
 

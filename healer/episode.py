@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 from exporter.config import Cluster, HealerSettings
 from healer.budget import CallBudget
-from healer.calls import WROTE, Call, CallResult
+from healer.calls import Call, CallResult
 from healer.lookout import Lookout
 from healer.narration import Narrator, shown
-from healer.policy import LOOK_INTERVAL, Attempt, Progress, next_step, settle
+from healer.policy import LOOK_INTERVAL, Attempt, Progress
 from healer.primary import SHORTEST_IDLE, Primary
+from healer.remedy import Remedy
 from healer.report import Heal, Report
 from healer.sights import Sight, Subject, see
 from healer.track import WELL, Outcome, Track, begin
-from healer.verdicts import advance, after_attempt, opens_again
 
 MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
@@ -24,9 +24,6 @@ MOST_ALERTS = 20_000
 
 FRESH_SECONDS = 0.5
 """For so long after a look its answer is acted on."""
-
-_SPENDING = WROTE | {CallResult.LOCKED, CallResult.ERROR}
-"""What counts against the cluster's hour. LOCKED: another healer makes the call, and both budgets stay in step."""
 
 
 def _nothing(*_: object) -> None:
@@ -48,25 +45,35 @@ class Episode:
     """One episode. `run` it once; alerts join and leave while it runs, and `stop` ends it before the next call."""
 
     def __init__(
-        self, cluster: Cluster, settings: HealerSettings, budget: CallBudget, watchers: Watchers | None = None
+        self,
+        remedy: Remedy,
+        cluster: Cluster,
+        settings: HealerSettings,
+        budget: CallBudget,
+        watchers: Watchers | None = None,
     ) -> None:
-        if cluster.healer is None:
-            raise ValueError(f"cluster {cluster.name} has no healer section")
+        target = remedy.target(cluster)
+        if target is None:
+            raise ValueError(f"cluster {cluster.name} has no section for {remedy.name}")
+        self.remedy = remedy
         self.cluster = cluster
-        self._target = cluster.healer
+        self._target = target
+        self._rules = remedy.rules
         self._settings = settings
         self._budget = budget
         self._watchers = watchers or Watchers()
         self._alerts: dict[str, Subject] = {}
+        self._names: dict[str, str] = {}
+        """What the alerts are called, for whoever reads the log."""
         self._askers: dict[Subject, set[str]] = {}
         """The alerts about each slot, by fingerprint."""
         self._tracks: dict[Subject, Track] = {}
         self._concluded: set[Subject] = set()
         """Those of them whose outcome has been told."""
-        self._progress = Progress(now=0.0, dry_run=cluster.healer.dry_run)
+        self._progress = Progress(now=0.0, dry_run=target.dry_run)
         self._stop: str | None = None
         self._changed = asyncio.Event()
-        self._narrator = Narrator(cluster.name)
+        self._narrator = Narrator(cluster.name, remedy)
 
     @property
     def report(self) -> Report:
@@ -99,10 +106,11 @@ class Episode:
         known = subject in self._tracks
         return len(self._alerts) < MOST_ALERTS and (known or len(self._tracks) < MOST_SUBJECTS)
 
-    def join(self, fingerprint: str, subject: Subject) -> None:
+    def join(self, fingerprint: str, subject: Subject, name: str = "") -> None:
         """Take a firing alert in. Another one about a slot that is open changes nothing, and costs no look."""
         news = fingerprint not in self._alerts
         self._alerts[fingerprint] = subject
+        self._names[fingerprint] = name
         self._askers.setdefault(subject, set()).add(fingerprint)
         track = self._tracks.get(subject)
         if track is None or (not track.open and news):
@@ -116,6 +124,7 @@ class Episode:
         subject = self._alerts.pop(fingerprint, None)
         if subject is None:
             return False
+        self._names.pop(fingerprint, None)
         self._narrator.left(subject, why)
         self._askers[subject].discard(fingerprint)
         if not self._askers[subject]:
@@ -133,7 +142,7 @@ class Episode:
         """Run until each slot has an outcome; the report has them."""
         lookout = Lookout(self.cluster)
         try:
-            async with Primary(self._target, idle=max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
+            async with self.remedy.primary(self._target, max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
                 if not self._target.dry_run:
                     # It takes as long as the first look, which is what most often shows that it is needed.
                     primary.prepare_ahead()
@@ -158,17 +167,17 @@ class Episode:
             tracks = self._open().values()
             if not tracks:
                 return
-            step = next_step(tracks, self._progress, self._settings)
+            step = self._rules.next_step(tracks, self._progress, self._settings)
             if isinstance(step, Attempt):
-                await self._attempt(primary, step.pace)
+                await self._attempt(primary, step)
                 continue
-            if not any(track.wants_a_call for track in tracks):
+            if not any(self._rules.wants(track) for track in tracks):
                 self._watchers.may_act(False)
                 await primary.not_needed()
             await self._pause(step.seconds)
 
-    async def _attempt(self, primary: Primary, pace: float) -> None:
-        """Call, unless it has been stopped; if connecting took long it is looked once more before the call."""
+    async def _attempt(self, primary: Primary, step: Attempt) -> None:
+        """Act, unless it has been stopped; if connecting took long it is looked once more before."""
         if not self._watchers.may_act(True):
             self._narrator.no_room()
             return await self._pause(LOOK_INTERVAL)
@@ -179,17 +188,17 @@ class Episode:
                 # What the look has shown may be over. One that fails is an attempt, whose pace is kept.
                 return None
         if self._stop is None:
-            self._attempted(failed or await primary.call(pace))
+            self._attempted(failed or await self.remedy.act(primary, step))
         return None
 
     def _take_in(self, sights: dict[Subject, Sight]) -> None:
         """Put down what a look has shown."""
         now = self._narrator.elapsed
         for subject, sight in sights.items():
-            if opens_again(self._tracks[subject], sight):
+            if self._rules.opens_again(self._tracks[subject], sight):
                 self._begin(subject)
             before = self._tracks[subject]
-            self._tracks[subject] = advance(before, sight, now)
+            self._tracks[subject] = self._rules.advance(before, sight, now)
             if before.now == before.since or shown(before.sight) != shown(sight):
                 self._narrator.seen(subject, sight)
         self._progress = replace(self._progress, now=now, hour_spent=not self._budget.left(time.monotonic()))
@@ -197,7 +206,7 @@ class Episode:
     def _settle(self) -> None:
         """Give the slots their outcomes. Who is well is watched on while its alert fires; the others are let go."""
         for subject in list(self._tracks):
-            self._tracks[subject] = settle(self._tracks[subject], self._progress, self._settings)
+            self._tracks[subject] = self._rules.settle(self._tracks[subject], self._progress, self._settings)
             self._conclude(subject)
 
     def _conclude(self, subject: Subject) -> None:
@@ -209,17 +218,18 @@ class Episode:
             self._watchers.healed(self._narrator.slot_ended(subject, track, track.outcome), set(self._askers[subject]))
         if track.outcome not in WELL or not self._askers[subject]:
             for fingerprint in self._askers.pop(subject):
-                del self._alerts[fingerprint]
+                del self._alerts[fingerprint], self._names[fingerprint]
             del self._tracks[subject]
             self._concluded.discard(subject)
 
     def _attempted(self, call: Call) -> None:
         self._watchers.called(call)
-        self._narrator.called(call)
+        self._narrator.called(call, {self._names[fingerprint] for fingerprint in self._alerts})
         now = self._narrator.elapsed
-        if call.result in _SPENDING:
+        if call.result in self.remedy.spending:
             self._budget.spend(time.monotonic())
-        self._tracks = {subject: after_attempt(track, call, now) for subject, track in self._tracks.items()}
+        after = self._rules.after_attempt
+        self._tracks = {subject: after(track, call, now) for subject, track in self._tracks.items()}
         self._progress = replace(
             self._progress, now=now, last_attempt=now, by_message=call.result is CallResult.EMITTED
         )

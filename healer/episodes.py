@@ -1,5 +1,5 @@
 """
-One episode at a time for each cluster: alerts start it, join it, or are left alone; and the memory of past ones.
+One episode at a time for each cluster and remedy: alerts start it, join it, or are left alone; and past ones.
 
 An episode is supervised from outside of it: it is told to stop by a reason that it checks before each call, and
 whatever becomes of its task, the task's end is what takes it out of the books.
@@ -18,17 +18,16 @@ from exporter.log import event
 from healer.alerts import REFUSED, Action, Alert
 from healer.budget import CallBudget
 from healer.calls import Call
-from healer.capability import CapabilityMonitor
+from healer.capability import CapabilityMonitor, Key
 from healer.episode import MOST_ALERTS, Episode, Watchers
 from healer.intake import Accepted, examine
 from healer.memory import Heard
 from healer.metrics import HealerMetrics
+from healer.remedies.known import REMEDIES
 from healer.report import Heal, Report
 from healer.track import Outcome
 
 REMEMBERED = 100
-START_SHARE = 10
-"""The tenth part of an hour's calls is there right after a start."""
 CLOSE_SECONDS = 10.0
 """How long episodes may take to close their connections at the end; the longest look or call is shorter."""
 
@@ -51,12 +50,12 @@ class Episodes:
         self._clusters: Mapping[str, Cluster] = {}
         self._metrics = metrics
         self._monitor = monitor
-        self._budgets: dict[str, CallBudget] = {}
-        self._running: dict[str, Running] = {}
-        self._acting: set[str] = set()
-        """Clusters that something is called for, or that have not been looked at yet."""
-        self._late: dict[str, dict[str, Alert]] = {}
-        """By cluster and fingerprint: firing alerts that came while its episode was about to end."""
+        self._budgets: dict[Key, CallBudget] = {}
+        self._running: dict[Key, Running] = {}
+        self._acting: set[Key] = set()
+        """Those in which something is called for, or that have not been looked at yet."""
+        self._late: dict[Key, dict[str, Alert]] = {}
+        """By cluster and remedy, and fingerprint: firing alerts that came while its episode was about to end."""
         self._past: deque[Report] = deque(maxlen=REMEMBERED)
         self.closing = False
         """No alert is taken any more."""
@@ -75,10 +74,10 @@ class Episodes:
         """Which alert, by its fingerprint, takes part in the episode of which cluster, or waits for its next."""
         found = {
             fingerprint: cluster
-            for cluster, running in self._running.items()
+            for (cluster, _), running in self._running.items()
             for fingerprint in running.episode.fingerprints
         }
-        return found | {fingerprint: cluster for cluster, late in self._late.items() for fingerprint in late}
+        return found | {fingerprint: cluster for (cluster, _), late in self._late.items() for fingerprint in late}
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration over. An episode whose cluster has changed is stopped: disabled means now."""
@@ -86,7 +85,7 @@ class Episodes:
         self._clusters = {cluster.name: cluster for cluster in config.clusters}
         self.heard.clear()
         self._set_budgets()
-        for name, running in self._running.items():
+        for (name, _), running in self._running.items():
             cluster = self._clusters.get(name)
             if cluster == running.episode.cluster:
                 continue
@@ -104,15 +103,17 @@ class Episodes:
             self.heard.add(alert.fingerprint)
         return action
 
-    def calls_left(self, cluster: str) -> int:
+    def calls_left(self, cluster: str, remedy: str) -> int:
         """Return how many calls the cluster's budget allows at this moment."""
-        return self._budgets[cluster].left(time.monotonic())
+        return self._budgets[cluster, remedy].left(time.monotonic())
 
     def leave(self, fingerprint: str, cluster: str, why: str = "resolved") -> bool:
-        """Take an alert out of the cluster's episode, or of what waits for its next; return whether it was in."""
-        late = self._late.get(cluster, {}).pop(fingerprint, None)
-        running = self._running.get(cluster)
-        return late is not None or (running is not None and running.episode.leave(fingerprint, why))
+        """Take an alert out of the cluster's episodes, or of what waits for the next; return whether it was in."""
+        late = [each.pop(fingerprint, None) for (name, _), each in self._late.items() if name == cluster]
+        left = [
+            running.episode.leave(fingerprint, why) for (name, _), running in self._running.items() if name == cluster
+        ]
+        return any(late) or any(left)
 
     async def close(self) -> None:
         """Stop all episodes and wait until their connections are closed."""
@@ -132,90 +133,97 @@ class Episodes:
         name = accepted.cluster.name
         if not alert.firing:
             return Action.RESOLVED if self.leave(alert.fingerprint, name) else Action.IGNORED_RESOLVED
-        running = self._running.get(name)
+        key = (name, accepted.remedy.name)
+        running = self._running.get(key)
         if running is None:
-            if self._clusters_left() <= 0:
+            if self._clusters_left(name) <= 0:
                 return Action.REFUSED_BUDGET
-            self._start(accepted, alert.fingerprint)
+            self._start(accepted, alert)
             return Action.STARTED
         if running.episode.over or running.task.done():
             # It has ended and is closing its connections: this one is for the next.
-            return self._take_later(name, alert)
+            return self._take_later(key, alert)
         if not running.episode.has_room(accepted.subject):
             return Action.REFUSED_FULL
-        running.episode.join(alert.fingerprint, accepted.subject)
+        running.episode.join(alert.fingerprint, accepted.subject, alert.labels.get("alertname", ""))
         return Action.JOINED
 
-    def _take_later(self, cluster: str, alert: Alert) -> Action:
-        late = self._late.setdefault(cluster, {})
+    def _take_later(self, key: Key, alert: Alert) -> Action:
+        late = self._late.setdefault(key, {})
         if len(late) >= MOST_ALERTS and alert.fingerprint not in late:
             return Action.REFUSED_FULL
         late[alert.fingerprint] = alert
         return Action.JOINED
 
-    def _start(self, accepted: Accepted, fingerprint: str) -> None:
-        cluster, subject = accepted.cluster, accepted.subject
+    def _start(self, accepted: Accepted, alert: Alert) -> None:
+        cluster, remedy, subject = accepted.cluster, accepted.remedy, accepted.subject
+        key = (cluster.name, remedy.name)
 
         def called(call: Call) -> None:
-            self._metrics.count_call(cluster.name, call)
+            self._metrics.count_call(*key, call)
             if call.capability is not None:
-                self._monitor.note(cluster.name, accepted.target, call.capability)
+                self._monitor.note(cluster, remedy, call.capability)
 
         def healed(heal: Heal, firing: Collection[str]) -> None:
-            self._metrics.heal_ended(cluster.name, heal.outcome, heal.heal_seconds)
+            self._metrics.heal_ended(*key, heal.outcome, heal.heal_seconds)
             for each in firing:
                 self.heard.ended(each)
 
-        watchers = Watchers(called, healed, partial(self._may_act, cluster.name))
-        episode = Episode(cluster, self._config.healer, self._budgets[cluster.name], watchers)
-        episode.join(fingerprint, subject)
-        self._metrics.episode_began(cluster.name, lambda: episode.calls_left, lambda: episode.deadline)
-        self._acting.add(cluster.name)
-        task = asyncio.create_task(episode.run(), name=f"episode of {cluster.name}")
-        self._running[cluster.name] = Running(episode, task)
+        watchers = Watchers(called, healed, partial(self._may_act, key))
+        episode = Episode(remedy, cluster, self._config.healer, self._budgets[key], watchers)
+        episode.join(alert.fingerprint, subject, alert.labels.get("alertname", ""))
+        self._metrics.episode_began(*key, lambda: episode.calls_left, lambda: episode.deadline)
+        self._acting.add(key)
+        task = asyncio.create_task(episode.run(), name=f"episode of {cluster.name}, {remedy.name}")
+        self._running[key] = Running(episode, task)
         task.add_done_callback(partial(self._ended, episode))
-        event(_log, logging.INFO, "episode started", cluster=cluster.name, node=subject.node, slot=subject.slot_name)
+        named = {"node": subject.node, "slot": subject.slot_name}
+        event(_log, logging.INFO, "episode started", cluster=cluster.name, heal=remedy.name, **named)
 
     def _ended(self, episode: Episode, task: asyncio.Task[Report]) -> None:
         """Take an episode out of the books, also one whose task never ran."""
-        name = episode.cluster.name
-        del self._running[name]
-        self._acting.discard(name)
+        key = (episode.cluster.name, episode.remedy.name)
+        del self._running[key]
+        self._acting.discard(key)
         if not task.cancelled() and task.exception() is not None:
             _log.critical("an episode ended by a defect", exc_info=task.exception())
             episode.finish(Outcome.ERROR, "a defect of the healer: see its log")
         episode.finish()
         self._past.appendleft(episode.report)
-        self._metrics.episode_ended(name)
-        for alert in self._late.pop(name, {}).values():
+        self._metrics.episode_ended(*key)
+        for alert in self._late.pop(key, {}).values():
             if not self.closing and self._take(alert) in REFUSED:
                 # Whoever sent it believes that it was taken.
                 self.heard.forget(alert.fingerprint)
 
-    def _may_act(self, cluster: str, wants: bool) -> bool:
+    def _may_act(self, key: Key, wants: bool) -> bool:
         """Let a cluster be one of those that are acted on at the same time, or be none of them any more."""
         if not wants:
-            self._acting.discard(cluster)
-        elif cluster not in self._acting and self._clusters_left() > 0:
-            self._acting.add(cluster)
-        return cluster in self._acting
+            self._acting.discard(key)
+        elif key not in self._acting and self._clusters_left(key[0]) > 0:
+            self._acting.add(key)
+        return key in self._acting
 
-    def _clusters_left(self) -> int:
-        return max(0, self._config.healer.clusters_at_once - len(self._acting))
+    def _clusters_left(self, but: str | None = None) -> int:
+        """Return how many more clusters may be acted on; `but`: one that is not counted if it is acted on already."""
+        acting = {cluster for cluster, _ in self._acting} - {but}
+        return max(0, self._config.healer.clusters_at_once - len(acting))
 
     def _set_budgets(self) -> None:
-        """Give each cluster its budget of calls; one that had one, even under another configuration, keeps it."""
+        """Give each cluster its budgets of calls; one that had one, even under another configuration, keeps it."""
         settings = self._config.healer
         now = time.monotonic()
         for cluster in self._config.clusters:
-            if cluster.healer is None:
-                continue
-            if cluster.name in self._budgets:
-                self._budgets[cluster.name].resize(settings.calls_per_hour)
-            else:
-                at_start = max(settings.burst_calls, settings.calls_per_hour // START_SHARE)
-                self._budgets[cluster.name] = CallBudget(settings.calls_per_hour, now, at_start=at_start)
-            self._metrics.budget(cluster.name, partial(self.calls_left, cluster.name))
+            for remedy in REMEDIES.values():
+                target = remedy.target(cluster)
+                if target is None:
+                    continue
+                key, allowed = (cluster.name, remedy.name), remedy.allowance(target, settings)
+                if key in self._budgets:
+                    self._budgets[key].resize(allowed.per_hour)
+                else:
+                    self._budgets[key] = CallBudget(allowed.per_hour, now, at_start=allowed.at_start)
+                self._metrics.budget(*key, partial(self.calls_left, *key))
 
 
 def _stop(running: Running, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The SQL that makes both roles: grants.sql, with the roles' names filled in."""
+"""The SQL that makes the roles: grants.sql and grants_ender.sql, with the roles' names filled in."""
 
 import re
 from importlib.resources import files
@@ -7,9 +7,10 @@ from exporter.yamlfile import ConfigError
 
 EXPORTER_ROLE = "pgslot_exporter"
 HEALER_ROLE = "pgslot_healer"
+ENDER_ROLE = "pgslot_ender"
 
 # Written as psql writes its variables, which it does not fill in within a DO block.
-_PLACEHOLDER = re.compile(r""":(["'])(?:exporter|healer)\1""")
+_PLACEHOLDER = re.compile(r""":(["'])(?:exporter|healer|ender)\1""")
 
 LONGEST_NAME = 63
 """Bytes; PostgreSQL cuts longer names off, which would then be other names."""
@@ -21,14 +22,20 @@ def script(exporter_role: str, healer_role: str) -> str:
     _check("--healer-role", healer_role)
     if exporter_role == healer_role:
         raise ConfigError(f"--healer-role: expected another name than the exporter's role, found {healer_role!r}")
-    filled = {
-        ':"exporter"': _identifier(exporter_role),
-        ":'exporter'": _literal(exporter_role),
-        ':"healer"': _identifier(healer_role),
-        ":'healer'": _literal(healer_role),
-    }
+    return _filled("grants.sql", exporter=exporter_role, healer=healer_role)
+
+
+def ender_script(ender_role: str) -> str:
+    """Return the script of the role that ends transactions. Raises ConfigError for a name that cannot be a role's."""
+    _check("--ender-role", ender_role)
+    return _filled("grants_ender.sql", ender=ender_role)
+
+
+def _filled(file: str, **roles: str) -> str:
+    filled = {f':"{each}"': _identifier(name) for each, name in roles.items()}
+    filled |= {f":'{each}'": _literal(name) for each, name in roles.items()}
     # In one pass: a name that reads like a placeholder stays a name.
-    return _PLACEHOLDER.sub(lambda found: filled[found[0]], files("healer").joinpath("grants.sql").read_text("utf-8"))
+    return _PLACEHOLDER.sub(lambda found: filled[found[0]], files("healer").joinpath(file).read_text("utf-8"))
 
 
 def _check(flag: str, name: str) -> None:

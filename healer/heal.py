@@ -17,6 +17,7 @@ from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.episode import Episode
 from healer.lookout import LOOK_TIMEOUT
 from healer.primary import check
+from healer.remedies.known import RECORD
 from healer.report import Event, Report
 from healer.sights import Subject, in_need
 from healer.track import Outcome
@@ -81,7 +82,7 @@ async def _episode(
 ) -> Report:
     settings = replace(config.healer, give_up_after=limit)
     budget = CallBudget(settings.calls_per_hour, time.monotonic(), at_start=settings.calls_per_hour)
-    episode = Episode(cluster, settings, budget)
+    episode = Episode(RECORD, cluster, settings, budget)
     episode.report.listener = listener
     for subject in subjects:
         episode.join(f"{subject.node}/{subject.slot_name}", subject)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.config import Cluster, HealerTarget
-from healer.alerts import HEAL_ACTION, HEAL_LABEL, TEST_LABEL, Action, Alert
+from healer.alerts import HEAL_LABEL, TEST_LABEL, Action, Alert
+from healer.remedies.known import REMEDIES
+from healer.remedy import Remedy
 from healer.sights import Subject
 
 
@@ -14,6 +16,8 @@ class Accepted:
 
     cluster: Cluster
     target: HealerTarget
+    """As whom the remedy acts there."""
+    remedy: Remedy
     subject: Subject
 
 
@@ -25,13 +29,17 @@ def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
     """
     if alert.labels.get(TEST_LABEL):
         return Action.IGNORED_TEST
-    if alert.labels.get(HEAL_LABEL) != HEAL_ACTION:
+    remedy = REMEDIES.get(alert.labels.get(HEAL_LABEL, ""))
+    if remedy is None:
         return Action.IGNORED_NO_HEAL_LABEL
     cluster = clusters.get(alert.labels.get("cluster", ""))
     if cluster is None:
         return Action.IGNORED_UNKNOWN_CLUSTER
     if cluster.healer is None:
         return Action.IGNORED_NOT_CONFIGURED
+    target = remedy.target(cluster)
+    if target is None:
+        return Action.IGNORED_REMEDY_OFF
     node, slot_name = alert.labels.get("node", ""), alert.labels.get("slot_name", "")
     if not node or not slot_name:
         return Action.IGNORED_NO_SLOT
@@ -39,4 +47,4 @@ def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
         return Action.IGNORED_UNKNOWN_NODE
     if alert.firing and not cluster.healer.enabled:
         return Action.IGNORED_DISABLED
-    return Accepted(cluster, cluster.healer, Subject(node, slot_name))
+    return Accepted(cluster, target, remedy, Subject(node, slot_name))

@@ -1,13 +1,14 @@
 """What the healer says of itself to Prometheus."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from exporter.config import HealerTarget
 from healer.alerts import Action
-from healer.calls import WROTE, Call, CallResult, Capability, Unavailable
+from healer.calls import DONE, Call, CallResult, Capability, Unavailable
+from healer.remedies.known import REMEDIES
 from healer.track import Outcome
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
@@ -24,36 +25,44 @@ class HealerMetrics:
         self.capability = Gauge(
             "pgslot_heal_capability_unavailable",
             "1 for why the healer could not act on the cluster if it had to; all 0 when it could.",
-            ["cluster", "reason"],
+            ["cluster", "remedy", "reason"],
             registry=registry,
         )
         self.calls = Counter(
-            "pgslot_heal_calls", "Attempts to call the function.", ["cluster", "result"], registry=registry
+            "pgslot_heal_calls", "Attempts to act.", ["cluster", "remedy", "result"], registry=registry
         )
         self.episodes = Counter(
             "pgslot_heal_episodes",
             "Heals that ended: one for each slot of an episode, by what became of it.",
-            ["cluster", "outcome"],
+            ["cluster", "remedy", "outcome"],
             registry=registry,
         )
-        self.active = Gauge("pgslot_heal_episode_active", "Whether an episode runs.", ["cluster"], registry=registry)
+        self.refusals = Counter(
+            "pgslot_heal_refusals",
+            "Attempts that a guard has refused, by the guard; of remedies that have such.",
+            ["cluster", "remedy", "guard"],
+            registry=registry,
+        )
+        self.active = Gauge(
+            "pgslot_heal_episode_active", "Whether an episode runs.", ["cluster", "remedy"], registry=registry
+        )
         self.started = Gauge(
             "pgslot_heal_episode_start_timestamp_seconds",
             "Unix time at which the running episode began; absent while none runs.",
-            ["cluster"],
+            ["cluster", "remedy"],
             registry=registry,
         )
         self.deadline = Gauge(
             "pgslot_heal_episode_deadline_timestamp_seconds",
             "Unix time by which the running episode gives its last slot up (give_up_after); absent while none runs.",
-            ["cluster"],
+            ["cluster", "remedy"],
             registry=registry,
         )
         self.calls_remaining = Gauge(
             "pgslot_heal_calls_remaining",
             "Calls that the budget still allows: of the cluster within an hour, and while an episode runs of its slot"
             " with most of them left.",
-            ["cluster", "budget"],
+            ["cluster", "remedy", "budget"],
             registry=registry,
         )
         self.clusters_remaining = Gauge(
@@ -94,13 +103,14 @@ class HealerMetrics:
         self.seconds = Histogram(
             "pgslot_heal_seconds",
             "Time from a slot's first call to its effect; healed slots only.",
+            ["remedy"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.last_call = Gauge(
             "pgslot_heal_last_call_timestamp_seconds",
-            "Unix time of the last call that wrote a record; absent before the first.",
-            ["cluster"],
+            "Unix time of the last call that wrote a record, or ended a transaction; absent before the first.",
+            ["cluster", "remedy"],
             registry=registry,
         )
         self.webhooks = Counter("pgslot_heal_webhooks", "Answers to webhooks.", ["code"], registry=registry)
@@ -109,54 +119,66 @@ class HealerMetrics:
             self.webhooks.labels(str(code))
         for action in Action:
             self.alerts.labels(action)
+        for remedy in REMEDIES:
+            self.seconds.labels(remedy)
 
-    def expect(self, cluster: str, target: HealerTarget) -> None:
+    def expect(self, cluster: str, remedies: Iterable[str], target: HealerTarget) -> None:
         """Have a cluster's series there from the start, at 0."""
         self._gone.discard(cluster)
-        self.active.labels(cluster)
-        for outcome in Outcome:
-            self.episodes.labels(cluster, outcome)
-        for result in CallResult:
-            self.calls.labels(cluster, result)
+        for remedy in remedies:
+            self.active.labels(cluster, remedy)
+            for outcome in Outcome:
+                self.episodes.labels(cluster, remedy, outcome)
+            for result in CallResult:
+                self.calls.labels(cluster, remedy, result)
+            for guard in REMEDIES[remedy].guards:
+                self.refusals.labels(cluster, remedy, guard)
         if not target.enabled:
             self.disabled.labels(cluster, *_switch(target)).set(1)
 
-    def forget(self, cluster: str, target: HealerTarget) -> None:
+    def forget(self, cluster: str, remedies: Iterable[str], target: HealerTarget) -> None:
         """Take away what says how a cluster is now; what was counted stays counted."""
         self._gone.add(cluster)
-        for reason in Unavailable:
-            remove(self.capability, cluster, reason)
-        for gauge in (self.active, self.last_call, self.started, self.deadline):
-            remove(gauge, cluster)
-        for budget in ("hour", "episode"):
-            remove(self.calls_remaining, cluster, budget)
+        for remedy in remedies:
+            self.no_remedy(cluster, remedy)
         self.enabled_again(cluster, target)
+
+    def no_remedy(self, cluster: str, remedy: str) -> None:
+        """Take away what says how a remedy of a cluster is now: it is set up there no more."""
+        for reason in Unavailable:
+            remove(self.capability, cluster, remedy, reason)
+        for gauge in (self.active, self.last_call, self.started, self.deadline):
+            remove(gauge, cluster, remedy)
+        for budget in ("hour", "episode"):
+            remove(self.calls_remaining, cluster, remedy, budget)
 
     def enabled_again(self, cluster: str, target: HealerTarget) -> None:
         """Take away why it was switched off."""
         remove(self.disabled, cluster, *_switch(target))
 
-    def budget(self, cluster: str, left: Callable[[], int]) -> None:
+    def budget(self, cluster: str, remedy: str, left: Callable[[], int]) -> None:
         """Show what is left of the cluster's hour, from now on."""
-        self.calls_remaining.labels(cluster, "hour").set_function(left)
+        self.calls_remaining.labels(cluster, remedy, "hour").set_function(left)
 
-    def episode_began(self, cluster: str, calls_left: Callable[[], int], deadline: Callable[[], float]) -> None:
-        self.active.labels(cluster).set(1)
-        self.started.labels(cluster).set_to_current_time()
-        self.deadline.labels(cluster).set_function(deadline)
-        self.calls_remaining.labels(cluster, "episode").set_function(calls_left)
+    def episode_began(
+        self, cluster: str, remedy: str, calls_left: Callable[[], int], deadline: Callable[[], float]
+    ) -> None:
+        self.active.labels(cluster, remedy).set(1)
+        self.started.labels(cluster, remedy).set_to_current_time()
+        self.deadline.labels(cluster, remedy).set_function(deadline)
+        self.calls_remaining.labels(cluster, remedy, "episode").set_function(calls_left)
 
-    def episode_ended(self, cluster: str) -> None:
+    def episode_ended(self, cluster: str, remedy: str) -> None:
         if cluster not in self._gone:
-            self.active.labels(cluster).set(0)
-        remove(self.started, cluster)
-        remove(self.deadline, cluster)
-        remove(self.calls_remaining, cluster, "episode")
+            self.active.labels(cluster, remedy).set(0)
+        remove(self.started, cluster, remedy)
+        remove(self.deadline, cluster, remedy)
+        remove(self.calls_remaining, cluster, remedy, "episode")
 
-    def heal_ended(self, cluster: str, outcome: Outcome, heal_seconds: float | None) -> None:
-        self.episodes.labels(cluster, outcome).inc()
+    def heal_ended(self, cluster: str, remedy: str, outcome: Outcome, heal_seconds: float | None) -> None:
+        self.episodes.labels(cluster, remedy, outcome).inc()
         if heal_seconds is not None:
-            self.seconds.observe(heal_seconds)
+            self.seconds.labels(remedy).observe(heal_seconds)
 
     def set_alertmanager_up(self, *, up: bool) -> None:
         """Say whether Alertmanager answered when it was last asked; a healer that asks none has no such series."""
@@ -168,14 +190,16 @@ class HealerMetrics:
             )
         self._alertmanager_up.set(up)
 
-    def set_capability(self, cluster: str, capability: Capability) -> None:
+    def set_capability(self, cluster: str, remedy: str, capability: Capability) -> None:
         for reason in Unavailable:
-            self.capability.labels(cluster, reason).set(reason is capability.reason)
+            self.capability.labels(cluster, remedy, reason).set(reason is capability.reason)
 
-    def count_call(self, cluster: str, call: Call) -> None:
-        self.calls.labels(cluster, call.result).inc()
-        if call.result in WROTE and cluster not in self._gone:
-            self.last_call.labels(cluster).set_to_current_time()
+    def count_call(self, cluster: str, remedy: str, call: Call) -> None:
+        self.calls.labels(cluster, remedy, call.result).inc()
+        if call.refusal is not None:
+            self.refusals.labels(cluster, remedy, call.refusal).inc()
+        if call.result in DONE and cluster not in self._gone:
+            self.last_call.labels(cluster, remedy).set_to_current_time()
 
 
 def _switch(target: HealerTarget) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 import logging
 import time
+from collections.abc import Collection
 
 from exporter.log import event
-from healer.calls import WROTE, Call, CallResult
+from healer.calls import DONE, Call, CallResult
+from healer.remedy import Remedy
 from healer.report import Heal, Report
 from healer.sights import Sight, State, Subject
 from healer.track import WELL, Outcome, Track
@@ -15,8 +17,9 @@ _log = logging.getLogger(__name__)
 class Narrator:
     """Fills the report of one episode, and logs what happens in it."""
 
-    def __init__(self, cluster: str) -> None:
-        self.report = Report(cluster, time.time())
+    def __init__(self, cluster: str, remedy: Remedy) -> None:
+        self.report = Report(cluster, remedy.name, time.time())
+        self._say = remedy.say
         self._started = time.monotonic()
 
     @property
@@ -38,7 +41,7 @@ class Narrator:
         if reason is not None and reason not in self.report.reasons:
             self.report.reasons.append(f"{reason}")
         held = None
-        blocker = sight.blocker if sight.wait is None else sight.wait.blocker
+        blocker = (sight.blocker or sight.pinned_by) if sight.wait is None else sight.wait.blocker
         if blocker is not None:
             held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
         self._tell(f"slot {subject.slot_name}: {' '.join(shown(sight))}{f', held by {held}' if held else ''}")
@@ -60,31 +63,23 @@ class Narrator:
         if not self.report.timeline or self.report.timeline[-1].text != text:
             self._tell(text)
 
-    def called(self, call: Call) -> None:
-        function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
-        capability = call.capability
-        reason = capability.reason if capability is not None else None
-        done = call.result in WROTE
-        if done:
+    def called(self, call: Call, alerts: Collection[str]) -> None:
+        said = self._say(call)
+        if said.once and self.report.timeline and self.report.timeline[-1].text == said.line:
+            return
+        if call.result in DONE:
             self._count(call)
-            self._tell(f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}")
-        elif call.result is CallResult.LOCKED:
-            stranger = f"a stranger holds the healers' lock: {call.stranger}" if call.stranger else None
-            self._tell(f"not called: {stranger or 'another healer acts on this cluster'}")
-        else:
-            self._tell(f"not called: {reason or call.error}")
+        self._tell(said.line)
         event(
             _log,
-            logging.INFO if done else logging.WARNING,
-            f"called {function}" if done else "could not call",
+            logging.INFO if said.done else logging.WARNING,
+            said.message,
             cluster=self.report.cluster,
+            heal=self.report.remedy,
             slots=[subject.slot_name for subject in self.report.subjects],
+            alerts=sorted(filter(None, alerts)) or None,
             result=f"{call.result}",
-            lsn=call.lsn,
-            reason=f"{reason}" if reason else None,
-            remedy=capability.remedy or None if capability else None,
-            holder=call.stranger,
-            error=call.error or None,
+            **said.fields,
         )
 
     def slot_ended(self, subject: Subject, track: Track, outcome: Outcome) -> Heal:
@@ -99,6 +94,7 @@ class Narrator:
             logging.INFO if outcome in WELL else logging.WARNING,
             "heal ended",
             cluster=self.report.cluster,
+            heal=self.report.remedy,
             node=subject.node,
             slot=subject.slot_name,
             outcome=f"{outcome}",
@@ -119,6 +115,7 @@ class Narrator:
             logging.INFO if report.outcome in WELL else logging.WARNING,
             "episode ended",
             cluster=report.cluster,
+            heal=report.remedy,
             outcome=f"{report.outcome}",
             why=report.why,
             nodes=sorted({subject.node for subject in report.subjects}),

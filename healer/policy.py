@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from exporter.config import HealerSettings
 from healer.calls import PASSING
 from healer.sights import State
-from healer.track import Outcome, Track
+from healer.track import Aim, Outcome, Track
 
 CLOSE_LOOK_SECONDS = 0.5
 """
@@ -42,6 +42,8 @@ class Attempt:
 
     pace: float
     """Seconds until the next attempt; another healer's call within them stands for ours."""
+    aim: Aim | None = None
+    """Whom it is about, where it is about somebody."""
 
 
 @dataclass(frozen=True, slots=True)

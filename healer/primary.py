@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -49,16 +49,35 @@ _POOLED = Capability(
     "The healer's conninfo leads to a connection pooler in transaction mode, whose server sessions are not the healer's"
     " own: name the servers themselves in it (host and port of PostgreSQL).",
 )
+_POOLED_AT_ALL = Capability(
+    Unavailable.POOLER,
+    "Its conninfo leads to a connection pooler: name the servers themselves in it (host and port of PostgreSQL).",
+)
 
 
-async def check(target: HealerTarget) -> Capability:
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What shows whether a session may act: a question, and the judgement of the one row that answers it."""
+
+    query: Query
+    judge: Callable[[Any], Capability]
+    rehearsal: Query | None = None
+    """Makes a new session acquainted with the act, and does nothing."""
+    through_pooler: bool = True
+    """It may also act through a pooler that gives it a session of its own."""
+
+
+RECORD = Proof((FACTS, PrimaryFacts), judge, rehearsal=(REHEARSAL, Act))
+
+
+async def check(target: HealerTarget, proof: Proof = RECORD) -> Capability:
     """Find out whether the healer could act, without acting: nothing is written and no lock is taken."""
     if not target.enabled:
         where = "healer.enabled" if target.disabled_everywhere else "enabled"
         why = f" ({target.disabled_reason})" if target.disabled_reason else ""
         return Capability(Unavailable.DISABLED, f"{where}: false in the configuration{why}.")
     try:
-        session, capability = await _open(target)
+        session, capability = await _open(target, proof)
     except (psycopg.Error, TimeoutError, OSError, ConfigError) as error:
         return await _not_connected(target, error)
     await session.close()
@@ -67,6 +86,8 @@ async def check(target: HealerTarget) -> Capability:
 
 class Primary:
     """The one short connection of an episode to the primary; leaving its context closes it."""
+
+    proof: ClassVar[Proof] = RECORD
 
     def __init__(self, target: HealerTarget, *, idle: float = SHORTEST_IDLE) -> None:
         """`idle`: seconds after which the server ends a session that does nothing; kept within sensible bounds."""
@@ -133,7 +154,7 @@ class Primary:
             await self._close()
             if connected:
                 # The reason is read from the server's facts, not from the SQLSTATE: 55000 stands for two causes.
-                capability = await check(self._target)
+                capability = await check(self._target, self.proof)
             else:
                 capability = await _not_connected(self._target, error)
             usable = capability.reason is None or self._replaces(capability)
@@ -143,8 +164,10 @@ class Primary:
     async def _prepare(self) -> Call | None:
         await self._close()
         idle = _IDLE_TIMEOUT.format(int(self._idle * 1000))
-        ahead = ((_KEEPALIVES, _Setting), (idle, _Setting), (REHEARSAL, Act))
-        self._session, self._capability = await _open(self._target, *ahead)
+        settings: list[Query] = [(_KEEPALIVES, _Setting), (idle, _Setting)]
+        if self.proof.rehearsal is not None:
+            settings.append(self.proof.rehearsal)
+        self._session, self._capability = await _open(self._target, self.proof, *settings)
         if self._capability.reason is not None and not self._replaces(self._capability):
             await self._close()
             return Call(CallResult.UNAVAILABLE, capability=self._capability)
@@ -181,19 +204,19 @@ class Primary:
             self._session = None
 
 
-async def _open(target: HealerTarget, *ahead: Query) -> tuple[Session, Capability]:
+async def _open(target: HealerTarget, proof: Proof, *ahead: Query) -> tuple[Session, Capability]:
     """Connect, and find out whether this session could act; in the same round trip `ahead` is asked."""
     deadline = time.monotonic() + TIMEOUT
     conninfo = target.conninfo.read()
     session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=TIMEOUT)
     try:
-        if await _is_pooled(session, conninfo, deadline):
-            return session, _POOLED
-        [[facts], *_] = await session.ask([(FACTS, PrimaryFacts), *ahead], _left(deadline))
+        if await _is_pooled(session, conninfo, deadline) or (session.pooled and not proof.through_pooler):
+            return session, _POOLED if proof.through_pooler else _POOLED_AT_ALL
+        [[facts], *_] = await session.ask([proof.query, *ahead], _left(deadline))
     except BaseException:
         await session.close()
         raise
-    return session, judge(facts)
+    return session, proof.judge(facts)
 
 
 async def _is_pooled(session: Session, conninfo: str, deadline: float) -> bool:

@@ -8,11 +8,15 @@ from prometheus_client.metrics import MetricWrapperBase
 from healer.alerts import Action
 from healer.calls import CallResult, Unavailable
 from healer.metrics import WEBHOOK_CODES, HealerMetrics
+from healer.remedies.end_transaction import Refusal
+from healer.remedies.known import REMEDIES
 from healer.track import Outcome
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
+    "remedy": tuple(REMEDIES),
     "reason": tuple(Unavailable),
     "result": tuple(CallResult),
+    "guard": tuple(Refusal),
     "outcome": tuple(Outcome),
     "action": tuple(Action),
     "code": tuple(map(str, WEBHOOK_CODES)),

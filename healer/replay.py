@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from exporter.config import Cluster, Config, HealerSettings
+from exporter.config import Config, HealerSettings
 from exporter.log import printable
 from exporter.observer import Observer
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
@@ -16,22 +16,27 @@ from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.intake import Accepted, examine
 from healer.lookout import LOOK_TIMEOUT
 from healer.narration import shown
-from healer.policy import Attempt, Progress, next_step, settle
-from healer.primary import check
+from healer.policy import Attempt, Progress
+from healer.remedies.known import RECORD, REMEDIES
 from healer.sights import Sight, State, see
 from healer.track import begin
-from healer.verdicts import advance
 
 _WHY = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",
-    Action.IGNORED_NO_HEAL_LABEL: 'it lacks the label heal="log_standby_snapshot"',
+    Action.IGNORED_NO_HEAL_LABEL: f"it lacks the label heal with one of {', '.join(REMEDIES)}",
     Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster names none of the configuration",
     Action.IGNORED_NOT_CONFIGURED: "its cluster has no healer section: it is only observed",
     Action.IGNORED_NO_SLOT: "it lacks the label node or slot_name",
     Action.IGNORED_UNKNOWN_NODE: "its label node names none of the cluster",
+    Action.IGNORED_REMEDY_OFF: "its remedy is off by default, and the cluster has no section that allows it",
     Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
 }
-_MISTAKES = frozenset(_WHY) - {Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_DISABLED}
+_MISTAKES = frozenset(_WHY) - {
+    Action.IGNORED_TEST,
+    Action.IGNORED_NO_HEAL_LABEL,
+    Action.IGNORED_REMEDY_OFF,
+    Action.IGNORED_DISABLED,
+}
 """Somebody meant the healer to act on these, and it will not."""
 
 
@@ -71,10 +76,10 @@ async def replay(config: Config, file: Path, *, offline: bool, as_json: bool) ->
     alerts = _read(file)
     clusters = {cluster.name: cluster for cluster in config.clusters}
     examined = [examine(alert, clusters) for alert in alerts]
-    known: dict[str, _Known] = {}
+    known: dict[tuple[str, str], _Known] = {}
     for each in examined:
-        if isinstance(each, Accepted) and each.cluster.name not in known and not offline:
-            known[each.cluster.name] = await _look(each)
+        if isinstance(each, Accepted) and _key(each) not in known and not offline:
+            known[_key(each)] = await _look(each)
     decisions = [
         _decide(f"alerts[{i}]", alert, each, known, config.healer)
         for i, (alert, each) in enumerate(zip(alerts, examined, strict=True))
@@ -104,11 +109,19 @@ async def _look(accepted: Accepted) -> _Known:
         snapshot = await observer.look(accepted.cluster.name, LOOK_TIMEOUT)
     finally:
         await observer.close()
-    return _Known(snapshot, await check(accepted.target))
+    return _Known(snapshot, await accepted.remedy.check(accepted.target))
+
+
+def _key(accepted: Accepted) -> tuple[str, str]:
+    return accepted.cluster.name, accepted.remedy.name
 
 
 def _decide(
-    place: str, alert: Alert, examined: Accepted | Action, known: dict[str, _Known], settings: HealerSettings
+    place: str,
+    alert: Alert,
+    examined: Accepted | Action,
+    known: Mapping[tuple[str, str], _Known],
+    settings: HealerSettings,
 ) -> Decision:
     names = {name: alert.labels.get(name, "") for name in ("alertname", "cluster", "node", "slot_name")}
 
@@ -119,12 +132,12 @@ def _decide(
         return decision("fail" if examined in _MISTAKES and alert.firing else "ignore", _WHY[examined])
     if not alert.firing:
         return decision("end", "it is resolved: an episode that it takes part in ends, if no other alert is left in it")
-    if examined.cluster.name not in known:
+    if _key(examined) not in known:
         return decision("start", "an episode looks at the slot first; no database was asked (--offline)")
-    found = known[examined.cluster.name]
+    found = known[_key(examined)]
     sight = see(found.snapshot, [examined.subject])[examined.subject]
     unseen = _why_unseen(found.snapshot.node(examined.subject.node))
-    return decision(*_step(sight, found.capability, examined.cluster, settings, unseen))
+    return decision(*_step(sight, found.capability, examined, settings, unseen))
 
 
 def _why_unseen(node: NodeSnapshot | None) -> str:
@@ -133,29 +146,31 @@ def _why_unseen(node: NodeSnapshot | None) -> str:
 
 
 def _step(
-    sight: Sight, capability: Capability, cluster: Cluster, settings: HealerSettings, unseen: str
+    sight: Sight, capability: Capability, accepted: Accepted, settings: HealerSettings, unseen: str
 ) -> tuple[str, str]:
     """Ask the policy itself, with a track that begins now."""
-    assert cluster.healer is not None  # noqa: S101 - examine() accepts no other
+    rules, target = accepted.remedy.rules, accepted.target
     if sight.state is State.UNSEEN:
         return "fail", f"nobody can tell: {unseen}"
     seen = f"the slot is {' '.join(shown(sight))}"
-    progress = Progress(now=0.0, dry_run=cluster.healer.dry_run)
-    track = settle(advance(begin(), sight), progress, settings)
+    progress = Progress(now=0.0, dry_run=target.dry_run)
+    track = rules.settle(rules.advance(begin(), sight, 0.0), progress, settings)
     if track.outcome is not None:
         return "nothing", f"{seen}: {track.outcome} ({track.why})"
-    if sight.state in (State.HELD, State.UNREADY):
-        return "nothing", f"{seen}, which no record helps"
+    if sight.state in (State.HELD, State.UNREADY) and not rules.wants(track):
+        helped = "no record helps" if accepted.remedy is RECORD else "no transaction's end helps"
+        return "nothing", f"{seen}, which {helped}"
     if sight.state is State.UNDECIDED:
         return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"
-    step = next_step([track], progress, settings)
+    step = rules.next_step([track], progress, settings)
     if isinstance(step, Attempt):
         if capability.reason is None:
-            return "call", f"{seen}: pg_log_standby_snapshot() on the primary"
-        if cluster.healer.fallback and capability.reason in REPLACEABLE:
+            dry = " (dry run: it would only say so)" if target.dry_run else ""
+            return "call", f"{seen}: {accepted.remedy.plan}{dry}"
+        if target.fallback and capability.reason in REPLACEABLE:
             return "message", f"{seen}; {capability.reason}, so pg_logical_emit_message() on the primary"
         return "fail", f"{seen}, but {capability.reason}: {capability.remedy}"
-    return "wait", f"{seen}: a record would not help now"
+    return "wait", f"{seen}: {accepted.remedy.not_now}"
 
 
 def _print(decisions: Sequence[Decision]) -> None:

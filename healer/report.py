@@ -17,6 +17,7 @@ _GRAVEST = (
     Outcome.GAVE_UP,
     Outcome.NO_EFFECT,
     Outcome.UNAVAILABLE,
+    Outcome.REFUSED,
     Outcome.DRY_RUN,
     Outcome.CANCELLED,
     Outcome.HEALED,
@@ -54,6 +55,7 @@ class Report:
     """Filled while the episode runs."""
 
     cluster: str
+    remedy: str
     started_at: float
     """Unix time."""
     subjects: list[Subject] = field(default_factory=list)

@@ -11,7 +11,7 @@ from exporter.diagnosis import Wait, WaitReason, oldest_xid, replay_stands, wait
 from exporter.failover import Readiness, Unready, readiness_of
 from exporter.history import SEGMENT_BYTES
 from exporter.probes import Slot, Transaction, precedes
-from exporter.retention import RetentionCause, retention_cause
+from exporter.retention import RetentionCause, retention
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 
 SETTLED_SECONDS = 1.0
@@ -77,6 +77,8 @@ class Sight:
     """Why that copy would be of no use after a promotion. None also where nothing is to be copied."""
     blocker: Transaction | None = None
     """A transaction that keeps such a copy temporary."""
+    pinned_by: Transaction | None = None
+    """A transaction that keeps an existing slot's WAL, where that is the cause."""
 
     @property
     def consumed(self) -> Slot | None:
@@ -232,10 +234,15 @@ def _in_the_way(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction 
 
 
 def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
-    cause = retention_cause(slot, node, cluster)
-    state = state_of(slot, cause)
+    kept = retention(slot, node, cluster)
+    state = state_of(slot, kept.cause)
     if state is State.UNSEEN:
         return Sight(state)
     return Sight(
-        state, slot=slot, cause=cause, obstacle=replay_stands(node, cluster.primary), on_primary=node.is_primary
+        state,
+        slot=slot,
+        cause=kept.cause,
+        obstacle=replay_stands(node, cluster.primary),
+        on_primary=node.is_primary,
+        pinned_by=kept.blocker,
     )

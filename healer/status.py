@@ -21,9 +21,10 @@ _TEMPLATES = Environment(
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """What the page says of one cluster."""
+    """What the page says of one remedy of a cluster."""
 
     name: str
+    remedy: str
     capability: Capability | None
     """None: not checked yet."""
     calls_left: int

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from healer.calls import Unavailable
 from healer.sights import Sight, State
+from healer.suspects import HolderSession, Suspect
 
 
 class Outcome(StrEnum):
@@ -17,7 +18,30 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
     CANCELLED = "cancelled"
     DRY_RUN = "dry_run"
+    REFUSED = "refused"
+    """A guard spoke against it: the remedy may not be used there."""
     ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A transaction in a slot's way, as looks go on to show it. Times in seconds since the episode's start."""
+
+    suspect: Suspect
+    since: float
+    """The first of the looks that have all shown it."""
+    session: HolderSession | None = None
+    """As the primary showed it when it was first asked; None before that, and after it has changed."""
+    seen_at: float = 0.0
+    """When that was."""
+    refusal: str | None = None
+    """Why it was not ended when the primary was last asked."""
+    ended: bool = False
+    """Its session was told to end, by us."""
+    would_have: bool = False
+    """It would have been, but for the dry run."""
+    rule: str = ""
+    """Which rule of the configuration allowed it."""
 
 
 WELL = frozenset({Outcome.HEALED, Outcome.RESOLVED_ITSELF})
@@ -38,7 +62,11 @@ class Track:
     trouble: State | None = None
     """Which of IN_NEED was seen first, but for what another slot of this name was in; None before any."""
     called_in_time: bool = False
-    """A call was made while it was curable, and since then it has not been seen to wait for anything else."""
+    """
+    A call was made while it was curable, and since then it has not been seen to wait for anything else.
+
+    Of the remedy that ends transactions: an act was tried, and no answer came that would tell whether it was done.
+    """
     attempts: int = 0
     """Attempts made for it, whatever came of them."""
     burst: int = 0
@@ -66,6 +94,8 @@ class Track:
     """The last attempt found the lock taken, or another healer's call just made."""
     stranger: str | None = None
     """Who held the lock then, in words, when that was no healer."""
+    aim: Aim | None = None
+    """Of the remedy that ends transactions: whom, and how far it has come. None: nobody is in the way."""
     left: str | None = None
     """Why no alert asks for it any more."""
     outcome: Outcome | None = None

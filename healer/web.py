@@ -21,6 +21,7 @@ from healer.capability import CapabilityMonitor
 from healer.episodes import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
 from healer.receivers import Receivers
+from healer.remedies.known import REMEDIES
 from healer.resync import Resync
 from healer.status import ClusterStatus, status_page
 
@@ -87,7 +88,7 @@ async def _working(app: web.Application) -> AsyncIterator[None]:
 def _apply(app: web.Application, config: Config) -> None:
     """Put a configuration into force: at start, and after each reload."""
     app[_EPISODES].reconfigure(config)
-    app[_MONITOR].watch({cluster.name: cluster.healer for cluster in config.clusters if cluster.healer is not None})
+    app[_MONITOR].watch(config.clusters)
     for task in app[_TASKS]:
         task.cancel()
     if config.healer.alertmanager_url is not None:
@@ -221,13 +222,15 @@ async def _status(request: web.Request) -> web.Response:
     clusters = [
         ClusterStatus(
             name=cluster.name,
-            capability=known.get(cluster.name),
-            calls_left=app[_EPISODES].calls_left(cluster.name),
-            dry_run=cluster.healer.dry_run,
-            fallback=cluster.healer.fallback,
+            remedy=remedy.name,
+            capability=known.get((cluster.name, remedy.name)),
+            calls_left=app[_EPISODES].calls_left(cluster.name, remedy.name),
+            dry_run=target.dry_run,
+            fallback=target.fallback,
         )
         for cluster in app[_CONFIGURATION].config.clusters
-        if cluster.healer is not None
+        for remedy in REMEDIES.values()
+        if (target := remedy.target(cluster)) is not None
     ]
     page, reports = _page(request), app[_EPISODES].reports
     older = page.stop if page.stop < len(reports) else None

@@ -38,7 +38,7 @@ class World:
             "process_start_time_seconds": STARTED,
             "pgslot_config_last_reload_successful": 1.0,
             'pgslot_heal_webhooks_total{code="200"}': 7.0,
-            'pgslot_heal_episode_active{cluster="c"}': 0.0,
+            'pgslot_heal_episode_active{cluster="c",remedy="log_standby_snapshot"}': 0.0,
             'pgslot_heal_alerts_total{action="ignored_test"}': 0.0,
             "pgslot_heal_last_webhook_timestamp_seconds": time.time(),
         }

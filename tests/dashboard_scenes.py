@@ -10,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import requests
 import yaml
 
+from healer.grants import ENDER_ROLE
+from tests.ending import APPLICATION, holding, prepare, wait_until_blocked
 from tests.failover import make_slot, outrun, read_all, synchronise
 from tests.stack import binaries
 from tests.stack.postgres import Postgres
@@ -43,6 +46,7 @@ class Fleet(Stack):
         self.reports = self._server("reports", max_slot_wal_keep_size="-1")
         self.reports.sql("SELECT pg_catalog.pg_create_logical_replication_slot('monthly', 'pgoutput')")
         self._cleanup.callback(self._running.close)
+        prepare(self.primary)
         self.start_exporter()
         self.start_monitoring()
         self.start_healer()
@@ -109,6 +113,27 @@ class Fleet(Stack):
         with self.quiet(), self.standby.create_slot(slot) as creator:
             yield creator
 
+    def end_transactions(self) -> None:
+        """On orders: of two that hold a slot's creation up the healer may end one, and is told of both."""
+        for slot_name, application in (("not_allowed", "somebody-else"), ("endangered", APPLICATION)):
+            with holding(self.primary, application=application), self.primary.create_slot(slot_name) as creator:
+                wait_until_blocked(self.primary, slot_name)
+                self._tell_the_healer(slot_name)
+                if application == APPLICATION:
+                    assert creator.wait(60)
+                else:
+                    wait_for(self._refused, "it is refused")
+            self.primary.drop_slot(slot_name)
+
+    def _refused(self) -> float | None:
+        return self.healer.value("pgslot_heal_refusals_total", guard="application_not_allowed")
+
+    def _tell_the_healer(self, slot_name: str) -> None:
+        labels = {"heal": "end_transaction", "cluster": "orders", "node": "orders-1", "slot_name": slot_name}
+        body = {"version": "4", "alerts": [{"status": "firing", "labels": labels, "fingerprint": slot_name}]}
+        token = {"Authorization": f"Bearer {(self.folder / 'webhook-token').read_text()}"}
+        requests.post(f"{self.healer.url}/alerts", json=body, headers=token, timeout=10).raise_for_status()
+
     def make_failover_slots(self) -> None:
         """
         On orders, whose standby keeps copies of them from now on: one that is ready and one that is not.
@@ -150,7 +175,15 @@ class Fleet(Stack):
         config["clusters"] = {
             "orders": {
                 "nodes": nodes(orders_1=self.primary, orders_2=self.standby),
-                "healer": target(self.primary, self.standby, role=HEALER_ROLE),
+                "healer": target(self.primary, self.standby, role=HEALER_ROLE)
+                | {
+                    "end_transactions": {
+                        **target(self.primary, self.standby, role=ENDER_ROLE),
+                        "dry_run": False,
+                        "applications": [APPLICATION],
+                        "idle_in_transaction_for": "1s",
+                    }
+                },
             },
             "billing": {
                 "nodes": nodes(billing_1=self.billing),

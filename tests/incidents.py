@@ -21,6 +21,7 @@ from tests.test_exporter_causes import confirmed_all, consumer, setting, stopped
 THRESHOLDS = {
     "PgSlotCreationStuck": "2",
     "PgSlotCreationBlocked": "6",
+    "PgSlotEndangeredByTransaction": "8",
     "PgSlotLossPredicted": "1s",
     "PgSlotWalHeadroomLow": "1s",
     "PgSlotInactive": "1s",
@@ -260,6 +261,7 @@ def a_transaction_that_is_in_the_way(incidents: Incidents) -> None:
             writer.execute("INSERT INTO written VALUES (1)")
             creator = creation.enter_context(primary.create_slot("blocked"))
             incidents.fires("PgSlotCreationBlocked", "blocked")
+            incidents.fires("PgSlotEndangeredByTransaction", "blocked")
             write_wal(primary, 150 * MEBIBYTE)
             record_by_hand(stack)
             wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
@@ -279,6 +281,7 @@ def a_transaction_that_is_in_the_way(incidents: Incidents) -> None:
         wait_for(lambda: creator.done, "the slot is made")
     for alert in (
         "PgSlotCreationBlocked",
+        "PgSlotEndangeredByTransaction",
         "PgSlotPinnedByTransaction",
         "PgSlotPreparedTransactionForgotten",
         "PgSlotHealNoEffect",

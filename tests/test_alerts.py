@@ -16,7 +16,7 @@ RULES = ALERTS / "pgslot.rules.yml"
 RULE_TESTS = sorted((ALERTS / "tests").glob("*.test.yml"))
 ALERTMANAGER = ALERTS / "alertmanager.yml"
 
-FOR_THE_HEALER_ALONE = {"PgSlotCreationWaiting"}
+FOR_THE_HEALER_ALONE = {"PgSlotCreationWaiting", "PgSlotEndangeredByTransaction"}
 HEALED = FOR_THE_HEALER_ALONE | {
     "PgSlotCreationStuck",
     "PgSlotCreationBlocked",
@@ -159,7 +159,8 @@ def test_what_is_evaluated_for_the_healer_alone_is_scraped_as_often() -> None:
 
 def test_the_heal_label_is_on_what_a_record_can_help_and_nowhere_else() -> None:
     asked = {name: rule["labels"]["heal"] for name, rule in ALERT_RULES.items() if "heal" in rule["labels"]}
-    assert asked == dict.fromkeys(HEALED, "log_standby_snapshot")
+    ended = {"PgSlotEndangeredByTransaction": "end_transaction"}
+    assert asked == dict.fromkeys(HEALED, "log_standby_snapshot") | ended
 
 
 def inhibited(target: dict[str, str], source: dict[str, str]) -> bool:
@@ -259,7 +260,7 @@ def test_no_alert_has_labels_that_change_while_it_runs(name: str) -> None:
     for record in re.findall(r"slot:\w+:\w+", expr):
         expr += RECORDING_RULES[record]["expr"]
     kept = {label for group in re.findall(r"\bby \(([\w, ]+)\)", expr) for label in group.split(", ")}
-    assert kept <= {"cluster", "node", "slot_name", "database", "reason", "probe", "job"}
+    assert kept <= {"cluster", "node", "slot_name", "database", "reason", "probe", "job", "remedy"}
 
 
 @pytest.mark.parametrize("name", ["PgSlotCreationStuck", "PgSlotCreationBlocked"])

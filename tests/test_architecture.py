@@ -7,9 +7,9 @@ from pathlib import Path
 
 import exporter.probes
 from exporter.probes import PROBES, SUPPORTED
-from healer import primary
+from healer import ender, primary
 from healer.doctor import inquiry
-from healer.remedies import log_standby_snapshot
+from healer.remedies import end_transaction, log_standby_snapshot
 
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 400
@@ -70,7 +70,11 @@ def test_every_statement_names_its_schema() -> None:
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(primary, name))
     acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]
-    for sql in (log_standby_snapshot.FACTS, log_standby_snapshot.REHEARSAL, *acts):
+    for name in ("_WRITES", "_LOCK"):
+        assert_functions_qualified(getattr(ender, name))
+    without_comments = re.sub(r"^ *--.*$", "", end_transaction.ACT, flags=re.MULTILINE)
+    forced = (log_standby_snapshot.FACTS, log_standby_snapshot.REHEARSAL, *acts)
+    for sql in (*forced, end_transaction.FACTS, without_comments):
         assert_functions_qualified(sql)
         assert re.findall(r"::(?!pg_catalog\.)\w+", sql) == [], "a domain of that name could run somebody else's check"
 

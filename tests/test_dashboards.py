@@ -201,7 +201,7 @@ def test_variables_can_be_left_at_all(board: str) -> None:
 @each_board
 def test_alerts_and_heals_are_marked_on_every_graph(board: str) -> None:
     found = {annotation["name"]: annotation for annotation in BOARDS[board]["annotations"]["list"]}
-    assert list(found) == ["Alerts", "Heal episodes", "Heal calls"]
+    assert list(found) == ["Alerts", "Heal episodes", "Heal calls", "Ended transactions"]
     for annotation in found.values():
         assert annotation["enable"] is True
         assert annotation["datasource"]["uid"] == "${datasource}"

@@ -66,6 +66,7 @@ def happened() -> Iterator[Happened]:
             fleet.until("the healer is at work", "max(pgslot_heal_episode_active) == 1")
             holder.commit()
             assert creator.wait(60)
+        fleet.end_transactions()
         fleet.insert(20_000)
         fleet.until("the blocked creation counts as stuck", "pgslot_creation_wait_seconds > 32")
         fleet.until("the healer has an end to count", 'pgslot_heal_episodes_total{outcome="healed"} > 0')

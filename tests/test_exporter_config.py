@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import check_secrets, load, parse_duration, read_token, single
+from exporter.config import check_secrets, load, read_token, single
+from exporter.durations import parse_duration
 from exporter.yamlfile import ConfigError
 
 NODE = 'clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}\n'

@@ -155,7 +155,7 @@ CAPABILITIES = [
 def test_the_capability(
     target: HealerTarget, reason: Unavailable | None, acting: Server | str, status: Status, found: str
 ) -> None:
-    finding = judge_capability(CLUSTER, target, Capability(reason, "the remedy"), acting)
+    finding = judge_capability("c", target, Capability(reason, "the remedy"), acting)
     assert finding.status is status
     assert found in finding.found
     if status is Status.FAILED:

@@ -12,6 +12,7 @@ import requests
 from exporter.config import HealerSettings
 from healer.doctor.finding import Status
 from healer.doctor.shipped import rules
+from healer.remedies.known import RECORD
 from tests.canned import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
 
 Change = Callable[[World], object]
@@ -19,8 +20,8 @@ Fault = tuple[str, Change, list[tuple[str, str, str, str]]]
 """Its name; how to bring it about; check, subject, status and a part of what is found, of all findings but the good."""
 
 
-HEALED = [rule.name for rule in rules() if rule.heals]
-HEARD = [rule.name for rule in rules() if rule.heals or rule.beats]
+HEALED = [rule.name for rule in rules() if rule.remedy is RECORD]
+HEARD = [rule.name for rule in rules() if rule.remedy is RECORD or rule.beats]
 """What the healer has to hear of, in the order of the rules."""
 
 

@@ -11,6 +11,7 @@ from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Nod
 from healer.budget import CallBudget
 from healer.calls import Call, CallResult
 from healer.episode import Episode, Watchers
+from healer.remedies.known import RECORD
 from healer.report import Report
 from healer.sights import SETTLED_SECONDS, Sight, Subject
 from healer.track import Outcome
@@ -41,7 +42,7 @@ async def running(
 ) -> AsyncIterator[tuple[Episode, asyncio.Task[Report]]]:
     budget = CallBudget(1000, 0.0, at_start=1000)
     watchers = Watchers(called=(calls if calls is not None else []).append)
-    episode = Episode(watched or cluster(stack), settings, budget, watchers)
+    episode = Episode(RECORD, watched or cluster(stack), settings, budget, watchers)
     episode.join("f", Subject("standby", slot))
     task = asyncio.create_task(episode.run())
     try:

@@ -121,7 +121,7 @@ async def test_a_body_that_never_comes_is_not_waited_for(healer: Healer, monkeyp
 async def test_episodes_come_in_pages(healer: Healer) -> None:
     assert healer.client.app is not None
     for i in range(REMEMBERED):
-        report = Report("c", time.time())
+        report = Report("c", "log_standby_snapshot", time.time())
         report.conclude(1.0, ("resolved_itself", f"{i}"))  # type: ignore[arg-type]
         report.subjects.extend(Subject("n", f"slot_{k}") for k in range(1000))
         healer.client.app[_EPISODES]._past.appendleft(report)

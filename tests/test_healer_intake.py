@@ -30,7 +30,7 @@ JSON = st.recursive(
 )
 LABELS = st.dictionaries(
     st.sampled_from(["heal", "cluster", "node", "slot_name", "alertname", "instance"]) | st.text(max_size=20),
-    st.sampled_from(["log_standby_snapshot", "c", "watched", "n", "s", ""]) | st.text(max_size=20),
+    st.sampled_from(["log_standby_snapshot", "end_transaction", "c", "watched", "n", "s", ""]) | st.text(max_size=20),
     max_size=8,
 )
 ALERT = st.fixed_dictionaries(

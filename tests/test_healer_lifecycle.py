@@ -24,12 +24,15 @@ from healer.calls import Capability, Unavailable
 from healer.capability import CapabilityMonitor
 from healer.episodes import Episodes
 from healer.metrics import HealerMetrics
+from healer.remedies.known import RECORD
 from tests.healing import alert, until
 from tests.stack.processes import free_port, wait_for
 from tests.stack.programs import Program
 
 NOWHERE = Conninfo(f"host=127.0.0.1 port={free_port()} dbname=x user=x")
 SETTINGS = HealerSettings()
+C = {"cluster": "c", "remedy": RECORD.name}
+"""Labels of the series of cluster c."""
 
 
 def config(*names: str, settings: HealerSettings = SETTINGS, enabled: bool = True, why: str = "") -> Config:
@@ -77,8 +80,8 @@ async def test_a_reload_in_the_moment_of_a_start_leaves_nothing_behind() -> None
     await books.ended()
     [report] = books.episodes.reports
     assert (report.outcome, report.why) == ("cancelled", "switched off: CHG-7")
-    assert books.value("pgslot_heal_episodes_total", {"cluster": "c", "outcome": "cancelled"}) == 1
-    assert books.value("pgslot_heal_episode_active", {"cluster": "c"}) == 0
+    assert books.value("pgslot_heal_episodes_total", C | {"outcome": "cancelled"}) == 1
+    assert books.value("pgslot_heal_episode_active", C) == 0
     books.episodes.reconfigure(config())
     assert books.episodes.take(firing()) is Action.STARTED
     await books.episodes.close()
@@ -135,13 +138,10 @@ async def test_a_stop_counts_without_any_cancellation() -> None:
 
 async def test_what_an_outdated_target_shows_changes_no_gauge() -> None:
     books = Books(config())
-    old, new = config().clusters[0].healer, OFF.clusters[0].healer
-    assert old is not None
-    assert new is not None
-    books.monitor.watch({"c": new})
-    await until(lambda: "c" in books.monitor.known, "it is known to be switched off")
-    books.monitor.note("c", old, Capability(None))
-    shown = books.value("pgslot_heal_capability_unavailable", {"cluster": "c", "reason": Unavailable.DISABLED})
+    books.monitor.watch(OFF.clusters)
+    await until(lambda: ("c", RECORD.name) in books.monitor.known, "it is known to be switched off")
+    books.monitor.note(config().clusters[0], RECORD, Capability(None))
+    shown = books.value("pgslot_heal_capability_unavailable", C | {"reason": Unavailable.DISABLED})
     assert shown == 1
     await books.monitor.close()
 
@@ -149,18 +149,17 @@ async def test_what_an_outdated_target_shows_changes_no_gauge() -> None:
 async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_later() -> None:
     registry_of = Books(config("c", "d"))
     books, both, one = registry_of, config("c", "d"), config("d")
-    targets = {each.name: each.healer for each in both.clusters if each.healer}
-    books.monitor.watch(targets)
+    books.monitor.watch(both.clusters)
     books.episodes.take(firing())
-    await until(lambda: "c" in books.monitor.known, "it has been checked")
+    await until(lambda: ("c", RECORD.name) in books.monitor.known, "it has been checked")
     books.episodes.reconfigure(one)
-    books.monitor.watch({"d": targets["d"]})
+    books.monitor.watch(one.clusters)
     await books.ended()
     names = ("capability_unavailable", "episode_active", "calls_remaining", "episode_deadline_timestamp_seconds")
     labels = [{"reason": "unreachable"}, {}, {"budget": "hour"}, {}]
     for name, more in zip(names, labels, strict=True):
-        assert books.value(f"pgslot_heal_{name}", {"cluster": "c"} | more) is None, name
-    assert books.value("pgslot_heal_calls_remaining", {"cluster": "d", "budget": "hour"}) == 50
+        assert books.value(f"pgslot_heal_{name}", C | more) is None, name
+    assert books.value("pgslot_heal_calls_remaining", {"cluster": "d", "remedy": RECORD.name, "budget": "hour"}) == 50
     await books.monitor.close()
 
 
@@ -170,7 +169,7 @@ async def test_the_deadline_is_that_of_its_last_slot(monkeypatch: pytest.MonkeyP
     books.episodes.take(firing())
 
     def left() -> float:
-        found = books.value("pgslot_heal_episode_deadline_timestamp_seconds", {"cluster": "c"})
+        found = books.value("pgslot_heal_episode_deadline_timestamp_seconds", C)
         assert found is not None
         return found - time.time()
 
@@ -182,7 +181,7 @@ async def test_the_deadline_is_that_of_its_last_slot(monkeypatch: pytest.MonkeyP
     books.episodes.take(firing("t"))
     assert 99 < left() <= 100
     await books.episodes.close()
-    assert books.value("pgslot_heal_episode_deadline_timestamp_seconds", {"cluster": "c"}) is None
+    assert books.value("pgslot_heal_episode_deadline_timestamp_seconds", C) is None
 
 
 async def test_a_slot_that_joins_late_has_its_own_time(books: Books) -> None:
@@ -196,7 +195,7 @@ async def test_a_slot_that_joins_late_has_its_own_time(books: Books) -> None:
     assert [(heal.slot_name, heal.outcome) for heal in report.slots] == [("s", "gave_up"), ("t", "gave_up")]
     assert all(2.0 <= heal.seconds < 3.5 for heal in report.slots)
     assert report.seconds > 3.1
-    assert books.value("pgslot_heal_episodes_total", {"cluster": "c", "outcome": "gave_up"}) == 2
+    assert books.value("pgslot_heal_episodes_total", C | {"outcome": "gave_up"}) == 2
 
 
 async def test_an_alert_whose_slot_is_left_open_is_news_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +228,7 @@ async def test_a_late_alert_that_finds_no_room_is_not_remembered_as_taken() -> N
     [running] = books.episodes._running.values()
     running.episode.stop("for the test")
     books.episodes.take(firing("t"))
-    books.episodes._acting = {"d"}
+    books.episodes._acting = {("d", RECORD.name)}
     await until(lambda: not books.episodes._running, "it has ended", 5)
     assert "c/t" not in books.episodes.heard.now
 

@@ -129,7 +129,17 @@ async def test_verify_by_independent_read_slot_exists_confirmed_flush_lsn_not_nu
 
 def test_outcome_enumerated() -> None:
     assert set(Outcome) == {
-        *("healed", "resolved_itself", "no_effect", "gave_up", "unavailable", "cancelled", "dry_run", "error")
+        *(
+            "healed",
+            "resolved_itself",
+            "no_effect",
+            "gave_up",
+            "unavailable",
+            "cancelled",
+            "dry_run",
+            "refused",
+            "error",
+        )
     }
 
 

@@ -19,6 +19,7 @@ from healer.calls import Capability, Unavailable
 from healer.capability import CapabilityMonitor
 from healer.episode import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
+from healer.remedies.known import RECORD
 from healer.web import LARGEST_BODY, application
 from tests.stack.processes import free_port
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -49,6 +50,9 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
 
 def alert(labels: dict[str, str], fingerprint: str = "f", *, firing: bool = True) -> dict[str, Any]:
     return ALERT | {"status": "firing" if firing else "resolved", "fingerprint": fingerprint, "labels": labels}
+
+
+OF = 'remedy="log_standby_snapshot"'
 
 
 async def post(client: Client, *alerts: dict[str, Any], **changes: Any) -> tuple[int, str]:
@@ -155,21 +159,21 @@ async def test_ready_does_not_depend_on_a_database(client: Client) -> None:
 async def test_the_capability_is_known_from_the_start(client: Client) -> None:
     while 'reason="unreachable"} 1.0' not in (metrics := await (await client.get("/metrics")).text()):
         pass
-    assert 'pgslot_heal_capability_unavailable{cluster="c",reason="unreachable"} 1.0' in metrics
-    assert 'pgslot_heal_capability_unavailable{cluster="c",reason="disabled"} 0.0' in metrics
-    assert 'pgslot_heal_capability_unavailable{cluster="off",reason="disabled"} 1.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="c",{OF},reason="unreachable"}} 1.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="c",{OF},reason="disabled"}} 0.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="off",{OF},reason="disabled"}} 1.0' in metrics
     assert 'cluster="watched"' not in metrics
 
 
 async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     monitor = CapabilityMonitor(HealerMetrics(CollectorRegistry()))
-    target = HealerTarget(Conninfo(NOWHERE), enabled=True, dry_run=False)
-    monitor.watch({"c": target})
+    cluster = Cluster("c", (), HealerTarget(Conninfo(NOWHERE), enabled=True, dry_run=False))
+    monitor.watch([cluster])
     await monitor.close()
     refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
     for capability in (refused, refused, Capability(None), Capability(None), refused):
-        monitor.note("c", target, capability)
+        monitor.note(cluster, RECORD, capability)
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", "cannot heal this cluster if it has to be"),
         ("INFO", "can heal this cluster if it has to be"),
@@ -196,8 +200,8 @@ async def test_a_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None
         [episode] = await (await client.get("/episodes")).json()
         metrics = await (await client.get("/metrics")).text()
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
-    assert 'pgslot_heal_episodes_total{cluster="c",outcome="resolved_itself"} 1.0' in metrics
-    assert 'pgslot_heal_episode_active{cluster="c"} 0.0' in metrics
+    assert f'pgslot_heal_episodes_total{{cluster="c",{OF},outcome="resolved_itself"}} 1.0' in metrics
+    assert f'pgslot_heal_episode_active{{cluster="c",{OF}}} 0.0' in metrics
     assert "pgslot_heal_last_call_timestamp_seconds{" not in metrics
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from exporter.config import Config
-from healer.alerts import HEAL_ACTION, HEAL_LABEL
+from healer.alerts import HEAL_LABEL
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remembered
@@ -17,6 +17,7 @@ from healer.doctor.routing import EACH_BY_ITSELF, Matcher, Route, RoutingError, 
 from healer.doctor.shipped import alerts_for_healer
 from healer.doctor.testalert import Plan, new_mark, plan, send, understood
 from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
+from healer.remedies.known import REMEDIES
 
 LONGEST_WAIT = 30.0
 LONGEST_INTERVAL = 60.0
@@ -33,7 +34,7 @@ _LOADED = "alertmanager_config_last_reload_success_timestamp_seconds"
 
 _ROUTE = (
     "Add a receiver with webhook_configs: [url: http://HEALER:9878/alerts] and, before other routes, a route with"
-    f""" matchers: ['{HEAL_LABEL}="{HEAL_ACTION}"'], group_by: ["..."], group_wait: 0s, continue: true. {SEE}"""
+    f""" matchers: ['{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'], group_by: ["..."], group_wait: 0s, continue: true. {SEE}"""
 )
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import yaml
 
 from exporter.config import Config
-from healer.alerts import HEAL_ACTION, HEAL_LABEL
+from healer.alerts import HEAL_LABEL
 from healer.doctor import pace
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.shipped import Rule, rules
+from healer.remedies.known import REMEDIES
 
 EXPORTER_JOB = "pgslot-exporter"
 HEALER_JOB = "pgslot-healer"
@@ -144,7 +145,7 @@ def _judge_alerts(shown: str, alerts: Sequence[dict[str, Any]]) -> Finding:
         "/".join(filter(None, (labels.get(name) for name in ("cluster", "node", "slot_name"))))
         + f" {labels.get('alertname', '')}"
         for labels in firing
-        if labels.get(HEAL_LABEL) == HEAL_ACTION
+        if labels.get(HEAL_LABEL) in REMEDIES
     ]
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     found = f"{', '.join(named[:MOST_NAMED])}{more}" if named else "none"

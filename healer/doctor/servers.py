@@ -14,7 +14,7 @@ from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
 from healer.lookout import LOOK_TIMEOUT
-from healer.primary import check
+from healer.remedies.known import REMEDIES
 
 FEW = 2
 """With fewer slots the next one to be dropped, or lost, is the last one."""
@@ -48,9 +48,13 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
     if cluster.healer is None:
         findings.append(judge_identities(cluster, servers, None))
         return [*findings, Finding("capability", cluster.name, Status.SKIPPED, "no healer section: only observed")]
-    capability, acting = await asyncio.gather(check(cluster.healer), _acting(cluster.healer))
-    findings.append(judge_identities(cluster, servers, acting))
-    findings.append(judge_capability(cluster, cluster.healer, capability, acting))
+    targets = {name: target for name, remedy in REMEDIES.items() if (target := remedy.target(cluster)) is not None}
+    acting = dict(zip(targets, await asyncio.gather(*map(_acting, targets.values())), strict=True))
+    findings.append(judge_identities(cluster, servers, *acting.values()))
+    for i, (name, target) in enumerate(targets.items()):
+        # The first one each cluster with a healer has.
+        subject = f"{cluster.name}, {name}" if i else cluster.name
+        findings.append(judge_capability(subject, target, await REMEDIES[name].check(target), acting[name]))
     return findings
 
 
@@ -186,13 +190,16 @@ def judge_last_slot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         yield Finding("last slot", snapshot.cluster, Status.OK, found)
 
 
-def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting: Inquired | None) -> Finding:
+def judge_identities(
+    cluster: Cluster, servers: Mapping[Node, Inquired], acting: Inquired | None, ending: Inquired | None = None
+) -> Finding:
     """Say whether the nodes, and the server that the healer acts on, have one system identifier."""
     places: dict[str, str | None] = {
         node.name: server.system_identifier for node, server in servers.items() if isinstance(server, Server)
     }
-    if isinstance(acting, Server):
-        places["healer.conninfo"] = acting.system_identifier
+    for place, server in (("healer.conninfo", acting), ("end_transactions.conninfo", ending)):
+        if isinstance(server, Server):
+            places[place] = server.system_identifier
     known = {place: identifier for place, identifier in places.items() if identifier is not None}
     shown = ", ".join(f"{place} {identifier}" for place, identifier in known.items())
     if len(set(known.values())) > 1:
@@ -200,7 +207,7 @@ def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting:
             "Put right which servers the configuration names for this cluster: these are not copies of one another."
         )
         return Finding("same cluster", cluster.name, Status.FAILED, f"system identifiers differ: {shown}", remedy)
-    wanted = len(servers) + (cluster.healer is not None)
+    wanted = len(servers) + (cluster.healer is not None) + (ending is not None)
     if len(known) < wanted:
         unreadable = [place for place, identifier in places.items() if identifier is None]
         why = f"may not be read on {', '.join(unreadable)}" if unreadable else "not all servers answered"
@@ -209,22 +216,22 @@ def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting:
     return Finding("same cluster", cluster.name, Status.OK, f"system identifier {identifier} everywhere")
 
 
-def judge_capability(cluster: Cluster, target: HealerTarget, capability: Capability, acting: Inquired) -> Finding:
+def judge_capability(subject: str, target: HealerTarget, capability: Capability, acting: Inquired) -> Finding:
     """Say whether the healer could act."""
     if capability.reason is Unavailable.DISABLED:
         remedy = "Nothing is healed until that is changed, and the healer is told to reload."
-        return Finding("capability", cluster.name, Status.WARNING, f"switched off: {capability.remedy}", remedy)
+        return Finding("capability", subject, Status.WARNING, f"switched off: {capability.remedy}", remedy)
     if target.fallback and capability.reason in REPLACEABLE:
         found = f"{capability.reason}; by its fallback emit_message it heals within some 25 s"
-        return Finding("capability", cluster.name, Status.WARNING, found, capability.remedy)
+        return Finding("capability", subject, Status.WARNING, found, capability.remedy)
     if capability.reason is not None:
-        return Finding("capability", cluster.name, Status.FAILED, f"{capability.reason}", capability.remedy)
+        return Finding("capability", subject, Status.FAILED, f"{capability.reason}", capability.remedy)
     facts = acting.facts if isinstance(acting, Server) else None
     found = f"can act as {facts.role} in database {facts.database}" if facts else "can act"
     if target.dry_run:
         remedy = "Nothing is healed until dry_run: false is in the configuration."
-        return Finding("capability", cluster.name, Status.WARNING, f"{found}, but dry_run: true", remedy)
+        return Finding("capability", subject, Status.WARNING, f"{found}, but dry_run: true", remedy)
     if facts is not None and facts.superuser:
         remedy = "Act as a role of its own: pg-slot-healer grants."
-        return Finding("capability", cluster.name, Status.WARNING, f"{found}, who is a superuser", remedy)
-    return Finding("capability", cluster.name, Status.OK, found)
+        return Finding("capability", subject, Status.WARNING, f"{found}, who is a superuser", remedy)
+    return Finding("capability", subject, Status.OK, found)

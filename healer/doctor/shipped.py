@@ -8,7 +8,9 @@ import yaml
 
 from exporter.config import Config
 from exporter.rules import alerting_rules
-from healer.alerts import HEAL_ACTION, HEAL_LABEL
+from healer.alerts import HEAL_LABEL
+from healer.remedies.known import REMEDIES
+from healer.remedy import Remedy
 
 EXPORTER_JOB = "pgslot-exporter"
 HEALER_JOB = "pgslot-healer"
@@ -28,9 +30,9 @@ class Rule:
     labels: tuple[tuple[str, str], ...]
 
     @property
-    def heals(self) -> bool:
-        """Its alerts are for the healer to act on."""
-        return (HEAL_LABEL, HEAL_ACTION) in self.labels
+    def remedy(self) -> Remedy | None:
+        """By which the healer acts on its alerts; None: they are not for it to act on."""
+        return REMEDIES.get(dict(self.labels).get(HEAL_LABEL, ""))
 
     @property
     def beats(self) -> bool:
@@ -53,10 +55,10 @@ def alerts_for_healer(config: Config) -> Iterator[dict[str, str]]:
     for rule in rules():
         if rule.beats:
             yield {"alertname": rule.name, **dict(rule.labels)}
-        if not rule.heals:
+        if rule.remedy is None:
             continue
         for cluster in config.clusters:
-            for node in cluster.nodes if cluster.healer is not None else ():
+            for node in cluster.nodes if rule.remedy.target(cluster) is not None else ():
                 yield {
                     "alertname": rule.name,
                     "cluster": cluster.name,

@@ -6,7 +6,7 @@ The statements are constants; what is filled in is a number of our own.
 
 from dataclasses import dataclass
 
-from healer.calls import Capability, Unavailable
+from healer.calls import WROTE, Call, CallResult, Capability, Said, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,29 @@ def judge(facts: PrimaryFacts) -> Capability:
             f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {_quoted(facts.role)};",
         )
     return Capability(None)
+
+
+def say(call: Call) -> Said:
+    """Return what is told of an attempt."""
+    function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
+    capability = call.capability
+    reason = capability.reason if capability is not None else None
+    done = call.result in WROTE
+    if done:
+        line = f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}"
+    elif call.result is CallResult.LOCKED:
+        stranger = f"a stranger holds the healers' lock: {call.stranger}" if call.stranger else None
+        line = f"not called: {stranger or 'another healer acts on this cluster'}"
+    else:
+        line = f"not called: {reason or call.error}"
+    fields = {
+        "lsn": call.lsn,
+        "reason": f"{reason}" if reason else None,
+        "remedy": capability.remedy or None if capability else None,
+        "holder": call.stranger,
+        "error": call.error or None,
+    }
+    return Said(line, f"called {function}" if done else "could not call", done, fields)
 
 
 def _quoted(identifier: str) -> str:

@@ -59,4 +59,4 @@ class Pooler:
             return False
 
 
-ROLES = ("pgslot_exporter", "pgslot_healer")
+ROLES = ("pgslot_exporter", "pgslot_healer", "pgslot_ender")

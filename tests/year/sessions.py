@@ -58,7 +58,7 @@ class Session:
             self.closed = True
             raise psycopg.OperationalError("server closed the connection unexpectedly")
         self._servers.settle()
-        return [self._answer(sql, row) for sql, row in queries]
+        return [self._answer(query[0], query[1]) for query in queries]
 
     def _answer(self, sql: str, row: type[Any]) -> list[Any]:
         servers = self._servers

@@ -1,0 +1,75 @@
+-- The role that may end transactions for pg-slot-healer, where the section end_transactions of its configuration says so.
+-- For PostgreSQL 14 to 18. To run it again changes nothing. Without that section nothing of this is needed.
+--
+-- Where: on the primary, as a superuser, in the database that the section's conninfo names, such as postgres:
+--
+--     pg-slot-healer grants --end-transactions | psql -X -v ON_ERROR_STOP=1 -d postgres
+--
+-- Password and pg_hba.conf: as for the healer's other role.
+
+BEGIN;
+
+SET LOCAL search_path = pg_catalog;
+SET LOCAL client_min_messages = warning;
+
+DO $pgslot$
+DECLARE
+  found record;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = :'ender') THEN
+    CREATE ROLE :"ender" LOGIN CONNECTION LIMIT 10;
+  END IF;
+  -- What stands in that schema runs in the role's session.
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_namespace n
+    WHERE n.nspname = 'pgslot'
+      AND n.nspowner <> (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+  ) THEN
+    RAISE EXCEPTION 'the schema pgslot belongs to somebody else than %', current_user;
+  END IF;
+  FOR found IN
+    SELECT rolname FROM pg_catalog.pg_roles
+    WHERE rolname = :'ender' AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)
+  LOOP
+    RAISE WARNING 'role % has attributes that it does not need: see \du', found.rolname;
+  END LOOP;
+  EXECUTE pg_catalog.format('GRANT CONNECT ON DATABASE %I TO %I', pg_catalog.current_database(), :'ender');
+END
+$pgslot$;
+
+-- pg_signal_backend: it ends sessions of any role but superusers. PostgreSQL has nothing narrower; what is narrower is the
+-- configuration, which names users or applications, and the guards of the one statement that the healer uses.
+-- pg_read_all_stats: whom it would end it has to see: state, since when, and transaction.
+GRANT pg_signal_backend, pg_read_all_stats TO :"ender";
+
+-- Who was ended, when and why: one row each. By these rows at_most_per_hour is counted, also by another healer, after a
+-- restart, and after a failover. The role may add rows and read them; neither change nor remove them.
+CREATE SCHEMA IF NOT EXISTS pgslot;
+CREATE TABLE IF NOT EXISTS pgslot.ended (
+  ended_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  pid int4 NOT NULL,
+  usename text NOT NULL,
+  application_name text NOT NULL,
+  datname text NOT NULL,
+  xid text NOT NULL,
+  idle_since timestamptz NOT NULL,
+  slot_name text NOT NULL,
+  why text NOT NULL
+);
+GRANT USAGE ON SCHEMA pgslot TO :"ender";
+GRANT SELECT ON TABLE pgslot.ended TO :"ender";
+GRANT INSERT (pid, usename, application_name, datname, xid, idle_since, slot_name, why) ON TABLE pgslot.ended TO :"ender";
+
+-- What holds now.
+SELECT
+  r.rolname AS role,
+  pg_catalog.current_database() AS database,
+  pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT') AS connects,
+  pg_catalog.pg_has_role(r.oid, 'pg_signal_backend', 'USAGE') AS ends_sessions,
+  pg_catalog.pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE') AS sees_all_sessions,
+  pg_catalog.has_table_privilege(r.oid, 'pgslot.ended', 'SELECT')
+    AND pg_catalog.has_any_column_privilege(r.oid, 'pgslot.ended', 'INSERT') AS notes_them
+FROM pg_catalog.pg_roles r
+WHERE r.rolname = :'ender';
+
+COMMIT;

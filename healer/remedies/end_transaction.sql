@@ -1,0 +1,129 @@
+-- Proof and act in one statement: who is in the slot's way, may it be ended, and if so end it. Without `act` it says what it
+-- would do. What was seen before is compared where it is given. One row, always.
+--
+-- $1 pid, $2 xid; as seen: $3 backend_start, $4 xact_start, $5 state_change, $6 state (all empty: not seen yet)
+-- $7 idle for seconds, $8 users, $9 applications, $10 databases (JSON arrays; null: any), $11 at most per hour
+-- $12 way, $13 slot, $14 restart_lsn as bytes, $15 and $16 user and application of the slot's creator, $17 act, $18 why
+--
+-- The row of the one that is ended is written before it is told to end: without the row nobody is ended, and the rows are
+-- what several healers, or one that was started again, count by.
+WITH found AS MATERIALIZED (
+  SELECT
+    a.pid,
+    a.usesysid,
+    a.usename::pg_catalog.text AS usename,
+    a.application_name,
+    a.datname::pg_catalog.text AS datname,
+    a.backend_type,
+    a.state,
+    a.backend_xid,
+    a.state_change AS idle_since,
+    extract(epoch FROM a.backend_start)::pg_catalog.text AS backend_start,
+    extract(epoch FROM a.xact_start)::pg_catalog.text AS xact_start,
+    extract(epoch FROM a.state_change)::pg_catalog.text AS state_change
+  FROM pg_catalog.pg_stat_activity a
+  WHERE a.pid = $1::pg_catalog.int4
+),
+proof AS MATERIALIZED (
+  SELECT
+    a.*,
+    CASE
+      WHEN a.pid IS NULL THEN 'gone'
+      -- What is hidden is hidden all together: also from whoever lost pg_read_all_stats a moment ago.
+      WHEN a.backend_type IS NULL THEN 'hidden'
+      WHEN a.backend_type <> 'client backend' THEN 'not_a_client'
+      WHEN a.usesysid = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+        OR a.application_name LIKE 'pg\_slot\_%' THEN 'own'
+      WHEN $3 <> '' AND (a.backend_start, a.xact_start, a.state_change, a.state) IS DISTINCT FROM ($3, $4, $5, $6)
+        THEN 'changed'
+      WHEN a.backend_xid IS NULL OR a.backend_xid::pg_catalog.text <> $2 THEN 'other_transaction'
+      WHEN a.state IS NULL OR a.state NOT IN ('idle in transaction', 'idle in transaction (aborted)') THEN 'active'
+      WHEN coalesce((SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = a.usesysid), true) THEN 'superuser'
+      WHEN coalesce(
+          $8 <> 'null' AND NOT a.usename = ANY (ARRAY(
+            SELECT u.name FROM pg_catalog.jsonb_array_elements_text(nullif($8, 'null')::pg_catalog.jsonb) u (name))),
+          true) THEN 'user_not_allowed'
+      WHEN coalesce(
+          $9 <> 'null' AND NOT a.application_name = ANY (ARRAY(
+            SELECT u.name FROM pg_catalog.jsonb_array_elements_text(nullif($9, 'null')::pg_catalog.jsonb) u (name))),
+          true) THEN 'application_not_allowed'
+      WHEN $8 = 'null' AND $9 = 'null' THEN 'user_not_allowed'
+      WHEN coalesce(
+          $10 <> 'null' AND NOT a.datname = ANY (ARRAY(
+            SELECT u.name FROM pg_catalog.jsonb_array_elements_text(nullif($10, 'null')::pg_catalog.jsonb) u (name))),
+          true) THEN 'database_not_allowed'
+      WHEN (a.usename, a.application_name) = ($15, $16) OR EXISTS (
+        SELECT
+        FROM pg_catalog.pg_stat_activity w
+        WHERE w.pid <> a.pid
+          AND w.usesysid = a.usesysid
+          AND w.application_name = a.application_name
+          AND (
+            w.backend_type = 'walsender'
+            OR w.pid IN (SELECT s.active_pid FROM pg_catalog.pg_replication_slots s WHERE s.active_pid IS NOT NULL)
+          )
+      ) THEN 'consumer'
+      WHEN coalesce(
+          a.idle_since > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $7::pg_catalog.float8),
+          true) THEN 'too_young'
+      WHEN NOT CASE $12
+        -- It waits for a transaction that is no older than this one: so for this one, too.
+        WHEN 'creation' THEN EXISTS (
+          SELECT
+          FROM pg_catalog.pg_replication_slots s
+          JOIN pg_catalog.pg_locks l ON l.pid = s.active_pid
+          WHERE s.slot_name = $13
+            AND s.confirmed_flush_lsn IS NULL
+            AND l.locktype = 'transactionid'
+            AND NOT l.granted
+            AND pg_catalog.age(l.transactionid) <= pg_catalog.age(a.backend_xid)
+        )
+        -- Whom a standby waits for it knows from a record, and the primary does not: but the oldest is among them.
+        WHEN 'creation_on_standby' THEN NOT EXISTS (
+          SELECT
+          FROM pg_catalog.pg_stat_activity o
+          WHERE o.backend_xid IS NOT NULL AND pg_catalog.age(o.backend_xid) > pg_catalog.age(a.backend_xid)
+        ) AND NOT EXISTS (
+          SELECT
+          FROM pg_catalog.pg_prepared_xacts o
+          WHERE pg_catalog.age(o.transaction) > pg_catalog.age(a.backend_xid)
+        )
+        -- It has not moved since it was seen, and somebody reads it, whom the test above has compared.
+        WHEN 'retention' THEN EXISTS (
+          SELECT
+          FROM pg_catalog.pg_replication_slots s
+          WHERE s.slot_name = $13
+            AND s.active
+            AND s.wal_status <> 'lost'
+            AND pg_catalog.pg_wal_lsn_diff(s.restart_lsn, '0/0')::pg_catalog.text = $14
+        )
+        ELSE false
+      END THEN 'not_in_the_way'
+      WHEN (
+        SELECT pg_catalog.count(*)
+        FROM pgslot.ended e
+        WHERE e.ended_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(hours => 1)
+      ) >= $11::pg_catalog.int8 THEN 'hour_spent'
+    END AS refusal
+  FROM (SELECT) once
+  LEFT JOIN found a ON true
+),
+noted AS (
+  INSERT INTO pgslot.ended (pid, usename, application_name, datname, xid, idle_since, slot_name, why)
+  SELECT p.pid, p.usename, p.application_name, p.datname, $2, p.idle_since, $13, $18
+  FROM proof p
+  WHERE p.refusal IS NULL AND $17::pg_catalog.bool
+  RETURNING pid
+)
+SELECT
+  p.refusal,
+  p.pid,
+  coalesce(p.usename, '') AS usename,
+  coalesce(p.application_name, '') AS application_name,
+  coalesce(p.datname, '') AS datname,
+  coalesce(p.state, '') AS state,
+  coalesce(p.backend_start, '') AS backend_start,
+  coalesce(p.xact_start, '') AS xact_start,
+  coalesce(p.state_change, '') AS state_change,
+  (SELECT pg_catalog.pg_terminate_backend(n.pid) FROM noted n) AS ended
+FROM proof p

@@ -1,0 +1,101 @@
+"""All remedies, each put together from its parts; and by name, as alerts ask for them."""
+
+from collections.abc import Mapping
+
+from exporter.config import Cluster, HealerSettings, HealerTarget
+from healer import ender, ending, policy, verdicts
+from healer.calls import WROTE, Call, CallResult
+from healer.ender import Ender
+from healer.policy import Attempt
+from healer.primary import Primary, check
+from healer.remedies import end_transaction, log_standby_snapshot
+from healer.remedy import Allowance, Remedy, Rules
+from healer.track import Track
+
+START_SHARE = 10
+"""The tenth part of an hour's calls is there right after a start."""
+
+
+def _whole_cluster(cluster: Cluster) -> HealerTarget | None:
+    return cluster.healer
+
+
+def _primary(target: HealerTarget, idle: float) -> Primary:
+    return Primary(target, idle=idle)
+
+
+async def _call(primary: Primary, step: Attempt) -> Call:
+    return await primary.call(step.pace)
+
+
+def _wants_a_call(track: Track) -> bool:
+    return track.wants_a_call
+
+
+def _calls(_target: HealerTarget, settings: HealerSettings) -> Allowance:
+    return Allowance(settings.calls_per_hour, max(settings.burst_calls, settings.calls_per_hour // START_SHARE))
+
+
+RECORD = Remedy(
+    name="log_standby_snapshot",
+    target=_whole_cluster,
+    check=check,
+    primary=_primary,
+    act=_call,
+    rules=Rules(
+        verdicts.advance,
+        verdicts.after_attempt,
+        verdicts.opens_again,
+        policy.settle,
+        policy.next_step,
+        _wants_a_call,
+    ),
+    allowance=_calls,
+    # LOCKED: another healer makes the call, and both budgets stay in step.
+    spending=WROTE | {CallResult.LOCKED, CallResult.ERROR},
+    say=log_standby_snapshot.say,
+    guards=(),
+    plan="pg_log_standby_snapshot() on the primary",
+    not_now="a record would not help now",
+)
+
+
+def _ender(target: HealerTarget, idle: float) -> Primary:
+    return Ender(target, idle=idle)
+
+
+async def _end(primary: Primary, step: Attempt) -> Call:
+    if not isinstance(primary, Ender):
+        raise TypeError("transactions are ended by an Ender")
+    return await primary.end(step)
+
+
+def _endings(target: HealerTarget, _settings: HealerSettings) -> Allowance:
+    """All of them are there at the start: the primary remembers what was done before it, and has the last word."""
+    allowed = target.ending.policy.at_most_per_hour if target.ending is not None else 0
+    return Allowance(allowed, allowed)
+
+
+ENDING = Remedy(
+    name="end_transaction",
+    target=ender.target,
+    check=ender.check_ender,
+    primary=_ender,
+    act=_end,
+    rules=Rules(
+        ending.advance,
+        ending.after_attempt,
+        ending.opens_again,
+        ending.settle,
+        ending.next_step,
+        ending.wants,
+    ),
+    allowance=_endings,
+    spending=frozenset({CallResult.ENDED}),
+    say=end_transaction.say,
+    guards=tuple(end_transaction.Refusal),
+    plan="the transaction in its way is ended on the primary, if it is the same for some seconds and no guard refuses",
+    not_now="no transaction is seen in its way that may be ended",
+)
+
+REMEDIES: Mapping[str, Remedy] = {remedy.name: remedy for remedy in (RECORD, ENDING)}

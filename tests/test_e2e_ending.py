@@ -1,0 +1,108 @@
+"""
+The incident that this project began with, end to end: a forgotten transaction, and slots that pay for it.
+
+From the server's state by way of exporter, Prometheus' rules and Alertmanager's routes to the healer, which ends the
+session. Nobody else does anything.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import yaml
+
+from healer.grants import ENDER_ROLE
+from tests.ending import APPLICATION, USER, alive, ended, forget, holding, prepare, wait_until_blocked
+from tests.healing import to_primary, usable
+from tests.incidents import MEBIBYTE, limit, record_by_hand
+from tests.stack.processes import wait_for
+from tests.stack.stack import CLUSTER, PRIMARY_NODE, Stack
+from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+THRESHOLDS = {"PgSlotEndangeredByTransaction": "5", "PgSlotLossPredicted": "1s"}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack(thresholds=THRESHOLDS) as stack:
+        stack.start_databases()
+        prepare(stack.primary)
+        stack.start_exporter()
+        start_a_healer_that_may_end_transactions(stack)
+        stack.start_monitoring()
+        yield stack
+
+
+def start_a_healer_that_may_end_transactions(stack: Stack) -> None:
+    stack.start_healer()
+    stack.stop_healer()
+    file = stack.folder / "pg-slot-healer.yml"
+    config = yaml.safe_load(file.read_text("utf-8"))
+    config["clusters"][CLUSTER]["healer"]["end_transactions"] = {
+        "conninfo": to_primary(stack.primary, stack.standby, role=ENDER_ROLE),
+        "dry_run": False,
+        "users": [USER],
+        "applications": [APPLICATION],
+        "idle_in_transaction_for": "2s",
+        "at_most_per_hour": 2,
+    }
+    file.write_text(yaml.safe_dump(config), "utf-8")
+    stack.healer.start()
+
+
+def healed(stack: Stack, slot: str) -> dict[str, object] | None:
+    """Return what became of the slot, as soon as the healer has ended with it."""
+    episodes = [each for each in stack.healer.get_json("/episodes") if each["remedy"] == "end_transaction"]
+    return next((heal for each in episodes for heal in each["slots"] if heal["slot_name"] == slot), None)
+
+
+def test_a_slot_that_was_about_to_be_lost_is_not(stack: Stack) -> None:
+    primary = stack.primary
+    with ExitStack() as incident:
+        incident.enter_context(consumer(primary, "cdc", stack.folder))
+        victim = incident.enter_context(holding(primary))
+        pid = victim.info.backend_pid
+        victim.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'held', 'by this transaction')")
+        limit(primary, "256MB")
+        write_wal(primary, 150 * MEBIBYTE)
+        record_by_hand(stack)
+        wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
+
+        def goes_on() -> bool:
+            """Each look finds a little less left, as long as there is more than the last segments."""
+            [(left,)] = primary.sql("SELECT safe_wal_size FROM pg_catalog.pg_replication_slots WHERE slot_name = 'cdc'")
+            if left > 40 * MEBIBYTE:
+                primary.sql("SELECT pg_catalog.pg_logical_emit_message(false, 'w', pg_catalog.repeat('x', 1000000))")
+            return not alive(primary, pid)
+
+        wait_for(goes_on, "the session is ended", timeout=240)
+        found = wait_for(lambda: healed(stack, "cdc"), "the healer has seen the effect", timeout=90)
+        [(status, invalid)] = primary.sql(
+            "SELECT wal_status, invalidation_reason FROM pg_catalog.pg_replication_slots WHERE slot_name = 'cdc'"
+        )
+    assert (found["outcome"], found["node"]) == ("healed", PRIMARY_NODE)
+    assert (status in ("reserved", "extended"), invalid) == (True, None)
+    assert ended(primary) == [(USER, APPLICATION, "cdc", "slot cdc keeps WAL because of it")]
+    limit(primary, "1GB")
+    primary.drop_slot("cdc")
+
+
+def test_a_creation_ends_without_a_person(stack: Stack) -> None:
+    primary = stack.primary
+    forget(primary)
+    with holding(primary) as victim, primary.create_slot("blocked") as creator:
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "blocked")
+        assert creator.wait(120), "the creation has ended"
+        assert creator.error is None
+        assert not alive(primary, pid)
+        found = wait_for(lambda: healed(stack, "blocked"), "the healer has seen the effect")
+    assert found["outcome"] == "healed"
+    assert usable(primary, "blocked")
+    assert stack.healer.value("pgslot_heal_calls_total", remedy="end_transaction", result="ended", cluster=CLUSTER) == 2
+    [audit, _] = [line for line in stack.healer.log_events() if line["msg"] == "ended a transaction"]
+    assert audit["alerts"] == ["PgSlotEndangeredByTransaction"]
+    assert audit["rule"] == f"users: [{USER}], applications: [{APPLICATION}], idle_in_transaction_for: 2s"
+    primary.drop_slot("blocked")
