@@ -237,7 +237,7 @@ def doubted() -> Panels:
             "Questions of the exporter to a server that had no answer, by what went wrong. Healthy: nothing. Bad: any; "
             "what it would have told is missing on this page. Next, permission_denied: grant pg_monitor; timeout: the "
             "server is overloaded or locked; unreachable: host or network; login_failed: password, role, "
-            "pg_hba.conf; error: the exporter's log."
+            "pg_hba.conf; wrong_cluster: it is a server of another cluster; error: the exporter's log."
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotProbeFailing"))
     )

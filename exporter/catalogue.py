@@ -65,6 +65,12 @@ _NODE = (
             "pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()",
         ),
         (
+            "pgslot_unlisted_standbys",
+            "Of a primary: standbys that stream from it and are not among its cluster's nodes. Absent when that cannot"
+            " be told: a standby that is configured does not answer, and may be the one.",
+            "pg_stat_replication, and pg_stat_wal_receiver of the nodes",
+        ),
+        (
             "pgslot_recovery_min_apply_delay_seconds",
             "The setting recovery_min_apply_delay of a standby; 0 is none.",
             "pg_settings",
@@ -114,9 +120,10 @@ _NODE = (
         "pgslot_probe_status",
         "gauge",
         (*NODE, "probe", "status"),
-        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable, login_failed), 0"
-        " for the rest.",
-        "SQLSTATE",
+        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable, login_failed,"
+        " wrong_cluster), 0 for the rest. wrong_cluster: the server has another system identifier than most of its"
+        " cluster's nodes, or than the first of as many; what it shows is left out.",
+        "SQLSTATE; pg_control_system()",
     ),
     Metric(
         "pgslot_wal_written_bytes_total",

@@ -39,7 +39,7 @@ class Lookout:
         asked_flights = {name: flight for name, flight in self._flights.items() if name in asked}
         while late := self._worth_waiting_for(asked_flights, wanted):
             await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
-        return ClusterSnapshot(self._cluster.name, tuple(self._landed()))
+        return self._observer.of_one_cluster(self._cluster.name, self._landed())
 
     async def close(self) -> None:
         """End the looks in flight and the connections."""

@@ -41,6 +41,7 @@ THRESHOLDS = {
     "PgSlotsNearlyUsedUp": "1s",
     "PgSlotXminOld": "1000",
     "PgSlotDependsOnLastSlot": "1s",
+    "PgSlotUnlistedStandby": "1s",
 }
 """In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
 
@@ -207,6 +208,14 @@ def a_configuration_that_is_wrong(incidents: Incidents) -> None:
     file.write_text(right, "utf-8")
     stack.exporter.process.send(signal.SIGHUP)
     incidents.ends("PgSlotConfigReloadFailed")
+    config = yaml.safe_load(right)
+    del config["clusters"][CLUSTER]["nodes"][STANDBY_NODE]
+    file.write_text(yaml.safe_dump(config), "utf-8")
+    stack.exporter.process.send(signal.SIGHUP)
+    incidents.fires("PgSlotUnlistedStandby")
+    file.write_text(right, "utf-8")
+    stack.exporter.process.send(signal.SIGHUP)
+    incidents.ends("PgSlotUnlistedStandby")
 
 
 def a_failover(incidents: Incidents) -> None:

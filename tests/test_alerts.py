@@ -46,6 +46,7 @@ AGREED = HEALED | {
     "PgSlotIdleTimeoutNear",
     "PgSlotNotFailoverReady",
     "PgSlotDependsOnLastSlot",
+    "PgSlotUnlistedStandby",
 }
 PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEffect"} | {
     "PgSlotTargetDown",

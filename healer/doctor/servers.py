@@ -13,6 +13,7 @@ from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
+from healer.doctor.unlisted import judge_unlisted
 from healer.lookout import LOOK_TIMEOUT
 from healer.primary import check
 
@@ -45,6 +46,7 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
     findings.append(judge_primary(cluster, servers))
     findings += judge_failover(snapshot)
     findings += judge_last_slot(snapshot)
+    findings += judge_unlisted(snapshot)
     if cluster.healer is None:
         findings.append(judge_identities(cluster, servers, None))
         return [*findings, Finding("capability", cluster.name, Status.SKIPPED, "no healer section: only observed")]
@@ -117,6 +119,8 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
         remedy = f"As a superuser on the primary: GRANT pg_read_all_stats, pg_read_all_settings TO {quoted};"
     elif ProbeStatus.UNSUPPORTED in failed.values():
         remedy = f"Supported are PostgreSQL {SUPPORTED[0]} to {SUPPORTED[-1]}."
+    elif ProbeStatus.WRONG_CLUSTER in failed.values():
+        remedy = "It is a server of another cluster: see `same cluster`."
     elif ProbeStatus.TIMEOUT in failed.values():
         remedy = "The server is slow or its catalogs are locked: see pg_stat_activity."
     else:
