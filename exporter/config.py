@@ -4,15 +4,13 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from exporter.including import clusters_of
 from exporter.yamlfile import ConfigError, Value, read
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
-_DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 LONGEST_REASON = 200
 _REASON = f"one line of at most {LONGEST_REASON} characters"
 _FALLBACKS = "emit_message or none"
@@ -107,14 +105,13 @@ class Config:
 def load(path: Path) -> Config:
     """Read the file. Raises ConfigError, which names the file, the line, the key, the expected and the found."""
     top = read(path)
-    keys = top.mapping("a mapping with the key clusters", ("clusters", "healer"))
-    if "clusters" not in keys:
-        raise top.error("the key clusters")
-    clusters = keys["clusters"].mapping("a mapping of cluster names")
-    if not clusters:
-        raise keys["clusters"].error("at least one cluster")
-    healer = _settings(keys["healer"], path) if "healer" in keys else HealerSettings()
-    known = tuple(_cluster(name, value, path) for name, value in clusters.items())
+    keys = top.mapping("a mapping with the key clusters", ("clusters", "include", "healer"))
+    if "clusters" not in keys and "include" not in keys:
+        raise top.error("the key clusters, or include")
+    healer = _settings(keys["healer"]) if "healer" in keys else HealerSettings()
+    known = tuple(_cluster(name, value) for name, value in clusters_of(keys))
+    if not known:
+        raise keys.get("clusters", top).error("at least one cluster", None if "clusters" in keys else "none")
     switch = keys["healer"].mapping("a mapping") if "healer" in keys else {}
     if _enabled(switch):
         return Config(known, healer)
@@ -142,15 +139,7 @@ def single(conninfo: str) -> Config:
     return Config((Cluster("default", (node,), None),), HealerSettings())
 
 
-def parse_duration(text: str) -> float:
-    """Return seconds for a duration as Prometheus writes it (`500ms`, `10s`, `1h30m`). Raises ValueError."""
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError(f"not a duration: {text!r}")
-    return sum(int(part) * unit for part, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if part)
-
-
-def _cluster(name: str, value: Value, path: Path) -> Cluster:
+def _cluster(name: str, value: Value) -> Cluster:
     _check_name(name, value)
     keys = value.mapping("a mapping with the key nodes", ("nodes", "healer"))
     if "nodes" not in keys:
@@ -160,24 +149,24 @@ def _cluster(name: str, value: Value, path: Path) -> Cluster:
         raise keys["nodes"].error("at least one node")
     return Cluster(
         name,
-        tuple(_node(name, node, node_value, path) for node, node_value in nodes.items()),
-        _target(keys["healer"], path) if "healer" in keys else None,
+        tuple(_node(name, node, node_value) for node, node_value in nodes.items()),
+        _target(keys["healer"]) if "healer" in keys else None,
     )
 
 
-def _node(cluster: str, name: str, value: Value, path: Path) -> Node:
+def _node(cluster: str, name: str, value: Value) -> Node:
     _check_name(name, value)
     keys = value.mapping("a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file"))
-    return Node(cluster, name, _conninfo(value, keys, path))
+    return Node(cluster, name, _conninfo(value, keys))
 
 
-def _target(value: Value, path: Path) -> HealerTarget:
+def _target(value: Value) -> HealerTarget:
     known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback")
     keys = value.mapping("a mapping with conninfo or conninfo_file", known)
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
     return HealerTarget(
-        _conninfo(value, keys, path),
+        _conninfo(value, keys),
         enabled=_enabled(keys),
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
         fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
@@ -206,29 +195,29 @@ def _switched_off(cluster: Cluster, reason: str) -> Cluster:
     return replace(cluster, healer=replace(target, enabled=False, disabled_reason=reason, disabled_everywhere=True))
 
 
-def _conninfo(parent: Value, keys: dict[str, Value], path: Path) -> Conninfo:
+def _conninfo(parent: Value, keys: dict[str, Value]) -> Conninfo:
     if ("conninfo" in keys) == ("conninfo_file" in keys):
         found = "both" if "conninfo" in keys else "neither"
         raise parent.error("exactly one of conninfo and conninfo_file", found)
     if "conninfo_file" in keys:
-        return Conninfo("", _file(keys["conninfo_file"], path))
+        return Conninfo("", keys["conninfo_file"].path())
     text = keys["conninfo"].string("libpq's key=value pairs or a URI")
     if not _is_conninfo(text):
         raise keys["conninfo"].error("libpq's key=value pairs or a URI", "text that is neither (not shown: secrets)")
     return Conninfo(text)
 
 
-def _settings(value: Value, path: Path) -> HealerSettings:
+def _settings(value: Value) -> HealerSettings:
     durations = ("burst_interval", "interval", "give_up_after")
     numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
     known = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
     keys = value.mapping(f"a mapping with keys out of {', '.join(known)}", known)
-    given: dict[str, Any] = {name: _duration(keys[name]) for name in durations if name in keys}
+    given: dict[str, Any] = {name: keys[name].duration() for name in durations if name in keys}
     given |= {name: keys[name].positive_integer() for name in numbers if name in keys}
     if "alertmanager_url" in keys:
-        given["alertmanager_url"] = _url(keys["alertmanager_url"])
+        given["alertmanager_url"] = keys["alertmanager_url"].url()
     if "webhook_token_file" in keys:
-        given["webhook_token_file"] = _file(keys["webhook_token_file"], path)
+        given["webhook_token_file"] = keys["webhook_token_file"].path()
     return HealerSettings(**given)
 
 
@@ -241,33 +230,6 @@ def read_token(path: Path) -> str:
     if not token:
         raise ConfigError(f"{path}: expected the webhook token, found an empty file")
     return token
-
-
-def _duration(value: Value) -> float:
-    expected = "a duration such as 500ms, 10s or 1h, longer than 0"
-    try:
-        seconds = parse_duration(value.string(expected))
-    except ValueError:
-        raise value.error(expected) from None
-    if seconds <= 0:
-        raise value.error(expected)
-    return seconds
-
-
-def _url(value: Value) -> str:
-    url = value.string("an http or https URL")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise value.error("an http or https URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise value.error("an http or https URL")
-    return url.rstrip("/")
-
-
-def _file(value: Value, path: Path) -> Path:
-    """Paths are relative to the configuration file, as in Prometheus."""
-    return path.parent / value.string("a file name")
 
 
 def _check_name(name: str, value: Value) -> None:

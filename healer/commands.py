@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from exporter import flags, log, webconfig
-from exporter.config import Config, check_secrets, load, parse_duration, read_token
+from exporter.config import Config, check_secrets, load, read_token
 from exporter.reload import Configuration
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
-from exporter.yamlfile import ConfigError
+from exporter.yamlfile import ConfigError, parse_duration
 from healer.doctor.client import check_url
 from healer.doctor.examination import Places, examine
 from healer.doctor.report import as_json, as_text, exit_code, wants_colour
