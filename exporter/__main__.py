@@ -77,7 +77,9 @@ def _run(options: argparse.Namespace) -> int:
         if options.check:
             clusters = configuration.config.clusters
             nodes = sum(len(cluster.nodes) for cluster in clusters)
-            print(f"configuration is valid: {len(clusters)} cluster(s), {nodes} node(s)")
+            told = sum(cluster.patroni is not None for cluster in clusters)
+            members = f" and the members of {told} that Patroni tells" if told else ""
+            print(f"configuration is valid: {len(clusters)} cluster(s), {nodes} node(s){members}")
             return 0
         log.setup(options.log_level, options.log_format)
         asyncio.run(_serve(configuration, address, web_config, options))

@@ -39,6 +39,21 @@ _PROCESS = (
     ),
 )
 
+_PATRONI = _gauges(
+    ("cluster",),
+    (
+        "pgslot_patroni_up",
+        "Of a cluster whose nodes Patroni tells: whether one of its URLs gave an answer when last asked.",
+        "GET /cluster of Patroni",
+    ),
+    (
+        "pgslot_patroni_last_answer_timestamp_seconds",
+        "Unix time of the last answer, which the nodes are taken from; absent before the first.",
+        "GET /cluster of Patroni",
+    ),
+    ("pgslot_patroni_members", "Members of the last answer that have an address.", "GET /cluster of Patroni"),
+)
+
 _NODE = (
     *_gauges(
         NODE,
@@ -362,4 +377,4 @@ _TRANSACTIONS = (
     ),
 )
 
-CATALOGUE = {metric.name: metric for metric in (*_PROCESS, *_NODE, *_SLOT, *_DECODING, *_TRANSACTIONS)}
+CATALOGUE = {metric.name: metric for metric in (*_PROCESS, *_PATRONI, *_NODE, *_SLOT, *_DECODING, *_TRANSACTIONS)}

@@ -1,45 +1,18 @@
 """The configuration file, read by both processes, as frozen dataclasses."""
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-
+from exporter.conninfo import Conninfo as Conninfo  # noqa: PLC0414 - whoever has a configuration has these
+from exporter.conninfo import Whereabouts, conninfo_of, is_conninfo
 from exporter.including import clusters_of
+from exporter.patroni import NAME, Patroni, patroni_of
 from exporter.yamlfile import ConfigError, Value, read
 
 LONGEST_REASON = 200
 _REASON = f"one line of at most {LONGEST_REASON} characters"
 _FALLBACKS = "emit_message or none"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
-
-
-@dataclass(frozen=True, slots=True)
-class Conninfo:
-    """How to reach a server, in libpq's words; never shown, because it may hold a password."""
-
-    text: str = field(repr=False)
-    file: Path | None = None
-    """Read anew at each connection, so that a rotated secret is picked up; `text` is empty then."""
-
-    def read(self) -> str:
-        """
-        Return libpq's connection string.
-
-        Raises ConfigError when the file cannot be read or holds no connection string.
-        """
-        if self.file is None:
-            return self.text
-        try:
-            text = self.file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.file}: expected a readable file with a conninfo, found: {error}") from None
-        if not _is_conninfo(text):
-            raise ConfigError(f"{self.file}: expected libpq's key=value pairs or a URI, found text that is neither")
-        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +45,19 @@ class Cluster:
 
     name: str
     nodes: tuple[Node, ...]
+    """As configured; where Patroni tells them, those that it has told, none before its first answer."""
     healer: HealerTarget | None
+    patroni: Patroni | None = None
+    """Who tells the nodes. None: the configuration does."""
+    member: Conninfo | None = None
+    """How to reach each of them then, but for the place."""
+    system_identifier: str | None = None
+    """As Patroni tells it. None: what most nodes have counts."""
+
+    @property
+    def as_configured(self) -> "Cluster":
+        """The same without what Patroni has told: whether somebody has changed it."""
+        return self if self.patroni is None else replace(self, nodes=(), system_identifier=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +112,15 @@ def check_secrets(config: Config, *, healer: bool) -> None:
     for cluster in config.clusters:
         for node in cluster.nodes:
             node.conninfo.read()
+        if cluster.member is not None:
+            cluster.member.at("any", 1).read()
         if healer and cluster.healer is not None:
-            cluster.healer.conninfo.read()
+            cluster.healer.conninfo.secret()
 
 
 def single(conninfo: str) -> Config:
     """Return the configuration that `--conninfo` stands for. Raises ConfigError when libpq cannot parse it."""
-    if not _is_conninfo(conninfo):
+    if not is_conninfo(conninfo):
         raise ConfigError("--conninfo: expected libpq's key=value pairs or a URI, found text that is neither")
     node = Node("default", "default", Conninfo(conninfo))
     return Config((Cluster("default", (node,), None),), HealerSettings())
@@ -141,23 +128,30 @@ def single(conninfo: str) -> Config:
 
 def _cluster(name: str, value: Value) -> Cluster:
     _check_name(name, value)
-    keys = value.mapping("a mapping with the key nodes", ("nodes", "healer"))
-    if "nodes" not in keys:
-        raise value.error("the key nodes")
+    known = ("nodes", "patroni", "conninfo", "conninfo_file", "healer")
+    keys = value.mapping("a mapping with the key nodes, or patroni", known)
+    if ("nodes" in keys) == ("patroni" in keys):
+        raise value.error("exactly one of the keys nodes and patroni", "both" if "nodes" in keys else "neither")
+    target = _target(keys["healer"]) if "healer" in keys else None
+    if "patroni" in keys:
+        if target is not None:
+            # Until Patroni has told of somebody it leads to nobody, and never to libpq's default.
+            target = replace(target, conninfo=replace(target.conninfo, anywhere=Whereabouts()))
+        member = conninfo_of(value, keys, without_place=True)
+        return Cluster(name, (), target, patroni_of(keys["patroni"]), member)
+    for needless in ("conninfo", "conninfo_file"):
+        if needless in keys:
+            raise keys[needless].error(f"{needless} beside patroni, or in each of the nodes", "it beside nodes")
     nodes = keys["nodes"].mapping("a mapping of node names")
     if not nodes:
         raise keys["nodes"].error("at least one node")
-    return Cluster(
-        name,
-        tuple(_node(name, node, node_value) for node, node_value in nodes.items()),
-        _target(keys["healer"]) if "healer" in keys else None,
-    )
+    return Cluster(name, tuple(_node(name, node, node_value) for node, node_value in nodes.items()), target)
 
 
 def _node(cluster: str, name: str, value: Value) -> Node:
     _check_name(name, value)
     keys = value.mapping("a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file"))
-    return Node(cluster, name, _conninfo(value, keys))
+    return Node(cluster, name, conninfo_of(value, keys))
 
 
 def _target(value: Value) -> HealerTarget:
@@ -166,7 +160,7 @@ def _target(value: Value) -> HealerTarget:
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
     return HealerTarget(
-        _conninfo(value, keys),
+        conninfo_of(value, keys),
         enabled=_enabled(keys),
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
         fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
@@ -195,18 +189,6 @@ def _switched_off(cluster: Cluster, reason: str) -> Cluster:
     return replace(cluster, healer=replace(target, enabled=False, disabled_reason=reason, disabled_everywhere=True))
 
 
-def _conninfo(parent: Value, keys: dict[str, Value]) -> Conninfo:
-    if ("conninfo" in keys) == ("conninfo_file" in keys):
-        found = "both" if "conninfo" in keys else "neither"
-        raise parent.error("exactly one of conninfo and conninfo_file", found)
-    if "conninfo_file" in keys:
-        return Conninfo("", keys["conninfo_file"].path())
-    text = keys["conninfo"].string("libpq's key=value pairs or a URI")
-    if not _is_conninfo(text):
-        raise keys["conninfo"].error("libpq's key=value pairs or a URI", "text that is neither (not shown: secrets)")
-    return Conninfo(text)
-
-
 def _settings(value: Value) -> HealerSettings:
     durations = ("burst_interval", "interval", "give_up_after")
     numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
@@ -233,14 +215,5 @@ def read_token(path: Path) -> str:
 
 
 def _check_name(name: str, value: Value) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise value.error("a name of letters, digits and _ . : - (128 at most)", repr(name))
-
-
-def _is_conninfo(text: str) -> bool:
-    # libpq's own message is not passed on: for a badly quoted password it quotes a part of the password.
-    try:
-        conninfo_to_dict(text)
-    except ProgrammingError:
-        return False
-    return True

@@ -81,7 +81,7 @@ class Belonging:
             self._wrong = wrong
             text = "the node is one of another cluster" if wrong else "the node is one of its cluster again"
             known = {"system_identifier": self._identifier, "cluster_system_identifier": rightful}
-            event(_log, logging.ERROR if wrong else logging.INFO, text, **self._names, **known)
+            event(_log, logging.WARNING if wrong else logging.INFO, text, **self._names, **known)
         if not wrong:
             return snapshot
         statuses = dict.fromkeys(snapshot.statuses, Status.WRONG_CLUSTER)

@@ -29,6 +29,8 @@ class Observer:
     def __init__(self, clusters: Sequence[Cluster], application_name: str) -> None:
         self._application_name = application_name
         self._clusters: dict[str, dict[str, NodeObserver]] = {}
+        self._told: dict[str, str | None] = {}
+        """The system identifiers that Patroni told of clusters."""
         self._leaving: dict[NodeObserver, asyncio.Task[None]] = {}
         self.reconfigure(clusters)
 
@@ -100,7 +102,8 @@ class Observer:
 
     def _as_they_count(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
         observers = self._clusters.get(cluster, {})
-        identifier = rightful({name: observer.belonging.identifier for name, observer in observers.items()})
+        identifiers = {name: observer.belonging.identifier for name, observer in observers.items()}
+        identifier = rightful(identifiers, self._told.get(cluster))
         # Who has been taken out of the configuration meanwhile is told for this once as it was.
         return [
             observers[one.node].belonging.counted(one, identifier) if one.node in observers else one
@@ -117,6 +120,7 @@ class Observer:
         self._clusters = {
             cluster.name: {node.name: observer_of(node) for node in cluster.nodes} for cluster in clusters
         }
+        self._told = {cluster.name: cluster.system_identifier for cluster in clusters}
         for observer in before.values():
             task = self._leaving[observer] = asyncio.create_task(observer.retire())
             task.add_done_callback(lambda _, observer=observer: self._leaving.pop(observer))  # type: ignore[misc]

@@ -77,7 +77,10 @@ MISTAKES = {
     "clusters empty": ("clusters: {}", ":1: clusters: expected at least one cluster, found an empty mapping"),
     "unknown top key": (NODE + "helaer: {}", ":2: helaer: expected one of the keys clusters, include, healer, found"),
     "key twice": ("clusters:\n  a: {}\n  a: {}\n", ":3: clusters.a: expected each key once, found it a second time"),
-    "cluster without nodes": ("clusters: {a: {}}", ":1: clusters.a: expected the key nodes, found an empty mapping"),
+    "cluster without nodes": (
+        "clusters: {a: {}}",
+        ":1: clusters.a: expected exactly one of the keys nodes and patroni, found neither",
+    ),
     "nodes empty": ("clusters: {a: {nodes: {}}}", ":1: clusters.a.nodes: expected at least one node"),
     "node is a string": (
         "clusters: {a: {nodes: {n: host=db}}}",

@@ -26,7 +26,8 @@ Inquired = Server | str
 
 async def examine(config: Config) -> list[Finding]:
     """Examine all clusters at the same time."""
-    examined = await asyncio.gather(*(_cluster(cluster) for cluster in config.clusters))
+    # Of a cluster whose members Patroni did not tell nothing more can be said.
+    examined = await asyncio.gather(*(_cluster(cluster) for cluster in config.clusters if cluster.nodes))
     return [finding for findings in examined for finding in findings]
 
 
@@ -113,14 +114,15 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
     failed = {name: status for name, status in statuses.items() if status is not ProbeStatus.OK}
     if statuses and not failed:
         return Finding("probes", subject, Status.OK, f"{' '.join(statuses)}: ok")
+    if ProbeStatus.WRONG_CLUSTER in failed.values():
+        found = "a server of another cluster than most nodes': what it shows is left out, see `same cluster`"
+        return Finding("probes", subject, Status.SKIPPED, found)
     found = ", ".join(f"{name}: {status}" for name, status in failed.items())
     if ProbeStatus.PERMISSION_DENIED in failed.values():
         quoted = '"' + server.facts.role.replace('"', '""') + '"'
         remedy = f"As a superuser on the primary: GRANT pg_read_all_stats, pg_read_all_settings TO {quoted};"
     elif ProbeStatus.UNSUPPORTED in failed.values():
         remedy = f"Supported are PostgreSQL {SUPPORTED[0]} to {SUPPORTED[-1]}."
-    elif ProbeStatus.WRONG_CLUSTER in failed.values():
-        remedy = "It is a server of another cluster: see `same cluster`."
     elif ProbeStatus.TIMEOUT in failed.values():
         remedy = "The server is slow or its catalogs are locked: see pg_stat_activity."
     else:
@@ -195,6 +197,8 @@ def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting:
     places: dict[str, str | None] = {
         node.name: server.system_identifier for node, server in servers.items() if isinstance(server, Server)
     }
+    if cluster.system_identifier is not None:
+        places["Patroni"] = cluster.system_identifier
     if isinstance(acting, Server):
         places["healer.conninfo"] = acting.system_identifier
     known = {place: identifier for place, identifier in places.items() if identifier is not None}
@@ -204,7 +208,7 @@ def judge_identities(cluster: Cluster, servers: Mapping[Node, Inquired], acting:
             "Put right which servers the configuration names for this cluster: these are not copies of one another."
         )
         return Finding("same cluster", cluster.name, Status.FAILED, f"system identifiers differ: {shown}", remedy)
-    wanted = len(servers) + (cluster.healer is not None)
+    wanted = len(servers) + (cluster.healer is not None) + (cluster.system_identifier is not None)
     if len(known) < wanted:
         unreadable = [place for place, identifier in places.items() if identifier is None]
         why = f"may not be read on {', '.join(unreadable)}" if unreadable else "not all servers answered"
