@@ -94,9 +94,12 @@ def answer_of(cluster: Any, status: Any, scope: str | None) -> Answer:
     Raises ValueError for what Patroni would not say, for another scope than expected, and for no usable member at all.
     """
     identity = status if isinstance(status, dict) else {}
-    _check_scope(identity.get("patroni"), scope)
     if not isinstance(cluster, dict) or not isinstance(cluster.get("members"), list):
         raise ValueError("/cluster: expected a list of members, found none")  # noqa: TRY004 - of what others sent
+    itself = identity.get("patroni")
+    told = cluster.get("scope", itself.get("scope") if isinstance(itself, dict) else None)
+    if scope is not None and told != scope:
+        raise ValueError(f"expected the scope {scope!r}, found {str(told)[:100]!r}")
     found = cluster["members"]
     if len(found) > MOST_MEMBERS:
         raise ValueError(f"/cluster: expected at most {MOST_MEMBERS} members, found {len(found)}")
@@ -131,9 +134,3 @@ def _member(item: Any) -> Member:
     if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
         raise ValueError(f"{name}: expected a port, found {str(port)[:100]!r}")
     return Member(name, host, port)
-
-
-def _check_scope(patroni: Any, scope: str | None) -> None:
-    told = patroni.get("scope") if isinstance(patroni, dict) else None
-    if scope is not None and told != scope:
-        raise ValueError(f"expected the scope {scope!r}, found {str(told)[:100]!r}")
