@@ -42,6 +42,7 @@ THRESHOLDS = {
     "PgSlotXminOld": "1000",
     "PgSlotDependsOnLastSlot": "1s",
     "PgSlotUnlistedStandby": "1s",
+    "PgSlotPatroniSilent": "1s",
 }
 """In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
 
@@ -210,12 +211,15 @@ def a_configuration_that_is_wrong(incidents: Incidents) -> None:
     incidents.ends("PgSlotConfigReloadFailed")
     config = yaml.safe_load(right)
     del config["clusters"][CLUSTER]["nodes"][STANDBY_NODE]
+    config["clusters"]["silent"] = {"patroni": ["http://127.0.0.1:1"], "conninfo": "dbname=postgres"}
     file.write_text(yaml.safe_dump(config), "utf-8")
     stack.exporter.process.send(signal.SIGHUP)
     incidents.fires("PgSlotUnlistedStandby")
+    incidents.fires("PgSlotPatroniSilent")
     file.write_text(right, "utf-8")
     stack.exporter.process.send(signal.SIGHUP)
     incidents.ends("PgSlotUnlistedStandby")
+    incidents.ends("PgSlotPatroniSilent")
 
 
 def a_failover(incidents: Incidents) -> None:

@@ -47,6 +47,7 @@ AGREED = HEALED | {
     "PgSlotNotFailoverReady",
     "PgSlotDependsOnLastSlot",
     "PgSlotUnlistedStandby",
+    "PgSlotPatroniSilent",
 }
 PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEffect"} | {
     "PgSlotTargetDown",

@@ -14,8 +14,8 @@ from exporter.reload import Configuration
 from healer.web import application
 from tests.healing import Healer, alert
 from tests.healing import until as until_true
+from tests.patroni import Api, apis, real, written
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
-from tests.test_exporter_patroni import Api, apis, real, written
 
 _CREATED = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
 AWAY = {"name": "away", "host": "127.0.0.1", "port": 1}

@@ -1,0 +1,65 @@
+"""Patroni's REST API in canned answers, over real sockets, and a configuration that names it."""
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from exporter.patroni import Member
+from tests.stack.stack import Stack
+
+A, B = Member("a", "10.0.0.1", 5432), Member("b", "10.0.0.2", 5433)
+TWO = {"members": [{"name": "b", "host": "10.0.0.2", "port": 5433}, {"name": "a", "host": "10.0.0.1", "port": 5432}]}
+SELF = {"database_system_identifier": "7712224370954780933", "patroni": {"scope": "orders"}}
+
+SECTION = "clusters: {orders: {patroni: %s, conninfo: '%s', healer: {conninfo: '%s'}}}"
+
+
+def written(folder: Path, patroni: str, conninfo: str = "user=eyes", healer: str = "user=hands") -> Path:
+    file = folder / "pgslot.yml"
+    file.write_text(SECTION % (patroni, conninfo, healer))
+    return file
+
+
+@dataclass
+class Api:
+    """One Patroni, as a web server that says what it is told to."""
+
+    cluster: Any = field(default_factory=lambda: TWO)
+    itself: Any = field(default_factory=lambda: SELF)
+    answer: Callable[[], Awaitable[web.StreamResponse]] | None = None
+    """In place of what it would say of the cluster."""
+    asked: int = 0
+    url: str = ""
+
+    async def on_cluster(self, _request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        return web.json_response(self.cluster) if self.answer is None else await self.answer()
+
+    async def on_self(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response(self.itself)
+
+
+@asynccontextmanager
+async def apis(*which: Api, tls: ssl.SSLContext | None = None) -> AsyncIterator[list[str]]:
+    async with AsyncExitStack() as stack:
+        for api in which:
+            app = web.Application()
+            app.add_routes([web.get("/cluster", api.on_cluster), web.get("/patroni", api.on_self)])
+            server = TestServer(app, scheme="https" if tls else "http")
+            await server.start_server(ssl=tls)
+            stack.push_async_callback(server.close)
+            api.url = str(server.make_url("")).rstrip("/")
+        yield [api.url for api in which]
+
+
+def real(databases: Stack) -> list[dict[str, Any]]:
+    return [
+        {"name": server.name, "host": "127.0.0.1", "port": server.port}
+        for server in (databases.primary, databases.standby)
+    ]
