@@ -9,6 +9,7 @@ from functools import partial
 
 from exporter import ending, flags, log, webconfig
 from exporter.config import Config, check_secrets, load, single
+from exporter.identity import IDENTITY
 from exporter.probes import PROBES, SUPPORTED
 from exporter.reference import metric_reference
 from exporter.reload import Configuration
@@ -91,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def sql_reference() -> str:
     """Return each query as each supported version of PostgreSQL gets it; versions with the same text share it."""
-    parts = []
+    parts = [f"-- whose server it is, once for each connection: all versions\n{IDENTITY};\n"]
     for probe in PROBES:
         texts: dict[str, list[int]] = {}
         for major in SUPPORTED:

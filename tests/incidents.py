@@ -1,11 +1,13 @@
 """The incidents that the alerts are about, each brought about on real servers; what alerted is returned."""
 
+import json
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
@@ -211,15 +213,43 @@ def a_configuration_that_is_wrong(incidents: Incidents) -> None:
     incidents.ends("PgSlotConfigReloadFailed")
     config = yaml.safe_load(right)
     del config["clusters"][CLUSTER]["nodes"][STANDBY_NODE]
-    config["clusters"]["silent"] = {"patroni": ["http://127.0.0.1:1"], "conninfo": "dbname=postgres"}
-    file.write_text(yaml.safe_dump(config), "utf-8")
-    stack.exporter.process.send(signal.SIGHUP)
-    incidents.fires("PgSlotUnlistedStandby")
+    with a_patroni(stack.primary) as url:
+        patroni = {"urls": [url], "interval": "500ms"}
+        config["clusters"]["silent"] = {"patroni": patroni, "conninfo": f"dbname=postgres user={EXPORTER_ROLE}"}
+        file.write_text(yaml.safe_dump(config), "utf-8")
+        stack.exporter.process.send(signal.SIGHUP)
+        incidents.fires("PgSlotUnlistedStandby")
+        answered = 'pgslot_patroni_last_answer_timestamp_seconds{cluster="silent"}'
+        wait_for(lambda: stack.prometheus.query(answered), "Patroni has answered")
     incidents.fires("PgSlotPatroniSilent")
     file.write_text(right, "utf-8")
     stack.exporter.process.send(signal.SIGHUP)
     incidents.ends("PgSlotUnlistedStandby")
     incidents.ends("PgSlotPatroniSilent")
+
+
+@contextmanager
+def a_patroni(server: Postgres) -> Iterator[str]:
+    """What its REST API says of a cluster of one, for as long as the context lasts; a real one has a test of its own."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name is given
+            self.send_response(200)
+            self.end_headers()
+            members = [{"name": server.name, "host": "127.0.0.1", "port": server.port}]
+            self.wfile.write(json.dumps({"members": members}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as api:
+        thread = threading.Thread(target=api.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{api.server_port}"
+        finally:
+            api.shutdown()
+            thread.join()
 
 
 def a_failover(incidents: Incidents) -> None:

@@ -143,6 +143,34 @@ async def test_on_real_servers_a_standby_is_missed_and_others_are_not(databases:
             primary.drop_slot("decoded")
 
 
+@contextmanager
+def another(source: Postgres, name: str, **settings: str) -> Iterator[Postgres]:
+    """One more standby, with a slot of its name at its source."""
+    made = source.standby(name, **settings)
+    try:
+        yield made
+    finally:
+        made.stop()
+        source.drop_slot(name)
+
+
+async def test_a_standby_s_standby_and_one_without_a_slot(databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+    with another(standby, "cascade") as cascade, another(primary, "bare", primary_slot_name="''") as bare:
+        for servers, expected in (
+            ((primary, standby, cascade, bare), 0),
+            ((primary, standby, cascade), 1),
+            ((primary, cascade, bare), 1),
+            ((primary, bare), 1),
+            ((primary, cascade), 2),
+        ):
+            config = of(*servers)
+            async with TestClient(
+                TestServer(application(Configuration(partial(load_again, config), config)))
+            ) as client:
+                assert await counts(client) == [expected, expected], [server.name for server in servers]
+
+
 async def counts(client: Client) -> list[float | None]:
     """Return what /metrics says, and /probe for the primary alone."""
     paths = ("/metrics", "/probe?cluster=c&node=primary")

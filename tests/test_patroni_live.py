@@ -98,11 +98,14 @@ def heal_on(watched: Watched, standby: Member, slot: str) -> None:
 
 def tell(watched: Watched, status: str, node: str, slot: str) -> str:
     """Send the healer an alert as Alertmanager does."""
-    labels = {"heal": "log_standby_snapshot", "cluster": SCOPE, "node": node, "slot_name": slot}
-    body = {"version": "4", "alerts": [{"status": status, "fingerprint": slot, "labels": labels}]}
+    body = {"version": "4", "alerts": [{"status": status, "fingerprint": slot, "labels": labels_of(node, slot)}]}
     answer = requests.post(f"{watched.healer.url}/alerts", json=body, timeout=10)
     answer.raise_for_status()
     return answer.text
+
+
+def labels_of(node: str, slot: str) -> dict[str, str]:
+    return {"heal": "log_standby_snapshot", "cluster": SCOPE, "node": node, "slot_name": slot}
 
 
 def session_of(member: Member) -> str:
@@ -129,6 +132,18 @@ def test_members_are_nodes_and_the_doctor_agrees(watched: Watched) -> None:
         assert found[check, SCOPE]["status"] == "ok", found[check, SCOPE]
     identifier = (watched.patroni.leader().ask("patroni"))["database_system_identifier"]
     assert found["same cluster", SCOPE]["found"] == f"system identifier {identifier} everywhere"
+
+
+def test_the_commands_go_by_the_members_as_well(watched: Watched, tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("pg-slot-healer"))
+    watched.until_nodes(*NAMES)
+    alert = {"status": "firing", "fingerprint": "f", "labels": labels_of("orders-2", "nosuch")}
+    (tmp_path / "body.json").write_text(json.dumps({"version": "4", "alerts": [alert]}), "utf-8")
+    for arguments, said in ((["heal", SCOPE], "nothing to heal"), (["replay", f"{tmp_path}/body.json"], "nothing")):
+        command = [program, *arguments, f"--config.file={watched.config}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert said in done.stdout
 
 
 def test_a_member_of_another_cluster_is_none(watched: Watched, tmp_path: Path) -> None:
