@@ -1,13 +1,11 @@
 """The incidents that the alerts are about, each brought about on real servers; what alerted is returned."""
 
-import json
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
@@ -15,6 +13,7 @@ import requests
 import yaml
 
 from tests.failover import drop_failover_slots, make_slot, outrun, read_all, synchronising
+from tests.patroni import a_patroni
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
@@ -226,30 +225,6 @@ def a_configuration_that_is_wrong(incidents: Incidents) -> None:
     stack.exporter.process.send(signal.SIGHUP)
     incidents.ends("PgSlotUnlistedStandby")
     incidents.ends("PgSlotPatroniSilent")
-
-
-@contextmanager
-def a_patroni(server: Postgres) -> Iterator[str]:
-    """What its REST API says of a cluster of one, for as long as the context lasts; a real one has a test of its own."""
-
-    class Api(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name is given
-            self.send_response(200)
-            self.end_headers()
-            members = [{"name": server.name, "host": "127.0.0.1", "port": server.port}]
-            self.wfile.write(json.dumps({"members": members}).encode())
-
-        def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as api:
-        thread = threading.Thread(target=api.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{api.server_port}"
-        finally:
-            api.shutdown()
-            thread.join()
 
 
 def a_failover(incidents: Incidents) -> None:

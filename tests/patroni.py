@@ -1,9 +1,12 @@
 """Patroni's REST API in canned answers, over real sockets, and a configuration that names it."""
 
+import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from exporter.patroni import Member
+from tests.stack.postgres import Postgres
 from tests.stack.stack import Stack
 
 A, B = Member("a", "10.0.0.1", 5432), Member("b", "10.0.0.2", 5433)
@@ -63,3 +67,27 @@ def real(databases: Stack) -> list[dict[str, Any]]:
         {"name": server.name, "host": "127.0.0.1", "port": server.port}
         for server in (databases.primary, databases.standby)
     ]
+
+
+@contextmanager
+def a_patroni(server: Postgres) -> Iterator[str]:
+    """Say what it says of a cluster of this server alone, in a thread, for as long as the context lasts."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            members = [{"name": server.name, "host": "127.0.0.1", "port": server.port}]
+            self.wfile.write(json.dumps({"members": members}).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as api:
+        thread = threading.Thread(target=api.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{api.server_port}"
+        finally:
+            api.shutdown()
+            thread.join()
