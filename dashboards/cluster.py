@@ -255,6 +255,24 @@ def doubted() -> Panels:
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotExporterDown"))
     )
+    yield (
+        lines(
+            603,
+            "Standbys that are not configured",
+            "none",
+            query(of_node("pgslot_unlisted_standbys", CLUSTER), "{{node}}"),
+        )
+        .decimals(0)
+        .min(0)
+        .span(24)
+        .height(5)
+        .description(
+            "Standbys that stream from the primary and are none of the configuration's nodes. Healthy: 0. Bad: any; "
+            "their slots are nowhere on this page, and the healer does not know them. No line: a node that is "
+            "configured does not answer, and may be the one. Next: pg-slot-healer doctor names them."
+        )
+        .links(runbooks("PgSlotUnlistedStandby"))
+    )
 
 
 def build() -> dashboard.Dashboard:
