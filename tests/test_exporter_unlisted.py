@@ -177,6 +177,27 @@ async def counts(client: Client) -> list[float | None]:
     return [(await get(client, path)).value("pgslot_unlisted_standbys", node="primary") for path in paths]
 
 
+async def test_a_subscription_is_no_standby(databases: Stack) -> None:
+    """It tells how far it has replayed, as a standby does."""
+    primary = databases.primary
+    with Stack() as other:
+        subscriber = other.single()
+        subscriber.sql("CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL)")
+        subscriber.sql(f"CREATE SUBSCRIPTION shop CONNECTION '{primary.conninfo()}' PUBLICATION shop")
+        try:
+            replays = "application_name = 'shop' AND state = 'streaming' AND replay_lsn IS NOT NULL"
+            streams = f"SELECT 1 FROM pg_catalog.pg_stat_replication WHERE {replays}"
+            wait_for(lambda: primary.sql(streams), "the subscription streams")
+            config = of(primary, databases.standby)
+            async with TestClient(
+                TestServer(application(Configuration(partial(load_again, config), config)))
+            ) as client:
+                assert await counts(client) == [0, 0]
+            assert primary.sql(streams)
+        finally:
+            subscriber.sql("DROP SUBSCRIPTION shop")
+
+
 async def test_one_that_is_down_may_be_the_one_that_streams(databases: Stack) -> None:
     [configured] = of(databases.primary).clusters
     away = Node("c", "away", Conninfo("host=127.0.0.1 port=1 dbname=postgres"))
