@@ -75,6 +75,11 @@ class Discovery:
         self._configured(configuration.config)
         configuration.on_change(self._configured)
 
+    @property
+    def asked(self) -> bool:
+        """Each cluster has been asked about since the start, with whatever came of it."""
+        return all(known.up is not None for known in self._known.values())
+
     def on_change(self, apply: Callable[[Config], None]) -> None:
         """Call this with each new configuration, and when members have come, gone or moved."""
         self._apply.append(apply)

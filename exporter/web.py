@@ -134,6 +134,9 @@ async def _probe(request: web.Request) -> web.Response:
 
 async def _discovery(request: web.Request) -> web.Response:
     """Prometheus' http_sd_configs: each node is a target of this exporter, told apart by its instance label."""
+    if not request.app[_DISCOVERY].asked:
+        # Prometheus keeps the targets that it has, which a list without them would take from it for a minute.
+        raise web.HTTPServiceUnavailable(text="Patroni has not been asked about all clusters yet.\n")
     return web.json_response(
         [
             {

@@ -122,7 +122,8 @@ async def exporting(config: Callable[[], Config]) -> AsyncIterator[tuple[TestCli
 
 
 async def names(client: TestClient[Any, Any]) -> list[str]:
-    return [target["labels"]["__param_node"] for target in await (await client.get("/sd")).json()]
+    answer = await client.get("/sd")
+    return [target["labels"]["__param_node"] for target in await answer.json()] if answer.status == 200 else []
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -194,6 +195,27 @@ async def down(client: TestClient[Any, Any]) -> bool:
 
 async def now_down(client: TestClient[Any, Any], node: str) -> bool:
     return (await get(client, "/metrics")).value("pgslot_up", node=node) == 0
+
+
+async def test_after_a_restart_targets_are_not_taken_from_prometheus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until Patroni has been asked there is no list; one that says nothing does not keep the others' from anybody."""
+    monkeypatch.setattr(patroni_client, "TIMEOUT", 1.0)
+    api = Api(answer=hang)
+    async with apis(api) as urls:
+        orders = f"{{patroni: {{urls: {json.dumps(urls)}, interval: 50ms}}, conninfo: ''}}"
+        file = tmp_path / "pgslot.yml"
+        file.write_text(
+            f"clusters:\n  orders: {orders}\n  other: {{nodes: {{n: {{conninfo: 'host=127.0.0.1 port=1'}}}}}}\n"
+        )
+        async with exporting(lambda: load(file)) as (client, _):
+            answer = await client.get("/sd")
+            assert (answer.status, await answer.text()) == (503, "Patroni has not been asked about all clusters yet.\n")
+            await until(lambda: known(client, 1))
+            assert await names(client) == ["n"]
+            api.answer = None
+            await until(lambda: known(client, 3))
 
 
 async def test_a_scrape_never_waits_for_patroni(databases: Stack, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ class Watched:
     config: Path
 
     def nodes(self) -> list[str]:
-        return [target["labels"]["__param_node"] for target in self.exporter.get_json("/sd")]
+        answer = self.exporter.get("/sd")
+        return [target["labels"]["__param_node"] for target in answer.json()] if answer.ok else []
 
     def until_nodes(self, *names: str) -> None:
         """Wait until these are the nodes, and each is scraped."""
