@@ -238,7 +238,7 @@ def doubted() -> Panels:
             "Questions of the exporter to a server that had no answer, by what went wrong. Healthy: nothing. Bad: any; "
             "what it would have told is missing on this page. Next, permission_denied: grant pg_monitor; timeout: the "
             "server is overloaded or locked; unreachable: host or network; login_failed: password, role, "
-            "pg_hba.conf; error: the exporter's log."
+            "pg_hba.conf; wrong_cluster: it is a server of another cluster; error: the exporter's log."
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotProbeFailing"))
     )
@@ -255,6 +255,24 @@ def doubted() -> Panels:
             "gaps follow. Next: what else the server does at that time."
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotExporterDown"))
+    )
+    yield (
+        lines(
+            603,
+            "Standbys that are not configured",
+            "none",
+            query(of_node("pgslot_unlisted_standbys", CLUSTER), "{{node}}"),
+        )
+        .decimals(0)
+        .min(0)
+        .span(24)
+        .height(5)
+        .description(
+            "Standbys that stream from the primary and are none of the configuration's nodes. Healthy: 0. Bad: any; "
+            "their slots are nowhere on this page, and the healer does not know them. No line: a node that is "
+            "configured does not answer, and may be the one. Next: pg-slot-healer doctor names them."
+        )
+        .links(runbooks("PgSlotUnlistedStandby"))
     )
 
 

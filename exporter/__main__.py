@@ -9,6 +9,7 @@ from functools import partial
 
 from exporter import ending, flags, log, webconfig
 from exporter.config import Config, check_secrets, load, single
+from exporter.identity import IDENTITY
 from exporter.probes import PROBES, SUPPORTED
 from exporter.reference import metric_reference
 from exporter.reload import Configuration
@@ -77,7 +78,9 @@ def _run(options: argparse.Namespace) -> int:
         if options.check:
             clusters = configuration.config.clusters
             nodes = sum(len(cluster.nodes) for cluster in clusters)
-            print(f"configuration is valid: {len(clusters)} cluster(s), {nodes} node(s)")
+            told = sum(cluster.patroni is not None for cluster in clusters)
+            members = f" and the members of {told} that Patroni tells" if told else ""
+            print(f"configuration is valid: {len(clusters)} cluster(s), {nodes} node(s){members}")
             return 0
         log.setup(options.log_level, options.log_format)
         asyncio.run(_serve(configuration, address, web_config, options))
@@ -89,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def sql_reference() -> str:
     """Return each query as each supported version of PostgreSQL gets it; versions with the same text share it."""
-    parts = []
+    parts = [f"-- whose server it is, once for each connection: all versions\n{IDENTITY};\n"]
     for probe in PROBES:
         texts: dict[str, list[int]] = {}
         for major in SUPPORTED:

@@ -39,6 +39,21 @@ _PROCESS = (
     ),
 )
 
+_PATRONI = _gauges(
+    ("cluster",),
+    (
+        "pgslot_patroni_up",
+        "Of a cluster whose nodes Patroni tells: whether one of its URLs gave an answer when last asked.",
+        "GET /cluster of Patroni",
+    ),
+    (
+        "pgslot_patroni_last_answer_timestamp_seconds",
+        "Unix time of the last answer, which the nodes are taken from; absent before the first.",
+        "GET /cluster of Patroni",
+    ),
+    ("pgslot_patroni_members", "Members of the last answer that have an address.", "GET /cluster of Patroni"),
+)
+
 _NODE = (
     *_gauges(
         NODE,
@@ -63,6 +78,12 @@ _NODE = (
             "pgslot_wal_replay_lag_bytes",
             "WAL received and not yet replayed.",
             "pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()",
+        ),
+        (
+            "pgslot_unlisted_standbys",
+            "Of a primary: standbys that stream from it and are not among its cluster's nodes. Absent when that cannot"
+            " be told: a standby that is configured does not answer, and may be the one.",
+            "pg_stat_replication, and pg_stat_wal_receiver of the nodes",
         ),
         (
             "pgslot_recovery_min_apply_delay_seconds",
@@ -114,9 +135,10 @@ _NODE = (
         "pgslot_probe_status",
         "gauge",
         (*NODE, "probe", "status"),
-        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable, login_failed), 0"
-        " for the rest.",
-        "SQLSTATE",
+        "1 for how the probe ended (ok, permission_denied, unsupported, timeout, error, unreachable, login_failed,"
+        " wrong_cluster), 0 for the rest. wrong_cluster: the server has another system identifier than most of its"
+        " cluster's nodes, or than the first of as many; what it shows is left out.",
+        "SQLSTATE; pg_control_system()",
     ),
     Metric(
         "pgslot_wal_written_bytes_total",
@@ -355,4 +377,4 @@ _TRANSACTIONS = (
     ),
 )
 
-CATALOGUE = {metric.name: metric for metric in (*_PROCESS, *_NODE, *_SLOT, *_DECODING, *_TRANSACTIONS)}
+CATALOGUE = {metric.name: metric for metric in (*_PROCESS, *_PATRONI, *_NODE, *_SLOT, *_DECODING, *_TRANSACTIONS)}

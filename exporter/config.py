@@ -1,47 +1,21 @@
 """The configuration file, read by both processes, as frozen dataclasses."""
 
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from exporter import endpolicy
-from exporter.durations import read_duration
+from exporter.conninfo import Conninfo as Conninfo  # noqa: PLC0414 - whoever has a configuration has these
+from exporter.conninfo import Whereabouts, conninfo_of, is_conninfo
+from exporter.including import clusters_of
+from exporter.patroni import NAME, Patroni, patroni_of
 from exporter.yamlfile import ConfigError, Value, read
 
 LONGEST_REASON = 200
 _REASON = f"one line of at most {LONGEST_REASON} characters"
 _FALLBACKS = "emit_message or none"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
-
-
-@dataclass(frozen=True, slots=True)
-class Conninfo:
-    """How to reach a server, in libpq's words; never shown, because it may hold a password."""
-
-    text: str = field(repr=False)
-    file: Path | None = None
-    """Read anew at each connection, so that a rotated secret is picked up; `text` is empty then."""
-
-    def read(self) -> str:
-        """
-        Return libpq's connection string.
-
-        Raises ConfigError when the file cannot be read or holds no connection string.
-        """
-        if self.file is None:
-            return self.text
-        try:
-            text = self.file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.file}: expected a readable file with a conninfo, found: {error}") from None
-        if not _is_conninfo(text):
-            raise ConfigError(f"{self.file}: expected libpq's key=value pairs or a URI, found text that is neither")
-        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +51,13 @@ class HealerTarget:
     ending: Ending | None = None
     """None: no transaction is ever ended."""
 
+    def anywhere(self, whereabouts: Whereabouts) -> "HealerTarget":
+        """Return the same for servers that are there, where a conninfo names none."""
+        ending = self.ending
+        if ending is not None:
+            ending = replace(ending, conninfo=replace(ending.conninfo, anywhere=whereabouts))
+        return replace(self, conninfo=replace(self.conninfo, anywhere=whereabouts), ending=ending)
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -84,7 +65,19 @@ class Cluster:
 
     name: str
     nodes: tuple[Node, ...]
+    """As configured; where Patroni tells them, those that it has told, none before its first answer."""
     healer: HealerTarget | None
+    patroni: Patroni | None = None
+    """Who tells the nodes. None: the configuration does."""
+    member: Conninfo | None = None
+    """How to reach each of them then, but for the place."""
+    system_identifier: str | None = None
+    """As Patroni tells it. None: what most nodes have counts."""
+
+    @property
+    def as_configured(self) -> "Cluster":
+        """The same without what Patroni has told: whether somebody has changed it."""
+        return self if self.patroni is None else replace(self, nodes=(), system_identifier=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +110,13 @@ class Config:
 def load(path: Path) -> Config:
     """Read the file. Raises ConfigError, which names the file, the line, the key, the expected and the found."""
     top = read(path)
-    keys = top.mapping("a mapping with the key clusters", ("clusters", "healer"))
-    if "clusters" not in keys:
-        raise top.error("the key clusters")
-    clusters = keys["clusters"].mapping("a mapping of cluster names")
-    if not clusters:
-        raise keys["clusters"].error("at least one cluster")
-    healer = _settings(keys["healer"], path) if "healer" in keys else HealerSettings()
-    known = tuple(_cluster(name, value, path) for name, value in clusters.items())
+    keys = top.mapping("a mapping with the key clusters", ("clusters", "include", "healer"))
+    if "clusters" not in keys and "include" not in keys:
+        raise top.error("the key clusters, or include")
+    healer = _settings(keys["healer"]) if "healer" in keys else HealerSettings()
+    known = tuple(_cluster(name, value) for name, value in clusters_of(keys))
+    if not known:
+        raise keys.get("clusters", top).error("at least one cluster", None if "clusters" in keys else "none")
     switch = keys["healer"].mapping("a mapping") if "healer" in keys else {}
     if _enabled(switch):
         return Config(known, healer)
@@ -140,61 +132,70 @@ def check_secrets(config: Config, *, healer: bool) -> None:
     for cluster in config.clusters:
         for node in cluster.nodes:
             node.conninfo.read()
+        if cluster.member is not None:
+            cluster.member.at("any", 1).read()
         if healer and cluster.healer is not None:
-            cluster.healer.conninfo.read()
+            cluster.healer.conninfo.secret()
             if cluster.healer.ending is not None:
-                cluster.healer.ending.conninfo.read()
+                cluster.healer.ending.conninfo.secret()
 
 
 def single(conninfo: str) -> Config:
     """Return the configuration that `--conninfo` stands for. Raises ConfigError when libpq cannot parse it."""
-    if not _is_conninfo(conninfo):
+    if not is_conninfo(conninfo):
         raise ConfigError("--conninfo: expected libpq's key=value pairs or a URI, found text that is neither")
     node = Node("default", "default", Conninfo(conninfo))
     return Config((Cluster("default", (node,), None),), HealerSettings())
 
 
-def _cluster(name: str, value: Value, path: Path) -> Cluster:
+def _cluster(name: str, value: Value) -> Cluster:
     _check_name(name, value)
-    keys = value.mapping("a mapping with the key nodes", ("nodes", "healer"))
-    if "nodes" not in keys:
-        raise value.error("the key nodes")
+    known = ("nodes", "patroni", "conninfo", "conninfo_file", "healer")
+    keys = value.mapping("a mapping with the key nodes, or patroni", known)
+    if ("nodes" in keys) == ("patroni" in keys):
+        raise value.error("exactly one of the keys nodes and patroni", "both" if "nodes" in keys else "neither")
+    target = _target(keys["healer"]) if "healer" in keys else None
+    if "patroni" in keys:
+        if target is not None:
+            # Until Patroni has told of somebody it leads to nobody, and never to libpq's default.
+            target = target.anywhere(Whereabouts())
+        member = conninfo_of(value, keys, without_place=True)
+        return Cluster(name, (), target, patroni_of(keys["patroni"]), member)
+    for needless in ("conninfo", "conninfo_file"):
+        if needless in keys:
+            raise keys[needless].error(f"{needless} beside patroni, or in each of the nodes", "it beside nodes")
     nodes = keys["nodes"].mapping("a mapping of node names")
     if not nodes:
         raise keys["nodes"].error("at least one node")
-    return Cluster(
-        name,
-        tuple(_node(name, node, node_value, path) for node, node_value in nodes.items()),
-        _target(keys["healer"], path) if "healer" in keys else None,
-    )
+    return Cluster(name, tuple(_node(name, node, node_value) for node, node_value in nodes.items()), target)
 
 
-def _node(cluster: str, name: str, value: Value, path: Path) -> Node:
+def _node(cluster: str, name: str, value: Value) -> Node:
     _check_name(name, value)
     keys = value.mapping("a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file"))
-    return Node(cluster, name, _conninfo(value, keys, path))
+    return Node(cluster, name, conninfo_of(value, keys))
 
 
-def _target(value: Value, path: Path) -> HealerTarget:
+def _target(value: Value) -> HealerTarget:
     known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
     keys = value.mapping("a mapping with conninfo or conninfo_file", known)
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
-    conninfo = _conninfo(value, keys, path)
+    conninfo = conninfo_of(value, keys)
     return HealerTarget(
         conninfo,
         enabled=_enabled(keys),
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
         fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
         disabled_reason=_reason(keys),
-        ending=_ending(keys["end_transactions"], path, conninfo) if "end_transactions" in keys else None,
+        ending=_ending(keys["end_transactions"], conninfo) if "end_transactions" in keys else None,
     )
 
 
-def _ending(value: Value, path: Path, healer: Conninfo) -> Ending:
+def _ending(value: Value, healer: Conninfo) -> Ending:
     known = ("conninfo", "conninfo_file", *endpolicy.KEYS)
     keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", known)
-    conninfo = _conninfo(value, keys, path)
+    conninfo = conninfo_of(value, keys)
     # Where both are in the file; what the role may do the server knows.
     user = conninfo_to_dict(conninfo.text).get("user")
     if user is not None and user == conninfo_to_dict(healer.text).get("user"):
@@ -223,29 +224,17 @@ def _switched_off(cluster: Cluster, reason: str) -> Cluster:
     return replace(cluster, healer=replace(target, enabled=False, disabled_reason=reason, disabled_everywhere=True))
 
 
-def _conninfo(parent: Value, keys: dict[str, Value], path: Path) -> Conninfo:
-    if ("conninfo" in keys) == ("conninfo_file" in keys):
-        found = "both" if "conninfo" in keys else "neither"
-        raise parent.error("exactly one of conninfo and conninfo_file", found)
-    if "conninfo_file" in keys:
-        return Conninfo("", _file(keys["conninfo_file"], path))
-    text = keys["conninfo"].string("libpq's key=value pairs or a URI")
-    if not _is_conninfo(text):
-        raise keys["conninfo"].error("libpq's key=value pairs or a URI", "text that is neither (not shown: secrets)")
-    return Conninfo(text)
-
-
-def _settings(value: Value, path: Path) -> HealerSettings:
+def _settings(value: Value) -> HealerSettings:
     durations = ("burst_interval", "interval", "give_up_after")
     numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
     known = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
     keys = value.mapping(f"a mapping with keys out of {', '.join(known)}", known)
-    given: dict[str, Any] = {name: read_duration(keys[name]) for name in durations if name in keys}
+    given: dict[str, Any] = {name: keys[name].duration() for name in durations if name in keys}
     given |= {name: keys[name].positive_integer() for name in numbers if name in keys}
     if "alertmanager_url" in keys:
-        given["alertmanager_url"] = _url(keys["alertmanager_url"])
+        given["alertmanager_url"] = keys["alertmanager_url"].url()
     if "webhook_token_file" in keys:
-        given["webhook_token_file"] = _file(keys["webhook_token_file"], path)
+        given["webhook_token_file"] = keys["webhook_token_file"].path()
     return HealerSettings(**given)
 
 
@@ -260,31 +249,6 @@ def read_token(path: Path) -> str:
     return token
 
 
-def _url(value: Value) -> str:
-    url = value.string("an http or https URL")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise value.error("an http or https URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise value.error("an http or https URL")
-    return url.rstrip("/")
-
-
-def _file(value: Value, path: Path) -> Path:
-    """Paths are relative to the configuration file, as in Prometheus."""
-    return path.parent / value.string("a file name")
-
-
 def _check_name(name: str, value: Value) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise value.error("a name of letters, digits and _ . : - (128 at most)", repr(name))
-
-
-def _is_conninfo(text: str) -> bool:
-    # libpq's own message is not passed on: for a badly quoted password it quotes a part of the password.
-    try:
-        conninfo_to_dict(text)
-    except ProgrammingError:
-        return False
-    return True

@@ -24,7 +24,7 @@ from exporter.resolver import Resolver
 
 _IMPOSSIBLE = "none-of-them"
 _DEFAULT_PORT = "5432"
-_NAMES = Resolver()
+NAMES = Resolver()
 """One for the process: what is bounded are the process's threads."""
 
 _SAID_BY_SERVER = re.compile(r" failed: \S+:  ")
@@ -62,7 +62,7 @@ class Place:
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
-            return await _NAMES.addresses(self.host)
+            return await NAMES.addresses(self.host)
         return [self.host]
 
     def conninfo(self, base: str, address: str, parameters: dict[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from exporter.durations import read_duration
 from exporter.yamlfile import Value
 
 IDLE_FOR = 300.0
@@ -42,7 +41,7 @@ def read_policy(section: Value, keys: dict[str, Value]) -> EndPolicy:
         applications=_names(keys, "applications"),
         databases=_names(keys, "databases"),
         idle_in_transaction_for=(
-            read_duration(keys["idle_in_transaction_for"]) if "idle_in_transaction_for" in keys else IDLE_FOR
+            keys["idle_in_transaction_for"].duration() if "idle_in_transaction_for" in keys else IDLE_FOR
         ),
         at_most_per_hour=keys["at_most_per_hour"].positive_integer() if "at_most_per_hour" in keys else 1,
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else True,

@@ -16,6 +16,7 @@ from exporter.parts import EVERYTHING
 from exporter.probes import Slot, Standby, Transaction
 from exporter.retention import Retention, RetentionCause, retention
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
+from exporter.unlisted import unlisted
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 SKIP_REASONS = ("wal_or_rows_removed", "wal_not_flushed", "no_consistent_snapshot", "slot_invalidated")
@@ -79,6 +80,10 @@ def cluster_series(
     if primary is not None and only in (None, primary.node) and "slots" in parts:
         # Of standbys, but asked for by the primary's slots: who looks at a standby alone need not look at its primary.
         yield from _failover(cluster)
+    if primary is not None and only in (None, primary.node) and "senders" in parts:
+        missing = unlisted(cluster)
+        labels = known_label_text(NODE, (primary.cluster, primary.node))
+        yield _one("pgslot_unlisted_standbys", labels, None if missing is None else missing.count)
     for wait in waits(cluster) if "creations" in parts else ():
         if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
             yield from _wait(wait, cluster.cluster)

@@ -11,6 +11,7 @@ import psycopg
 from exporter.config import Node
 from exporter.connecting import LoginFailedError
 from exporter.history import NOTHING, remember
+from exporter.identity import IDENTITY, LATELY, Belonging, Identity
 from exporter.log import event
 from exporter.postgres import Session
 from exporter.probes import OLDEST_SUPPORTED, PROBES, Probe
@@ -51,6 +52,9 @@ class NodeObserver:
         self._retired = False
         self._reported: dict[str, str] = {}
         self._history = NOTHING
+        self._last: tuple[float, NodeSnapshot] | None = None
+        """The last whole look, and when it ended, monotonic."""
+        self.belonging = Belonging(node.cluster, node.name)
 
     async def look(self, timeout: float, probes: Sequence[Probe] = PROBES) -> NodeSnapshot:
         """
@@ -75,6 +79,13 @@ class NodeObserver:
         if answer is None or len(answer.statuses) < len(probes):
             return self.blank(Status.TIMEOUT, timeout, probes)
         return answer
+
+    @property
+    def lately(self) -> NodeSnapshot | None:
+        """What the last whole look showed; None if that is longer ago than LATELY."""
+        if self._last is None or time.monotonic() - self._last[0] > LATELY:
+            return None
+        return self._last[1]
 
     async def close(self) -> None:
         """End the look in flight and the connection; whoever waits for the look gets it as unreachable."""
@@ -119,8 +130,13 @@ class NodeObserver:
             await self._drop()
             status = classify(error, connected=False)
             self._report(status, str(error))
-            return self.blank(status, time.monotonic() - started, probes)
-        return self._snapshot(answers, statuses, time.monotonic() - started)
+            snapshot = self.blank(status, time.monotonic() - started, probes)
+        else:
+            self.belonging.answered()
+            snapshot = self._snapshot(answers, statuses, time.monotonic() - started)
+        if len(probes) == len(PROBES):
+            self._last = (time.monotonic(), snapshot)
+        return snapshot
 
     async def _ask_twice(self, deadline: float, probes: Sequence[Probe]) -> _Answered:
         """Ask on the kept connection; if that turns out to be dead, on a new one."""
@@ -141,11 +157,27 @@ class NodeObserver:
         return await self._ask_session(self._session, deadline, probes)
 
     async def _ask_session(self, session: Session, deadline: float, probes: Sequence[Probe]) -> _Answered:
+        if self.belonging.session is not session or session.pooled:
+            await self._identify(session, deadline)
         if session.major >= OLDEST_SUPPORTED:
             return await self._ask_all(session, deadline, probes)
         self._report(Status.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
         statuses = dict.fromkeys((probe.name for probe in probes), Status.UNSUPPORTED)
         return await _ask(session, PROBES[:1], deadline), statuses | {"node": Status.OK}
+
+    async def _identify(self, session: Session, deadline: float) -> None:
+        """Find out whose server it is: once for a connection, which leads to another later only by way of a pooler."""
+        try:
+            [[found]] = await session.ask([(IDENTITY, Identity)], _left(deadline))
+            identifier = found.system_identifier
+        except psycopg.Error:
+            if session.closed:
+                raise
+            # It may not be read, or not now: what is not known rules nothing out.
+            identifier = None
+        if self.belonging.leads_elsewhere(session, identifier):
+            # What another server's slots did before explains nothing here.
+            self._history = NOTHING
 
     async def _ask_all(self, session: Session, deadline: float, probes: Sequence[Probe]) -> _Answered:
         """All probes in one round trip; if one of them fails, each by itself, so that the others still answer."""
@@ -210,6 +242,7 @@ class NodeObserver:
             creations=rows("creations"),
             transactions=rows("transactions"),
             standby=next(iter(answers.get("standby", ())), None),
+            senders=rows("senders"),
             history=self._history,
         )
 

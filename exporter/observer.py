@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from exporter.config import Cluster, Node
 from exporter.diagnosis import needs_primary
 from exporter.failover import failover_slots
+from exporter.identity import rightful
 from exporter.node import SHORTEST_LOOK, NodeObserver
 from exporter.probes import CREATIONS, EXPLANATION, PROBES, Probe
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
@@ -28,6 +29,8 @@ class Observer:
     def __init__(self, clusters: Sequence[Cluster], application_name: str) -> None:
         self._application_name = application_name
         self._clusters: dict[str, dict[str, NodeObserver]] = {}
+        self._told: dict[str, str | None] = {}
+        """The system identifiers that Patroni told of clusters."""
         self._leaving: dict[NodeObserver, asyncio.Task[None]] = {}
         self.reconfigure(clusters)
 
@@ -42,7 +45,7 @@ class Observer:
         """
         deadline = time.monotonic() + timeout
         nodes = self._clusters[cluster].values()
-        found = ClusterSnapshot(cluster, tuple(await _all([node.look(timeout, probes) for node in nodes])))
+        found = self.of_one_cluster(cluster, await _all([node.look(timeout, probes) for node in nodes]))
         left = deadline - time.monotonic()
         if probes is CREATIONS and any(node.creations for node in found.nodes) and left >= SHORTEST_LOOK:
             return await self.look(cluster, left, EXPLANATION)
@@ -50,7 +53,12 @@ class Observer:
 
     async def look_at_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
         """Look at one node and at no other. Raises KeyError for an unknown one."""
-        return await self._clusters[cluster][node].look(timeout)
+        [snapshot] = self._as_they_count(cluster, [await self._clusters[cluster][node].look(timeout)])
+        return snapshot
+
+    def of_one_cluster(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> ClusterSnapshot:
+        """Put looks at nodes together; what servers of another cluster show is left out of them."""
+        return ClusterSnapshot(cluster, tuple(self._as_they_count(cluster, snapshots)))
 
     async def look_at(
         self, cluster: str, node: str, timeout: float, probes: Sequence[Probe] = PROBES
@@ -63,14 +71,18 @@ class Observer:
         """
         deadline = time.monotonic() + timeout
         observers = self._clusters[cluster]
-        snapshot = await observers[node].look(timeout, probes)
+        [snapshot] = self._as_they_count(cluster, [await observers[node].look(timeout, probes)])
         if probes is CREATIONS and snapshot.creations and deadline - time.monotonic() >= SHORTEST_LOOK:
             return await self.look_at(cluster, node, deadline - time.monotonic(), EXPLANATION)
         others = [other for name, other in observers.items() if name != node]
         left = max(SHORTEST_LOOK, deadline - time.monotonic())
         if failover_slots(snapshot):
             standbys = await asyncio.gather(*(_in_short(other, left) for other in others))
-            return ClusterSnapshot(cluster, (snapshot, *standbys))
+            return self.of_one_cluster(cluster, (snapshot, *standbys))
+        if snapshot.senders:
+            # Which of them are configured: what its standbys have shown a scrape before tells it as well.
+            standbys = await asyncio.gather(*(_lately(other, left) for other in others))
+            return self.of_one_cluster(cluster, (snapshot, *standbys))
         if not needs_primary(snapshot):
             return ClusterSnapshot(cluster, (snapshot,))
         looks = [asyncio.create_task(other.look(left, probes)) for other in others]
@@ -83,10 +95,20 @@ class Observer:
                 break
         for look in pending:
             look.cancel()
-        return ClusterSnapshot(cluster, (snapshot, *(look.result() for look in looks if look not in pending)))
+        return self.of_one_cluster(cluster, (snapshot, *(look.result() for look in looks if look not in pending)))
 
     async def look_at_all(self, timeout: float, probes: Sequence[Probe] = PROBES) -> list[ClusterSnapshot]:
         return await _all([self.look(cluster, timeout, probes) for cluster in self._clusters])
+
+    def _as_they_count(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
+        observers = self._clusters.get(cluster, {})
+        identifiers = {name: observer.belonging.identifier for name, observer in observers.items()}
+        identifier = rightful(identifiers, self._told.get(cluster))
+        # Who has been taken out of the configuration meanwhile is told for this once as it was.
+        return [
+            observers[one.node].belonging.counted(one, identifier) if one.node in observers else one
+            for one in snapshots
+        ]
 
     def reconfigure(self, clusters: Sequence[Cluster]) -> None:
         """Take a new configuration over; nodes that are in both keep their connections, looks in flight end first."""
@@ -98,6 +120,7 @@ class Observer:
         self._clusters = {
             cluster.name: {node.name: observer_of(node) for node in cluster.nodes} for cluster in clusters
         }
+        self._told = {cluster.name: cluster.system_identifier for cluster in clusters}
         for observer in before.values():
             task = self._leaving[observer] = asyncio.create_task(observer.retire())
             task.add_done_callback(lambda _, observer=observer: self._leaving.pop(observer))  # type: ignore[misc]
@@ -116,6 +139,10 @@ async def _in_short(standby: NodeObserver, timeout: float) -> NodeSnapshot:
     look.cancel()
     # That no standby keeps copies of a slot can only be told when all are known: one that is not has to be among them.
     return standby.blank(Status.TIMEOUT, STANDBYS_LONGER)
+
+
+async def _lately(standby: NodeObserver, timeout: float) -> NodeSnapshot:
+    return standby.lately or await _in_short(standby, timeout)
 
 
 async def _all(looks: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

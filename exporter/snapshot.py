@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.history import NOTHING, History
-from exporter.probes import Creation, NodeFacts, Slot, Standby, Transaction
+from exporter.probes import Creation, NodeFacts, Sender, Slot, Standby, Transaction
 
 
 class Status(StrEnum):
@@ -17,6 +17,8 @@ class Status(StrEnum):
     ERROR = "error"
     UNREACHABLE = "unreachable"
     LOGIN_FAILED = "login_failed"
+    WRONG_CLUSTER = "wrong_cluster"
+    """The server answered, and is one of another cluster than the others of its cluster in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class NodeSnapshot:
     transactions: tuple[Transaction, ...] | None = None
     standby: Standby | None = None
     """None also on a primary."""
+    senders: tuple[Sender, ...] | None = None
+    """Standbys that stream from it; none of a standby."""
     history: History = NOTHING
     """What this look and those before it showed, where the same observer took them."""
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from exporter import pages, parts, sending
 from exporter.columns import Memory
+from exporter.discovery import Discovery
 from exporter.exposition import Family
 from exporter.metrics import cluster_series, process_samples
 from exporter.node import SHORTEST_LOOK
@@ -25,6 +26,7 @@ TIMEOUT_MARGIN = 0.5
 LONGEST_LOOK = 60.0
 
 _CONFIGURATION = web.AppKey("configuration", Configuration)
+_DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
 _MEMORY = web.AppKey("memory", Memory)
 _OBSERVER = web.AppKey("observer", Observer)
@@ -36,11 +38,13 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app = web.Application()
     app[_CONFIGURATION] = configuration
     app[_LIFECYCLE] = lifecycle
-    app[_OBSERVER] = Observer(configuration.config.clusters, APPLICATION_NAME)
+    discovery = app[_DISCOVERY] = Discovery(configuration)
+    app[_OBSERVER] = Observer(discovery.config.clusters, APPLICATION_NAME)
     app[_PROCESS] = ProcessMetrics(process_registry())
     app[_MEMORY] = Memory()
-    configuration.on_change(lambda _: app[_MEMORY].clear())
-    configuration.on_change(lambda config: app[_OBSERVER].reconfigure(config.clusters))
+    discovery.on_change(lambda _: app[_MEMORY].clear())
+    discovery.on_change(lambda config: app[_OBSERVER].reconfigure(config.clusters))
+    app.cleanup_ctx.append(discovery.run)
     app.on_cleanup.append(_close)
     app.add_routes(
         [
@@ -107,6 +111,7 @@ async def _metrics(request: web.Request) -> web.Response:
     if asked != parts.EVERYTHING:
         return _exposed(request, families(series))
     configuration = request.app[_CONFIGURATION]
+    series.extend(request.app[_DISCOVERY].series())
     series.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
     return _exposed(request, [*families(series), *own])
 
@@ -121,12 +126,17 @@ async def _probe(request: web.Request) -> web.Response:
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     asked = _asked(request)
     snapshot = await observer.look_at(cluster, node, _timeout(request), parts.probes_for(asked))
-    series = cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])
+    series = [*cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])]
+    if asked == parts.EVERYTHING:
+        series.extend(request.app[_DISCOVERY].series(cluster))
     return _exposed(request, families(series))
 
 
 async def _discovery(request: web.Request) -> web.Response:
     """Prometheus' http_sd_configs: each node is a target of this exporter, told apart by its instance label."""
+    if not request.app[_DISCOVERY].asked:
+        # Prometheus keeps the targets that it has, which a list without them would take from it for a minute.
+        raise web.HTTPServiceUnavailable(text="Patroni has not been asked about all clusters yet.\n")
     return web.json_response(
         [
             {
@@ -139,7 +149,7 @@ async def _discovery(request: web.Request) -> web.Response:
                     "instance": f"{cluster.name}/{node.name}",
                 },
             }
-            for cluster in request.app[_CONFIGURATION].config.clusters
+            for cluster in request.app[_DISCOVERY].config.clusters
             for node in cluster.nodes
         ]
     )
@@ -153,7 +163,7 @@ async def _runbook(request: web.Request) -> web.Response:
 
 
 async def _landing(request: web.Request) -> web.Response:
-    page = pages.landing(request.app[_CONFIGURATION].config, lifecycle=request.app[_LIFECYCLE])
+    page = pages.landing(request.app[_DISCOVERY].config, lifecycle=request.app[_LIFECYCLE])
     return web.Response(text=page, content_type="text/html")
 
 

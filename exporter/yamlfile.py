@@ -1,11 +1,16 @@
 """Reads YAML so that every error can name its place: file, line and key."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
 class ConfigError(Exception):
@@ -51,6 +56,12 @@ class Value:
             raise self.error(expected)
         return self.data
 
+    def items(self, expected: str) -> list["Value"]:
+        """Return the list, which has at least one item."""
+        if not isinstance(self.data, list) or not self.data:
+            raise self.error(expected)
+        return self.data
+
     def boolean(self) -> bool:
         if not isinstance(self.data, bool):
             raise self.error("true or false")
@@ -60,6 +71,40 @@ class Value:
         if not isinstance(self.data, int) or isinstance(self.data, bool) or self.data < 1:
             raise self.error("a whole number of at least 1")
         return self.data
+
+    def duration(self) -> float:
+        """Return seconds, more than 0."""
+        expected = "a duration such as 500ms, 10s or 1h, longer than 0"
+        try:
+            seconds = parse_duration(self.string(expected))
+        except ValueError:
+            raise self.error(expected) from None
+        if seconds <= 0:
+            raise self.error(expected)
+        return seconds
+
+    def url(self) -> str:
+        """Return a base URL, without a slash at its end."""
+        url = self.string("an http or https URL")
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise self.error("an http or https URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise self.error("an http or https URL")
+        return url.rstrip("/")
+
+    def path(self) -> Path:
+        """Return a file's path, which is relative to the file that this stands in, as in Prometheus."""
+        return Path(self.file).parent / self.string("a file name")
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds for a duration as Prometheus writes it (`500ms`, `10s`, `1h30m`). Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise ValueError(f"not a duration: {text!r}")
+    return sum(int(part) * unit for part, unit in zip(match.groups(), _DURATION_UNITS, strict=True) if part)
 
 
 def read(path: Path) -> Value:

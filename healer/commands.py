@@ -8,15 +8,16 @@ from functools import partial
 
 from exporter import flags, log, webconfig
 from exporter.config import Config, check_secrets, load, read_token
-from exporter.durations import parse_duration
+from exporter.discovery import discovered
 from exporter.reload import Configuration
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
-from exporter.yamlfile import ConfigError
+from exporter.yamlfile import ConfigError, parse_duration
 from healer.doctor.client import check_url
 from healer.doctor.examination import Places, examine
 from healer.doctor.report import as_json, as_text, exit_code, wants_colour
 from healer.grants import ender_script, script
+from healer.heal import find_cluster
 from healer.heal import heal as heal_cluster
 from healer.reference import metric_reference
 from healer.replay import replay as replay_file
@@ -51,15 +52,32 @@ def heal(options: argparse.Namespace) -> int:
     log.setup("error", "logfmt")
     limit = _seconds(options.give_up_after)
     config = read_config(options)
-    return asyncio.run(
-        heal_cluster(config, options.cluster, dry_run=options.dry_run, give_up_after=limit, as_json=options.json)
-    )
+    find_cluster(config, options.cluster)
+
+    async def run() -> int:
+        known, errors = await discovered(config, {options.cluster})
+        for name, error in errors.items():
+            raise ConfigError(f"clusters.{name}.patroni: expected an answer of one of its URLs, found: {error}")
+        return await heal_cluster(
+            known, options.cluster, dry_run=options.dry_run, give_up_after=limit, as_json=options.json
+        )
+
+    return asyncio.run(run())
 
 
 def replay(options: argparse.Namespace) -> int:
     """Tell what would be done with a saved webhook body: options.file, json, config_file."""
     log.setup("error", "logfmt")
-    return asyncio.run(replay_file(read_config(options), options.file, offline=options.offline, as_json=options.json))
+    config = read_config(options)
+
+    async def run() -> int:
+        # Without an answer there are no nodes, and of each alert it is said that its node is unknown.
+        known, errors = await discovered(config)
+        for name, error in errors.items():
+            print(log.printable(f"Patroni does not tell the members of {name}: {error}"), file=sys.stderr)
+        return await replay_file(known, options.file, offline=options.offline, as_json=options.json)
+
+    return asyncio.run(run())
 
 
 def grants(options: argparse.Namespace) -> int:
@@ -93,7 +111,8 @@ def doctor(options: argparse.Namespace) -> int:
     )
     # What the looks would warn of stands in the findings.
     log.setup("error", "logfmt")
-    findings = examine(read_config(options), options.config_file, places, test_alert=options.test_alert)
+    config, errors = asyncio.run(discovered(read_config(options)))
+    findings = examine(config, options.config_file, places, test_alert=options.test_alert, undiscovered=errors)
     print(as_json(findings) if options.json else as_text(findings, colour=wants_colour(sys.stdout)))
     return exit_code(findings)
 

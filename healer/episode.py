@@ -133,6 +133,11 @@ class Episode:
             self._changed.set()
         return True
 
+    def follow(self, cluster: Cluster) -> None:
+        """Go on with the members that the cluster has now."""
+        self.cluster = cluster
+        self._changed.set()
+
     def stop(self, reason: str) -> None:
         """End it before the next call, whatever it waits for; the first reason counts."""
         self._stop = self._stop or reason
@@ -161,6 +166,7 @@ class Episode:
     async def _loop(self, lookout: Lookout, primary: Primary) -> None:
         while self._stop is None:
             self._changed.clear()
+            lookout.follow(self.cluster)
             snapshot = await lookout.look({subject.node for subject in self._tracks})
             self._take_in(see(snapshot, self._tracks))
             self._settle()

@@ -87,7 +87,10 @@ class Episodes:
         self._set_budgets()
         for (name, _), running in self._running.items():
             cluster = self._clusters.get(name)
-            if cluster == running.episode.cluster:
+            if cluster is not None and cluster.as_configured == running.episode.cluster.as_configured:
+                # A failover is when members come and go, and no reason to stop.
+                if cluster.patroni is not None:
+                    running.episode.follow(cluster)
                 continue
             target = cluster.healer if cluster is not None else None
             if target is not None and not target.enabled:

@@ -39,7 +39,18 @@ class Lookout:
         asked_flights = {name: flight for name, flight in self._flights.items() if name in asked}
         while late := self._worth_waiting_for(asked_flights, wanted):
             await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
-        return ClusterSnapshot(self._cluster.name, tuple(self._landed()))
+        return self._observer.of_one_cluster(self._cluster.name, self._landed())
+
+    def follow(self, cluster: Cluster) -> None:
+        """Go by these nodes from now on; connections to those that stay are kept."""
+        if cluster is self._cluster:
+            return
+        self._cluster = cluster
+        self._observer.reconfigure([cluster])
+        for name in self._flights.keys() - {node.name for node in cluster.nodes}:
+            self._flights.pop(name).cancel()
+            self._doubtful.discard(name)
+        self._primary = None
 
     async def close(self) -> None:
         """End the looks in flight and the connections."""

@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from exporter.config import Config, read_token
+from exporter.discovery import Discovery
 from exporter.log import event, printable
 from exporter.metrics import process_samples
 from exporter.page import exposition, families
@@ -41,6 +42,7 @@ _METRICS = web.AppKey("metrics", HealerMetrics)
 _RECEIVERS = web.AppKey("receivers", Receivers)
 _REGISTRY = web.AppKey("registry", CollectorRegistry)
 _CONFIGURATION = web.AppKey("configuration", Configuration)
+_DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
 _TASKS = web.AppKey("tasks", set[asyncio.Task[None]])
 _DEFECTS = web.AppKey("defects", list[str])
@@ -55,11 +57,14 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app[_METRICS] = HealerMetrics(app[_REGISTRY])
     app[_RECEIVERS] = Receivers(app[_METRICS])
     app[_MONITOR] = CapabilityMonitor(app[_METRICS])
-    app[_EPISODES] = Episodes(configuration.config, app[_METRICS], app[_MONITOR])
+    discovery = app[_DISCOVERY] = Discovery(configuration)
+    app[_EPISODES] = Episodes(discovery.config, app[_METRICS], app[_MONITOR])
     app[_TASKS] = set()
     app[_DEFECTS] = []
     app.on_shutdown.append(_stop_taking)
-    configuration.on_change(lambda config: _apply(app, config))
+    discovery.on_change(lambda config: _apply(app, config))
+    configuration.on_change(lambda config: _listen(app, config))
+    app.cleanup_ctx.append(discovery.run)
     app.cleanup_ctx.append(_working)
     app.add_routes(
         [
@@ -76,7 +81,8 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
 
 
 async def _working(app: web.Application) -> AsyncIterator[None]:
-    _apply(app, app[_CONFIGURATION].config)
+    _apply(app, app[_DISCOVERY].config)
+    _listen(app, app[_DISCOVERY].config)
     yield
     for task in app[_TASKS]:
         task.cancel()
@@ -86,9 +92,13 @@ async def _working(app: web.Application) -> AsyncIterator[None]:
 
 
 def _apply(app: web.Application, config: Config) -> None:
-    """Put a configuration into force: at start, and after each reload."""
+    """Put a configuration into force: at start, after each reload, and when members have changed."""
     app[_EPISODES].reconfigure(config)
     app[_MONITOR].watch(config.clusters)
+
+
+def _listen(app: web.Application, config: Config) -> None:
+    """Ask the Alertmanager that is configured from now on."""
     for task in app[_TASKS]:
         task.cancel()
     if config.healer.alertmanager_url is not None:
@@ -175,7 +185,8 @@ def _take_all(episodes: Episodes, alerts: Iterable[Alert]) -> dict[str, int]:
 
 async def _metrics(request: web.Request) -> web.Response:
     configuration = request.app[_CONFIGURATION]
-    own = families(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
+    process = process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at)
+    own = families([*process, *request.app[_DISCOVERY].series()])
     body, content_type = exposition(request.headers.get("Accept", ""), [*own, *request.app[_REGISTRY].collect()])
     return web.Response(body=body, headers={"Content-Type": content_type})
 
@@ -228,7 +239,7 @@ async def _status(request: web.Request) -> web.Response:
             dry_run=target.dry_run,
             fallback=target.fallback,
         )
-        for cluster in app[_CONFIGURATION].config.clusters
+        for cluster in app[_DISCOVERY].config.clusters
         for remedy in REMEDIES.values()
         if (target := remedy.target(cluster)) is not None
     ]

@@ -13,6 +13,7 @@ import requests
 import yaml
 
 from tests.failover import drop_failover_slots, make_slot, outrun, read_all, synchronising
+from tests.patroni import a_patroni
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
@@ -42,6 +43,8 @@ THRESHOLDS = {
     "PgSlotsNearlyUsedUp": "1s",
     "PgSlotXminOld": "1000",
     "PgSlotDependsOnLastSlot": "1s",
+    "PgSlotUnlistedStandby": "1s",
+    "PgSlotPatroniSilent": "1s",
 }
 """In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
 
@@ -208,6 +211,21 @@ def a_configuration_that_is_wrong(incidents: Incidents) -> None:
     file.write_text(right, "utf-8")
     stack.exporter.process.send(signal.SIGHUP)
     incidents.ends("PgSlotConfigReloadFailed")
+    config = yaml.safe_load(right)
+    del config["clusters"][CLUSTER]["nodes"][STANDBY_NODE]
+    with a_patroni(stack.primary) as url:
+        patroni = {"urls": [url], "interval": "500ms"}
+        config["clusters"]["silent"] = {"patroni": patroni, "conninfo": f"dbname=postgres user={EXPORTER_ROLE}"}
+        file.write_text(yaml.safe_dump(config), "utf-8")
+        stack.exporter.process.send(signal.SIGHUP)
+        incidents.fires("PgSlotUnlistedStandby")
+        answered = 'pgslot_patroni_last_answer_timestamp_seconds{cluster="silent"}'
+        wait_for(lambda: stack.prometheus.query(answered), "Patroni has answered")
+    incidents.fires("PgSlotPatroniSilent")
+    file.write_text(right, "utf-8")
+    stack.exporter.process.send(signal.SIGHUP)
+    incidents.ends("PgSlotUnlistedStandby")
+    incidents.ends("PgSlotPatroniSilent")
 
 
 def a_failover(incidents: Incidents) -> None:

@@ -91,6 +91,8 @@ STANDBY = Standby(
     hot_standby_feedback=True,
     primary_slot_name="standby",
     upstream_dbname_given=True,
+    receiver_slot_name="standby",
+    receiver_application_name="standby",
 )
 
 TRANSACTION = Transaction(
@@ -112,7 +114,7 @@ TRANSACTION = Transaction(
 
 def node(name: str, *, recovery: bool, **rows: Any) -> NodeSnapshot:
     """Return a node that answered all probes; rows not given are empty."""
-    rows = {"slots": (), "creations": (), "transactions": ()} | rows
+    rows = {"slots": (), "creations": (), "transactions": (), "senders": ()} | rows
     if recovery:
         rows = {"standby": STANDBY} | rows
     statuses = dict.fromkeys((probe.name for probe in PROBES), Status.OK)

@@ -46,6 +46,8 @@ AGREED = HEALED | {
     "PgSlotIdleTimeoutNear",
     "PgSlotNotFailoverReady",
     "PgSlotDependsOnLastSlot",
+    "PgSlotUnlistedStandby",
+    "PgSlotPatroniSilent",
 }
 PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEffect"} | {
     "PgSlotTargetDown",

@@ -51,6 +51,11 @@ def test_it_ends_with_its_incident(told: Incidents, name: str) -> None:
         ("PgSlotNotFailoverReady", "protected", "On demo-2: sync_replication_slots is off."),
         ("PgSlotNotFailoverReady", "protected", "Missing there: primary_conninfo_dbname sync_replication_slots."),
         ("PgSlotNotPersisted", "protected", "Its consumer is away"),
+        (
+            "PgSlotPatroniSilent",
+            "",
+            "for cluster silent answers pgslot-exporter as it should. It goes on with the members of",
+        ),
         ("PgSlotHealNoEffect", "", "with gave_up within two hours for cluster demo"),
         ("PgSlotHealNoEffect", "", "blocked on demo-1"),
     ],

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import exporter.probes
+from exporter.identity import IDENTITY
 from exporter.probes import PROBES, SUPPORTED
 from healer import ender, primary
 from healer.doctor import inquiry
@@ -65,8 +66,8 @@ def test_every_statement_names_its_schema() -> None:
     for probe in PROBES:
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
-    for name in ("_FACTS", "_IDENTITY"):
-        assert_functions_qualified(getattr(inquiry, name))
+    for sql in (inquiry._FACTS, IDENTITY):
+        assert_functions_qualified(sql)
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(primary, name))
     acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import check_secrets, load, read_token, single
-from exporter.durations import parse_duration
-from exporter.yamlfile import ConfigError
+from exporter.yamlfile import ConfigError, parse_duration
 
 NODE = 'clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}\n'
 
@@ -74,11 +73,14 @@ MISTAKES = {
     "empty": ("", ":1: expected a mapping with the key clusters, found nothing"),
     "not YAML": ("clusters: [", ":1: expected YAML, found"),
     "a tab": ("clusters:\n\ta: 1", ":2: expected YAML, found"),
-    "no clusters": ("healer: {}\n", ":1: expected the key clusters, found a mapping"),
+    "no clusters": ("healer: {}\n", ":1: expected the key clusters, or include, found a mapping"),
     "clusters empty": ("clusters: {}", ":1: clusters: expected at least one cluster, found an empty mapping"),
-    "unknown top key": (NODE + "helaer: {}", ":2: helaer: expected one of the keys clusters, healer, found"),
+    "unknown top key": (NODE + "helaer: {}", ":2: helaer: expected one of the keys clusters, include, healer, found"),
     "key twice": ("clusters:\n  a: {}\n  a: {}\n", ":3: clusters.a: expected each key once, found it a second time"),
-    "cluster without nodes": ("clusters: {a: {}}", ":1: clusters.a: expected the key nodes, found an empty mapping"),
+    "cluster without nodes": (
+        "clusters: {a: {}}",
+        ":1: clusters.a: expected exactly one of the keys nodes and patroni, found neither",
+    ),
     "nodes empty": ("clusters: {a: {nodes: {}}}", ":1: clusters.a.nodes: expected at least one node"),
     "node is a string": (
         "clusters: {a: {nodes: {n: host=db}}}",

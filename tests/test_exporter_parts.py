@@ -109,7 +109,10 @@ async def test_other_parts_are_cut_out_of_the_whole(client: Client) -> None:
 async def test_a_part_that_is_none_is_named(client: Client, path: str) -> None:
     answer = await client.get(f"{path}collect[]=creations&collect[]=slot")
     assert answer.status == 400
-    assert await answer.text() == "collect[]: expected creations, node, slots, standby, transactions; found 'slot'\n"
+    assert (
+        await answer.text()
+        == "collect[]: expected creations, node, senders, slots, standby, transactions; found 'slot'\n"
+    )
 
 
 async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client: Client, databases: Stack) -> None:

@@ -108,9 +108,8 @@ def test_a_role_that_may_not_look(stack: Stack, tmp_path: Path) -> None:
 
     [(key, finding)] = bad(stack, file=other_config(stack, tmp_path, powerless)).items()
     assert key == ("probes", f"{CLUSTER}/{PRIMARY_NODE}")
-    assert (
-        finding["found"] == "creations: permission_denied, transactions: permission_denied, standby: permission_denied"
-    )
+    denied = ("creations", "transactions", "standby", "senders")
+    assert finding["found"] == ", ".join(f"{name}: permission_denied" for name in denied)
     grant = finding["remedy"].partition(": ")[2]
     stack.primary.sql(grant)
     try:
@@ -146,8 +145,10 @@ def test_nodes_of_two_clusters_under_one_name(stack: Stack, stranger: Postgres, 
     found = bad(stack, file=other_config(stack, tmp_path, mixed))
     assert {key: each["status"] for key, each in found.items()} == {
         ("node", f"{CLUSTER}/{STANDBY_NODE}"): "warning",
+        ("probes", f"{CLUSTER}/{STANDBY_NODE}"): "skipped",
         ("wal_level", f"{CLUSTER}/{STANDBY_NODE}"): "failed",
         ("primary", CLUSTER): "failed",
+        ("standbys", CLUSTER): "warning",
         ("same cluster", CLUSTER): "failed",
     }
 

@@ -1,12 +1,16 @@
 """A small year of incidents (tests/year): the real healer, model clusters, a judge who knows what really happened."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from healer import policy, verdicts
+from healer import verdicts
 from healer.policy import Attempt, LookAgain, Progress
+from healer.remedies.known import RECORD, REMEDIES
+from healer.sights import Sight
 from healer.track import Track
 from tests.year.incidents import KINDS
 from tests.year.run import run
@@ -25,12 +29,18 @@ def test_nothing_is_done_or_told_wrong_and_no_alert_is_lost(seed: int) -> None:
     assert world.judge.ended[True] > 50, told
 
 
+def ruled(**rules: Callable[..., Any]) -> Any:
+    """Have the remedy decide by other rules."""
+    other = replace(RECORD, rules=replace(RECORD.rules, **rules))
+    return mock.patch.dict(REMEDIES, {RECORD.name: other})
+
+
 def test_the_judge_sees_a_healer_that_calls_without_need() -> None:
     def always(_tracks: object, progress: Progress, _settings: object) -> Attempt | LookAgain:
         early = progress.last_attempt is not None and progress.now - progress.last_attempt < 10.0
         return LookAgain(5.0) if early else Attempt(10.0)
 
-    with mock.patch("healer.episode.next_step", always):
+    with ruled(next_step=always):
         world, _ = run(clusters=60, incidents=90, seed=1)
     assert world.judge.wrongs["called for a creation on a primary"] > 0
 
@@ -39,7 +49,7 @@ def test_the_judge_sees_a_healer_that_sleeps() -> None:
     def never(*_: object) -> LookAgain:
         return LookAgain(5.0)
 
-    with mock.patch("healer.episode.next_step", never):
+    with ruled(next_step=never):
         world, _ = run(clusters=20, incidents=30, seed=1)
     assert world.judge.wrongs["an alert is lost: a record would help, and none is asked for"] > 0
 
@@ -48,10 +58,9 @@ def test_the_judge_sees_a_healer_that_boasts() -> None:
     def ours(track: Track) -> Track:
         return replace(track, called_in_time=True)
 
-    settle = policy.settle
-    with (
-        mock.patch("healer.episode.settle", lambda track, *rest: settle(ours(track), *rest)),
-        mock.patch.object(verdicts, "_made_before", return_value=False),
-    ):
+    def advance(track: Track, sight: Sight, now: float = 0.0) -> Track:
+        return verdicts.advance(ours(track), sight, now)
+
+    with ruled(advance=advance), mock.patch.object(verdicts, "_made_before", return_value=False):
         world, _ = run(clusters=60, incidents=90, seed=1)
     assert any(wrong.startswith("claimed what is not so: healed") for wrong in world.judge.wrongs)

@@ -212,6 +212,21 @@ class Standby:
     """The setting: the physical slot on the server that this standby streams from. Empty: none."""
     upstream_dbname_given: bool | None
     """primary_conninfo names a database, which synchronising asks for. None when the role may not read it."""
+    receiver_slot_name: str | None
+    """The slot, on the server that it streams from, that the WAL receiver uses. None: none, or no receiver runs."""
+    receiver_application_name: str | None
+    """The WAL receiver's name there. None when no receiver runs, or it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """senders.sql: a standby that streams from this primary, as pg_stat_replication has it; none on a standby."""
+
+    application_name: str
+    client_addr: str
+    """Empty for a Unix socket."""
+    slot_name: str
+    """The physical slot that it uses. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +248,13 @@ PROBES = (
     Probe("creations", Creation, needs_all_stats=True),
     Probe("transactions", Transaction, needs_all_stats=True),
     Probe("standby", Standby, needs_all_stats=True),
+    Probe("senders", Sender, needs_all_stats=True),
 )
 
 CREATIONS = tuple(probe for probe in PROBES if probe.name in ("node", "creations"))
 """What shows whether a slot's creation waits, and for how long."""
 
-EXPLANATION = tuple(probe for probe in PROBES if probe.name != "slots")
+EXPLANATION = tuple(probe for probe in PROBES if probe.name not in ("slots", "senders"))
 """What shows for what it waits, too."""
 
 

@@ -24,7 +24,13 @@ SELECT
     THEN pg_catalog.regexp_replace(
       pg_catalog.regexp_replace(pg_catalog.current_setting('primary_conninfo'), '\\.', 'x', 'g'), '''[^'']+''', 'x', 'g'
     ) ~ '^postgres(ql)?://[^/]*/[^?]|^postgres(ql)?://.*[?&]dbname=[^&]|^(?!postgres(ql)?://)(.*\s)?dbname\s*=\s*[^''\s]'
-  END AS upstream_dbname_given
+  END AS upstream_dbname_given,
+  w.slot_name AS receiver_slot_name,
+  -- libpq tells its parameters unquoted, and after its default the name that it uses in its place.
+  coalesce(
+    substring(w.conninfo FROM '(?:^| )application_name=(.*?)(?: [a-z_]+=|$)'),
+    substring(w.conninfo FROM '(?:^| )fallback_application_name=(.*?)(?: [a-z_]+=|$)')
+  ) AS receiver_application_name
 FROM (
   SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()
 ) here (in_recovery, received, replayed)

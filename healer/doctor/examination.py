@@ -1,7 +1,7 @@
 """The whole chain, link by link: configuration, servers, healer, Prometheus, Alertmanager."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from exporter.yamlfile import ConfigError
 from healer.doctor import alertmanager, prometheus, receiver, servers
 from healer.doctor.client import Client
 from healer.doctor.finding import Finding, Status
+from healer.doctor.members import judge_members
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,22 @@ class Places:
     alertmanager: str | None
 
 
-def examine(config: Config, file: Path, places: Places, *, test_alert: bool = False) -> list[Finding]:
+def examine(
+    config: Config,
+    file: Path,
+    places: Places,
+    *,
+    test_alert: bool = False,
+    undiscovered: Mapping[str, str] | None = None,
+) -> list[Finding]:
     """
     Return what holds and what does not; nothing is written anywhere.
 
-    An empty webhook is all that is sent, and with `test_alert` marked alerts to Alertmanager.
+    An empty webhook is all that is sent, and with `test_alert` marked alerts to Alertmanager. `undiscovered`: clusters
+    whose members Patroni did not tell, and why.
     """
-    findings = [_configuration(config, file), *asyncio.run(servers.examine(config))]
+    findings = [_configuration(config, file), *judge_members(config, undiscovered or {})]
+    findings += asyncio.run(servers.examine(config))
     healer = Client(places.healer)
     found, metrics = receiver.examine(healer, config)
     findings += found
@@ -55,7 +65,8 @@ def _configuration(config: Config, file: Path) -> Finding:
     secrets: list[Callable[[], str]] = []
     for cluster in config.clusters:
         secrets += [node.conninfo.read for node in cluster.nodes]
-        secrets += [cluster.healer.conninfo.read] if cluster.healer is not None else []
+        secrets += [cluster.member.at("any", 1).read] if cluster.member is not None else []
+        secrets += [cluster.healer.conninfo.secret] if cluster.healer is not None else []
     if config.healer.webhook_token_file is not None:
         secrets.append(partial(read_token, config.healer.webhook_token_file))
     unreadable = [error for read in secrets if (error := _error(read))]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import psycopg
 
 from exporter.config import Conninfo
+from exporter.identity import IDENTITY, Identity
 from exporter.postgres import Session
 from exporter.yamlfile import ConfigError
 from healer.calls import APPLICATION_NAME
@@ -33,11 +34,6 @@ class ServerFacts:
     """Empty: none."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    system_identifier: str
-
-
 _FACTS = """
 SELECT
   pg_catalog.pg_is_in_recovery() AS in_recovery,
@@ -52,9 +48,6 @@ SELECT
   pg_catalog.current_setting('hot_standby_feedback')::bool AS hot_standby_feedback,
   pg_catalog.current_setting('primary_slot_name') AS primary_slot_name
 """
-
-# By itself: PUBLIC may call it unless that was revoked, and then only this question fails.
-_IDENTITY = "SELECT system_identifier::text AS system_identifier FROM pg_catalog.pg_control_system()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +77,7 @@ async def inquire(conninfo: Conninfo) -> Server:
 
 async def _identifier(session: Session, timeout: float) -> str | None:
     try:
-        [[identity]] = await session.ask([(_IDENTITY, _Identity)], timeout)
+        [[identity]] = await session.ask([(IDENTITY, Identity)], timeout)
     except psycopg.errors.InsufficientPrivilege:
         return None
     return str(identity.system_identifier)

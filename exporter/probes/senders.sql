@@ -1,0 +1,16 @@
+SELECT
+  a.application_name,
+  coalesce(pg_catalog.host(a.client_addr), '') AS client_addr,
+  coalesce(s.slot_name, '') AS slot_name
+FROM pg_catalog.pg_stat_get_wal_senders() sender
+JOIN LATERAL pg_catalog.pg_stat_get_activity(sender.pid) a ON a.pid = sender.pid
+LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = sender.pid
+WHERE NOT pg_catalog.pg_is_in_recovery()
+  AND sender.state IN ('catchup', 'streaming')
+  -- What receives WAL to keep it in files, or for a base backup, replays none.
+  AND sender.replay_lsn IS NOT NULL
+  -- Logical ones are connected to a database.
+  AND a.datid IS NULL
+  -- A WAL receiver always has a name; a program that says that it has replayed all it got, as some archivers do, may not.
+  AND a.application_name <> ''
+ORDER BY s.slot_name, a.application_name, a.client_addr

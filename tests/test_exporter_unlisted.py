@@ -1,0 +1,257 @@
+"""Standbys that the configuration forgot, and nodes of another cluster: the decisions, and both on real servers."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
+from exporter.identity import rightful
+from exporter.observer import Observer
+from exporter.probes import PROBES, Sender
+from exporter.reload import Configuration
+from exporter.snapshot import NodeSnapshot, Status
+from exporter.unlisted import unlisted
+from exporter.web import application
+from healer.lookout import Lookout
+from tests.snapshots import STANDBY, cluster, dark, node
+from tests.stack import binaries
+from tests.stack.postgres import Postgres
+from tests.stack.processes import Process, wait_for
+from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.test_exporter_parts import get
+from tests.test_exporter_scrape import Client
+
+A = Sender("a", "10.0.0.2", "a")
+B = Sender("b", "10.0.0.3", "b")
+BARE = Sender("walreceiver", "10.0.0.4", "")
+NAMED = Sender("report", "10.0.0.5", "")
+
+
+def standby(name: str, slot: str | None = None, called: str | None = None, *, running: bool = True) -> NodeSnapshot:
+    shown = replace(
+        STANDBY, receiver_running=running, receiver_slot_name=slot, receiver_application_name=called or slot
+    )
+    return node(name, recovery=True, standby=shown)
+
+
+ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((probe.name for probe in PROBES), Status.WRONG_CLUSTER))
+
+MATCHES: dict[str, tuple[Sequence[Sender], Sequence[NodeSnapshot], int | None, Sequence[Sender]]] = {
+    "nobody streams": ([], [standby("s", "a")], 0, []),
+    "nobody streams, and a standby is down": ([], [dark("s")], 0, []),
+    "all are configured": ([A, B], [standby("s", "a"), standby("t", "b")], 0, []),
+    "one is not": ([A, B], [standby("s", "a")], 1, [B]),
+    "no standby is configured": ([A, BARE], [], 2, [A, BARE]),
+    "the one that is down may be it": ([A, B], [standby("s", "a"), dark("t")], None, [B]),
+    "more than are down": ([A, B, BARE], [standby("s", "a"), dark("t")], 1, [B, BARE]),
+    "a node of another cluster may not be it": ([A], [ELSEWHERE], 1, [A]),
+    "without slots, by name": ([NAMED, BARE], [standby("s", None, "report")], 1, [BARE]),
+    "without slots, of one name, by number": ([BARE, BARE], [standby("s", None, "walreceiver")], 1, [BARE]),
+    "without slots, all configured": (
+        [BARE, BARE],
+        [standby("s", None, "walreceiver"), standby("t", None, "walreceiver")],
+        0,
+        [],
+    ),
+    "a receiver that does not say its name": ([NAMED, BARE], [standby("s"), standby("t", None, "walreceiver")], 0, []),
+    "one that does is not taken for one with a slot": ([A], [standby("s", None, "a")], 1, [A]),
+    "a standby of a standby": ([A], [standby("s", "a"), standby("t", "s")], 0, []),
+    "a standby of a standby does not stand for another": ([A, B], [standby("s", "a"), standby("t", "s")], 1, [B]),
+    "one that does not stream": ([A], [standby("s", "a", running=False)], 1, [A]),
+}
+
+
+@pytest.mark.parametrize(("senders", "others", "count", "left"), MATCHES.values(), ids=MATCHES)
+def test_who_streams_and_is_not_configured(
+    senders: Sequence[Sender], others: Sequence[NodeSnapshot], count: int | None, left: Sequence[Sender]
+) -> None:
+    found = unlisted(cluster(node("p", recovery=False, senders=tuple(senders)), *others))
+    assert found is not None
+    assert (found.count, list(found.senders)) == (count, list(left))
+
+
+def test_without_a_primary_or_its_answer_nothing_is_known() -> None:
+    assert unlisted(cluster(standby("s", "a"))) is None
+    assert unlisted(cluster(node("p", recovery=False, senders=None))) is None
+    split = [node(name, recovery=False, senders=(A,)) for name in "pq"]
+    assert unlisted(cluster(*split)) is None
+
+
+@pytest.mark.parametrize(
+    ("identifiers", "told", "expected"),
+    [
+        ({}, None, None),
+        ({"a": None}, None, None),
+        ({"a": None, "b": "2"}, None, "2"),
+        ({"a": "1", "b": "2", "c": "2"}, None, "2"),
+        ({"a": "1", "b": "2"}, None, "1"),
+        ({"a": "1", "b": "1"}, "2", "2"),
+    ],
+)
+def test_which_cluster_it_is(identifiers: dict[str, str | None], told: str | None, expected: str | None) -> None:
+    assert rightful(identifiers, told) == expected
+
+
+def of(*servers: Postgres) -> Config:
+    nodes = tuple(Node("c", server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in servers)
+    return Config((Cluster("c", nodes, None),), HealerSettings())
+
+
+def load_again(config: Config) -> Config:
+    return config
+
+
+@contextmanager
+def receiving(server: Postgres, stack: Stack, *arguments: str) -> Iterator[None]:
+    """Run pg_receivewal into a folder of its own, until it streams."""
+    programs = binaries.find(stack.folder, stack.major)
+    folder = stack.folder / "received"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    command: list[str | Path] = [programs.tools / "pg_receivewal", "-d", server.conninfo(), "-D", folder, "-s", "1"]
+    process = Process([*command, *arguments], stack.folder / "received.log", user=programs.user)
+    process.start()
+    streams = "application_name = 'pg_receivewal' AND flush_lsn IS NOT NULL"
+    streaming = f"SELECT 1 FROM pg_catalog.pg_stat_replication WHERE {streams}"
+    try:
+        wait_for(lambda: server.sql(streaming), "pg_receivewal streams", log=process.log)
+        yield
+    finally:
+        process.stop()
+
+
+async def test_on_real_servers_a_standby_is_missed_and_others_are_not(databases: Stack) -> None:
+    """What receives WAL without being a standby, or decodes it, is none: neither with nor without a slot."""
+    primary = databases.primary
+    both, alone = of(databases.primary, databases.standby), of(databases.primary)
+    for config, expected in ((both, 0), (alone, 1)):
+        async with TestClient(TestServer(application(Configuration(partial(load_again, config), config)))) as client:
+            with (
+                receiving(primary, databases, "--synchronous"),
+                psycopg.connect(primary.conninfo(), autocommit=True) as session,
+            ):
+                assert await counts(client) == [expected, expected]
+                session.execute("SELECT pg_catalog.pg_create_logical_replication_slot('decoded', 'pgoutput')")
+                assert await counts(client) == [expected, expected]
+            primary.drop_slot("decoded")
+
+
+@contextmanager
+def another(source: Postgres, name: str, **settings: str) -> Iterator[Postgres]:
+    """One more standby, with a slot of its name at its source."""
+    made = source.standby(name, **settings)
+    try:
+        yield made
+    finally:
+        made.stop()
+        source.drop_slot(name)
+
+
+async def test_a_standby_s_standby_and_one_without_a_slot(databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+    with another(standby, "cascade") as cascade, another(primary, "bare", primary_slot_name="''") as bare:
+        for servers, expected in (
+            ((primary, standby, cascade, bare), 0),
+            ((primary, standby, cascade), 1),
+            ((primary, cascade, bare), 1),
+            ((primary, bare), 1),
+            ((primary, cascade), 2),
+        ):
+            config = of(*servers)
+            async with TestClient(
+                TestServer(application(Configuration(partial(load_again, config), config)))
+            ) as client:
+                assert await counts(client) == [expected, expected], [server.name for server in servers]
+
+
+async def counts(client: Client) -> list[float | None]:
+    """Return what /metrics says, and /probe for the primary alone."""
+    paths = ("/metrics", "/probe?cluster=c&node=primary")
+    return [(await get(client, path)).value("pgslot_unlisted_standbys", node="primary") for path in paths]
+
+
+async def test_a_subscription_is_no_standby(databases: Stack) -> None:
+    """It tells how far it has replayed, as a standby does."""
+    primary = databases.primary
+    with Stack() as other:
+        subscriber = other.single()
+        subscriber.sql("CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL)")
+        subscriber.sql(f"CREATE SUBSCRIPTION shop CONNECTION '{primary.conninfo()}' PUBLICATION shop")
+        try:
+            replays = "application_name = 'shop' AND state = 'streaming' AND replay_lsn IS NOT NULL"
+            streams = f"SELECT 1 FROM pg_catalog.pg_stat_replication WHERE {replays}"
+            wait_for(lambda: primary.sql(streams), "the subscription streams")
+            config = of(primary, databases.standby)
+            async with TestClient(
+                TestServer(application(Configuration(partial(load_again, config), config)))
+            ) as client:
+                assert await counts(client) == [0, 0]
+            assert primary.sql(streams)
+        finally:
+            subscriber.sql("DROP SUBSCRIPTION shop")
+
+
+async def test_one_that_is_down_may_be_the_one_that_streams(databases: Stack) -> None:
+    [configured] = of(databases.primary).clusters
+    away = Node("c", "away", Conninfo("host=127.0.0.1 port=1 dbname=postgres"))
+    config = Config((replace(configured, nodes=(*configured.nodes, away)),), HealerSettings())
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+        assert await counts(client) == [None, None]
+
+
+async def test_a_server_of_another_cluster_is_told_and_not_joined(
+    databases: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a primary, too: taken for one of this cluster's, nobody would know which one explains the standby."""
+    caplog.set_level(logging.INFO, "exporter.identity")
+    with Stack() as other:
+        stranger = other.single()
+        stranger.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
+        config = of(databases.primary, databases.standby, stranger)
+        async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+            for path in ("/metrics", "/probe?cluster=c&node=single", "/metrics?collect[]=node"):
+                metrics = await get(client, path)
+                assert metrics.value("pgslot_up", node="single") == 0
+                assert metrics.found("pgslot_node_info", node="single") == []
+                for own, value in metrics.found("pgslot_probe_status", node="single"):
+                    assert value == (own["status"] == "wrong_cluster")
+            metrics = await get(client, "/metrics")
+            assert [metrics.value("pgslot_up", node=name) for name in ("primary", "standby")] == [1, 1]
+            assert metrics.value("pgslot_unlisted_standbys", node="primary") == 0
+        lookout = Lookout(config.clusters[0])
+        try:
+            # All are asked until one says that it is the primary; from the second look on it is known which one is.
+            for _ in range(2):
+                looked = await lookout.look({"standby"})
+            assert looked.primary is not None
+            assert looked.primary.node == "primary"
+        finally:
+            await lookout.close()
+    said = [record.getMessage() for record in caplog.records if record.name == "exporter.identity"]
+    assert set(said) == {"the node is one of another cluster"}
+    assert len(said) <= 2, "once for each who looks"
+
+
+async def test_what_may_not_be_read_rules_nothing_out(databases: Stack) -> None:
+    [(before,)] = databases.primary.sql(
+        "SELECT proacl::text FROM pg_catalog.pg_proc WHERE proname = 'pg_control_system'"
+    )
+    assert before is None, "PUBLIC may execute it"
+    databases.primary.sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
+    observer = Observer(of(databases.primary, databases.standby).clusters, "unlisted")
+    try:
+        looked = await observer.look("c", 5)
+        assert {status for each in looked.nodes for status in each.statuses.values()} == {Status.OK}
+        found = unlisted(looked)
+        assert found is not None
+        assert found.count == 0
+    finally:
+        await observer.close()
+        databases.primary.sql("GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO PUBLIC")

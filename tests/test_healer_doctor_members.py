@@ -1,0 +1,41 @@
+"""What the doctor says of clusters whose members Patroni tells."""
+
+import subprocess
+from pathlib import Path
+
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
+from exporter.patroni import Patroni
+from healer.doctor.finding import Status
+from healer.doctor.members import judge_members
+from healer.doctor.servers import examine
+from tests.doctor import PROGRAM
+from tests.patroni import written
+
+PATRONI = Patroni(("http://10.0.0.1:8008",))
+TOLD = Cluster("told", (Node("told", "a", Conninfo("")), Node("told", "b", Conninfo(""))), None, PATRONI)
+SILENT = Cluster("silent", (), None, PATRONI)
+CONFIG = Config((Cluster("listed", TOLD.nodes, None), TOLD, SILENT), HealerSettings())
+
+
+def test_members_that_patroni_tells_and_one_that_does_not() -> None:
+    told, silent = judge_members(CONFIG, {"silent": "http://10.0.0.1:8008: no answer in 3 s"})
+    assert (told.subject, told.status, told.found) == ("told", Status.OK, "Patroni tells of 2: a, b")
+    assert (silent.subject, silent.status) == ("silent", Status.FAILED)
+    assert silent.found == "http://10.0.0.1:8008: no answer in 3 s"
+    assert "URLs under patroni" in silent.remedy
+
+
+async def test_nothing_more_is_said_of_a_cluster_without_members() -> None:
+    assert await examine(Config((SILENT,), HealerSettings())) == []
+
+
+def test_the_command_fails_and_names_each_url(tmp_path: Path) -> None:
+    file = written(tmp_path, "['http://127.0.0.1:1', 'http://127.0.0.1:2']")
+    done = subprocess.run(
+        [PROGRAM, "doctor", f"--config.file={file}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    [line] = [line for line in done.stdout.splitlines() if line.split()[1:2] == ["members"]]
+    assert line.startswith("FAIL")
+    assert "http://127.0.0.1:1: " in line
+    assert "; http://127.0.0.1:2: " in line

@@ -1,0 +1,41 @@
+"""What the doctor says of standbys that the configuration may have forgotten."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from exporter.probes import Sender
+from exporter.snapshot import NodeSnapshot
+from healer.doctor.finding import Status
+from healer.doctor.unlisted import judge_unlisted
+from tests.snapshots import cluster, dark, node
+from tests.test_exporter_unlisted import BARE, A, B, standby
+
+CASES: list[tuple[Sequence[Sender], Sequence[NodeSnapshot], Status | None, str]] = [
+    ([], [], None, ""),
+    ([A], [standby("s", "a")], Status.OK, "all 1 that stream from p are among the nodes"),
+    (
+        [A, BARE],
+        [],
+        Status.WARNING,
+        "not among the nodes: a (10.0.0.2, slot a), walreceiver (10.0.0.4)",
+    ),
+    ([A, B], [standby("s", "a"), dark("t")], Status.SKIPPED, "unknown whether b (10.0.0.3, slot b) is among the nodes"),
+    (
+        [A, B],
+        [dark("t")],
+        Status.WARNING,
+        "not among the nodes: 1 of these: a (10.0.0.2, slot a), b (10.0.0.3, slot b)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("senders", "others", "status", "told"), CASES)
+def test_standbys_that_stream(
+    senders: Sequence[Sender], others: Sequence[NodeSnapshot], status: Status | None, told: str
+) -> None:
+    findings = list(judge_unlisted(cluster(node("p", recovery=False, senders=tuple(senders)), *others)))
+    assert [finding.status for finding in findings] == ([] if status is None else [status])
+    for finding in findings:
+        assert finding.found.startswith(told)
+        assert bool(finding.remedy) == (status is Status.WARNING)
