@@ -95,10 +95,8 @@ def both_creators(server: Postgres) -> Iterator[tuple[Statement, Statement]]:
     with ExitStack() as stack:
         for slot in WAYS:
             stack.callback(server.drop_slot, slot)
-        yield (
-            stack.enter_context(server.create_slot(WAYS[0])),
-            stack.enter_context(server.create_slot_by_function(WAYS[1])),
-        )
+        by_walsender = stack.enter_context(server.create_slot(WAYS[0]))
+        yield by_walsender, stack.enter_context(server.create_slot_by_function(WAYS[1]))
 
 
 @contextmanager

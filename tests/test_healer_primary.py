@@ -1,5 +1,6 @@
 """Whether the healer could act, and acting, on real servers."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -8,13 +9,13 @@ import psycopg
 import pytest
 
 from exporter.config import Conninfo, HealerTarget
-from healer.calls import CallResult, Capability, Unavailable
+from healer.calls import CallResult, Capability, Unavailable, position
 from healer.primary import Primary, check
 from healer.remedies.log_standby_snapshot import PrimaryFacts, judge
 from tests.healing import until
 from tests.stack.processes import free_port
 from tests.stack.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
-from tests.stack.wal import RUNNING_XACTS
+from tests.stack.wal import MESSAGE, RUNNING_XACTS
 
 CAN = PrimaryFacts(
     in_recovery=False,
@@ -72,16 +73,33 @@ async def test_checking_writes_nothing_and_leaves_no_session(databases: Stack) -
 
 async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) -> None:
     databases.wait_until_idle()
-    before = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
-    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
-        assert await primary.prepare() is None
-        sessions = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
-        assert databases.primary.sql(sessions, [HEALER_ROLE]) == [("pg_slot_healer",)]
-        assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
-        assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
-        # Nobody takes what was rehearsed for a call of another healer's.
-        async with Primary(target(both(databases, HEALER_ROLE))) as other:
-            assert (await other.call(60.0)).result is CallResult.OK
+    [(before,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
+    start = position(before)
+    with databases.primary.no_records_by_itself():
+        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+            assert await primary.prepare() is None
+            sessions = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+            assert databases.primary.sql(sessions, [HEALER_ROLE]) == [("pg_slot_healer",)]
+            assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
+            # Nobody takes what was rehearsed for a call of another healer's, whose record is the only one.
+            async with Primary(target(both(databases, HEALER_ROLE))) as other:
+                assert (await other.call(60.0)).result is CallResult.OK
+        await until(lambda: RUNNING_XACTS in databases.primary._kinds_since(start), "the record is on disk")
+        kinds = databases.primary._kinds_since(start)
+    assert (kinds.count(RUNNING_XACTS), kinds.count(MESSAGE)) == (1, 0)
+
+
+async def test_a_slot_is_made_with_the_end_of_the_record_that_was_forced(databases: Stack) -> None:
+    """By this it is told from one that ended with a record of before the call; seen on 16 to 19."""
+    databases.wait_until_idle()
+    with databases.primary.no_records_by_itself(), databases.standby.create_slot("made") as creator:
+        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+            call = await primary.call()
+            while not await asyncio.to_thread(creator.wait, 2.0):
+                call = await primary.call()
+        confirmed = "SELECT confirmed_flush_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = 'made'"
+        assert databases.standby.sql(confirmed) == [(call.lsn,)]
+    databases.drop_slot("made")
 
 
 async def test_no_privilege_until_it_is_granted(databases: Stack) -> None:

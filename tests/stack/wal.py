@@ -12,6 +12,8 @@ Kind = tuple[int, int]
 """The resource manager's id and what it calls the record."""
 
 RUNNING_XACTS: Kind = (8, 0x10)
+MESSAGE: Kind = (21, 0x00)
+"""What pg_logical_emit_message() writes."""
 _SWITCH: Kind = (0, 0x40)
 
 _SEGMENT = 16 * 1024 * 1024

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exporter.identity import Identity
-from exporter.probes import Creation, NodeFacts, Slot, Standby, Transaction
+from exporter.probes import Creation, NodeFacts, Sender, Slot, Standby, Transaction
 from tests import decoding
 from tests.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
 
@@ -224,6 +224,7 @@ class Servers:
             Transaction: self._transactions,
             Standby: self._standby,
             Identity: lambda _node: [Identity(self.name)],
+            Sender: lambda _node: [],
         }
         return makers[row](node)
 
