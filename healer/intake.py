@@ -27,6 +27,8 @@ def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
         return Action.IGNORED_TEST
     if alert.labels.get(HEAL_LABEL) != HEAL_ACTION:
         return Action.IGNORED_NO_HEAL_LABEL
+    if alert.firing and alert.unmeasured:
+        return Action.IGNORED_UNMEASURED
     cluster = clusters.get(alert.labels.get("cluster", ""))
     if cluster is None:
         return Action.IGNORED_UNKNOWN_CLUSTER

@@ -25,13 +25,16 @@ from healer.verdicts import advance
 _WHY = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",
     Action.IGNORED_NO_HEAL_LABEL: 'it lacks the label heal="log_standby_snapshot"',
+    Action.IGNORED_UNMEASURED: "Grafana had no data, or an error, for its rule: nothing was measured",
     Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster names none of the configuration",
     Action.IGNORED_NOT_CONFIGURED: "its cluster has no healer section: it is only observed",
     Action.IGNORED_NO_SLOT: "it lacks the label node or slot_name",
     Action.IGNORED_UNKNOWN_NODE: "its label node names none of the cluster",
     Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
 }
-_MISTAKES = frozenset(_WHY) - {Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_DISABLED}
+_MISTAKES = frozenset(_WHY) - {
+    *(Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_UNMEASURED, Action.IGNORED_DISABLED),
+}
 """Somebody meant the healer to act on these, and it will not."""
 
 
