@@ -64,6 +64,18 @@ def broken(url: str, fault: str | int | Exception) -> Change:
     return lambda world: world.broken.update({url: fault})
 
 
+FIRING = [
+    {"labels": {"alertname": name}, "status": {"silencedBy": silences}}
+    for name, silences in (
+        ("PgSlotStalled", ["1f2e", "3a4b"]),
+        ("PgSlotStalled", ["1f2e"]),
+        ("PgSlotLost", ["9c9c"]),
+        ("PgSlotWatchdog", ["1f2e"]),
+        ("PgSlotCreationStuck", []),
+    )
+]
+
+
 def without_token(world: World) -> None:
     world.config = replace(world.config, healer=HealerSettings())
     world.token = None
@@ -350,6 +362,16 @@ ALERTMANAGER_FAULTS: list[Fault] = [
         "a silence of something else",
         setting(silences=[SILENCE | {"matchers": [SILENCE["matchers"][0] | {"isEqual": False}]}]),  # type: ignore[index]
         [("silence", "1f2e", "warning", "PgSlotWatchdog: active")],
+    ),
+    ("a silence without matchers", setting(silences=[SILENCE | {"matchers": None}]), []),
+    (
+        "silences that it cannot list",
+        both(broken(f"{ALERTMANAGER}/api/v2/silences", 500), setting(firing=FIRING)),
+        [
+            ("silence", ALERTMANAGER, "unknown", "cannot be listed, so that only of alerts which fire now"),
+            ("silence", "1f2e", "warning", "PgSlotStalled, PgSlotWatchdog: active now"),
+            ("silence", "3a4b", "warning", "PgSlotStalled: active now"),
+        ],
     ),
 ]
 
