@@ -63,8 +63,8 @@ class World:
         self.external_labels: dict[str, str] = {}
         self.routing = yaml.safe_load((ALERTS / "alertmanager.yml").read_text("utf-8"))
         self.silences: list[dict[str, Any]] = []
-        self.firing: list[dict[str, Any]] = []
-        """Alerts that Alertmanager lists beside those of --test-alert."""
+        self.firing: list[tuple[str, list[str]]] = []
+        """Alerts that Alertmanager lists beside those of --test-alert: the name, and which silences it is under."""
         self.loaded_at: float | None = STARTED
         """When Alertmanager loaded its configuration; None: it does not answer /metrics."""
         self.tests: list[dict[str, Any]] = []
@@ -141,7 +141,8 @@ class World:
 
     def _held(self, _request: Any) -> tuple[int, dict[str, str], str]:
         tests = [{"labels": alert["labels"], "status": self.held} for alert in self.tests]
-        return 200, {}, json.dumps([*tests, *self.firing])
+        firing = [{"labels": {"alertname": name}, "status": {"silencedBy": by}} for name, by in self.firing]
+        return 200, {}, json.dumps([*tests, *firing])
 
     def _format(self, request: Any) -> tuple[int, dict[str, str], str]:
         if not self.formatted:

@@ -64,16 +64,7 @@ def broken(url: str, fault: str | int | Exception) -> Change:
     return lambda world: world.broken.update({url: fault})
 
 
-FIRING = [
-    {"labels": {"alertname": name}, "status": {"silencedBy": silences}}
-    for name, silences in (
-        ("PgSlotStalled", ["1f2e", "3a4b"]),
-        ("PgSlotStalled", ["1f2e"]),
-        ("PgSlotLost", ["9c9c"]),
-        ("PgSlotWatchdog", ["1f2e"]),
-        ("PgSlotCreationStuck", []),
-    )
-]
+FIRING = [("PgSlotStalled", ["1f2e", "3a4b"]), ("PgSlotLost", ["9c9c"]), ("PgSlotWatchdog", ["1f2e"])]
 
 
 def without_token(world: World) -> None:
