@@ -46,8 +46,9 @@ lint: setup  ## ruff: rules and format
 types: setup  ## mypy --strict
 	@$(BIN)/mypy
 
-dashboards: setup  ## write the Grafana JSON anew from its code
+dashboards: setup  ## write Grafana's dashboards and alert rules anew from their code and alerts/pgslot.rules.yml
 	@$(BIN)/python -m dashboards.generate
+	@$(BIN)/python -m dashboards.alerting
 
 kubernetes: setup  ## write the PrometheusRule anew from alerts/pgslot.rules.yml
 	@$(BIN)/python deploy/kubernetes/generate.py
