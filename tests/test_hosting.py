@@ -24,7 +24,7 @@ def test_it_may_read_and_nothing_else() -> None:
     assert WORKFLOW["permissions"] == {}
     text = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
     assert "secrets." not in text
-    # YAML 1.1 reads the key `on` as true. Not pull_request_target, which runs a stranger's code with the rights of main.
+    # YAML 1.1 reads the key `on` as true. pull_request_target would give a stranger's code the rights of main.
     events: dict[str, Any] = WORKFLOW[True]  # type: ignore[index]
     assert set(events) == {"push", "pull_request"}
     for job in JOBS.values():
