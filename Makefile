@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test today demo bench lint types check dashboards kubernetes clean
+.PHONY: help setup test today containers demo bench lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
 
@@ -31,6 +31,9 @@ test:  ## all tests, on real servers
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \
 	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="--numprocesses=5 --dist=loadgroup $(ABOUT_MONITORING)"; done
+
+containers:  ## build the Dockerfile and run docker-compose.yml in a container engine of its own (as root, four minutes)
+	@bash tests/containers/run.sh
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from dashboards.files import put
+
 RULES = Path(__file__).parents[1] / "alerts/pgslot.rules.yml"
 ALERTING = Path("dashboards/provisioning/alerting/pgslot-rules.yml")
 RECORDING = Path("alerts/pgslot-recording.rules.yml")
@@ -160,16 +162,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of step")
     parser.add_argument("folder", nargs="?", type=Path, default=RULES.parents[1], help="default: that of this project")
     options = parser.parse_args()
-    out_of_step = []
-    for name, wanted in files(yaml.safe_load(RULES.read_text("utf-8"))).items():
-        file = options.folder / name
-        if not options.check:
-            file.write_text(wanted, "utf-8")
-        elif not file.exists() or file.read_text("utf-8") != wanted:
-            out_of_step.append(name)
-    for name in out_of_step:
-        print(f"{name} is out of step with {RULES.name}: run make dashboards", file=sys.stderr)
-    return 1 if out_of_step else 0
+    made = files(yaml.safe_load(RULES.read_text("utf-8")))
+    return put({options.folder / name: text for name, text in made.items()}, RULES.name, check=options.check)
 
 
 if __name__ == "__main__":

