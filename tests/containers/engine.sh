@@ -1,9 +1,12 @@
+# shellcheck shell=bash
 # Sourced: a container engine of our own, which ends with this shell, and images that stand in for those of a registry.
 # Needs root, dockerd and debootstrap.
 
 # start_engine: have $work, a folder that ends with this shell, and DOCKER_HOST. No other engine is touched.
 start_engine() {
   work=$(mktemp -d /tmp/pgslot-containers.XXXXXX)
+  # What an engine leaves behind, and was not there before.
+  bridge=$(ls -d /sys/class/net/docker0 2>/dev/null || true)
   trap end_engine EXIT
   export DOCKER_HOST=unix://$work/socket
   dockerd --data-root="$work/data" --exec-root="$work/exec" --pidfile="$work/pid" --host="$DOCKER_HOST" \
@@ -23,7 +26,9 @@ start_engine() {
 end_engine() {
   docker ps --quiet --all | xargs --no-run-if-empty docker rm --force --volumes >/dev/null || true
   docker network prune --force >/dev/null || true
-  kill "$engine" 2>/dev/null && wait "$engine" || true
+  kill "$engine" 2>/dev/null || true
+  wait "$engine" || true
+  if [ -z "$bridge" ]; then ip link delete docker0 2>/dev/null || true; fi
   rm -rf "$work"
 }
 
