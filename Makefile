@@ -16,7 +16,7 @@ endif
 TODAY := trixie forky
 ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.py tests/test_runbooks*.py \
   tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py \
-  tests/test_healer_matcher_sets.py
+  tests/test_healer_matcher_sets.py tests/test_grafana_rules.py
 
 help:  ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
