@@ -17,7 +17,12 @@ SERVICES=(primary standby exporter healer prometheus alertmanager)
 
 started=$SECONDS
 step() { printf '%4d s  %s\n' $((SECONDS - started)) "$*"; }
-fail() { step "FAILED: $*"; exit 1; }
+fail() {
+  step "FAILED: $*"
+  docker ps --all
+  docker-compose logs --no-color --tail=6 2>/dev/null || true
+  exit 1
+}
 
 # until_true SECONDS WHAT COMMAND...
 until_true() {
@@ -46,7 +51,7 @@ mkdir "$work/project"
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --target-directory="$work/project"
 cd "$work/project"
 
-docker build --quiet --network=host --tag=pg-slot-healer . >/dev/null
+build pg-slot-healer . --network=host
 size() { docker image inspect --format='{{.Size}}' "$1"; }
 base=$(size pgslot-base) image=$(size pg-slot-healer)
 step "Dockerfile built: $(((image - base) / 1000000)) MB over its base image"
@@ -85,6 +90,12 @@ grep -vE '^ok ' "$work/doctor" | sed 's/^/        /' || true
 step "doctor, in the healer's container, ends with $code"
 
 docker-compose restart primary standby >/dev/null 2>&1
-until_true 120 "both servers are healthy after a restart" healthy "$(docker-compose ps --quiet standby)"
+for service in primary standby; do
+  until_true 120 "$service is healthy after a restart" healthy "$(docker-compose ps --quiet "$service")"
+done
+streams() {
+  docker-compose exec -T primary psql --username=postgres -Atc "SELECT state FROM pg_stat_replication" </dev/null | grep --quiet streaming
+}
+until_true 60 "the standby streams again" streams
 docker-compose down --volumes >/dev/null 2>&1
 step "all is well"
