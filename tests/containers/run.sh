@@ -53,7 +53,7 @@ cd "$work/project"
 
 build pg-slot-healer . --network=host
 size() { docker image inspect --format='{{.Size}}' "$1"; }
-base=$(size pgslot-base) image=$(size pg-slot-healer)
+base=$(size "$(tag_of python)") image=$(size pg-slot-healer)
 step "Dockerfile built: $(((image - base) / 1000000)) MB over its base image"
 
 # README, "Containers": the exporter alone, of a server that is not there.
