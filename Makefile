@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test today demo bench lint types check dashboards kubernetes clean
+.PHONY: help setup test today containers demo bench lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
 
@@ -15,7 +15,8 @@ endif
 
 TODAY := trixie forky
 ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.py tests/test_runbooks*.py \
-  tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py
+  tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py \
+  tests/test_healer_matcher_sets.py tests/test_grafana_rules.py
 
 help:  ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +32,9 @@ today:  ## doctor's, the rules', the end-to-end and the bench's tests with what 
 	@for suite in $(or $(SUITE),$(TODAY)); do \
 	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="--numprocesses=5 --dist=loadgroup $(ABOUT_MONITORING)"; done
 
+containers:  ## build the Dockerfile and run docker-compose.yml in a container engine of its own (as root, four minutes)
+	@bash tests/containers/run.sh
+
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)
 
@@ -45,8 +49,9 @@ lint: setup  ## ruff: rules and format
 types: setup  ## mypy --strict
 	@$(BIN)/mypy
 
-dashboards: setup  ## write the Grafana JSON anew from its code
+dashboards: setup  ## write Grafana's dashboards and alert rules anew from their code and alerts/pgslot.rules.yml
 	@$(BIN)/python -m dashboards.generate
+	@$(BIN)/python -m dashboards.alerting
 
 kubernetes: setup  ## write the PrometheusRule anew from alerts/pgslot.rules.yml
 	@$(BIN)/python deploy/kubernetes/generate.py

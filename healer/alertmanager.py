@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from healer.alerts import HEAL_LABEL, Alert
+from healer.alerts import HEAL_LABEL, Alert, is_unmeasured
 from healer.remedies.known import REMEDIES
 
 _FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
@@ -70,7 +70,8 @@ def parse_listing(items: Any, status: Any, now: datetime | None) -> Listing:
     muted: dict[str, str] = {}
     for item in items:
         labels = {str(name): str(value) for name, value in item["labels"].items()}
-        alert = Alert(firing=True, labels=labels, fingerprint=str(item["fingerprint"]))
+        unmeasured = is_unmeasured(labels, item.get("annotations"))
+        alert = Alert(firing=True, labels=labels, fingerprint=str(item["fingerprint"]), unmeasured=unmeasured)
         alerts[alert.fingerprint] = alert
         for key, word in (("silencedBy", "silenced"), ("inhibitedBy", "inhibited"), ("mutedBy", "muted")):
             by = item["status"].get(key)

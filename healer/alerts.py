@@ -1,6 +1,11 @@
-"""Alertmanager's webhook, version 4, to alerts. Unknown fields are accepted: newer Alertmanagers send more."""
+"""
+Alertmanager's webhook, version 4, and that of Grafana Alerting, version 1, to alerts.
+
+Unknown fields are accepted: Grafana, and newer Alertmanagers, send more.
+"""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -10,9 +15,16 @@ HEAL_LABEL = "heal"
 TEST_LABEL = "pgslot_test"
 """Marks the alerts that the doctor sends to find out where a route leads; its value differs each time."""
 
+ALERTMANAGER, GRAFANA = "4", "1"
+"""Values of the key `version`."""
+_NOT_MEASURED = frozenset({"DatasourceNoData", "DatasourceError"})
+"""Grafana's alerts about a rule that it could not evaluate: with all labels of the rule's own alerts but the name."""
+_STATE_REASON = "grafana_state_reason"
+"""Grafana's annotation where no value is behind a state: NoData, Error, KeepLast; MissingSeries of one that ended."""
+
 
 class WebhookError(Exception):
-    """The body is no webhook of version 4. The text names the place, the expected and the found."""
+    """The body is no webhook of version 4 or 1. The text names the place, the expected and the found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +35,9 @@ class Alert:
     """Its own `status`; a webhook mixes firing and resolved alerts, and the top-level status says little."""
     labels: dict[str, str]
     fingerprint: str
-    """Alertmanager's hash of the labels: the same from every Alertmanager of a cluster."""
+    """Alertmanager's or Grafana's hash of the labels: the same from every Alertmanager of a cluster."""
+    unmeasured: bool = False
+    """Grafana says that no value is behind its state: it had no data, or an error, for the rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +48,11 @@ class Webhook:
     truncated: int
     """`truncatedAlerts`: how many were cut off by the receiver's max_alerts."""
     receiver: str | None = None
-    """Its name in Alertmanager's configuration. None: it does not say, or not in text."""
+    """
+    Its name in Alertmanager's configuration. None: it does not say, or not in text.
+
+    Nor is it told of Grafana's, whose contact points prove nothing of Alertmanager's routes.
+    """
 
     @property
     def tests(self) -> bool:
@@ -57,6 +75,8 @@ class Action(StrEnum):
     IGNORED_TEST = "ignored_test"
     """The doctor's, to find out whether it arrives."""
     IGNORED_NO_HEAL_LABEL = "ignored_no_heal_label"
+    IGNORED_UNMEASURED = "ignored_unmeasured"
+    """It fires because Grafana had no data, or an error, for its rule, and not because of what was measured."""
     IGNORED_NO_SLOT = "ignored_no_slot"
     """It lacks the label node or slot_name. Nothing named is never taken for everything."""
     IGNORED_UNKNOWN_CLUSTER = "ignored_unknown_cluster"
@@ -80,15 +100,16 @@ def parse(body: bytes) -> Webhook:
     except (ValueError, RecursionError) as error:
         raise WebhookError(f"body: expected JSON, found: {error}") from None
     top = _object(data, "body")
-    if top.get("version") != "4":
-        raise _error("version", 'the string "4"', top.get("version"))
+    version = top.get("version")
+    if version not in (ALERTMANAGER, GRAFANA):
+        raise _error("version", 'the string "4" (Alertmanager) or "1" (Grafana)', version)
     alerts = top.get("alerts")
     if not isinstance(alerts, list):
         raise _error("alerts", "an array", alerts)
     truncated = top.get("truncatedAlerts", 0)
     if not isinstance(truncated, int) or isinstance(truncated, bool) or truncated < 0:
         raise _error("truncatedAlerts", "a whole number", truncated)
-    receiver = top.get("receiver")
+    receiver = top.get("receiver") if version == ALERTMANAGER else None
     named = receiver if isinstance(receiver, str) and receiver and _is_text(receiver) else None
     return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated, named)
 
@@ -107,7 +128,13 @@ def _alert(item: Any, place: str) -> Alert:
     fingerprint = alert.get("fingerprint")
     if not isinstance(fingerprint, str) or not fingerprint:
         raise _error(f"{place}.fingerprint", "a string", fingerprint)
-    return Alert(status == "firing", labels, fingerprint)
+    return Alert(status == "firing", labels, fingerprint, is_unmeasured(labels, alert.get("annotations")))
+
+
+def is_unmeasured(labels: Mapping[str, str], annotations: Any) -> bool:
+    """Return whether Grafana says that the state of this alert does not come of a value."""
+    reason = annotations.get(_STATE_REASON) if isinstance(annotations, dict) else None
+    return labels.get("alertname") in _NOT_MEASURED or bool(reason)
 
 
 def _is_text(value: str) -> bool:

@@ -32,6 +32,8 @@ def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
     remedy = REMEDIES.get(alert.labels.get(HEAL_LABEL, ""))
     if remedy is None:
         return Action.IGNORED_NO_HEAL_LABEL
+    if alert.firing and alert.unmeasured:
+        return Action.IGNORED_UNMEASURED
     cluster = clusters.get(alert.labels.get("cluster", ""))
     if cluster is None:
         return Action.IGNORED_UNKNOWN_CLUSTER

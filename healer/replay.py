@@ -24,6 +24,7 @@ from healer.track import begin
 _WHY = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",
     Action.IGNORED_NO_HEAL_LABEL: f"it lacks the label heal with one of {', '.join(REMEDIES)}",
+    Action.IGNORED_UNMEASURED: "Grafana had no data, or an error, for its rule: nothing was measured",
     Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster names none of the configuration",
     Action.IGNORED_NOT_CONFIGURED: "its cluster has no healer section: it is only observed",
     Action.IGNORED_NO_SLOT: "it lacks the label node or slot_name",
@@ -32,10 +33,8 @@ _WHY = {
     Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
 }
 _MISTAKES = frozenset(_WHY) - {
-    Action.IGNORED_TEST,
-    Action.IGNORED_NO_HEAL_LABEL,
-    Action.IGNORED_REMEDY_OFF,
-    Action.IGNORED_DISABLED,
+    *(Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_UNMEASURED),
+    *(Action.IGNORED_REMEDY_OFF, Action.IGNORED_DISABLED),
 }
 """Somebody meant the healer to act on these, and it will not."""
 

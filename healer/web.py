@@ -160,7 +160,12 @@ async def _intake(request: web.Request) -> tuple[int, str]:
     except WebhookError as error:
         return 400, str(error)
     if webhook.truncated:
-        event(_log, logging.WARNING, "Alertmanager cut alerts off: unset max_alerts", truncated=webhook.truncated)
+        event(
+            _log,
+            logging.WARNING,
+            "alerts were cut off: unset the receiver's max_alerts",
+            truncated=webhook.truncated,
+        )
     if webhook.alerts:
         # An empty one is the doctor's, and no proof that Alertmanager's arrive.
         request.app[_METRICS].last_webhook.set_to_current_time()

@@ -63,6 +63,8 @@ class World:
         self.external_labels: dict[str, str] = {}
         self.routing = yaml.safe_load((ALERTS / "alertmanager.yml").read_text("utf-8"))
         self.silences: list[dict[str, Any]] = []
+        self.firing: list[tuple[str, list[str]]] = []
+        """Alerts that Alertmanager lists beside those of --test-alert: the name, and which silences it is under."""
         self.loaded_at: float | None = STARTED
         """When Alertmanager loaded its configuration; None: it does not answer /metrics."""
         self.tests: list[dict[str, Any]] = []
@@ -138,7 +140,9 @@ class World:
         return 200, {}, ""
 
     def _held(self, _request: Any) -> tuple[int, dict[str, str], str]:
-        return 200, {}, json.dumps([{"labels": alert["labels"], "status": self.held} for alert in self.tests])
+        tests = [{"labels": alert["labels"], "status": self.held} for alert in self.tests]
+        firing = [{"labels": {"alertname": name}, "status": {"silencedBy": by}} for name, by in self.firing]
+        return 200, {}, json.dumps([*tests, *firing])
 
     def _format(self, request: Any) -> tuple[int, dict[str, str], str]:
         if not self.formatted:

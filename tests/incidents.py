@@ -19,35 +19,6 @@ from tests.stack.processes import wait_for
 from tests.stack.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
 from tests.test_exporter_causes import confirmed_all, consumer, setting, stopped, write_wal
 
-THRESHOLDS = {
-    "PgSlotCreationStuck": "2",
-    "PgSlotCreationBlocked": "6",
-    "PgSlotEndangeredByTransaction": "8",
-    "PgSlotLossPredicted": "1s",
-    "PgSlotWalHeadroomLow": "1s",
-    "PgSlotInactive": "1s",
-    "PgSlotStalled": "1s",
-    "PgSlotNotPersisted": "1s",
-    "PgSlotNotFailoverReady": "1s",
-    "PgSlotPinnedByTransaction": "2",
-    "PgSlotPreparedTransactionForgotten": "2",
-    "PgSlotHealUnavailable": "1s",
-    "PgSlotHealOverdue": "1",
-    "PgSlotTargetDown": "1s",
-    "PgSlotExporterDown": "1s",
-    "PgSlotHealerDown": "1s",
-    "PgSlotProbeFailing": "1s",
-    "PgSlotConfigReloadFailed": "1s",
-    "PgSlotCreationRetried": "1s",
-    "PgSlotVanished": "1s",
-    "PgSlotsNearlyUsedUp": "1s",
-    "PgSlotXminOld": "1000",
-    "PgSlotDependsOnLastSlot": "1s",
-    "PgSlotUnlistedStandby": "1s",
-    "PgSlotPatroniSilent": "1s",
-}
-"""In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
-
 GIVE_UP_AFTER = "3s"
 MEBIBYTE = 1024 * 1024
 

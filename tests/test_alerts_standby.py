@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.probes import SUPPORTED
-from tests.incidents import MEBIBYTE, THRESHOLDS, Incidents, limit
+from tests.incidents import MEBIBYTE, Incidents, limit
 from tests.stack.stack import STANDBY_NODE, Stack
 from tests.test_exporter_causes import write_wal
+from tests.thresholds import THRESHOLDS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -239,3 +239,10 @@ def test_connection_strings_name_services_and_roles_that_are_made(secrets: Path)
         assert set(parts["host"].split(",")) <= set(SERVICES)
         assert f"CREATE ROLE {parts['user']} " in roles
         assert parts["password"] == (secrets / f"{parts['user'].removeprefix('pgslot_')}-password").read_text()
+
+
+def test_the_trial_in_containers_runs_all_but_grafana() -> None:
+    script = (ROOT / "tests/containers/run.sh").read_text("utf-8")
+    found = re.search(r"^SERVICES=\(([\w ]+)\)$", script, re.MULTILINE)
+    assert found is not None
+    assert set(found[1].split()) == set(SERVICES) - {"grafana"}

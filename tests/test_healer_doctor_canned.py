@@ -65,6 +65,9 @@ def broken(url: str, fault: str | int | Exception) -> Change:
     return lambda world: world.broken.update({url: fault})
 
 
+FIRING = [("PgSlotStalled", ["1f2e", "3a4b"]), ("PgSlotLost", ["9c9c"]), ("PgSlotWatchdog", ["1f2e"])]
+
+
 def without_token(world: World) -> None:
     world.config = replace(world.config, healer=HealerSettings())
     world.token = None
@@ -351,6 +354,16 @@ ALERTMANAGER_FAULTS: list[Fault] = [
         "a silence of something else",
         setting(silences=[SILENCE | {"matchers": [SILENCE["matchers"][0] | {"isEqual": False}]}]),  # type: ignore[index]
         [("silence", "1f2e", "warning", "PgSlotWatchdog: active")],
+    ),
+    ("a silence without matchers", setting(silences=[SILENCE | {"matchers": None}]), []),
+    (
+        "silences that it cannot list",
+        both(broken(f"{ALERTMANAGER}/api/v2/silences", 500), setting(firing=FIRING)),
+        [
+            ("silence", ALERTMANAGER, "unknown", "cannot be listed, so that only of alerts which fire now"),
+            ("silence", "1f2e", "warning", "PgSlotStalled, PgSlotWatchdog: active now"),
+            ("silence", "3a4b", "warning", "PgSlotStalled: active now"),
+        ],
     ),
 ]
 

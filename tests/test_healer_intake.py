@@ -48,7 +48,7 @@ ALERT = st.fixed_dictionaries(
     },
 )
 BODY = st.fixed_dictionaries(
-    {"version": st.just("4"), "alerts": st.lists(ALERT, max_size=20)},
+    {"version": st.sampled_from(["4", "1"]), "alerts": st.lists(ALERT, max_size=20)},
     optional={
         "status": st.sampled_from(["firing", "resolved"]),
         "receiver": st.text(),

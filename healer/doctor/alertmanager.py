@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import yaml
 
@@ -13,8 +12,9 @@ from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remembered
 from healer.doctor.receiver import LONGEST_SILENCE, Metrics
-from healer.doctor.routing import EACH_BY_ITSELF, Matcher, Route, RoutingError, matching, parse_route
+from healer.doctor.routing import EACH_BY_ITSELF, Route, RoutingError, matching, parse_route
 from healer.doctor.shipped import alerts_for_healer
+from healer.doctor.silences import judge_silences
 from healer.doctor.testalert import Plan, new_mark, plan, send, understood
 from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
 from healer.remedies.known import REMEDIES
@@ -26,9 +26,6 @@ LONGEST_REPEAT = 3600.0
 
 TELLS_APART = {"alertname", "cluster", "node", "slot_name"}
 """Labels by which a route has to group, so that alerts about two slots are not one group."""
-
-_SLOT_LABELS = frozenset({"slot_name", "database", "job", "instance"})
-"""Labels of which only the real alert knows the value."""
 
 _LOADED = "alertmanager_config_last_reload_success_timestamp_seconds"
 
@@ -59,7 +56,6 @@ def examine(
         version, state = status["versionInfo"]["version"], status["cluster"]["status"]
         findings = [Finding("alertmanager", shown, Status.OK, f"version {version}, cluster {state}")]
         data = yaml.safe_load(status["config"]["original"])
-        silences = client.get_json("/api/v2/silences")
     except NoAnswerError as error:
         remedy = "Is --alertmanager.url (or healer.alertmanager_url) its address as seen from here?"
         return [Finding("alertmanager", shown, Status.FAILED, str(error), remedy)]
@@ -86,7 +82,7 @@ def examine(
                 token = config.healer.webhook_token_file is not None
                 findings += judge_webhooks(receivers[name], token=token)
             findings.append(judge_address(receivers[name], healer, metrics))
-        findings += judge_silences(shown, silences, alerts)
+        findings += judge_silences(client, alerts)
     except RoutingError as error:
         findings.append(Finding("route", shown, Status.SKIPPED, f"cannot be evaluated here: {error}"))
     except (KeyError, TypeError, AttributeError) as error:
@@ -213,30 +209,3 @@ def slow(route: Route) -> Iterator[tuple[str, str]]:
         yield found, "Set repeat_interval: 5m."
     if route.time_intervals:
         yield f"nothing is sent at some times: {', '.join(route.time_intervals)}", "Take the time intervals away."
-
-
-def judge_silences(shown: str, silences: Any, alerts: Sequence[Mapping[str, str]]) -> Iterator[Finding]:
-    """Name the silences that keep alerts from the healer, those that begin later among them."""
-    found = False
-    for silence in silences:
-        if silence["status"]["state"] == "expired":
-            continue
-        names = dict.fromkeys(alert["alertname"] for alert in alerts if _covers(silence["matchers"], alert))
-        if names:
-            found = True
-            when = f"{silence['status']['state']} until {silence['endsAt']}"
-            text = f"{', '.join(names)}: {when}, by {silence['createdBy']}: {silence['comment']}"
-            remedy = "Meanwhile the healer leaves alone what it covers. To end it: amtool silence expire ID."
-            yield Finding("silence", str(silence["id"]), Status.WARNING, text, remedy)
-    if not found:
-        yield Finding("silence", shown, Status.OK, "none covers an alert for the healer")
-
-
-def _covers(matchers: Any, alert: Mapping[str, str]) -> bool:
-    """Return whether the silence covers such alerts, be it for one slot only."""
-    return all(_silence_matcher(each).accepts(alert) for each in matchers if each["name"] not in _SLOT_LABELS)
-
-
-def _silence_matcher(data: Any) -> Matcher:
-    operator = ("=~" if data["isRegex"] else "=") if data.get("isEqual", True) else "!~" if data["isRegex"] else "!="
-    return Matcher(data["name"], operator, data["value"])

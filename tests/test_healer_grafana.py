@@ -1,0 +1,189 @@
+"""Webhooks of Grafana Alerting: its alerts drive the healer, those about rules that it could not evaluate do not."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.config import Config
+from healer.alertmanager import parse_listing
+from healer.alerts import Action, parse
+from healer.intake import Accepted, examine
+from healer.replay import replay
+from tests.healing import QUICK, Healer, healing, watched
+from tests.stack.stack import Stack
+from tests.test_healer_intake import CLUSTERS
+
+RULE_LABELS = {"severity": "warning", "component": "pgslot", "heal": "log_standby_snapshot"}
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def grafana_alert(slot: str, *, name: str = "PgSlotCreationStuck", firing: bool = True, **more: Any) -> dict[str, Any]:
+    """Return an alert of a rule as Grafana 12 and 13 send it; `more` changes its labels."""
+    labels = {"alertname": name, "grafana_folder": "pg-slot-healer", "cluster": "c", "node": "standby"}
+    labels |= {"database": "postgres", "slot_name": slot} | RULE_LABELS | more
+    return {
+        "status": "firing" if firing else "resolved",
+        "labels": labels,
+        "annotations": {"summary": "The creation of a logical replication slot is stuck."},
+        "startsAt": "2026-11-25T12:00:10Z",
+        "endsAt": "0001-01-01T00:00:00Z" if firing else "2026-11-25T12:01:10Z",
+        "generatorURL": "http://grafana:3000/alerting/grafana/pgslot-PgSlotCreationStuck/view?orgId=1",
+        "fingerprint": f"grafana/{name}/{slot}",
+        "silenceURL": "http://grafana:3000/alerting/silence/new?alertmanager=grafana&matcher=cluster%3Dc&orgId=1",
+        "dashboardURL": "",
+        "panelURL": "",
+        "values": {"query": 31.5, "prometheus_math": 1, "threshold": 1},
+        "valueString": "[ var='query' labels={cluster=c, node=standby} value=31.5 ]",
+        "orgId": 1,
+        "ruleUID": "pgslot-PgSlotCreationStuck",
+    }
+
+
+def datasource_alert(name: str, slot: str | None) -> dict[str, Any]:
+    """Return the alert about a rule that could not be evaluated: the rule's labels, another name. None: of no slot."""
+    found = grafana_alert(
+        slot or "", name=name, rulename="PgSlotCreationStuck", datasource_uid="prometheus", ref_id="query"
+    )
+    if slot is None:
+        for label in ("cluster", "node", "database", "slot_name"):
+            del found["labels"][label]
+    return found | {"values": None, "valueString": ""}
+
+
+def annotated(alert: dict[str, Any], reason: str) -> dict[str, Any]:
+    return alert | {"annotations": alert["annotations"] | {"grafana_state_reason": reason}}
+
+
+def body(*alerts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "receiver": "pg-slot-healer",
+        "status": "firing",
+        "alerts": list(alerts),
+        "groupLabels": {},
+        "commonLabels": RULE_LABELS,
+        "commonAnnotations": {},
+        "externalURL": "http://grafana:3000/",
+        "appVersion": "13.2.3",
+        "version": "1",
+        "groupKey": '{}/{heal="log_standby_snapshot"}:{alertname="PgSlotCreationStuck"}',
+        "truncatedAlerts": 0,
+        "orgId": 1,
+        "title": "[FIRING:1]  (PgSlotCreationStuck pg-slot-healer c postgres standby)",
+        "state": "alerting",
+        "message": "**Firing**\n\nValue: query=31.5\nLabels:\n - alertname = PgSlotCreationStuck\n",
+    }
+
+
+async def post(healer: Healer, *alerts: dict[str, Any]) -> tuple[int, str]:
+    answer = await healer.client.post("/alerts", json=body(*alerts))
+    return answer.status, (await answer.text()).strip()
+
+
+def test_a_contact_point_is_no_proof_of_alertmanagers_routes() -> None:
+    webhook = parse(json.dumps(body(grafana_alert("s"))).encode())
+    assert webhook.receiver is None
+    assert [(alert.firing, alert.labels["slot_name"]) for alert in webhook.alerts] == [(True, "s")]
+
+
+def test_the_button_test_of_a_contact_point_asks_for_nothing() -> None:
+    test = {
+        "status": "firing",
+        "labels": {"alertname": "TestAlert", "instance": "Grafana"},
+        "annotations": {"summary": "Notification test"},
+        "fingerprint": "57c6d9296de2ad39",
+        "values": None,
+        "valueString": "[ metric='foo' labels={instance=bar} value=10 ]",
+    }
+    (alert,) = parse(json.dumps(body(test)).encode()).alerts
+    assert examine(alert, CLUSTERS) is Action.IGNORED_NO_HEAL_LABEL
+
+
+UNMEASURED = {
+    "no data": datasource_alert("DatasourceNoData", None),
+    "no data, of a slot that was there before": datasource_alert("DatasourceNoData", "s"),
+    "an error": datasource_alert("DatasourceError", None),
+    "an error, of a slot": datasource_alert("DatasourceError", "s"),
+    "fires because there is no data": annotated(grafana_alert("s"), "NoData"),
+    "fires because of an error": annotated(grafana_alert("s"), "Error"),
+    "goes on firing without data": annotated(grafana_alert("s"), "NoData, KeepLast"),
+}
+
+
+@pytest.mark.parametrize("sent", UNMEASURED.values(), ids=UNMEASURED.keys())
+def test_what_nobody_measured_is_refused(sent: dict[str, Any]) -> None:
+    sent = sent | {"labels": {**sent["labels"], "node": "n"}} if "node" in sent["labels"] else sent
+    (alert,) = parse(json.dumps(body(sent)).encode()).alerts
+    assert examine(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
+
+
+@pytest.mark.parametrize("sent", UNMEASURED.values(), ids=UNMEASURED.keys())
+def test_it_is_refused_as_well_where_an_alertmanager_passes_it_on(sent: dict[str, Any]) -> None:
+    item = sent | {"status": {"state": "active", "silencedBy": [], "inhibitedBy": [], "mutedBy": []}}
+    status = {"uptime": NOW.isoformat(), "cluster": {"status": "ready"}}
+    (alert,) = parse_listing([item], status, NOW).alerts.values()
+    assert examine(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
+
+
+def test_one_whose_series_is_gone_has_ended() -> None:
+    gone = annotated(grafana_alert("s", firing=False, node="n"), "MissingSeries")
+    (alert,) = parse(json.dumps(body(gone)).encode()).alerts
+    assert isinstance(examine(alert, CLUSTERS), Accepted)
+
+
+async def test_grafanas_alert_heals_a_slot(databases: Stack) -> None:
+    with databases.quiet(), databases.standby.create_slot("grafana") as creator:
+        async with healing(watched(databases)) as healer:
+            assert await post(healer, grafana_alert("grafana")) == (200, "started=1")
+            episode = await healer.ended()
+            assert creator.wait(5)
+            assert await healer.value("pgslot_heal_alerts_total", action="started") == 1
+    databases.drop_slot("grafana")
+    assert episode["outcome"] == "healed"
+    assert episode["calls"] >= 1
+
+
+async def test_its_end_ends_the_episode(databases: Stack) -> None:
+    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("ends"):
+        async with healing(watched(databases)) as healer:
+            await post(healer, grafana_alert("ends"))
+            await healer.until("it calls", lambda found: found and found[0]["calls"])
+            # What keeps Grafana from looking is no news of the slot, and neither ends nor doubles anything.
+            assert await post(healer, datasource_alert("DatasourceError", "ends")) == (200, "ignored_unmeasured=1")
+            assert len([each for each in await healer.episodes() if each["outcome"] is None]) == 1
+            assert await post(healer, grafana_alert("ends", firing=False)) == (200, "resolved=1")
+            episode = await healer.ended()
+    databases.drop_slot("ends")
+    assert episode["outcome"] == "cancelled"
+
+
+async def test_what_nobody_measured_makes_no_episode_and_no_call(
+    databases: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also while a slot of that very name hangs: the healer acts on what was seen, not on what could not be."""
+    with databases.quiet(), databases.standby.create_slot("unseen"):
+        async with healing(watched(databases)) as healer:
+            unseen = [
+                datasource_alert("DatasourceNoData", "unseen"),
+                datasource_alert("DatasourceError", "unseen"),
+                annotated(grafana_alert("unseen"), "Error"),
+            ]
+            with caplog.at_level("INFO", logger="healer.web"):
+                assert await post(healer, *unseen) == (200, "ignored_unmeasured=3")
+            assert await healer.episodes() == []
+            assert await healer.value("pgslot_heal_alerts_total", action="ignored_unmeasured") == 3
+    databases.drop_slot("unseen")
+    examples = [record.getMessage() for record in caplog.records if "alert not taken" in record.getMessage()]
+    assert len(examples) == 1
+
+
+async def test_replay_tells_why(databases: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "webhook.json"
+    file.write_text(json.dumps(body(datasource_alert("DatasourceNoData", "s"), grafana_alert("s"))))
+    config = Config((watched(databases),), QUICK)
+    assert await replay(config, file, offline=True, as_json=True) == 0
+    decisions = json.loads(capsys.readouterr().out)
+    assert [each["would"] for each in decisions] == ["ignore", "start"]
+    assert decisions[0]["why"].startswith("Grafana had no data, or an error, for its rule")

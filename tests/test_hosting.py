@@ -1,0 +1,57 @@
+"""What a public host and a developer's machine read: the workflow, the hooks, the security policy."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+HOOKS: dict[str, Any] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+JOBS: dict[str, dict[str, Any]] = WORKFLOW["jobs"]
+
+
+def test_the_workflow_runs_what_ci_runs() -> None:
+    [job] = JOBS.values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands[-1] == ".ci/run"
+    assert all(command.startswith("apt-get") for command in commands[:-1])
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def test_it_may_read_and_nothing_else() -> None:
+    assert WORKFLOW["permissions"] == {}
+    text = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
+    assert "secrets." not in text
+    # YAML 1.1 reads the key `on` as true. pull_request_target would give a stranger's code the rights of main.
+    events: dict[str, Any] = WORKFLOW[True]  # type: ignore[index]
+    assert set(events) == {"push", "pull_request"}
+    for job in JOBS.values():
+        assert job["permissions"] == {"contents": "read"}
+        assert job["timeout-minutes"] <= 90
+
+
+def test_actions_are_pinned_and_leave_no_credentials() -> None:
+    used = [step for job in JOBS.values() for step in job["steps"] if "uses" in step]
+    assert used
+    for step in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"])
+        assert not step["uses"].startswith("actions/checkout") or step["with"]["persist-credentials"] is False
+
+
+def test_hooks_are_this_projects_own_commands() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for repository in HOOKS["repos"]:
+        assert repository["repo"] == "local"
+        for hook in repository["hooks"]:
+            assert (hook["language"], hook["entry"]) == ("system", f"make {hook['id']}")
+            assert hook["id"] in targets
+
+
+def test_the_security_policy_invents_no_address() -> None:
+    text = (ROOT / "SECURITY.md").read_text("utf-8")
+    assert not re.search(r"\S+@\S+\.\w+", text)
+    assert "private vulnerability reporting" in text
+    for name in ("webhook_token_file", "--web.config.file", "pg_read_all_stats", "sslmode=verify-full"):
+        assert name in text
