@@ -73,10 +73,14 @@ SHOWN_ELSEWHERE = {
     "pgslot_failover_unready_reason",
     "pgslot_failover_lag_bytes",
     "pgslot_depends_on_primary_slots",
+    "pgslot_patroni_up",
+    "pgslot_patroni_last_answer_timestamp_seconds",
+    "pgslot_patroni_members",
 }
 """
-They take minutes, a setting, a failover slot, or PostgreSQL 19: test_alerts_live.py has those that rules ask for,
-test_exporter_standby.py and test_exporter_dependence.py those of 19, test_exporter_failover_live.py those of failover.
+They take minutes, a setting, a failover slot, Patroni or PostgreSQL 19: test_alerts_live.py has what rules ask for,
+test_exporter_standby.py and test_exporter_dependence.py those of 19, test_exporter_failover_live.py those of failover,
+test_patroni_live.py those of Patroni.
 """
 
 
