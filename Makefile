@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test today demo bench lint types check dashboards kubernetes clean
+.PHONY: help setup test today test-matrix demo bench lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
 
@@ -17,8 +17,12 @@ TODAY := trixie forky
 ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.py tests/test_runbooks*.py \
   tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py
 
+# What runs on each PostgreSQL version that it is about: test files say so in a fixture's params.
+ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests/test_*.py) tests/test_consumers_createsubscriber.py \
+  tests/test_healer_capabilities.py::test_a_creation_is_healed_on_older_servers tests/test_e2e_stories.py::test_story
+
 help:  ## show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager and docker-compose
 	@bash tests/stack/install.sh
@@ -30,6 +34,9 @@ test:  ## all tests, on real servers
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \
 	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="--numprocesses=5 --dist=loadgroup $(ABOUT_MONITORING)"; done
+
+test-matrix:  ## the end-to-end, probe and other tests that go through PostgreSQL's versions, and those alone
+	@MAJORS="16 17 18" $(MAKE) --no-print-directory test ARGS="--numprocesses=5 --dist=loadgroup $(ACROSS_VERSIONS)"
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)
