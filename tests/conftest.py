@@ -53,5 +53,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let one worker have all tests of a file, as they share servers; of a version of them where there are several."""
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        version = next((parameters[name] for name in ("databases", "busy", "told") if name in parameters), "")
+        version = parameters.get("databases", parameters.get("busy", ""))
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name}{version}"))

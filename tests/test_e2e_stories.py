@@ -1,6 +1,5 @@
-"""The five stories that the demo shows, end to end on real servers of 18, or of what MAJORS says (make test-matrix)."""
+"""The five stories that the demo shows, end to end on real servers."""
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +8,6 @@ import pytest
 
 from exporter.catalogue import CATALOGUE
 from tests import stories
-from tests.stack.binaries import NEWEST
 from tests.stack.stack import Stack
 from tests.stories import ROWS, STORIES, THRESHOLDS, Check, Scene
 
@@ -27,10 +25,10 @@ class Told:
     failures: dict[str, Exception] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module", params=[int(major) for major in os.environ.get("MAJORS", str(NEWEST)).split()])
-def told(request: pytest.FixtureRequest) -> Iterator[Told]:
+@pytest.fixture(scope="module")
+def told() -> Iterator[Told]:
     """Tell all stories, one after the other: that one fails does not keep the others from being told."""
-    with Stack(major=request.param, thresholds=THRESHOLDS) as stack:
+    with Stack(thresholds=THRESHOLDS) as stack:
         told = Told(stack, time.time())
         stack.start_databases(rows=ROWS)
         stack.start_consumer()
