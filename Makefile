@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test today containers demo bench lint types check dashboards kubernetes clean
+.PHONY: help setup test today test-matrix containers demo bench lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
 
@@ -18,8 +18,12 @@ ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.p
   tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py \
   tests/test_healer_matcher_sets.py tests/test_grafana_rules.py
 
+# What runs on each PostgreSQL version that it is about (files say so in a fixture's params), and the stories, on the newest.
+ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests/test_*.py) tests/test_consumers_createsubscriber.py \
+  tests/test_healer_capabilities.py::test_a_creation_is_healed_on_older_servers tests/test_e2e_stories.py
+
 help:  ## show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager and docker-compose
 	@bash tests/stack/install.sh
@@ -34,6 +38,9 @@ today:  ## doctor's, the rules', the end-to-end and the bench's tests with what 
 
 containers:  ## build the Dockerfile and run docker-compose.yml in a container engine of its own (as root, four minutes)
 	@bash tests/containers/run.sh
+
+test-matrix:  ## the tests that go through PostgreSQL's versions, 14 to 19, and those alone
+	@$(MAKE) --no-print-directory test ARGS="--numprocesses=5 --dist=loadgroup $(ACROSS_VERSIONS)"
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)
