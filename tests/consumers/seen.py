@@ -39,6 +39,10 @@ def blockers(stack: Stack) -> dict[str, tuple[str, str]]:
 
 
 def outcomes(stack: Stack, names: set[str]) -> dict[str, tuple[str, str]]:
-    """Return slot -> outcome and why, of those of these slots that the healer is through with."""
-    heals = [heal for episode in stack.healer.get_json("/episodes") for heal in episode["slots"]]
-    return {heal["slot_name"]: (heal["outcome"], heal["why"]) for heal in heals if heal["slot_name"] in names}
+    """
+    Return slot -> outcome and why, of those of these slots that the healer's log has one of: the first.
+
+    An alert that is still told after that gets one of its own: nothing was left to do.
+    """
+    heals = [event for event in stack.healer.log_events() if event["msg"] == "heal ended" and event["slot"] in names]
+    return {event["slot"]: (event["outcome"], event["why"]) for event in reversed(heals)}
