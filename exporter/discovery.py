@@ -50,6 +50,15 @@ class Known:
         self.whereabouts.places = tuple((member.host, member.port) for member in answer.members)
         self.answered = time.time()
 
+    def series(self, cluster: str) -> Iterator[Part]:
+        """Return what there is to tell of the asking; nothing before the first question."""
+        if self.up is None:
+            return
+        labels = label_text(("cluster",), (cluster,))
+        yield One("pgslot_patroni_up", labels, self.up)
+        yield One("pgslot_patroni_last_answer_timestamp_seconds", labels, self.answered)
+        yield One("pgslot_patroni_members", labels, None if self.answer is None else len(self.answer.members))
+
     def joined(self, cluster: Cluster) -> Cluster:
         """Return the cluster with the members as its nodes; the healer's conninfo leads to them where it says none."""
         target = cluster.healer
@@ -98,11 +107,8 @@ class Discovery:
     def series(self, only: str | None = None) -> Iterator[Part]:
         """Return what there is to tell of the asking: of this cluster, None for all."""
         for name, known in self._known.items():
-            if only in (None, name) and known.up is not None:
-                labels = label_text(("cluster",), (name,))
-                yield One("pgslot_patroni_up", labels, known.up)
-                yield One("pgslot_patroni_last_answer_timestamp_seconds", labels, known.answered)
-                yield One("pgslot_patroni_members", labels, None if known.answer is None else len(known.answer.members))
+            if only in (None, name):
+                yield from known.series(name)
 
     def _configured(self, config: Config) -> None:
         self._file = config

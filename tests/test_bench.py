@@ -35,6 +35,7 @@ def test_the_short_bench_measures_everything(tmp_path: Path) -> None:
         "200 scrapes",
         "scrape",
         "webhook to usable slot on a standby",
+        "the same",
         "storm",
         "stuck to usable",
         "commit of what blocked a standby's creation to usable",

@@ -16,9 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from exporter.catalogue import CATALOGUE, SLOT, Metric
+from exporter.discovery import Known
 from exporter.exposition import Family, Series, States, label_text, write
 from exporter.metrics import SLOT_COLUMNS, cluster_series, process_samples
 from exporter.page import exposition, families
+from exporter.patroni import Answer, Patroni
 from tests.snapshots import CREATION, FACTS, cluster, node
 from tests.snapshots import SLOT as A_SLOT
 from tests.test_exporter_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
@@ -155,6 +157,7 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     series = [
         *cluster_series(cluster(primary, standby)),
         *process_samples(reload_ok=True, reloaded_at=1),
+        *Known(Patroni(("http://p",)), answer=Answer((), (), None), answered=1.0, up=True).series("c"),
     ]
     body, _ = exposition("", families(series))
     found = {sample.name: set(sample.labels) for family in parse_text(body.decode()) for sample in family.samples}

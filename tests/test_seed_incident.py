@@ -1,0 +1,60 @@
+"""The incident that this project began with, from its first minute to its end: what was shown and done at each step."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.seed.incident import APPLICATION, LOST, MADE, THRESHOLDS, Story, happen
+from tests.seed.page import page, picture
+from tests.stack.stack import Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    with Stack(thresholds=THRESHOLDS) as stack:
+        yield happen(stack)
+
+
+def test_each_warning_comes_before_the_loss_and_in_its_order(story: Story) -> None:
+    steps = (
+        "begin",
+        "PgSlotPinnedByTransaction",
+        "PgSlotWalHeadroomLow",
+        "lost",
+        "PgSlotLost",
+        "named",
+        "ended",
+        "made",
+    )
+    assert [story.at[step] for step in steps] == sorted(story.at[step] for step in steps)
+    assert story.at["PgSlotLossPredicted"] < story.at["lost"]
+
+
+def test_the_transaction_is_named_all_the_way(story: Story) -> None:
+    assert f"pid {story.holder}" in story.descriptions["PgSlotPinnedByTransaction"]
+    assert f"pid {story.holder}" in story.descriptions["PgSlotCreationBlocked"]
+    assert (story.named["pid"], story.named["application_name"]) == (str(story.holder), APPLICATION)
+
+
+def test_the_healer_calls_nothing_and_claims_nothing(story: Story) -> None:
+    assert (story.heal["outcome"], story.heal["calls"]) == ("resolved_itself", 0)
+    assert [subject["slot_name"] for subject in story.heal["subjects"]] == [MADE]
+
+
+def test_what_prometheus_kept_shows_it(story: Story) -> None:
+    retained = [value for at, value in story.series["retained"] if story.at["begin"] < at < story.at["lost"]]
+    assert retained[-1] > 3 * retained[0]
+    assert min(value for _, value in story.series["left"]) <= 0
+    assert story.series["waits"][-1][1] > 5
+    assert max(value for _, value in story.series["transaction"]) >= story.at["ended"] - story.at["begin"] - 5
+
+
+def test_the_page_tells_it(story: Story) -> None:
+    told = page(story, "picture.svg")
+    assert LOST in told
+    assert f"pg_terminate_backend({story.holder})" in told
+    drawn = picture(story)
+    assert drawn.count("<polyline") == 4
+    assert drawn.endswith("</svg>\n")
