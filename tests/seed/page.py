@@ -30,8 +30,8 @@ with thresholds of seconds in place of minutes. The healer may end no transactio
 | ---: | --- | --- |
 {rows}
 
-The transaction was named {warned:.0f} s before the loss, and the loss predicted {predicted:.0f} s before it. The new slot
-was usable {after:.1f} s after the session that the alert named was ended. Where `end_transactions` allows it, the
+The transaction was named {warned:.0f} s before the loss, and the loss predicted {predicted:.0f} s before it. The new
+slot was usable {after:.1f} s after the session that the alert named was ended. Where `end_transactions` allows it, the
 healer does that before the slot is lost: [PgSlotEndangeredByTransaction](runbooks/PgSlotEndangeredByTransaction.md),
 `tests/test_e2e_ending.py`.
 """
