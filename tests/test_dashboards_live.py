@@ -133,7 +133,10 @@ def test_nothing_shows_twice_when_two_exporters_look(happened: Happened, target:
     assert found.keys() == expected.keys()
     for series, value in found.items():
         assert {"job", "instance"}.isdisjoint(dict(series))
-        if value.is_integer() and value < 50:
+        if "deriv(" in target.expr:
+            # A trend is as long as its exporter has looked, and the second one began later.
+            assert value > 0, series
+        elif value.is_integer() and value < 50:
             assert value == expected[series], series
         else:
             # The two scrapes are up to a second apart: ages, rates and bytes differ by that.

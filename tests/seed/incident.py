@@ -18,7 +18,7 @@ from tests.incidents import MEBIBYTE, Incidents, limit
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import PRIMARY_NODE, Stack
-from tests.test_exporter_causes import consumer, write_wal
+from tests.test_exporter_causes import confirmed_all, consumer
 
 THRESHOLDS = {
     "PgSlotPinnedByTransaction": "5",
@@ -86,7 +86,8 @@ def happen(stack: Stack) -> Story:
             story.tell("consumer", f"streams from slot {LOST}, confirms each second")
             with writing(primary):
                 wait_for(lambda: _retained(stack, LOST), "the exporter shows the slot")
-                time.sleep(10)
+                for _ in range(2):
+                    wait_for(confirmed_all(primary, LOST), "the consumer confirms what is written")
                 holder.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'export', 'begins')")
                 story.holder = holder.info.backend_pid
                 story.tell(
@@ -158,7 +159,11 @@ def writing(primary: Postgres) -> Iterator[None]:
 
     def work() -> None:
         while not stop.wait(0.5):
-            write_wal(primary, WRITTEN_MIB * MEBIBYTE)
+            primary.sql(
+                "SELECT count(pg_catalog.pg_logical_emit_message(false, 'work', pg_catalog.repeat('x', %s)))"
+                " FROM pg_catalog.generate_series(1, %s)",
+                [MEBIBYTE, WRITTEN_MIB],
+            )
 
     thread = threading.Thread(target=work)
     thread.start()

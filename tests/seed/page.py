@@ -94,14 +94,16 @@ def _graph(top: int, unit: str, end: float, lines: Sequence[_Line], marks: Story
     if marks is not None:
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - 20}" y1="{y(KEEP_MIB):.1f}" y2="{y(KEEP_MIB):.1f}" stroke="#c4372f"'
-            f' stroke-dasharray="4 3"/><text x="{WIDTH - 24}" y="{y(KEEP_MIB) - 4:.1f}" text-anchor="end"'
+            f' stroke-dasharray="4 3"/><text x="{WIDTH / 2}" y="{y(KEEP_MIB) - 4:.1f}" text-anchor="middle"'
             ' fill="#c4372f">max_slot_wal_keep_size</text>'
         )
         for number, name in enumerate(_MARKS):
-            at, high = x(marks.at[name] - marks.began), top + 40 + 13 * (number % 4)
+            at, high = x(marks.at[name] - marks.began), top + 62 + 13 * number
+            side = "end" if at > WIDTH * 0.8 else "start"
             parts.append(
                 f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{top + 30}" y2="{top + 30 + plot}" stroke="#bbb"/>'
-                f'<text x="{at + 3:.1f}" y="{high}" fill="#333">{escape(_SHORT[name])}</text>'
+                f'<text x="{at + (-3 if side == "end" else 3):.1f}" y="{high}" text-anchor="{side}"'
+                f' fill="#333">{escape(_SHORT[name])}</text>'
             )
     for number, (label, colour, points) in enumerate(lines):
         path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in points)
