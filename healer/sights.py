@@ -110,8 +110,8 @@ class Sight:
             return self.obstacle is None
         if self.wait is None:
             return False
-        if self.on_primary and self.wait.reason is WaitReason.TRANSACTION:
-            # When it ends, the server logs the record for the creation itself.
+        if self.on_primary:
+            # What is waited for there is a transaction; when it ends, the server logs the record itself.
             return False
         creation = self.wait.creation
         settled = creation.wait_seconds is not None and creation.wait_seconds >= SETTLED_SECONDS
@@ -129,10 +129,10 @@ class Sight:
 
     @property
     def curable(self) -> bool:
-        """A record alone can end this. A primary logs its own for a creation, and a transaction has to end first."""
+        """A record alone can end this; a transaction that a creation waits for has to end first."""
         if self.wait is None:
             return self.helped and self.blocker is None
-        return self.helped and not self.on_primary and self.wait.reason is not WaitReason.TRANSACTION
+        return self.helped and self.wait.reason is not WaitReason.TRANSACTION
 
     @property
     def _why_temporary(self) -> str:

@@ -50,6 +50,11 @@ STEPS: dict[str, tuple[list[Track], Progress, Step]] = {
         NOW,
         LookAgain(1.0),
     ),
+    "does not call when that transaction has just ended, either": (
+        [Track(waiting(R.UNKNOWN, on_primary=True))],
+        NOW,
+        LookAgain(1.0),
+    ),
     "no burst while a transaction blocks": (
         [Track(waiting(R.TRANSACTION), attempts=1, burst=1)],
         replace(NOW, last_attempt=98.0),

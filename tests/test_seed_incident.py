@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.seed.incident import APPLICATION, LOST, MADE, THRESHOLDS, Story, happen
+from tests.incidents import MEBIBYTE
+from tests.seed.incident import APPLICATION, KEEP_MIB, LOST, MADE, THRESHOLDS, Story, happen
 from tests.seed.page import page, picture
 from tests.stack.stack import Stack
 
@@ -46,7 +47,7 @@ def test_the_healer_calls_nothing_and_claims_nothing(story: Story) -> None:
 def test_what_prometheus_kept_shows_it(story: Story) -> None:
     retained = [value for at, value in story.series["retained"] if story.at["begin"] < at < story.at["lost"]]
     assert retained[-1] > 3 * retained[0]
-    assert min(value for _, value in story.series["left"]) <= 0
+    assert min(value for _, value in story.series["left"]) < KEEP_MIB / 20 * MEBIBYTE
     assert story.series["waits"][-1][1] > 5
     assert max(value for _, value in story.series["transaction"]) >= story.at["ended"] - story.at["begin"] - 5
 
