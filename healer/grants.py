@@ -17,7 +17,7 @@ LONGEST_NAME = 63
 
 
 def script(exporter_role: str, healer_role: str) -> str:
-    """Return the script for PostgreSQL 14 to 18. Raises ConfigError for a name that cannot be a role's."""
+    """Return the script for PostgreSQL 14 to 19. Raises ConfigError for a name that cannot be a role's."""
     _check("--exporter-role", exporter_role)
     _check("--healer-role", healer_role)
     if exporter_role == healer_role:

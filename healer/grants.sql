@@ -1,5 +1,5 @@
 -- The two roles of pg-slot-healer, each with the privileges that its work needs and no others.
--- For PostgreSQL 14 to 18. To run it again changes nothing.
+-- For PostgreSQL 14 to 19. To run it again changes nothing.
 --
 -- Where: on the primary (standbys get it by replication), as a superuser, in the database that the conninfos of
 -- exporter and healer name, such as postgres:

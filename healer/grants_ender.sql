@@ -1,5 +1,5 @@
 -- The role that may end transactions for pg-slot-healer, where the section end_transactions of its configuration says so.
--- For PostgreSQL 14 to 18. To run it again changes nothing. Without that section nothing of this is needed.
+-- For PostgreSQL 14 to 19. To run it again changes nothing. Without that section nothing of this is needed.
 --
 -- Where: on the primary, as a superuser, in the database that the section's conninfo names, such as postgres:
 --
