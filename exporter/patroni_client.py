@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from exporter.answers import body_of
 from exporter.connecting import NAMES
 from exporter.patroni import Answer, Patroni, answer_of
 
@@ -74,14 +75,7 @@ async def _ask(patroni: Patroni, url: str) -> Answer:
 
 async def _get(client: aiohttp.ClientSession, url: str) -> Any:
     async with client.get(url, allow_redirects=False) as answer:
-        if answer.status != 200:
-            raise ValueError(f"expected 200, found {answer.status}")
-        body = bytearray()
-        async for chunk in answer.content.iter_chunked(65536):
-            body += chunk
-            if len(body) > LARGEST_ANSWER:
-                raise ValueError(f"expected at most {LARGEST_ANSWER} bytes, found more")
-    return json.loads(body)
+        return json.loads(await body_of(answer, LARGEST_ANSWER))
 
 
 def _tls(patroni: Patroni) -> ssl.SSLContext | bool:

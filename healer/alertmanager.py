@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from exporter.answers import body_of
 from healer.alerts import HEAL_LABEL, Alert, is_unmeasured
 from healer.remedies.known import REMEDIES
 
@@ -87,13 +88,7 @@ def parse_listing(items: Any, status: Any, now: datetime | None) -> Listing:
 async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, str]) -> tuple[Any, datetime | None]:
     """Return the answer's JSON, and the server's time when it answered (its header Date)."""
     async with client.get(url, params=parameters) as answer:
-        if answer.status != 200:
-            raise ValueError(f"expected 200, found {answer.status}")
-        body = bytearray()
-        async for chunk in answer.content.iter_chunked(65536):
-            body += chunk
-            if len(body) > LARGEST_ANSWER:
-                raise ValueError(f"expected at most {LARGEST_ANSWER} bytes, found more")
+        body = await body_of(answer, LARGEST_ANSWER)
     # An answer of this size takes a while to parse, during which webhooks have to be answered.
     parsed = await asyncio.get_running_loop().run_in_executor(_PARSER, json.loads, body)
     date = answer.headers.get("Date")
