@@ -53,9 +53,9 @@ class Kept(NamedTuple):
     node: str
     name: str
     inputs: object
-    make: Callable[[], str]
+    make: Callable[[], bytes]
 
-    def text(self) -> str:
+    def lines(self) -> bytes:
         return self.memory.made(self.node, self.name, self.inputs, self.make)
 
 
@@ -72,8 +72,8 @@ class Column(NamedTuple):
     labels: Sequence[str]
     values: tuple[float | None, ...]
 
-    def text(self) -> str:
-        return self.memory.made(self.node, self.name, (self.labels, self.values), self._written).text
+    def lines(self) -> bytes:
+        return self.memory.made(self.node, self.name, (self.labels, self.values), self._written).lines
 
     def _written(self) -> "_Written":
         shape = tuple(map(type, self.values))
@@ -81,10 +81,10 @@ class Column(NamedTuple):
             shape = ()
         before: _Written | None = self.memory.last(self.node, self.name)
         if not shape or before is None or before.shape != shape or before.labels != self.labels:
-            return _Written(self.labels, shape, None, Series(self.name, self.labels, self.values).text())
+            return _Written(self.labels, shape, None, Series(self.name, self.labels, self.values).lines())
         template = before.template or self._template(shape)
         present = self.values if type(None) not in shape else tuple(v for v in self.values if v is not None)
-        return _Written(self.labels, shape, template, (template % present).decode())
+        return _Written(self.labels, shape, template, template % present)
 
     def _template(self, shape: Sequence[type]) -> bytes:
         """Return all lines with holes; only of what changes, which shows when it is written for the second time."""
@@ -101,4 +101,4 @@ class _Written(NamedTuple):
     shape: tuple[type, ...]
     """The type of each value; empty for what no template can write."""
     template: bytes | None
-    text: str
+    lines: bytes

@@ -20,7 +20,7 @@ class Part(Protocol):
     @property
     def name(self) -> str: ...
 
-    def text(self) -> str: ...
+    def lines(self) -> bytes: ...
 
 
 class Series(NamedTuple):
@@ -30,7 +30,7 @@ class Series(NamedTuple):
     labels: Sequence[str]
     values: Iterable[float | None]
 
-    def text(self) -> str:
+    def lines(self) -> bytes:
         name = self.name
         return "".join(
             [
@@ -38,7 +38,7 @@ class Series(NamedTuple):
                 for labels, value in zip(self.labels, self.values, strict=True)
                 if value is not None
             ]
-        )
+        ).encode()
 
 
 class One(NamedTuple):
@@ -48,9 +48,9 @@ class One(NamedTuple):
     labels: str
     value: float | None
 
-    def text(self) -> str:
+    def lines(self) -> bytes:
         value = self.value
-        return "" if value is None else f"{self.name}{{{self.labels}}} {_number(value)}\n"
+        return b"" if value is None else f"{self.name}{{{self.labels}}} {_number(value)}\n".encode()
 
 
 class States(NamedTuple):
@@ -62,14 +62,14 @@ class States(NamedTuple):
     actual: Iterable[tuple[str, str | None]]
     """Labels, and the state: None is none of them; one that nobody knew yet gets a series of its own."""
 
-    def text(self) -> str:
+    def lines(self) -> bytes:
         around: dict[str | None, list[str]] = {}
         result = []
         for labels, actual in self.actual:
             if actual not in around:
                 around[actual] = _around_labels(self.name, self.state_label, self.known, actual)
             result.append(labels.join(around[actual]))
-        return "".join(result)
+        return "".join(result).encode()
 
 
 class Family(NamedTuple):
@@ -90,23 +90,22 @@ def label_text(names: Sequence[str], values: Sequence[str]) -> str:
     return ",".join([f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True)])
 
 
-def write(families: Iterable[Family], *, openmetrics: bool) -> list[str]:
-    """Return the text, in pieces; the `# EOF` that ends OpenMetrics is left to whoever writes the last family."""
-    result: list[str] = []
+def write(families: Iterable[Family], *, openmetrics: bool) -> list[bytes]:
+    """Return the page, in pieces; the `# EOF` that ends OpenMetrics is left to whoever writes the last family."""
+    result: list[bytes] = []
     for family in families:
         parts = family.parts
-        text = parts[0].text() if len(parts) == 1 else "".join([part.text() for part in parts])
-        if not text:
-            continue
-        result += (_header(family.metric, openmetrics=openmetrics), text)
+        lines = parts[0].lines() if len(parts) == 1 else b"".join([part.lines() for part in parts])
+        if lines:
+            result += (_header(family.metric, openmetrics=openmetrics), lines)
     return result
 
 
 @lru_cache(maxsize=1000)
-def _header(metric: Metric, *, openmetrics: bool) -> str:
+def _header(metric: Metric, *, openmetrics: bool) -> bytes:
     name = metric.name.removesuffix("_total") if openmetrics else metric.name
     text = _escape(metric.help) if openmetrics else _escape_help(metric.help)
-    return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n"
+    return f"# HELP {name} {text}\n# TYPE {name} {metric.type}\n".encode()
 
 
 @lru_cache(maxsize=1000)

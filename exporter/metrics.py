@@ -150,7 +150,9 @@ def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, 
 
     def states(name: str, label: str, known: tuple[str, ...], actual: tuple[str | None, ...]) -> Part:
         inputs = (labels, actual)
-        return Kept(memory, of_node, name, inputs, lambda: States(name, label, known, zip(*inputs, strict=True)).text())
+        return Kept(
+            memory, of_node, name, inputs, lambda: States(name, label, known, zip(*inputs, strict=True)).lines()
+        )
 
     kinds = [column[each] for each in ("slot_type", "plugin", "temporary", "two_phase", "failover", "synced")]
     yield Kept(memory, of_node, "pgslot_slot_info", (labels, kinds), lambda: _slot_info(labels, kinds))
@@ -180,9 +182,9 @@ def _slot_labels(of_node: str, names: Sequence[str], databases: Sequence[str]) -
     return [f"{of_node},{label_text(own, each)}" for each in zip(names, databases, strict=True)]
 
 
-def _slot_info(labels: Sequence[str], kinds: Sequence[Sequence[Any]]) -> str:
+def _slot_info(labels: Sequence[str], kinds: Sequence[Sequence[Any]]) -> bytes:
     whole = [f"{text},{_kind_text(*kind)}" for text, kind in zip(labels, zip(*kinds, strict=True), strict=True)]
-    return Series("pgslot_slot_info", whole, [1] * len(whole)).text()
+    return Series("pgslot_slot_info", whole, [1] * len(whole)).lines()
 
 
 def _failover(cluster: ClusterSnapshot) -> Iterator[Part]:

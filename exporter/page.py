@@ -27,10 +27,10 @@ def families(series: Iterable[Part]) -> list[Family]:
 def exposition(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[bytes, str]:
     """Return the body and its content type, in the format that the scraper's Accept header asks for."""
     pieces, content_type = written(accept, collected)
-    return "".join(pieces).encode(), content_type
+    return b"".join(pieces), content_type
 
 
-def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[list[str], str]:
+def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[list[bytes], str]:
     """Return the same in pieces: a page of 1,000 slots takes longer to put together than to write."""
     encode: Callable[[Collector], bytes]
     encode, content_type = choose_encoder(accept)
@@ -42,8 +42,8 @@ def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[li
             ours.append(own)
         elif isinstance(family, ClientFamily):
             others.append(family)
-    text = write(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
-    return [*text, encode(_Collected(others)).decode()], content_type
+    lines = write(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
+    return [*lines, encode(_Collected(others))], content_type
 
 
 def as_ours(family: ClientFamily) -> Family | None:

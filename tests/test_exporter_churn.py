@@ -30,7 +30,8 @@ SYNC_SLOT = "pg_16394_sync_16385_7427463894567342341"
 
 
 def page(**rows: Any) -> str:
-    return "".join(write(families(cluster_series(cluster(node("p", recovery=False, **rows)))), openmetrics=False))
+    series = cluster_series(cluster(node("p", recovery=False, **rows)))
+    return b"".join(write(families(series), openmetrics=False)).decode()
 
 
 @pytest.mark.parametrize(

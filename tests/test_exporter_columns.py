@@ -28,7 +28,7 @@ def test_a_column_reads_as_its_series_do(data: st.DataObject, slots: list[str]) 
         labels = [label_text(("slot_name",), (slot,)) for slot in found]
         values = tuple(data.draw(numbers) for _ in found)
         for _ in range(2):
-            assert Column(memory, "n", "it", labels, values).text() == Series("it", labels, values).text()
+            assert Column(memory, "n", "it", labels, values).lines() == Series("it", labels, values).lines()
 
 
 def test_numbers_that_change_are_put_into_a_template() -> None:
@@ -36,31 +36,31 @@ def test_numbers_that_change_are_put_into_a_template() -> None:
     labels = ['a="100%"', 'a="b"', 'a="c"', 'a="d"']
     for offset in range(4):
         values = (offset, None, True, 0.5 + offset)
-        text = Column(memory, "n", "it", labels, values).text()
-        assert text == f'it{{a="100%"}} {offset}\nit{{a="c"}} 1\nit{{a="d"}} {0.5 + offset}\n'
+        lines = Column(memory, "n", "it", labels, values).lines()
+        assert lines.decode() == f'it{{a="100%"}} {offset}\nit{{a="c"}} 1\nit{{a="d"}} {0.5 + offset}\n'
         assert (memory.last("n", "it").template is not None) == (offset > 0)
 
 
 def test_a_number_that_is_none_is_written_as_prometheus_reads_it() -> None:
     memory = Memory()
     for value in (1.5, math.inf, -math.inf, math.nan, math.nan, 2.5):
-        text = Column(memory, "n", "it", ['a="b"'], (value,)).text()
-        assert text == Series("it", ['a="b"'], (value,)).text()
+        lines = Column(memory, "n", "it", ['a="b"'], (value,)).lines()
+        assert lines == Series("it", ['a="b"'], (value,)).lines()
 
 
 def test_what_is_made_from_the_same_is_made_once() -> None:
     memory = Memory()
     made = []
 
-    def made_from(inputs: object) -> str:
-        def make() -> str:
+    def made_from(inputs: object) -> bytes:
+        def make() -> bytes:
             made.append(inputs)
-            return f"{inputs}"
+            return f"{inputs}".encode()
 
-        return Kept(memory, "n", "it", inputs, make).text()
+        return Kept(memory, "n", "it", inputs, make).lines()
 
-    assert [made_from(each) for each in (["a"], ["a"], ["b"], ["b"], ["a"])] == ["['a']"] * 2 + ["['b']"] * 2 + [
-        "['a']"
+    assert [made_from(each) for each in (["a"], ["a"], ["b"], ["b"], ["a"])] == [b"['a']"] * 2 + [b"['b']"] * 2 + [
+        b"['a']"
     ]
     assert made == [["a"], ["b"], ["a"]]
     memory.clear()
@@ -74,7 +74,7 @@ def test_two_nodes_are_not_mixed_up() -> None:
 
 
 def page(snapshot: ClusterSnapshot, memory: Memory | None) -> str:
-    return "".join(write(families(cluster_series(snapshot, memory=memory)), openmetrics=False))
+    return b"".join(write(families(cluster_series(snapshot, memory=memory)), openmetrics=False)).decode()
 
 
 def test_a_page_is_the_same_with_and_without_memory() -> None:

@@ -36,7 +36,7 @@ formats = pytest.mark.parametrize("openmetrics", [False, True])
 
 
 def read_back(families_: Iterable[Family], *, openmetrics: bool) -> list[ClientFamily]:
-    body = "".join(write(families_, openmetrics=openmetrics))
+    body = b"".join(write(families_, openmetrics=openmetrics)).decode()
     parse: Callable[[str], Iterable[ClientFamily]] = parse_openmetrics if openmetrics else parse_text
     return list(parse(body + "# EOF\n" if openmetrics else body))
 

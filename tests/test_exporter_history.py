@@ -88,7 +88,8 @@ def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
         history = looked(history, at, position)
         counted.append(position + history.rewound)
         facts = replace(FACTS, wal_written_bytes=position)
-        text = "".join(part.text() for part in cluster_series(cluster(replace(primary, facts=facts, history=history))))
+        series = cluster_series(cluster(replace(primary, facts=facts, history=history)))
+        text = b"".join(part.lines() for part in series).decode()
         assert f'pgslot_wal_written_bytes_total{{cluster="c",node="p"}} {counted[-1]}\n' in text
     assert counted == [5000, 6000, 6000, 6100, 6100, 6200]
 

@@ -8,12 +8,12 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter import sending
 
-SMALL = ["# HELP a\n", 'a{b="andr\u00e9"} 1\n', ""]
-LARGE = [f'a{{b="andr\u00e9 {number}"}} {number}\n' * (number * 100) for number in range(200)]
+SMALL = [b"# HELP a\n", 'a{b="andr\u00e9"} 1\n'.encode(), b""]
+LARGE = [f'a{{b="andr\u00e9 {number}"}} {number}\n'.encode() * (number * 100) for number in range(200)]
 
 
-@pytest.mark.parametrize("pieces", [SMALL, LARGE, ["x" * sending.PIECE * 3]])
-async def test_the_page_arrives_whatever_its_size(pieces: list[str]) -> None:
+@pytest.mark.parametrize("pieces", [SMALL, LARGE, [b"x" * sending.PIECE * 3]])
+async def test_the_page_arrives_whatever_its_size(pieces: list[bytes]) -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(body=sending.body(pieces), headers={"Content-Type": "text/plain; version=0.0.4"})
 
@@ -23,7 +23,7 @@ async def test_the_page_arrives_whatever_its_size(pieces: list[str]) -> None:
         for _ in range(2):
             answer = await client.get("/")
             body = await answer.read()
-            assert body == "".join(pieces).encode()
+            assert body == b"".join(pieces)
             assert answer.headers["Content-Length"] == str(len(body))
             assert answer.headers["Content-Type"] == "text/plain; version=0.0.4"
         head = await client.head("/")
@@ -31,10 +31,10 @@ async def test_the_page_arrives_whatever_its_size(pieces: list[str]) -> None:
 
 
 def test_a_large_page_is_sent_in_pieces_and_a_small_one_at_once() -> None:
-    assert sending.body(SMALL) == "".join(SMALL).encode()
+    assert sending.body(SMALL) == b"".join(SMALL)
     assert not isinstance(sending.body(LARGE), bytes)
 
 
 @pytest.mark.parametrize("pieces", [SMALL, LARGE, []])
-def test_packed_it_is_the_same_page(pieces: list[str]) -> None:
-    assert zlib.decompress(sending.gzipped(pieces), zlib.MAX_WBITS | 16) == "".join(pieces).encode()
+def test_packed_it_is_the_same_page(pieces: list[bytes]) -> None:
+    assert zlib.decompress(sending.gzipped(pieces), zlib.MAX_WBITS | 16) == b"".join(pieces)
