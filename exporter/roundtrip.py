@@ -31,6 +31,8 @@ class Statement(NamedTuple):
     sql: str
     row: type[Any]
     parameters: Sequence[str] = ()
+    large: bool = False
+    """The answer is asked for at once, so that its rows are made while the server works on the next statement."""
 
 
 class RoundTrips:
@@ -53,6 +55,9 @@ class RoundTrips:
         self._pgconn.enter_pipeline_mode()
         for statement in statements:
             self._send(statement, answers, prepare=prepare and not statement.parameters)
+            if statement.large:
+                # Otherwise the server keeps up to 8 kB of it until the end.
+                self._pgconn.send_flush_request()
         self._pgconn.pipeline_sync()
         await self._exchanged(answers)
         self._pgconn.exit_pipeline_mode()

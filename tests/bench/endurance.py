@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from tests.bench.client import Client
 from tests.bench.fleet import connections
-from tests.bench.measure import Client, use_of
+from tests.bench.measure import use_of
 from tests.bench.programs import observing, running
 from tests.bench.results import Result
 from tests.bench.scale import Scale
@@ -19,12 +20,12 @@ def run(stack: Stack, server: Postgres, scale: Scale) -> Iterator[Result]:
     with running(stack, "pg-slot-exporter", observing(server.conninfo(EXPORTER_ROLE))) as program:
         client = Client(program.port)
         for _ in range(20):
-            client.get()
+            client.scrape()
         used, resident, open_ = [], [], []
         for _ in range(10):
             before = use_of(program.process.pid)
             for _ in range(tenth):
-                client.get()
+                client.scrape()
             after = use_of(program.process.pid)
             used.append((after.cpu_seconds - before.cpu_seconds) * 1e3 / tenth)
             resident.append(after.resident_bytes / 2**20)

@@ -16,7 +16,8 @@ from statistics import median
 
 from psycopg.conninfo import make_conninfo
 
-from tests.bench.measure import Client, seconds, use_of
+from tests.bench.client import Client
+from tests.bench.measure import seconds, use_of
 from tests.bench.programs import observing, running
 from tests.bench.results import Result, at_most
 from tests.bench.scale import Scale
@@ -51,7 +52,7 @@ def _at(name: str, stack: Stack, server: Postgres, conninfos: list[str], scale: 
     with running(stack, "pg-slot-exporter", observing(*conninfos)) as program:
         client = Client(program.port)
         pages = [f"/probe?cluster=bench&node=n{node}" for node in range(min(SAMPLED, len(conninfos)))]
-        client.get()
+        client.scrape()
         alone: dict[str, list[float]] = {page: [] for page in pages}
         whole = []
         used = 0.0
@@ -59,7 +60,7 @@ def _at(name: str, stack: Stack, server: Postgres, conninfos: list[str], scale: 
             for page in pages:
                 alone[page].append(seconds(partial(client.get, page)))
             before = use_of(program.process.pid).cpu_seconds
-            whole.append(seconds(client.get))
+            whole.append(seconds(client.scrape))
             used += use_of(program.process.pid).cpu_seconds - before
         slowest = max(median(values) for values in alone.values())
         yield at_most(3, Result(name, median(whole) * 1e3, "ms", "slowest alone", slowest * 1e3))

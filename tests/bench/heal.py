@@ -18,7 +18,8 @@ from typing import Any
 import psycopg
 
 from healer.sights import SETTLED_SECONDS
-from tests.bench.measure import Client, alternate
+from tests.bench.client import Client
+from tests.bench.measure import alternate
 from tests.bench.programs import running
 from tests.bench.results import Result
 from tests.bench.scale import Scale

@@ -7,8 +7,9 @@ import psycopg
 
 from exporter.probes import PROBES
 from tests.bench import servers
+from tests.bench.client import Client
 from tests.bench.floor import Floor
-from tests.bench.measure import Client, alternate, seconds, use_of
+from tests.bench.measure import alternate, seconds, use_of
 from tests.bench.peer import Peer
 from tests.bench.results import Result, at_most
 from tests.bench.scale import Scale
@@ -49,8 +50,8 @@ def _at(
         scale.rounds,
         {
             "floor": lambda: floor.run(CHUNK),
-            "ours": lambda: _moving(ours.get, write),
-            "peer": lambda: _moving(theirs.get, write),
+            "ours": lambda: _moving(ours.scrape, write),
+            "peer": lambda: _moving(theirs.scrape, write),
         },
     )
     used = use_of(program.process.pid).cpu_seconds - before.cpu_seconds
@@ -79,7 +80,7 @@ def _on_server(name: str, server: Postgres, client: Client, count: int = 20) -> 
         WHERE r.rolname = '{EXPORTER_ROLE}'"""
     server.sql("SELECT pg_stat_statements_reset()")
     for _ in range(count):
-        client.get()
+        client.scrape()
     [(time, buffers, written)] = server.sql(
         "SELECT sum(s.total_exec_time + s.total_plan_time), sum(s.shared_blks_hit + s.shared_blks_read),"
         f" sum(s.shared_blks_dirtied + s.temp_blks_written + s.wal_bytes) FROM {statements}"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from statistics import median, quantiles
 
 from exporter.config import HealerSettings
+from tests.bench.client import Client
 from tests.bench.heal import alert, body, config, waiting
-from tests.bench.measure import Client, seconds, use_of
+from tests.bench.measure import seconds, use_of
 from tests.bench.programs import running
 from tests.bench.results import Result
 from tests.bench.scale import Scale

@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from tests.bench.measure import Client
+from tests.bench.client import Client
 from tests.bench.results import Result
 from tests.bench.scale import Scale
 from tests.stack.processes import wait_for
