@@ -15,7 +15,6 @@ from exporter.identity import IDENTITY, LATELY, Belonging, Identity
 from exporter.log import event
 from exporter.postgres import Session
 from exporter.probes import OLDEST_SUPPORTED, PROBES, Probe
-from exporter.roundtrip import Statement
 from exporter.snapshot import NodeSnapshot, Status
 from exporter.yamlfile import ConfigError
 
@@ -279,7 +278,7 @@ def classify(error: Exception, *, connected: bool) -> Status:
 
 
 async def _ask(session: Session, probes: Sequence[Probe], deadline: float) -> dict[str, list[Any]]:
-    queries = [Statement(probe.sql(session.major), probe.row, large=probe.large) for probe in probes]
+    queries = [(probe.sql(session.major), probe.row) for probe in probes]
     rows = await session.ask(queries, _left(deadline))
     return {probe.name: answer for probe, answer in zip(probes, rows, strict=True)}
 

@@ -21,6 +21,9 @@ from psycopg.errors import error_from_result
 MOST_PREPARED = 100
 """Statements that are kept prepared in one session; those that come later are not."""
 
+MANY = 50
+"""Rows."""
+
 _BINARY = pq.Format.BINARY
 _SHOWN = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
 
@@ -31,8 +34,6 @@ class Statement(NamedTuple):
     sql: str
     row: type[Any]
     parameters: Sequence[str] = ()
-    large: bool = False
-    """The answer is asked for at once, so that its rows are made while the server works on the next statement."""
 
 
 class RoundTrips:
@@ -42,6 +43,8 @@ class RoundTrips:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._prepared: dict[str, bytes] = {}
+        self._large: frozenset[str] = frozenset()
+        """Statements of the last round trip that had many rows for an answer."""
         self._names = itertools.count()
 
     async def make(self, statements: Sequence[Statement], *, prepare: bool = False) -> list[list[Any]]:
@@ -55,14 +58,17 @@ class RoundTrips:
         self._pgconn.enter_pipeline_mode()
         for statement in statements:
             self._send(statement, answers, prepare=prepare and not statement.parameters)
-            if statement.large:
-                # Otherwise the server keeps up to 8 kB of it until the end.
+            if statement.sql in self._large:
+                # Its rows are made while the server works on the next statement. It would keep the last 8 kB until the
+                # end; but whoever has a few rows is not worth being woken for.
                 self._pgconn.send_flush_request()
         self._pgconn.pipeline_sync()
         await self._exchanged(answers)
         self._pgconn.exit_pipeline_mode()
         if answers.failure is not None:
             raise answers.failure
+        large = [one.sql for one, rows in zip(statements, answers.rows, strict=True) if len(rows) >= MANY]
+        self._large = frozenset(large)
         return answers.rows
 
     def _send(self, statement: Statement, answers: "_Answers", *, prepare: bool) -> None:

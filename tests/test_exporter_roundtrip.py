@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 
 from exporter.connecting import connect
-from exporter.roundtrip import MOST_PREPARED, RoundTrips, Statement
+from exporter.roundtrip import MANY, MOST_PREPARED, RoundTrips, Statement
 from tests.healing import until
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
@@ -97,6 +99,37 @@ async def test_much_is_sent_and_much_comes_back(opened: Opened) -> None:
     large = "x" * 8_000_000
     rows = await opened.trips.make([shown("$1::text", large), shown("pg_catalog.repeat('y', 8000000)")])
     assert [len(row.value) for [row] in rows] == [8_000_000, 8_000_000]
+
+
+async def test_rows_of_a_large_answer_are_made_while_the_server_is_at_the_next_statement(
+    opened: Opened, databases: Stack
+) -> None:
+    """Known by what it was in the trip before; a small one comes with the others at the end."""
+    made: list[int] = []
+
+    @dataclass
+    class Seen:
+        value: int
+
+        def __post_init__(self) -> None:
+            made.append(self.value)
+
+    def all_made(count: int) -> bool:
+        return len(made) == count
+
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    for count, told_before in ((MANY, False), (MANY, True), (MANY - 1, True), (MANY - 1, False)):
+        made.clear()
+        numbers = Statement("SELECT pg_catalog.generate_series(1, $1::int4) AS value", Seen, (str(count),))
+        with psycopg.connect(databases.primary.conninfo()) as holder:
+            holder.execute("SELECT pg_catalog.pg_advisory_xact_lock(4711)")
+            trip = asyncio.create_task(opened.trips.make([numbers, shown("pg_advisory_xact_lock(4711) IS NULL")]))
+            await until(lambda: databases.primary.sql(waiting) == [(1,)], "the second statement waits", 10)
+            if told_before:
+                await until(partial(all_made, count), "the rows of the first are made", 10)
+            assert bool(made) is told_before
+        await asyncio.wait_for(trip, 10)
+        assert made == list(range(1, count + 1))
 
 
 async def test_what_the_server_says_before_it_hangs_up_is_told(opened: Opened, databases: Stack) -> None:

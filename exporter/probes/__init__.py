@@ -236,8 +236,6 @@ class Probe:
     name: str
     row: type[Any]
     needs_all_stats: bool
-    large: bool = False
-    """There may be a thousand rows."""
 
     def sql(self, major: int) -> str:
         """Return the query for this major version of PostgreSQL."""
@@ -246,7 +244,7 @@ class Probe:
 
 PROBES = (
     Probe("node", NodeFacts, needs_all_stats=False),
-    Probe("slots", Slot, needs_all_stats=False, large=True),
+    Probe("slots", Slot, needs_all_stats=False),
     Probe("creations", Creation, needs_all_stats=True),
     Probe("transactions", Transaction, needs_all_stats=True),
     Probe("standby", Standby, needs_all_stats=True),
