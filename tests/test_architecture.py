@@ -44,6 +44,14 @@ def test_no_file_is_too_long() -> None:
             assert len(file.read_text("utf-8").splitlines()) <= limit, file
 
 
+def test_who_decides_does_not_tell_and_who_tells_does_not_wait() -> None:
+    episode, narration = ((ROOT / "healer" / name).read_text("utf-8") for name in ("episode.py", "narration.py"))
+    assert "logging" not in episode
+    assert "event(" not in episode
+    assert "event(" in narration
+    assert not any(isinstance(item, ast.Await | ast.AsyncFunctionDef) for item in ast.walk(ast.parse(narration)))
+
+
 def test_database_errors_are_caught_in_four_places_only() -> None:
     catching = {
         file.relative_to(ROOT).as_posix()
