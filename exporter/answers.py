@@ -1,6 +1,34 @@
-"""What another program answers over HTTP: no more of it than is bearable is read."""
+"""Another program over HTTP: how its name is found, and that no more of its answer than is bearable is read."""
+
+import socket
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from exporter.connecting import NAMES
+
+
+class Names(AbstractResolver):
+    """Looks names up as for servers: a name server that hangs holds up nothing else."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await NAMES.addresses(host)
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept."""
 
 
 async def body_of(answer: aiohttp.ClientResponse, most: int) -> bytes:

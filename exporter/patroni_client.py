@@ -1,16 +1,13 @@
 """Asks Patroni's REST API for the members of a cluster: one URL after the other, each within its time and size."""
 
 import json
-import socket
 import ssl
 from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from exporter.answers import body_of
-from exporter.connecting import NAMES
+from exporter.answers import Names, body_of
 from exporter.patroni import Answer, Patroni, answer_of
 
 TIMEOUT = 3.0
@@ -23,29 +20,6 @@ _NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionE
 
 class NoAnswerError(Exception):
     """No URL gave an answer that can be used. The text says why, of each."""
-
-
-class _Names(AbstractResolver):
-    """Looks names up as for servers: a name server that hangs holds up nothing else."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        del family
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in await NAMES.addresses(host)
-        ]
-
-    async def close(self) -> None:
-        """Nothing is kept."""
 
 
 async def ask(patroni: Patroni, urls: Sequence[str]) -> tuple[str, Answer]:
@@ -62,7 +36,7 @@ async def ask(patroni: Patroni, urls: Sequence[str]) -> tuple[str, Answer]:
 
 async def _ask(patroni: Patroni, url: str) -> Answer:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    connector = aiohttp.TCPConnector(resolver=_Names(), ssl=_tls(patroni))
+    connector = aiohttp.TCPConnector(resolver=Names(), ssl=_tls(patroni))
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
         cluster = await _get(client, f"{url}/cluster")
         try:

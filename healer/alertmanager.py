@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from exporter.answers import body_of
-from healer.alerts import HEAL_LABEL, Alert, is_unmeasured
+from exporter.answers import Names, body_of
+from healer.alerts import HEAL_LABEL, Alert, is_text, is_unmeasured
 from healer.remedies.known import REMEDIES
 
 _FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
@@ -46,7 +46,8 @@ async def fetch(base_url: str) -> Listing:
     """Ask for the alerts and the status (GET /api/v2/alerts, /api/v2/status). Raises AlertmanagerError."""
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as client:
+        connector = aiohttp.TCPConnector(resolver=Names())
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
             status, now = await _get(client, f"{base_url}/api/v2/status", {})
             items, _ = await _get(client, f"{base_url}/api/v2/alerts", {"filter": _FOR_US})
         return parse_listing(items, status, now)
@@ -70,9 +71,9 @@ def parse_listing(items: Any, status: Any, now: datetime | None) -> Listing:
     alerts: dict[str, Alert] = {}
     muted: dict[str, str] = {}
     for item in items:
-        labels = {str(name): str(value) for name, value in item["labels"].items()}
+        labels = {_text(name): _text(value) for name, value in item["labels"].items()}
         unmeasured = is_unmeasured(labels, item.get("annotations"))
-        alert = Alert(firing=True, labels=labels, fingerprint=str(item["fingerprint"]), unmeasured=unmeasured)
+        alert = Alert(firing=True, labels=labels, fingerprint=_text(item["fingerprint"]), unmeasured=unmeasured)
         alerts[alert.fingerprint] = alert
         for key, word in (("silencedBy", "silenced"), ("inhibitedBy", "inhibited"), ("mutedBy", "muted")):
             by = item["status"].get(key)
@@ -83,6 +84,13 @@ def parse_listing(items: Any, status: Any, now: datetime | None) -> Listing:
     settled = status["cluster"]["status"] in ("ready", "disabled")
     refilled = now is not None and (now - started).total_seconds() >= REFILLED_SECONDS
     return Listing(alerts, muted, complete=settled and refilled)
+
+
+def _text(value: object) -> str:
+    """Return it as text. Raises ValueError for what no page and no log could show."""
+    if not is_text(found := str(value)):
+        raise ValueError(f"expected text that UTF-8 can hold, found {ascii(found)[:100]}")
+    return found
 
 
 async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, str]) -> tuple[Any, datetime | None]:

@@ -110,7 +110,7 @@ def parse(body: bytes) -> Webhook:
     if not isinstance(truncated, int) or isinstance(truncated, bool) or truncated < 0:
         raise _error("truncatedAlerts", "a whole number", truncated)
     receiver = top.get("receiver") if version == ALERTMANAGER else None
-    named = receiver if isinstance(receiver, str) and receiver and _is_text(receiver) else None
+    named = receiver if isinstance(receiver, str) and receiver and is_text(receiver) else None
     return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated, named)
 
 
@@ -123,7 +123,7 @@ def _alert(item: Any, place: str) -> Alert:
     for name, value in labels.items():
         if not isinstance(value, str):
             raise _error(f"{place}.labels.{name}", "a string", value)
-        if not _is_text(name) or not _is_text(value):
+        if not is_text(name) or not is_text(value):
             raise _error(f"{place}.labels", "text that UTF-8 can hold", f"{name}={value}")
     fingerprint = alert.get("fingerprint")
     if not isinstance(fingerprint, str) or not fingerprint:
@@ -137,8 +137,8 @@ def is_unmeasured(labels: Mapping[str, str], annotations: Any) -> bool:
     return labels.get("alertname") in _NOT_MEASURED or bool(reason)
 
 
-def _is_text(value: str) -> bool:
-    """JSON can write half of a surrogate pair, which no page and no log could show."""
+def is_text(value: str) -> bool:
+    """Return whether UTF-8 can hold it: JSON can write half a character, which no page and no log could show."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 

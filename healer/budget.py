@@ -1,5 +1,6 @@
 """How many calls a cluster may still have: over all its episodes, however often its alerts come and go."""
 
+import math
 from collections import deque
 
 WINDOW = 3600.0
@@ -17,8 +18,9 @@ class CallBudget:
         each time.
         """
         self._per_hour = per_hour
-        unknown = max(0, per_hour - at_start)
-        self._spent = deque(now - WINDOW + WINDOW * (i + 1) / unknown for i in range(unknown))
+        self._began = now
+        self._unknown = max(0, per_hour - at_start)
+        self._spent: deque[float] = deque()
 
     def resize(self, per_hour: int) -> None:
         """Take another limit over; what was spent stays spent."""
@@ -28,7 +30,8 @@ class CallBudget:
         """Return how many calls are left at this moment."""
         while self._spent and self._spent[0] <= now - WINDOW:
             self._spent.popleft()
-        return max(0, self._per_hour - len(self._spent))
+        back = math.floor(self._unknown * (now - self._began) / WINDOW)
+        return max(0, self._per_hour - max(0, self._unknown - back) - len(self._spent))
 
     def spend(self, now: float) -> None:
         """Count one call; also one that may have been made, or that another healer makes while it locks us out."""

@@ -44,7 +44,8 @@ class CapabilityMonitor:
     def watch(self, clusters: Collection[Cluster]) -> None:
         """Watch these clusters from now on, those whose target has changed anew; a hanging one delays no other."""
         targets = {cluster.name: cluster.healer for cluster in clusters if cluster.healer is not None}
-        for name in [name for name, target in self._targets.items() if targets.get(name) != target]:
+        changed = {name for name, target in self._targets.items() if targets.get(name) != target}
+        for name in changed:
             for watch in self._watches.pop(name):
                 watch.cancel()
             before = self._targets.pop(name)
@@ -56,15 +57,20 @@ class CapabilityMonitor:
                 self._metrics.forget(name, REMEDIES, before)
         news = [cluster for cluster in clusters if cluster.name in targets and cluster.name not in self._targets]
         for i, cluster in enumerate(news):
+            if cluster.name in changed:
+                self._forget_remedies(cluster)
             self._begin(cluster, targets[cluster.name], i * min(SPREAD, INTERVAL / len(news)))
+
+    def _forget_remedies(self, cluster: Cluster) -> None:
+        """Take away the series of those that are set up there no more."""
+        for remedy in REMEDIES.values():
+            if remedy.target(cluster) is None:
+                self._metrics.no_remedy(cluster.name, remedy.name)
 
     def _begin(self, cluster: Cluster, target: HealerTarget, delay: float) -> None:
         name = cluster.name
         self._targets[name] = target
         acting = {remedy: acts_as for remedy in REMEDIES.values() if (acts_as := remedy.target(cluster)) is not None}
-        for remedy in REMEDIES.values():
-            if remedy not in acting:
-                self._metrics.no_remedy(name, remedy.name)
         self._metrics.expect(name, [remedy.name for remedy in acting], target)
         self._watches[name] = [
             asyncio.create_task(self._watch(name, remedy, acts_as, delay)) for remedy, acts_as in acting.items()

@@ -72,6 +72,8 @@ class Episode:
         """Those of them whose outcome has been told."""
         self._progress = Progress(now=0.0, dry_run=target.dry_run)
         self._stop: str | None = None
+        self._looks = True
+        """False: it only closes its connections."""
         self._changed = asyncio.Event()
         self._narrator = Narrator(cluster.name, remedy)
 
@@ -99,7 +101,7 @@ class Episode:
     @property
     def over(self) -> bool:
         """It takes no alerts in any more: it has ended, or is about to."""
-        return self._stop is not None or self.report.outcome is not None
+        return self._stop is not None or not self._looks or self.report.outcome is not None
 
     def has_room(self, subject: Subject) -> bool:
         """Return whether another alert about this subject can join."""
@@ -151,7 +153,11 @@ class Episode:
                 if not self._target.dry_run:
                     # It takes as long as the first look, which is what most often shows that it is needed.
                     primary.prepare_ahead()
-                await self._loop(lookout, primary)
+                try:
+                    await self._loop(lookout, primary)
+                finally:
+                    # Closing takes a moment, in which nobody would look at a slot that joined.
+                    self._looks = False
         except asyncio.CancelledError:
             self.stop("the healer stops")
             raise

@@ -45,7 +45,8 @@ def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
     node, slot_name = alert.labels.get("node", ""), alert.labels.get("slot_name", "")
     if not node or not slot_name:
         return Action.IGNORED_NO_SLOT
-    if not any(each.name == node for each in cluster.nodes):
+    # One that ends may be about a member that has gone since.
+    if alert.firing and not any(each.name == node for each in cluster.nodes):
         return Action.IGNORED_UNKNOWN_NODE
     if alert.firing and not cluster.healer.enabled:
         return Action.IGNORED_DISABLED

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from exporter.log import event
 from healer.calls import DONE, Call, CallResult
 from healer.remedy import Remedy
-from healer.report import Heal, Report
+from healer.report import MOST_HEALS, Heal, Report
 from healer.sights import Sight, State, Subject
 from healer.track import WELL, Outcome, Track
 
@@ -30,6 +30,7 @@ class Narrator:
     def joined(self, subject: Subject) -> None:
         if subject not in self.report.subjects[-1:] and subject not in self.report.subjects:
             self.report.subjects.append(subject)
+            del self.report.subjects[:-MOST_HEALS]
         self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
 
     def left(self, subject: Subject, why: str) -> None:

@@ -10,6 +10,7 @@ from healer.track import Outcome
 
 TIMELINE_LENGTH = 200
 MOST_HEALS = 2000
+"""Slots, and their outcomes, that an episode remembers: one may go on for days, with others each hour."""
 WHYS_SHOWN = 5
 
 _GRAVEST = (
@@ -59,6 +60,7 @@ class Report:
     started_at: float
     """Unix time."""
     subjects: list[Subject] = field(default_factory=list)
+    """The last ones that alerts were about."""
     reasons: list[str] = field(default_factory=list)
     """What was waited for, in the order in which it was first seen."""
     calls: int = 0

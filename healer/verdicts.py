@@ -9,7 +9,7 @@ primary's slot has moved to a record of ours before. Everything else that ends w
 
 from dataclasses import replace
 
-from exporter.probes import Slot
+from exporter.probes import Slot, precedes
 from exporter.retention import RetentionCause
 from healer.calls import WROTE, Call, CallResult
 from healer.sights import IN_NEED, Sight, State
@@ -108,6 +108,7 @@ def _went_back(before: Slot | None, now: Slot | None) -> bool:
     return (
         _back(before.restart_position, now.restart_position)
         or _back(before.confirmed_position, now.confirmed_position)
+        or _older(before.catalog_xmin, now.catalog_xmin)
         # Its statistics begin anew with it; whoever only resets them costs us a claim.
         or _back(before.total_bytes, now.total_bytes)
     )
@@ -115,6 +116,10 @@ def _went_back(before: Slot | None, now: Slot | None) -> bool:
 
 def _back(before: int | None, now: int | None) -> bool:
     return before is not None and now is not None and now < before
+
+
+def _older(before: int | None, now: int | None) -> bool:
+    return before is not None and now is not None and precedes(now, before)
 
 
 def _forgotten(track: Track) -> Track:

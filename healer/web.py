@@ -61,6 +61,7 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app[_EPISODES] = Episodes(discovery.config, app[_METRICS], app[_MONITOR])
     app[_TASKS] = set()
     app[_DEFECTS] = []
+    app.on_response_prepare.append(_count_webhook)
     app.on_shutdown.append(_stop_taking)
     discovery.on_change(lambda config: _apply(app, config))
     configuration.on_change(lambda config: _listen(app, config))
@@ -119,9 +120,14 @@ async def _stop_taking(app: web.Application) -> None:
     app[_EPISODES].closing = True
 
 
+async def _count_webhook(request: web.Request, response: web.StreamResponse) -> None:
+    """Count each answer, also that of whoever was refused before the webhook was looked at."""
+    if request.method == "POST" and request.path == "/alerts":
+        request.app[_METRICS].webhooks.labels(str(response.status)).inc()
+
+
 async def _alerts(request: web.Request) -> web.Response:
     status, text = await _intake(request)
-    request.app[_METRICS].webhooks.labels(str(status)).inc()
     if status != 200:
         event(_log, logging.WARNING, "webhook refused", code=status, error=text, peer=request.remote)
     answer = web.Response(status=status, text=f"{text}\n")

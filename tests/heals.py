@@ -25,6 +25,7 @@ def existing(
     confirmed: int = 50_000_000,
     obstacle: WaitReason | None = None,
     decoded: int | None = None,
+    xmin: int | None = None,
 ) -> Sight:
     states = {
         C.STALLED: State.STALLED,
@@ -33,6 +34,7 @@ def existing(
         C.CONSUMER: State.HELD,
     }
     slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, total_bytes=decoded)
+    slot = slot._replace(catalog_xmin=xmin)
     return Sight(states.get(cause, State.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True)
 
 

@@ -208,6 +208,9 @@ def test_json_and_exit_codes() -> None:
         "found": "bad\n\x1b[31mred",
         "remedy": "do this",
     }
+    raw = replace(FINDINGS[0], found="ä \x9b31m\u202e")
+    assert as_json([raw]).replace("\n", "").isprintable()
+    assert json.loads(as_json([raw]))[0]["found"] == raw.found
     assert exit_code(FINDINGS) == 1
     without = [replace(FINDINGS[0], status=status) for status in Status if status is not Status.FAILED]
     assert exit_code(without) == 3

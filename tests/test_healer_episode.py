@@ -167,6 +167,24 @@ async def test_after_a_slow_connect_it_looks_once_more_before_it_calls(databases
     assert (report.outcome, report.calls) == (Outcome.RESOLVED_ITSELF, 0)
 
 
+async def test_a_stop_in_the_moment_before_a_call_is_heeded(databases: Stack) -> None:
+    """Without any cancellation, and after the look that the call would go by."""
+
+    def stop(wants: bool) -> bool:
+        if wants:
+            episode.stop("switched off")
+        return True
+
+    watchers = Watchers(may_act=stop)
+    with hanging(databases, "s9") as creator:
+        episode = Episode(RECORD, cluster(databases), QUICK, CallBudget(9, 0.0, at_start=9), watchers)
+        episode.join("f", Subject("standby", "s9"))
+        report = await asyncio.wait_for(episode.run(), 20)
+        assert not creator.done
+    databases.drop_slot("s9")
+    assert (report.outcome, report.why, report.calls) == (Outcome.CANCELLED, "switched off", 0)
+
+
 async def test_a_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:
     with databases.primary.hold_transaction():
         databases.wait_until_idle()

@@ -16,20 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
+from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from exporter.guard import Guard
 from exporter.log import printable
+from exporter.reload import Configuration
+from exporter.webconfig import load as load_web_config
 from healer.alertmanager import AlertmanagerError, fetch
 from healer.episodes import REMEMBERED
 from healer.report import Report
 from healer.sights import Subject
-from healer.web import _EPISODES, PAGE
+from healer.web import _EPISODES, PAGE, application
 from tests.healing import Healer, alert, healing
 from tests.stack.processes import free_port
 from tests.test_healer_lifecycle import NOWHERE
+from tests.webfiles import basic, hashed
 
 BEARER = {"Authorization": "Bearer secret"}
 TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)
@@ -75,6 +80,24 @@ async def test_a_token_beyond_latin_1(tmp_path: Path) -> None:
         token = "Authorization: Bearer schlüssel-€"
         head = f"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{token}\r\n\r\n"
         assert await raw(healer, head.encode() + body) == b"HTTP/1.1 200 OK"
+
+
+async def test_whoever_is_refused_at_the_door_is_counted_as_well(tmp_path: Path) -> None:
+    """Basic authentication comes before the webhook is looked at: an Alertmanager with an old password shows."""
+    (tmp_path / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {"am": hashed("right")}}))
+    config = Config((cluster(),), HealerSettings())
+    app = application(Configuration(lambda: config, config))
+    Guard(load_web_config(tmp_path / "web.yml")).protect(app)
+    right = basic("am", "right")
+    async with TestClient(TestServer(app), headers=right) as client:
+        healer = Healer(client)
+        head = b"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nAuthorization: Basic \xff\r\n\r\n{}"
+        assert await raw(healer, head) == b"HTTP/1.1 401 Unauthorized"
+        assert (await client.post("/alerts", data=b"{}", headers=basic("am", "wrong"))).status == 401
+        assert (await client.get("/alerts")).status == 405
+        assert await counted(healer, 401) == 2
+        assert (await healer.post(alert("s")))[0] == 200
+        assert await counted(healer, 200) == 1
 
 
 BAD_BODIES = {
@@ -160,6 +183,11 @@ async def alertmanager(alerts: str, uptime: str, date: str | None = None) -> Asy
         yield f"http://127.0.0.1:{server.port}"
 
 
+def listed(**labels: str) -> dict[str, Any]:
+    """Return an alert as Alertmanager lists it."""
+    return {"labels": alert("s")["labels"] | labels, "fingerprint": "f", "status": {}}
+
+
 LONG_AGO = "2020-01-01T00:00:00.000Z"
 ANSWERS: dict[str, tuple[str, str]] = {
     "deep": ("[" * 100_000, LONG_AGO),
@@ -167,6 +195,8 @@ ANSWERS: dict[str, tuple[str, str]] = {
     "not a list": ('{"a": 1}', LONG_AGO),
     "the year 1": ("[]", "0001-01-01T00:00:00+14:00"),
     "no time": ("[]", "yesterday"),
+    "half a character": (json.dumps([listed(slot_name="\ud83d")]), LONG_AGO),
+    "half a character in a fingerprint": (json.dumps([listed() | {"fingerprint": "\ud83d"}]), LONG_AGO),
 }
 
 

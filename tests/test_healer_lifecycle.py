@@ -43,8 +43,8 @@ def config(*names: str, settings: HealerSettings = SETTINGS, enabled: bool = Tru
 OFF = config(enabled=False, why="CHG-7")
 
 
-def firing(slot: str = "s", cluster: str = "c", *, firing: bool = True) -> Alert:
-    labels = {"heal": "log_standby_snapshot", "cluster": cluster, "node": "n", "slot_name": slot}
+def firing(slot: str = "s", cluster: str = "c", *, node: str = "n", firing: bool = True) -> Alert:
+    labels = {"heal": "log_standby_snapshot", "cluster": cluster, "node": node, "slot_name": slot}
     return Alert(firing, labels, f"{cluster}/{slot}")
 
 

@@ -1,6 +1,7 @@
 """In step with Alertmanager: what its listing changes, and with a real Alertmanager."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import requests
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from healer.alertmanager import AlertmanagerError, Listing, fetch, parse_listing
 from healer.alerts import Alert
@@ -83,6 +86,28 @@ def test_an_older_alertmanager_has_no_muted_by() -> None:
 async def test_nobody_answers() -> None:
     with pytest.raises(AlertmanagerError, match="ClientConnector"):
         await fetch(f"http://127.0.0.1:{free_port()}")
+
+
+async def test_its_name_and_its_answer_do_not_wait_for_what_fills_asyncios_threads() -> None:
+    """A name server that hangs holds up neither others nor the end of the process, which waits for those threads."""
+    released = threading.Event()
+    loop = asyncio.get_running_loop()
+    for _ in range(100):
+        loop.run_in_executor(None, released.wait, 20)
+
+    async def answer(request: web.Request) -> web.Response:
+        status = {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}
+        return web.json_response(status if request.path.endswith("status") else [ITEM])
+
+    try:
+        app = web.Application()
+        app.router.add_get("/api/v2/{what}", answer)
+        async with TestServer(app) as server:
+            began = loop.time()
+            assert set((await fetch(f"http://localhost:{server.port}")).alerts) == {"f"}
+            assert loop.time() - began < 10
+    finally:
+        released.set()
 
 
 @pytest.fixture

@@ -166,6 +166,14 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [existing(C.STALLED, decoded=900), CALL, existing(C.NONE, OURS, decoded=0)],
         Outcome.RESOLVED_ITSELF,
     ),
+    "stalled, dropped and made anew, its catalog horizon went back": (
+        [existing(C.STALLED, xmin=900), CALL, existing(C.NONE, OURS, xmin=800)],
+        Outcome.RESOLVED_ITSELF,
+    ),
+    "its catalog horizon goes on, also past the end of xids": (
+        [existing(C.STALLED, xmin=2**32 - 5), CALL, existing(C.NONE, OURS, xmin=7)],
+        Outcome.HEALED,
+    ),
     "decodes on": ([existing(C.STALLED, decoded=900), CALL, existing(C.NONE, OURS, decoded=950)], Outcome.HEALED),
     "held at the first look": ([existing(C.CONSUMER)], None),
     "held by a transaction, which ended": ([existing(C.TRANSACTION), existing(C.NONE, 2000)], Outcome.RESOLVED_ITSELF),

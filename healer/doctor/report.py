@@ -29,8 +29,8 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """Return a list of objects with the fields of Finding."""
-    return json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
+    """Return a list of objects with the fields of Finding; in ASCII, as a terminal may act on the rest as well."""
+    return json.dumps([asdict(finding) for finding in findings], indent=2)
 
 
 def as_text(findings: Sequence[Finding], *, colour: bool) -> str:

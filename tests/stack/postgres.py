@@ -156,9 +156,12 @@ class Postgres:
                 connection.execute(statement.encode())
 
     def create_slot(self, name: str) -> Statement:
-        """Create a logical slot through a walsender, as consumers do; a context in which it may hang."""
+        """Create a logical slot through a walsender, as consumers do; a context in which it may hang, and is there."""
+        there = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
         return Statement(
-            f"{self.conninfo()} replication=database", f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput'
+            f"{self.conninfo()} replication=database",
+            f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput',
+            begun=lambda: bool(self.sql(there, [name])),
         )
 
     def create_slot_by_function(self, name: str) -> Statement:

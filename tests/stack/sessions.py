@@ -4,18 +4,26 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import psycopg
 
+from tests.stack.processes import wait_for
+
 
 class Statement:
-    """A statement that may hang, run in a thread of its own; leaving its context ends it."""
+    """
+    A statement that may hang, run in a thread of its own; leaving its context ends it.
 
-    def __init__(self, conninfo: str, statement: str) -> None:
+    `begun`: entering the context waits until this is so, or the statement has ended.
+    """
+
+    def __init__(self, conninfo: str, statement: str, begun: Callable[[], bool] = lambda: True) -> None:
         self.error: str | None = None
         self._statement = statement
+        self._begun = begun
         self._connection: psycopg.Connection[Any] = psycopg.connect(conninfo, autocommit=True)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -42,6 +50,11 @@ class Statement:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        try:
+            wait_for(lambda: self.done or self._begun(), "the statement has begun")
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
