@@ -1,5 +1,6 @@
 """Readiness of failover slots on real servers, on each version that has them; before 17 nobody is told anything."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,7 +12,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.failover import FIRST_MAJOR
 from exporter.probes import SUPPORTED
 from exporter.web import application
-from tests.failover import WORKER, copied, drop_failover_slots, make_slot, outrun, read_all, synchronising
+from tests.failover import (
+    WORKER,
+    copied,
+    drop_failover_slots,
+    make_slot,
+    outrun,
+    read_all,
+    read_until_persistent,
+    synchronising,
+)
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack
@@ -142,7 +152,9 @@ async def test_a_copy_that_is_not_made_yet_or_is_lost_or_not_known(client: Clien
             finally:
                 primary.sql(f"GRANT pg_monitor TO {EXPORTER_ROLE}")
             assert ready(metrics, "lost") == (0, "invalidated")
-        # The worker makes another copy in its place, which is ready at once, as the primary's slot has moved on.
+        # The worker makes another copy in its place, behind whose horizon the slot is once more.
+        await until_ready(client, "lost", (0, "not_persisted"))
+        await asyncio.to_thread(read_until_persistent, primary, standby, "lost")
         await until_ready(client, "lost", (1, None))
 
 

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.failover import FIRST_MAJOR
 from exporter.probes import SUPPORTED
 from exporter.web import application
-from tests.failover import copied, make_slot, outrun, persistent, read_all, synchronise
+from tests.failover import copied, make_slot, outrun, persistent, read_all, read_until_persistent, synchronise
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack
@@ -177,12 +177,6 @@ async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, c
     await goes_on_without_loss(databases, tmp_path / "before", tmp_path / "after")
 
 
-def read(server: Postgres, slot: str) -> bool:
-    """Read as a consumer that polls does, each time up to a record: a slot moves by one of them with each read."""
-    read_all(server, slot)
-    return True
-
-
 async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, client: Client) -> None:
     """After a switchover the new primary's slot is the standby's of before, and the old one has kept its own."""
     old, new = databases.primary, databases.standby
@@ -204,5 +198,5 @@ async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, clie
     assert metrics.found("pgslot_failover_ready", node=NEW) == []
     old.drop_slot("kept")
     for slot in ("kept", "made_later"):
-        wait_for(lambda slot=slot: read(new, slot) and persistent(old, slot), f"a copy of {slot} is ready", 90)  # type: ignore[misc]
+        await asyncio.to_thread(read_until_persistent, new, old, slot)
     await until(client, lambda metrics: shown(metrics) == {"kept": None, "made_later": None}, timeout=60)

@@ -165,7 +165,8 @@ def told(name: str, trials: list[Trial], bound: float) -> Iterator[Result]:
 
 def main() -> int:
     """Measure; print a table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.persistence", description=__doc__)
+    about = "How soon a failover slot's copy is persistent."
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.persistence", description=about)
     parser.add_argument("--major", type=int, nargs="+", default=[FIRST_MAJOR, NEWEST], help="default %(default)s")
     parser.add_argument("--trials", type=int, default=5, help="of each; default %(default)s")
     parser.add_argument("--bound", type=float, default=90.0, help="seconds of a trial; default %(default)s")
