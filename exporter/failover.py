@@ -79,8 +79,7 @@ def readiness(cluster: ClusterSnapshot) -> Iterator[Readiness]:
     originals = () if primary is None else failover_slots(primary)
     if originals:
         for node in standbys_that_count(cluster):
-            for original in originals:
-                yield judge(original, node)
+            yield from _judge(originals, node)
 
 
 def standbys_that_count(cluster: ClusterSnapshot) -> list[NodeSnapshot]:
@@ -95,18 +94,12 @@ def standbys_that_count(cluster: ClusterSnapshot) -> list[NodeSnapshot]:
     return asked or (meant if all(node.up for node in cluster.nodes) else [])
 
 
-def judge(original: Slot, node: NodeSnapshot) -> Readiness:
-    """Tell of one failover slot on one standby that is to keep a copy of it."""
-    copy = node.slot(original.slot_name)
-    return Readiness(node.node, original, copy, _why_not(original, copy, node))
-
-
-def readiness_of(slot_name: str, node: NodeSnapshot, cluster: ClusterSnapshot) -> Readiness | None:
-    """Return what holds for the slot of this name on this standby; None where it is none that is kept in step."""
+def kept_in_step(node: NodeSnapshot, cluster: ClusterSnapshot) -> dict[str, Readiness]:
+    """Return what holds for each failover slot on this standby, by its name; nothing where none is kept in step."""
     primary = cluster.primary
     if primary is None or node.is_primary or not node.up or not (synchronises(node) and _is_meant(node, cluster)):
-        return None
-    return next((judge(slot, node) for slot in failover_slots(primary) if slot.slot_name == slot_name), None)
+        return {}
+    return {one.original.slot_name: one for one in _judge(failover_slots(primary), node)}
 
 
 def synchronises(node: NodeSnapshot) -> bool | None:
@@ -125,6 +118,15 @@ def missing_settings(standby: Standby) -> dict[str, bool | None]:
         "primary_slot_name": not standby.primary_slot_name,
         "primary_conninfo_dbname": None if given is None else not given,
     }
+
+
+def _judge(originals: tuple[Slot, ...], node: NodeSnapshot) -> Iterator[Readiness]:
+    """Tell of failover slots on one standby that is to keep copies of them."""
+    # By name once: there may be 1,000 of them, and it is asked in each scrape.
+    copies = {slot.slot_name: slot for slot in node.slots or ()}
+    for original in originals:
+        copy = copies.get(original.slot_name)
+        yield Readiness(node.node, original, copy, _why_not(original, copy, node))
 
 
 def _is_meant(node: NodeSnapshot, cluster: ClusterSnapshot) -> bool:

@@ -3,12 +3,12 @@ What one look shows of what alerts point at: a creation that waits, an existing 
 copy of a failover slot and whether it would outlive a promotion.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, replay_stands, waits
-from exporter.failover import Readiness, Unready, readiness_of
+from exporter.failover import Readiness, Unready, kept_in_step, synchronises
 from exporter.history import SEGMENT_BYTES
 from exporter.probes import Slot, Transaction, precedes
 from exporter.retention import RetentionCause, retention
@@ -144,11 +144,12 @@ class Sight:
         return RetentionCause.INACTIVE if away else Unready.NOT_PERSISTED
 
 
-def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, Sight]:
+def see(cluster: ClusterSnapshot, subjects: Collection[Subject]) -> dict[Subject, Sight]:
     """Return what the look shows of each subject, on the node where it lives."""
     waiting = {Subject(wait.node, wait.creation.slot_name): wait for wait in waits(cluster)}
     in_full = {node.node: node for node in cluster.nodes if node.slots is not None and node.creations is not None}
     slots = {Subject(node.node, slot.slot_name): slot for node in in_full.values() for slot in node.slots or ()}
+    copies = {name: kept_in_step(in_full[name], cluster) for name in {s.node for s in subjects} & in_full.keys()}
 
     def sight(subject: Subject) -> Sight:
         if subject.node not in in_full:
@@ -156,9 +157,11 @@ def see(cluster: ClusterSnapshot, subjects: Iterable[Subject]) -> dict[Subject, 
         node = in_full[subject.node]
         if subject in waiting:
             return Sight(State.WAITING, waiting[subject], slots.get(subject), on_primary=node.is_primary)
-        copy = readiness_of(subject.slot_name, node, cluster)
+        copy = copies[subject.node].get(subject.slot_name)
         if copy is not None and copy.unready not in (None, Unready.NAME_CLASH):
             return _unready(copy, node, cluster)
+        if cluster.primary is None and _may_be_a_copy(slots.get(subject), node):
+            return Sight(State.UNSEEN)
         if subject not in slots:
             return Sight(State.GONE)
         found = _existing(slots[subject], node, cluster)
@@ -217,6 +220,17 @@ def _unready(found: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> 
                 blocker=_in_the_way(found.copy, cluster.primary),
             )
     return Sight(State.UNREADY, original=found.original, unready=found.unready)
+
+
+def _may_be_a_copy(slot: Slot | None, node: NodeSnapshot) -> bool:
+    """
+    Return whether what the node shows cannot be told from a copy that is not ready, as long as no primary is known.
+
+    The worker ends with its connection to the primary, and the copies that are not persistent end with the worker.
+    """
+    if node.is_primary or not synchronises(node):
+        return False
+    return slot is None or (slot.synced is True and slot.temporary)
 
 
 def _in_the_way(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction | None:

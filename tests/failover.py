@@ -70,6 +70,16 @@ def read_all(primary: Postgres, slot: str) -> None:
     primary.sql("SELECT pg_catalog.pg_replication_slot_advance(%s, pg_catalog.pg_current_wal_lsn())", [slot])
 
 
+def read_until_persistent(primary: Postgres, standby: Postgres, slot: str) -> None:
+    """Read again and again as a consumer that polls does: with each read a slot moves by one record at most."""
+
+    def read() -> bool:
+        read_all(primary, slot)
+        return persistent(standby, slot)
+
+    wait_for(read, f"a copy of {slot} is ready", 90)
+
+
 def drop_failover_slots(primary: Postgres, standby: Postgres) -> None:
     """Leave no failover slot and no copy: only whoever keeps them in step can drop those of a standby."""
     for (slot,) in primary.sql("SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE failover"):

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from tests.bench.persistence import Trial, told
 from tests.bench.results import Result, at_most, table
 
 ROOT = Path(__file__).parent.parent
@@ -68,3 +69,17 @@ def test_the_table_says_what_was_missed() -> None:
         [at_most(3, Result("slow", 7.5, "ms", "floor", 2.0)), at_most(3, Result("fast", 5, "ms", "floor", 2.0))]
     )
     assert [line.split("|")[-2].strip() for line in shown.splitlines()[2:]] == ["MISSED", "held"]
+
+
+def test_copies_that_never_became_persistent_are_counted_and_in_no_median() -> None:
+    trials = [Trial(3.0, 0, "healed"), Trial(None, 0, None), Trial(5.0, 2, "resolved_itself"), Trial(10.0, 0, "healed")]
+    found = {result.name: (result.value, result.unit) for result in told("18", trials, 90.0)}
+    assert found == {
+        "18: median of 3": (5.0, "s"),
+        "18: least": (3.0, "s"),
+        "18: most": (10.0, "s"),
+        "18: temporary after 90 s": (1, "of 4"),
+        "18: reads, median": (0, ""),
+        "18: told healed": (2, "of 4"),
+    }
+    assert [result.name for result in told("18", [Trial(None, 0, None)], 90.0)] == ["18: temporary after 90 s"]

@@ -1,11 +1,12 @@
 """Would a slot survive a failover? Tables of what primary and standbys show."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from exporter.failover import Readiness, Unready, failover_slots, missing_settings, readiness, readiness_of
+from exporter.failover import Readiness, Unready, failover_slots, kept_in_step, missing_settings, readiness
 from exporter.probes import Slot
 from exporter.snapshot import NodeSnapshot
 from tests.snapshots import SLOT, STANDBY, cluster, dark, node
@@ -141,15 +142,40 @@ def test_each_failover_slot_is_told_of() -> None:
     assert found == {("a", "f"): True, ("a", "g"): False}
 
 
-def test_of_one_slot_on_one_standby() -> None:
+def test_of_one_standby() -> None:
     nodes = cluster(primary(ORIGINAL, SLOT), SYNCS, OTHER_OFF)
-    found = readiness_of("f", SYNCS, nodes)
-    assert found is not None
-    assert found.ready
-    assert readiness_of("s", SYNCS, nodes) is None  # no failover slot
-    assert readiness_of("f", OTHER_OFF, nodes) is None
-    assert readiness_of("f", nodes.nodes[0], nodes) is None
-    assert readiness_of("f", SYNCS, cluster(SYNCS)) is None
+    found = kept_in_step(SYNCS, nodes)
+    assert found["f"].ready
+    assert set(found) == {"f"}  # the other one is no failover slot
+    assert kept_in_step(OTHER_OFF, nodes) == {}
+    assert kept_in_step(nodes.nodes[0], nodes) == {}
+    assert kept_in_step(SYNCS, cluster(SYNCS)) == {}
+
+
+class Counted(tuple[Slot, ...]):  # noqa: SLOT001 - it counts
+    """Slots that know how often they were gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Slot]:
+        self.times += 1
+        return super().__iter__()
+
+
+def test_a_thousand_slots_are_not_gone_through_a_thousand_times() -> None:
+    """It is asked in each scrape: what it costs grows with the slots, not with their square."""
+
+    def times(slots: int) -> int:
+        names = [f"f{number}" for number in range(slots)]
+        copies = Counted(COPY._replace(slot_name=name) for name in names)
+        originals = Counted(ORIGINAL._replace(slot_name=name) for name in names)
+        nodes = cluster(replace(primary(), slots=originals), replace(standby("s"), slots=copies))
+        assert len([one for one in readiness(nodes) if one.ready]) == slots
+        before = copies.times + originals.times
+        assert len(kept_in_step(nodes.nodes[1], nodes)) == slots
+        return max(before, copies.times + originals.times - before)
+
+    assert times(100) == times(3) <= 10
 
 
 def test_what_synchronising_asks_for() -> None:

@@ -1,5 +1,6 @@
 """Readiness of failover slots on real servers, on each version that has them; before 17 nobody is told anything."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,11 +12,20 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.failover import FIRST_MAJOR
 from exporter.probes import SUPPORTED
 from exporter.web import application
-from tests.failover import copied, drop_failover_slots, make_slot, outrun, read_all, synchronising
+from tests.failover import (
+    WORKER,
+    copied,
+    drop_failover_slots,
+    make_slot,
+    outrun,
+    read_all,
+    read_until_persistent,
+    synchronising,
+)
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_causes import consumer
+from tests.test_exporter_causes import consumer, setting, stopped
 from tests.test_exporter_scrape import Client, configuration, parsed, scrape
 from tests.test_exporter_versions import PRIMARY, STANDBY, Metrics, client, settings, until
 
@@ -110,6 +120,42 @@ async def test_a_slot_s_way_to_readiness_and_its_name_taken(client: Client, data
     with synchronising(standby, wait=False):
         await until_ready(client, "taken", (0, "name_clash"))
     standby.drop_slot("taken")
+
+
+async def test_a_copy_that_is_not_made_yet_or_is_lost_or_not_known(client: Client, databases: Stack) -> None:
+    """The worker hangs; then it is away while the rows go that the copy needs; then the role may see less."""
+    primary, standby = databases.primary, databases.standby
+    if databases.major < FIRST_MAJOR:
+        return
+    with synchronising(standby):
+        with stopped(standby, "slotsync worker"):
+            make_slot(primary, "lost")
+            await until_ready(client, "lost", (0, "not_synced"))
+        wait_for(lambda: copied(standby, "lost"), "it is copied", 60)
+        read_all(primary, "lost")
+        await until_ready(client, "lost", (1, None))
+        with setting(standby, "hot_standby_feedback", "off"):
+            wait_for(lambda: not standby.sql(WORKER), "the worker has ended")
+            primary.sql("CREATE TABLE passing (id int)")
+            primary.sql("DROP TABLE passing")
+            read_all(primary, "lost")
+            primary.sql("VACUUM pg_catalog.pg_class")
+            metrics = await until_ready(client, "lost", (0, "invalidated"))
+            label = {"node": STANDBY, "slot_name": "lost"}
+            assert metrics.state("pgslot_invalidation_reason", "reason", **label) == "rows_removed"
+            make_slot(primary, "unseen")
+            await until_ready(client, "unseen", (0, "worker_down"))
+            primary.sql(f"REVOKE pg_monitor FROM {EXPORTER_ROLE}")
+            try:
+                # Whether there is a worker it may not see; what has become of a copy it may.
+                metrics = await until_ready(client, "unseen", (None, "unknown"))
+            finally:
+                primary.sql(f"GRANT pg_monitor TO {EXPORTER_ROLE}")
+            assert ready(metrics, "lost") == (0, "invalidated")
+        # The worker makes another copy in its place, behind whose horizon the slot is once more.
+        await until_ready(client, "lost", (0, "not_persisted"))
+        await asyncio.to_thread(read_until_persistent, primary, standby, "lost")
+        await until_ready(client, "lost", (1, None))
 
 
 async def test_who_looks_at_the_primary_alone_is_told(databases: Stack) -> None:

@@ -15,11 +15,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.failover import FIRST_MAJOR
 from exporter.probes import SUPPORTED
 from exporter.web import application
-from tests.failover import copied, make_slot, outrun, persistent, read_all, synchronise
+from tests.failover import copied, make_slot, outrun, persistent, read_all, read_until_persistent, synchronise
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack
 from tests.test_exporter_scrape import Client, configuration, scrape
+from tests.test_exporter_versions import PRIMARY as OLD
+from tests.test_exporter_versions import STANDBY as NEW
 from tests.test_exporter_versions import Metrics, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -173,3 +175,28 @@ async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, c
     await lose_the_primary(databases, client, tmp_path / "before", expected)
     assert usable(standby) == {STREAMS}
     await goes_on_without_loss(databases, tmp_path / "before", tmp_path / "after")
+
+
+async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, client: Client) -> None:
+    """After a switchover the new primary's slot is the standby's of before, and the old one has kept its own."""
+    old, new = databases.primary, databases.standby
+    make_slot(old, "kept")
+    synchronise(new)
+    wait_for(lambda: copied(new, "kept"), "it is copied")
+    read_all(old, "kept")
+    wait_for(lambda: persistent(new, "kept"), "a copy is ready", 60)
+    await until(client, lambda metrics: shown(metrics) == {"kept": None}, timeout=60)
+    old.stop()
+    new.promote()
+    new.sql("SELECT pg_catalog.pg_create_physical_replication_slot('primary', true)")
+    old.demote(new)
+    synchronise(old)
+    make_slot(new, "made_later")
+    # The worker ends at the first clash, so that what it comes to after that is not copied either.
+    metrics = await until(client, lambda metrics: shown(metrics).get("kept") == "name_clash", timeout=60)
+    assert metrics.value("pgslot_failover_ready", slot_name="kept", node=OLD) == 0
+    assert metrics.found("pgslot_failover_ready", node=NEW) == []
+    old.drop_slot("kept")
+    for slot in ("kept", "made_later"):
+        await asyncio.to_thread(read_until_persistent, new, old, slot)
+    await until(client, lambda metrics: shown(metrics) == {"kept": None, "made_later": None}, timeout=60)

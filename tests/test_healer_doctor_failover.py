@@ -11,7 +11,7 @@ from exporter.probes import SUPPORTED
 from exporter.snapshot import NodeSnapshot
 from healer.doctor.failover import judge_failover
 from healer.doctor.servers import examine
-from tests.failover import copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
+from tests.failover import WORKER, copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
 from tests.healing import until, watched
 from tests.snapshots import SLOT, STANDBY, cluster, dark, node
 from tests.stack.stack import Stack
@@ -70,6 +70,21 @@ CASES: dict[str, tuple[tuple[NodeSnapshot, ...], list[tuple[str, str]]]] = {
             node("off", recovery=True, standby=STANDBY),
         ),
         [("ok", "1 failover slot(s) ready")],
+    ),
+    "somebody calls the function in place of the worker": (
+        (PRIMARY, node("s", recovery=True, slots=(COPY,), standby=STANDBY)),
+        [("warning", "1 failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()")],
+    ),
+    "somebody called it, and not all is ready": (
+        (
+            node("p", recovery=False, slots=(ORIGINAL, ORIGINAL._replace(slot_name="g"), ITS_SLOT)),
+            node("s", recovery=True, slots=(COPY,), standby=STANDBY),
+        ),
+        [("failed", "no copies of failover slots are kept: sync_replication_slots")],
+    ),
+    "nobody can call it": (
+        (PRIMARY, node("s", recovery=True, slots=(COPY,), standby=replace(STANDBY, hot_standby_feedback=False))),
+        [("failed", "no copies of failover slots are kept: sync_replication_slots, hot_standby_feedback")],
     ),
     "nobody wants it": ((NONE_WANTED, node("s", recovery=True, standby=STANDBY)), []),
     "nobody wants it yet": (
@@ -153,3 +168,10 @@ async def test_a_real_cluster(databases: Stack) -> None:
         with setting(standby, "primary_slot_name", "''"):
             await until(lambda: standby.sql("SHOW primary_slot_name") == [("",)], "it is set")
             assert await said(databases) == [("failed", "no copies of failover slots are kept: primary_slot_name")]
+        await until(lambda: standby.sql("SHOW primary_slot_name") == [("standby",)], "it is set again")
+        standby.sql("ALTER SYSTEM SET sync_replication_slots = off")
+        standby.sql("SELECT pg_catalog.pg_reload_conf()")
+        await until(lambda: not standby.sql(WORKER) and standby.sql("SHOW sync_replication_slots") == [("off",)], "off")
+        standby.sql("SELECT pg_catalog.pg_sync_replication_slots()")
+        by_hand = "1 failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()"
+        assert await said(databases) == [("warning", by_hand)]

@@ -15,10 +15,11 @@ from exporter.snapshot import NodeSnapshot
 from healer.policy import HELD_SECONDS, LookAgain, Progress, next_step, settle
 from healer.sights import Sight, State, Subject, in_need, see
 from healer.track import Outcome, Track
-from tests.failover import copied, drop_failover_slots, make_slot, outrun, persistent, synchronising
+from tests.failover import copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
 from tests.healing import Healer, alert, healing, until, watched
 from tests.heals import R, temporary, without_copy
 from tests.snapshots import SLOT, STANDBY, TRANSACTION, cluster, node
+from tests.stack.postgres import Postgres
 from tests.stack.stack import Stack
 from tests.test_exporter_causes import consumer, setting
 
@@ -80,7 +81,21 @@ SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
     "a slot of its own": ((primary(ORIGINAL), standby(COPY._replace(synced=False, active=True))), (State.USABLE, None)),
     "the standby is not to synchronise": ((primary(ORIGINAL), standby(standby=STANDBY)), (State.GONE, None)),
     "no failover slot": ((primary(), standby()), (State.GONE, None)),
-    "the primary is not known": ((standby(),), (State.GONE, None)),
+    "not there, and the primary is not known": ((standby(),), (State.UNSEEN, None)),
+    "not there, and there are two primaries": (
+        (primary(ORIGINAL), primary(ORIGINAL), standby()),
+        (State.UNSEEN, None),
+    ),
+    "temporary, and the primary is not known": ((standby(TEMPORARY),), (State.UNSEEN, None)),
+    "temporary for want of a consistent point, and the primary is not known": (
+        (standby(TEMPORARY._replace(confirmed_position=1060, in_creation=False)),),
+        (State.UNSEEN, None),
+    ),
+    "persistent, and the primary is not known": ((standby(COPY),), (State.USABLE, None)),
+    "not there, nothing is copied, and the primary is not known": (
+        (standby(standby=STANDBY),),
+        (State.GONE, None),
+    ),
     "not seen in full": ((primary(ORIGINAL), standby(standby=None, creations=None)), (State.UNSEEN, None)),
 }
 
@@ -172,6 +187,20 @@ async def heal(healer: Healer, stack: Stack, slot: str) -> None:
     assert await healer.post(not_persisted(slot)) == (200, "started=1")
 
 
+class Looks:
+    """The healer's looks at a server from now on."""
+
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
+        self._seen: set[Any] = set()
+
+    def went_on(self) -> bool:
+        """Return whether there were several, a second apart: another call would have been made by then."""
+        asked = "SELECT query_start FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
+        self._seen.update(self._server.sql(asked))
+        return len(self._seen) > 4
+
+
 async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
     """Where none comes by itself, one record that its consumer confirms is all that is missing."""
     with consumer(databases.primary, "streams", tmp_path, failover=True), left_behind(databases, "streams"):
@@ -194,15 +223,7 @@ async def test_a_batch_consumer_whose_next_read_alone_can_help(databases: Stack)
             [record] = (await healer.episodes())[0]["lsns"]
             written = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
             await until(lambda: primary.sql(written, [record]), "the record is written out")
-            looks: set[Any] = set()
-
-            def looked_again() -> bool:
-                """A second apart: another call would have been made by then."""
-                asked = "SELECT query_start FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
-                looks.update(standby.sql(asked))
-                return len(looks) > 4
-
-            await until(looked_again, "it looks again and again")
+            await until(Looks(standby).went_on, "it looks again and again")
             assert (await healer.episodes())[0]["calls"] == 1
             assert not persistent(standby, "batch")
             primary.sql("SELECT pg_catalog.pg_replication_slot_advance('batch', pg_catalog.pg_current_wal_lsn())")
@@ -228,6 +249,28 @@ async def test_a_transaction_that_is_in_the_way_is_no_success_of_ours(databases:
             primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
             episode = await healer.ended(90)
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 1)
+
+
+async def test_a_primary_that_is_away_proves_nothing(databases: Stack) -> None:
+    """The copy ends with the worker, which ends with its connection: that is not the end of the trouble."""
+    primary, standby = databases.primary, databases.standby
+    make_slot(primary, "alone")
+    outrun(primary, standby)
+    with synchronising(standby):
+        async with healing(watched(databases)) as healer:
+            await heal(healer, databases, "alone")
+            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            primary.stop()
+            try:
+                await until(lambda: not copied(standby, "alone"), "its copy is gone", 60)
+                await until(Looks(standby).went_on, "it looks again and again")
+                assert (await healer.episodes())[0]["outcome"] is None
+            finally:
+                primary.start()
+            await until(lambda: copied(standby, "alone"), "it is copied again", 60)
+            read_all(primary, "alone")
+            episode = await healer.ended(90)
+    assert episode["why"].startswith("persistent"), episode
 
 
 async def test_a_worker_that_is_away_is_left_alone(databases: Stack) -> None:

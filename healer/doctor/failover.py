@@ -41,6 +41,9 @@ def _judge(node: NodeSnapshot, standby: Standby, primary: NodeSnapshot, slots: l
     if upstream and primary.slots is not None and primary.slot(upstream) is None:
         missing.append(f"the primary has no slot {upstream}")
         remedies.append("On the primary: SELECT pg_create_physical_replication_slot(...) of that name.")
+    if missing == ["sync_replication_slots"] and slots and all(one.ready for one in slots):
+        found = f"{len(slots)} failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()"
+        return Finding("failover", subject, Status.WARNING, found, f"{remedies[0]} Until then they fall behind.")
     if missing:
         status = Status.FAILED if slots else Status.WARNING
         found = f"no copies of failover slots are kept: {', '.join(missing)}"

@@ -140,6 +140,12 @@ class Postgres:
         """Make a primary of this standby."""
         self.sql("SELECT pg_catalog.pg_promote(true, 60)")
 
+    def demote(self, upstream: "Postgres") -> None:
+        """Start what was stopped in order as a standby of the one that was promoted in its place, by its slot there."""
+        (self._data / "standby.signal").touch()
+        self._configure({"primary_conninfo": f"'{upstream.conninfo()}'", "primary_slot_name": f"'{self.name}'"})
+        self.start()
+
     def conninfo(self, user: str = "postgres", dbname: str = "postgres") -> str:
         return f"host=127.0.0.1 port={self.port} dbname={dbname} user={user}"
 

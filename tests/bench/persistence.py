@@ -1,0 +1,180 @@
+"""
+How soon a standby's temporary copy of a failover slot becomes persistent: by itself, and with the healer.
+
+`python -m tests.bench.persistence [--major 17 18] [--trials 5] [--bound 90]`; a quarter of an hour for each version, as
+what comes by itself takes its time. The primary is idle but for three transactions, which leave the slot behind the
+standby's horizon. PostgreSQL's own settings hold, above all bgwriter_delay, and each trial begins at another point of
+the background writer's 15 s: its record is what would end the wait. The clock runs from the moment at which the copy is
+seen to be temporary; the healer hears of it then, without the two minutes that PgSlotNotPersisted waits as shipped.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+from exporter.failover import FIRST_MAJOR
+from healer.track import WELL
+from tests.bench import heal
+from tests.bench.measure import Client
+from tests.bench.programs import running
+from tests.bench.results import Result, table
+from tests.failover import copied, drop_failover_slots, make_slot, persistent, synchronising
+from tests.stack.binaries import NEWEST
+from tests.stack.processes import wait_for
+from tests.stack.stack import Stack
+from tests.test_exporter_causes import consumer
+
+CYCLE = 15.0
+"""Seconds between two records of the background writer while anything is written (LOG_SNAPSHOT_INTERVAL_MS)."""
+POLL = 10.0
+"""Seconds between two reads of a consumer that polls; the first one comes right after the last write."""
+WAYS = ("by itself", "healer")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of one copy."""
+
+    seconds: float | None
+    """Until it was persistent. None: not within the bound."""
+    reads: int
+    """By a consumer that polls, from then on."""
+    outcome: str | None
+    """The healer's. None: it was not asked, or had not ended."""
+
+
+class Bench:
+    """A primary and its standby of one version, and the healer beside them."""
+
+    def __init__(self, stack: Stack, healer: Client, bound: float) -> None:
+        self._stack = stack
+        self._healer = healer
+        self._bound = bound
+        self._names = (f"f{number}" for number in count())
+        self._chance = random.Random(14)
+
+    def trial(self, way: str, has_consumer: bool, poll: float | None) -> Trial:
+        """Leave a slot behind, have it copied, and see how long its copy stays temporary."""
+        while (found := self._attempt(way, has_consumer, poll)) is None:
+            pass
+        return found
+
+    def _attempt(self, way: str, has_consumer: bool, poll: float | None) -> Trial | None:
+        """Return None where a record came before the copy, which then was persistent from its beginning."""
+        slot = next(self._names)
+        primary, standby = self._stack.primary, self._stack.standby
+        # The background writer has just logged one, and each second of the 15 until the next is as likely as any other.
+        primary.wait_until_idle()
+        time.sleep(self._chance.uniform(0, CYCLE))
+        with tempfile.TemporaryDirectory(dir=self._stack.folder) as folder:
+            try:
+                with self._read(slot, Path(folder), has_consumer):
+                    for _ in range(3):
+                        primary.sql("INSERT INTO orders SELECT coalesce(max(id), 0) + 1, 'more' FROM orders")
+                    if not has_consumer:
+                        self._poll(slot)
+                    primary.wait_until_replayed(standby)
+                    with synchronising(standby):
+                        wait_for(lambda: copied(standby, slot), f"{slot} is copied", 60)
+                        return None if persistent(standby, slot) else self._watch(slot, way, poll)
+            finally:
+                drop_failover_slots(primary, standby)
+
+    def _read(self, slot: str, folder: Path, has_consumer: bool) -> AbstractContextManager[object]:
+        if has_consumer:
+            return consumer(self._stack.primary, slot, folder, failover=True)
+        make_slot(self._stack.primary, slot)
+        return nullcontext()
+
+    def _watch(self, slot: str, way: str, poll: float | None) -> Trial:
+        began = time.monotonic()
+        if way == "healer":
+            self._healer.post("/alerts", heal.body([heal.alert(slot, alertname="PgSlotNotPersisted")]))
+        reads = 0
+        taken = None
+        while taken is None and time.monotonic() - began < self._bound:
+            if poll is not None and time.monotonic() - began >= (reads + 1) * poll:
+                self._poll(slot)
+                reads += 1
+            if persistent(self._stack.standby, slot):
+                taken = time.monotonic() - began
+            time.sleep(0.1)
+        return Trial(taken, reads, None if way != "healer" else self._outcome(slot, ended=taken is not None))
+
+    def _poll(self, slot: str) -> None:
+        self._stack.primary.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
+
+    def _outcome(self, slot: str, *, ended: bool) -> str | None:
+        def told() -> tuple[str | None, ...] | None:
+            episodes = json.loads(self._healer.get("/episodes"))
+            found = [one for one in episodes if slot in [each["slot_name"] for each in one["subjects"]]]
+            return (found[0]["outcome"],) if found and (found[0]["outcome"] or not ended) else None
+
+        [outcome] = wait_for(told, f"the healer's episode of {slot}")
+        if ended and outcome not in WELL:
+            raise RuntimeError(f"expected {slot} to be healed or to resolve itself, found {outcome}")
+        return outcome
+
+
+def measure(major: int, trials: int, bound: float) -> Iterator[Result]:
+    """Yield what one version does, both ways in turn."""
+    with Stack(major=major) as stack:
+        stack.start_databases(bgwriter_delay="'200ms'")
+        [(version,)] = stack.primary.sql("SHOW server_version")
+        with running(stack, "pg-slot-healer", heal.config(stack, calls_per_hour=100_000)) as healer:
+            bench = Bench(stack, Client(healer.port), bound)
+            cases: dict[str, Callable[[str], Trial]] = {
+                "streaming consumer": partial(bench.trial, has_consumer=True, poll=None),
+                f"consumer that polls each {POLL:g} s": partial(bench.trial, has_consumer=False, poll=POLL),
+                "consumer that reads no more": partial(bench.trial, has_consumer=False, poll=None),
+            }
+            for case, run in cases.items():
+                found: dict[str, list[Trial]] = {way: [] for way in WAYS}
+                # That nothing comes of it takes the whole bound, and is the same each time.
+                for _ in range(trials if "no more" not in case else 1):
+                    for way in WAYS:
+                        found[way].append(run(way))
+                        print(f"{version} {case}, {way}: {found[way][-1]}", file=sys.stderr, flush=True)
+                for way in WAYS:
+                    yield from told(f"{version}, {case}, {way}", found[way], bound)
+
+
+def told(name: str, trials: list[Trial], bound: float) -> Iterator[Result]:
+    """Yield the median, the least and the most; how often it never came; how many reads it took."""
+    taken = [trial.seconds for trial in trials if trial.seconds is not None]
+    if taken:
+        yield Result(f"{name}: median of {len(taken)}", median(taken), "s")
+        yield Result(f"{name}: least", min(taken), "s")
+        yield Result(f"{name}: most", max(taken), "s")
+    yield Result(f"{name}: temporary after {bound:g} s", len(trials) - len(taken), f"of {len(trials)}")
+    if any(trial.reads for trial in trials):
+        yield Result(f"{name}: reads, median", median(trial.reads for trial in trials), "")
+    if any(trial.outcome for trial in trials):
+        yield Result(f"{name}: told healed", sum(trial.outcome == "healed" for trial in trials), f"of {len(trials)}")
+
+
+def main() -> int:
+    """Measure; print a table."""
+    about = "How soon a failover slot's copy is persistent."
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.persistence", description=about)
+    parser.add_argument("--major", type=int, nargs="+", default=[FIRST_MAJOR, NEWEST], help="default %(default)s")
+    parser.add_argument("--trials", type=int, default=5, help="of each; default %(default)s")
+    parser.add_argument("--bound", type=float, default=90.0, help="seconds of a trial; default %(default)s")
+    options = parser.parse_args()
+    results = [one for major in options.major for one in measure(major, options.trials, options.bound)]
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
