@@ -172,6 +172,14 @@ PROMETHEUS_FAULTS: list[Fault] = [
         lambda world: world.targets[1].update(health="unknown"),
         [("healer target", "pgslot-healer", "skipped", "not scraped yet")],
     ),
+    (
+        "an exporter that is new",
+        lambda world: (world.targets[0].update(health="unknown"), world.up.clear()),
+        [
+            ("exporter target", "pgslot-exporter", "skipped", "not scraped yet: ask again in a minute"),
+            ("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: ask again in a minute"),
+        ],
+    ),
     ("a node that is not there", lambda world: world.up.pop(), [("nodes", PROMETHEUS, "failed", "pgslot_up for c/n2")]),
     (
         "no rules",
