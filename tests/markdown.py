@@ -20,11 +20,6 @@ class Fence:
     line: int
     text: str
 
-    @property
-    def start(self) -> str:
-        """Its first line, by which people and tests tell it from others."""
-        return self.text.split("\n")[0].rstrip()
-
 
 def fences(file: Path) -> Iterator[Fence]:
     """Return all blocks in their order, those inside lists as well; `section` is the last heading of level two."""

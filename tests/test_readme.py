@@ -14,35 +14,34 @@ import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
-from tests.markdown import Fence, code_spans, fences, headings, link_targets
+from tests.markdown import Fence, code_spans, headings, link_targets
+from tests.readme import BLOCKS, README, lines
 from tests.test_alerts import ALERT_RULES
 from tests.test_runbooks import PARSERS
 
-ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-BLOCKS = list(fences(README))
+ROOT = README.parent
 SPANS = sorted(set(code_spans(README)))
 
+RUN = "by test_readme_live.py, each line"
 CHECKED = "a configuration, by test_both_programs_accept_the_configuration"
-MAKE = "by test_every_make_target_exists; each target is what somebody runs, or CI"
 WAYS = {
-    "   PostgreSQL                                                                       Grafana": "a drawing",
-    "make demo     # the whole chain on real servers, in about two minutes; make demo KEEP=1 leaves it up and prints"
-    " its URLs": MAKE,
-    "pg-slot-healer grants | psql -X -v ON_ERROR_STOP=1 -d postgres": "not yet run",
+    "   PostgreSQL  ": "a drawing",
+    "make demo  ": "by test_every_make_target_exists; the targets are what people and CI run",
+    "pg-slot-healer grants | psql": RUN,
+    "hostssl  postgres": RUN,
+    "psql -d postgres -c 'SELECT pg_reload_conf()'": RUN,
     "clusters:": CHECKED,
-    "pg-slot-exporter --config.file=pgslot.yml           # :9877": "not yet run",
-    "pg-slot-healer doctor --config.file=pgslot.yml --healer.url=http://HEALER:9878"
-    " --prometheus.url=http://PROMETHEUS:9090": "not yet run",
-    "ok       node             orders/orders-1      PostgreSQL 18.6, primary, as pgslot_exporter in database"
-    " postgres": "what a command prints, by test_what_the_doctor_is_said_to_print",
-    'docker build -t pg-slot-healer . && docker run -p 127.0.0.1:9877:9877 -v "$PWD/pgslot.yml:/etc/pgslot/pgslot.yml'
-    ':ro" \\': "needs a container engine: `make containers`; its steps natively by test_compose_image.py",
-    "deploy/compose/make-secrets.sh && docker-compose up -d --build": "needs a container engine: `make containers`;"
-    " both scripts natively by test_compose.py and test_compose_live.py",
-    "kubectl apply --namespace=pgslot --kustomize=deploy/kubernetes": "needs a cluster: objects by test_kubernetes.py",
+    "pg-slot-exporter --config.file=pgslot.yml --check": RUN,
+    "pg-slot-healer doctor": RUN,
+    "ok       node ": "what the doctor prints, by test_readme_live.py",
+    "pg_recvlogical ": RUN,
+    "pg-slot-healer heal orders": RUN,
+    "docker build ": "needs a container engine: `make containers`; its steps natively by test_compose_image.py",
+    "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
+    " test_compose.py and test_compose_live.py",
+    "kubectl apply ": "needs a cluster; the objects are tested by test_kubernetes.py and test_kubernetes_live.py",
 }
-"""How each block is tested, or why not, by its first line."""
+"""How each block of README is tested, or why not, by how it begins."""
 
 THEIRS = {
     "pgslot.yml": "the reader's configuration",
@@ -62,14 +61,30 @@ FOLDERS = (
 """Where paths start: the root, or the folder that the sentence is about."""
 
 
-def test_every_block_is_tested_or_says_why_not() -> None:
-    assert {block.start for block in BLOCKS} == set(WAYS)
-    repeated = {start for start, count in Counter(block.start for block in BLOCKS).items() if count > 1}
-    assert repeated <= {"clusters:"}
+def ways(block: Fence) -> list[str]:
+    return [way for start, way in WAYS.items() if block.text.startswith(start)]
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in BLOCKS])
+def test_every_block_is_tested_or_says_why_not(block: Fence) -> None:
+    assert len(ways(block)) == 1, f"WAYS has to say what becomes of:\n{block.text}"
+    assert block.info in {"sh", "yaml", "text"}, "what is it written in?"
+
+
+@pytest.mark.parametrize("start", WAYS)
+def test_there_is_such_a_block(start: str) -> None:
+    assert any(block.text.startswith(start) for block in BLOCKS)
+
+
+def shell_lines_that_are_run() -> Iterator[str]:
+    """Return the lines that test_readme_live.py has to run, all of them."""
+    for block in BLOCKS:
+        if block.info == "sh" and ways(block) == [RUN]:
+            yield from lines(block)
 
 
 def configurations() -> list[Fence]:
-    return [block for block in BLOCKS if block.start == "clusters:"]
+    return [block for block in BLOCKS if ways(block) == [CHECKED]]
 
 
 def merged(one: Any, other: Any) -> Any:
@@ -129,7 +144,7 @@ def commands() -> Iterator[list[str]]:
     """Return each command of shell blocks and of the text, as words."""
     for block in BLOCKS:
         if block.info == "sh":
-            for line in block.text.replace("\\\n", " ").splitlines():
+            for line in lines(block):
                 yield from simple_commands(line)
     for span in SPANS:
         if re.match(r"(make|pg-slot-exporter|pg-slot-healer) ", span):
