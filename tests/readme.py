@@ -34,21 +34,21 @@ class Reader:
         self._folder = folder
         self._replacements = replacements
         path = f"{Path(sys.executable).parent}:{tools}:{os.environ['PATH']}"
-        self.environment = {**os.environ, **environment, "PATH": path}
+        self._environment = {**os.environ, **environment, "PATH": path}
         self.typed: set[str] = set()
         """The lines of README that were run."""
 
     def with_own(self, text: str) -> str:
-        """Return README's text with what is the reader's own. What is left of README's would be an address of nobody."""
+        """Return README's text with what is the reader's own."""
         for theirs, own in self._replacements.items():
             text = text.replace(theirs, own)
         return text
 
     def line(self, start: str) -> str:
-        """Return the one line of the shell blocks that begins like this, with what is the reader's own; it counts as typed."""
+        """Return the one line of all shell blocks that begins like this, made the reader's own, to be typed."""
         found = [line for each in BLOCKS if each.info == "sh" for line in lines(each) if line.startswith(start)]
         assert len(found) == 1, f"README has {len(found)} lines that begin with {start!r}"
-        self.typed |= {*found}
+        self.typed.add(found[0])
         return self.with_own(found[0])
 
     def type(self, start: str, stdin: str = "", code: int = 0, **environment: str) -> str:
@@ -61,23 +61,27 @@ class Reader:
         return self.run(self.with_own(found))
 
     def run(self, command: str, stdin: str = "", code: int = 0, **environment: str) -> str:
-        done = subprocess.run(
+        done = self.outcome(command, stdin, **environment)
+        assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def outcome(self, command: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run it, whatever comes of it."""
+        return subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
             input=stdin,
             cwd=self._folder,
-            env=self.environment | environment,
+            env=self._environment | environment,
             capture_output=True,
             text=True,
             timeout=90,
             check=False,
             start_new_session=True,
         )
-        assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
-        return done.stdout
 
     def started(self, start: str, name: str) -> Process:
         """Start that line, which does not end by itself."""
-        script = f"cd {self._folder} && export PATH={self.environment['PATH']} && exec {self.line(start)}"
+        script = f"cd {self._folder} && export PATH={self._environment['PATH']} && exec {self.line(start)}"
         process = Process(["bash", "-c", script], self._folder / f"{name}.log")
         process.start()
         return process

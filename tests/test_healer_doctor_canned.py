@@ -174,7 +174,7 @@ PROMETHEUS_FAULTS: list[Fault] = [
     ),
     (
         "an exporter that is new",
-        lambda world: (world.targets[0].update(health="unknown"), world.up.clear()),
+        both(lambda world: world.targets[0].update(health="unknown"), setting(up=[])),
         [
             ("exporter target", "pgslot-exporter", "skipped", "not scraped yet: ask again in a minute"),
             ("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: ask again in a minute"),

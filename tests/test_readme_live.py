@@ -4,15 +4,17 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 import yaml
 
+from tests.doctor import HIDES
 from tests.readme import Reader, block, lines
 from tests.stack import binaries
 from tests.stack.monitoring import Alertmanager, Prometheus
@@ -37,8 +39,9 @@ class Walk:
         cleanup.callback(self.primary.stop)
         self.standby = self.primary.standby("standby")
         cleanup.callback(self.standby.stop)
-        self.addresses = {f"{name}": f"127.0.0.1:{free_port()}" for name in ("exporter:9877", "healer:9878")}
-        self.addresses |= {"alertmanager:9093": f"127.0.0.1:{free_port()}"}
+        self.addresses = {
+            name: f"127.0.0.1:{free_port()}" for name in ("exporter:9877", "healer:9878", "alertmanager:9093")
+        }
         self.addresses |= {"/run/secrets/webhook-token": str(folder / "webhook-token")}
         self.prometheus = Prometheus(folder, self.addresses, {}, as_shipped=True)
         self.alertmanager = Alertmanager(folder, self.addresses)
@@ -108,21 +111,23 @@ class Walk:
         self.cleanup.callback(self.exporter.stop)
         self.healer = self.reader.started("pg-slot-healer --config.file=pgslot.yml   ", "healer")
         self.cleanup.callback(self.healer.stop)
-        rules = self.reader.type_span("pg-slot-exporter rules --runbook-base") or "pgslot.rules.yml"
-        shutil.move(self.folder / rules, self.folder / "prometheus" / rules)
+        self.reader.type_span("pg-slot-exporter rules --runbook-base")
+        shutil.move(self.folder / "pgslot.rules.yml", self.folder / "prometheus/pgslot.rules.yml")
         for server in (self.alertmanager, self.prometheus):
             self.cleanup.callback(server.stop)
             server.start()
 
+    def rerouted(self, change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """Change Alertmanager's configuration; return what it was."""
+        file = self.folder / "alertmanager/alertmanager.yml"
+        before, routing = (yaml.safe_load(file.read_text("utf-8")) for _ in range(2))
+        change(routing)
+        file.write_text(yaml.safe_dump(routing), "utf-8")
+        requests.post(f"{self.alertmanager.url}/-/reload", timeout=10).raise_for_status()
+        return dict(before)
+
     def doctor(self, code: int) -> str:
-        line = self.reader.line("pg-slot-healer doctor")
-        return plain(self.reader.run(line, code=code))
-
-
-def plain(told: str) -> str:
-    """Return it without what differs from one machine to another: widths of columns, minor versions, addresses."""
-    told = re.sub(r"127\.0\.0\.1:\d+", "HEALER:9878", re.sub(r"PostgreSQL 18\.\d+", "PostgreSQL 18", told))
-    return re.sub(r" +", " ", told)
+        return self.reader.type("pg-slot-healer doctor", code=code)
 
 
 @pytest.fixture
@@ -139,7 +144,7 @@ def test_from_roles_to_a_slot_that_heals(walk: Walk) -> None:
     walk.make_roles()
     walk.configure()
     walk.start()
-    find_and_mend_a_fault(walk)
+    find_and_mend_faults(walk)
     see_it_heal(walk)
     by_hand(walk)
     switch_off_and_on(walk)
@@ -148,29 +153,32 @@ def test_from_roles_to_a_slot_that_heals(walk: Walk) -> None:
     assert set(shell_lines_that_are_run()) - walk.reader.typed == set()
 
 
-def find_and_mend_a_fault(walk: Walk) -> None:
-    """What README shows of the doctor is what he says; his advice mends it, and then all is green."""
-    shown = [plain(line.strip()) for line in lines(block(TOLD))]
-    walk.primary.sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() FROM pgslot_healer")
-    told = walk.doctor(code=1).splitlines()
-    told = [line.strip() for line in told]
-    for line in shown[:4]:
-        assert line in told, f"{line!r} is none of {told}"
-    [grant] = [line.partition('"postgres": ')[2] for line in shown if "GRANT EXECUTE" in line]
+def find_and_mend_faults(walk: Walk) -> None:
+    """What README shows of the doctor is what he says; with his advice followed all is green."""
+    shown = [plain(line) for line in lines(block(TOLD))]
+    grant = next(line for line in shown if "GRANT EXECUTE" in line).partition('"postgres": ')[2]
+    walk.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+    before = walk.rerouted(lambda routing: routing["route"]["routes"].pop(0))
+    told = [plain(line) for line in walk.doctor(code=1).splitlines()]
+    if HIDES:
+        # This Alertmanager does not show where webhooks lead: of routes there is no proof yet, and no advice.
+        shown = shown[:4]
+    for line in shown:
+        assert any(each.startswith(line.removesuffix(" ...")) for each in told), f"{line!r} is none of {told}"
     walk.primary.sql(grant)
+    walk.rerouted(lambda routing: routing.update(before))
     wait_for(lambda: is_green(walk), "the doctor finds nothing", timeout=90)
 
 
+def plain(line: str) -> str:
+    """Return it without what differs from one machine to another: addresses, minor versions, widths of columns."""
+    line = re.sub(r"127\.0\.0\.1:\d+", "HEALER:9878", re.sub(r"PostgreSQL 18\.\d+", "PostgreSQL 18", line))
+    return " ".join(line.split())
+
+
 def is_green(walk: Walk) -> bool:
-    """Prometheus scrapes each 15 s, as shipped; until it has, the doctor skips what he cannot know, or says FAIL."""
-    done = subprocess.run(
-        ["bash", "-c", f"cd {walk.folder} && {walk.reader.line('pg-slot-healer doctor')}"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        env=walk.reader.environment,
-    )
+    """As shipped, Prometheus scrapes and evaluates each 15 s: until then the doctor says what is not there yet."""
+    done = walk.reader.outcome(walk.reader.line("pg-slot-healer doctor"))
     return done.returncode == 0 and "0 warn, 0 FAIL, 0 unknown, 0 skipped" in done.stdout
 
 
@@ -184,16 +192,14 @@ def see_it_heal(walk: Walk) -> None:
     page = typing.type("curl -s http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
     assert firing["runbook_url"] == typing.with_own("http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
     assert "<h1>PgSlotCreationWaiting</h1>" in page
-    wait_for(lambda: not creating.running, "the slot is made")
+    wait_for(lambda: not creating.running, "the slot is made", log=creating.log)
+    assert creating.stop() == 0, creating.log.read_text("utf-8")
     assert "pgslot_wal_status{" in typing.type("curl -s http://EXPORTER:9877/metrics")
-    healed = typing.type("curl -s http://HEALER:9878/metrics")
-    assert healed.endswith('remedy="log_standby_snapshot"} 1.0\n') or healed.endswith(" 1.0\n"), healed
+    assert typing.type("curl -s http://HEALER:9878/metrics").endswith(" 1.0\n")
     [episode] = json.loads(typing.type("curl -s http://HEALER:9878/episodes"))
-    assert (episode["cluster"], episode["outcome"], episode["slots"][0]["slot_name"]) == (
-        "orders",
-        "healed",
-        "try_pgslot",
-    )
+    [slot] = episode["slots"]
+    assert (episode["cluster"], slot["node"], slot["slot_name"]) == ("orders", "orders-2", "try_pgslot")
+    assert (slot["outcome"], episode["reasons"]) == ("healed", ["running_xacts"])
     typing.type("psql -h STANDBY")
     assert walk.standby.sql("SELECT 1 FROM pg_catalog.pg_replication_slots") == []
 
@@ -242,4 +248,4 @@ def one_server_without_a_file(walk: Walk) -> None:
     single = walk.reader.started("pg-slot-exporter --conninfo=", "one")
     walk.cleanup.callback(single.stop)
     up = f"curl -s http://{walk.one}/metrics | grep '^pgslot_up' || true"
-    wait_for(lambda: walk.reader.run(up).endswith(" 1.0\n"), "it shows that server", log=single.log)
+    wait_for(lambda: walk.reader.run(up).endswith(" 1\n"), "it shows that server", log=single.log)
