@@ -55,10 +55,11 @@ class Reader:
         """Run that line to its end, away from any terminal; return what it prints."""
         return self.run(self.line(start), stdin, code, **environment)
 
-    def type_span(self, start: str) -> str:
-        """Run what stands in the text between backticks."""
-        [found] = {span for span in code_spans(README) if span.startswith(start)}
-        return self.run(self.with_own(found))
+    def span(self, start: str) -> str:
+        """Return what stands in the text between backticks and begins like this, made the reader's own."""
+        found = {span for span in code_spans(README) if span.startswith(start)}
+        assert len(found) == 1, f"README has {len(found)} spans that begin with {start!r}"
+        return self.with_own(*found)
 
     def run(self, command: str, stdin: str = "", code: int = 0, **environment: str) -> str:
         done = self.outcome(command, stdin, **environment)

@@ -3,10 +3,12 @@
 import argparse
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,22 @@ def test_every_make_target_exists() -> None:
     for words in named:
         for word in words[1:]:
             assert word in targets or f"$({word.split('=')[0]})" in makefile or f",$({word[:4]})" in makefile, words
+
+
+@pytest.mark.parametrize("module", [span.split()[2] for span in SPANS if span.startswith("python -m ")])
+def test_every_module_that_is_run_exists(module: str) -> None:
+    assert find_spec(f"{module}.__main__") is not None
+
+
+def test_runbook_links_of_the_dashboards_are_one_constant_in_each(tmp_path: Path) -> None:
+    [command] = [span for span in SPANS if span.startswith("sed -i ")]
+    for file in (ROOT / "dashboards/json").glob("pgslot-*.json"):
+        assert "http://localhost:9877" in file.read_text("utf-8")
+        shutil.copy(file, tmp_path)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=60)  # noqa: S602 - as people type it
+    for file in tmp_path.iterdir():
+        assert '"https://pgslot.example.com/runbooks"' in file.read_text("utf-8")
+        assert "localhost" not in file.read_text("utf-8")
 
 
 def is_path(span: str) -> bool:

@@ -97,7 +97,7 @@ class Walk:
         assert error is None
 
     def configure(self) -> None:
-        self.reader.type_span("head -c 32 /dev/urandom")
+        self.reader.run(self.reader.span("head -c 32 /dev/urandom"))
         self.write(self.reader.with_own(block(CONFIGURATION).text))
         for program in ("pg-slot-exporter", "pg-slot-healer"):
             assert "configuration is valid" in self.reader.type(f"{program} --config.file=pgslot.yml --check")
@@ -110,7 +110,7 @@ class Walk:
         self.cleanup.callback(self.exporter.stop)
         self.healer = self.reader.started("pg-slot-healer --config.file=pgslot.yml   ", "healer")
         self.cleanup.callback(self.healer.stop)
-        self.reader.type_span("pg-slot-exporter rules --runbook-base")
+        self.reader.run(self.reader.span("pg-slot-exporter rules --runbook-base"))
         shutil.move(self.folder / "pgslot.rules.yml", self.folder / "prometheus/pgslot.rules.yml")
         for server in (self.alertmanager, self.prometheus):
             self.cleanup.callback(server.stop)
@@ -236,7 +236,10 @@ def switch_off_and_on(walk: Walk) -> None:
 
 def allow_to_end_transactions(walk: Walk) -> None:
     """As a dry run, which the doctor warns of."""
-    walk.reader.run("pg-slot-healer grants --end-transactions | psql -X -v ON_ERROR_STOP=1 -d postgres")
+    grants = walk.reader.span("pg-slot-healer grants --end-transactions")
+    walk.reader.run(f"{grants} | psql -X -v ON_ERROR_STOP=1 -d postgres")
+    walk.primary.sql("CREATE ROLE batch LOGIN")
+    walk.primary.sql(walk.reader.span("ALTER ROLE batch"))
     walk.set_passwords("pgslot_ender")
     walk.let_in(walk.reader.with_own(block(HBA).text).replace("pgslot_exporter,pgslot_healer", "pgslot_ender"))
     part = yaml.safe_load(walk.reader.with_own(block(ENDING).text))
