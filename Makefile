@@ -16,7 +16,7 @@ endif
 TODAY := trixie forky
 ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.py tests/test_runbooks*.py \
   tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py \
-  tests/test_healer_matcher_sets.py tests/test_grafana_rules.py
+  tests/test_healer_matcher_sets.py tests/test_grafana_rules.py tests/test_readme_live.py
 
 # What runs on each PostgreSQL version that it is about (files say so in a fixture's params), and the stories, on the newest.
 ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests/test_*.py) tests/test_consumers_createsubscriber.py \

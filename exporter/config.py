@@ -125,7 +125,7 @@ def load(path: Path) -> Config:
 
 def check_secrets(config: Config, *, healer: bool) -> None:
     """
-    Read the secrets of the nodes, and those of the healer if asked to: the exporter needs none of the latter.
+    Read the secrets of the nodes and of Patroni, and the healer's if asked to: the exporter needs none of the latter.
 
     Raises ConfigError for the first that cannot be used.
     """
@@ -134,10 +134,20 @@ def check_secrets(config: Config, *, healer: bool) -> None:
             node.conninfo.read()
         if cluster.member is not None:
             cluster.member.at("any", 1).read()
+        if cluster.patroni is not None:
+            _check_certificates(cluster.name, cluster.patroni)
         if healer and cluster.healer is not None:
             cluster.healer.conninfo.secret()
             if cluster.healer.ending is not None:
                 cluster.healer.ending.conninfo.secret()
+
+
+def _check_certificates(name: str, patroni: Patroni) -> None:
+    try:
+        patroni.tls()
+    except OSError as error:
+        where, expected = f"clusters.{name}.patroni", "certificates in ca_file, cert_file and key_file"
+        raise ConfigError(f"{where}: expected {expected}, found: {error}") from None
 
 
 def single(conninfo: str) -> Config:

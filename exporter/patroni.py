@@ -1,6 +1,7 @@
-"""Patroni's part of the configuration, and what its REST API's answers mean: both pure, nothing is asked here."""
+"""Patroni's part of the configuration, and what its REST API's answers mean: nothing is asked here."""
 
 import re
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,19 @@ class Patroni:
     cert_file: Path | None = None
     """The client's, where Patroni asks for one; with key_file."""
     key_file: Path | None = None
+
+    def tls(self) -> ssl.SSLContext | bool:
+        """Read the files anew each time, so that one that was replaced is picked up. Raises OSError."""
+        files = [file for file in (self.ca_file, self.cert_file, self.key_file) if file is not None]
+        if not files:
+            return True
+        for file in files:
+            # Whoever opens it below does not say which one is missing.
+            file.read_bytes()
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
 
 
 @dataclass(frozen=True, slots=True)

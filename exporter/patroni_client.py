@@ -1,7 +1,6 @@
 """Asks Patroni's REST API for the members of a cluster: one URL after the other, each within its time and size."""
 
 import json
-import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +35,7 @@ async def ask(patroni: Patroni, urls: Sequence[str]) -> tuple[str, Answer]:
 
 async def _ask(patroni: Patroni, url: str) -> Answer:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    connector = aiohttp.TCPConnector(resolver=Names(), ssl=_tls(patroni))
+    connector = aiohttp.TCPConnector(resolver=Names(), ssl=patroni.tls())
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
         cluster = await _get(client, f"{url}/cluster")
         try:
@@ -50,13 +49,3 @@ async def _ask(patroni: Patroni, url: str) -> Answer:
 async def _get(client: aiohttp.ClientSession, url: str) -> Any:
     async with client.get(url, allow_redirects=False) as answer:
         return json.loads(await body_of(answer, LARGEST_ANSWER))
-
-
-def _tls(patroni: Patroni) -> ssl.SSLContext | bool:
-    """Read anew each time, so that a certificate that was replaced is picked up. Raises OSError."""
-    if patroni.ca_file is None and patroni.cert_file is None:
-        return True
-    context = ssl.create_default_context(cafile=patroni.ca_file)
-    if patroni.cert_file is not None:
-        context.load_cert_chain(patroni.cert_file, patroni.key_file)
-    return context

@@ -95,11 +95,7 @@ REFUSED = frozenset({Action.REFUSED_FULL, Action.REFUSED_BUDGET})
 
 def parse(body: bytes) -> Webhook:
     """Parse a request body. Raises WebhookError."""
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise WebhookError(f"body: expected JSON, found: {error}") from None
-    top = _object(data, "body")
+    top = _object(_json(body), "body")
     version = top.get("version")
     if version not in (ALERTMANAGER, GRAFANA):
         raise _error("version", 'the string "4" (Alertmanager) or "1" (Grafana)', version)
@@ -112,6 +108,29 @@ def parse(body: bytes) -> Webhook:
     receiver = top.get("receiver") if version == ALERTMANAGER else None
     named = receiver if isinstance(receiver, str) and receiver and is_text(receiver) else None
     return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated, named)
+
+
+def parse_saved(body: bytes) -> tuple[Alert, ...]:
+    """
+    Return the alerts of a webhook's body, or of Alertmanager's GET /api/v2/alerts, which are those that fire.
+
+    Raises WebhookError.
+    """
+    data = _json(body)
+    if not isinstance(data, list):
+        return parse(body).alerts
+    places = [f"alerts[{i}]" for i in range(len(data))]
+    # There `status` says whether it is silenced.
+    return tuple(
+        _alert(_object(item, place) | {"status": "firing"}, place) for item, place in zip(data, places, strict=True)
+    )
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise WebhookError(f"body: expected JSON, found: {error}") from None
 
 
 def _alert(item: Any, place: str) -> Alert:

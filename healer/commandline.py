@@ -51,8 +51,13 @@ def parser() -> argparse.ArgumentParser:
     )
     _finish(heal, commands.heal)
 
-    replay = subparsers.add_parser("replay", help="print what would be done with each alert of a saved webhook body")
-    replay.add_argument("file", type=Path, metavar="FILE", help="the body as Alertmanager sent it; - is standard input")
+    replay = subparsers.add_parser("replay", help="print what would be done with each alert of a saved webhook")
+    replay.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a webhook's body, or the answer of Alertmanager's GET /api/v2/alerts; - is standard input",
+    )
     replay.add_argument("--offline", action="store_true", help="ask no database: which alerts would start an episode?")
     _finish(replay, commands.replay)
 

@@ -1,4 +1,4 @@
-"""`pg-slot-healer replay FILE`: what would the healer do with each alert of a saved webhook, and why? It only says."""
+"""`pg-slot-healer replay FILE`: what would the healer do with each alert that was saved, and why? It only says."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from exporter.log import printable
 from exporter.observer import Observer
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from exporter.yamlfile import ConfigError
-from healer.alerts import Action, Alert, WebhookError, parse
+from healer.alerts import Action, Alert, WebhookError, parse_saved
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.intake import Accepted, examine
 from healer.lookout import LOOK_TIMEOUT
@@ -70,7 +70,7 @@ async def replay(config: Config, file: Path, *, offline: bool, as_json: bool) ->
     """
     Print a decision for each alert; return 1 if somebody has to put something right for one of them, else 0.
 
-    Raises ConfigError when the file is no webhook.
+    Raises ConfigError when the file is neither a webhook nor what Alertmanager's API lists.
     """
     alerts = _read(file)
     clusters = {cluster.name: cluster for cluster in config.clusters}
@@ -97,7 +97,7 @@ def _read(file: Path) -> Sequence[Alert]:
     except OSError as error:
         raise ConfigError(f"{file}: expected a readable file, found: {error.strerror}") from None
     try:
-        return parse(body).alerts
+        return parse_saved(body)
     except WebhookError as error:
         raise ConfigError(f"{file}: {error}") from None
 
@@ -174,7 +174,7 @@ def _step(
 
 def _print(decisions: Sequence[Decision]) -> None:
     if not decisions:
-        print("the webhook has no alerts")
+        print("there are no alerts in it")
     for each in decisions:
         about = "/".join(filter(None, (each.cluster, each.node, each.slot_name)))
         name = f"{each.alertname or 'without a name'}{f' {about}' if about else ''}"

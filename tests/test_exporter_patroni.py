@@ -150,3 +150,21 @@ def test_a_secret_in_a_file_is_checked_without_anybody_s_answer(
         ConfigError, match=r"secret: expected a conninfo without host, .*which Patroni tells; found host"
     ):
         check_secrets(load(file), healer=False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ("ca_file: nowhere.pem", "No such file or directory: '{folder}/nowhere.pem'"),
+        ("cert_file: text.pem, key_file: nowhere.key", "No such file or directory: '{folder}/nowhere.key'"),
+        ("ca_file: text.pem", "[X509"),
+    ],
+)
+def test_certificates_are_checked_without_anybody_s_answer(tmp_path: Path, keys: str, found: str) -> None:
+    (tmp_path / "text.pem").write_text("no certificate\n")
+    config = load(written(tmp_path, f"{{urls: ['https://127.0.0.1:1'], {keys}}}"))
+    expected = "clusters.orders.patroni: expected certificates in ca_file, cert_file and key_file, found: "
+    with pytest.raises(ConfigError) as caught:
+        check_secrets(config, healer=False)
+    assert str(caught.value).startswith(expected)
+    assert found.format(folder=tmp_path) in str(caught.value)

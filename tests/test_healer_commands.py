@@ -186,6 +186,17 @@ async def test_replay_offline_asks_no_database(tmp_path: Path, databases: Stack,
     assert (code, found["would"]) == (0, "start")
 
 
+async def test_replay_of_what_alertmanager_lists(tmp_path: Path, databases: Stack, capsys: Capture) -> None:
+    """As GET /api/v2/alerts answers: of what fires now nobody has to save a webhook first."""
+    listed = [alert("s") | {"status": {"state": "active", "silencedBy": []}}, alert("s", cluster="d") | {"status": {}}]
+    (tmp_path / "alerts.json").write_text(json.dumps(listed))
+    code, found = await replayed(config(watched(databases)), tmp_path / "alerts.json", capsys, offline=True)
+    assert (code, [each["would"] for each in found]) == (1, ["start", "fail"])
+    (tmp_path / "alerts.json").write_text("[[]]")
+    with pytest.raises(ConfigError, match=r"alerts\[0\]: expected an object, found an array"):
+        await replayed(config(watched(databases)), tmp_path / "alerts.json", capsys)
+
+
 async def test_replay_of_what_is_no_webhook(tmp_path: Path, databases: Stack) -> None:
     (tmp_path / "bad.json").write_text('{"version": "3"}')
     with pytest.raises(ConfigError, match=r"bad\.json: version: expected"):

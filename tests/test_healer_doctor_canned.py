@@ -168,9 +168,10 @@ PROMETHEUS_FAULTS: list[Fault] = [
         [("exporter target", "pgslot-exporter", "failed", "pgslot-exporter/metrics is down: connection refused")],
     ),
     (
-        "a target that is new",
-        lambda world: world.targets[1].update(health="unknown"),
-        [("healer target", "pgslot-healer", "skipped", "not scraped yet")],
+        "targets that are new",
+        both(lambda world: [each.update(health="unknown") for each in world.targets], setting(up=[])),
+        [(f"{name} target", f"pgslot-{name}", "skipped", "not scraped yet: ask") for name in ("exporter", "healer")]
+        + [("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: ask again in a minute")],
     ),
     ("a node that is not there", lambda world: world.up.pop(), [("nodes", PROMETHEUS, "failed", "pgslot_up for c/n2")]),
     (

@@ -12,6 +12,7 @@ import exporter.__main__
 import healer.commandline
 from exporter import pages
 from exporter.catalogue import CATALOGUE
+from tests.markdown import fences
 from tests.promql import selectors
 from tests.test_alerts import ALERT_RULES, ALERTS, HEALED, RECORDING_RULES, each_alert
 
@@ -44,13 +45,10 @@ class Block:
 def blocks(language: str) -> Iterator[Block]:
     """Return all blocks in a language, of all runbooks."""
     for path in sorted(RUNBOOKS.glob("*.md")):
-        section = ""
-        for part in re.split(r"^(?=## |```)", path.read_text("utf-8"), flags=re.MULTILINE):
-            if part.startswith("## "):
-                section = part.split("\n")[0].removeprefix("## ")
-            found = re.match(rf"```{language}( \w+)?\n(.*)", part, flags=re.DOTALL)
-            if found:
-                yield Block(path.stem, language, (found[1] or "").strip(), section, found[2])
+        for fence in fences(path):
+            written_in, _, where = fence.info.partition(" ")
+            if written_in == language:
+                yield Block(path.stem, language, where, fence.section, fence.text)
 
 
 def prose(path: Path) -> str:

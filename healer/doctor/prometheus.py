@@ -18,6 +18,7 @@ HEALER_JOB = "pgslot-healer"
 """job_name in the shipped prometheus.yml; PgSlotExporterDown and PgSlotHealerDown rely on them."""
 
 MOST_NAMED = 5
+_NOT_YET = "not scraped yet: ask again in a minute"
 _LOAD = "Load the output of `pg-slot-exporter rules` in rule_files, and reload Prometheus."
 
 
@@ -30,7 +31,7 @@ def examine(client: Client, config: Config) -> list[Finding]:
             Finding("prometheus", shown, Status.OK, f"answers, {len(targets)} targets"),
             _judge_target("exporter", EXPORTER_JOB, targets),
             _judge_target("healer", HEALER_JOB, targets),
-            _judge_nodes(shown, config, _query(client, "pgslot_up")),
+            _judge_nodes(shown, config, _query(client, "pgslot_up"), scraped=_scraped(EXPORTER_JOB, targets)),
         ]
         groups = client.get_json("/api/v1/rules")["data"]["groups"]
         findings += _judge_rules(client, groups)
@@ -71,16 +72,23 @@ def _judge_target(program: str, job: str, targets: Sequence[dict[str, Any]]) -> 
         found = "; ".join(f"{target['scrapeUrl']} is down: {target['lastError']}" for target in down[:MOST_NAMED])
         remedy = f"Start the {program}, or put address, TLS or firewall right, as seen from Prometheus."
         return Finding(check, job, Status.FAILED, found, remedy)
-    if any(target["health"] != "up" for target in ours):
-        return Finding(check, job, Status.SKIPPED, "not scraped yet")
+    if not _scraped(job, targets):
+        return Finding(check, job, Status.SKIPPED, _NOT_YET)
     return Finding(check, job, Status.OK, ", ".join(f"{target['scrapeUrl']} is up" for target in ours[:MOST_NAMED]))
 
 
-def _judge_nodes(shown: str, config: Config, up: Sequence[dict[str, Any]]) -> Finding:
+def _scraped(job: str, targets: Sequence[dict[str, Any]]) -> bool:
+    """Return False for a short while after Prometheus has heard of a target."""
+    return all(target["health"] != "unknown" for target in targets if target["labels"].get("job") == job)
+
+
+def _judge_nodes(shown: str, config: Config, up: Sequence[dict[str, Any]], *, scraped: bool) -> Finding:
     """Do the nodes of this configuration arrive in Prometheus?"""
     known = {(series["metric"].get("cluster"), series["metric"].get("node")) for series in up}
     wanted = [(cluster.name, node.name) for cluster in config.clusters for node in cluster.nodes]
     missing = [f"{cluster}/{node}" for cluster, node in wanted if (cluster, node) not in known]
+    if missing and not scraped:
+        return Finding("nodes", shown, Status.SKIPPED, f"the exporter is {_NOT_YET}")
     if missing:
         remedy = "The exporter runs with another configuration (reload it), is not scraped, or labels are rewritten."
         return Finding("nodes", shown, Status.FAILED, f"no series pgslot_up for {', '.join(missing)}", remedy)

@@ -1,0 +1,247 @@
+"""README: every block is run by a test or says why not, and what it names exists. Commands: test_readme_live.py."""
+
+import argparse
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.catalogue import CATALOGUE
+from tests.markdown import Fence, code_spans, headings, link_targets
+from tests.readme import BLOCKS, README, lines
+from tests.test_alerts import ALERT_RULES
+from tests.test_runbooks import PARSERS
+
+ROOT = README.parent
+SPANS = sorted(set(code_spans(README)))
+
+RUN = "by test_readme_live.py, each line"
+CHECKED = "a configuration, by test_both_programs_accept_the_configuration"
+WAYS = {
+    "   PostgreSQL  ": "a drawing",
+    "make demo  ": "by test_every_make_target_exists; the targets are what people and CI run",
+    "pg-slot-healer grants | psql": RUN,
+    "hostssl  postgres": RUN,
+    "psql -d postgres -c 'SELECT pg_reload_conf()'": RUN,
+    "clusters:": CHECKED,
+    "pg-slot-exporter --config.file=pgslot.yml --check": RUN,
+    "pg-slot-healer doctor": RUN,
+    "ok       node ": "what the doctor prints, by test_readme_live.py",
+    "pg_recvlogical ": RUN,
+    "pg-slot-healer heal orders": RUN,
+    "docker build ": "needs a container engine: `make containers`; its steps natively by test_compose_image.py",
+    "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
+    " test_compose.py and test_compose_live.py",
+    "kubectl apply ": "needs a cluster; the objects are tested by test_kubernetes.py and test_kubernetes_live.py",
+}
+"""How each block of README is tested, or why not, by how it begins."""
+
+THEIRS = {
+    "pgslot.yml": "the reader's configuration",
+    "pg_hba.conf": "their servers'",
+    "clusters/*.yml": "theirs, an example",
+    ".venv/consumers": "made by `make test`",
+}
+"""What README names and does not ship."""
+FOLDERS = (
+    "",
+    "deploy/kubernetes",
+    "deploy/kubernetes/operator",
+    "deploy/compose",
+    "dashboards/json",
+    "dashboards/provisioning",
+)
+"""Where paths start: the root, or the folder that the sentence is about."""
+
+
+def ways(block: Fence) -> list[str]:
+    return [way for start, way in WAYS.items() if block.text.startswith(start)]
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in BLOCKS])
+def test_every_block_is_tested_or_says_why_not(block: Fence) -> None:
+    assert len(ways(block)) == 1, f"WAYS has to say what becomes of:\n{block.text}"
+    assert block.info in {"sh", "yaml", "text"}, "what is it written in?"
+
+
+@pytest.mark.parametrize("start", WAYS)
+def test_there_is_such_a_block(start: str) -> None:
+    assert any(block.text.startswith(start) for block in BLOCKS)
+
+
+def shell_lines_that_are_run() -> Iterator[str]:
+    """Return the lines that test_readme_live.py has to run, all of them."""
+    for block in BLOCKS:
+        if block.info == "sh" and ways(block) == [RUN]:
+            yield from lines(block)
+
+
+def configurations() -> list[Fence]:
+    return [block for block in BLOCKS if ways(block) == [CHECKED]]
+
+
+def merged(one: Any, other: Any) -> Any:
+    """Return a configuration with another one's keys put into it, however deep; `...` stands for what is there."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one if other == "..." else other
+    return one | {key: merged(one.get(key), value) for key, value in other.items()}
+
+
+def complete(block: Fence) -> str:
+    """Return it as a whole file: what it leaves out is the first block's, also of a cluster that has a `...` in it."""
+    first, data = (yaml.safe_load(each.text) for each in (configurations()[0], block))
+    if set(data) == set(first):
+        return block.text
+    return yaml.safe_dump(merged(first, data) if "..." in block.text.split() else first | data)
+
+
+def check(program: str, file: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(program)), "--check", f"--config.file={file}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("program", PARSERS)
+@pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in configurations()])
+def test_both_programs_accept_the_configuration(block: Fence, program: str, tmp_path: Path) -> None:
+    token = tmp_path / "webhook-token"
+    token.write_text("secret\n", "utf-8")
+    file = tmp_path / "pgslot.yml"
+    file.write_text(complete(block).replace("/run/secrets/webhook-token", str(token)), "utf-8")
+    done = check(program, file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "configuration is valid" in done.stdout
+
+
+@pytest.mark.parametrize("program", PARSERS)
+def test_a_mistake_in_a_configuration_would_be_found(program: str, tmp_path: Path) -> None:
+    """As a check of the check above."""
+    file = tmp_path / "pgslot.yml"
+    file.write_text(configurations()[0].text.replace("clusters:", "cluster:"), "utf-8")
+    assert check(program, file).returncode == 2
+
+
+def simple_commands(line: str) -> Iterator[list[str]]:
+    """Return the commands of a line of shell, without pipes, redirections and comments."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    words: list[str] = []
+    for word in lexer:
+        if set(word) <= set("();<>|&"):
+            yield words
+            words = []
+        else:
+            words.append(word)
+    yield words
+
+
+def commands() -> Iterator[list[str]]:
+    """Return each command of shell blocks and of the text, as words."""
+    for block in BLOCKS:
+        if block.info == "sh":
+            for line in lines(block):
+                yield from simple_commands(line)
+    for span in SPANS:
+        if re.match(r"(make|pg-slot-exporter|pg-slot-healer) ", span):
+            yield from simple_commands(span)
+
+
+OURS = sorted({tuple(words) for words in commands() if words and words[0] in PARSERS})
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in OURS])
+def test_every_command_of_ours_is_understood(words: tuple[str, ...]) -> None:
+    program, *arguments = words
+    known = [{"COMMAND": "doctor", "FILE": "file", "CLUSTER": "orders"}.get(each, each) for each in arguments]
+    PARSERS[program]().parse_args([each for each in known if each != "--help"])
+
+
+def test_there_are_commands_of_both_programs() -> None:
+    assert {words[0] for words in OURS} == set(PARSERS)
+    assert len(OURS) >= 8
+
+
+def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Return its flags and those of its commands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from flags_of(command)
+
+
+@pytest.mark.parametrize("flag", [span for span in SPANS if span.startswith("--")])
+def test_every_flag_is_one_of_ours(flag: str) -> None:
+    assert flag.split("=", maxsplit=1)[0] in {each for parser in PARSERS.values() for each in flags_of(parser())}
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    named = [words for words in commands() if words[:1] == ["make"]]
+    assert len(named) > 5
+    for words in named:
+        for word in words[1:]:
+            assert word in targets or f"$({word.split('=')[0]})" in makefile or f",$({word[:4]})" in makefile, words
+
+
+@pytest.mark.parametrize("module", [span.split()[2] for span in SPANS if span.startswith("python -m ")])
+def test_every_module_that_is_run_exists(module: str) -> None:
+    assert find_spec(f"{module}.__main__") is not None
+
+
+def test_runbook_links_of_the_dashboards_are_one_constant_in_each(tmp_path: Path) -> None:
+    [command] = [span for span in SPANS if span.startswith("sed -i ")]
+    for file in (ROOT / "dashboards/json").glob("pgslot-*.json"):
+        assert "http://localhost:9877" in file.read_text("utf-8")
+        shutil.copy(file, tmp_path)
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=60)  # noqa: S602 - as people type it
+    for file in tmp_path.iterdir():
+        assert '"https://pgslot.example.com/runbooks"' in file.read_text("utf-8")
+        assert "localhost" not in file.read_text("utf-8")
+
+
+def is_path(span: str) -> bool:
+    name = span.rpartition("/")[2]
+    ends = r"\.(md|ya?ml|json|sh|txt|conf|toml)$"
+    return bool(re.fullmatch(r"[\w.-]+/[\w./*-]*", span) or re.fullmatch(r"[\w.*-]+" + ends, name)) and "//" not in span
+
+
+@pytest.mark.parametrize("path", sorted(set(filter(is_path, SPANS)) - set(THEIRS)))
+def test_every_path_exists(path: str) -> None:
+    assert any(list((ROOT / folder).glob(path.rstrip("/"))) for folder in FOLDERS)
+
+
+def test_paths_are_recognised() -> None:
+    """As a check of the check above."""
+    assert {"alerts/prometheus.yml", "deploy/systemd/", "configmap.yaml"} <= set(filter(is_path, SPANS))
+    assert not is_path("http://HEALER:9878/alerts")
+
+
+@pytest.mark.parametrize("target", sorted(set(link_targets(README))))
+def test_every_link_leads_somewhere(target: str) -> None:
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings(README)}
+    assert target.removeprefix("#") in anchors if target.startswith("#") else (ROOT / target).is_file()
+
+
+def test_every_metric_is_one_that_there_is() -> None:
+    healer = set(re.findall(r"`(pgslot_\w+)`", (ROOT / "healer/METRICS.md").read_text("utf-8")))
+    named = {name for span in SPANS for name in re.findall(r"\bpgslot_[a-z_]+", span)} - {"pgslot_exporter"}
+    assert len(named) > 15
+    assert named <= set(CATALOGUE) | healer
+
+
+def test_every_alert_has_its_row_and_no_other_is_named() -> None:
+    text = README.read_text("utf-8")
+    rows = re.findall(r"^\| ((?:PgSlot\w+(?:, )?)+) \| (?:info|warning|critical)", text, re.MULTILINE)
+    assert Counter(name for row in rows for name in row.split(", ")) == Counter(ALERT_RULES.keys())
+    assert set(re.findall(r"\bPgSlot\w+", text)) <= set(ALERT_RULES)
