@@ -1,0 +1,319 @@
+"""
+What happens on a day, drawn from a seed: a pure function, so that a day that went wrong can be had once more.
+
+A deck of acts is shuffled for each minute; whatever an act begins (a pause, an open transaction, a program that is
+dead) has its end drawn with it. A small model of the servers keeps each step possible at its time.
+"""
+
+import heapq
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.stack.stack import PRIMARY_NODE, STANDBY_NODE
+
+
+class Act(StrEnum):
+    """What is done; on a node, with a slot, a transaction or a program of some name, for some seconds."""
+
+    CREATE = "create"
+    """A consumer creates a slot through a walsender, and waits."""
+    CREATE_BY_FUNCTION = "create_by_function"
+    DROP = "drop"
+    """A slot is dropped, made or not; whoever creates or reads it is ended first."""
+    ABANDON = "abandon"
+    """Who creates a slot, or has, hangs up without a word."""
+    CONSUME = "consume"
+    LEAVE = "leave"
+    """Who reads a slot is killed."""
+    BEGIN = "begin"
+    COMMIT = "commit"
+    PREPARE = "prepare"
+    """A transaction is begun and prepared."""
+    FINISH = "finish"
+    """A prepared one is committed or rolled back."""
+    WRITE = "write"
+    PAUSE = "pause"
+    """Replay is paused."""
+    RESUME = "resume"
+    REFUSE = "refuse"
+    """The standby's way to its primary is cut, and refused."""
+    SWALLOW = "swallow"
+    """What the standby and its primary send each other gets lost."""
+    RECONNECT = "reconnect"
+    RESTART_FAST = "restart_fast"
+    RESTART_IMMEDIATE = "restart_immediate"
+    """As after a crash: what was open is rolled back."""
+    HANG = "hang"
+    """A server with all its sessions is stopped for some seconds."""
+    SWITCHOVER = "switchover"
+    """The primary is stopped in order, the standby promoted, and the old primary follows it."""
+    FAILOVER = "failover"
+    """The primary is ended as by a crash, the standby promoted, and the old primary's data thrown away and copied."""
+    KILL = "kill"
+    """A program, by SIGKILL."""
+    START = "start"
+    CALL_BY_HAND = "call_by_hand"
+    """Sabotage: somebody else than the healer forces a record. In no plan."""
+    FREEZE = "freeze"
+    """Sabotage: a program is stopped, and nobody knows of it. In no plan."""
+
+
+SABOTAGE = frozenset({Act.CALL_BY_HAND, Act.FREEZE})
+
+EXPORTER, HEALER = "exporter", "healer"
+
+_DECK = {
+    Act.CREATE: 11,
+    Act.CREATE_BY_FUNCTION: 3,
+    Act.DROP: 4,
+    Act.ABANDON: 3,
+    Act.CONSUME: 4,
+    Act.BEGIN: 4,
+    Act.PREPARE: 2,
+    Act.WRITE: 3,
+    Act.PAUSE: 2,
+    Act.HANG: 2,
+    Act.KILL: 3,
+}
+"""How often in a minute; beside these one of each line of _EITHER."""
+_EITHER = (
+    (Act.SWITCHOVER, Act.FAILOVER),
+    (Act.RESTART_FAST, Act.RESTART_IMMEDIATE),
+    (Act.RESTART_FAST, Act.RESTART_IMMEDIATE),
+    (Act.REFUSE, Act.SWALLOW),
+)
+MOST_SLOTS = 20
+"""On one server; it has room for 50."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """`at`: seconds since the day's begin, at the earliest; a step that takes long delays those after it."""
+
+    at: float
+    act: Act
+    node: str = ""
+    name: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        lasts = f"{self.seconds:.1f} s" if self.seconds else ""
+        return " ".join(part for part in (f"{self.at:6.1f}", self.act, self.name, self.node, lasts) if part)
+
+
+@dataclass
+class Model:
+    """The servers as far as a plan has to know them. Whether a slot is made by now it does not."""
+
+    leader: str = PRIMARY_NODE
+    follower: str = STANDBY_NODE
+    slots: dict[str, str] = field(default_factory=dict)
+    """By name, the node."""
+    creating: set[str] = field(default_factory=set)
+    """Slots whose creating client is there still, done or not."""
+    read: set[str] = field(default_factory=set)
+    open: set[str] = field(default_factory=set)
+    prepared: set[str] = field(default_factory=set)
+    paused: bool = False
+    cut: bool = False
+    dead: set[str] = field(default_factory=set)
+    """Programs."""
+
+    def allows(self, step: Step) -> bool:
+        """Return whether this step is possible now."""
+        match step.act:
+            case Act.CREATE | Act.CREATE_BY_FUNCTION:
+                return step.name not in self.slots and self.room_on(step.node)
+            case Act.DROP:
+                return step.name in self.slots
+            case Act.ABANDON:
+                return step.name in self.creating
+            case Act.CONSUME:
+                return step.name in self.slots and step.name not in self.read
+            case Act.LEAVE:
+                return step.name in self.read
+            case Act.COMMIT:
+                return step.name in self.open
+            case Act.FINISH:
+                return step.name in self.prepared
+            case Act.PAUSE:
+                return not self.paused
+            case Act.RESUME:
+                return self.paused
+            case Act.REFUSE | Act.SWALLOW:
+                return not self.cut
+            case Act.RECONNECT:
+                return self.cut
+            case Act.SWITCHOVER:
+                # In order means that the standby has everything.
+                return not self.paused and not self.cut
+            case Act.FAILOVER:
+                return True
+            case Act.KILL:
+                return step.name not in self.dead
+            case Act.START:
+                return step.name in self.dead
+            case _:
+                return True
+
+    def room_on(self, node: str) -> bool:
+        return sum(where == node for where in self.slots.values()) < MOST_SLOTS
+
+    def take(self, step: Step) -> None:
+        """Take the step."""
+        match step.act:
+            case Act.CREATE | Act.CREATE_BY_FUNCTION:
+                self.slots[step.name] = step.node
+                self.creating.add(step.name)
+            case Act.DROP:
+                self._forget(step.name)
+            case Act.ABANDON:
+                self.creating.discard(step.name)
+            case Act.CONSUME:
+                self.read.add(step.name)
+            case Act.LEAVE:
+                self.read.discard(step.name)
+            case Act.BEGIN:
+                self.open.add(step.name)
+            case Act.COMMIT:
+                self.open.discard(step.name)
+            case Act.PREPARE:
+                self.prepared.add(step.name)
+            case Act.FINISH:
+                self.prepared.discard(step.name)
+            case Act.PAUSE | Act.RESUME:
+                self.paused = step.act is Act.PAUSE
+            case Act.REFUSE | Act.SWALLOW | Act.RECONNECT:
+                self.cut = step.act is not Act.RECONNECT
+            case Act.RESTART_FAST | Act.RESTART_IMMEDIATE:
+                self._ended(step.node)
+            case Act.SWITCHOVER | Act.FAILOVER:
+                self._ended(self.leader)
+                if step.act is Act.FAILOVER:
+                    self.slots = {name: node for name, node in self.slots.items() if node != self.leader}
+                self.paused = self.cut = False
+                self.leader, self.follower = self.follower, self.leader
+            case Act.KILL:
+                self.dead.add(step.name)
+            case Act.START:
+                self.dead.discard(step.name)
+
+    def _ended(self, node: str) -> None:
+        """All sessions of this server are gone; a slot that was not made by then is, too, which is not known here."""
+        here = {name for name, where in self.slots.items() if where == node}
+        self.creating -= here
+        self.read -= here
+        if node == self.leader:
+            self.open.clear()
+        else:
+            self.paused = False
+
+    def _forget(self, slot: str) -> None:
+        del self.slots[slot]
+        self.creating.discard(slot)
+        self.read.discard(slot)
+
+
+def plan(seed: int, minutes: float) -> tuple[Step, ...]:
+    """Return the day's steps in their order. The last ones end whatever is in a slot's way."""
+    return _Drawing(random.Random(seed), minutes * 60).steps()
+
+
+class _Drawing:
+    def __init__(self, chance: random.Random, seconds: float) -> None:
+        self._chance = chance
+        self._seconds = seconds
+        self._model = Model()
+        self._steps: list[Step] = []
+        self._ends: list[tuple[float, int, Step]] = []
+        """What was begun ends then; the number keeps steps from being compared."""
+        self._names = 0
+
+    def steps(self) -> tuple[Step, ...]:
+        for at, act in self._cards():
+            self._end_until(at)
+            step = self._dealt(at, act)
+            if step is not None and self._model.allows(step):
+                self._take(step)
+        self._end_until(float("inf"))
+        return tuple(self._steps)
+
+    def _cards(self) -> list[tuple[float, Act]]:
+        """Return the acts with their times: minute by minute a deck, of a part of a minute a part of it."""
+        dealt: list[tuple[float, Act]] = []
+        for minute in range(-int(-self._seconds // 60)):
+            deck = [act for act, count in _DECK.items() for _ in range(count)]
+            deck += [self._chance.choice(pair) for pair in _EITHER]
+            self._chance.shuffle(deck)
+            times = sorted(self._chance.uniform(minute * 60, minute * 60 + 60) for _ in deck)
+            dealt += [(at, act) for at, act in zip(times, deck, strict=True) if at < self._seconds]
+        return dealt
+
+    def _dealt(self, at: float, act: Act) -> Step | None:
+        """Return the step that a card stands for; None when there is nothing that it could be about."""
+        match act:
+            case Act.CREATE | Act.CREATE_BY_FUNCTION:
+                # On the primary twice in five: what is in the way there is nothing that a record helps against.
+                node = self._model.follower if self._chance.random() < 0.6 else self._model.leader
+                return Step(at, act, node, self._name("slot"))
+            case Act.DROP | Act.CONSUME:
+                return self._about(at, act, self._model.slots)
+            case Act.ABANDON:
+                return self._about(at, act, self._model.creating)
+            case Act.BEGIN | Act.PREPARE:
+                return Step(at, act, self._model.leader, self._name("work"))
+            case Act.WRITE | Act.SWITCHOVER | Act.FAILOVER:
+                return Step(at, act, self._model.leader)
+            case Act.PAUSE | Act.REFUSE | Act.SWALLOW:
+                return Step(at, act, self._model.follower)
+            case Act.RESTART_FAST | Act.RESTART_IMMEDIATE:
+                return Step(at, act, self._chance.choice((self._model.leader, self._model.follower)))
+            case Act.HANG:
+                node = self._chance.choice((self._model.leader, self._model.follower))
+                return Step(at, act, node, seconds=round(self._chance.uniform(1.0, 4.0), 1))
+            case Act.KILL:
+                return Step(at, act, name=self._chance.choice((EXPORTER, HEALER)))
+            case _:
+                raise AssertionError(f"{act} is on no card")
+
+    def _about(self, at: float, act: Act, slots: dict[str, str] | set[str]) -> Step | None:
+        if not slots:
+            return None
+        name = self._chance.choice(sorted(slots))
+        return Step(at, act, self._model.slots[name], name)
+
+    def _take(self, step: Step) -> None:
+        self._model.take(step)
+        self._steps.append(step)
+        match step.act:
+            case Act.BEGIN:
+                self._ends_in(1.0, 12.0, step, Act.COMMIT)
+            case Act.PREPARE:
+                self._ends_in(1.0, 12.0, step, Act.FINISH)
+            case Act.PAUSE:
+                self._ends_in(1.0, 8.0, step, Act.RESUME)
+            case Act.REFUSE | Act.SWALLOW:
+                self._ends_in(1.0, 8.0, step, Act.RECONNECT)
+            case Act.KILL:
+                self._ends_in(0.5, 6.0, step, Act.START)
+            case Act.CONSUME:
+                self._ends_in(2.0, 20.0, step, Act.LEAVE)
+
+    def _ends_in(self, least: float, most: float, step: Step, act: Act) -> None:
+        at = step.at + self._chance.uniform(least, most)
+        heapq.heappush(self._ends, (at, len(self._steps), Step(at, act, step.node, step.name)))
+
+    def _end_until(self, at: float) -> None:
+        while self._ends and self._ends[0][0] <= at:
+            step = heapq.heappop(self._ends)[2]
+            if self._model.allows(step) and self._still_there(step):
+                self._take(step)
+
+    def _still_there(self, step: Step) -> bool:
+        """Return whether what this would end has not ended with its server, to begin anew elsewhere."""
+        return step.act not in (Act.RESUME, Act.RECONNECT) or step.node == self._model.follower
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}_{self._names}"
