@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import psycopg
 
@@ -31,6 +31,7 @@ class Actor:
         self._world = world
         self._open: dict[str, OpenTransaction] = {}
         self._consumers: dict[str, Process] = {}
+        self._silenced = ExitStack()
         self._acts: dict[Act, Callable[[Step], str | None]] = {
             Act.CREATE: self._create,
             Act.CREATE_BY_FUNCTION: self._create,
@@ -57,6 +58,7 @@ class Actor:
             Act.START: self._start,
             Act.CALL_BY_HAND: self._call_by_hand,
             Act.FREEZE: self._freeze,
+            Act.SILENCE: self._silence,
         }
 
     def take(self, step: Step) -> str | None:
@@ -71,6 +73,7 @@ class Actor:
 
     def end(self) -> None:
         """Let go of everything."""
+        self._silenced.close()
         for server in self._pair.nodes.values():
             if server.process.running:
                 server.resume_all()
@@ -159,9 +162,8 @@ class Actor:
 
     def _write(self, step: Step) -> None:
         server = self._server(step)
-        server.sql(
-            "SELECT count(pg_catalog.pg_logical_emit_message(false, 'day', repeat('x', 1000000))) FROM generate_series(1, 3)"
-        )
+        message = "pg_catalog.pg_logical_emit_message(false, 'day', pg_catalog.repeat('x', 1000000))"
+        server.sql(f"SELECT count({message}) FROM pg_catalog.generate_series(1, 3)")
         server.sql("INSERT INTO orders SELECT coalesce(max(id), 0) + 1, 'item' FROM orders")
 
     def _pause(self, step: Step) -> None:
@@ -241,4 +243,8 @@ class Actor:
             self._server(step).sql("SELECT pg_catalog.pg_log_standby_snapshot()")
 
     def _freeze(self, step: Step) -> None:
+        self._world.frozen.add(step.name)
         self.program(step.name).process.pause()
+
+    def _silence(self, step: Step) -> None:
+        self._silenced.enter_context(self._server(step).no_records_by_itself())

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for
 from tests.stack.proxy import Fault, Proxy
 from tests.stack.stack import PRIMARY_NODE, STANDBY_NODE, Stack

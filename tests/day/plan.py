@@ -57,9 +57,11 @@ class Act(StrEnum):
     """Sabotage: somebody else than the healer forces a record. In no plan."""
     FREEZE = "freeze"
     """Sabotage: a program is stopped, and nobody knows of it. In no plan."""
+    SILENCE = "silence"
+    """Sabotage: a server's background writer is stopped, so that no record comes by itself. In no plan."""
 
 
-SABOTAGE = frozenset({Act.CALL_BY_HAND, Act.FREEZE})
+SABOTAGE = frozenset({Act.CALL_BY_HAND, Act.FREEZE, Act.SILENCE})
 
 EXPORTER, HEALER = "exporter", "healer"
 
@@ -83,6 +85,31 @@ _EITHER = (
     (Act.RESTART_FAST, Act.RESTART_IMMEDIATE),
     (Act.REFUSE, Act.SWALLOW),
 )
+_WANTS = {
+    Act.DROP: "slots",
+    Act.ABANDON: "creating",
+    Act.CONSUME: "slots",
+    Act.LEAVE: "read",
+    Act.COMMIT: "open",
+    Act.FINISH: "prepared",
+    Act.START: "dead",
+}
+"""In which of the model's sets a step's name has to be."""
+_ADDS = {
+    Act.CREATE: "creating",
+    Act.CREATE_BY_FUNCTION: "creating",
+    Act.CONSUME: "read",
+    Act.BEGIN: "open",
+    Act.PREPARE: "prepared",
+    Act.KILL: "dead",
+}
+_FLAGS = {
+    Act.PAUSE: ("paused", True),
+    Act.RESUME: ("paused", False),
+    Act.REFUSE: ("cut", True),
+    Act.SWALLOW: ("cut", True),
+    Act.RECONNECT: ("cut", False),
+}
 MOST_SLOTS = 20
 """On one server; it has room for 50."""
 
@@ -122,70 +149,40 @@ class Model:
 
     def allows(self, step: Step) -> bool:
         """Return whether this step is possible now."""
-        match step.act:
-            case Act.CREATE | Act.CREATE_BY_FUNCTION:
-                return step.name not in self.slots and self.room_on(step.node)
-            case Act.DROP:
-                return step.name in self.slots
-            case Act.ABANDON:
-                return step.name in self.creating
-            case Act.CONSUME:
-                return step.name in self.slots and step.name not in self.read
-            case Act.LEAVE:
-                return step.name in self.read
-            case Act.COMMIT:
-                return step.name in self.open
-            case Act.FINISH:
-                return step.name in self.prepared
-            case Act.PAUSE:
-                return not self.paused
-            case Act.RESUME:
-                return self.paused
-            case Act.REFUSE | Act.SWALLOW:
-                return not self.cut
-            case Act.RECONNECT:
-                return self.cut
-            case Act.SWITCHOVER:
-                # In order means that the standby has everything.
-                return not self.paused and not self.cut
-            case Act.FAILOVER:
-                return True
-            case Act.KILL:
-                return step.name not in self.dead
-            case Act.START:
-                return step.name in self.dead
-            case _:
-                return True
+        creates = step.act in (Act.CREATE, Act.CREATE_BY_FUNCTION)
+        if creates and (step.name in self.slots or not self.room_on(step.node)):
+            return False
+        if step.act is Act.CONSUME and step.name in self.read:
+            return False
+        if step.act is Act.SWITCHOVER and (self.paused or self.cut):
+            # In order means that the standby has everything.
+            return False
+        if step.act in _WANTS:
+            return step.name in getattr(self, _WANTS[step.act])
+        if step.act in _FLAGS:
+            flag, now = _FLAGS[step.act]
+            return bool(getattr(self, flag)) is not now
+        return step.act is not Act.KILL or step.name not in self.dead
 
     def room_on(self, node: str) -> bool:
         return sum(where == node for where in self.slots.values()) < MOST_SLOTS
 
     def take(self, step: Step) -> None:
         """Take the step."""
+        if step.act in _ADDS:
+            getattr(self, _ADDS[step.act]).add(step.name)
+        if step.act in _FLAGS:
+            flag, now = _FLAGS[step.act]
+            setattr(self, flag, now)
         match step.act:
             case Act.CREATE | Act.CREATE_BY_FUNCTION:
                 self.slots[step.name] = step.node
-                self.creating.add(step.name)
             case Act.DROP:
-                self._forget(step.name)
-            case Act.ABANDON:
+                del self.slots[step.name]
                 self.creating.discard(step.name)
-            case Act.CONSUME:
-                self.read.add(step.name)
-            case Act.LEAVE:
                 self.read.discard(step.name)
-            case Act.BEGIN:
-                self.open.add(step.name)
-            case Act.COMMIT:
-                self.open.discard(step.name)
-            case Act.PREPARE:
-                self.prepared.add(step.name)
-            case Act.FINISH:
-                self.prepared.discard(step.name)
-            case Act.PAUSE | Act.RESUME:
-                self.paused = step.act is Act.PAUSE
-            case Act.REFUSE | Act.SWALLOW | Act.RECONNECT:
-                self.cut = step.act is not Act.RECONNECT
+            case Act.ABANDON | Act.LEAVE | Act.COMMIT | Act.FINISH | Act.START:
+                getattr(self, _WANTS[step.act]).discard(step.name)
             case Act.RESTART_FAST | Act.RESTART_IMMEDIATE:
                 self._ended(step.node)
             case Act.SWITCHOVER | Act.FAILOVER:
@@ -194,10 +191,6 @@ class Model:
                     self.slots = {name: node for name, node in self.slots.items() if node != self.leader}
                 self.paused = self.cut = False
                 self.leader, self.follower = self.follower, self.leader
-            case Act.KILL:
-                self.dead.add(step.name)
-            case Act.START:
-                self.dead.discard(step.name)
 
     def _ended(self, node: str) -> None:
         """All sessions of this server are gone; a slot that was not made by then is, too, which is not known here."""
@@ -208,11 +201,6 @@ class Model:
             self.open.clear()
         else:
             self.paused = False
-
-    def _forget(self, slot: str) -> None:
-        del self.slots[slot]
-        self.creating.discard(slot)
-        self.read.discard(slot)
 
 
 def plan(seed: int, minutes: float) -> tuple[Step, ...]:
@@ -231,11 +219,17 @@ class _Drawing:
         self._names = 0
 
     def steps(self) -> tuple[Step, ...]:
-        for at, act in self._cards():
+        waiting: list[Act] = []
+        for at, card in self._cards():
             self._end_until(at)
-            step = self._dealt(at, act)
-            if step is not None and self._model.allows(step):
-                self._take(step)
+            # What was not possible so far comes first.
+            waiting.append(card)
+            for act in waiting:
+                step = self._dealt(at, act)
+                if step is not None and self._model.allows(step):
+                    self._take(step)
+                    waiting.remove(act)
+                    break
         self._end_until(float("inf"))
         return tuple(self._steps)
 

@@ -40,13 +40,13 @@ class Day:
     """Where they were put, if anything was wrong."""
 
 
-def run(steps: Sequence[Step], tell: Tell = lambda _at, _text: None) -> Day:
-    """Have the day; it ends early with the first violation."""
+def run(steps: Sequence[Step], tell: Tell = lambda _at, _text: None, patience: float = PATIENCE) -> Day:
+    """Have the day; it ends early with the first violation. `patience`: see world.py."""
     day = Day()
     with Stack(thresholds=THRESHOLDS, healer=ending.HEALER_SETTINGS) as stack, ExitStack() as inner:
         stack.start_databases(rows=10, **SETTINGS)
         pair = inner.enter_context(Pair(stack))
-        world = World(pair.leader)
+        world = World(pair.leader, patience)
         stack.start_exporter()
         world.healer_began = time.time()
         stack.start_healer()
@@ -87,7 +87,7 @@ def _happen(day: Day, steps: Sequence[Step], tell: Tell, scene: _Scene) -> None:
             day.left_out[step.act] += left_out is not None
             day.during = str(step)
         # How long each may wait the watch knows; the rest is for a day that leaves something in their way.
-        deadline = time.monotonic() + 2 * PATIENCE
+        deadline = time.monotonic() + 2 * scene.world.patience
         while pending(scene.world) and not _wrong(watch) and time.monotonic() < deadline:
             time.sleep(0.1)
     if watch.broken is not None:
@@ -95,7 +95,7 @@ def _happen(day: Day, steps: Sequence[Step], tell: Tell, scene: _Scene) -> None:
     day.looked = watch.looked
     day.violations += watch.violations
     for name in pending(scene.world) if not watch.violations else ():
-        found = f"it waits: {sorted(scene.world.in_the_way(scene.world.creations[name].node))}"
+        found = f"it waits, {', '.join(sorted(scene.world.in_the_way(scene.world.creations[name].node)))}"
         day.violations.append(Violation("every slot that can be made is made", f"{name} made at the day's end", found))
     tell(time.monotonic() - began, "the plan is over")
     day.made = sum(one.statement.done and not one.statement.error for one in scene.world.creations.values())

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from tests.day.violation import Violation
 
-_ENTRY = re.compile(
-    r"^@(?P<at>\d+\.\d+)\|(?P<pid>\d+)\|(?:(?P<user>[^|]*)\|(?P<application>[^|]*)\|)?(?P<text>.*)", re.S
-)
-_STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*|fastpath [^:]*): (?P<sql>.*)", re.S)
+_ENTRY = re.compile(r"^@(?P<at>\d+\.\d+)\|(?P<pid>\d+)\|(?:(?P<user>[^|]*)\|[^|]*\|)?(?P<text>.*)", re.DOTALL)
+_STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*|fastpath [^:]*): (?P<sql>.*)", re.DOTALL)
 _CALL = re.compile(r"\bpg_log_standby_snapshot\s*\(")
 _GRANT = re.compile(r"\s*(?:GRANT|REVOKE)\b")
 _STANDBY = "LOG:  entering standby mode"
@@ -95,7 +93,7 @@ def judged(calls: Iterable[Call], healer: str, burst_interval: float) -> Iterato
 
 
 def over_budget(calls: Iterable[Call], lives: Iterable[tuple[float, float]], per_hour: int) -> Iterator[Violation]:
-    """Return healers' lives (from, to, in Unix time) with more calls than the budget gives: a tenth of it at the start."""
+    """Return the lives (from, to, in Unix time) with more calls than the budget gives, a tenth of it at the start."""
     times = [call.at for call in calls]
     for began, ended in lives:
         most = per_hour / 10 + (ended - began) * per_hour / 3600 + 1

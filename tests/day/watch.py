@@ -125,8 +125,9 @@ class Watch:
         try:
             answer = requests.get(
                 f"{self._stack.exporter.url}/metrics",
-                headers={"X-Prometheus-Scrape-Timeout-Seconds": "2.5"},
-                timeout=10,
+                # Half a second less is what it waits for a server that hangs, which lasts no longer than some seconds.
+                headers={"X-Prometheus-Scrape-Timeout-Seconds": "1" if self._world.hung else "2.5"},
+                timeout=5,
             )
         except requests.RequestException:
             return None

@@ -1,6 +1,5 @@
 """What is known of a day while it happens: who waits for what, what is in the way, and since when nothing is."""
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -35,6 +34,7 @@ class World:
     """Kept by the actor, and read by whoever watches."""
 
     leader: str
+    patience: float = PATIENCE
     creations: dict[str, Creation] = field(default_factory=dict)
     """Those whose client waits, or got what it wanted."""
     abandoned: set[str] = field(default_factory=set)
@@ -73,7 +73,7 @@ class World:
         return found
 
 
-def late(world: World, now: float, patience: float = PATIENCE) -> list[Violation]:
+def late(world: World, now: float) -> list[Violation]:
     """Return the creations that could have been made by now and are not, or that have failed; `now`: monotonic."""
     found = []
     for creation in _unfinished(world.creations.values()):
@@ -84,9 +84,9 @@ def late(world: World, now: float, patience: float = PATIENCE) -> list[Violation
             creation.free_since = None
         elif creation.free_since is None or creation.disturbances != world.disturbances:
             creation.free_since, creation.disturbances = now, world.disturbances
-        elif now - creation.free_since > patience:
+        elif now - creation.free_since > world.patience:
             text = f"{creation.name} on {creation.node} still waits after {now - creation.free_since:.0f} s"
-            expected = f"made within {patience:.0f} s from when nothing is in its way"
+            expected = f"made within {world.patience:.0f} s from when nothing is in its way"
             found.append(Violation("every slot that can be made is made", expected, text))
     return found
 
@@ -102,7 +102,3 @@ def _unfinished(creations: Collection[Creation]) -> list[Creation]:
         for creation in list(creations)
         if not creation.excused and (not creation.statement.done or creation.statement.error is not None)
     ]
-
-
-def now() -> float:
-    return time.monotonic()

@@ -62,7 +62,7 @@ class Stack:
         thresholds: Mapping[str, str] | None = None,
         as_shipped: bool = False,
         keep: bool = False,
-        healer: Mapping[str, str | int] | None = None,
+        healer: Mapping[str, object] | None = None,
     ) -> None:
         self.major = major
         self._healer_settings = healer or {}
@@ -235,8 +235,8 @@ class Stack:
             "healer": {
                 "alertmanager_url": f"http://{self._addresses['alertmanager:9093']}",
                 "webhook_token_file": str(self._token),
-            }
-            | self._healer_settings,
+                **self._healer_settings,
+            },
         }
         file = self.folder / f"{name}.yml"
         file.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
