@@ -1,5 +1,6 @@
 """Days of a minute on the real stack (tests/day): all invariants hold; and the checker sees what it should."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -128,7 +129,7 @@ def test_acts_are_on_servers_of_the_right_role() -> None:
 # --- what the page has to say ---
 
 ROW = ("2026-11-26 00:00:00", False, 1, 0, 1, None, 0, 1000)
-SLOT = ("s", "postgres", "logical", True, "reserved", "", False, 400, 500)
+SLOT = ("s", "postgres", "logical", True, "reserved", "", False, 400, 500, None, None)
 FACTS = facts("n", ROW, [SLOT])
 PAGE = [
     Sample("pgslot_up", {"node": "n"}, 1),
@@ -164,13 +165,27 @@ def test_a_value_that_is_wrong_or_missing(sample: Sample) -> None:
     assert sample.name in compared([*without, wrong])
 
 
+def reasons(row: tuple[object, ...], pid: int, blockers: int) -> list[str]:
+    creating = ("s", "postgres", "logical", True, "reserved", "", True, 400, None, pid, blockers)
+    known = settled("n", *(facts("n", row, [creating]) for _ in range(2)), down=False)
+    return [dict(labels)["reason"] for name, labels in known.exact if name == "pgslot_creation_wait_reason"]
+
+
+def test_why_a_creation_waits_where_it_can_be_told_for_sure() -> None:
+    on_standby = ("life", True, 1, 0, 0, False, 1, 1000)
+    assert reasons(ROW, 7, 1) == ["transaction"]
+    assert reasons(ROW, 7, 0) == []
+    assert reasons((*on_standby[:5], True, *on_standby[6:]), 7, 0) == ["replay_paused"]
+    assert reasons(on_standby, 7, 1) == []
+
+
 def test_a_slot_that_is_not_there() -> None:
     ghost = {"node": "n", "slot_name": "ghost", "database": "postgres", "slot_type": "logical"}
     assert compared([*PAGE, Sample("pgslot_slot_info", ghost, 1)]) == {"slots of n: ['s']"}
 
 
 def test_what_moved_is_not_compared() -> None:
-    moved = facts("n", (*ROW[:4], 2, *ROW[5:]), [(*SLOT[:3], False, *SLOT[4:7], 450, 500)])
+    moved = facts("n", (*ROW[:4], 2, *ROW[5:]), [(*SLOT[:3], False, *SLOT[4:7], 450, *SLOT[8:])])
     wrong = [
         Sample(one.name, one.labels, 7) if one.name in ("pgslot_active", "pgslot_retained_wal_bytes") else one
         for one in PAGE
@@ -229,6 +244,35 @@ def test_the_healers_calls_on_a_primary_at_their_pace() -> None:
 )
 def test_calls_that_must_not_be(lines: list[tuple[float, int, str, str]], expected: list[str]) -> None:
     assert found(log(*lines)) == expected
+
+
+def test_calls_while_no_record_can_arrive() -> None:
+    calls = list(serverlog.calls_in("n", log((10.0, 7, HEALER_ROLE, ACT))))
+    assert not list(serverlog.useless(calls, [(0.0, 9.0), (9.0, 20.0), (10.1, 20.0)]))
+    [violation] = serverlog.useless(calls, [(5.0, 10.5)])
+    assert "5.0 s after" in violation.found
+
+
+def claim(slot: str, outcome: str) -> str:
+    event = {"ts": "t", "level": "info", "msg": "heal ended", "logger": "healer", "slot": slot, "outcome": outcome}
+    return json.dumps(event | {"node": "n", "calls": 1}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("slot", "outcome", "wrong"),
+    [
+        ("made", "healed", False),
+        ("abandoned", "healed", False),
+        ("waits", "healed", True),
+        ("waits", "resolved_itself", True),
+        ("waits", "cancelled", False),
+        ("waits", "error", True),
+    ],
+)
+def test_claims_of_the_healer(slot: str, outcome: str, wrong: bool) -> None:
+    text = claim(slot, outcome)
+    assert bool(list(programlog.claims(text, {"made": True, "waits": False, "abandoned": None}, most_calls=9))) is wrong
+    assert list(programlog.claims(text, {}, most_calls=0))
 
 
 def test_a_budget_that_is_overdrawn() -> None:

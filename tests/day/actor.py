@@ -99,14 +99,17 @@ class Actor:
 
     def _drop(self, step: Step) -> None:
         creation = self._world.creations.pop(step.name, None)
+        if creation is not None and not creation.statement.done:
+            creation.excused = "it was dropped"
         self._end_consumer(step.name)
         self._server(step).drop_slot(step.name)
         if creation is not None:
+            self._world.given[step.name] = _is_given(creation)
             creation.statement.close()
 
     def _abandon(self, step: Step) -> None:
         creation = self._world.creations.pop(step.name)
-        self._world.abandoned.add(step.name)
+        self._world.given[step.name] = None
         creation.statement.close()
 
     def _consume(self, step: Step) -> str | None:
@@ -169,16 +172,22 @@ class Actor:
     def _pause(self, step: Step) -> None:
         self._world.paused = True
         self._server(step).sql("SELECT pg_catalog.pg_wal_replay_pause()")
+        self._world.stand("paused")
 
     def _resume(self, step: Step) -> None:
+        self._world.go_on("paused")
         self._server(step).sql("SELECT pg_catalog.pg_wal_replay_resume()")
         self._world.paused = False
 
     def _cut(self, step: Step) -> None:
         self._world.cut = True
         self._pair.cut(Fault.REFUSED if step.act is Act.REFUSE else Fault.HUNG)
+        if step.act is Act.REFUSE:
+            # What gets lost nobody sees.
+            self._world.stand("cut")
 
     def _reconnect(self, _step: Step) -> None:
+        self._world.go_on("cut")
         self._pair.cut(Fault.NONE)
         self._world.cut = False
 
@@ -190,6 +199,8 @@ class Actor:
 
     def _ends(self, node: str) -> None:
         """All sessions there are about to end: whoever waits may be told so."""
+        if node != self._pair.leader:
+            self._world.go_on("paused")
         for creation in self._world.creations.values():
             if creation.node == node and not creation.statement.done:
                 creation.excused = "its server was stopped"
@@ -213,13 +224,17 @@ class Actor:
 
     def _change_places(self, step: Step) -> None:
         old = self._pair.leader
+        for why in ("paused", "cut"):
+            self._world.go_on(why)
         self._ends(old)
         if step.act is Act.SWITCHOVER:
             self._pair.switch_over()
         else:
             self._pair.fail_over()
             for name in [name for name, one in self._world.creations.items() if one.node == old]:
-                self._world.creations.pop(name).statement.close()
+                creation = self._world.creations.pop(name)
+                self._world.given[name] = _is_given(creation)
+                creation.statement.close()
         self._ended(old)
         self._world.leader = self._pair.leader
         self._world.paused = self._world.cut = False
@@ -248,3 +263,10 @@ class Actor:
 
     def _silence(self, step: Step) -> None:
         self._silenced.enter_context(self._server(step).no_records_by_itself())
+
+
+def _is_given(creation: Creation) -> bool | None:
+    """Return whether its client got the slot; a server that was about to end may have made it, and not have said so."""
+    if creation.statement.done:
+        return creation.statement.error is None or (None if creation.excused else False)
+    return None

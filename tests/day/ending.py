@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from healer.track import Outcome
 from tests.day import programlog, serverlog
 from tests.day.facts import ask
 from tests.day.pair import Pair, logs_of
@@ -67,15 +66,6 @@ def calls_are_counted(healer: Program, pair: Pair, began: float) -> Iterator[Vio
         yield Violation("the healer counts its calls", f"{arrived}, as the servers' logs have it", f"{after}")
 
 
-def episodes_are_sound(healer: Program) -> Iterator[Violation]:
-    """None ended by a defect, and none has called more than it may."""
-    for episode in healer.get_json("/episodes?limit=100"):
-        if episode["outcome"] == Outcome.ERROR:
-            yield Violation("no episode ends by a defect", "another outcome", f"{episode}")
-        if episode["calls"] > CALLS_PER_EPISODE * max(1, len(episode["subjects"])):
-            yield Violation("calls stay in budget", f"at most {CALLS_PER_EPISODE} a slot", f"{episode}")
-
-
 def programs_end(stack: Stack) -> Iterator[Violation]:
     for name, program in ((HEALER, stack.healer), (EXPORTER, stack.exporter)):
         code = program.stop()
@@ -109,12 +99,27 @@ def logs_are_clean(stack: Stack, pair: Pair) -> Iterator[Violation]:
     for name, program in ((HEALER, stack.healer), (EXPORTER, stack.exporter)):
         for text in serverlog.read(logs_of(program.process)):
             yield from programlog.defects(name, text)
+    # Two series of the same labels, on a page of ours.
+    for line in stack.prometheus.process.log.read_text("utf-8", "replace").splitlines():
+        if "ingesting" in line:
+            yield Violation("Prometheus takes what it scrapes", "no complaint", line[:500])
     for node, server in pair.nodes.items():
         for text in serverlog.read(logs_of(server.process)):
             yield from serverlog.broken(node, text)
+
+
+def claims_are_true(stack: Stack, world: World) -> Iterator[Violation]:
+    """What the healer told of slots, all its processes taken together."""
+    given = world.given | {
+        name: None if one.excused else one.statement.done and one.statement.error is None
+        for name, one in world.creations.items()
+    }
+    for text in serverlog.read(logs_of(stack.healer.process)):
+        yield from programlog.claims(text, given, CALLS_PER_EPISODE)
 
 
 def judged_calls(calls: Sequence[serverlog.Call], world: World) -> Iterator[Violation]:
     yield from serverlog.judged(calls, HEALER_ROLE, BURST_INTERVAL)
     lives = [*world.lives, (world.healer_began, time.time())]
     yield from serverlog.over_budget(calls, lives, CALLS_PER_HOUR)
+    yield from serverlog.useless((call for call in calls if call.user == HEALER_ROLE), world.stood)

@@ -35,7 +35,8 @@ SELECT
 _SLOTS = """
 SELECT slot_name, coalesce(database, ''), slot_type, active, wal_status, coalesce(invalidation_reason, ''),
   slot_type = 'logical' AND confirmed_flush_lsn IS NULL AND active_pid IS NOT NULL,
-  pg_catalog.pg_wal_lsn_diff(restart_lsn, '0/0')::int8, pg_catalog.pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::int8
+  pg_catalog.pg_wal_lsn_diff(restart_lsn, '0/0')::int8, pg_catalog.pg_wal_lsn_diff(confirmed_flush_lsn, '0/0')::int8,
+  active_pid, pg_catalog.cardinality(pg_catalog.pg_blocking_pids(active_pid))
 FROM pg_catalog.pg_replication_slots
 WHERE NOT temporary
 """
@@ -97,7 +98,7 @@ def facts(node: str, row: tuple[object, ...], slots: Iterable[tuple[object, ...]
         say("pgslot_wal_receiver_streaming", streaming)
     kept: dict[Labels, tuple[int, int]] = {}
     known, creating, usable = set(), set(), set()
-    for name, database, kind, active, status, reason, in_creation, begins, confirmed in slots:
+    for name, database, kind, active, status, reason, in_creation, begins, confirmed, pid, blockers in slots:
         names = {"slot_name": str(name), "database": str(database)}
         say("pgslot_active", active, **names)
         say("pgslot_slot_info", 1, slot_type=str(kind), **names)
@@ -108,6 +109,11 @@ def facts(node: str, row: tuple[object, ...], slots: Iterable[tuple[object, ...]
             say("pgslot_invalidation_reason", 1, reason=str(reason), **names)
         if in_creation:
             creating.add(str(name))
+            say("pgslot_creation_info", 1, pid=str(pid), **names)
+            # What it waits for besides is the exporter's judgement; these two leave no room for another.
+            waits_for = "replay_paused" if paused else "transaction" if blockers and not standby else None
+            if waits_for is not None:
+                say("pgslot_creation_wait_reason", 1, reason=waits_for, **names)
         if confirmed is not None and not reason:
             usable.add(str(name))
         if begins is not None and not reason:

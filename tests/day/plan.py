@@ -66,7 +66,7 @@ SABOTAGE = frozenset({Act.CALL_BY_HAND, Act.FREEZE, Act.SILENCE})
 EXPORTER, HEALER = "exporter", "healer"
 
 _DECK = {
-    Act.CREATE: 11,
+    Act.CREATE: 14,
     Act.CREATE_BY_FUNCTION: 3,
     Act.DROP: 4,
     Act.ABANDON: 3,
@@ -248,8 +248,8 @@ class _Drawing:
         """Return the step that a card stands for; None when there is nothing that it could be about."""
         match act:
             case Act.CREATE | Act.CREATE_BY_FUNCTION:
-                # On the primary twice in five: what is in the way there is nothing that a record helps against.
-                node = self._model.follower if self._chance.random() < 0.6 else self._model.leader
+                # Seldom on the primary: nothing that is in the way there is anything that a record helps against.
+                node = self._model.follower if self._chance.random() < 0.75 else self._model.leader
                 return Step(at, act, node, self._name("slot"))
             case Act.DROP | Act.CONSUME:
                 return self._about(at, act, self._model.slots)

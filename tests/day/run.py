@@ -110,7 +110,6 @@ def _at_the_end(day: Day, scene: _Scene) -> list[Violation]:
         found += ending.none_in_creation(scene.pair)
         found += ending.slots_are_there(scene.pair, scene.world)
     if HEALER not in scene.world.dead:
-        found += ending.episodes_are_sound(scene.stack.healer)
         found += ending.calls_are_counted(scene.stack.healer, scene.pair, scene.world.healer_began)
     if not scene.world.dead & {EXPORTER, HEALER}:
         found += ending.programs_end(scene.stack)
@@ -118,6 +117,7 @@ def _at_the_end(day: Day, scene: _Scene) -> list[Violation]:
     calls = ending.calls_of(scene.pair)
     day.calls = len(calls)
     found += ending.judged_calls(calls, scene.world)
+    found += ending.claims_are_true(scene.stack, scene.world)
     found += ending.logs_are_clean(scene.stack, scene.pair)
     return found
 

@@ -102,6 +102,22 @@ def over_budget(calls: Iterable[Call], lives: Iterable[tuple[float, float]], per
             yield Violation("calls stay in budget", f"at most {most:.0f}", f"{made} in {ended - began:.0f} s")
 
 
+NOTICED = 3.0
+"""Seconds until the healer, which looks each second, has to know that replay stands still."""
+
+
+def useless(calls: Iterable[Call], stood: Iterable[tuple[float, float]]) -> Iterator[Violation]:
+    """Return the calls that were made while no record could arrive (from, to, in Unix time), as was to be seen."""
+    times = list(stood)
+    for call in calls:
+        for began, ended in times:
+            if began + NOTICED < call.at < ended:
+                found = f"{call}, {call.at - began:.1f} s after that began"
+                yield Violation(
+                    "no call while replay stands still", "none while it is paused, or WAL is cut off", found
+                )
+
+
 def read(files: Iterable[Path]) -> Iterator[str]:
     for file in files:
         yield file.read_text("utf-8", "replace")

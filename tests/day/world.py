@@ -1,5 +1,6 @@
 """What is known of a day while it happens: who waits for what, what is in the way, and since when nothing is."""
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -37,7 +38,6 @@ class World:
     patience: float = PATIENCE
     creations: dict[str, Creation] = field(default_factory=dict)
     """Those whose client waits, or got what it wanted."""
-    abandoned: set[str] = field(default_factory=set)
     transactions: set[str] = field(default_factory=set)
     """Open or prepared."""
     paused: bool = False
@@ -54,6 +54,19 @@ class World:
     lives: list[tuple[float, float]] = field(default_factory=list)
     """Of healers that have ended: from, to, in Unix time."""
     healer_began: float = 0.0
+    given: dict[str, bool | None] = field(default_factory=dict)
+    """Of creations that are over: whether the client got its slot. None: nobody can tell."""
+    stood: list[tuple[float, float]] = field(default_factory=list)
+    """When no record could arrive at the standby: from, to, in Unix time."""
+    _standing: dict[str, float] = field(default_factory=dict)
+
+    def stand(self, why: str) -> None:
+        """From now on nothing is replayed, for this reason."""
+        self._standing[why] = time.time()
+
+    def go_on(self, why: str) -> None:
+        if why in self._standing:
+            self.stood.append((self._standing.pop(why), time.time()))
 
     def disturb(self) -> None:
         self.disturbances += 1
