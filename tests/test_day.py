@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +29,8 @@ SEEDS = [17, 2]
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_invariants_hold(seed: int) -> None:
-    day = run(plan(seed, 0.75))
+def test_the_invariants_hold(seed: int, tmp_path: Path) -> None:
+    day = run(plan(seed, 0.75), logs=tmp_path)
     assert not day.violations, told(day)
     # It was no empty day, and somebody was watching.
     assert len(day.taken) > 30
@@ -43,7 +44,7 @@ def test_the_invariants_hold(seed: int) -> None:
 
 
 @pytest.mark.e2e
-def test_a_slot_that_nobody_heals_and_calls_by_others_are_told() -> None:
+def test_a_slot_that_nobody_heals_and_calls_by_others_are_told(tmp_path: Path) -> None:
     """The primary is idle and the healer dead; somebody else forces a record, and tries to on the standby."""
     steps = (
         Step(0.0, Act.CALL_BY_HAND, PRIMARY_NODE),
@@ -52,7 +53,7 @@ def test_a_slot_that_nobody_heals_and_calls_by_others_are_told() -> None:
         Step(0.5, Act.SILENCE, PRIMARY_NODE),
         Step(1.0, Act.CREATE, STANDBY_NODE, "slot_1"),
     )
-    day = run(steps, patience=3.0)
+    day = run(steps, patience=3.0, logs=tmp_path)
     wrong = {violation.invariant: violation for violation in day.violations}
     assert set(wrong) == {
         "every slot that can be made is made",
@@ -67,13 +68,13 @@ def test_a_slot_that_nobody_heals_and_calls_by_others_are_told() -> None:
 
 
 @pytest.mark.e2e
-def test_an_exporter_that_does_not_answer_is_told_with_the_step() -> None:
+def test_an_exporter_that_does_not_answer_is_told_with_the_step(tmp_path: Path) -> None:
     steps = (
         Step(0.0, Act.WRITE, PRIMARY_NODE),
         Step(1.0, Act.FREEZE, name=EXPORTER),
         Step(100.0, Act.WRITE, PRIMARY_NODE),
     )
-    day = run(steps)
+    day = run(steps, logs=tmp_path)
     assert [violation.invariant for violation in day.violations] == ["the exporter answers"], told(day)
     assert day.during == str(steps[1])
 

@@ -214,8 +214,9 @@ class Actor:
 
     def _hang(self, step: Step) -> None:
         server = self._server(step)
-        server.pause_all()
-        self._world.hung.add(step.node)
+        with self._world.asking:
+            server.pause_all()
+            self._world.hung.add(step.node)
         try:
             time.sleep(step.seconds)
         finally:

@@ -265,7 +265,7 @@ class _Drawing:
                 return Step(at, act, self._chance.choice((self._model.leader, self._model.follower)))
             case Act.HANG:
                 node = self._chance.choice((self._model.leader, self._model.follower))
-                return Step(at, act, node, seconds=round(self._chance.uniform(1.0, 4.0), 1))
+                return Step(at, act, node, seconds=round(self._chance.uniform(1.5, 4.5), 1))
             case Act.KILL:
                 return Step(at, act, name=self._chance.choice((EXPORTER, HEALER)))
             case _:

@@ -40,8 +40,17 @@ class Day:
     """Where they were put, if anything was wrong."""
 
 
-def run(steps: Sequence[Step], tell: Tell = lambda _at, _text: None, patience: float = PATIENCE) -> Day:
-    """Have the day; it ends early with the first violation. `patience`: see world.py."""
+def run(
+    steps: Sequence[Step],
+    tell: Tell = lambda _at, _text: None,
+    patience: float = PATIENCE,
+    logs: Path | None = None,
+) -> Day:
+    """
+    Have the day; it ends early with the first violation.
+
+    `patience`: see world.py. `logs`: the folder in which a folder for the logs is made if need be; None: the system's.
+    """
     day = Day()
     with Stack(thresholds=THRESHOLDS, healer=ending.HEALER_SETTINGS) as stack, ExitStack() as inner:
         stack.start_databases(rows=10, **SETTINGS)
@@ -56,11 +65,11 @@ def run(steps: Sequence[Step], tell: Tell = lambda _at, _text: None, patience: f
         try:
             _happen(day, steps, tell, _Scene(stack, pair, world, actor))
         except BaseException:
-            day.logs = _keep(stack.folder)
+            day.logs = _keep(stack.folder, logs)
             tell(0.0, f"logs are in {day.logs}")
             raise
         if day.violations:
-            day.logs = _keep(stack.folder)
+            day.logs = _keep(stack.folder, logs)
     return day
 
 
@@ -126,9 +135,9 @@ def _wrong(watch: Watch) -> bool:
     return bool(watch.violations) or watch.broken is not None
 
 
-def _keep(folder: Path) -> Path:
+def _keep(folder: Path, where: Path | None) -> Path:
     """Copy the logs to where they outlive the stack."""
-    kept = Path(tempfile.mkdtemp(prefix="pgslot-day-"))
+    kept = Path(tempfile.mkdtemp(prefix="pgslot-day-", dir=where))
     for log in folder.glob("*.log"):
         shutil.copy(log, kept)
     return kept

@@ -114,8 +114,9 @@ class Watch:
         return process.pid if EXPORTER not in self._world.dead and process.running else None
 
     def _ask(self) -> dict[str, Facts | None]:
-        down = self._down()
-        return {node: None if node in down else ask(server, node) for node, server in self._pair.nodes.items()}
+        with self._world.asking:
+            down = self._down()
+            return {node: None if node in down else ask(server, node) for node, server in self._pair.nodes.items()}
 
     def _down(self) -> set[str]:
         gone = {node for node, server in self._pair.nodes.items() if not server.process.running}
@@ -139,7 +140,8 @@ class Watch:
         """Count the sessions of our programs on each server that answers."""
         found = []
         for node, server in self._pair.nodes.items():
-            counted = None if node in self._down() else self._count(server.conninfo())
+            with self._world.asking:
+                counted = None if node in self._down() else self._count(server.conninfo())
             if counted is None:
                 continue
             self.looked["counts of sessions"] += 1

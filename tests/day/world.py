@@ -1,5 +1,6 @@
 """What is known of a day while it happens: who waits for what, what is in the way, and since when nothing is."""
 
+import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ class World:
     """Of creations that are over: whether the client got its slot. None: nobody can tell."""
     stood: list[tuple[float, float]] = field(default_factory=list)
     """When no record could arrive at the standby: from, to, in Unix time."""
+    asking: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a server is asked: one that is stopped in the middle would keep the asker until it goes on."""
     _standing: dict[str, float] = field(default_factory=dict)
 
     def stand(self, why: str) -> None:
