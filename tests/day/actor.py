@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 import psycopg
 
 from tests.day.pair import Pair, rotate
-from tests.day.plan import EXPORTER, Act, Step
+from tests.day.steps import EXPORTER, Act, Step
 from tests.day.world import Creation, World
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process

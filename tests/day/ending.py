@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from tests.day import programlog, serverlog
 from tests.day.facts import ask
 from tests.day.pair import Pair, logs_of
-from tests.day.plan import EXPORTER, HEALER
+from tests.day.steps import EXPORTER, HEALER
 from tests.day.violation import Violation
 from tests.day.world import PATIENCE, World
 from tests.stack.processes import NotReadyError, wait_for

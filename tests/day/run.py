@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.day import ending
 from tests.day.actor import Actor
 from tests.day.pair import SETTINGS, Pair
-from tests.day.plan import EXPORTER, HEALER, Act, Step
+from tests.day.steps import EXPORTER, HEALER, Act, Step
 from tests.day.violation import Violation
 from tests.day.watch import Watch
 from tests.day.world import PATIENCE, World, pending

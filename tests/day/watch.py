@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 from healer.calls import APPLICATION_NAME as HEALER_APPLICATION
 from tests.day.facts import Facts, ask, disagreements, settled
 from tests.day.pair import Pair
-from tests.day.plan import EXPORTER
+from tests.day.steps import EXPORTER
 from tests.day.violation import Violation
 from tests.day.world import World, late
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from tests.day.plan import EXPORTER, HEALER
+from tests.day.steps import EXPORTER, HEALER
 from tests.day.violation import Violation
 from tests.stack.sessions import Statement
 
