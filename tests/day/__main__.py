@@ -26,7 +26,10 @@ def main() -> int:
     began = time.monotonic()
     day = run(steps, lambda at, text: print(f"{at:6.1f}  {text}", flush=True))
     looked = ", ".join(f"{count} {what}" for what, count in sorted(day.looked.items()))
-    print(f"{day.made} slots made, {day.calls} calls, {looked}; {time.monotonic() - began:.0f} s in all")
+    print(
+        f"{day.made} slots made, the longest wait for a record alone {day.longest:.1f} s, {day.calls} calls, {looked}"
+    )
+    print(f"{time.monotonic() - began:.0f} s in all")
     for violation in day.violations:
         print(f"VIOLATED with seed {asked.seed}, after the step [{day.during}]: {violation}")
     if day.logs is not None:

@@ -109,6 +109,7 @@ class Actor:
 
     def _abandon(self, step: Step) -> None:
         creation = self._world.creations.pop(step.name)
+        creation.excused = "its client hung up"
         self._world.given[step.name] = None
         creation.statement.close()
 

@@ -35,6 +35,8 @@ class Day:
     made: int = 0
     """Slots that their clients were given."""
     calls: int = 0
+    longest: float = 0.0
+    """Seconds that a slot has waited at most with nothing in its way but a record."""
     looked: Counter[str] = field(default_factory=Counter)
     logs: Path | None = None
     """Where they were put, if anything was wrong."""
@@ -101,7 +103,7 @@ def _happen(day: Day, steps: Sequence[Step], tell: Tell, scene: _Scene) -> None:
             time.sleep(0.1)
     if watch.broken is not None:
         raise RuntimeError("the watch has broken") from watch.broken
-    day.looked = watch.looked
+    day.looked, day.longest = watch.looked, scene.world.longest
     day.violations += watch.violations
     for name in pending(scene.world) if not watch.violations else ():
         found = f"it waits, {', '.join(sorted(scene.world.in_the_way(scene.world.creations[name].node)))}"
