@@ -50,6 +50,20 @@ def none_in_creation(pair: Pair) -> Iterator[Violation]:
         yield Violation("no creation is left", f"none after {PATIENCE:.0f} s", f"{found}")
 
 
+def no_alert_is_left(stack: Stack) -> Iterator[Violation]:
+    """Nothing waits any more, and nobody is told that it does."""
+    names = ("PgSlotCreationWaiting", "PgSlotCreationStuck", "PgSlotCreationBlocked")
+
+    def left() -> list[dict[str, str]]:
+        return [alert["labels"] for alert in stack.prometheus.alerts() if alert["labels"]["alertname"] in names]
+
+    deadline = time.monotonic() + PATIENCE
+    while (found := left()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if found:
+        yield Violation("alerts end with what they are about", f"none after {PATIENCE:.0f} s", f"{found}")
+
+
 def calls_are_counted(healer: Program, pair: Pair, began: float) -> Iterator[Violation]:
     """The healer has counted as many calls as the servers saw since it began; those that failed may have arrived."""
 

@@ -120,6 +120,7 @@ def _at_the_end(day: Day, scene: _Scene) -> list[Violation]:
     if alive:
         found += ending.none_in_creation(scene.pair)
         found += ending.slots_are_there(scene.pair, scene.world)
+        found += ending.no_alert_is_left(scene.stack)
     if HEALER not in scene.world.dead:
         found += ending.calls_are_counted(scene.stack.healer, scene.pair, scene.world.healer_began)
     if not scene.world.dead & {EXPORTER, HEALER}:
