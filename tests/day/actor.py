@@ -77,8 +77,8 @@ class Actor:
         for server in self._pair.nodes.values():
             if server.process.running:
                 server.resume_all()
-        for process in self._consumers.values():
-            process.stop()
+        for name in list(self._consumers):
+            self._end_consumer(name)
         for creation in self._world.creations.values():
             creation.statement.close()
         for name in list(self._open):
@@ -120,6 +120,8 @@ class Actor:
         )
         if not server.sql(usable, [step.name]):
             return "it is not made"
+        # One that ended with its server may be here still.
+        self._end_consumer(step.name)
         options = ("--option=proto_version=1", "--option=publication_names=shop", "--status-interval=1", "--no-loop")
         program = server._binaries.tools / "pg_recvlogical"
         process = Process(
