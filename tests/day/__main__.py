@@ -10,12 +10,14 @@ import time
 
 from tests.day.plan import plan
 from tests.day.run import run
+from tests.stack.binaries import NEWEST
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--major", type=int, default=NEWEST, help="PostgreSQL's version: 17, 18 or 19")
     parser.add_argument("--plan", action="store_true", help="print the steps only")
     asked = parser.parse_args()
     steps = plan(asked.seed, asked.minutes)
@@ -24,7 +26,7 @@ def main() -> int:
         return 0
     print(f"seed {asked.seed}, {asked.minutes:g} minutes, {len(steps)} steps: at, and as planned", flush=True)
     began = time.monotonic()
-    day = run(steps, lambda at, text: print(f"{at:6.1f}  {text}", flush=True))
+    day = run(steps, lambda at, text: print(f"{at:6.1f}  {text}", flush=True), major=asked.major)
     looked = ", ".join(f"{count} {what}" for what, count in sorted(day.looked.items()))
     print(
         f"{day.made} slots made, the longest wait for a record alone {day.longest:.1f} s, {day.calls} calls, {looked}"

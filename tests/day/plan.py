@@ -57,6 +57,8 @@ _FLAGS = {
     Act.SWALLOW: ("cut", True),
     Act.RECONNECT: ("cut", False),
 }
+BUSY = 45.0
+"""Seconds of each minute; in its rest only ends what was begun, so that nothing but the healer helps who still waits."""
 MOST_SLOTS = 20
 """On one server; it has room for 50."""
 
@@ -172,7 +174,7 @@ class _Drawing:
             deck = [act for act, count in _DECK.items() for _ in range(count)]
             deck += [self._chance.choice(pair) for pair in _EITHER]
             self._chance.shuffle(deck)
-            times = sorted(self._chance.uniform(minute * 60, minute * 60 + 60) for _ in deck)
+            times = sorted(minute * 60 + self._chance.uniform(0, BUSY) for _ in deck)
             dealt += [(at, act) for at, act in zip(times, deck, strict=True) if at < self._seconds]
         return dealt
 

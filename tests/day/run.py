@@ -16,6 +16,7 @@ from tests.day.steps import EXPORTER, HEALER, Act, Step
 from tests.day.violation import Violation
 from tests.day.watch import Watch
 from tests.day.world import PATIENCE, World, pending
+from tests.stack.binaries import NEWEST
 from tests.stack.stack import Stack
 from tests.stories import THRESHOLDS
 
@@ -29,7 +30,7 @@ class Day:
 
     violations: list[Violation] = field(default_factory=list)
     during: str = ""
-    """The step that was the last one taken when the first violation was found."""
+    """The step that was being taken, or the last one taken, when the first violation was found."""
     taken: list[tuple[float, Step]] = field(default_factory=list)
     left_out: Counter[Act] = field(default_factory=Counter)
     made: int = 0
@@ -47,14 +48,16 @@ def run(
     tell: Tell = lambda _at, _text: None,
     patience: float = PATIENCE,
     logs: Path | None = None,
+    major: int = NEWEST,
 ) -> Day:
     """
     Have the day; it ends early with the first violation.
 
     `patience`: see world.py. `logs`: the folder in which a folder for the logs is made if need be; None: the system's.
+    `major`: PostgreSQL's version, 17 or newer.
     """
     day = Day()
-    with Stack(thresholds=THRESHOLDS, healer=ending.HEALER_SETTINGS) as stack, ExitStack() as inner:
+    with Stack(major=major, thresholds=THRESHOLDS, healer=ending.HEALER_SETTINGS) as stack, ExitStack() as inner:
         stack.start_databases(rows=10, **SETTINGS)
         pair = inner.enter_context(Pair(stack))
         world = World(pair.leader, patience)
@@ -92,11 +95,11 @@ def _happen(day: Day, steps: Sequence[Step], tell: Tell, scene: _Scene) -> None:
             if _wrong(watch):
                 break
             at = time.monotonic() - began
+            day.during = str(step)
             left_out = scene.actor.take(step)
             tell(at, f"{step}{f' (left out: {left_out})' if left_out else ''}")
             day.taken.append((at, step))
             day.left_out[step.act] += left_out is not None
-            day.during = str(step)
         # How long each may wait the watch knows; the rest is for a day that leaves something in their way.
         deadline = time.monotonic() + 2 * scene.world.patience
         while pending(scene.world) and not _wrong(watch) and time.monotonic() < deadline:
