@@ -58,7 +58,7 @@ _FLAGS = {
     Act.RECONNECT: ("cut", False),
 }
 BUSY = 45.0
-"""Seconds of each minute; in its rest only ends what was begun, so that nothing but the healer helps who still waits."""
+"""Seconds of each minute. In its rest only ends what was begun: nothing but the healer helps who still waits."""
 MOST_SLOTS = 20
 """On one server; it has room for 50."""
 
