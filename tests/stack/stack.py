@@ -43,7 +43,8 @@ class Stack:
     """
     A context. What is started in it ends with it, unless `keep`: then it outlives us, its pids in a file.
 
-    With `as_shipped` Prometheus scrapes and evaluates as in the shipped prometheus.yml, otherwise each second.
+    With `as_shipped` Prometheus scrapes and evaluates as in the shipped prometheus.yml, otherwise each second. `healer`
+    are settings of the healer's own.
     """
 
     primary: Postgres
@@ -61,8 +62,10 @@ class Stack:
         thresholds: Mapping[str, str] | None = None,
         as_shipped: bool = False,
         keep: bool = False,
+        healer: Mapping[str, object] | None = None,
     ) -> None:
         self.major = major
+        self._healer_settings = healer or {}
         self.keep = keep
         self._as_shipped = as_shipped
         self.folder = Path(tempfile.mkdtemp(prefix="pgslot-"))
@@ -232,6 +235,7 @@ class Stack:
             "healer": {
                 "alertmanager_url": f"http://{self._addresses['alertmanager:9093']}",
                 "webhook_token_file": str(self._token),
+                **self._healer_settings,
             },
         }
         file = self.folder / f"{name}.yml"

@@ -1,0 +1,43 @@
+"""
+A day in a minute: `python -m tests.day --seed 17 --minutes 1`; `--plan` prints what would happen, and nothing happens.
+
+The exit code is 1 if an invariant did not hold. The same seed gives the same plan.
+"""
+
+import argparse
+import sys
+import time
+
+from tests.day.plan import plan
+from tests.day.run import run
+from tests.stack.binaries import NEWEST
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--major", type=int, default=NEWEST, help="PostgreSQL's version: 17, 18 or 19")
+    parser.add_argument("--plan", action="store_true", help="print the steps only")
+    asked = parser.parse_args()
+    steps = plan(asked.seed, asked.minutes)
+    if asked.plan:
+        print(*steps, sep="\n")
+        return 0
+    print(f"seed {asked.seed}, {asked.minutes:g} minutes, {len(steps)} steps: at, and as planned", flush=True)
+    began = time.monotonic()
+    day = run(steps, lambda at, text: print(f"{at:6.1f}  {text}", flush=True), major=asked.major)
+    looked = ", ".join(f"{count} {what}" for what, count in sorted(day.looked.items()))
+    print(
+        f"{day.made} slots made, the longest wait for a record alone {day.longest:.1f} s, {day.calls} calls, {looked}"
+    )
+    print(f"{time.monotonic() - began:.0f} s in all")
+    for violation in day.violations:
+        print(f"VIOLATED with seed {asked.seed}, after the step [{day.during}]: {violation}")
+    if day.logs is not None:
+        print(f"logs: {day.logs}")
+    return int(bool(day.violations))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""Takes the steps of a plan on the real stack. What is no longer possible, as a server died under it, it leaves out."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+
+import psycopg
+
+from tests.day.pair import Pair, rotate
+from tests.day.steps import EXPORTER, Act, Step
+from tests.day.world import Creation, World
+from tests.stack.postgres import Postgres
+from tests.stack.processes import Process
+from tests.stack.programs import Program
+from tests.stack.proxy import Fault
+from tests.stack.sessions import OpenTransaction
+from tests.stack.stack import Stack
+
+_MOVES = frozenset(
+    {Act.HANG, Act.RESTART_FAST, Act.RESTART_IMMEDIATE, Act.SWITCHOVER, Act.FAILOVER, Act.KILL, Act.START}
+)
+_DISTURBS = _MOVES | {Act.COMMIT, Act.FINISH, Act.RESUME, Act.RECONNECT}
+
+
+class Actor:
+    """Use it from the main thread: what it starts ends with that."""
+
+    def __init__(self, stack: Stack, pair: Pair, world: World) -> None:
+        self._stack = stack
+        self._pair = pair
+        self._world = world
+        self._open: dict[str, OpenTransaction] = {}
+        self._consumers: dict[str, Process] = {}
+        self._silenced = ExitStack()
+        self._acts: dict[Act, Callable[[Step], str | None]] = {
+            Act.CREATE: self._create,
+            Act.CREATE_BY_FUNCTION: self._create,
+            Act.DROP: self._drop,
+            Act.ABANDON: self._abandon,
+            Act.CONSUME: self._consume,
+            Act.LEAVE: self._leave,
+            Act.BEGIN: self._begin,
+            Act.COMMIT: self._commit,
+            Act.PREPARE: self._prepare,
+            Act.FINISH: self._finish,
+            Act.WRITE: self._write,
+            Act.PAUSE: self._pause,
+            Act.RESUME: self._resume,
+            Act.REFUSE: self._cut,
+            Act.SWALLOW: self._cut,
+            Act.RECONNECT: self._reconnect,
+            Act.RESTART_FAST: self._restart,
+            Act.RESTART_IMMEDIATE: self._restart,
+            Act.HANG: self._hang,
+            Act.SWITCHOVER: self._change_places,
+            Act.FAILOVER: self._change_places,
+            Act.KILL: self._kill,
+            Act.START: self._start,
+            Act.CALL_BY_HAND: self._call_by_hand,
+            Act.FREEZE: self._freeze,
+            Act.SILENCE: self._silence,
+        }
+
+    def take(self, step: Step) -> str | None:
+        """Take the step; return why it was left out, None if it was not."""
+        self._world.busy = step.act in _MOVES
+        try:
+            return self._acts[step.act](step)
+        finally:
+            if step.act in _DISTURBS:
+                self._world.disturb()
+            self._world.busy = False
+
+    def end(self) -> None:
+        """Let go of everything."""
+        self._silenced.close()
+        for server in self._pair.nodes.values():
+            if server.process.running:
+                server.resume_all()
+        for name in list(self._consumers):
+            self._end_consumer(name)
+        for creation in self._world.creations.values():
+            creation.statement.close()
+        for name in list(self._open):
+            self._rolled_back(name)
+
+    def program(self, name: str) -> Program:
+        return self._stack.exporter if name == EXPORTER else self._stack.healer
+
+    def _server(self, step: Step) -> Postgres:
+        return self._pair.nodes[step.node]
+
+    def _create(self, step: Step) -> None:
+        server = self._server(step)
+        by_walsender = step.act is Act.CREATE
+        statement = (server.create_slot if by_walsender else server.create_slot_by_function)(step.name)
+        self._world.creations[step.name] = Creation(step.name, step.node, statement)
+        statement.__enter__()
+
+    def _drop(self, step: Step) -> None:
+        creation = self._world.creations.pop(step.name, None)
+        if creation is not None and not creation.statement.done:
+            creation.excused = "it was dropped"
+        self._end_consumer(step.name)
+        self._server(step).drop_slot(step.name)
+        if creation is not None:
+            self._world.given[step.name] = _is_given(creation)
+            creation.statement.close()
+
+    def _abandon(self, step: Step) -> None:
+        creation = self._world.creations.pop(step.name)
+        creation.excused = "its client hung up"
+        self._world.given[step.name] = None
+        creation.statement.close()
+
+    def _consume(self, step: Step) -> str | None:
+        server = self._server(step)
+        usable = (
+            "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn IS NOT NULL"
+        )
+        if not server.sql(usable, [step.name]):
+            return "it is not made"
+        # One that ended with its server may be here still.
+        self._end_consumer(step.name)
+        options = ("--option=proto_version=1", "--option=publication_names=shop", "--status-interval=1", "--no-loop")
+        program = server._binaries.tools / "pg_recvlogical"
+        process = Process(
+            [program, "--start", f"--slot={step.name}", "--file=/dev/null", *options, f"--dbname={server.conninfo()}"],
+            self._stack.folder / f"{step.name}.log",
+        )
+        process.start()
+        self._consumers[step.name] = process
+        return None
+
+    def _leave(self, step: Step) -> None:
+        self._end_consumer(step.name)
+
+    def _end_consumer(self, name: str) -> None:
+        if name in self._consumers:
+            self._consumers.pop(name).kill()
+
+    def _begin(self, step: Step) -> None:
+        self._world.transactions.add(step.name)
+        self._open[step.name] = self._server(step).hold_transaction(application_name=step.name)
+
+    def _commit(self, step: Step) -> None:
+        self._open[step.name].commit()
+        self._rolled_back(step.name)
+
+    def _rolled_back(self, name: str) -> None:
+        self._open.pop(name)._connection.close()
+        self._world.transactions.discard(name)
+
+    def _prepare(self, step: Step) -> None:
+        self._world.transactions.add(step.name)
+        xid = "SELECT pg_catalog.pg_current_xact_id()"
+        self._server(step).sql_in_one_transaction(xid, f"PREPARE TRANSACTION '{step.name}'")
+
+    def _finish(self, step: Step) -> str | None:
+        leader = self._pair.nodes[self._pair.leader]
+        there = leader.sql("SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE gid = %s", [step.name])
+        if there:
+            # One ends well, the next does not.
+            how = "COMMIT" if len(self._world.transactions) % 2 else "ROLLBACK"
+            leader.sql(f"{how} PREPARED '{step.name}'")
+        self._world.transactions.discard(step.name)
+        return None if there else "it was lost with its server"
+
+    def _write(self, step: Step) -> None:
+        server = self._server(step)
+        message = "pg_catalog.pg_logical_emit_message(false, 'day', pg_catalog.repeat('x', 1000000))"
+        server.sql(f"SELECT count({message}) FROM pg_catalog.generate_series(1, 3)")
+        server.sql("INSERT INTO orders SELECT coalesce(max(id), 0) + 1, 'item' FROM orders")
+
+    def _pause(self, step: Step) -> None:
+        self._world.paused = True
+        self._server(step).sql("SELECT pg_catalog.pg_wal_replay_pause()")
+        self._world.stand("paused")
+
+    def _resume(self, step: Step) -> None:
+        self._world.go_on("paused")
+        self._server(step).sql("SELECT pg_catalog.pg_wal_replay_resume()")
+        self._world.paused = False
+
+    def _cut(self, step: Step) -> None:
+        self._world.cut = True
+        self._pair.cut(Fault.REFUSED if step.act is Act.REFUSE else Fault.HUNG)
+        if step.act is Act.REFUSE:
+            # What gets lost nobody sees.
+            self._world.stand("cut")
+
+    def _reconnect(self, _step: Step) -> None:
+        self._world.go_on("cut")
+        self._pair.cut(Fault.NONE)
+        self._world.cut = False
+
+    def _restart(self, step: Step) -> None:
+        self._ends(step.node)
+        self._pair.stop(step.node, crash=step.act is Act.RESTART_IMMEDIATE)
+        self._pair.start(step.node)
+        self._ended(step.node)
+
+    def _ends(self, node: str) -> None:
+        """All sessions there are about to end: whoever waits may be told so."""
+        if node != self._pair.leader:
+            self._world.go_on("paused")
+        for creation in self._world.creations.values():
+            if creation.node == node and not creation.statement.done:
+                creation.excused = "its server was stopped"
+
+    def _ended(self, node: str) -> None:
+        for name, transaction in list(self._open.items()):
+            if transaction._connection.info.port == self._pair.nodes[node].port:
+                self._rolled_back(name)
+        if node != self._pair.leader:
+            self._world.paused = False
+
+    def _hang(self, step: Step) -> None:
+        server = self._server(step)
+        with self._world.asking:
+            server.pause_all()
+            self._world.hung.add(step.node)
+        try:
+            time.sleep(step.seconds)
+        finally:
+            self._world.hung.discard(step.node)
+            server.resume_all()
+
+    def _change_places(self, step: Step) -> None:
+        old = self._pair.leader
+        for why in ("paused", "cut"):
+            self._world.go_on(why)
+        self._ends(old)
+        if step.act is Act.SWITCHOVER:
+            self._pair.switch_over()
+        else:
+            self._pair.fail_over()
+            for name in [name for name, one in self._world.creations.items() if one.node == old]:
+                creation = self._world.creations.pop(name)
+                self._world.given[name] = _is_given(creation)
+                creation.statement.close()
+        self._ended(old)
+        self._world.leader = self._pair.leader
+        self._world.paused = self._world.cut = False
+
+    def _kill(self, step: Step) -> None:
+        self._world.dead.add(step.name)
+        self.program(step.name).process.kill()
+        if step.name != EXPORTER:
+            self._world.lives.append((self._world.healer_began, time.time()))
+
+    def _start(self, step: Step) -> None:
+        program = self.program(step.name)
+        rotate(program.process)
+        if step.name != EXPORTER:
+            self._world.healer_began = time.time()
+        program.start()
+        self._world.dead.discard(step.name)
+
+    def _call_by_hand(self, step: Step) -> None:
+        with suppress(psycopg.errors.ObjectNotInPrerequisiteState):
+            self._server(step).sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+
+    def _freeze(self, step: Step) -> None:
+        self._world.frozen.add(step.name)
+        self.program(step.name).process.pause()
+
+    def _silence(self, step: Step) -> None:
+        self._silenced.enter_context(self._server(step).no_records_by_itself())
+
+
+def _is_given(creation: Creation) -> bool | None:
+    """Return whether its client got the slot; a server that was about to end may have made it, and not have said so."""
+    if creation.statement.done:
+        return creation.statement.error is None or (None if creation.excused else False)
+    return None

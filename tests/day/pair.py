@@ -1,0 +1,152 @@
+"""A primary and its standby that change places, streaming through proxies that can be cut."""
+
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.stack.processes import Process, wait_for
+from tests.stack.proxy import Fault, Proxy
+from tests.stack.stack import PRIMARY_NODE, STANDBY_NODE, Stack
+
+SETTINGS = {
+    # Natural records are rare: what is made is made by the healer, in most cases.
+    "bgwriter_delay": "'10s'",
+    "wal_retrieve_retry_interval": "'500ms'",
+    # What arrives is in the log before it is done, whoever sends it and whatever comes of it.
+    "log_statement": "'all'",
+    "log_line_prefix": "'@%n|%p|%q%u|%a|'",
+}
+
+
+def rotate(process: Process) -> None:
+    """Keep the log that the process has written so far, which its next start would begin anew."""
+    log = process.log
+    if log.exists():
+        log.rename(log.with_name(f"{log.stem}.{len(logs_of(process))}{log.suffix}"))
+
+
+def logs_of(process: Process) -> list[Path]:
+    """Return the logs of each start, in their order."""
+    log = process.log
+    kept = sorted(log.parent.glob(f"{log.stem}.*{log.suffix}"), key=lambda file: int(file.suffixes[0][1:]))
+    return [*kept, log] if log.exists() else kept
+
+
+class Pair:
+    """A context, on a stack whose databases have been started with SETTINGS."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.nodes = {PRIMARY_NODE: stack.primary, STANDBY_NODE: stack.standby}
+        self.leader, self.follower = PRIMARY_NODE, STANDBY_NODE
+        self._ways = {node: Proxy(server.port) for node, server in self.nodes.items()}
+        """To each server, for whoever streams from it."""
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        for way in self._ways.values():
+            self._open.enter_context(way)
+        standby = self.nodes[self.follower]
+        standby._configure(self._follows(self.follower, self.leader))
+        self._reserve(self.leader, self.follower)
+        standby.sql("SELECT pg_catalog.pg_reload_conf()")
+        self.until_streaming()
+        self._release(self.leader)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def stop(self, node: str, *, crash: bool = False) -> None:
+        (self.nodes[node].kill if crash else self.nodes[node].stop)()
+
+    def start(self, node: str) -> None:
+        server = self.nodes[node]
+        rotate(server.process)
+        server.start()
+
+    def cut(self, fault: Fault) -> None:
+        """Have this fault on the standby's way to its primary; NONE: it finds a new connection at its next try."""
+        way = self._ways[self.leader]
+        way.set(fault)
+        if fault is Fault.NONE:
+            way.cut()
+
+    def switch_over(self) -> None:
+        """Change places in order; nothing that was written is lost."""
+        self.until_streaming()
+        self.stop(self.leader)
+        self._promote()
+        old = self.nodes[self.follower]
+        (old._data / "standby.signal").touch()
+        old._configure(self._follows(self.follower, self.leader))
+        self.start(self.follower)
+        # What it kept as a primary, for its standby.
+        self._release(self.follower)
+        self.until_streaming()
+
+    def fail_over(self) -> None:
+        """The primary crashes; its data are thrown away and copied anew. What the standby did not have is lost."""
+        self.stop(self.leader, crash=True)
+        self._promote()
+        new, old = self.nodes[self.leader], self.nodes[self.follower]
+        shutil.rmtree(old._data)
+        old._make_folder()
+        programs = old._binaries
+        source = f"host=127.0.0.1 port={new.port} user=postgres"
+        programs.run(
+            programs.tools / "pg_basebackup",
+            *("-d", source, "-D", old._data, "-S", _slot(self.follower), "-c", "fast", "--no-sync"),
+        )
+        (old._data / "standby.signal").touch()
+        old._configure(self._follows(self.follower, self.leader))
+        self.start(self.follower)
+        self.until_streaming()
+
+    def until_streaming(self) -> None:
+        """Wait until the standby streams and has received all."""
+        leader, follower = self.nodes[self.leader], self.nodes[self.follower]
+        wait_for(
+            lambda: (
+                follower.sql("SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming'")
+                and leader.sql(
+                    "SELECT 1 FROM pg_catalog.pg_stat_replication"
+                    " WHERE state = 'streaming' AND flush_lsn >= pg_catalog.pg_current_wal_flush_lsn()"
+                )
+            ),
+            f"{self.follower} streams from {self.leader}",
+            log=follower.process.log,
+        )
+
+    def _promote(self) -> None:
+        """Make the standby the primary; a way that was cut is open again for the next one."""
+        for way in self._ways.values():
+            way.set(Fault.NONE)
+        promoted = self.nodes[self.follower].sql("SELECT pg_catalog.pg_promote(true, 60)")
+        assert promoted == [(True,)], f"{self.follower} is not promoted"
+        self.leader, self.follower = self.follower, self.leader
+        self._reserve(self.leader, self.follower)
+
+    def _reserve(self, leader: str, follower: str) -> None:
+        self.nodes[leader].sql(
+            "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true) WHERE NOT EXISTS"
+            " (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s)",
+            [_slot(follower)] * 2,
+        )
+
+    def _release(self, node: str) -> None:
+        self.nodes[node].sql(
+            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots"
+            " WHERE slot_type = 'physical' AND NOT active"
+        )
+
+    def _follows(self, node: str, leader: str) -> dict[str, str]:
+        source = f"host=127.0.0.1 port={self._ways[leader].port} user=postgres application_name={node}"
+        return {"primary_conninfo": f"'{source}'", "primary_slot_name": f"'{_slot(node)}'"}
+
+
+def _slot(node: str) -> str:
+    return node.replace("-", "_")

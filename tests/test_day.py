@@ -1,0 +1,126 @@
+"""Days of a minute on the real stack (tests/day): all invariants hold; and the checker sees what it should."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.day.plan import Model, plan
+from tests.day.run import Day, run
+from tests.day.steps import EXPORTER, HEALER, SABOTAGE, Act, Step
+from tests.stack.stack import PRIMARY_NODE, STANDBY_NODE
+
+pytestmark = pytest.mark.timeout(400)
+
+SEEDS = [13, 4]
+"""With a failover, and with a switchover; together they have all acts."""
+MINUTES = 0.6
+
+
+# --- a day ---
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_invariants_hold(seed: int, tmp_path: Path) -> None:
+    day = run(plan(seed, MINUTES), logs=tmp_path)
+    assert not day.violations, told(day)
+    # It was no empty day, and somebody was watching.
+    assert len(day.taken) > 30
+    assert day.made > 0
+    assert day.calls > 0
+    assert day.looked["facts of a node"] > 50, day.looked
+    assert day.looked["counts of sessions"] > 50, day.looked
+
+
+# --- the checker sees ---
+
+
+@pytest.mark.e2e
+def test_a_slot_that_nobody_heals_and_calls_by_others_are_told(tmp_path: Path) -> None:
+    """The primary is idle and the healer dead; somebody else forces a record, and tries to on the standby."""
+    steps = (
+        Step(0.0, Act.CALL_BY_HAND, PRIMARY_NODE),
+        Step(0.0, Act.CALL_BY_HAND, STANDBY_NODE),
+        Step(0.5, Act.KILL, name=HEALER),
+        Step(0.5, Act.SILENCE, PRIMARY_NODE),
+        Step(1.0, Act.CREATE, STANDBY_NODE, "slot_1"),
+    )
+    day = run(steps, patience=3.0, logs=tmp_path)
+    wrong = {violation.invariant: violation for violation in day.violations}
+    assert set(wrong) == {
+        "every slot that can be made is made",
+        "nobody but the healer calls",
+        "no call on a standby",
+    }, told(day)
+    assert "slot_1" in wrong["every slot that can be made is made"].expected
+    assert "healer is dead" in wrong["every slot that can be made is made"].found
+    assert STANDBY_NODE in wrong["no call on a standby"].found
+    assert day.logs is not None
+    assert (day.logs / "primary.log").exists()
+
+
+@pytest.mark.e2e
+def test_an_exporter_that_does_not_answer_is_told_with_the_step(tmp_path: Path) -> None:
+    steps = (
+        Step(0.0, Act.WRITE, PRIMARY_NODE),
+        Step(1.0, Act.FREEZE, name=EXPORTER),
+        Step(100.0, Act.WRITE, PRIMARY_NODE),
+    )
+    day = run(steps, logs=tmp_path)
+    assert [violation.invariant for violation in day.violations] == ["the exporter answers"], told(day)
+    assert day.during == str(steps[1])
+
+
+def told(day: Day) -> str:
+    lines = [f"{at:6.1f}  {step}" for at, step in day.taken]
+    return "\n".join([*lines, *map(str, day.violations), f"logs: {day.logs}"])
+
+
+# --- the plan ---
+
+
+def test_the_same_seed_gives_the_same_plan() -> None:
+    """Also in another process, where sets of names come in another order."""
+    command = [sys.executable, "-m", "tests.day", "--seed=17", "--minutes=2", "--plan"]
+    printed = {
+        subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": f"{seed}"}).stdout
+        for seed in (1, 2)
+    }
+    assert printed == {"".join(f"{step}\n" for step in plan(17, 2))}
+    assert plan(17, 2) != plan(18, 2)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_every_step_is_possible_and_nothing_is_in_the_way_at_the_end(seed: int) -> None:
+    model = Model()
+    steps = plan(seed, 2)
+    assert [step.at for step in steps] == sorted(step.at for step in steps)
+    for step in steps:
+        assert model.allows(step), step
+        model.take(step)
+    left = [model.open, model.prepared, model.paused, model.cut, model.dead]
+    assert not any(left), left
+
+
+def test_all_acts_occur() -> None:
+    counted = Counter(step.act for seed in range(10) for step in plan(seed, 1))
+    assert set(counted) == set(Act) - SABOTAGE
+    assert min(counted.values()) >= 3, counted
+
+
+def test_the_days_above_have_all_acts() -> None:
+    assert {step.act for seed in SEEDS for step in plan(seed, MINUTES)} == set(Act) - SABOTAGE
+
+
+def test_acts_are_on_servers_of_the_right_role() -> None:
+    for seed in range(20):
+        model = Model()
+        for step in plan(seed, 2):
+            if step.act in (Act.BEGIN, Act.PREPARE, Act.WRITE):
+                assert step.node == model.leader
+            if step.act in (Act.PAUSE, Act.RESUME, Act.REFUSE, Act.SWALLOW, Act.RECONNECT):
+                assert step.node == model.follower
+            model.take(step)

@@ -1,0 +1,249 @@
+"""What a day is judged by (tests/day), without servers: the page, the logs of servers and programs, and who is late."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from prometheus_client.samples import Sample
+
+from tests.day import programlog, serverlog
+from tests.day.facts import Facts, disagreements, facts, settled
+from tests.day.steps import EXPORTER, HEALER
+from tests.day.world import Creation, World, late, pending
+from tests.stack.stack import HEALER_ROLE, PRIMARY_NODE, STANDBY_NODE
+
+# --- what the page has to say ---
+
+ROW = ("2026-11-26 00:00:00", False, 1, 0, 1, None, 0, 1000)
+SLOT = ("s", "postgres", "logical", True, "reserved", "", False, 400, 500, None, None)
+FACTS = facts("n", ROW, [SLOT])
+PAGE = [
+    Sample("pgslot_up", {"node": "n"}, 1),
+    Sample("pgslot_node_info", {"node": "n", "role": "primary", "version": "18"}, 1),
+    Sample("pgslot_replication_slots", {"node": "n"}, 1),
+    Sample("pgslot_transactions", {"node": "n", "kind": "prepared"}, 0),
+    Sample("pgslot_transactions", {"node": "n", "kind": "xid"}, 1),
+    Sample("pgslot_creations_waiting", {"node": "n"}, 0),
+    Sample("pgslot_active", {"node": "n", "slot_name": "s", "database": "postgres"}, 1),
+    Sample("pgslot_slot_info", {"node": "n", "slot_name": "s", "database": "postgres", "slot_type": "logical"}, 1),
+    Sample("pgslot_wal_status", {"node": "n", "slot_name": "s", "database": "postgres", "wal_status": "reserved"}, 1),
+    Sample("pgslot_retained_wal_bytes", {"node": "n", "slot_name": "s", "database": "postgres"}, 650),
+]
+LATER = facts("n", (*ROW[:-1], 1100), [SLOT])
+
+
+def compared(
+    page: list[Sample], before: Facts | None = FACTS, after: Facts | None = LATER, *, down: bool = False
+) -> set[str]:
+    found = disagreements("n", settled("n", before, after, down=down), page)
+    return {violation.expected.partition("{")[0] for violation in found.values()}
+
+
+def test_a_page_that_is_right() -> None:
+    assert compared(PAGE) == set()
+
+
+@pytest.mark.parametrize("sample", PAGE, ids=lambda sample: sample.name)
+def test_a_value_that_is_wrong_or_missing(sample: Sample) -> None:
+    without = [one for one in PAGE if one is not sample]
+    wrong = sample._replace(value=sample.value + 1000)
+    assert sample.name in compared(without)
+    assert sample.name in compared([*without, wrong])
+
+
+def reasons(row: tuple[object, ...], pid: int, blockers: int) -> list[str]:
+    creating = ("s", "postgres", "logical", True, "reserved", "", True, 400, None, pid, blockers)
+    known = settled("n", *(facts("n", row, [creating]) for _ in range(2)), down=False)
+    return [dict(labels)["reason"] for name, labels in known.exact if name == "pgslot_creation_wait_reason"]
+
+
+def test_why_a_creation_waits_where_it_can_be_told_for_sure() -> None:
+    on_standby = ("life", True, 1, 0, 0, False, 1, 1000)
+    assert reasons(ROW, 7, 1) == ["transaction"]
+    assert reasons(ROW, 7, 0) == []
+    assert reasons((*on_standby[:5], True, *on_standby[6:]), 7, 0) == ["replay_paused"]
+    assert reasons(on_standby, 7, 1) == []
+
+
+def test_a_slot_that_is_not_there() -> None:
+    ghost = {"node": "n", "slot_name": "ghost", "database": "postgres", "slot_type": "logical"}
+    assert compared([*PAGE, Sample("pgslot_slot_info", ghost, 1)]) == {"slots of n: ['s']"}
+
+
+def test_what_moved_is_not_compared() -> None:
+    moved = facts("n", (*ROW[:4], 2, *ROW[5:]), [(*SLOT[:3], False, *SLOT[4:7], 450, *SLOT[8:])])
+    wrong = [
+        Sample(one.name, one.labels, 7) if one.name in ("pgslot_active", "pgslot_retained_wal_bytes") else one
+        for one in PAGE
+    ]
+    assert compared(wrong, FACTS, moved) == set()
+    assert compared(wrong, FACTS, replace(FACTS, life="later")) == set()
+    assert compared(wrong, FACTS, None) == set()
+
+
+def test_a_server_that_is_down() -> None:
+    assert compared([Sample("pgslot_up", {"node": "n"}, 0)], None, None, down=True) == set()
+    assert compared(PAGE, None, None, down=True) == {"pgslot_up", "slots of n: []"}
+
+
+# --- what the logs say ---
+
+ACT = "LOG:  execute <unnamed>: \n\tSELECT CASE WHEN true THEN pg_catalog.pg_log_standby_snapshot() END"
+FACT = "LOG:  execute <unnamed>: \n\tSELECT to_regprocedure('pg_catalog.pg_log_standby_snapshot()')"
+
+
+def log(*lines: tuple[float, int, str, str]) -> str:
+    return "".join(f"@{at}|{pid}|{f'{user}|app|' if user else ''}{text}\n" for at, pid, user, text in lines)
+
+
+def found(text: str) -> list[str]:
+    calls = list(serverlog.calls_in("n", text))
+    return [violation.invariant for violation in serverlog.judged(calls, HEALER_ROLE, 1.0)]
+
+
+def test_the_healers_calls_on_a_primary_at_their_pace() -> None:
+    text = log(
+        (1.0, 7, HEALER_ROLE, FACT), (1.5, 7, HEALER_ROLE, ACT), (2.5, 7, HEALER_ROLE, ACT), (2.6, 8, HEALER_ROLE, ACT)
+    )
+    assert [call.at for call in serverlog.calls_in("n", text)] == [1.5, 2.5, 2.6]
+    assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([(1.0, 7, "postgres", ACT)], ["nobody but the healer calls"]),
+        ([(1.0, 7, "postgres", "LOG:  statement: select pg_log_standby_snapshot ()")], ["nobody but the healer calls"]),
+        ([(0.5, 1, "", "LOG:  entering standby mode"), (1.0, 7, HEALER_ROLE, ACT)], ["no call on a standby"]),
+        ([(1.0, 7, HEALER_ROLE, ACT), (1.9, 7, HEALER_ROLE, ACT)], ["calls keep their distance"]),
+        (
+            [
+                (0.5, 1, "", "LOG:  entering standby mode"),
+                (0.6, 1, "", "LOG:  archive recovery complete"),
+                (1.0, 7, HEALER_ROLE, ACT),
+            ],
+            [],
+        ),
+        ([(1.0, 7, "postgres", "ERROR:  recovery is in progress"), (1.0, 7, "postgres", f"STATEMENT:  {ACT}")], []),
+        ([(1.0, 7, "postgres", "LOG:  statement: GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() TO x")], []),
+    ],
+)
+def test_calls_that_must_not_be(lines: list[tuple[float, int, str, str]], expected: list[str]) -> None:
+    assert found(log(*lines)) == expected
+
+
+def test_calls_while_no_record_can_arrive() -> None:
+    calls = list(serverlog.calls_in("n", log((10.0, 7, HEALER_ROLE, ACT))))
+    assert not list(serverlog.useless(calls, [(0.0, 9.0), (9.0, 20.0), (10.1, 20.0)]))
+    [violation] = serverlog.useless(calls, [(5.0, 10.5)])
+    assert "5.0 s after" in violation.found
+
+
+def claim(slot: str, outcome: str) -> str:
+    event = {"ts": "t", "level": "info", "msg": "heal ended", "logger": "healer", "slot": slot, "outcome": outcome}
+    return json.dumps(event | {"node": "n", "calls": 1}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("slot", "outcome", "wrong"),
+    [
+        ("made", "healed", False),
+        ("abandoned", "healed", False),
+        ("waits", "healed", True),
+        ("waits", "resolved_itself", True),
+        ("waits", "cancelled", False),
+        ("waits", "error", True),
+    ],
+)
+def test_claims_of_the_healer(slot: str, outcome: str, wrong: bool) -> None:
+    text = claim(slot, outcome)
+    assert bool(list(programlog.claims(text, {"made": True, "waits": False, "abandoned": None}, most_calls=9))) is wrong
+    assert list(programlog.claims(text, {}, most_calls=0))
+
+
+def test_a_budget_that_is_overdrawn() -> None:
+    calls = list(serverlog.calls_in("n", log(*((float(n), n, HEALER_ROLE, ACT) for n in range(13)))))
+    assert not list(serverlog.over_budget(calls, [(0.0, 13.0)], 600))
+    assert not list(serverlog.over_budget(calls, [(0.0, 6.0), (6.5, 13.0)], 100))
+    [overdrawn] = serverlog.over_budget(calls, [(0.0, 13.0)], 100)
+    assert overdrawn.found == "13 in 13 s"
+
+
+GOOD = '{"ts": "t", "level": "info", "msg": "m", "logger": "healer"}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "defect"),
+    [
+        (GOOD, False),
+        (GOOD + GOOD[:20], False),
+        ("Traceback (most recent call last):\n", True),
+        ("sys:1: RuntimeWarning: coroutine 'x' was never awaited\n", True),
+        (GOOD.replace('"m"', '"Task exception was never retrieved"'), True),
+        (GOOD.replace('"logger"', '"exception": "ValueError", "logger"'), True),
+        (GOOD.replace("info", "critical"), True),
+    ],
+)
+def test_defects_in_a_programs_log(text: str, defect: bool) -> None:
+    assert bool(list(programlog.defects("healer", text))) is defect
+
+
+# --- who waits, and for how long ---
+
+
+class Waiting:
+    """In place of a client."""
+
+    done = False
+    error: str | None = None
+
+
+def waiting(node: str = STANDBY_NODE, **more: Any) -> tuple[World, Waiting]:
+    world, client = World(PRIMARY_NODE, 40.0), Waiting()
+    creation = Creation("s", node, client, **more)  # type: ignore[arg-type]
+    world.creations["s"] = creation
+    return world, client
+
+
+def test_a_creation_that_could_be_made_is_late_after_its_time() -> None:
+    world, client = waiting()
+    assert [bool(late(world, now)) for now in (0.0, 39.0, 41.0)] == [False, False, True]
+    client.done = True
+    assert not late(world, 42.0)
+    assert not pending(world)
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "on_primary"),
+    [
+        ({"transactions": {"work"}}, True),
+        ({"hung": {PRIMARY_NODE}}, True),
+        ({"paused": True}, False),
+        ({"cut": True}, False),
+        ({"dead": {HEALER}}, False),
+        ({"dead": {EXPORTER}}, False),
+    ],
+)
+def test_what_is_in_the_way_does_not_count(obstacle: dict[str, Any], on_primary: bool) -> None:
+    for node, counts in ((STANDBY_NODE, True), (PRIMARY_NODE, on_primary)):
+        world, _ = waiting(node)
+        for name, value in obstacle.items():
+            setattr(world, name, value)
+        assert [bool(late(world, now)) for now in (0.0, 41.0)] == [False, not counts]
+
+
+def test_a_disturbance_begins_its_time_anew() -> None:
+    world, _ = waiting()
+    late(world, 0.0)
+    world.disturb()
+    assert [bool(late(world, now)) for now in (39.0, 78.0, 80.0)] == [False, False, True]
+
+
+def test_a_creation_that_fails_without_our_doing() -> None:
+    world, client = waiting()
+    client.done, client.error = True, "all slots are in use"
+    [violation] = late(world, 0.0)
+    assert violation.found == f"s on {STANDBY_NODE}: all slots are in use"
+    world.creations["s"].excused = "its server was stopped"
+    assert not late(world, 0.0)
