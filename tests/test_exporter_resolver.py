@@ -106,7 +106,7 @@ async def test_the_machines_own_names_are_found() -> None:
 async def test_a_thread_that_cannot_be_had_costs_one_look_up(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A limit of processes is reached for a moment: then the name can be asked for again, and there is room as before."""
+    """A limit of processes is reached for a moment: the name can be asked for again, and there is room."""
     few = Resolver(at_once=1)
 
     def refused(_thread: threading.Thread) -> None:
