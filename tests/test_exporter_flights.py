@@ -162,6 +162,32 @@ async def test_a_node_that_leaves_between_two_questions_of_a_probe_is_no_error(d
     databases.standby.drop_slot("leaving")
 
 
+@pytest.mark.parametrize("one", [True, False], ids=["/probe", "/metrics"])
+async def test_a_cluster_that_leaves_between_a_creation_and_its_explanation_is_no_error(
+    databases: Stack, one: bool
+) -> None:
+    """A look for creations alone asks twice if there is one; the reload comes while it asks for the first time."""
+    with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
+        await until(lambda: _creating(databases, "leaving"), "it is in creation", 10)
+        standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
+        observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
+        databases.standby.pause_all()
+        try:
+            looking = observer.look_at("c", "s", 8, CREATIONS) if one else observer.look("c", 8, CREATIONS)
+            look = asyncio.create_task(looking)
+            await asyncio.sleep(0.3)
+            observer.reconfigure([])
+        finally:
+            databases.standby.resume_all()
+        snapshot = await look
+        await observer.close()
+    found = snapshot.node("s")
+    assert found is not None
+    assert found.standby is not None, "what explains it"
+    assert [creation.slot_name for creation in found.creations or ()] == ["leaving"]
+    databases.standby.drop_slot("leaving")
+
+
 async def test_connections_that_are_cut_between_scrapes_are_no_outage(databases: Stack) -> None:
     with Proxy(databases.primary.port) as proxy:
         conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
@@ -176,7 +202,7 @@ async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack
         both = {"p": databases.primary.conninfo(EXPORTER_ROLE), "s": databases.standby.conninfo(EXPORTER_ROLE)}
         observer = Observer(clusters(**both, hung=hung), "flights")
         try:
-            await until(lambda: _creating(databases), "it is in creation", 10)
+            await until(lambda: _creating(databases, "alone"), "it is in creation", 10)
             began = time.monotonic()
             snapshot = await observer.look_at("c", "s", 8)
             assert time.monotonic() - began < 4
@@ -189,8 +215,9 @@ async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack
     databases.standby.drop_slot("alone")
 
 
-def _creating(databases: Stack) -> bool:
-    return bool(databases.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'alone' AND active"))
+def _creating(databases: Stack, name: str) -> bool:
+    found = databases.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [name])
+    return bool(found)
 
 
 async def test_a_failed_login_has_its_own_status_on_the_page(databases: Stack) -> None:
