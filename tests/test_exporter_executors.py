@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -94,3 +95,21 @@ async def test_a_file_that_is_nested_too_deeply_changes_nothing(tmp_path: Path) 
     configuration = Configuration(lambda: config.load(file), config.single("host=a"))
     assert "nested too deeply" in str(await configuration.reload_aside())
     assert (configuration.last_ok, configuration.config) == (False, config.single("host=a"))
+
+
+async def test_a_defect_in_a_reload_is_told_as_any_reload_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for the one that a signal asks for: only pgslot_config_last_reload_successful can tell of it."""
+
+    def defect(*_: object) -> Any:
+        raise KeyError("nobody thought of it")
+
+    configuration = Configuration(defect, config.single("host=a"))
+    assert "nobody thought of it" in str(await configuration.reload_aside())
+    assert (configuration.last_ok, configuration.config) == (False, config.single("host=a"))
+    [told] = [record for record in caplog.records if record.exc_info]
+    assert told.levelname == "ERROR"
+    # As well where what is read cannot be put in force.
+    found = Configuration(lambda: config.single("host=b"), config.single("host=a"))
+    found.on_change(defect)
+    assert "nobody thought of it" in str(await found.reload_aside())
+    assert not found.last_ok
