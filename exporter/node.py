@@ -70,13 +70,13 @@ class NodeObserver:
             self._flight.add_done_callback(self._landed)
         self._deadline = max(self._deadline, deadline)
         self._asked = max(self._asked, probes, key=len)
-        flight = self._flight
+        flight, seen_before = self._flight, self._answer
         # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
         done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
         if done and flight.cancelled():
             return self.blank(Status.UNREACHABLE, timeout, probes)
         answer = flight.result() if done else self._answer
-        if answer is None or len(answer.statuses) < len(probes):
+        if answer is None or (not done and answer is seen_before) or len(answer.statuses) < len(probes):
             return self.blank(Status.TIMEOUT, timeout, probes)
         return answer
 
@@ -122,18 +122,17 @@ class NodeObserver:
 
     async def _look(self, deadline: float, probes: Sequence[Probe]) -> NodeSnapshot:
         started = time.monotonic()
-        statuses: dict[str, Status] = {}
-        answers: dict[str, list[Any]] = {}
         try:
             answers, statuses = await self._ask_twice(deadline, probes)
-        except (psycopg.Error, OSError, ConfigError) as error:
-            await self._drop()
-            status = classify(error, connected=False)
-            self._report(status, str(error))
-            snapshot = self.blank(status, time.monotonic() - started, probes)
-        else:
             self.belonging.answered()
             snapshot = self._snapshot(answers, statuses, time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001 - whatever one node brings out costs that node and no other
+            await self._drop()
+            status = classify(error, connected=False)
+            if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._reported.get("") != f"{status}":
+                _log.exception("a defect in looking at the node")
+            self._report(status, str(error))
+            snapshot = self.blank(status, time.monotonic() - started, probes)
         if len(probes) == len(PROBES):
             self._last = (time.monotonic(), snapshot)
         return snapshot

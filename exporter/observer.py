@@ -44,11 +44,12 @@ class Observer:
         For creations alone (CREATIONS) a second look asks what explains them, if there are any.
         """
         deadline = time.monotonic() + timeout
-        nodes = self._clusters[cluster].values()
+        # The same ones for both looks: a reload in between may have taken the cluster out.
+        nodes = tuple(self._clusters[cluster].values())
         found = self.of_one_cluster(cluster, await _all([node.look(timeout, probes) for node in nodes]))
         left = deadline - time.monotonic()
         if probes is CREATIONS and any(node.creations for node in found.nodes) and left >= SHORTEST_LOOK:
-            return await self.look(cluster, left, EXPLANATION)
+            return self.of_one_cluster(cluster, await _all([node.look(left, EXPLANATION) for node in nodes]))
         return found
 
     async def look_at_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
@@ -73,7 +74,8 @@ class Observer:
         observers = self._clusters[cluster]
         [snapshot] = self._as_they_count(cluster, [await observers[node].look(timeout, probes)])
         if probes is CREATIONS and snapshot.creations and deadline - time.monotonic() >= SHORTEST_LOOK:
-            return await self.look_at(cluster, node, deadline - time.monotonic(), EXPLANATION)
+            probes, left = EXPLANATION, deadline - time.monotonic()
+            [snapshot] = self._as_they_count(cluster, [await observers[node].look(left, probes)])
         others = [other for name, other in observers.items() if name != node]
         left = max(SHORTEST_LOOK, deadline - time.monotonic())
         if failover_slots(snapshot):

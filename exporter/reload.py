@@ -45,10 +45,12 @@ class Configuration:
         """Do as reload() does, reading in a thread: that of 10,000 nodes takes seconds, in which the loop goes on."""
         async with self._one:
             try:
-                config = await asyncio.get_running_loop().run_in_executor(self._reader, self._read)
+                self._loaded(await asyncio.get_running_loop().run_in_executor(self._reader, self._read))
             except ConfigError as error:
                 return self._failed(error)
-            self._loaded(config)
+            except Exception as error:  # noqa: BLE001 - nobody waits for what a signal asks for: the metric has to tell
+                _log.exception("a defect in loading the configuration")
+                return self._failed(ConfigError(f"a defect of this program: {error!r}"))
             return None
 
     def reload_soon(self) -> None:

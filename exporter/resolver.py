@@ -62,7 +62,12 @@ class Resolver:
             while self._waiting[slow] and self._running[slow] < limit and sum(self._running.values()) < self._at_once:
                 self._running[slow] += 1
                 host = self._waiting[slow].popleft()
-                threading.Thread(target=self._run, args=(host, slow), name=f"resolve {host}", daemon=True).start()
+                try:
+                    threading.Thread(target=self._run, args=(host, slow), name=f"resolve {host}", daemon=True).start()
+                except RuntimeError as failure:
+                    # A limit of processes. Whoever asks next may have a thread: the name must not stay under way.
+                    self._running[slow] -= 1
+                    self._under_way.pop(host).set_exception(OSError(f"cannot resolve {host!r}: {failure}"))
 
     def _run(self, host: str, was_slow: bool) -> None:
         started = time.monotonic()

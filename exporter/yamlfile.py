@@ -39,7 +39,10 @@ class Value:
             return "a mapping" if self.data else "an empty mapping"
         if isinstance(self.data, list):
             return "a list"
-        return "nothing" if self.data is None else repr(self.data)
+        try:
+            return "nothing" if self.data is None else repr(self.data)
+        except ValueError:  # more than 4,300 digits
+            return "a number too long to be shown"
 
     def mapping(self, expected: str, known: tuple[str, ...] | None = None) -> dict[str, "Value"]:
         """Return the mapping. Raises ConfigError if it is none, or has a key that is not in `known`."""
@@ -151,6 +154,9 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, file: str, key: str) -> Val
             data = loader.construct_object(node)
         except ValueError as error:
             raise Value(file, line, key, None).error("a YAML value", str(error)) from None
+        except (LookupError, AttributeError):
+            # From PyYAML itself, for such as !!bool "x".
+            raise Value(file, line, key, None).error("a YAML value", f"text that is no {node.tag}") from None
     return Value(file, line, key, data)
 
 

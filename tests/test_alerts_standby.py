@@ -1,11 +1,13 @@
-"""A slot of a standby that is lost, on each version: both warnings come before, though the server itself gives none."""
+"""A slot of a standby that is lost, on each version: warnings come before, though the server itself gives none."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from exporter.probes import SUPPORTED
 from tests.incidents import MEBIBYTE, Incidents, limit
+from tests.stack.processes import wait_for
 from tests.stack.stack import STANDBY_NODE, Stack
 from tests.test_exporter_causes import write_wal
 from tests.thresholds import THRESHOLDS
@@ -15,11 +17,19 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 A_MESSAGE = "pg_catalog.pg_logical_emit_message(false, 'test', 'the segment that was switched to has begun')"
 LIMIT = 128
 """MiB that a slot of the standby may hold back."""
+HAS_IDLE_TIMEOUT = 18
+"""Major version."""
 
 
 @pytest.fixture(params=SUPPORTED)
 def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    with Stack(major=request.param, thresholds=THRESHOLDS) as stack:
+    with watched(request.param) as stack:
+        yield stack
+
+
+@contextmanager
+def watched(major: int) -> Iterator[Stack]:
+    with Stack(major=major, thresholds=THRESHOLDS) as stack:
         stack.start_databases()
         stack.start_exporter()
         stack.start_monitoring()
@@ -83,3 +93,27 @@ def test_both_warnings_come_before_the_loss(databases: Stack) -> None:
         assert told(databases, slot) == (None, "lost")
         for alert in ("PgSlotWalHeadroomLow", "PgSlotLossPredicted", "PgSlotLost"):
             assert incidents.fired[alert, slot]["labels"]["node"] == STANDBY_NODE
+
+
+@pytest.mark.parametrize("major", [major for major in SUPPORTED if major >= HAS_IDLE_TIMEOUT])
+def test_a_standbys_own_slots_are_not_spared_for_being_idle(major: int) -> None:
+    with watched(major) as stack:
+        primary, standby = stack.primary, stack.standby
+        incidents = Incidents(stack)
+        slots = make_slots(stack)
+        standby.sql("ALTER SYSTEM SET idle_replication_slot_timeout = '20s'")
+        standby.sql("SELECT pg_catalog.pg_reload_conf()")
+        for slot in slots:
+            incidents.fires("PgSlotIdleTimeoutNear", slot)
+            assert incidents.fired["PgSlotIdleTimeoutNear", slot]["labels"]["node"] == STANDBY_NODE
+        write_wal(primary, MEBIBYTE)
+        over = "SELECT bool_and(clock_timestamp() - inactive_since > '20s') FROM pg_catalog.pg_replication_slots"
+        wait_for(lambda: standby.sql(over) == [(True,)], "they have been idle for longer than that")
+        primary.sql("CHECKPOINT")
+        primary.wait_until_replayed(standby)
+        standby.sql("CHECKPOINT")
+        for slot in slots:
+            incidents.fires("PgSlotLost", slot)
+            reason = {"node": STANDBY_NODE, "slot_name": slot, "reason": "idle_timeout"}
+            assert stack.exporter.value("pgslot_invalidation_reason", **reason) == 1
+        incidents.ends("PgSlotIdleTimeoutNear")

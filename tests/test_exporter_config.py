@@ -123,6 +123,18 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["2026-02-30", '!!bool "x"', '!!int ""', '!!timestamp ""', f"0x{'f' * 9000}"],
+    ids=["day", "bool", "int", "timestamp", "digits"],
+)
+def test_what_is_no_value_of_its_type_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "pgslot.yml"
+    file.write_text(f"clusters:\n  c:\n    nodes:\n      n:\n        conninfo: {text}\n")
+    with pytest.raises(ConfigError, match=r"pgslot\.yml:5: clusters\.c\.nodes\.n\.conninfo: expected "):
+        load(file)
+
+
 def test_a_bad_secret_is_named(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     file.write_text("clusters: {a: {nodes: {n: {conninfo_file: secret}}}}")

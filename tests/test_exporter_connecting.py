@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 
 from exporter.connecting import LoginFailedError, Place, login_failed, places
 from exporter.postgres import Session
-from tests.stack.processes import free_port
+from tests.stack.postgres import Postgres
+from tests.stack.processes import free_port, wait_for
 from tests.stack.proxy import Fault, Proxy
 from tests.stack.stack import EXPORTER_ROLE, Stack
 
@@ -164,6 +167,34 @@ async def test_a_login_that_fails_is_told_from_a_server_that_cannot_be_reached(d
     finally:
         primary.sql("DROP ROLE locked_out")
         primary.sql("DROP ROLE crowded")
+
+
+@contextmanager
+def asked_for_a_password(server: Postgres, role: str, password: str) -> Iterator[str]:
+    """A role that has to prove who it is; as its own line of pg_hba.conf has it, before all others."""
+    [(path,)] = server.sql("SHOW hba_file")
+    file = Path(path)
+    before = file.read_text()
+    server.sql(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    try:
+        file.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{before}")
+        loaded = server.sql("SELECT pg_catalog.pg_conf_load_time()")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+        wait_for(lambda: server.sql("SELECT pg_catalog.pg_conf_load_time()") != loaded, "the file is read anew")
+        yield f"host=127.0.0.1 port={server.port} dbname=postgres user={role}"
+    finally:
+        file.write_text(before)
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+        server.sql(f"DROP ROLE {role}")
+
+
+async def test_a_password_that_is_wrong_or_missing_is_a_login_that_fails(databases: Stack) -> None:
+    with asked_for_a_password(databases.primary, "proven", "right") as conninfo:
+        with pytest.raises(LoginFailedError):
+            await connected(f"{conninfo} password=wrong")
+        with pytest.raises(LoginFailedError, match="no password supplied"):
+            await connected(conninfo)
+        assert await connected(f"{conninfo} password=right") == databases.primary.port
 
 
 SERVER = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: '

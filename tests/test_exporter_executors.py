@@ -3,7 +3,11 @@
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +16,11 @@ from exporter import config
 from exporter.observer import Observer
 from exporter.reload import Configuration
 from exporter.yamlfile import ConfigError
+from healer.alertmanager import fetch
+from tests.test_healer_hostile import alertmanager
 from tests.webfiles import Files, basic, folder, get, hashed, serving
+
+HELD_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -20,19 +28,32 @@ def files(tmp_path: Path) -> Files:
     return folder(tmp_path)
 
 
-async def test_a_password_does_not_wait_for_what_fills_asyncios_threads(files: Files) -> None:
-    path = files.write({"basic_auth_users": {"prometheus": hashed("secret")}})
+@contextmanager
+def all_of_asyncios_threads_held() -> Iterator[None]:
+    """As name servers that hang hold them, and whoever looks names up in them."""
     released = threading.Event()
-    for _ in range(100):
-        asyncio.get_running_loop().run_in_executor(None, released.wait, 20)
+    loop = asyncio.get_running_loop()
     try:
-        async with serving(path) as port:
-            began = time.monotonic()
-            assert (await get(port, headers=basic("prometheus", "secret")))[0] == 200
-            assert (await get(port, headers=basic("prometheus", "wrong")))[0] == 401
-            assert time.monotonic() - began < 10
+        for _ in range(100):
+            loop.run_in_executor(None, released.wait, HELD_SECONDS)
+        yield
     finally:
         released.set()
+
+
+async def test_a_password_does_not_wait_for_what_fills_asyncios_threads(files: Files) -> None:
+    path = files.write({"basic_auth_users": {"prometheus": hashed("secret")}})
+    with all_of_asyncios_threads_held():
+        async with serving(path) as port, asyncio.timeout(HELD_SECONDS / 2):
+            assert (await get(port, headers=basic("prometheus", "secret")))[0] == 200
+            assert (await get(port, headers=basic("prometheus", "wrong")))[0] == 401
+
+
+async def test_an_answer_of_alertmanager_does_not_wait_for_them_either() -> None:
+    """Its JSON may be 64 MiB; it has a thread of its own."""
+    with all_of_asyncios_threads_held():
+        async with alertmanager("[]", datetime.now(UTC).isoformat()) as url, asyncio.timeout(HELD_SECONDS / 2):
+            assert (await fetch(url)).alerts == {}
 
 
 async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: Path) -> None:
@@ -42,16 +63,16 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: P
     configuration = Configuration(lambda: config.load(file), config.single(""))
     observer = Observer(configuration.config.clusters, "executors")
     configuration.on_change(lambda config: observer.reconfigure(config.clusters))
-    for _ in range(100):
-        asyncio.get_running_loop().run_in_executor(None, time.sleep, 0.1)
     longest = 0.0
-    began = time.monotonic()
-    reload = asyncio.create_task(configuration.reload_aside())
-    while not reload.done():
-        turn = time.monotonic()
-        await asyncio.sleep(0.01)
-        longest = max(longest, time.monotonic() - turn)
-    assert reload.result() is None
+    with all_of_asyncios_threads_held():
+        began = time.monotonic()
+        reload = asyncio.create_task(configuration.reload_aside())
+        async with asyncio.timeout(HELD_SECONDS / 2):
+            while not reload.done():
+                turn = time.monotonic()
+                await asyncio.sleep(0.01)
+                longest = max(longest, time.monotonic() - turn)
+        assert reload.result() is None
     assert len(configuration.config.clusters) == 5_000
     assert longest < (time.monotonic() - began) / 2
     assert observer.knows("c4999", "b")
@@ -74,3 +95,21 @@ async def test_a_file_that_is_nested_too_deeply_changes_nothing(tmp_path: Path) 
     configuration = Configuration(lambda: config.load(file), config.single("host=a"))
     assert "nested too deeply" in str(await configuration.reload_aside())
     assert (configuration.last_ok, configuration.config) == (False, config.single("host=a"))
+
+
+async def test_a_defect_in_a_reload_is_told_as_any_reload_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for the one that a signal asks for: only pgslot_config_last_reload_successful can tell of it."""
+
+    def defect(*_: object) -> Any:
+        raise KeyError("nobody thought of it")
+
+    configuration = Configuration(defect, config.single("host=a"))
+    assert "nobody thought of it" in str(await configuration.reload_aside())
+    assert (configuration.last_ok, configuration.config) == (False, config.single("host=a"))
+    [told] = [record for record in caplog.records if record.exc_info]
+    assert told.levelname == "ERROR"
+    # As well where what is read cannot be put in force.
+    found = Configuration(lambda: config.single("host=b"), config.single("host=a"))
+    found.on_change(defect)
+    assert "nobody thought of it" in str(await found.reload_aside())
+    assert not found.last_ok

@@ -3,14 +3,18 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from psycopg.conninfo import make_conninfo
 
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
+from exporter.node import NodeObserver
 from exporter.observer import Observer
+from exporter.postgres import Session
+from exporter.probes import CREATIONS, Probe
 from exporter.reload import Configuration
 from exporter.snapshot import NodeSnapshot, Status
 from exporter.web import application
@@ -56,6 +60,60 @@ async def test_a_look_runs_to_the_longest_time_of_those_who_wait_for_it(database
         assert took < 9
     finally:
         await observer.close()
+
+
+async def test_nobody_is_told_what_was_seen_before_he_asked(databases: Stack) -> None:
+    """A look for creations ends, the whole one that somebody else has joined for hangs: a third one comes to that."""
+    observer = NodeObserver(clusters(p=databases.primary.conninfo(EXPORTER_ROLE))[0].nodes[0], "flights")
+    really = observer._look
+    hung = asyncio.Event()
+
+    async def look(deadline: float, probes: Sequence[Probe]) -> NodeSnapshot:
+        snapshot = await really(deadline, probes)
+        if not hung.is_set():
+            databases.primary.pause_all()
+            hung.set()
+        return snapshot
+
+    observer._look = look  # type: ignore[method-assign]
+    try:
+        first = asyncio.create_task(observer.look(1, CREATIONS))
+        await asyncio.sleep(0)
+        whole = asyncio.create_task(observer.look(3))
+        await hung.wait()
+        late = await observer.look(0.5, CREATIONS)
+        assert set(late.statuses.values()) == {Status.TIMEOUT}
+        assert set((await first).statuses.values()) == {Status.OK}
+        assert set((await whole).statuses.values()) == {Status.TIMEOUT}
+    finally:
+        databases.primary.resume_all()
+        await observer.close()
+
+
+async def test_a_defect_that_one_node_brings_out_costs_that_node(
+    databases: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody thought of, as where a server answers in a way that none should."""
+    really = NodeObserver._identify
+
+    async def identify(observer: NodeObserver, session: Session, deadline: float) -> None:
+        if observer.node.name == "n0":
+            raise ValueError("not enough values to unpack")
+        await really(observer, session, deadline)
+
+    monkeypatch.setattr(NodeObserver, "_identify", identify)
+    conninfo = databases.primary.conninfo(EXPORTER_ROLE)
+    async with TestClient(TestServer(application(configuration(conninfo, conninfo)))) as client:
+        for _ in range(2):
+            metrics = await scrape(client)
+            assert {dict(labels)["node"]: up for labels, up in metrics["pgslot_up"].items()} == {"n0": 0, "n1": 1}
+            assert status_of(metrics, "n0", "node") == Status.ERROR
+        # Once, with the place that it comes from; and the end of it as of any failure.
+        [told] = [record for record in caplog.records if record.exc_info]
+        assert "ValueError" in caplog.text
+        assert told.levelname == "ERROR"
+        monkeypatch.setattr(NodeObserver, "_identify", really)
+        assert list((await scrape(client))["pgslot_up"].values()) == [1, 1]
 
 
 async def test_a_reload_lets_a_scrape_in_flight_end(databases: Stack) -> None:
@@ -104,6 +162,32 @@ async def test_a_node_that_leaves_between_two_questions_of_a_probe_is_no_error(d
     databases.standby.drop_slot("leaving")
 
 
+@pytest.mark.parametrize("one", [True, False], ids=["/probe", "/metrics"])
+async def test_a_cluster_that_leaves_between_a_creation_and_its_explanation_is_no_error(
+    databases: Stack, one: bool
+) -> None:
+    """A look for creations alone asks twice if there is one; the reload comes while it asks for the first time."""
+    with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
+        await until(lambda: _creating(databases, "leaving"), "it is in creation", 10)
+        standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
+        observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
+        databases.standby.pause_all()
+        try:
+            looking = observer.look_at("c", "s", 8, CREATIONS) if one else observer.look("c", 8, CREATIONS)
+            look = asyncio.create_task(looking)
+            await asyncio.sleep(0.3)
+            observer.reconfigure([])
+        finally:
+            databases.standby.resume_all()
+        snapshot = await look
+        await observer.close()
+    found = snapshot.node("s")
+    assert found is not None
+    assert found.standby is not None, "what explains it"
+    assert [creation.slot_name for creation in found.creations or ()] == ["leaving"]
+    databases.standby.drop_slot("leaving")
+
+
 async def test_connections_that_are_cut_between_scrapes_are_no_outage(databases: Stack) -> None:
     with Proxy(databases.primary.port) as proxy:
         conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
@@ -118,7 +202,7 @@ async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack
         both = {"p": databases.primary.conninfo(EXPORTER_ROLE), "s": databases.standby.conninfo(EXPORTER_ROLE)}
         observer = Observer(clusters(**both, hung=hung), "flights")
         try:
-            await until(lambda: _creating(databases), "it is in creation", 10)
+            await until(lambda: _creating(databases, "alone"), "it is in creation", 10)
             began = time.monotonic()
             snapshot = await observer.look_at("c", "s", 8)
             assert time.monotonic() - began < 4
@@ -131,8 +215,9 @@ async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack
     databases.standby.drop_slot("alone")
 
 
-def _creating(databases: Stack) -> bool:
-    return bool(databases.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'alone' AND active"))
+def _creating(databases: Stack, name: str) -> bool:
+    found = databases.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [name])
+    return bool(found)
 
 
 async def test_a_failed_login_has_its_own_status_on_the_page(databases: Stack) -> None:

@@ -101,3 +101,35 @@ async def test_a_name_that_is_none_is_an_error_as_well() -> None:
 
 async def test_the_machines_own_names_are_found() -> None:
     assert set(await Resolver().addresses("localhost")) <= {"127.0.0.1", "::1"}
+
+
+async def test_a_thread_that_cannot_be_had_costs_one_look_up(
+    names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of processes is reached for a moment: the name can be asked for again, and there is room."""
+    few = Resolver(at_once=1)
+
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as none_left:
+        none_left.setattr(threading.Thread, "start", refused)
+        for _ in range(2):
+            with pytest.raises(OSError, match="cannot resolve 'well': can't start new thread"):
+                await asyncio.wait_for(few.addresses("well"), MAX_WAIT / 2)
+    assert await asyncio.wait_for(few.addresses("well"), MAX_WAIT / 2) == ["192.0.2.7", "2001:db8::7"]
+    assert names.asked == ["well"]
+
+
+async def test_a_name_that_waits_behind_one_that_hung_is_not_lost_with_a_thread(
+    names: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = Resolver(at_once=1)
+    first = asyncio.create_task(few.addresses("hang"))
+    behind = asyncio.create_task(few.addresses("well"))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(threading.Thread, "start", lambda _thread: (_ for _ in ()).throw(RuntimeError("no more")))
+    names.released.set()
+    for waiting, text in ((first, "Temporary failure"), (behind, "no more")):
+        with pytest.raises(OSError, match=text):
+            await asyncio.wait_for(waiting, MAX_WAIT / 2)
