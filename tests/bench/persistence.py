@@ -25,7 +25,7 @@ from statistics import median
 from exporter.failover import FIRST_MAJOR
 from healer.track import WELL
 from tests.bench import heal
-from tests.bench.measure import Client
+from tests.bench.client import Client
 from tests.bench.programs import running
 from tests.bench.results import Result, table
 from tests.failover import copied, drop_failover_slots, make_slot, persistent, synchronising
