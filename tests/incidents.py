@@ -1,5 +1,6 @@
 """The incidents that the alerts are about, each brought about on real servers; what alerted is returned."""
 
+import itertools
 import signal
 import threading
 import time
@@ -84,6 +85,7 @@ def all_of_them(stack: Stack) -> Incidents:
     incidents = Incidents(stack)
     a_probe_that_is_denied(incidents)
     a_creation_that_is_tried_again_and_again(incidents)
+    creations_of_which_each_has_another_name(incidents)
     a_healer_without_privilege(incidents)
     with consumer(stack.primary, "cdc", stack.folder), stopped(stack.primary, "background writer"):
         stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
@@ -95,6 +97,7 @@ def all_of_them(stack: Stack) -> Incidents:
     slots_that_are_many_or_old(incidents)
     a_slot_that_would_not_survive_a_failover(incidents)
     a_configuration_that_is_wrong(incidents)
+    incidents.ends("PgSlotCreationsFailing", timeout=300)
     programs_and_servers_that_are_down(incidents)
     a_failover(incidents)
     return incidents
@@ -107,26 +110,43 @@ def a_probe_that_is_denied(incidents: Incidents) -> None:
 
 
 def a_creation_that_is_tried_again_and_again(incidents: Incidents) -> None:
-    """A client gives up after a second and a half; a transaction is in its way, which no attempt outlasts."""
-    primary = incidents.stack.primary
-    stop = threading.Event()
+    with attempts(incidents.stack.primary, itertools.repeat("retried")):
+        incidents.fires("PgSlotCreationRetried", "retried")
+    incidents.ends("PgSlotCreationRetried", timeout=90)
 
-    def attempts() -> None:
-        with psycopg.connect(primary.conninfo(), autocommit=True) as client:
+
+def creations_of_which_each_has_another_name(incidents: Incidents) -> None:
+    """What its own alert does not tell while one that knows the name does."""
+    with attempts(incidents.stack.primary, (f"renamed_{number}" for number in itertools.count())):
+        incidents.fires("PgSlotCreationsFailing", timeout=300)
+
+
+@contextmanager
+def attempts(primary: Postgres, names: Iterator[str]) -> Iterator[None]:
+    """A client gives up after a second and a half; a transaction is in its way, which no attempt outlasts."""
+    stop = threading.Event()
+    made: list[str] = []
+
+    def go_on() -> None:
+        with psycopg.connect(primary.conninfo(), autocommit=True, application_name="impatient") as client:
             client.execute("SET lock_timeout = '1500ms'")
             while not stop.is_set():
+                name = next(names)
                 with suppress(psycopg.errors.LockNotAvailable):
-                    client.execute("SELECT pg_catalog.pg_create_logical_replication_slot('retried', 'pgoutput')")
+                    client.execute("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
+                    made.append(name)
                     return
 
-    client = threading.Thread(target=attempts)
+    client = threading.Thread(target=go_on)
     with primary.hold_transaction(application_name="import"):
         client.start()
-        incidents.fires("PgSlotCreationRetried", "retried")
-        stop.set()
+        try:
+            yield
+        finally:
+            stop.set()
     client.join()
-    primary.drop_slot("retried")
-    incidents.ends("PgSlotCreationRetried", timeout=90)
+    for name in made:
+        primary.drop_slot(name)
 
 
 def slots_that_are_many_or_old(incidents: Incidents) -> None:

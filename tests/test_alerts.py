@@ -40,6 +40,7 @@ AGREED = HEALED | {
     "PgSlotWatchdog",
     "PgSlotProbeFailing",
     "PgSlotConfigReloadFailed",
+    "PgSlotCreationsFailing",
     "PgSlotVanished",
     "PgSlotsNearlyUsedUp",
     "PgSlotXminOld",

@@ -3,8 +3,9 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -16,7 +17,7 @@ from exporter.observer import Observer
 from exporter.postgres import Session
 from exporter.probes import CREATIONS, Probe
 from exporter.reload import Configuration
-from exporter.snapshot import NodeSnapshot, Status
+from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 from exporter.web import application
 from tests.healing import until
 from tests.stack.proxy import Proxy
@@ -144,20 +145,28 @@ async def test_the_end_of_the_process_ends_a_look() -> None:
     assert set(node.statuses.values()) == {Status.UNREACHABLE}
 
 
+async def with_all_gone_meanwhile(
+    databases: Stack, observer: Observer, looking: Coroutine[Any, Any, ClusterSnapshot]
+) -> ClusterSnapshot:
+    """Return what the look shows when a reload takes everything out while the standby has not answered yet."""
+    databases.standby.pause_all()
+    try:
+        look = asyncio.create_task(looking)
+        await asyncio.sleep(0.3)
+        observer.reconfigure([])
+    finally:
+        databases.standby.resume_all()
+    snapshot = await look
+    await observer.close()
+    return snapshot
+
+
 async def test_a_node_that_leaves_between_two_questions_of_a_probe_is_no_error(databases: Stack) -> None:
     """A standby's creation is explained by its primary, which is asked after a reload that knows neither."""
     with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
         observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
-        databases.standby.pause_all()
-        try:
-            look = asyncio.create_task(observer.look_at("c", "s", 8))
-            await asyncio.sleep(0.3)
-            observer.reconfigure([])
-        finally:
-            databases.standby.resume_all()
-        snapshot = await look
-        await observer.close()
+        snapshot = await with_all_gone_meanwhile(databases, observer, observer.look_at("c", "s", 8))
     assert [node.node for node in snapshot.nodes] == ["s", "p"]
     databases.standby.drop_slot("leaving")
 
@@ -171,16 +180,8 @@ async def test_a_cluster_that_leaves_between_a_creation_and_its_explanation_is_n
         await until(lambda: _creating(databases, "leaving"), "it is in creation", 10)
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
         observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
-        databases.standby.pause_all()
-        try:
-            looking = observer.look_at("c", "s", 8, CREATIONS) if one else observer.look("c", 8, CREATIONS)
-            look = asyncio.create_task(looking)
-            await asyncio.sleep(0.3)
-            observer.reconfigure([])
-        finally:
-            databases.standby.resume_all()
-        snapshot = await look
-        await observer.close()
+        looking = observer.look_at("c", "s", 8, CREATIONS) if one else observer.look("c", 8, CREATIONS)
+        snapshot = await with_all_gone_meanwhile(databases, observer, looking)
     found = snapshot.node("s")
     assert found is not None
     assert found.standby is not None, "what explains it"

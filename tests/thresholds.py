@@ -20,6 +20,7 @@ THRESHOLDS = {
     "PgSlotProbeFailing": "1s",
     "PgSlotConfigReloadFailed": "1s",
     "PgSlotCreationRetried": "1s",
+    "PgSlotCreationsFailing": "1s",
     "PgSlotVanished": "1s",
     "PgSlotsNearlyUsedUp": "1s",
     "PgSlotXminOld": "1000",
