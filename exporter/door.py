@@ -33,7 +33,7 @@ class Door:
 
     def __init__(self, app: web.Application, most: int | None = None) -> None:
         """Watch requests of this application, which must not have started."""
-        self._most = most if most is not None else most_connections()
+        self.most = most if most is not None else most_connections()
         self._guests: dict[asyncio.BaseTransport, Guest] = {}
         app.middlewares.insert(0, self._count)
 
@@ -51,7 +51,7 @@ class Door:
 
     def entered(self, guest: "Guest", transport: asyncio.Transport) -> None:
         self._guests[transport] = guest
-        if len(self._guests) > self._most:
+        if len(self._guests) > self.most:
             # The newest is the last choice: it may be the one that has something to say.
             idle = [each for each in self._guests.values() if not each.busy and each is not guest]
             min(idle, key=lambda each: each.since, default=guest).show_out()

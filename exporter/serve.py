@@ -11,6 +11,7 @@ from exporter import __version__
 from exporter.door import Door, factory
 from exporter.flags import Address
 from exporter.guard import Guard
+from exporter.handshakes import Handshakes
 from exporter.log import event
 from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
@@ -19,7 +20,6 @@ SHUTDOWN_SECONDS = 5.0
 """How long requests in flight may take to end after SIGTERM."""
 
 BACKLOG = 128
-HANDSHAKE_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -50,20 +50,18 @@ async def serve(
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - setup() has made it
     server: asyncio.Server | None = None
+    handshakes: Handshakes | None = None
     watch = asyncio.create_task(door.watch())
     try:
         try:
             tls = guard.ssl_context() if guard else None
             make = factory(door, runner.server)
-            server = await loop.create_server(
-                make,
-                address.host,
-                address.port,
-                ssl=tls,
-                ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
-                backlog=BACKLOG,
-                reuse_address=True,
-            )
+            if tls is None:
+                server = await loop.create_server(make, address.host, address.port, backlog=BACKLOG, reuse_address=True)
+                listening = [each.getsockname() for each in server.sockets]
+            else:
+                handshakes = Handshakes(make, tls, door.most // 4)
+                listening = await handshakes.listen(address.host, address.port, BACKLOG)
         except OSError as error:
             raise ConfigError(
                 f"--web.listen-address: expected an address to listen on, found: {error.strerror}"
@@ -74,7 +72,7 @@ async def serve(
             "listening",
             program=program,
             version=__version__,
-            addresses=["{}:{}".format(*listening.getsockname()[:2]) for listening in server.sockets],
+            addresses=["{}:{}".format(*name[:2]) for name in listening],
             tls=tls is not None,
         )
         await stop.wait()
@@ -83,4 +81,6 @@ async def serve(
         watch.cancel()
         if server is not None:
             server.close()
+        if handshakes is not None:
+            await handshakes.close()
         await runner.cleanup()

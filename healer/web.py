@@ -17,7 +17,7 @@ from exporter.page import exposition, families
 from exporter.reload import Configuration
 from exporter.web import answer_reload, process_registry
 from exporter.yamlfile import ConfigError
-from healer.alerts import REFUSED, Action, Alert, WebhookError, parse
+from healer.alerts import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.capability import CapabilityMonitor
 from healer.episodes import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
@@ -62,7 +62,7 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app[_TASKS] = set()
     app[_DEFECTS] = []
     app.on_response_prepare.append(_count_webhook)
-    app.on_shutdown.append(_stop_taking)
+    app.on_shutdown.append(_stop)
     discovery.on_change(lambda config: _apply(app, config))
     configuration.on_change(lambda config: _listen(app, config))
     app.cleanup_ctx.append(discovery.run)
@@ -85,11 +85,7 @@ async def _working(app: web.Application) -> AsyncIterator[None]:
     _apply(app, app[_DISCOVERY].config)
     _listen(app, app[_DISCOVERY].config)
     yield
-    for task in app[_TASKS]:
-        task.cancel()
-    await asyncio.gather(*app[_TASKS], return_exceptions=True)
     await app[_MONITOR].close()
-    await app[_EPISODES].close()
 
 
 def _apply(app: web.Application, config: Config) -> None:
@@ -102,7 +98,7 @@ def _listen(app: web.Application, config: Config) -> None:
     """Ask the Alertmanager that is configured from now on."""
     for task in app[_TASKS]:
         task.cancel()
-    if config.healer.alertmanager_url is not None:
+    if config.healer.alertmanager_url is not None and not app[_EPISODES].closing:
         resync = Resync(config.healer.alertmanager_url, app[_EPISODES], app[_METRICS])
         task = asyncio.create_task(resync.run())
         app[_TASKS].add(task)
@@ -116,8 +112,13 @@ def _ended(app: web.Application, task: asyncio.Task[None]) -> None:
         _log.critical("Alertmanager is no longer asked: a defect", exc_info=task.exception())
 
 
-async def _stop_taking(app: web.Application) -> None:
+async def _stop(app: web.Application) -> None:
+    """Take no alert and make no call any more, before requests in flight are waited for."""
     app[_EPISODES].closing = True
+    for task in app[_TASKS]:
+        task.cancel()
+    await asyncio.gather(*app[_TASKS], return_exceptions=True)
+    await app[_EPISODES].close()
 
 
 async def _count_webhook(request: web.Request, response: web.StreamResponse) -> None:
@@ -151,20 +152,12 @@ async def _intake(request: web.Request) -> tuple[int, str]:
     # A header may hold any byte, which aiohttp hands on as a surrogate.
     if token and not hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
         return 401, "expected the header Authorization: Bearer with the webhook token"
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
-        webhook = parse(body)
-    except web.HTTPRequestEntityTooLarge:
-        return 413, f"expected a body of at most {LARGEST_BODY} bytes"
-    except TimeoutError:
-        return 503, f"expected the whole body within {BODY_SECONDS:.0f} s"
-    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
-        # Such as a body that is not compressed as its header says: nothing more of it can be read, by nobody.
-        request.content.feed_eof()
-        return 400, f"body: cannot be read: {printable(str(error))[:200]}"
-    except WebhookError as error:
-        return 400, str(error)
+    webhook = await _webhook(request)
+    if not isinstance(webhook, Webhook):
+        return webhook
+    if request.app[_EPISODES].closing:
+        # It was let in before, and what it is about would be taken up by nobody.
+        return 503, "shutting down"
     if webhook.truncated:
         event(
             _log,
@@ -180,6 +173,24 @@ async def _intake(request: web.Request) -> tuple[int, str]:
     event(_log, logging.INFO, "webhook received", alerts=len(webhook.alerts), **actions)
     status = 503 if REFUSED & actions.keys() else 200
     return status, " ".join(f"{action}={count}" for action, count in actions.items())
+
+
+async def _webhook(request: web.Request) -> Webhook | tuple[int, str]:
+    """Read the body; return what it says, or what to answer to one that cannot be taken."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+        return parse(body)
+    except web.HTTPRequestEntityTooLarge:
+        return 413, f"expected a body of at most {LARGEST_BODY} bytes"
+    except TimeoutError:
+        return 503, f"expected the whole body within {BODY_SECONDS:.0f} s"
+    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
+        # Such as a body that is not compressed as its header says: nothing more of it can be read, by nobody.
+        request.content.feed_eof()
+        return 400, f"body: cannot be read: {printable(str(error))[:200]}"
+    except WebhookError as error:
+        return 400, str(error)
 
 
 def _take_all(episodes: Episodes, alerts: Iterable[Alert]) -> dict[str, int]:

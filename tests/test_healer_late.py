@@ -1,12 +1,13 @@
-"""Alerts that come, or end, when their episode is over but for its connections, or goes on without their node."""
+"""Alerts that come, or end, when their episode closes its connections or has lost their node, or the healer stops."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 from exporter.config import Config, Node
 from exporter.patroni import Patroni
 from healer.alerts import Action
-from tests.healing import QUICK, watched
+from tests.healing import QUICK, alert, healing, watched
 from tests.stack.stack import Stack
 from tests.test_healer_lifecycle import NOWHERE, SETTINGS, Books, config, firing
 
@@ -39,3 +40,31 @@ async def test_an_alert_resolves_also_when_its_node_is_no_member_any_more() -> N
     await books.ended()
     [report] = books.episodes.reports
     assert (report.outcome, report.why) == ("cancelled", "the alert was resolved while the slot still waited")
+
+
+async def test_a_shutdown_stops_episodes_before_it_waits_for_requests() -> None:
+    """Whoever is slow to send or to read has some seconds more, in which no call is made."""
+    async with healing(*config().clusters) as healer:
+        await healer.post(alert("s", node="n"))
+        await healer.until("it runs", len)
+        assert healer.client.app is not None
+        await healer.client.app.shutdown()
+        [episode] = await healer.episodes()
+        assert (episode["outcome"], episode["why"]) == ("cancelled", "the healer stops")
+
+
+async def test_a_webhook_whose_body_comes_after_the_shutdown_began_is_sent_again() -> None:
+    """It was let in before; with a 200 its alerts would be lost, as nobody takes them up any more."""
+    async with healing(*config().clusters) as healer:
+        body = json.dumps({"version": "4", "alerts": [alert("s", node="n")]}).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", healer.client.server.port)
+        head = f"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        writer.write(head.encode())
+        # It asks for the body: the request is being handled.
+        assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+        assert healer.client.app is not None
+        await healer.client.app.shutdown()
+        writer.write(body)
+        assert b" 503 " in await reader.readline()
+        writer.close()
+        assert await healer.episodes() == []
