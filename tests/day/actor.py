@@ -217,6 +217,10 @@ class Actor:
 
     def _hang(self, step: Step) -> None:
         server = self._server(step)
+        # A look that waits for this server is acted on when it ends, and may then be older than a pause.
+        standing = self._world.standing()
+        for why in standing:
+            self._world.go_on(why)
         with self._world.asking:
             server.pause_all()
             self._world.hung.add(step.node)
@@ -225,6 +229,8 @@ class Actor:
         finally:
             self._world.hung.discard(step.node)
             server.resume_all()
+        for why in standing:
+            self._world.stand(why)
 
     def _change_places(self, step: Step) -> None:
         old = self._pair.leader

@@ -127,7 +127,7 @@ class Watch:
             answer = requests.get(
                 f"{self._stack.exporter.url}/metrics",
                 # Half a second less is what it waits for a server that hangs, which lasts no longer than some seconds.
-                headers={"X-Prometheus-Scrape-Timeout-Seconds": "1" if self._world.hung else "2.5"},
+                headers={"X-Prometheus-Scrape-Timeout-Seconds": "1.5" if self._world.hung else "2.5"},
                 timeout=5,
             )
         except requests.RequestException:

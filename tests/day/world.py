@@ -69,6 +69,10 @@ class World:
         """From now on nothing is replayed, for this reason."""
         self._standing[why] = time.time()
 
+    def standing(self) -> list[str]:
+        """Return why nothing is replayed now."""
+        return list(self._standing)
+
     def go_on(self, why: str) -> None:
         if why in self._standing:
             self.stood.append((self._standing.pop(why), time.time()))
