@@ -199,7 +199,9 @@ def see_it_heal(walk: Walk) -> None:
     wait_for(lambda: not creating.running, "the slot is made", log=creating.log)
     assert creating.stop() == 0, creating.log.read_text("utf-8")
     assert "pgslot_wal_status{" in typing.type("curl -s http://EXPORTER:9877/metrics")
-    assert typing.type("curl -s http://HEALER:9878/metrics").endswith(" 1.0\n")
+    # The healer looks once more before it says so.
+    asked = "curl -s http://HEALER:9878/metrics"
+    wait_for(lambda: typing.type(asked).endswith(" 1.0\n"), "it is told as healed", log=walk.healer.log)
     [episode] = json.loads(typing.type("curl -s http://HEALER:9878/episodes"))
     [slot] = episode["slots"]
     assert (episode["cluster"], slot["node"], slot["slot_name"]) == ("orders", "orders-2", "try_pgslot")
