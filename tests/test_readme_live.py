@@ -218,8 +218,9 @@ def alerts(answer: str) -> dict[str, dict[str, str]]:
 
 def by_hand(walk: Walk) -> None:
     assert "nothing to heal" in walk.reader.type("pg-slot-healer heal orders")
-    told = walk.reader.type("curl -s http://ALERTMANAGER:9093/api/v2/alerts")
-    assert "PgSlotWatchdog" in told
+    # The heartbeat at the least: sent again after a minute if Prometheus did not know Alertmanager yet.
+    asked = "curl -s http://ALERTMANAGER:9093/api/v2/alerts"
+    wait_for(lambda: "alerts[0]  " in walk.reader.type(asked), "an alert is told", timeout=90)
 
 
 def switch_off_and_on(walk: Walk) -> None:
