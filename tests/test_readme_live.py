@@ -249,6 +249,8 @@ def allow_to_end_transactions(walk: Walk) -> None:
     part = yaml.safe_load(walk.reader.with_own(block(ENDING).text))
     walk.write(yaml.safe_dump(merged(yaml.safe_load((walk.folder / "pgslot.yml").read_text("utf-8")), part)))
     walk.healer.send(signal.SIGHUP)
+    page = walk.reader.with_own("curl -s http://HEALER:9878/")
+    wait_for(lambda: "1 call left in this hour" in walk.reader.run(page), "the status page shows it")
     told = walk.reader.type("pg-slot-healer doctor")
     assert "can act as pgslot_ender in database postgres, but dry_run: true" in told
 
