@@ -71,13 +71,15 @@ def read_all(primary: Postgres, slot: str) -> None:
 
 
 def read_until_persistent(primary: Postgres, standby: Postgres, slot: str) -> None:
-    """Read again and again as a consumer that polls does: with each read a slot moves by one record at most."""
+    """
+    Read as a consumer that polls does, and wait for the standby's worker.
 
-    def read() -> bool:
-        read_all(primary, slot)
-        return persistent(standby, slot)
-
-    wait_for(read, f"a copy of {slot} is ready", 90)
+    With each read a slot moves by one record: the first read takes one that was there before, the second one its own.
+    To go on reading would keep the slot ahead of the standby, for which the worker leaves it out.
+    """
+    read_all(primary, slot)
+    read_all(primary, slot)
+    wait_for(lambda: persistent(standby, slot), f"a copy of {slot} is ready", 90)
 
 
 def drop_failover_slots(primary: Postgres, standby: Postgres) -> None:
