@@ -22,6 +22,9 @@ ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.p
 ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests/test_*.py) tests/test_consumers_createsubscriber.py \
   tests/test_healer_capabilities.py::test_a_creation_is_healed_on_older_servers tests/test_e2e_stories.py
 
+# In the order that tests/conftest.py gives the files.
+PARALLEL := --numprocesses=5 --dist=loadgroup --no-loadscope-reorder
+
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -30,17 +33,17 @@ setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager
 
 test:  ## all tests, on real servers
 	@bash tests/stack/install.sh bench consumers
-	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--numprocesses=5 --dist=loadgroup)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \
-	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="--numprocesses=5 --dist=loadgroup $(ABOUT_MONITORING)"; done
+	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="$(PARALLEL) $(ABOUT_MONITORING)"; done
 
 containers:  ## build the Dockerfile and run docker-compose.yml in a container engine of its own (as root, four minutes)
 	@bash tests/containers/run.sh
 
 test-matrix:  ## the tests that go through PostgreSQL's versions, 14 to 19, and those alone
-	@$(MAKE) --no-print-directory test ARGS="--numprocesses=5 --dist=loadgroup $(ACROSS_VERSIONS)"
+	@$(MAKE) --no-print-directory test ARGS="$(PARALLEL) $(ACROSS_VERSIONS)"
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)

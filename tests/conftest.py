@@ -1,6 +1,7 @@
 """The fixtures that several test files share."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,14 @@ def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one worker have all tests of a file, as they share servers; of a version of them where there are several."""
+    """
+    Let one worker have all tests of a file, as they share servers; of a version of them where there are several.
+
+    Files of stories begin first: they have few tests, of which each takes long, and would else be what all wait for.
+    """
+    sizes = Counter(item.path for item in items)
+    stories = {item.path for item in items if item.get_closest_marker("e2e") is not None}
+    items.sort(key=lambda item: (item.path not in stories, -sizes[item.path]))
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         version = parameters.get("databases", parameters.get("busy", ""))

@@ -38,7 +38,7 @@ def called(episodes: list[dict[str, Any]]) -> bool:
 
 async def test_give_up_is_a_state_with_metric_not_silence(databases: Stack) -> None:
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("given_up"):
-        async with healing(watched(databases), settings=replace(QUICK, give_up_after=1.5)) as healer:
+        async with healing(watched(databases), settings=replace(QUICK, give_up_after=4.0)) as healer:
             await healer.post(alert("given_up"))
             await healer.until("it runs", called)
             assert await healer.value("pgslot_heal_episode_start_timestamp_seconds", cluster="c") is not None
