@@ -94,9 +94,10 @@ class Episode:
 
     @property
     def deadline(self) -> float:
-        """Unix time at which the last of its slots is given up: it is over by then."""
-        last = max((track.since for track in self._open().values()), default=0.0)
-        return self.report.started_at + last + self._settings.give_up_after
+        """Unix time at which the next of its slots is given up; the last one, when all have an outcome."""
+        ended = max((track.since for track in self._tracks.values()), default=0.0)
+        since = min((track.since for track in self._open().values()), default=ended)
+        return self.report.started_at + since + self._settings.give_up_after
 
     @property
     def over(self) -> bool:

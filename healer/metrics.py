@@ -54,7 +54,7 @@ class HealerMetrics:
         )
         self.deadline = Gauge(
             "pgslot_heal_episode_deadline_timestamp_seconds",
-            "Unix time by which the running episode gives its last slot up (give_up_after); absent while none runs.",
+            "Unix time by which the running episode gives its next slot up (give_up_after); absent while none runs.",
             ["cluster", "remedy"],
             registry=registry,
         )

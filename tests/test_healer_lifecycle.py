@@ -25,6 +25,8 @@ from healer.capability import CapabilityMonitor
 from healer.episodes import Episodes
 from healer.metrics import HealerMetrics
 from healer.remedies.known import RECORD
+from healer.sights import Subject
+from healer.track import Outcome
 from tests.healing import alert, until
 from tests.stack.processes import free_port, wait_for
 from tests.stack.programs import Program
@@ -163,8 +165,8 @@ async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_
     await books.monitor.close()
 
 
-async def test_the_deadline_is_that_of_its_last_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PgSlotHealOverdue fires when it is past: an episode that is still in the books then is stuck."""
+async def test_the_deadline_is_that_of_its_first_open_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PgSlotHealOverdue fires when it is past: the episode is stuck, and others that join it do not make it less so."""
     books = Books(config(settings=replace(SETTINGS, give_up_after=100.0)))
     books.episodes.take(firing())
 
@@ -179,6 +181,11 @@ async def test_the_deadline_is_that_of_its_last_slot(monkeypatch: pytest.MonkeyP
     running.episode.report.started_at -= 50
     assert 49 < left() <= 50
     books.episodes.take(firing("t"))
+    assert 49 < left() <= 50
+    tracks = running.episode._tracks
+    tracks[Subject("n", "s")] = tracks[Subject("n", "s")].end(Outcome.GAVE_UP, "its time is over")
+    assert 99 < left() <= 100
+    tracks[Subject("n", "t")] = tracks[Subject("n", "t")].end(Outcome.RESOLVED_ITSELF, "it is usable")
     assert 99 < left() <= 100
     await books.episodes.close()
     assert books.value("pgslot_heal_episode_deadline_timestamp_seconds", C) is None
