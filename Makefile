@@ -23,7 +23,7 @@ ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' t
   tests/test_healer_capabilities.py::test_a_creation_is_healed_on_older_servers tests/test_e2e_stories.py
 
 # In the order that tests/conftest.py gives the files.
-PARALLEL := --numprocesses=5 --dist=loadgroup --no-loadscope-reorder
+PARALLEL := --numprocesses=6 --dist=loadgroup --no-loadscope-reorder
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -88,6 +88,8 @@ class Handshakes:
             task = asyncio.create_task(self._shake(opened))
             self._under_way[task] = None
             task.add_done_callback(partial(self._done, opened))
+            # Else a crowd that is there already is let in without a break, and none of it is shown out meanwhile.
+            await asyncio.sleep(0)
 
     async def _shake(self, opened: socket.socket) -> None:
         loop = asyncio.get_running_loop()

@@ -136,10 +136,17 @@ async def test_a_copy_that_is_not_made_yet_or_is_lost_or_not_known(client: Clien
         await until_ready(client, "lost", (1, None))
         with setting(standby, "hot_standby_feedback", "off"):
             wait_for(lambda: not standby.sql(WORKER), "the worker has ended")
-            primary.sql("CREATE TABLE passing (id int)")
-            primary.sql("DROP TABLE passing")
-            read_all(primary, "lost")
-            primary.sql("VACUUM pg_catalog.pg_class")
+
+            def removed() -> bool:
+                """Until the standby has taken back what it asked the primary to keep, and nobody else sees the rows."""
+                primary.sql("CREATE TABLE passing (id int)")
+                primary.sql("DROP TABLE passing")
+                read_all(primary, "lost")
+                primary.sql("VACUUM pg_catalog.pg_class")
+                primary.wait_until_replayed(standby)
+                return bool(standby.sql("SELECT 1 FROM pg_replication_slots WHERE invalidation_reason IS NOT NULL"))
+
+            wait_for(removed, "the rows that the copy needs are gone", 60)
             metrics = await until_ready(client, "lost", (0, "invalidated"))
             label = {"node": STANDBY, "slot_name": "lost"}
             assert metrics.state("pgslot_invalidation_reason", "reason", **label) == "rows_removed"

@@ -72,6 +72,32 @@ async def test_the_oldest_makes_room_and_whoever_is_in_stays(files: Files) -> No
         await entrance.close()
 
 
+async def test_a_crowd_that_is_there_already_makes_room_as_it_comes(files: Files) -> None:
+    """All of them wait in the backlog: letting them in without a break took all descriptors before any was closed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.folder / "server.crt", files.folder / "server.key")
+    port = free_port()
+    entrance = handshakes.Handshakes(asyncio.Protocol, context, most=0)
+    await entrance.listen("127.0.0.1", port, 200)
+    most = 0
+    try:
+        with ExitStack() as crowd:
+            waiting = [crowd.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(150)]
+            before = descriptors()
+            for _ in range(3000):
+                await asyncio.sleep(0)
+                most = max(most, descriptors() - before)
+            waiting[0].settimeout(5)
+            assert waiting[0].recv(1) == b""
+    finally:
+        await entrance.close()
+    assert handshakes.FEWEST <= most < 2 * handshakes.FEWEST
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_a_family_that_is_not_there_is_left_out_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """IPv6 in many containers."""
     create = socket.create_server

@@ -38,6 +38,13 @@ while kill -0 "$creation" 2>/dev/null; do
 done
 wait "$creation"
 
+# The healer has its verdict once it has looked again, which takes a moment.
+tries=0
+until $compose logs --no-color --tail=20 healer | grep -q "heal ended.*slot=\"*$slot" || [ "$tries" -ge 20 ]; do
+    tries=$((tries + 1))
+    sleep 0.5
+done
+
 echo "The slot is there after $seconds s. What the healer did:"
 $compose logs --no-color --tail=8 healer
 query standby "SELECT pg_drop_replication_slot('$slot')" >/dev/null
