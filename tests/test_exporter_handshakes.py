@@ -4,7 +4,8 @@ import asyncio
 import errno
 import socket
 import ssl
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -43,19 +44,32 @@ def test_strangers_who_begin_no_handshake_do_not_use_up_its_descriptors(files: F
             for _ in range(600):
                 held.enter_context(socket.create_connection(("127.0.0.1", program.port), timeout=5))
             assert answers()
-            assert len(list(Path(f"/proc/{program.process.pid}/fd").iterdir())) < 128
+            assert descriptors(program.process.pid) < 128
     finally:
         program.stop()
     assert [line for line in program.log_events() if line["level"] == "error"] == []
 
 
-async def test_the_oldest_makes_room_and_whoever_is_in_stays(files: Files) -> None:
+@asynccontextmanager
+async def narrow(files: Files, port: int) -> AsyncIterator[handshakes.Handshakes]:
+    """Listen for TLS, with room for the fewest."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.folder / "server.crt", files.folder / "server.key")
-    port = free_port()
     entrance = handshakes.Handshakes(asyncio.Protocol, context, most=0)
-    await entrance.listen("127.0.0.1", port, 100)
+    await entrance.listen("127.0.0.1", port, 200)
     try:
+        yield entrance
+    finally:
+        await entrance.close()
+
+
+def descriptors(pid: int | str) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+async def test_the_oldest_makes_room_and_whoever_is_in_stays(files: Files) -> None:
+    port = free_port()
+    async with narrow(files, port) as entrance:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client(files.ours))
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(handshakes.FEWEST + 1)]
         async with asyncio.timeout(5):
@@ -68,34 +82,22 @@ async def test_the_oldest_makes_room_and_whoever_is_in_stays(files: Files) -> No
         # Theirs end with them.
         while entrance._under_way:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    finally:
-        await entrance.close()
 
 
 async def test_a_crowd_that_is_there_already_makes_room_as_it_comes(files: Files) -> None:
     """All of them wait in the backlog: letting them in without a break took all descriptors before any was closed."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.folder / "server.crt", files.folder / "server.key")
     port = free_port()
-    entrance = handshakes.Handshakes(asyncio.Protocol, context, most=0)
-    await entrance.listen("127.0.0.1", port, 200)
     most = 0
-    try:
+    async with narrow(files, port):
         with ExitStack() as crowd:
             waiting = [crowd.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(150)]
-            before = descriptors()
+            before = descriptors("self")
             for _ in range(3000):
                 await asyncio.sleep(0)
-                most = max(most, descriptors() - before)
+                most = max(most, descriptors("self") - before)
             waiting[0].settimeout(5)
             assert waiting[0].recv(1) == b""
-    finally:
-        await entrance.close()
     assert handshakes.FEWEST <= most < 2 * handshakes.FEWEST
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_a_family_that_is_not_there_is_left_out_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:

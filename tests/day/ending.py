@@ -1,7 +1,8 @@
 """What has to be so when the day is over: nobody waits, nothing is left, and what was counted is what was done."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from tests.day import programlog, serverlog
 from tests.day.facts import ask
@@ -12,6 +13,8 @@ from tests.day.world import PATIENCE, World
 from tests.stack.processes import NotReadyError, wait_for
 from tests.stack.programs import Program
 from tests.stack.stack import CLUSTER, EXPORTER_ROLE, HEALER_ROLE, Stack
+
+_T = TypeVar("_T")
 
 BURST_INTERVAL = 1.0
 CALLS_PER_HOUR = 500
@@ -43,10 +46,7 @@ def none_in_creation(pair: Pair) -> Iterator[Violation]:
         asked = [ask(server, node) for node, server in pair.nodes.items()]
         return sorted(name for facts in asked for name in (facts.creating if facts else ["a server does not answer"]))
 
-    deadline = time.monotonic() + PATIENCE
-    while (found := left()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    if found:
+    if found := _after_patience(left):
         yield Violation("no creation is left", f"none after {PATIENCE:.0f} s", f"{found}")
 
 
@@ -57,11 +57,16 @@ def no_alert_is_left(stack: Stack) -> Iterator[Violation]:
     def left() -> list[dict[str, str]]:
         return [alert["labels"] for alert in stack.prometheus.alerts() if alert["labels"]["alertname"] in names]
 
+    if found := _after_patience(left):
+        yield Violation("alerts end with what they are about", f"none after {PATIENCE:.0f} s", f"{found}")
+
+
+def _after_patience(left: Callable[[], list[_T]]) -> list[_T]:
+    """Return what is left once nothing is, or when it has had its time."""
     deadline = time.monotonic() + PATIENCE
     while (found := left()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    if found:
-        yield Violation("alerts end with what they are about", f"none after {PATIENCE:.0f} s", f"{found}")
+    return found
 
 
 def calls_are_counted(healer: Program, pair: Pair, began: float) -> Iterator[Violation]:
