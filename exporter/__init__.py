@@ -1,3 +1,1 @@
-"""Observes PostgreSQL's replication slots; never writes to a database."""
-
-__version__ = "0.1.0"
+"""pg-slot-exporter, the program: collects snapshots of PostgreSQL clusters and exposes them to Prometheus."""

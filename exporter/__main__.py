@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from exporter import ending, flags, log, webconfig
+from exporter import webconfig
 from exporter.config import Config, check_secrets, load, single
 from exporter.identity import IDENTITY
 from exporter.probes import PROBES, SUPPORTED
@@ -18,6 +18,8 @@ from exporter.serve import serve
 from exporter.web import application
 from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
+from pgslot.cli import exit_codes, flags
+from pgslot.cli import logging as log
 
 BAD_INPUT = 2
 GARBAGE = 20_000
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 2 on bad input."""
     options = parser().parse_args(arguments)
-    code = ending.run(partial(_run, options))
+    code = exit_codes.run(partial(_run, options))
     if code:
         sys.exit(code)
 

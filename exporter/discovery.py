@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from exporter.config import Cluster, Config, Node
 from exporter.conninfo import Whereabouts
 from exporter.exposition import One, Part, label_text
-from exporter.log import event
 from exporter.patroni import Answer, Patroni
 from exporter.patroni_client import NoAnswerError, ask
 from exporter.reload import Configuration
+from pgslot.cli.logging import event
 
 SPREAD = 0.02
 """Seconds between the first questions about two clusters, at most."""

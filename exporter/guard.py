@@ -25,9 +25,9 @@ import bcrypt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from exporter.log import event
 from exporter.webconfig import RateLimit, WebConfig, load
 from exporter.yamlfile import ConfigError
+from pgslot.cli.logging import event
 
 CHALLENGE = 'Basic realm="pg-slot", charset="UTF-8"'
 LONGEST_PASSWORD = 72

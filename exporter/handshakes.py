@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from exporter.log import event
+from pgslot.cli.logging import event
 
 SECONDS = 10.0
 """How long a handshake may take."""

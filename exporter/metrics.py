@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from exporter import __version__
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
 from exporter.columns import Column, Kept, Memory
 from exporter.dependence import at_stake, kept_by
@@ -17,6 +16,7 @@ from exporter.probes import Slot, Standby, Transaction
 from exporter.retention import Retention, RetentionCause, retention
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 from exporter.unlisted import unlisted
+from pgslot import __version__
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 SKIP_REASONS = ("wal_or_rows_removed", "wal_not_flushed", "no_consistent_snapshot", "slot_invalidated")

@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from markdown_it import MarkdownIt
 
-from exporter import __version__
 from exporter.config import Config
+from pgslot import __version__
 
 _STYLE = """
 :root { color-scheme: light dark }

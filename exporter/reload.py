@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from exporter.config import Config
-from exporter.log import event
 from exporter.yamlfile import ConfigError
+from pgslot.cli.logging import event
 
 _log = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from exporter import __version__
 from exporter.door import Door, factory
-from exporter.flags import Address
 from exporter.guard import Guard
 from exporter.handshakes import Handshakes
-from exporter.log import event
 from exporter.webconfig import WebConfig
 from exporter.yamlfile import ConfigError
+from pgslot import __version__
+from pgslot.cli.flags import Address
+from pgslot.cli.logging import event
 
 SHUTDOWN_SECONDS = 5.0
 """How long requests in flight may take to end after SIGTERM."""

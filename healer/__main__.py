@@ -3,18 +3,18 @@
 import sys
 from collections.abc import Sequence
 
-from exporter import ending
-from exporter.log import printable
 from exporter.yamlfile import ConfigError
 from healer.commandline import parser
 from healer.commands import BAD_INPUT
+from pgslot.cli import exit_codes
+from pgslot.cli.logging import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; argparse itself exits with 2 for a bad command line."""
     options = parser().parse_args(arguments)
     try:
-        return ending.run(lambda: int(options.run(options)))
+        return exit_codes.run(lambda: int(options.run(options)))
     except ConfigError as error:
         print(printable(f"pg-slot-healer: {error}"), file=sys.stderr)
         return BAD_INPUT

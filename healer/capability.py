@@ -5,11 +5,11 @@ import logging
 from collections.abc import Collection, Mapping
 
 from exporter.config import Cluster, HealerTarget
-from exporter.log import event
 from healer.calls import Capability
 from healer.metrics import HealerMetrics
 from healer.remedies.known import REMEDIES
 from healer.remedy import Remedy
+from pgslot.cli.logging import event
 
 INTERVAL = 60.0
 SPREAD = 0.2

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from exporter import flags
 from healer import commands
 from healer.grants import ENDER_ROLE, EXPORTER_ROLE, HEALER_ROLE
+from pgslot.cli import flags
 
 DEFAULT_ADDRESS = ":9878"
 DEFAULT_URL = "http://localhost:9878"

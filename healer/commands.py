@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from exporter import flags, log, webconfig
+from exporter import webconfig
 from exporter.config import Config, check_secrets, load, read_token
 from exporter.discovery import discovered
 from exporter.reload import Configuration
@@ -22,6 +22,8 @@ from healer.heal import heal as heal_cluster
 from healer.reference import metric_reference
 from healer.replay import replay as replay_file
 from healer.web import application
+from pgslot.cli import flags
+from pgslot.cli import logging as log
 
 BAD_INPUT = 2
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from enum import IntEnum
 
 from exporter.config import Cluster, Config, HealerTarget
-from exporter.log import printable
 from exporter.observer import Observer
 from exporter.snapshot import ClusterSnapshot
 from exporter.yamlfile import ConfigError
@@ -21,6 +20,7 @@ from healer.remedies.known import RECORD
 from healer.report import Event, Report
 from healer.sights import Subject, in_need
 from healer.track import Outcome
+from pgslot.cli.logging import printable
 
 GIVE_UP_AFTER = 120.0
 """Seconds; somebody sits there and waits. What keeps a slot's WAL may take a minute of looking to tell."""

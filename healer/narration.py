@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Collection
 
-from exporter.log import event
 from healer.calls import DONE, Call, CallResult
 from healer.remedy import Remedy
 from healer.report import MOST_HEALS, Heal, Report
 from healer.sights import Sight, State, Subject
 from healer.track import WELL, Outcome, Track
+from pgslot.cli.logging import event
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from exporter.config import Config, HealerSettings
-from exporter.log import printable
 from exporter.observer import Observer
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from exporter.yamlfile import ConfigError
@@ -20,6 +19,7 @@ from healer.policy import Attempt, Progress
 from healer.remedies.known import RECORD, REMEDIES
 from healer.sights import Sight, State, see
 from healer.track import begin
+from pgslot.cli.logging import printable
 
 _WHY = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",

@@ -10,11 +10,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.log import event
 from healer.alertmanager import AlertmanagerError, Listing, fetch
 from healer.alerts import Alert
 from healer.episodes import Episodes
 from healer.metrics import HealerMetrics
+from pgslot.cli.logging import event
 
 INTERVAL = 60.0
 BUSY_INTERVAL = 5.0

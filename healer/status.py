@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from exporter import __version__
 from healer.calls import Capability
 from healer.report import Report
 from healer.track import Outcome
+from pgslot import __version__
 
 _KINDS = {None: "busy", Outcome.HEALED: "good", Outcome.RESOLVED_ITSELF: "good", Outcome.DRY_RUN: "busy"}
 """How an outcome is coloured; all others are bad."""

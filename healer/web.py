@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from exporter.config import Config, read_token
 from exporter.discovery import Discovery
-from exporter.log import event, printable
 from exporter.metrics import process_samples
 from exporter.page import exposition, families
 from exporter.reload import Configuration
@@ -25,6 +24,7 @@ from healer.receivers import Receivers
 from healer.remedies.known import REMEDIES
 from healer.resync import Resync
 from healer.status import ClusterStatus, status_page
+from pgslot.cli.logging import event, printable
 
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes; 10,000 alerts fit."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter import log
+from pgslot.cli import logging as log
 
 FIELDS = {
     "plain": "a-b_c.d:1",

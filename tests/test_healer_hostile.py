@@ -23,7 +23,6 @@ from yarl import URL
 
 from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from exporter.guard import Guard
-from exporter.log import printable
 from exporter.reload import Configuration
 from exporter.webconfig import load as load_web_config
 from healer.alertmanager import AlertmanagerError, fetch
@@ -31,6 +30,7 @@ from healer.episodes import REMEMBERED
 from healer.report import Report
 from healer.sights import Subject
 from healer.web import _EPISODES, PAGE, application
+from pgslot.cli.logging import printable
 from tests.healing import Healer, alert, healing
 from tests.stack.processes import free_port
 from tests.test_healer_lifecycle import NOWHERE

@@ -17,8 +17,8 @@ import yaml
 from aiohttp import web
 
 from exporter import webconfig
-from exporter.flags import Address
 from exporter.serve import serve
+from pgslot.cli.flags import Address
 from tests.stack.processes import free_port
 
 

@@ -5,9 +5,9 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter import __version__
-from exporter.log import FORMATS, LEVELS
 from exporter.yamlfile import ConfigError
+from pgslot import __version__
+from pgslot.cli.logging import FORMATS, LEVELS
 
 
 @dataclass(frozen=True, slots=True)
