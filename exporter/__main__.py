@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from functools import partial
 
 from exporter import webconfig
-from exporter.config import Config, check_secrets, load, single
 from exporter.identity import IDENTITY
 from exporter.probes import PROBES, SUPPORTED
 from exporter.reference import metric_reference
-from exporter.reload import Configuration
 from exporter.rules import SHIPPED_BASE, alerting_rules
 from exporter.serve import serve
 from exporter.web import application
 from exporter.webconfig import WebConfig
-from exporter.yamlfile import ConfigError
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log
+from pgslot.config.model import Config, check_secrets, load, single
+from pgslot.config.reload import Configuration
+from pgslot.config.yaml_values import ConfigError
 
 BAD_INPUT = 2
 GARBAGE = 20_000

@@ -11,13 +11,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
-from exporter.config import Cluster, Config, Node
-from exporter.conninfo import Whereabouts
 from exporter.exposition import One, Part, label_text
 from exporter.patroni import Answer, Patroni
 from exporter.patroni_client import NoAnswerError, ask
-from exporter.reload import Configuration
 from pgslot.cli.logging import event
+from pgslot.config.conninfo import Whereabouts
+from pgslot.config.model import Cluster, Config, Node
+from pgslot.config.reload import Configuration
 
 SPREAD = 0.02
 """Seconds between the first questions about two clusters, at most."""

@@ -26,8 +26,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from exporter.webconfig import RateLimit, WebConfig, load
-from exporter.yamlfile import ConfigError
 from pgslot.cli.logging import event
+from pgslot.config.yaml_values import ConfigError
 
 CHALLENGE = 'Basic realm="pg-slot", charset="UTF-8"'
 LONGEST_PASSWORD = 72

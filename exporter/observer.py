@@ -5,13 +5,13 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from exporter.config import Cluster, Node
 from exporter.diagnosis import needs_primary
 from exporter.failover import failover_slots
 from exporter.identity import rightful
 from exporter.node import SHORTEST_LOOK, NodeObserver
 from exporter.probes import CREATIONS, EXPLANATION, PROBES, Probe
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.config.model import Cluster, Node
 
 OTHERS_LONGER = 0.2
 """Seconds that other nodes have after the primary has answered: long enough to notice that there are two."""

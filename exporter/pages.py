@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 from markdown_it import MarkdownIt
 
-from exporter.config import Config
 from pgslot import __version__
+from pgslot.config.model import Config
 
 _STYLE = """
 :root { color-scheme: light dark }

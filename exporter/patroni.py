@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from exporter.yamlfile import Value
+from pgslot.config.yaml_values import Value
 
 MOST_URLS = 20
 MOST_MEMBERS = 100

@@ -11,10 +11,10 @@ from exporter.door import Door, factory
 from exporter.guard import Guard
 from exporter.handshakes import Handshakes
 from exporter.webconfig import WebConfig
-from exporter.yamlfile import ConfigError
 from pgslot import __version__
 from pgslot.cli.flags import Address
 from pgslot.cli.logging import event
+from pgslot.config.yaml_values import ConfigError
 
 SHUTDOWN_SECONDS = 5.0
 """How long requests in flight may take to end after SIGTERM."""

@@ -16,7 +16,7 @@ from exporter.node import SHORTEST_LOOK
 from exporter.observer import Observer
 from exporter.page import families, written
 from exporter.process import ProcessMetrics
-from exporter.reload import Configuration
+from pgslot.config.reload import Configuration
 
 APPLICATION_NAME = "pg_slot_exporter"
 DEFAULT_TIMEOUT = 10.0

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from exporter.yamlfile import ConfigError
 from healer.commandline import parser
 from healer.commands import BAD_INPUT
 from pgslot.cli import exit_codes
 from pgslot.cli.logging import printable
+from pgslot.config.yaml_values import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

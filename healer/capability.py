@@ -4,12 +4,12 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
-from exporter.config import Cluster, HealerTarget
 from healer.calls import Capability
 from healer.metrics import HealerMetrics
 from healer.remedies.known import REMEDIES
 from healer.remedy import Remedy
 from pgslot.cli.logging import event
+from pgslot.config.model import Cluster, HealerTarget
 
 INTERVAL = 60.0
 SPREAD = 0.2

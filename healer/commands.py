@@ -7,12 +7,9 @@ from collections.abc import Callable
 from functools import partial
 
 from exporter import webconfig
-from exporter.config import Config, check_secrets, load, read_token
 from exporter.discovery import discovered
-from exporter.reload import Configuration
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
-from exporter.yamlfile import ConfigError, parse_duration
 from healer.doctor.client import check_url
 from healer.doctor.examination import Places, examine
 from healer.doctor.report import as_json, as_text, exit_code, wants_colour
@@ -24,6 +21,9 @@ from healer.replay import replay as replay_file
 from healer.web import application
 from pgslot.cli import flags
 from pgslot.cli import logging as log
+from pgslot.config.model import Config, check_secrets, load, read_token
+from pgslot.config.reload import Configuration
+from pgslot.config.yaml_values import ConfigError, parse_duration
 
 BAD_INPUT = 2
 

@@ -9,13 +9,13 @@ from collections.abc import Collection
 from dataclasses import replace
 from operator import itemgetter
 
-from exporter.config import HealerSettings
 from healer.calls import PASSING, Call, CallResult
 from healer.policy import HELD_SECONDS, LOOK_INTERVAL, Attempt, LookAgain, Progress
 from healer.remedies.end_transaction import LASTING, Refusal
 from healer.sights import Sight, State
 from healer.suspects import suspect_of
 from healer.track import WELL, Aim, Outcome, Track
+from pgslot.config.model import HealerSettings
 
 SECOND_LOOK_SECONDS = 5.0
 """Between the primary's first word on a session and its end."""

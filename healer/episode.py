@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from exporter.config import Cluster, HealerSettings
 from healer.budget import CallBudget
 from healer.calls import Call, CallResult
 from healer.lookout import Lookout
@@ -17,6 +16,7 @@ from healer.remedy import Remedy
 from healer.report import Heal, Report
 from healer.sights import Sight, Subject, see
 from healer.track import WELL, Outcome, Track, begin
+from pgslot.config.model import Cluster, HealerSettings
 
 MOST_SUBJECTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""

@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from exporter.config import Cluster, Config
 from healer.alerts import REFUSED, Action, Alert
 from healer.budget import CallBudget
 from healer.calls import Call
@@ -26,6 +25,7 @@ from healer.remedies.known import REMEDIES
 from healer.report import Heal, Report
 from healer.track import Outcome
 from pgslot.cli.logging import event
+from pgslot.config.model import Cluster, Config
 
 REMEMBERED = 100
 CLOSE_SECONDS = 10.0

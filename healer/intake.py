@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.config import Cluster, HealerTarget
 from healer.alerts import HEAL_LABEL, TEST_LABEL, Action, Alert
 from healer.remedies.known import REMEDIES
 from healer.remedy import Remedy
 from healer.sights import Subject
+from pgslot.config.model import Cluster, HealerTarget
 
 
 @dataclass(frozen=True, slots=True)

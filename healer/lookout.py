@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Collection, Mapping
 
-from exporter.config import Cluster
 from exporter.observer import Observer
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from healer.calls import APPLICATION_NAME
+from pgslot.config.model import Cluster
 
 LOOK_TIMEOUT = 5.0
 

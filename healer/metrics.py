@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from exporter.config import HealerTarget
 from healer.alerts import Action
 from healer.calls import DONE, Call, CallResult, Capability, Unavailable
 from healer.remedies.known import REMEDIES
 from healer.track import Outcome
+from pgslot.config.model import HealerTarget
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
 

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from exporter.config import HealerSettings
 from healer.calls import PASSING
 from healer.sights import State
 from healer.track import Aim, Outcome, Track
+from pgslot.config.model import HealerSettings
 
 CLOSE_LOOK_SECONDS = 0.5
 """

@@ -7,12 +7,12 @@ Each is put together in healer/remedies/known.py. Rules are pure: what looks and
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
-from exporter.config import Cluster, HealerSettings, HealerTarget
 from healer.calls import Call, CallResult, Capability, Said
 from healer.policy import Attempt, LookAgain, Progress
 from healer.primary import Primary
 from healer.sights import Sight
 from healer.track import Track
+from pgslot.config.model import Cluster, HealerSettings, HealerTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from exporter.config import Config, HealerSettings
 from exporter.observer import Observer
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot
-from exporter.yamlfile import ConfigError
 from healer.alerts import Action, Alert, WebhookError, parse_saved
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.intake import Accepted, examine
@@ -20,6 +18,8 @@ from healer.remedies.known import RECORD, REMEDIES
 from healer.sights import Sight, State, see
 from healer.track import begin
 from pgslot.cli.logging import printable
+from pgslot.config.model import Config, HealerSettings
+from pgslot.config.yaml_values import ConfigError
 
 _WHY = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",

@@ -9,13 +9,10 @@ from functools import partial
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.config import Config, read_token
 from exporter.discovery import Discovery
 from exporter.metrics import process_samples
 from exporter.page import exposition, families
-from exporter.reload import Configuration
 from exporter.web import answer_reload, process_registry
-from exporter.yamlfile import ConfigError
 from healer.alerts import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.capability import CapabilityMonitor
 from healer.episodes import REMEMBERED, Episodes
@@ -25,6 +22,9 @@ from healer.remedies.known import REMEDIES
 from healer.resync import Resync
 from healer.status import ClusterStatus, status_page
 from pgslot.cli.logging import event, printable
+from pgslot.config.model import Config, read_token
+from pgslot.config.reload import Configuration
+from pgslot.config.yaml_values import ConfigError
 
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes; 10,000 alerts fit."""

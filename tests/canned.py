@@ -8,12 +8,12 @@ from typing import Any
 import responses
 import yaml
 
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from healer.doctor import alertmanager, prometheus, receiver
 from healer.doctor.client import Client
 from healer.doctor.finding import Finding, Status
 from healer.doctor.shipped import rules
 from pgslot import __version__
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 
 ALERTS = Path(__file__).parent.parent / "alerts"
 HEALER, PROMETHEUS, ALERTMANAGER = "http://healer:9878", "http://prometheus:9090", "http://alertmanager:9093"

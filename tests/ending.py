@@ -7,10 +7,10 @@ from typing import Any
 
 import psycopg
 
-from exporter.config import Conninfo, Ending, HealerTarget
-from exporter.endpolicy import EndPolicy
 from healer.grants import ENDER_ROLE, ender_script
 from healer.suspects import Suspect, Way
+from pgslot.config.model import Conninfo, Ending, HealerTarget
+from pgslot.config.termination_policy import EndPolicy
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 

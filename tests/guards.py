@@ -8,9 +8,9 @@ from typing import Any
 
 import psycopg
 
-from exporter.endpolicy import EndPolicy
 from healer.grants import ENDER_ROLE
 from healer.suspects import Suspect, Way
+from pgslot.config.termination_policy import EndPolicy
 from tests.ending import APPLICATION, POLICY, USER, holding, suspected, wait_until_blocked
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for

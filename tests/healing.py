@@ -10,9 +10,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
-from exporter.reload import Configuration
 from healer.web import application
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.reload import Configuration
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import retention
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
-from exporter.reload import Configuration
 from exporter.web import application
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.reload import Configuration
 from tests.healing import impatient
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import check_secrets, load, read_token, single
-from exporter.yamlfile import ConfigError, parse_duration
+from pgslot.config.model import check_secrets, load, read_token, single
+from pgslot.config.yaml_values import ConfigError, parse_duration
 
 NODE = 'clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}\n'
 

@@ -15,12 +15,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter import patroni_client
-from exporter.config import Config, load
 from exporter.discovery import Discovery, discovered
-from exporter.reload import Configuration
 from exporter.web import application
 from healer.calls import Unavailable
 from healer.primary import check
+from pgslot.config.model import Config, load
+from pgslot.config.reload import Configuration
 from tests.healing import until as until_true
 from tests.patroni import SELF, Api, apis, real, written
 from tests.stack.stack import EXPORTER_ROLE, Stack

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import Ending, HealerTarget, check_secrets, load
-from exporter.yamlfile import ConfigError
+from pgslot.config.model import Ending, HealerTarget, check_secrets, load
+from pgslot.config.yaml_values import ConfigError
 
 PLACE = "clusters.a.healer.end_transactions"
 

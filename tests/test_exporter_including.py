@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import load
-from exporter.reload import Configuration
-from exporter.yamlfile import ConfigError
+from pgslot.config.model import load
+from pgslot.config.reload import Configuration
+from pgslot.config.yaml_values import ConfigError
 
 CLUSTER = "clusters: {%s: {nodes: {n: {conninfo_file: secret}}}}\n"
 

@@ -11,13 +11,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import parts
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
 from exporter.history import NOTHING
 from exporter.observer import Observer
 from exporter.probes import CREATIONS, EXPLANATION, PROBES
-from exporter.reload import Configuration
 from exporter.snapshot import Status
 from exporter.web import application
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.reload import Configuration
 from tests.stack.stack import EXPORTER_ROLE, Stack
 from tests.test_exporter_versions import Metrics
 

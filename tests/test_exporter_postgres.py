@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporter.config import Conninfo, Node
 from exporter.node import NodeObserver
 from exporter.postgres import Session
 from exporter.snapshot import NodeSnapshot, Status
+from pgslot.config.model import Conninfo, Node
 from tests.healing import to_primary, until
 from tests.stack.pooler import Pooler
 from tests.stack.postgres import Postgres

@@ -12,11 +12,11 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter import retention
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
 from exporter.probes import SUPPORTED
-from exporter.reload import Configuration
 from exporter.retention import SKIPS_EMPTY_TRANSACTIONS
 from exporter.web import application
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.reload import Configuration
 from tests.stack.consumers import ChangeByChange
 from tests.stack.postgres import Postgres
 from tests.stack.stack import EXPORTER_ROLE, Stack

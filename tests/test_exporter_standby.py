@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.config import HealerSettings
 from exporter.web import application
+from pgslot.config.model import HealerSettings
 from tests.healing import alert, healing, watched
 from tests.healing import until as until_true
 from tests.stack import binaries

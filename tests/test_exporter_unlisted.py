@@ -11,15 +11,15 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, Node
 from exporter.identity import rightful
 from exporter.observer import Observer
 from exporter.probes import PROBES, Sender
-from exporter.reload import Configuration
 from exporter.snapshot import NodeSnapshot, Status
 from exporter.unlisted import unlisted
 from exporter.web import application
 from healer.lookout import Lookout
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.reload import Configuration
 from tests.snapshots import STANDBY, cluster, dark, node
 from tests.stack import binaries
 from tests.stack.postgres import Postgres

@@ -7,7 +7,7 @@ import pytest
 
 from exporter import webconfig
 from exporter.webconfig import RateLimit
-from exporter.yamlfile import ConfigError
+from pgslot.config.yaml_values import ConfigError
 from tests.webfiles import Files, folder, hashed
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"

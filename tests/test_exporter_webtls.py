@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from exporter import webconfig, webtls
-from exporter.yamlfile import ConfigError
+from pgslot.config.yaml_values import ConfigError
 from tests.webfiles import Files, client, folder, get, serving
 
 

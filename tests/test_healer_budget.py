@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.config import HealerSettings
 from healer.budget import CallBudget
+from pgslot.config.model import HealerSettings
 from tests.healing import QUICK, alert, healing, watched
 from tests.stack.stack import Stack
 

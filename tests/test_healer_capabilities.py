@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import Cluster, Conninfo, HealerTarget, Node
 from healer.calls import Unavailable
 from healer.primary import Primary, check
+from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
 from tests.healing import Healer, alert, healing, impatient, to_primary, until, usable, watched
 from tests.stack.postgres import Postgres
 from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack

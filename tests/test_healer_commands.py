@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.config import Cluster, Config
-from exporter.yamlfile import ConfigError
 from healer.alerts import Action
 from healer.heal import Exit, heal
 from healer.replay import _WHY, replay
+from pgslot.config.model import Cluster, Config
+from pgslot.config.yaml_values import ConfigError
 from tests.healing import QUICK, alert, to_primary, until, usable, watched
 from tests.stack.processes import free_port
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack

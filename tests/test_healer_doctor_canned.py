@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from exporter.config import HealerSettings
 from healer.doctor.finding import Status
 from healer.doctor.shipped import rules
 from healer.remedies.known import RECORD
+from pgslot.config.model import HealerSettings
 from tests.canned import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
 
 Change = Callable[[World], object]

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.config import Config, HealerSettings
 from exporter.failover import FIRST_MAJOR
 from exporter.probes import SUPPORTED
 from exporter.snapshot import NodeSnapshot
 from healer.doctor.failover import judge_failover
 from healer.doctor.servers import examine
+from pgslot.config.model import Config, HealerSettings
 from tests.failover import WORKER, copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
 from tests.healing import until, watched
 from tests.snapshots import SLOT, STANDBY, cluster, dark, node

@@ -1,7 +1,7 @@
 """PostgreSQL 19, which decides by itself whether logical slots are possible."""
 
-from exporter.config import Conninfo
 from healer.doctor.inquiry import inquire
+from pgslot.config.model import Conninfo
 from tests.stack.binaries import NEXT
 from tests.stack.stack import Stack
 

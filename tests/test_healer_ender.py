@@ -8,7 +8,6 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from exporter.endpolicy import EndPolicy
 from exporter.probes import SUPPORTED
 from healer.calls import Call, CallResult, Unavailable
 from healer.ender import Ender, check_ender
@@ -16,6 +15,7 @@ from healer.grants import ENDER_ROLE
 from healer.policy import Attempt
 from healer.suspects import Suspect, Way
 from healer.track import Aim
+from pgslot.config.termination_policy import EndPolicy
 from tests.ending import (
     APPLICATION,
     POLICY,

@@ -8,7 +8,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from exporter.config import Cluster, Config, Conninfo, Ending
 from healer.calls import CallResult, Unavailable
 from healer.doctor.finding import Status
 from healer.doctor.servers import examine
@@ -20,6 +19,7 @@ from healer.replay import replay
 from healer.suspects import Suspect
 from healer.track import Aim
 from healer.web import _EPISODES, _MONITOR
+from pgslot.config.model import Cluster, Config, Conninfo, Ending
 from tests.canned import World
 from tests.ending import APPLICATION, POLICY, USER, acting, alive, holding, prepare, suspected, wait_until_blocked
 from tests.healing import QUICK, alert, healing, to_primary, watched

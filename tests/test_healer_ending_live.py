@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from exporter.config import Cluster, Config, Conninfo, Ending
-from exporter.endpolicy import EndPolicy
-from exporter.reload import Configuration
 from healer import ending
 from healer.grants import ENDER_ROLE
 from healer.web import _EPISODES
+from pgslot.config.model import Cluster, Config, Conninfo, Ending
+from pgslot.config.reload import Configuration
+from pgslot.config.termination_policy import EndPolicy
 from tests.ending import (
     APPLICATION,
     POLICY,

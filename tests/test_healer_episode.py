@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from healer.budget import CallBudget
 from healer.calls import Call, CallResult
 from healer.episode import Episode, Watchers
@@ -15,6 +14,7 @@ from healer.remedies.known import RECORD
 from healer.report import Report
 from healer.sights import SETTLED_SECONDS, Sight, Subject
 from healer.track import Outcome
+from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from tests.healing import until
 from tests.stack.postgres import Postgres
 from tests.stack.sessions import Statement

@@ -17,8 +17,8 @@ import pytest
 import requests
 import yaml
 
-from exporter.config import Conninfo
 from healer.lookout import LOOK_TIMEOUT
+from pgslot.config.model import Conninfo
 from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
 from tests.stack.postgres import Postgres
 from tests.stack.processes import free_port, wait_for

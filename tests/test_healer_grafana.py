@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from exporter.config import Config
 from healer.alertmanager import parse_listing
 from healer.alerts import Action, parse
 from healer.intake import Accepted, examine
 from healer.replay import replay
+from pgslot.config.model import Config
 from tests.healing import QUICK, Healer, healing, watched
 from tests.stack.stack import Stack
 from tests.test_healer_intake import CLUSTERS

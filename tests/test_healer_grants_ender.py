@@ -5,10 +5,10 @@ import subprocess
 import psycopg
 import pytest
 
-from exporter.yamlfile import ConfigError
 from healer.calls import Unavailable
 from healer.ender import check_ender
 from healer.grants import ENDER_ROLE, ender_script, script
+from pgslot.config.yaml_values import ConfigError
 from tests.ending import acting
 from tests.stack.postgres import Postgres
 from tests.stack.stack import Stack

@@ -21,9 +21,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from exporter.guard import Guard
-from exporter.reload import Configuration
 from exporter.webconfig import load as load_web_config
 from healer.alertmanager import AlertmanagerError, fetch
 from healer.episodes import REMEMBERED
@@ -31,6 +29,8 @@ from healer.report import Report
 from healer.sights import Subject
 from healer.web import _EPISODES, PAGE, application
 from pgslot.cli.logging import printable
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.reload import Configuration
 from tests.healing import Healer, alert, healing
 from tests.stack.processes import free_port
 from tests.test_healer_lifecycle import NOWHERE

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
-from exporter.reload import Configuration
 from healer.alerts import Action, Alert, Webhook, WebhookError, parse
 from healer.intake import Accepted, examine
 from healer.web import application
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.reload import Configuration
 
 NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")
 TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)

@@ -18,7 +18,6 @@ import requests
 import yaml
 from prometheus_client import CollectorRegistry
 
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from healer.alerts import Action, Alert
 from healer.calls import Capability, Unavailable
 from healer.capability import CapabilityMonitor
@@ -27,6 +26,7 @@ from healer.metrics import HealerMetrics
 from healer.remedies.known import RECORD
 from healer.sights import Subject
 from healer.track import Outcome
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from tests.healing import alert, until
 from tests.stack.processes import free_port, wait_for
 from tests.stack.programs import Program

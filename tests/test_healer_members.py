@@ -9,9 +9,9 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.config import load
-from exporter.reload import Configuration
 from healer.web import application
+from pgslot.config.model import load
+from pgslot.config.reload import Configuration
 from tests.healing import Healer, alert
 from tests.healing import until as until_true
 from tests.patroni import Api, apis, real, written

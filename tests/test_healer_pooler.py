@@ -6,11 +6,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from exporter.config import Config, Conninfo, HealerTarget
 from healer.calls import CallResult, Capability, Unavailable
 from healer.doctor.finding import Status
 from healer.doctor.servers import examine
 from healer.primary import Primary, check
+from pgslot.config.model import Config, Conninfo, HealerTarget
 from tests.healing import QUICK, alert, healing, until, watched
 from tests.stack.pooler import Pooler
 from tests.stack.stack import HEALER_ROLE, Stack

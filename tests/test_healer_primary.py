@@ -8,10 +8,10 @@ from functools import partial
 import psycopg
 import pytest
 
-from exporter.config import Conninfo, HealerTarget
 from healer.calls import CallResult, Capability, Unavailable, position
 from healer.primary import Primary, check
 from healer.remedies.log_standby_snapshot import PrimaryFacts, judge
+from pgslot.config.model import Conninfo, HealerTarget
 from tests.healing import until
 from tests.stack.processes import free_port
 from tests.stack.stack import HEALER_ROLE, POWERLESS_ROLE, Stack

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from exporter.config import Cluster, Conninfo, HealerTarget, Node
 from healer.receivers import MOST_RECEIVERS
+from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
 from tests.healing import alert, healing
 
 NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 import healer as package
-from exporter.config import Conninfo, HealerSettings, HealerTarget
 from healer.primary import Primary
+from pgslot.config.model import Conninfo, HealerSettings, HealerTarget
 from tests.healing import QUICK, alert, healing, to_primary, until, watched
 from tests.stack.stack import HEALER_ROLE, Stack
 

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 import healer as package
-from exporter.config import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from healer.primary import Primary
 from healer.track import Outcome
 from healer.web import LARGEST_BODY
+from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
 from tests.stack.processes import free_port, wait_for
 from tests.stack.programs import Program

@@ -8,11 +8,11 @@ from typing import Any
 import psycopg
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.config import Config, HealerSettings
-from exporter.reload import Configuration
 from healer.calls import position
 from healer.policy import LOOK_INTERVAL
 from healer.web import _EPISODES, application
+from pgslot.config.model import Config, HealerSettings
+from pgslot.config.reload import Configuration
 from tests.healing import QUICK, Healer, alert, healing, impatient, until, usable, watched
 from tests.stack.postgres import Postgres
 from tests.stack.stack import Stack

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.config import Cluster
 from healer.policy import LOOK_INTERVAL
+from pgslot.config.model import Cluster
 from tests.healing import PATIENCE, Healer, alert, healing, impatient, until, watched
 from tests.stack.postgres import Postgres
 from tests.stack.stack import Stack

@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 
-from exporter.config import Cluster, Conninfo, HealerSettings, Node
 from healer.lookout import LOOK_TIMEOUT, Lookout
+from pgslot.config.model import Cluster, Conninfo, HealerSettings, Node
 from tests.healing import QUICK, alert, healing, impatient, until, usable, watched
 from tests.stack.proxy import Fault, Proxy
 from tests.stack.stack import EXPORTER_ROLE, Stack

@@ -13,14 +13,14 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
-from exporter.config import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
-from exporter.reload import Configuration
 from healer.calls import Capability, Unavailable
 from healer.capability import CapabilityMonitor
 from healer.episode import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
 from healer.remedies.known import RECORD
 from healer.web import LARGEST_BODY, application
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.reload import Configuration
 from tests.stack.processes import free_port
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 from tests.test_healer_alerts import ALERT, BODY

@@ -14,10 +14,10 @@ import yaml
 
 import exporter.__main__ as exporter_main
 import healer.commandline as healer_main
-from exporter.config import Config, Conninfo, check_secrets, load, read_token
-from exporter.yamlfile import ConfigError
 from healer.commands import BAD_INPUT
 from pgslot import __version__
+from pgslot.config.model import Config, Conninfo, check_secrets, load, read_token
+from pgslot.config.yaml_values import ConfigError
 from tests.manifests import (
     EXAMPLES,
     FILES,

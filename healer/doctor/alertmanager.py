@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
-from exporter.config import Config
 from healer.alerts import HEAL_LABEL
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
@@ -18,6 +17,7 @@ from healer.doctor.silences import judge_silences
 from healer.doctor.testalert import Plan, new_mark, plan, send, understood
 from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
 from healer.remedies.known import REMEDIES
+from pgslot.config.model import Config
 
 LONGEST_WAIT = 30.0
 LONGEST_INTERVAL = 60.0

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
-from exporter.yamlfile import ConfigError
+from pgslot.config.yaml_values import ConfigError
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 5.0

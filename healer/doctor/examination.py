@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from exporter.config import Config, read_token
-from exporter.yamlfile import ConfigError
 from healer.doctor import alertmanager, prometheus, receiver, servers
 from healer.doctor.client import Client
 from healer.doctor.finding import Finding, Status
 from healer.doctor.members import judge_members
+from pgslot.config.model import Config, read_token
+from pgslot.config.yaml_values import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

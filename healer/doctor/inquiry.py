@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import psycopg
 
-from exporter.config import Conninfo
 from exporter.identity import IDENTITY, Identity
 from exporter.postgres import Session
-from exporter.yamlfile import ConfigError
 from healer.calls import APPLICATION_NAME
 from healer.primary import TIMEOUT
+from pgslot.config.model import Conninfo
+from pgslot.config.yaml_values import ConfigError
 
 
 class InquiryError(Exception):

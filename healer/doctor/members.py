@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from exporter.config import Config
 from healer.doctor.finding import Finding, Status
+from pgslot.config.model import Config
 
 
 def judge_members(config: Config, undiscovered: Mapping[str, str]) -> Iterator[Finding]:

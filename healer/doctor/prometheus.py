@@ -5,13 +5,13 @@ from typing import Any
 
 import yaml
 
-from exporter.config import Config
 from healer.alerts import HEAL_LABEL
 from healer.doctor import pace
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.shipped import Rule, rules
 from healer.remedies.known import REMEDIES
+from pgslot.config.model import Config
 
 EXPORTER_JOB = "pgslot-exporter"
 HEALER_JOB = "pgslot-healer"

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from exporter.config import Config, read_token
-from exporter.yamlfile import ConfigError
 from healer.doctor.client import Answer, Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from pgslot import __version__
 from pgslot.cli.flags import is_loopback
+from pgslot.config.model import Config, read_token
+from pgslot.config.yaml_values import ConfigError
 
 EMPTY_WEBHOOK = json.dumps({"version": "4", "alerts": []})
 

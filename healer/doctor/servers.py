@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from exporter.config import Cluster, Config, HealerTarget, Node
 from exporter.dependence import at_stake, has_stake, kept_by
 from exporter.observer import Observer
 from exporter.probes import SUPPORTED
@@ -16,6 +15,7 @@ from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
 from healer.doctor.unlisted import judge_unlisted
 from healer.lookout import LOOK_TIMEOUT
 from healer.remedies.known import REMEDIES
+from pgslot.config.model import Cluster, Config, HealerTarget, Node
 
 FEW = 2
 """With fewer slots the next one to be dropped, or lost, is the last one."""

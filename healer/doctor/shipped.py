@@ -6,11 +6,11 @@ from functools import cache
 
 import yaml
 
-from exporter.config import Config
 from exporter.rules import alerting_rules
 from healer.alerts import HEAL_LABEL
 from healer.remedies.known import REMEDIES
 from healer.remedy import Remedy
+from pgslot.config.model import Config
 
 EXPORTER_JOB = "pgslot-exporter"
 HEALER_JOB = "pgslot-healer"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
 
-from exporter.endpolicy import EndPolicy
 from healer.calls import Call, CallResult, Capability, Said, Unavailable
 from healer.suspects import HolderSession, Suspect
+from pgslot.config.termination_policy import EndPolicy
 
 
 class Refusal(StrEnum):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from exporter.config import Cluster, HealerSettings, HealerTarget
 from healer import ender, ending, policy, verdicts
 from healer.calls import WROTE, Call, CallResult
 from healer.ender import Ender
@@ -11,6 +10,7 @@ from healer.primary import Primary, check
 from healer.remedies import end_transaction, log_standby_snapshot
 from healer.remedy import Allowance, Remedy, Rules
 from healer.track import Track
+from pgslot.config.model import Cluster, HealerSettings, HealerTarget
 
 START_SHARE = 10
 """The tenth part of an hour's calls is there right after a start."""

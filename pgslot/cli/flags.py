@@ -5,9 +5,9 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.yamlfile import ConfigError
 from pgslot import __version__
 from pgslot.cli.logging import FORMATS, LEVELS
+from pgslot.config.yaml_values import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

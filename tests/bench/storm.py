@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from statistics import median, quantiles
 
-from exporter.config import HealerSettings
+from pgslot.config.model import HealerSettings
 from tests.bench.client import Client
 from tests.bench.heal import alert, body, config, waiting
 from tests.bench.measure import seconds, use_of

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from glob import glob, has_magic
 from pathlib import Path
 
-from exporter.yamlfile import Value, read
+from pgslot.config.yaml_values import Value, read
 
 
 def clusters_of(main: dict[str, Value]) -> Iterator[tuple[str, Value]]:

@@ -6,12 +6,12 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from exporter import endpolicy
-from exporter.conninfo import Conninfo as Conninfo  # noqa: PLC0414 - whoever has a configuration has these
-from exporter.conninfo import Whereabouts, conninfo_of, is_conninfo
-from exporter.including import clusters_of
 from exporter.patroni import NAME, Patroni, patroni_of
-from exporter.yamlfile import ConfigError, Value, read
+from pgslot.config import termination_policy
+from pgslot.config.conninfo import Conninfo as Conninfo  # noqa: PLC0414 - whoever has a configuration has these
+from pgslot.config.conninfo import Whereabouts, conninfo_of, is_conninfo
+from pgslot.config.include import clusters_of
+from pgslot.config.yaml_values import ConfigError, Value, read
 
 LONGEST_REASON = 200
 _REASON = f"one line of at most {LONGEST_REASON} characters"
@@ -32,7 +32,7 @@ class Ending:
     """`end_transactions`: as whom the healer may end transactions that are about to cost a slot, and whose."""
 
     conninfo: Conninfo
-    policy: endpolicy.EndPolicy
+    policy: termination_policy.EndPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +203,14 @@ def _target(value: Value) -> HealerTarget:
 
 
 def _ending(value: Value, healer: Conninfo) -> Ending:
-    known = ("conninfo", "conninfo_file", *endpolicy.KEYS)
+    known = ("conninfo", "conninfo_file", *termination_policy.KEYS)
     keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", known)
     conninfo = conninfo_of(value, keys)
     # Where both are in the file; what the role may do the server knows.
     user = conninfo_to_dict(conninfo.text).get("user")
     if user is not None and user == conninfo_to_dict(healer.text).get("user"):
         raise value.error("a role of its own", "that of the healer's other conninfo")
-    return Ending(conninfo, endpolicy.read_policy(value, keys))
+    return Ending(conninfo, termination_policy.read_policy(value, keys))
 
 
 def _enabled(keys: dict[str, Value]) -> bool:

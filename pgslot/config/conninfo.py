@@ -6,7 +6,7 @@ from pathlib import Path
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from exporter.yamlfile import ConfigError, Value
+from pgslot.config.yaml_values import ConfigError, Value
 
 CONNINFO = "libpq's key=value pairs or a URI"
 PLACES = ("host", "hostaddr", "port", "target_session_attrs")

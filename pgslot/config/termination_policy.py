@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from exporter.yamlfile import Value
+from pgslot.config.yaml_values import Value
 
 IDLE_FOR = 300.0
 _NAMES = "a list of names, each in full, at least one"
