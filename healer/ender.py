@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from exporter.roundtrip import Statement
 from healer.calls import Call, CallResult, Capability
 from healer.policy import Attempt
 from healer.primary import TIMEOUT, Primary, Proof, check
@@ -11,6 +10,7 @@ from healer.remedies.end_transaction import ACT, FACTS, Answer, EnderFacts, judg
 from healer.suspects import HolderSession, Suspect, Way
 from healer.track import Aim
 from pgslot.config.model import Cluster, Ending, HealerTarget
+from pgslot.postgres.pipeline import Statement
 
 PROOF = Proof((FACTS, EnderFacts), judge, through_pooler=False)
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from exporter.postgres import Query, Session
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Call, CallResult, Capability, Unavailable
 from healer.remedies.log_standby_snapshot import FACTS, REHEARSAL, Act, PrimaryFacts, act, judge
 from pgslot.config.model import HealerTarget
 from pgslot.config.yaml_values import ConfigError
+from pgslot.postgres.session import Query, Session
 
 TIMEOUT = 5.0
 """Seconds for connecting, and for each statement."""

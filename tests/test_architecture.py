@@ -61,7 +61,7 @@ def test_database_errors_are_caught_in_four_places_only() -> None:
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
     looking, acting, asking = "exporter/node.py", "healer/primary.py", "healer/doctor/inquiry.py"
-    assert catching == {"exporter/connecting.py", looking, acting, asking}
+    assert catching == {"pgslot/postgres/connect.py", looking, acting, asking}
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from exporter.connecting import LoginFailedError, Place, login_failed, places
-from exporter.postgres import Session
+from pgslot.postgres.connect import LoginFailedError, Place, login_failed, places
+from pgslot.postgres.session import Session
 from tests.stack.postgres import Postgres
 from tests.stack.processes import free_port, wait_for
 from tests.stack.proxy import Fault, Proxy

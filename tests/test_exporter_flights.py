@@ -13,12 +13,12 @@ from psycopg.conninfo import make_conninfo
 
 from exporter.node import NodeObserver
 from exporter.observer import Observer
-from exporter.postgres import Session
 from exporter.probes import CREATIONS, Probe
 from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 from exporter.web import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.postgres.session import Session
 from tests.healing import until
 from tests.stack.proxy import Proxy
 from tests.stack.stack import EXPORTER_ROLE, Stack

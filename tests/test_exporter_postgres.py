@@ -15,9 +15,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from exporter.node import NodeObserver
-from exporter.postgres import Session
 from exporter.snapshot import NodeSnapshot, Status
 from pgslot.config.model import Conninfo, Node
+from pgslot.postgres.session import Session
 from tests.healing import to_primary, until
 from tests.stack.pooler import Pooler
 from tests.stack.postgres import Postgres

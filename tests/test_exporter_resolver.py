@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from exporter import resolver
-from exporter.resolver import Resolver
+from pgslot.postgres import resolver
+from pgslot.postgres.resolver import Resolver
 
 MAX_WAIT = 10.0
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
-from exporter.connecting import connect
-from exporter.roundtrip import MANY, MOST_PREPARED, RoundTrips, Statement
+from pgslot.postgres.connect import connect
+from pgslot.postgres.pipeline import MANY, MOST_PREPARED, RoundTrips, Statement
 from tests.healing import until
 from tests.stack.stack import EXPORTER_ROLE, Stack
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import psycopg
 
 from exporter.identity import IDENTITY, Identity
-from exporter.postgres import Session
 from healer.calls import APPLICATION_NAME
 from healer.primary import TIMEOUT
 from pgslot.config.model import Conninfo
 from pgslot.config.yaml_values import ConfigError
+from pgslot.postgres.session import Session
 
 
 class InquiryError(Exception):

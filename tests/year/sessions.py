@@ -1,4 +1,4 @@
-"""Connections to the model, in place of exporter.postgres.Session: beneath this seam nothing is the product's."""
+"""Connections to the model, in place of pgslot.postgres.session.Session: beneath this seam nothing is the product's."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import psycopg
 
-from exporter.postgres import Query
 from healer.remedies.log_standby_snapshot import REHEARSAL, Act, PrimaryFacts
+from pgslot.postgres.session import Query
 from tests.year.servers import Servers
 
 CONNECT_SECONDS = 0.008

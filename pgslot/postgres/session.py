@@ -15,8 +15,8 @@ from psycopg import AsyncConnection, pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 
-from exporter.connecting import connect
-from exporter.roundtrip import RoundTrips, Statement
+from pgslot.postgres.connect import connect
+from pgslot.postgres.pipeline import RoundTrips, Statement
 
 STATEMENT_SHARE = 0.8
 """Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""

@@ -5,7 +5,7 @@ import socket
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from exporter.connecting import NAMES
+from pgslot.postgres.connect import NAMES
 
 
 class Names(AbstractResolver):

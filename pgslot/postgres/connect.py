@@ -20,7 +20,7 @@ import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg.conninfo import make_conninfo
 
-from exporter.resolver import Resolver
+from pgslot.postgres.resolver import Resolver
 
 _IMPOSSIBLE = "none-of-them"
 _DEFAULT_PORT = "5432"
