@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 
 from exporter import webconfig
-from exporter.identity import IDENTITY
-from exporter.probes import PROBES, SUPPORTED
 from exporter.reference import metric_reference
 from exporter.rules import SHIPPED_BASE, alerting_rules
 from exporter.serve import serve
@@ -20,6 +18,8 @@ from pgslot.cli import logging as log
 from pgslot.config.model import Config, check_secrets, load, single
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError
+from pgslot.snapshot.identity import IDENTITY
+from pgslot.snapshot.queries import PROBES, SUPPORTED
 
 BAD_INPUT = 2
 GARBAGE = 20_000

@@ -5,8 +5,8 @@ From PostgreSQL 19 on a primary with wal_level = replica writes WAL that can be 
 logical slot of its own. Without one its standbys' logical slots are invalidated (wal_level_insufficient).
 """
 
-from exporter.probes import Slot
-from exporter.snapshot import NodeSnapshot
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import Slot
 
 SINCE = 19
 """Major version."""

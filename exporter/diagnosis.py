@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.dependence import has_stake
-from exporter.probes import Creation, Standby, Transaction, precedes
 from exporter.retention import retains_much
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.queries import Creation, Standby, Transaction, precedes
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
 """One WAL segment: a standby that lags by more has records in hand that it has not replayed yet."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from exporter.probes import Slot, Standby
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.queries import Slot, Standby
 
 FIRST_MAJOR = 17
 """Major version from which on there are failover slots."""

@@ -12,11 +12,11 @@ from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import One, Part, Series, States, known_label_text, label_text
 from exporter.failover import Unready, missing_settings, readiness
 from exporter.parts import EVERYTHING
-from exporter.probes import Slot, Standby, Transaction
 from exporter.retention import Retention, RetentionCause, retention
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 from exporter.unlisted import unlisted
 from pgslot import __version__
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.snapshot.queries import Slot, Standby, Transaction
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 SKIP_REASONS = ("wal_or_rows_removed", "wal_not_flushed", "no_consistent_snapshot", "slot_invalidated")

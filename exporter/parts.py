@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from exporter.probes import CREATIONS, PROBES, Probe
+from pgslot.snapshot.queries import CREATIONS, PROBES, Probe
 
 EVERYTHING = frozenset(probe.name for probe in PROBES)
 """The parts are named after the probes that they show; pgslot_up and the look's duration come with each."""

@@ -1,7 +1,7 @@
 """The metric reference as Markdown, generated from the catalogue."""
 
 from exporter.catalogue import CATALOGUE, Metric
-from exporter.probes import SUPPORTED
+from pgslot.snapshot.queries import SUPPORTED
 
 _UNITS = ("seconds", "bytes", "xids")
 

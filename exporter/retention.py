@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.history import BEYOND_BYTES, SEGMENT_BYTES, Delivery, History, Movement, record_seconds
-from exporter.probes import Slot, Transaction, precedes
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.history import BEYOND_BYTES, SEGMENT_BYTES, Delivery, History, Movement, record_seconds
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.queries import Slot, Transaction, precedes
 
 CONFIRM_SECONDS = 90.0
 """Consumers confirm each second to each minute (Debezium); with a running-xacts record each 15 s this is calm."""

@@ -8,8 +8,8 @@ know from where the primary sees it.
 
 from dataclasses import dataclass
 
-from exporter.probes import Sender
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.snapshot.queries import Sender
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from exporter.columns import Memory
 from exporter.discovery import Discovery
 from exporter.exposition import Family
 from exporter.metrics import cluster_series, process_samples
-from exporter.node import SHORTEST_LOOK
-from exporter.observer import Observer
 from exporter.page import families, written
 from exporter.process import ProcessMetrics
 from pgslot.config.reload import Configuration
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.node import SHORTEST_LOOK
 
 APPLICATION_NAME = "pg_slot_exporter"
 DEFAULT_TIMEOUT = 10.0

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 
-from exporter.observer import Observer
-from exporter.snapshot import ClusterSnapshot
 from healer.budget import CallBudget
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.episode import Episode
@@ -21,6 +19,8 @@ from healer.track import Outcome
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, HealerTarget
 from pgslot.config.yaml_values import ConfigError
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import ClusterSnapshot
 
 GIVE_UP_AFTER = 120.0
 """Seconds; somebody sits there and waits. What keeps a slot's WAL may take a minute of looking to tell."""

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Collection, Mapping
 
-from exporter.observer import Observer
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from healer.calls import APPLICATION_NAME
 from pgslot.config.model import Cluster
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
 LOOK_TIMEOUT = 5.0
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from exporter.observer import Observer
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from healer.alerts import Action, Alert, WebhookError, parse_saved
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.intake import Accepted, examine
@@ -20,6 +18,8 @@ from healer.track import begin
 from pgslot.cli.logging import printable
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.yaml_values import ConfigError
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
 _WHY = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",

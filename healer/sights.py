@@ -9,10 +9,10 @@ from enum import StrEnum
 
 from exporter.diagnosis import Wait, WaitReason, oldest_xid, replay_stands, waits
 from exporter.failover import Readiness, Unready, kept_in_step, synchronises
-from exporter.history import SEGMENT_BYTES
-from exporter.probes import Slot, Transaction, precedes
 from exporter.retention import RetentionCause, retention
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.history import SEGMENT_BYTES
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.queries import Slot, Transaction, precedes
 
 SETTLED_SECONDS = 1.0
 """A younger creation may be about to end: it lasts milliseconds when all is well. The alert was about an older one."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.diagnosis import WaitReason
-from exporter.probes import Transaction
 from healer.sights import Sight, State
+from pgslot.snapshot.queries import Transaction
 
 
 class Way(StrEnum):

@@ -9,11 +9,11 @@ primary's slot has moved to a record of ours before. Everything else that ends w
 
 from dataclasses import replace
 
-from exporter.probes import Slot, precedes
 from exporter.retention import RetentionCause
 from healer.calls import WROTE, Call, CallResult
 from healer.sights import IN_NEED, Sight, State
 from healer.track import WELL, Outcome, Track
+from pgslot.snapshot.queries import Slot, precedes
 
 INTERVALS_KEPT = 64
 """Records of ours that a slot's restart_lsn may still move to; an older one has been passed by all that read."""

@@ -7,9 +7,9 @@ LogicalConfirmReceivedLocation). Positions are bytes of WAL; the clock ticks in 
 
 from dataclasses import dataclass, field, replace
 
-from exporter.history import NOTHING, remember
-from exporter.probes import Slot, Transaction
 from exporter.retention import Retention, retention
+from pgslot.snapshot.history import NOTHING, remember
+from pgslot.snapshot.queries import Slot, Transaction
 from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
 

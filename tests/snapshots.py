@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from exporter.probes import PROBES, Creation, NodeFacts, Slot, Standby, Transaction
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.snapshot.queries import PROBES, Creation, NodeFacts, Slot, Standby, Transaction
 
 FACTS = NodeFacts(
     in_recovery=False,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from exporter.probes import SUPPORTED
+from pgslot.snapshot.queries import SUPPORTED
 from tests.incidents import MEBIBYTE, Incidents, limit
 from tests.stack.processes import wait_for
 from tests.stack.stack import STANDBY_NODE, Stack

@@ -5,12 +5,12 @@ import inspect
 import re
 from pathlib import Path
 
-import exporter.probes
-from exporter.identity import IDENTITY
-from exporter.probes import PROBES, SUPPORTED
+import pgslot.snapshot.queries
 from healer import ender, primary
 from healer.doctor import inquiry
 from healer.remedies import end_transaction, log_standby_snapshot
+from pgslot.snapshot.identity import IDENTITY
+from pgslot.snapshot.queries import PROBES, SUPPORTED
 
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 400
@@ -60,7 +60,7 @@ def test_database_errors_are_caught_in_four_places_only() -> None:
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
-    looking, acting, asking = "exporter/node.py", "healer/primary.py", "healer/doctor/inquiry.py"
+    looking, acting, asking = "pgslot/snapshot/node.py", "healer/primary.py", "healer/doctor/inquiry.py"
     assert catching == {"pgslot/postgres/connect.py", looking, acting, asking}
 
 
@@ -99,5 +99,5 @@ def assert_functions_qualified(sql: str) -> None:
 
 
 def test_probe_files_are_shipped() -> None:
-    folder = Path(exporter.probes.__file__).parent
+    folder = Path(pgslot.snapshot.queries.__file__).parent
     assert {file.stem for file in folder.glob("*.sql")} == {probe.name for probe in PROBES}

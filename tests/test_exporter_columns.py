@@ -11,7 +11,7 @@ from exporter.columns import Column, Kept, Memory
 from exporter.exposition import Series, label_text, write
 from exporter.metrics import cluster_series
 from exporter.page import families
-from exporter.snapshot import ClusterSnapshot
+from pgslot.snapshot.model import ClusterSnapshot
 from tests.snapshots import SLOT, cluster, node
 
 names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=4, unique=True)

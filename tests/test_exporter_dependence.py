@@ -9,11 +9,11 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.dependence import at_stake, counts, has_stake, kept_by
 from exporter.diagnosis import needs_primary
-from exporter.probes import Slot
-from exporter.snapshot import NodeSnapshot
 from exporter.web import application
 from healer.doctor.finding import Status
 from healer.doctor.servers import judge_last_slot
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import Slot
 from tests.snapshots import SLOT, cluster, dark, node
 from tests.stack.binaries import NEXT
 from tests.stack.postgres import Postgres

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from exporter.diagnosis import WaitReason, waits
-from exporter.history import History, Sample
-from exporter.probes import Transaction, precedes
-from exporter.snapshot import NodeSnapshot
+from pgslot.snapshot.history import History, Sample
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import Transaction, precedes
 from tests.snapshots import CREATION, STANDBY, TRANSACTION, cluster, dark, node
 
 PREPARED = replace(

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.observer import Observer
 from healer.alertmanager import fetch
 from pgslot.config import model
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError
+from pgslot.snapshot.cluster import Observer
 from tests.test_healer_hostile import alertmanager
 from tests.webfiles import Files, basic, folder, get, hashed, serving
 

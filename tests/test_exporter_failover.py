@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from exporter.failover import Readiness, Unready, failover_slots, kept_in_step, missing_settings, readiness
-from exporter.probes import Slot
-from exporter.snapshot import NodeSnapshot
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import Slot
 from tests.snapshots import SLOT, STANDBY, cluster, dark, node
 
 U = Unready

@@ -10,8 +10,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.failover import FIRST_MAJOR
-from exporter.probes import SUPPORTED
 from exporter.web import application
+from pgslot.snapshot.queries import SUPPORTED
 from tests.failover import (
     WORKER,
     copied,

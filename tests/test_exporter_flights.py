@@ -11,14 +11,14 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from psycopg.conninfo import make_conninfo
 
-from exporter.node import NodeObserver
-from exporter.observer import Observer
-from exporter.probes import CREATIONS, Probe
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 from exporter.web import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.postgres.session import Session
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.snapshot.node import NodeObserver
+from pgslot.snapshot.queries import CREATIONS, Probe
 from tests.healing import until
 from tests.stack.proxy import Proxy
 from tests.stack.stack import EXPORTER_ROLE, Stack

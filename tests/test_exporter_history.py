@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.history import MOST_SAMPLES, NOTHING, SEGMENT_BYTES, History, record_seconds, remember
 from exporter.metrics import cluster_series
-from exporter.probes import Slot
+from pgslot.snapshot.history import MOST_SAMPLES, NOTHING, SEGMENT_BYTES, History, record_seconds, remember
+from pgslot.snapshot.queries import Slot
 from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
 primary = node("p", recovery=False)

@@ -11,13 +11,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import parts
-from exporter.history import NOTHING
-from exporter.observer import Observer
-from exporter.probes import CREATIONS, EXPLANATION, PROBES
-from exporter.snapshot import Status
 from exporter.web import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.history import NOTHING
+from pgslot.snapshot.model import Status
+from pgslot.snapshot.queries import CREATIONS, EXPLANATION, PROBES
 from tests.stack.stack import EXPORTER_ROLE, Stack
 from tests.test_exporter_versions import Metrics
 
@@ -166,7 +166,7 @@ async def test_a_failure_of_the_whole_is_logged_once_whatever_parts_do(
     databases: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The part works each time in between."""
-    caplog.set_level(logging.INFO, "exporter.node")
+    caplog.set_level(logging.INFO, "pgslot.snapshot.node")
     [cluster] = config(databases).clusters
     observer = Observer([replace(cluster, nodes=cluster.nodes[:1])], "parts")
     databases.primary.sql("REVOKE SELECT ON pg_catalog.pg_prepared_xacts FROM PUBLIC")
@@ -181,5 +181,5 @@ async def test_a_failure_of_the_whole_is_logged_once_whatever_parts_do(
     finally:
         databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
         await observer.close()
-    said = [record.getMessage() for record in caplog.records if record.name == "exporter.node"]
+    said = [record.getMessage() for record in caplog.records if record.name == "pgslot.snapshot.node"]
     assert said == ["cannot look at the node", "looking at the node works again"]

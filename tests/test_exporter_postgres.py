@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporter.node import NodeObserver
-from exporter.snapshot import NodeSnapshot, Status
 from pgslot.config.model import Conninfo, Node
 from pgslot.postgres.session import Session
+from pgslot.snapshot.model import NodeSnapshot, Status
+from pgslot.snapshot.node import NodeObserver
 from tests.healing import to_primary, until
 from tests.stack.pooler import Pooler
 from tests.stack.postgres import Postgres

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from exporter.diagnosis import needs_primary
-from exporter.history import SEGMENT_BYTES as SEGMENT
-from exporter.history import Delivery, History, Movement, Sample
-from exporter.probes import Slot, Transaction
 from exporter.retention import RetentionCause, retention, retention_cause
-from exporter.snapshot import NodeSnapshot
+from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
+from pgslot.snapshot.history import Delivery, History, Movement, Sample
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import Slot, Transaction
 from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, dark, node
 
 NOW = 10_000.0

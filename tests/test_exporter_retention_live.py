@@ -12,11 +12,11 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter import retention
-from exporter.probes import SUPPORTED
 from exporter.retention import SKIPS_EMPTY_TRANSACTIONS
 from exporter.web import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.snapshot.queries import SUPPORTED
 from tests.stack.consumers import ChangeByChange
 from tests.stack.postgres import Postgres
 from tests.stack.stack import EXPORTER_ROLE, Stack

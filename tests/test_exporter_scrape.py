@@ -10,11 +10,11 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.observer import Observer
-from exporter.snapshot import Status
 from exporter.web import accepts_gzip, application, look_timeout
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import Status
 from tests.stack.processes import free_port, wait_for
 from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 

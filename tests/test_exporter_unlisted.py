@@ -11,15 +11,15 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.identity import rightful
-from exporter.observer import Observer
-from exporter.probes import PROBES, Sender
-from exporter.snapshot import NodeSnapshot, Status
 from exporter.unlisted import unlisted
 from exporter.web import application
 from healer.lookout import Lookout
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.identity import rightful
+from pgslot.snapshot.model import NodeSnapshot, Status
+from pgslot.snapshot.queries import PROBES, Sender
 from tests.snapshots import STANDBY, cluster, dark, node
 from tests.stack import binaries
 from tests.stack.postgres import Postgres
@@ -210,7 +210,7 @@ async def test_a_server_of_another_cluster_is_told_and_not_joined(
     databases: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is a primary, too: taken for one of this cluster's, nobody would know which one explains the standby."""
-    caplog.set_level(logging.INFO, "exporter.identity")
+    caplog.set_level(logging.INFO, "pgslot.snapshot.identity")
     with Stack() as other:
         stranger = other.single()
         stranger.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
@@ -234,7 +234,7 @@ async def test_a_server_of_another_cluster_is_told_and_not_joined(
             assert looked.primary.node == "primary"
         finally:
             await lookout.close()
-    said = [record.getMessage() for record in caplog.records if record.name == "exporter.identity"]
+    said = [record.getMessage() for record in caplog.records if record.name == "pgslot.snapshot.identity"]
     assert set(said) == {"the node is one of another cluster"}
     assert len(said) <= 2, "once for each who looks"
 

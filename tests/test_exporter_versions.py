@@ -11,8 +11,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.catalogue import DECODING
-from exporter.probes import PROBES, SUPPORTED
 from exporter.web import application
+from pgslot.snapshot.queries import PROBES, SUPPORTED
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.sessions import Statement

@@ -13,8 +13,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.failover import FIRST_MAJOR
-from exporter.probes import SUPPORTED
 from exporter.web import application
+from pgslot.snapshot.queries import SUPPORTED
 from tests.failover import copied, make_slot, outrun, persistent, read_all, read_until_persistent, synchronise
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, wait_for

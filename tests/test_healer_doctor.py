@@ -14,9 +14,6 @@ import pytest
 import requests
 import responses
 
-from exporter.probes import PROBES
-from exporter.snapshot import NodeSnapshot
-from exporter.snapshot import Status as ProbeStatus
 from healer.calls import Capability, Unavailable
 from healer.doctor import client as client_module
 from healer.doctor.client import Client, NoAnswerError, check_url
@@ -26,6 +23,9 @@ from healer.doctor.report import as_json, as_text, exit_code, wants_colour
 from healer.doctor.servers import judge_capability, judge_identities, judge_node, judge_primary
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.yaml_values import ConfigError
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.model import Status as ProbeStatus
+from pgslot.snapshot.queries import PROBES
 from tests.canned import HEALER, World, notable
 from tests.healing import healing, watched
 from tests.stack.stack import Stack

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from exporter.failover import FIRST_MAJOR
-from exporter.probes import SUPPORTED
-from exporter.snapshot import NodeSnapshot
 from healer.doctor.failover import judge_failover
 from healer.doctor.servers import examine
 from pgslot.config.model import Config, HealerSettings
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import SUPPORTED
 from tests.failover import WORKER, copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
 from tests.healing import until, watched
 from tests.snapshots import SLOT, STANDBY, cluster, dark, node

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from exporter.probes import Sender
-from exporter.snapshot import NodeSnapshot
 from healer.doctor.finding import Status
 from healer.doctor.unlisted import judge_unlisted
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import Sender
 from tests.snapshots import cluster, dark, node
 from tests.test_exporter_unlisted import BARE, A, B, standby
 

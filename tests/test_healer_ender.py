@@ -8,7 +8,6 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from exporter.probes import SUPPORTED
 from healer.calls import Call, CallResult, Unavailable
 from healer.ender import Ender, check_ender
 from healer.grants import ENDER_ROLE
@@ -16,6 +15,7 @@ from healer.policy import Attempt
 from healer.suspects import Suspect, Way
 from healer.track import Aim
 from pgslot.config.termination_policy import EndPolicy
+from pgslot.snapshot.queries import SUPPORTED
 from tests.ending import (
     APPLICATION,
     POLICY,

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from exporter.observer import Observer
-from exporter.probes import SUPPORTED
-from exporter.snapshot import Status
 from healer.calls import CallResult, Unavailable
 from healer.grants import script
 from healer.primary import Primary, check
 from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
 from pgslot.config.yaml_values import ConfigError
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import Status
+from pgslot.snapshot.queries import SUPPORTED
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for
 from tests.stack.stack import Stack

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from exporter.failover import Readiness, failover_slots, missing_settings, readiness, standbys_that_count
-from exporter.probes import Standby
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
 from healer.doctor.finding import Finding, Status
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.queries import Standby
 
 _REMEDIES = {
     "sync_replication_slots": "sync_replication_slots = on",

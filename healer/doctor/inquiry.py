@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import psycopg
 
-from exporter.identity import IDENTITY, Identity
 from healer.calls import APPLICATION_NAME
 from healer.primary import TIMEOUT
 from pgslot.config.model import Conninfo
 from pgslot.config.yaml_values import ConfigError
 from pgslot.postgres.session import Session
+from pgslot.snapshot.identity import IDENTITY, Identity
 
 
 class InquiryError(Exception):

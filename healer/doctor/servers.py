@@ -4,10 +4,6 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from exporter.dependence import at_stake, has_stake, kept_by
-from exporter.observer import Observer
-from exporter.probes import SUPPORTED
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot
-from exporter.snapshot import Status as ProbeStatus
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
@@ -16,6 +12,10 @@ from healer.doctor.unlisted import judge_unlisted
 from healer.lookout import LOOK_TIMEOUT
 from healer.remedies.known import REMEDIES
 from pgslot.config.model import Cluster, Config, HealerTarget, Node
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
+from pgslot.snapshot.model import Status as ProbeStatus
+from pgslot.snapshot.queries import SUPPORTED
 
 FEW = 2
 """With fewer slots the next one to be dropped, or lost, is the last one."""

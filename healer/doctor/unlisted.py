@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from exporter.probes import Sender
-from exporter.snapshot import ClusterSnapshot
 from exporter.unlisted import unlisted
 from healer.doctor.finding import Finding, Status
+from pgslot.snapshot.model import ClusterSnapshot
+from pgslot.snapshot.queries import Sender
 
 
 def judge_unlisted(cluster: ClusterSnapshot) -> Iterator[Finding]:

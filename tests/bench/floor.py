@@ -4,7 +4,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from exporter.probes import PROBES
+from pgslot.snapshot.queries import PROBES
 from tests.stack import binaries
 from tests.stack.postgres import Postgres
 from tests.stack.stack import EXPORTER_ROLE, Stack

@@ -12,10 +12,10 @@ from typing import Any
 import requests
 import yaml
 
-from exporter.history import SEGMENT_BYTES
 from exporter.metrics import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STATUSES
-from exporter.probes import PROBES
 from exporter.retention import RetentionCause
+from pgslot.snapshot.history import SEGMENT_BYTES
+from pgslot.snapshot.queries import PROBES
 from tests.stack.postgres import Postgres
 from tests.stack.processes import Process, free_port, wait_for
 from tests.stack.stack import EXPORTER_ROLE, Stack

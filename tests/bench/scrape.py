@@ -5,7 +5,7 @@ from statistics import median
 
 import psycopg
 
-from exporter.probes import PROBES
+from pgslot.snapshot.queries import PROBES
 from tests.bench import servers
 from tests.bench.client import Client
 from tests.bench.floor import Floor

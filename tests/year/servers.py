@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from exporter.identity import Identity
-from exporter.probes import Creation, NodeFacts, Sender, Slot, Standby, Transaction
+from pgslot.snapshot.identity import Identity
+from pgslot.snapshot.queries import Creation, NodeFacts, Sender, Slot, Standby, Transaction
 from tests import decoding
 from tests.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
 

@@ -9,7 +9,6 @@ from unittest import mock
 
 from prometheus_client import CollectorRegistry
 
-from exporter import node
 from healer import primary, resync
 from healer.alerts import REFUSED, parse
 from healer.capability import CapabilityMonitor
@@ -19,6 +18,7 @@ from healer.narration import Narrator
 from healer.sights import Subject
 from healer.track import Outcome, Track
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.snapshot import node
 from tests.year.clock import Clock
 from tests.year.judge import Judge
 from tests.year.post import Post

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import NamedTuple
 
-from exporter.probes import NodeFacts, Slot, Transaction, precedes
+from pgslot.snapshot.queries import NodeFacts, Slot, Transaction, precedes
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 """Less than that is what lies between two running-xacts records, or two confirmations, on a healthy server."""

@@ -8,15 +8,15 @@ from typing import Any
 
 import psycopg
 
-from exporter.history import NOTHING, remember
-from exporter.identity import IDENTITY, LATELY, Belonging, Identity
-from exporter.probes import OLDEST_SUPPORTED, PROBES, Probe
-from exporter.snapshot import NodeSnapshot, Status
 from pgslot.cli.logging import event
 from pgslot.config.model import Node
 from pgslot.config.yaml_values import ConfigError
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
+from pgslot.snapshot.history import NOTHING, remember
+from pgslot.snapshot.identity import IDENTITY, LATELY, Belonging, Identity
+from pgslot.snapshot.model import NodeSnapshot, Status
+from pgslot.snapshot.queries import OLDEST_SUPPORTED, PROBES, Probe
 
 GRACE = 0.1
 """Seconds that a look may take beyond its time, to end in order and say how it failed."""

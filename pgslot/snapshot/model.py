@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.history import NOTHING, History
-from exporter.probes import Creation, NodeFacts, Sender, Slot, Standby, Transaction
+from pgslot.snapshot.history import NOTHING, History
+from pgslot.snapshot.queries import Creation, NodeFacts, Sender, Slot, Standby, Transaction
 
 
 class Status(StrEnum):

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.snapshot import NodeSnapshot, Status
 from pgslot.cli.logging import event
 from pgslot.postgres.session import Session
+from pgslot.snapshot.model import NodeSnapshot, Status
 
 LATELY = 60.0
 """Seconds for which a node's last look tells what it is where others are looked at: longer than between scrapes."""

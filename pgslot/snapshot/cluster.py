@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from exporter.diagnosis import needs_primary
 from exporter.failover import failover_slots
-from exporter.identity import rightful
-from exporter.node import SHORTEST_LOOK, NodeObserver
-from exporter.probes import CREATIONS, EXPLANATION, PROBES, Probe
-from exporter.snapshot import ClusterSnapshot, NodeSnapshot, Status
 from pgslot.config.model import Cluster, Node
+from pgslot.snapshot.identity import rightful
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
+from pgslot.snapshot.node import SHORTEST_LOOK, NodeObserver
+from pgslot.snapshot.queries import CREATIONS, EXPLANATION, PROBES, Probe
 
 OTHERS_LONGER = 0.2
 """Seconds that other nodes have after the primary has answered: long enough to notice that there are two."""
