@@ -7,14 +7,14 @@ from typing import Any
 
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
 from exporter.columns import Column, Kept, Memory
-from exporter.dependence import at_stake, kept_by
-from exporter.diagnosis import Wait, WaitReason, oldest_xid, waits
 from exporter.exposition import One, Part, Series, States, known_label_text, label_text
-from exporter.failover import Unready, missing_settings, readiness
 from exporter.parts import EVERYTHING
-from exporter.retention import Retention, RetentionCause, retention
-from exporter.unlisted import unlisted
 from pgslot import __version__
+from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, waits
+from pgslot.diagnosis.failover_readiness import Unready, missing_settings, readiness
+from pgslot.diagnosis.retention import Retention, RetentionCause, retention
+from pgslot.diagnosis.unconfigured_standbys import unlisted
+from pgslot.diagnosis.wal_level import at_stake, kept_by
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
 from pgslot.snapshot.queries import Slot, Standby, Transaction
 

@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.diagnosis import Wait, WaitReason, oldest_xid, replay_stands, waits
-from exporter.failover import Readiness, Unready, kept_in_step, synchronises
-from exporter.retention import RetentionCause, retention
+from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, replay_stands, waits
+from pgslot.diagnosis.failover_readiness import Readiness, Unready, kept_in_step, synchronises
+from pgslot.diagnosis.retention import RetentionCause, retention
 from pgslot.snapshot.history import SEGMENT_BYTES
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.queries import Slot, Transaction, precedes

@@ -7,8 +7,8 @@ Plain facts; what follows from them is in ending.py, what the primary is asked i
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.diagnosis import WaitReason
 from healer.sights import Sight, State
+from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.snapshot.queries import Transaction
 
 

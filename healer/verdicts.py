@@ -9,10 +9,10 @@ primary's slot has moved to a record of ours before. Everything else that ends w
 
 from dataclasses import replace
 
-from exporter.retention import RetentionCause
 from healer.calls import WROTE, Call, CallResult
 from healer.sights import IN_NEED, Sight, State
 from healer.track import WELL, Outcome, Track
+from pgslot.diagnosis.retention import RetentionCause
 from pgslot.snapshot.queries import Slot, precedes
 
 INTERVALS_KEPT = 64

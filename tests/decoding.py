@@ -7,7 +7,7 @@ LogicalConfirmReceivedLocation). Positions are bytes of WAL; the clock ticks in 
 
 from dataclasses import dataclass, field, replace
 
-from exporter.retention import Retention, retention
+from pgslot.diagnosis.retention import Retention, retention
 from pgslot.snapshot.history import NOTHING, remember
 from pgslot.snapshot.queries import Slot, Transaction
 from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, node

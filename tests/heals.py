@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from exporter.diagnosis import Wait, WaitReason
-from exporter.failover import Unready
-from exporter.retention import RetentionCause
 from healer.sights import Sight, State
+from pgslot.diagnosis.creation_wait import Wait, WaitReason
+from pgslot.diagnosis.failover_readiness import Unready
+from pgslot.diagnosis.retention import RetentionCause
 from tests.snapshots import CREATION, SLOT, TRANSACTION
 
 R = WaitReason

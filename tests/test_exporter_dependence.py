@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.dependence import at_stake, counts, has_stake, kept_by
-from exporter.diagnosis import needs_primary
 from exporter.web import application
 from healer.doctor.finding import Status
 from healer.doctor.servers import judge_last_slot
+from pgslot.diagnosis.creation_wait import needs_primary
+from pgslot.diagnosis.wal_level import at_stake, counts, has_stake, kept_by
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Slot
 from tests.snapshots import SLOT, cluster, dark, node

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis import WaitReason, waits
+from pgslot.diagnosis.creation_wait import WaitReason, waits
 from pgslot.snapshot.history import History, Sample
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Transaction, precedes

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from exporter.failover import Readiness, Unready, failover_slots, kept_in_step, missing_settings, readiness
+from pgslot.diagnosis.failover_readiness import (
+    Readiness,
+    Unready,
+    failover_slots,
+    kept_in_step,
+    missing_settings,
+    readiness,
+)
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Slot
 from tests.snapshots import SLOT, STANDBY, cluster, dark, node

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis import needs_primary
-from exporter.retention import RetentionCause, retention, retention_cause
+from pgslot.diagnosis.creation_wait import needs_primary
+from pgslot.diagnosis.retention import RetentionCause, retention, retention_cause
 from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
 from pgslot.snapshot.history import Delivery, History, Movement, Sample
 from pgslot.snapshot.model import NodeSnapshot

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter import retention
-from exporter.retention import SKIPS_EMPTY_TRANSACTIONS
 from exporter.web import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.diagnosis import retention
+from pgslot.diagnosis.retention import SKIPS_EMPTY_TRANSACTIONS
 from pgslot.snapshot.queries import SUPPORTED
 from tests.stack.consumers import ChangeByChange
 from tests.stack.postgres import Postgres

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.retention import Retention, RetentionCause
+from pgslot.diagnosis.retention import Retention, RetentionCause
 from tests.decoding import Consumer, Open, Replica, Server, watch
 
 MEBIBYTE = 1024 * 1024

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.unlisted import unlisted
 from exporter.web import application
 from healer.lookout import Lookout
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.diagnosis.unconfigured_standbys import unlisted
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.identity import rightful
 from pgslot.snapshot.model import NodeSnapshot, Status

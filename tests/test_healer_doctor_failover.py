@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.failover import FIRST_MAJOR
 from healer.doctor.failover import judge_failover
 from healer.doctor.servers import examine
 from pgslot.config.model import Config, HealerSettings
+from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED
 from tests.failover import WORKER, copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis import Wait
 from healer.calls import Call, CallResult, Capability, Unavailable
 from healer.ending import (
     EFFECT_SECONDS,
@@ -21,6 +20,7 @@ from healer.sights import Sight, State
 from healer.suspects import HolderSession, Suspect, Way, suspect_of
 from healer.track import Outcome, Track, begin
 from pgslot.config.model import HealerSettings
+from pgslot.diagnosis.creation_wait import Wait
 from tests.heals import C, R, existing, waiting
 from tests.snapshots import CREATION, SLOT, TRANSACTION
 

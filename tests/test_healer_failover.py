@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from exporter.failover import FIRST_MAJOR, Unready
 from healer.policy import HELD_SECONDS, LookAgain, Progress, next_step, settle
 from healer.sights import Sight, State, Subject, in_need, see
 from healer.track import Outcome, Track
 from pgslot.config.model import HealerSettings
+from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, Unready
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED, Slot, Transaction
 from tests.failover import copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis import WaitReason
 from healer.calls import Unavailable
 from healer.policy import HELD_SECONDS, Attempt, LookAgain, Progress, next_step, settle
 from healer.sights import Sight, State, Subject, see, state_of
 from healer.track import Outcome, Track
 from pgslot.config.model import HealerSettings
+from pgslot.diagnosis.creation_wait import WaitReason
 from tests.heals import C, R, existing, waiting
 from tests.snapshots import CREATION, SLOT, cluster, dark, node
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis import WaitReason
-from exporter.retention import RetentionCause
 from healer.calls import Call, CallResult, Capability, Unavailable
 from healer.sights import Sight, State
 from healer.track import Outcome, Track, begin
 from healer.verdicts import advance, after_attempt, opens_again
+from pgslot.diagnosis.creation_wait import WaitReason
+from pgslot.diagnosis.retention import RetentionCause
 from tests.heals import C, R, existing, lsn, persistent, temporary, waiting, without_copy
 
 USABLE, GONE, UNSEEN = Sight(State.USABLE), Sight(State.GONE), Sight(State.UNSEEN)

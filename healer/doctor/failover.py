@@ -2,8 +2,14 @@
 
 from collections.abc import Iterator
 
-from exporter.failover import Readiness, failover_slots, missing_settings, readiness, standbys_that_count
 from healer.doctor.finding import Finding, Status
+from pgslot.diagnosis.failover_readiness import (
+    Readiness,
+    failover_slots,
+    missing_settings,
+    readiness,
+    standbys_that_count,
+)
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.queries import Standby
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from exporter.dependence import at_stake, has_stake, kept_by
 from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
@@ -12,6 +11,7 @@ from healer.doctor.unlisted import judge_unlisted
 from healer.lookout import LOOK_TIMEOUT
 from healer.remedies.known import REMEDIES
 from pgslot.config.model import Cluster, Config, HealerTarget, Node
+from pgslot.diagnosis.wal_level import at_stake, has_stake, kept_by
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.model import Status as ProbeStatus

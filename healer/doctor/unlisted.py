@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from exporter.unlisted import unlisted
 from healer.doctor.finding import Finding, Status
+from pgslot.diagnosis.unconfigured_standbys import unlisted
 from pgslot.snapshot.model import ClusterSnapshot
 from pgslot.snapshot.queries import Sender
 

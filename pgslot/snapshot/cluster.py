@@ -5,9 +5,9 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from exporter.diagnosis import needs_primary
-from exporter.failover import failover_slots
 from pgslot.config.model import Cluster, Node
+from pgslot.diagnosis.creation_wait import needs_primary
+from pgslot.diagnosis.failover_readiness import failover_slots
 from pgslot.snapshot.identity import rightful
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
 from pgslot.snapshot.node import SHORTEST_LOOK, NodeObserver

@@ -13,7 +13,7 @@ import requests
 import yaml
 
 from exporter.metrics import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STATUSES
-from exporter.retention import RetentionCause
+from pgslot.diagnosis.retention import RetentionCause
 from pgslot.snapshot.history import SEGMENT_BYTES
 from pgslot.snapshot.queries import PROBES
 from tests.stack.postgres import Postgres

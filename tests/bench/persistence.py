@@ -22,8 +22,8 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from exporter.failover import FIRST_MAJOR
 from healer.track import WELL
+from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from tests.bench import heal
 from tests.bench.client import Client
 from tests.bench.programs import running

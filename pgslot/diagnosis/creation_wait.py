@@ -8,8 +8,8 @@ still), then the missing record itself.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.dependence import has_stake
-from exporter.retention import retains_much
+from pgslot.diagnosis.retention import retains_much
+from pgslot.diagnosis.wal_level import has_stake
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.queries import Creation, Standby, Transaction, precedes
 
