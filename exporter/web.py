@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from exporter import pages, parts, sending
 from exporter.columns import Memory
-from exporter.discovery import Discovery
 from exporter.exposition import Family
 from exporter.metrics import cluster_series, process_samples
 from exporter.page import families, written
 from exporter.process import ProcessMetrics
 from pgslot.config.reload import Configuration
+from pgslot.patroni.discovery import Discovery
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.node import SHORTEST_LOOK
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 
 from exporter import webconfig
-from exporter.discovery import discovered
 from exporter.serve import serve as serve_until_stopped
 from exporter.webconfig import WebConfig
 from healer.doctor.client import check_url
@@ -24,6 +23,7 @@ from pgslot.cli import logging as log
 from pgslot.config.model import Config, check_secrets, load, read_token
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError, parse_duration
+from pgslot.patroni.discovery import discovered
 
 BAD_INPUT = 2
 

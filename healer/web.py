@@ -9,7 +9,6 @@ from functools import partial
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.discovery import Discovery
 from exporter.metrics import process_samples
 from exporter.page import exposition, families
 from exporter.web import answer_reload, process_registry
@@ -25,6 +24,7 @@ from pgslot.cli.logging import event, printable
 from pgslot.config.model import Config, read_token
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError
+from pgslot.patroni.discovery import Discovery
 
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes; 10,000 alerts fit."""

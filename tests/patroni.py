@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from exporter.patroni import Member
+from pgslot.patroni.api import Member
 from tests.stack.postgres import Postgres
 from tests.stack.stack import Stack
 

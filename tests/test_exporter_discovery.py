@@ -14,13 +14,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter import patroni_client
-from exporter.discovery import Discovery, discovered
 from exporter.web import application
 from healer.calls import Unavailable
 from healer.primary import check
 from pgslot.config.model import Config, load
 from pgslot.config.reload import Configuration
+from pgslot.patroni import client as patroni_client
+from pgslot.patroni.discovery import Discovery, discovered
 from tests.healing import until as until_true
 from tests.patroni import SELF, Api, apis, real, written
 from tests.stack.stack import EXPORTER_ROLE, Stack
@@ -135,7 +135,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def test_members_come_go_and_move_and_the_others_keep_their_connections(
     databases: Stack, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "exporter.discovery")
+    caplog.set_level(logging.INFO, "pgslot.patroni.discovery")
     identifier = databases.primary.sql("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")[0][0]
     primary, standby = real(databases)
     api = Api({"members": [primary]}, {"database_system_identifier": identifier})
@@ -184,7 +184,7 @@ async def test_members_come_go_and_move_and_the_others_keep_their_connections(
                 "pgslot_probe_status", "status", node="primary", probe="node"
             )
             assert status == "wrong_cluster"
-    said = [record.getMessage() for record in caplog.records if record.name == "exporter.discovery"]
+    said = [record.getMessage() for record in caplog.records if record.name == "pgslot.patroni.discovery"]
     assert said.count("Patroni does not tell the members, those that are known are kept") == 1
     assert said.count("asked Patroni for the members") == 2
 

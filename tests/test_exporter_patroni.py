@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import exporter.__main__
-from exporter.patroni import Answer, answer_of
 from pgslot.config.model import check_secrets, load
 from pgslot.config.yaml_values import ConfigError
+from pgslot.patroni.api import Answer, answer_of
 from tests.patroni import SELF, TWO, A, B, written
 
 ANSWERS: dict[str, tuple[Any, Any, Answer]] = {

@@ -3,11 +3,11 @@
 import subprocess
 from pathlib import Path
 
-from exporter.patroni import Patroni
 from healer.doctor.finding import Status
 from healer.doctor.members import judge_members
 from healer.doctor.servers import examine
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.patroni.api import Patroni
 from tests.doctor import PROGRAM
 from tests.patroni import written
 

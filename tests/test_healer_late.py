@@ -4,9 +4,9 @@ import asyncio
 import json
 from dataclasses import replace
 
-from exporter.patroni import Patroni
 from healer.alerts import Action
 from pgslot.config.model import Config, Node
+from pgslot.patroni.api import Patroni
 from tests.healing import QUICK, alert, healing, watched
 from tests.stack.stack import Stack
 from tests.test_healer_lifecycle import NOWHERE, SETTINGS, Books, config, firing

@@ -6,12 +6,12 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from exporter.patroni import NAME, Patroni, patroni_of
 from pgslot.config import termination_policy
 from pgslot.config.conninfo import Conninfo as Conninfo  # noqa: PLC0414 - whoever has a configuration has these
 from pgslot.config.conninfo import Whereabouts, conninfo_of, is_conninfo
 from pgslot.config.include import clusters_of
 from pgslot.config.yaml_values import ConfigError, Value, read
+from pgslot.patroni.api import NAME, Patroni, patroni_of
 
 LONGEST_REASON = 200
 _REASON = f"one line of at most {LONGEST_REASON} characters"

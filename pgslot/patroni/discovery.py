@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from exporter.exposition import One, Part, label_text
-from exporter.patroni import Answer, Patroni
-from exporter.patroni_client import NoAnswerError, ask
 from pgslot.cli.logging import event
 from pgslot.config.conninfo import Whereabouts
 from pgslot.config.model import Cluster, Config, Node
 from pgslot.config.reload import Configuration
+from pgslot.patroni.api import Answer, Patroni
+from pgslot.patroni.client import NoAnswerError, ask
 
 SPREAD = 0.02
 """Seconds between the first questions about two clusters, at most."""

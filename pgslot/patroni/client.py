@@ -6,8 +6,8 @@ from typing import Any
 
 import aiohttp
 
-from exporter.patroni import Answer, Patroni, answer_of
 from pgslot.httpclient.limited import Names, body_of
+from pgslot.patroni.api import Answer, Patroni, answer_of
 
 TIMEOUT = 3.0
 """Seconds for one URL."""
