@@ -6,8 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
-from exporter.columns import Column, Kept, Memory
-from exporter.exposition import One, Part, Series, States, known_label_text, label_text
 from exporter.parts import EVERYTHING
 from pgslot import __version__
 from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, waits
@@ -15,6 +13,8 @@ from pgslot.diagnosis.failover_readiness import Unready, missing_settings, readi
 from pgslot.diagnosis.retention import Retention, RetentionCause, retention
 from pgslot.diagnosis.unconfigured_standbys import unlisted
 from pgslot.diagnosis.wal_level import at_stake, kept_by
+from pgslot.exposition.cache import Column, Kept, Memory
+from pgslot.exposition.text_format import One, Part, Series, States, known_label_text, label_text
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
 from pgslot.snapshot.queries import Slot, Standby, Transaction
 

@@ -8,12 +8,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from exporter import pages, parts, sending
-from exporter.columns import Memory
-from exporter.exposition import Family
 from exporter.metrics import cluster_series, process_samples
-from exporter.page import families, written
-from exporter.process import ProcessMetrics
 from pgslot.config.reload import Configuration
+from pgslot.exposition.cache import Memory
+from pgslot.exposition.families import families, written
+from pgslot.exposition.process_metrics import ProcessMetrics
+from pgslot.exposition.text_format import Family
 from pgslot.patroni.discovery import Discovery
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.node import SHORTEST_LOOK

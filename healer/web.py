@@ -10,7 +10,6 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from exporter.metrics import process_samples
-from exporter.page import exposition, families
 from exporter.web import answer_reload, process_registry
 from healer.alerts import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.capability import CapabilityMonitor
@@ -24,6 +23,7 @@ from pgslot.cli.logging import event, printable
 from pgslot.config.model import Config, read_token
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError
+from pgslot.exposition.families import exposition, families
 from pgslot.patroni.discovery import Discovery
 
 LARGEST_BODY = 16 * 1024 * 1024

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.exposition import write
 from exporter.metrics import SETTLED_SECONDS, cluster_series
-from exporter.page import families
 from exporter.web import application
 from pgslot.diagnosis.retention import RetentionCause, retention_cause
+from pgslot.exposition.families import families
+from pgslot.exposition.text_format import write
 from pgslot.snapshot.queries import Slot
 from tests.healing import until
 from tests.snapshots import CREATION, SLOT, TRANSACTION, cluster, node

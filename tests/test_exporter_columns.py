@@ -7,10 +7,10 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.columns import Column, Kept, Memory
-from exporter.exposition import Series, label_text, write
 from exporter.metrics import cluster_series
-from exporter.page import families
+from pgslot.exposition.cache import Column, Kept, Memory
+from pgslot.exposition.families import families
+from pgslot.exposition.text_format import Series, label_text, write
 from pgslot.snapshot.model import ClusterSnapshot
 from tests.snapshots import SLOT, cluster, node
 

@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from exporter.catalogue import CATALOGUE, SLOT, Metric
-from exporter.exposition import Family, Series, States, label_text, write
 from exporter.metrics import SLOT_COLUMNS, cluster_series, process_samples
-from exporter.page import exposition, families
+from pgslot.exposition.families import exposition, families
+from pgslot.exposition.text_format import Family, Series, States, label_text, write
 from pgslot.patroni.api import Answer, Patroni
 from pgslot.patroni.discovery import Known
 from tests.snapshots import CREATION, FACTS, cluster, node

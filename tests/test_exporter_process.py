@@ -10,10 +10,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.exposition import Family
-from exporter.page import exposition
-from exporter.process import ProcessMetrics
 from exporter.web import process_registry
+from pgslot.exposition.families import exposition
+from pgslot.exposition.process_metrics import ProcessMetrics
+from pgslot.exposition.text_format import Family
 
 
 def read(families: Iterable[Family | Metric]) -> dict[str, Metric]:

@@ -11,11 +11,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
-from exporter.exposition import One, Part, label_text
 from pgslot.cli.logging import event
 from pgslot.config.conninfo import Whereabouts
 from pgslot.config.model import Cluster, Config, Node
 from pgslot.config.reload import Configuration
+from pgslot.exposition.text_format import One, Part, label_text
 from pgslot.patroni.api import Answer, Patroni
 from pgslot.patroni.client import NoAnswerError, ask
 

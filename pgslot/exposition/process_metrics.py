@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
-from exporter.exposition import Family, Series
-from exporter.page import as_ours
+from pgslot.exposition.families import as_ours
+from pgslot.exposition.text_format import Family, Series
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()

@@ -7,7 +7,7 @@ from prometheus_client import Metric as ClientFamily
 from prometheus_client.exposition import choose_encoder
 
 from exporter.catalogue import CATALOGUE, Metric
-from exporter.exposition import Family, Part, Series, label_text, write
+from pgslot.exposition.text_format import Family, Part, Series, label_text, write
 
 
 class Collector(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any, NamedTuple, TypeVar, cast
 
-from exporter.exposition import Series
+from pgslot.exposition.text_format import Series
 
 _T = TypeVar("_T")
 
