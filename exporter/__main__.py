@@ -7,17 +7,17 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from exporter import webconfig
 from exporter.reference import metric_reference
 from exporter.rules import SHIPPED_BASE, alerting_rules
-from exporter.serve import serve
 from exporter.web import application
-from exporter.webconfig import WebConfig
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log
 from pgslot.config.model import Config, check_secrets, load, single
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError
+from pgslot.httpserver import web_config as webconfig
+from pgslot.httpserver.run import serve
+from pgslot.httpserver.web_config import WebConfig
 from pgslot.snapshot.identity import IDENTITY
 from pgslot.snapshot.queries import PROBES, SUPPORTED
 

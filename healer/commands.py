@@ -6,9 +6,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from exporter import webconfig
-from exporter.serve import serve as serve_until_stopped
-from exporter.webconfig import WebConfig
 from healer.doctor.client import check_url
 from healer.doctor.examination import Places, examine
 from healer.doctor.report import as_json, as_text, exit_code, wants_colour
@@ -23,6 +20,9 @@ from pgslot.cli import logging as log
 from pgslot.config.model import Config, check_secrets, load, read_token
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError, parse_duration
+from pgslot.httpserver import web_config as webconfig
+from pgslot.httpserver.run import serve as serve_until_stopped
+from pgslot.httpserver.web_config import WebConfig
 from pgslot.patroni.discovery import discovered
 
 BAD_INPUT = 2

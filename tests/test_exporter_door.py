@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pytest
 from aiohttp import ClientSession, web
 
-from exporter import door as module
-from exporter.door import Door, factory, most_connections
+from pgslot.httpserver import connection_limit as module
+from pgslot.httpserver.connection_limit import Door, factory, most_connections
 
 REQUEST = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -10,7 +10,7 @@ import aiohttp
 import bcrypt
 import pytest
 
-from exporter import webconfig
+from pgslot.httpserver import web_config
 from tests.webfiles import Files, basic, client, folder, get, hashed, serving
 
 PASSWORD = "with:colon-and-ümlaut"
@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> Files:
 )
 async def test_basic_authentication(files: Files, headers: dict[str, str], status: int) -> None:
     path = files.write({"basic_auth_users": {"bob": hashed(PASSWORD), "jörg": hashed("short").replace("$2b$", "$2y$")}})
-    assert webconfig.load(path).authenticates
+    assert web_config.load(path).authenticates
     async with serving(path) as port:
         for _ in range(2):
             found, text, answered = await get(port, headers=headers)
@@ -115,7 +115,7 @@ async def test_the_rate_limit(files: Files) -> None:
 
 
 async def test_a_certificate_is_rotated(files: Files, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "exporter.guard")
+    caplog.set_level(logging.INFO, "pgslot.httpserver.middleware")
     async with serving(files.write(files.tls())) as port:
         async with aiohttp.ClientSession() as session:
             url = f"https://127.0.0.1:{port}/"

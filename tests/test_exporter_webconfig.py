@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter import webconfig
-from exporter.webconfig import RateLimit
 from pgslot.config.yaml_values import ConfigError
+from pgslot.httpserver import web_config
+from pgslot.httpserver.web_config import RateLimit
 from tests.webfiles import Files, folder, hashed
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
@@ -113,7 +113,7 @@ def write(files: Files, text: str) -> Path:
 def test_a_mistake_is_named_with_its_place(files: Files, text: str, place: str, message: str) -> None:
     path = write(files, text)
     with pytest.raises(ConfigError) as caught:
-        webconfig.load(path)
+        web_config.load(path)
     assert str(caught.value).startswith(f"{path}{place}: expected ")
     assert message in str(caught.value)
     for secret in ("secret", "$2", "BEGIN"):
@@ -123,14 +123,14 @@ def test_a_mistake_is_named_with_its_place(files: Files, text: str, place: str, 
 @pytest.mark.parametrize("text", ["", "{}\n", "# nothing\n", "basic_auth_users: {}\n"])
 def test_an_empty_file_changes_nothing(files: Files, text: str) -> None:
     path = write(files, text)
-    config = webconfig.load(path)
-    assert config == webconfig.WebConfig(path)
+    config = web_config.load(path)
+    assert config == web_config.WebConfig(path)
     assert (config.authenticates, config.ssl_context()) == (False, None)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a readable file, found: No such file or directory"):
-        webconfig.load(tmp_path / "web.yml")
+        web_config.load(tmp_path / "web.yml")
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_durations_are_those_of_go(files: Files, interval: str, seconds: float) -> None:
     path = write(files, f"rate_limit: {{interval: {interval}, burst: 3}}\n")
-    assert webconfig.load(path).rate_limit == RateLimit(seconds, 3)
+    assert web_config.load(path).rate_limit == RateLimit(seconds, 3)
 
 
 def test_secrets_are_not_shown(files: Files) -> None:
-    config = webconfig.load(write(files, f"{TLS}basic_auth_users: {{bob: {hashed('x')}}}\n"))
+    config = web_config.load(write(files, f"{TLS}basic_auth_users: {{bob: {hashed('x')}}}\n"))
     assert "PRIVATE KEY" not in repr(config)
     assert "$2" not in repr(config)

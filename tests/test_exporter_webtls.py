@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 import requests
 
-from exporter import webconfig, webtls
 from pgslot.config.yaml_values import ConfigError
+from pgslot.httpserver import tls_config, web_config
 from tests.webfiles import Files, client, folder, get, serving
 
 
@@ -55,7 +55,7 @@ async def test_client_certificates(
 ) -> None:
     authority = {} if policy == "NoClientCert" else {"client_ca_file": "ca.crt"}
     path = files.write(files.tls(client_auth_type=policy, **authority))
-    assert webconfig.load(path).authenticates == (policy == "RequireAndVerifyClientCert")
+    assert web_config.load(path).authenticates == (policy == "RequireAndVerifyClientCert")
     certificates = (None, files.issue(files.other, "b", "b.example"), files.issue(files.ours, "c", "c.example"))
     async with serving(path) as port:
         for certificate, welcome in zip(certificates, (without, stranger, True), strict=True):
@@ -128,17 +128,17 @@ async def test_versions_suites_and_curves(
 
 
 async def test_every_suite_and_curve_of_go_is_known_to_openssl(files: Files) -> None:
-    for curve, name in webtls._CURVES.items():
+    for curve, name in tls_config._CURVES.items():
         path = files.write(files.tls(curve_preferences=[curve]))
-        if webtls.takes_curve(name):
-            webconfig.load(path).ssl_context()
+        if tls_config.takes_curve(name):
+            web_config.load(path).ssl_context()
         else:
             # X25519 with the Python of Debian 12.
             with pytest.raises(ConfigError, match=rf"curve_preferences: expected a curve .* found '{curve}'"):
-                webconfig.load(path)
-    assert all(webtls.takes_curve(name) for curve, name in webtls._CURVES.items() if curve != "X25519")
-    for suite, name in webtls._SUITES.items():
+                web_config.load(path)
+    assert all(tls_config.takes_curve(name) for curve, name in tls_config._CURVES.items() if curve != "X25519")
+    for suite, name in tls_config._SUITES.items():
         settings = {"cipher_suites": [suite]} | ({} if name else {"min_version": "TLS13"})
-        context = webconfig.load(files.write(files.tls(**settings))).ssl_context()
+        context = web_config.load(files.write(files.tls(**settings))).ssl_context()
         assert context
         assert {name or suite} <= {found["name"] for found in context.get_ciphers()}

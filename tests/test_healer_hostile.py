@@ -21,8 +21,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from exporter.guard import Guard
-from exporter.webconfig import load as load_web_config
 from healer.alertmanager import AlertmanagerError, fetch
 from healer.episodes import REMEMBERED
 from healer.report import Report
@@ -31,6 +29,8 @@ from healer.web import _EPISODES, PAGE, application
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
+from pgslot.httpserver.middleware import Guard
+from pgslot.httpserver.web_config import load as load_web_config
 from tests.healing import Healer, alert, healing
 from tests.stack.processes import free_port
 from tests.test_healer_lifecycle import NOWHERE

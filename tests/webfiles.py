@@ -16,9 +16,9 @@ import trustme
 import yaml
 from aiohttp import web
 
-from exporter import webconfig
-from exporter.serve import serve
 from pgslot.cli.flags import Address
+from pgslot.httpserver import web_config
+from pgslot.httpserver.run import serve
 from tests.stack.processes import free_port
 
 
@@ -72,7 +72,7 @@ async def serving(path: Path) -> AsyncIterator[int]:
     app = web.Application()
     app.router.add_get("/", hello)
     port = free_port()
-    task = asyncio.create_task(serve(app, Address("127.0.0.1", port), "test", lambda: None, webconfig.load(path)))
+    task = asyncio.create_task(serve(app, Address("127.0.0.1", port), "test", lambda: None, web_config.load(path)))
     try:
         async with asyncio.timeout(10):
             while not task.done():

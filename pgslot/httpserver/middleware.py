@@ -25,9 +25,9 @@ import bcrypt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from exporter.webconfig import RateLimit, WebConfig, load
 from pgslot.cli.logging import event
 from pgslot.config.yaml_values import ConfigError
+from pgslot.httpserver.web_config import RateLimit, WebConfig, load
 
 CHALLENGE = 'Basic realm="pg-slot", charset="UTF-8"'
 LONGEST_PASSWORD = 72

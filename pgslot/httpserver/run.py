@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from exporter.door import Door, factory
-from exporter.guard import Guard
-from exporter.handshakes import Handshakes
-from exporter.webconfig import WebConfig
 from pgslot import __version__
 from pgslot.cli.flags import Address
 from pgslot.cli.logging import event
 from pgslot.config.yaml_values import ConfigError
+from pgslot.httpserver.connection_limit import Door, factory
+from pgslot.httpserver.middleware import Guard
+from pgslot.httpserver.tls_listener import Handshakes
+from pgslot.httpserver.web_config import WebConfig
 
 SHUTDOWN_SECONDS = 5.0
 """How long requests in flight may take to end after SIGTERM."""

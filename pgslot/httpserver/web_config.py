@@ -11,8 +11,8 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from exporter import webtls
 from pgslot.config.yaml_values import Value, read
+from pgslot.httpserver import tls_config
 
 _HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{53}")
 _GO_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|us|ns|h|m|s))+")
@@ -40,7 +40,7 @@ class WebConfig:
     """What was read from the file and from the files it names."""
 
     path: Path
-    tls: webtls.Tls | None = None
+    tls: tls_config.Tls | None = None
     users: dict[bytes, bytes] = field(default_factory=dict, repr=False)
     """bcrypt hashes by name; empty: no basic authentication."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def load(path: Path) -> WebConfig:
     keys = top.mapping("a mapping", ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"))
     return WebConfig(
         path,
-        tls=webtls.parse(keys["tls_server_config"], path.parent) if "tls_server_config" in keys else None,
+        tls=tls_config.parse(keys["tls_server_config"], path.parent) if "tls_server_config" in keys else None,
         users=_users(keys["basic_auth_users"]) if "basic_auth_users" in keys else {},
         headers=_http(keys["http_server_config"]) if "http_server_config" in keys else {},
         rate_limit=_rate_limit(keys["rate_limit"]) if "rate_limit" in keys else None,
