@@ -153,7 +153,7 @@ def test_a_reload(exporter: Program, databases: Stack, tmp_path: Path, how: str)
     def reload() -> int | None:
         if how == "POST":
             return requests.post(f"{exporter.url}/-/reload", timeout=10).status_code
-        pgslot.exposition.process_metrics.send(signal.SIGHUP)
+        exporter.process.send(signal.SIGHUP)
         return None
 
     def backend() -> list[tuple[Any, ...]]:
@@ -194,7 +194,7 @@ def test_sigterm_ends_it_in_order_also_with_a_hung_server(exporter: Program, dat
     exporter.get("/metrics")
     databases.standby.pause_all()
     try:
-        assert pgslot.exposition.process_metrics.stop(timeout=12) == 0
+        assert exporter.process.stop(timeout=12) == 0
     finally:
         databases.standby.resume_all()
     assert [line["msg"] for line in exporter.log_events()][-1] == "stopping"
