@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from exporter.app import application
 from exporter.reference import metric_reference
 from exporter.rules import SHIPPED_BASE, alerting_rules
-from exporter.web import application
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log
 from pgslot.config.model import Config, check_secrets, load, single

@@ -9,8 +9,8 @@ from functools import partial
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.metrics import process_samples
-from exporter.web import answer_reload, process_registry
+from exporter.app import answer_reload, process_registry
+from exporter.series import process_samples
 from healer.alerts import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.capability import CapabilityMonitor
 from healer.episodes import REMEMBERED, Episodes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter import metrics
+from exporter import series
 from tests.canned import World
 from tests.stack.monitoring import ALERTMANAGER, PROMETHEUS, version_of
 from tests.stack.stack import Stack
@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def young_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Name a transaction at once, in place of after five seconds."""
-    monkeypatch.setattr(metrics, "SETTLED_SECONDS", 0)
+    monkeypatch.setattr(series, "SETTLED_SECONDS", 0)
 
 
 @pytest.fixture(autouse=True)

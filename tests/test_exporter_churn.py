@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.metrics import SETTLED_SECONDS, cluster_series
-from exporter.web import application
+from exporter.app import application
+from exporter.series import SETTLED_SECONDS, cluster_series
 from pgslot.diagnosis.retention import RetentionCause, retention_cause
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import write

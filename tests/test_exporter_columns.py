@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.metrics import cluster_series
+from exporter.series import cluster_series
 from pgslot.exposition.cache import Column, Kept, Memory
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import Series, label_text, write

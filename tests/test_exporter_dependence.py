@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.web import application
+from exporter.app import application
 from healer.doctor.finding import Status
 from healer.doctor.servers import judge_last_slot
 from pgslot.diagnosis.creation_wait import needs_primary

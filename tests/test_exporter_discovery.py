@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.web import application
+from exporter.app import application
 from healer.calls import Unavailable
 from healer.primary import check
 from pgslot.config.model import Config, load

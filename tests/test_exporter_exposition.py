@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from exporter.catalogue import CATALOGUE, SLOT, Metric
-from exporter.metrics import SLOT_COLUMNS, cluster_series, process_samples
+from exporter.series import SLOT_COLUMNS, cluster_series, process_samples
 from pgslot.exposition.families import exposition, families
 from pgslot.exposition.text_format import Family, Series, States, label_text, write
 from pgslot.patroni.api import Answer, Patroni

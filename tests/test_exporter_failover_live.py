@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.web import application
+from exporter.app import application
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
 from tests.failover import (

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.metrics import cluster_series
+from exporter.series import cluster_series
 from pgslot.snapshot.history import MOST_SAMPLES, NOTHING, SEGMENT_BYTES, History, record_seconds, remember
 from pgslot.snapshot.queries import Slot
 from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, node

@@ -10,8 +10,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter import parts
-from exporter.web import application
+from exporter import collectors
+from exporter.app import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.snapshot.cluster import Observer
@@ -64,7 +64,7 @@ def test_each_part_holds_the_one_before() -> None:
     ],
 )
 def test_what_has_to_be_asked(names: list[str], expected: tuple[object, ...]) -> None:
-    assert parts.probes_for(parts.asked(names)) == expected
+    assert collectors.probes_for(collectors.asked(names)) == expected
 
 
 async def test_with_nothing_waiting_it_is_three_series_a_node(client: Client, databases: Stack) -> None:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.web import accepts_gzip, application, look_timeout
+from exporter.app import accepts_gzip, application, look_timeout
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.snapshot.cluster import Observer

@@ -6,16 +6,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter import sending
+from exporter import response_body
 
 SMALL = [b"# HELP a\n", 'a{b="andr\u00e9"} 1\n'.encode(), b""]
 LARGE = [f'a{{b="andr\u00e9 {number}"}} {number}\n'.encode() * (number * 100) for number in range(200)]
 
 
-@pytest.mark.parametrize("pieces", [SMALL, LARGE, [b"x" * sending.PIECE * 3]])
+@pytest.mark.parametrize("pieces", [SMALL, LARGE, [b"x" * response_body.PIECE * 3]])
 async def test_the_page_arrives_whatever_its_size(pieces: list[bytes]) -> None:
     async def page(_: web.Request) -> web.Response:
-        return web.Response(body=sending.body(pieces), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(body=response_body.body(pieces), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     app = web.Application()
     app.router.add_get("/", page)
@@ -31,10 +31,10 @@ async def test_the_page_arrives_whatever_its_size(pieces: list[bytes]) -> None:
 
 
 def test_a_large_page_is_sent_in_pieces_and_a_small_one_at_once() -> None:
-    assert sending.body(SMALL) == b"".join(SMALL)
-    assert not isinstance(sending.body(LARGE), bytes)
+    assert response_body.body(SMALL) == b"".join(SMALL)
+    assert not isinstance(response_body.body(LARGE), bytes)
 
 
 @pytest.mark.parametrize("pieces", [SMALL, LARGE, []])
 def test_packed_it_is_the_same_page(pieces: list[bytes]) -> None:
-    assert zlib.decompress(sending.gzipped(pieces), zlib.MAX_WBITS | 16) == b"".join(pieces)
+    assert zlib.decompress(response_body.gzipped(pieces), zlib.MAX_WBITS | 16) == b"".join(pieces)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.web import application
+from exporter.app import application
 from pgslot.config.model import HealerSettings
 from tests.healing import alert, healing, watched
 from tests.healing import until as until_true

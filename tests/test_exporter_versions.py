@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from exporter.app import application
 from exporter.catalogue import DECODING
-from exporter.web import application
 from pgslot.snapshot.queries import PROBES, SUPPORTED
 from tests.stack.postgres import Postgres
 from tests.stack.processes import wait_for

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.web import application
+from exporter.app import application
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
 from tests.failover import copied, make_slot, outrun, persistent, read_all, read_until_persistent, synchronise

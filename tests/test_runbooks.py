@@ -10,7 +10,7 @@ import pytest
 
 import exporter.__main__
 import healer.commandline
-from exporter import pages
+from exporter import runbooks
 from exporter.catalogue import CATALOGUE
 from tests.markdown import fences
 from tests.promql import selectors
@@ -65,7 +65,7 @@ def test_every_alert_has_a_runbook_of_the_usual_shape(name: str) -> None:
 
 def test_there_is_no_runbook_without_an_alert() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(ALERT_RULES)
-    assert pages.runbook_names() == sorted(ALERT_RULES)
+    assert runbooks.runbook_names() == sorted(ALERT_RULES)
 
 
 @each_runbook
@@ -89,7 +89,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 @each_runbook
 def test_it_is_served_as_a_page_whose_links_work_there(path: Path) -> None:
     """Links are relative: the exporter answers /runbooks/ALERT.md as well."""
-    page = pages.runbook(path.stem)
+    page = runbooks.runbook(path.stem)
     assert page is not None
     assert f"<h1>{path.stem}</h1>" in page
     assert "<table>" in page

@@ -12,7 +12,7 @@ from typing import Any
 import requests
 import yaml
 
-from exporter.metrics import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STATUSES
+from exporter.series import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STATUSES
 from pgslot.diagnosis.retention import RetentionCause
 from pgslot.snapshot.history import SEGMENT_BYTES
 from pgslot.snapshot.queries import PROBES

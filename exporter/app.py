@@ -7,8 +7,8 @@ import re
 from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from exporter import pages, parts, sending
-from exporter.metrics import cluster_series, process_samples
+from exporter import collectors, response_body, runbooks
+from exporter.series import cluster_series, process_samples
 from pgslot.config.reload import Configuration
 from pgslot.exposition.cache import Memory
 from pgslot.exposition.families import families, written
@@ -101,14 +101,14 @@ async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web
 async def _metrics(request: web.Request) -> web.Response:
     asked = _asked(request)
     own: list[Family] = []
-    if asked == parts.EVERYTHING:
+    if asked == collectors.EVERYTHING:
         # While the servers answer: they are asked in the loop's next round, and this is read in the one after it.
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, lambda: own.extend(request.app[_PROCESS].collect()))
-    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), parts.probes_for(asked))
+    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), collectors.probes_for(asked))
     memory = request.app[_MEMORY]
     series = [part for snapshot in snapshots for part in cluster_series(snapshot, asked, memory=memory)]
-    if asked != parts.EVERYTHING:
+    if asked != collectors.EVERYTHING:
         return _exposed(request, families(series))
     configuration = request.app[_CONFIGURATION]
     series.extend(request.app[_DISCOVERY].series())
@@ -125,9 +125,9 @@ async def _probe(request: web.Request) -> web.Response:
     if not observer.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     asked = _asked(request)
-    snapshot = await observer.look_at(cluster, node, _timeout(request), parts.probes_for(asked))
+    snapshot = await observer.look_at(cluster, node, _timeout(request), collectors.probes_for(asked))
     series = [*cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])]
-    if asked == parts.EVERYTHING:
+    if asked == collectors.EVERYTHING:
         series.extend(request.app[_DISCOVERY].series(cluster))
     return _exposed(request, families(series))
 
@@ -156,14 +156,14 @@ async def _discovery(request: web.Request) -> web.Response:
 
 
 async def _runbook(request: web.Request) -> web.Response:
-    page = pages.runbook(request.match_info["alert"])
+    page = runbooks.runbook(request.match_info["alert"])
     if page is None:
         raise web.HTTPNotFound(text="no runbook of this name\n")
     return web.Response(text=page, content_type="text/html")
 
 
 async def _landing(request: web.Request) -> web.Response:
-    page = pages.landing(request.app[_DISCOVERY].config, lifecycle=request.app[_LIFECYCLE])
+    page = runbooks.landing(request.app[_DISCOVERY].config, lifecycle=request.app[_LIFECYCLE])
     return web.Response(text=page, content_type="text/html")
 
 
@@ -181,7 +181,7 @@ async def _reload(request: web.Request) -> web.Response:
 
 def _asked(request: web.Request) -> frozenset[str]:
     try:
-        return parts.asked(request.query.getall("collect[]", []))
+        return collectors.asked(request.query.getall("collect[]", []))
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from None
 
@@ -195,8 +195,8 @@ def _exposed(request: web.Request, found: list[Family]) -> web.Response:
     headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
-        return web.Response(body=sending.gzipped(pieces), headers=headers)
-    return web.Response(body=sending.body(pieces), headers=headers)
+        return web.Response(body=response_body.gzipped(pieces), headers=headers)
+    return web.Response(body=response_body.body(pieces), headers=headers)
 
 
 async def _close(app: web.Application) -> None:

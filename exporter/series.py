@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
-from exporter.parts import EVERYTHING
+from exporter.collectors import EVERYTHING
 from pgslot import __version__
 from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, waits
 from pgslot.diagnosis.failover_readiness import Unready, missing_settings, readiness
