@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from healer.alerts import HEAL_LABEL, Alert, is_text, is_unmeasured
-from healer.remedies.known import REMEDIES
+from healer.remedies.registry import REMEDIES
 from pgslot.httpclient.limited import Names, body_of
 
 _FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
-from healer.calls import Capability
 from healer.metrics import HealerMetrics
-from healer.remedies.known import REMEDIES
-from healer.remedy import Remedy
+from healer.remedies.attempt import Capability
+from healer.remedies.base import Remedy
+from healer.remedies.registry import REMEDIES
 from pgslot.cli.logging import event
 from pgslot.config.model import Cluster, HealerTarget
 

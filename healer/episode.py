@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from healer.budget import CallBudget
-from healer.calls import Call, CallResult
 from healer.lookout import Lookout
 from healer.narration import Narrator, shown
-from healer.policy import LOOK_INTERVAL, Attempt, Progress
-from healer.primary import SHORTEST_IDLE, Primary
-from healer.remedy import Remedy
+from healer.remedies.attempt import Call, CallResult
+from healer.remedies.base import Remedy
+from healer.remedies.connection import SHORTEST_IDLE, Primary
+from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL, Attempt, Progress
+from healer.remedies.progress import WELL, Outcome, Track, begin
+from healer.remedies.slot_state import Sight, Subject, see
 from healer.report import Heal, Report
-from healer.sights import Sight, Subject, see
-from healer.track import WELL, Outcome, Track, begin
 from pgslot.config.model import Cluster, HealerSettings
 
 MOST_SUBJECTS = 1000

@@ -8,14 +8,14 @@ from dataclasses import replace
 from enum import IntEnum
 
 from healer.budget import CallBudget
-from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.episode import Episode
 from healer.lookout import LOOK_TIMEOUT
-from healer.primary import check
-from healer.remedies.known import RECORD
+from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
+from healer.remedies.connection import check
+from healer.remedies.progress import Outcome
+from healer.remedies.registry import RECORD
+from healer.remedies.slot_state import Subject, in_need
 from healer.report import Event, Report
-from healer.sights import Subject, in_need
-from healer.track import Outcome
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, HealerTarget
 from pgslot.config.yaml_values import ConfigError

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from healer.alerts import HEAL_LABEL, TEST_LABEL, Action, Alert
-from healer.remedies.known import REMEDIES
-from healer.remedy import Remedy
-from healer.sights import Subject
+from healer.remedies.base import Remedy
+from healer.remedies.registry import REMEDIES
+from healer.remedies.slot_state import Subject
 from pgslot.config.model import Cluster, HealerTarget
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping
 
-from healer.calls import APPLICATION_NAME
+from healer.remedies.attempt import APPLICATION_NAME
 from pgslot.config.model import Cluster
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot

@@ -6,11 +6,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from healer.alerts import Action
-from healer.calls import CallResult, Unavailable
 from healer.metrics import WEBHOOK_CODES, HealerMetrics
-from healer.remedies.end_transaction import Refusal
-from healer.remedies.known import REMEDIES
-from healer.track import Outcome
+from healer.remedies.attempt import CallResult, Unavailable
+from healer.remedies.progress import Outcome
+from healer.remedies.registry import REMEDIES
+from healer.remedies.terminate.statements import Refusal
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "remedy": tuple(REMEDIES),

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from healer.alerts import Action, Alert, WebhookError, parse_saved
-from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.intake import Accepted, examine
 from healer.lookout import LOOK_TIMEOUT
 from healer.narration import shown
-from healer.policy import Attempt, Progress
-from healer.remedies.known import RECORD, REMEDIES
-from healer.sights import Sight, State, see
-from healer.track import begin
+from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
+from healer.remedies.force_snapshot.schedule import Attempt, Progress
+from healer.remedies.progress import begin
+from healer.remedies.registry import RECORD, REMEDIES
+from healer.remedies.slot_state import Sight, State, see
 from pgslot.cli.logging import printable
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.yaml_values import ConfigError

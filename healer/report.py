@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from healer.sights import Subject
-from healer.track import Outcome
+from healer.remedies.progress import Outcome
+from healer.remedies.slot_state import Subject
 
 TIMELINE_LENGTH = 200
 MOST_HEALS = 2000

@@ -16,7 +16,7 @@ from healer.capability import CapabilityMonitor
 from healer.episodes import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
 from healer.receivers import Receivers
-from healer.remedies.known import REMEDIES
+from healer.remedies.registry import REMEDIES
 from healer.resync import Resync
 from healer.status import ClusterStatus, status_page
 from pgslot.cli.logging import event, printable

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pgslot.snapshot.queries
-from healer import ender, primary
 from healer.doctor import inquiry
-from healer.remedies import end_transaction, log_standby_snapshot
+from healer.remedies import connection
+from healer.remedies.force_snapshot import statements
+from healer.remedies.terminate import connection, statements
 from pgslot.snapshot.identity import IDENTITY
 from pgslot.snapshot.queries import PROBES, SUPPORTED
 
@@ -60,7 +61,7 @@ def test_database_errors_are_caught_in_four_places_only() -> None:
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
-    looking, acting, asking = "pgslot/snapshot/node.py", "healer/primary.py", "healer/doctor/inquiry.py"
+    looking, acting, asking = "pgslot/snapshot/node.py", "healer/remedies/connection.py", "healer/doctor/inquiry.py"
     assert catching == {"pgslot/postgres/connect.py", looking, acting, asking}
 
 
@@ -82,13 +83,13 @@ def test_every_statement_names_its_schema() -> None:
     for sql in (inquiry._FACTS, IDENTITY):
         assert_functions_qualified(sql)
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
-        assert_functions_qualified(getattr(primary, name))
-    acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]
+        assert_functions_qualified(getattr(connection, name))
+    acts = [statements.act(by_message=each, recent=1.0) for each in (False, True)]
     for name in ("_WRITES", "_LOCK"):
-        assert_functions_qualified(getattr(ender, name))
-    without_comments = re.sub(r"^ *--.*$", "", end_transaction.ACT, flags=re.MULTILINE)
-    forced = (log_standby_snapshot.FACTS, log_standby_snapshot.REHEARSAL, *acts)
-    for sql in (*forced, end_transaction.FACTS, without_comments):
+        assert_functions_qualified(getattr(connection, name))
+    without_comments = re.sub(r"^ *--.*$", "", statements.ACT, flags=re.MULTILINE)
+    forced = (statements.FACTS, statements.REHEARSAL, *acts)
+    for sql in (*forced, statements.FACTS, without_comments):
         assert_functions_qualified(sql)
         assert re.findall(r"::(?!pg_catalog\.)\w+", sql) == [], "a domain of that name could run somebody else's check"
 

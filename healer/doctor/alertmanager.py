@@ -16,7 +16,7 @@ from healer.doctor.shipped import alerts_for_healer
 from healer.doctor.silences import judge_silences
 from healer.doctor.testalert import Plan, new_mark, plan, send, understood
 from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
-from healer.remedies.known import REMEDIES
+from healer.remedies.registry import REMEDIES
 from pgslot.config.model import Config
 
 LONGEST_WAIT = 30.0

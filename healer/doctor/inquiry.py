@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from healer.calls import APPLICATION_NAME
-from healer.primary import TIMEOUT
+from healer.remedies.attempt import APPLICATION_NAME
+from healer.remedies.connection import TIMEOUT
 from pgslot.config.model import Conninfo
 from pgslot.config.yaml_values import ConfigError
 from pgslot.postgres.session import Session

@@ -10,7 +10,7 @@ from healer.doctor import pace
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.shipped import Rule, rules
-from healer.remedies.known import REMEDIES
+from healer.remedies.registry import REMEDIES
 from pgslot.config.model import Config
 
 EXPORTER_JOB = "pgslot-exporter"

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from healer.calls import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
 from healer.doctor.unlisted import judge_unlisted
 from healer.lookout import LOOK_TIMEOUT
-from healer.remedies.known import REMEDIES
+from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
+from healer.remedies.registry import REMEDIES
 from pgslot.config.model import Cluster, Config, HealerTarget, Node
 from pgslot.diagnosis.wal_level import at_stake, has_stake, kept_by
 from pgslot.snapshot.cluster import Observer

@@ -8,8 +8,8 @@ import yaml
 
 from exporter.rules import alerting_rules
 from healer.alerts import HEAL_LABEL
-from healer.remedies.known import REMEDIES
-from healer.remedy import Remedy
+from healer.remedies.base import Remedy
+from healer.remedies.registry import REMEDIES
 from pgslot.config.model import Config
 
 EXPORTER_JOB = "pgslot-exporter"

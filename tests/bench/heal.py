@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from healer.sights import SETTLED_SECONDS
+from healer.remedies.slot_state import SETTLED_SECONDS
 from tests.bench.client import Client
 from tests.bench.measure import alternate
 from tests.bench.programs import running

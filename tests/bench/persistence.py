@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
-from healer.track import WELL
+from healer.remedies.progress import WELL
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from tests.bench import heal
 from tests.bench.client import Client

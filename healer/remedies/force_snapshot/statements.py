@@ -1,0 +1,173 @@
+"""
+The remedy: a running-xacts record, forced by pg_log_standby_snapshot(), or brought about by a message in its place.
+
+The statements are constants; what is filled in is a number of our own.
+"""
+
+from dataclasses import dataclass
+
+from healer.remedies.attempt import WROTE, Call, CallResult, Capability, Said, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryFacts:
+    """What decides whether this session may force a running-xacts record."""
+
+    in_recovery: bool
+    version_num: int
+    role: str
+    database: str
+    wal_level: str
+    has_function: bool
+    may_execute: bool
+
+
+FACTS = """
+SELECT
+  pg_catalog.pg_is_in_recovery() AS in_recovery,
+  pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version_num,
+  current_user::pg_catalog.text AS role,
+  pg_catalog.current_database()::pg_catalog.text AS database,
+  pg_catalog.current_setting('wal_level') AS wal_level,
+  function.oid IS NOT NULL AS has_function,
+  coalesce(pg_catalog.has_function_privilege(function.oid::pg_catalog.oid, 'EXECUTE'), false) AS may_execute
+FROM pg_catalog.to_regprocedure('pg_catalog.pg_log_standby_snapshot()') function (oid)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One row, of ACT and MESSAGE."""
+
+    state: str
+    """open: it was done. Or why not: rehearsed, recovery, locked (by somebody), recent (another healer has acted)."""
+    before: str | None
+    lsn: str | None
+    holder: str | None
+    """Who holds the lock, in words. None unless locked, and when it is free again by now."""
+    holder_is_healer: bool | None
+
+
+# Proof and act in one statement. In recovery the function is not even called; the lock is held for this statement
+# alone, so that no pooler and no hung healer can keep it. The three levels are evaluated from the inside out: OFFSET 0
+# keeps the planner from merging them.
+#
+# The lock: one key for all healers and clusters, as an advisory lock lives inside one database of one server. It lets
+# one healer act at a time, and `recent` makes several of them make no more calls than one: each leaves the time of its
+# last call in its session's application_name, where the others find it, and where it ends with the session.
+_ACT = """
+SELECT
+  gate.state,
+  gate.before::pg_catalog.text AS before,
+  CASE WHEN gate.state = 'open' THEN {act} END::pg_catalog.text AS lsn,
+  holder.name AS holder,
+  holder.is_healer AS holder_is_healer
+FROM (
+  SELECT
+    lock.state,
+    CASE WHEN lock.state = 'open' THEN pg_catalog.pg_current_wal_insert_lsn() END AS before,
+    CASE WHEN lock.state = 'open' THEN pg_catalog.set_config('application_name', 'pg_slot_healer called '
+      || pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS'), false)
+    END AS said
+  FROM (
+    SELECT CASE
+      WHEN {rehearsed} THEN 'rehearsed'
+      WHEN pg_catalog.pg_is_in_recovery() THEN 'recovery'
+      WHEN NOT pg_catalog.pg_try_advisory_xact_lock(x'7067736c6f74'::pg_catalog.int8) THEN 'locked'
+      WHEN EXISTS (
+        SELECT FROM pg_catalog.pg_stat_activity a
+        WHERE a.pid <> pg_catalog.pg_backend_pid()
+          AND a.usename = current_user
+          AND a.application_name COLLATE pg_catalog."C" LIKE 'pg_slot_healer called %'
+          AND a.application_name COLLATE pg_catalog."C" > 'pg_slot_healer called '
+            || pg_catalog.to_char((pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => {recent}))
+              AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS')
+      ) THEN 'recent'
+      ELSE 'open' END AS state
+    OFFSET 0
+  ) lock
+  OFFSET 0
+) gate
+LEFT JOIN LATERAL (
+  SELECT
+    pg_catalog.format('pid=%s user=%s application=%s', a.pid, a.usename, a.application_name) AS name,
+    a.application_name LIKE 'pg_slot_healer%' AS is_healer
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+  WHERE gate.state = 'locked'
+    AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.classid = x'00007067'::pg_catalog.int4::pg_catalog.oid
+    AND l.objid = x'736c6f74'::pg_catalog.int4::pg_catalog.oid
+    AND a.datname = pg_catalog.current_database()
+  LIMIT 1
+) holder ON true
+"""
+
+_FUNCTION = "pg_catalog.pg_log_standby_snapshot()"
+# Any WAL makes the background writer log the record, at the latest 15 s after its last one, or 10 s after its nap.
+_MESSAGE = "pg_catalog.pg_logical_emit_message(false, 'pg_slot_healer', 'a running-xacts record is wanted')"
+
+
+def act(*, by_message: bool, recent: float) -> str:
+    """Return the statement that acts, unless another healer has within `recent` seconds."""
+    return _ACT.format(act=_MESSAGE if by_message else _FUNCTION, recent=round(float(recent), 3), rehearsed="false")
+
+
+# No constant: for one the planner would leave out what is to be rehearsed. The message, which every version has.
+REHEARSAL = _ACT.format(act=_MESSAGE, recent=0.0, rehearsed="pg_catalog.pg_backend_pid() IS NOT NULL")
+"""
+The act, but for acting: a new session looks dozens of names up in the system catalogs before it runs it the first time,
+which takes several times as long as running it, and can be done while the first look is waited for.
+"""
+
+
+def judge(facts: PrimaryFacts) -> Capability:
+    """Return whether a session with these facts can force a record."""
+    if facts.in_recovery:
+        return Capability(
+            Unavailable.NO_PRIMARY,
+            "The healer's conninfo leads to a standby: list all nodes in it and add target_session_attrs=read-write.",
+        )
+    if facts.version_num < 160000:
+        return Capability(
+            Unavailable.SERVER_TOO_OLD,
+            f"PostgreSQL {facts.version_num // 10000} has no pg_log_standby_snapshot(); it came with 16.",
+        )
+    if not facts.has_function:
+        return Capability(Unavailable.MISSING_FUNCTION, "No pg_log_standby_snapshot() here: ask the server's provider.")
+    if facts.wal_level == "minimal":
+        return Capability(Unavailable.WAL_LEVEL, "Set wal_level = logical and restart the server.")
+    if not facts.may_execute:
+        return Capability(
+            Unavailable.MISSING_PRIVILEGE,
+            f"In database {_quoted(facts.database)}: "
+            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {_quoted(facts.role)};",
+        )
+    return Capability(None)
+
+
+def say(call: Call) -> Said:
+    """Return what is told of an attempt."""
+    function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
+    capability = call.capability
+    reason = capability.reason if capability is not None else None
+    done = call.result in WROTE
+    if done:
+        line = f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}"
+    elif call.result is CallResult.LOCKED:
+        stranger = f"a stranger holds the healers' lock: {call.stranger}" if call.stranger else None
+        line = f"not called: {stranger or 'another healer acts on this cluster'}"
+    else:
+        line = f"not called: {reason or call.error}"
+    fields = {
+        "lsn": call.lsn,
+        "reason": f"{reason}" if reason else None,
+        "remedy": capability.remedy or None if capability else None,
+        "holder": call.stranger,
+        "error": call.error or None,
+    }
+    return Said(line, f"called {function}" if done else "could not call", done, fields)
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'

@@ -1,0 +1,241 @@
+"""What `pg-slot-healer grants` prints, run by psql on real servers: both roles can do their work and nothing more."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from healer.grants import script
+from healer.remedies.attempt import CallResult, Unavailable
+from healer.remedies.connection import Primary, check
+from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
+from pgslot.config.yaml_values import ConfigError
+from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.model import Status
+from pgslot.snapshot.queries import SUPPORTED
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import Stack
+
+# Names that have to be quoted, and that read like placeholders.
+EXPORTER, HEALER = 'The "eyes"', 'o\'hands :"exporter"'
+PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
+
+FORBIDDEN = {
+    "read a table": "SELECT * FROM public.orders",
+    "write a table": "INSERT INTO public.orders VALUES (1, 'one')",
+    "empty a table": "TRUNCATE public.orders",
+    "lock a table": "BEGIN; LOCK TABLE public.orders IN ACCESS SHARE MODE",
+    "read the passwords": "SELECT * FROM pg_catalog.pg_authid",
+    "read the passwords another way": "SELECT * FROM pg_catalog.pg_shadow",
+    "read the connection strings of subscriptions": "SELECT subconninfo FROM pg_catalog.pg_subscription",
+    "read pg_hba.conf": "SELECT * FROM pg_catalog.pg_hba_file_rules",
+    "make a table in public": "CREATE TABLE public.mine (id int)",
+    "make a function in public": "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "make a schema": "CREATE SCHEMA mine",
+    "make a database": "CREATE DATABASE mine",
+    "make a role": "CREATE ROLE mine",
+    "become a superuser": "ALTER ROLE CURRENT_USER SUPERUSER",
+    "become a replication role": "ALTER ROLE CURRENT_USER REPLICATION",
+    "become somebody else": "SET ROLE postgres",
+    "take a role": "GRANT pg_write_all_data TO CURRENT_USER",
+    "take a privilege": "GRANT EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() TO CURRENT_USER",
+    "change a setting": "ALTER SYSTEM SET work_mem = '64MB'",
+    "change a database": "ALTER DATABASE postgres SET work_mem = '64MB'",
+    "switch triggers off": "SET session_replication_role = replica",
+    "load the settings anew": "SELECT pg_catalog.pg_reload_conf()",
+    "switch the WAL file": "SELECT pg_catalog.pg_switch_wal()",
+    "make a restore point": "SELECT pg_catalog.pg_create_restore_point('mine')",
+    "force a checkpoint": "CHECKPOINT",
+    "promote": "SELECT pg_catalog.pg_promote()",
+    "pause replay": "SELECT pg_catalog.pg_wal_replay_pause()",
+    "make a logical slot": "SELECT pg_catalog.pg_create_logical_replication_slot('mine', 'pgoutput')",
+    "make a physical slot": "SELECT pg_catalog.pg_create_physical_replication_slot('mine')",
+    "drop a slot": "SELECT pg_catalog.pg_drop_replication_slot('standby')",
+    "move a slot": "SELECT pg_catalog.pg_replication_slot_advance('standby', '0/1')",
+    "read a slot": "SELECT pg_catalog.pg_logical_slot_peek_changes('standby', NULL, NULL)",
+    "publish": "CREATE PUBLICATION mine",
+    "subscribe": "CREATE SUBSCRIPTION mine CONNECTION 'host=nowhere' PUBLICATION shop WITH (connect = false)",
+    "end a superuser's session": "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+    " WHERE usename = 'postgres'",
+    "cancel a superuser's query": "SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity"
+    " WHERE usename = 'postgres'",
+    "reset statistics": "SELECT pg_catalog.pg_stat_reset()",
+    "reset a slot's statistics": "SELECT pg_catalog.pg_stat_reset_replication_slot(NULL)",
+    "list the WAL": "SELECT pg_catalog.pg_ls_waldir()",
+    "list files": "SELECT pg_catalog.pg_ls_dir('.')",
+    "read a file": "SELECT pg_catalog.pg_read_file('PG_VERSION')",
+    "import a file": "SELECT pg_catalog.lo_import('/etc/hostname')",
+    "run a program": "COPY (SELECT 1) TO PROGRAM 'true'",
+    "write a file": "COPY (SELECT 1) TO '/dev/null'",
+}
+
+
+@pytest.fixture(scope="module", params=SUPPORTED)
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """A primary and its standby of one version, hardened: CONNECT and CREATE are no longer everybody's."""
+    with Stack(major=request.param) as stack:
+        stack.start_databases()
+        stack.primary.sql("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+        # From 15 on it is so by default. Before, everybody may, and no grant of ours changes that.
+        stack.primary.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        run(stack.primary, script(EXPORTER, HEALER))
+        ready = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s"
+        wait_for(lambda: stack.standby.sql(ready, [HEALER]), "the standby has the roles")
+        yield stack
+
+
+def run(server: Postgres, sql: str) -> str:
+    """Run a script as an administrator does; return what psql says."""
+    done = subprocess.run(
+        [server._binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo()],
+        input=sql,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def conninfo(server: Postgres, role: str) -> str:
+    return make_conninfo(server.conninfo(), user=role)
+
+
+def privileges(server: Postgres) -> list[tuple[Any, ...]]:
+    """Return all roles, memberships and privileges that a script could have changed."""
+    return [
+        row
+        for table, columns in {
+            "pg_authid": "rolname, rolsuper, rolinherit, rolcanlogin, rolreplication, rolconnlimit, rolpassword",
+            "pg_auth_members": "roleid::regrole::text, member::regrole::text, admin_option",
+            "pg_database": "datname, datacl::text",
+            "pg_proc": "oid::regprocedure::text, proacl::text",
+            "pg_namespace": "nspname, nspacl::text",
+            "pg_db_role_setting": "setdatabase, setrole, setconfig::text",
+        }.items()
+        for row in server.sql(f"SELECT '{table}', {columns} FROM pg_catalog.{table} ORDER BY 2, 3")
+    ]
+
+
+def test_a_second_run_changes_nothing(stack: Stack) -> None:
+    before = privileges(stack.primary)
+    said = run(stack.primary, script(EXPORTER, HEALER))
+    assert privileges(stack.primary) == before
+    assert "WARNING" not in said
+
+
+def test_it_says_what_holds_now(stack: Stack) -> None:
+    lines = [line.split(" | ") for line in run(stack.primary, script(EXPORTER, HEALER)).splitlines() if " | " in line]
+    told = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in lines[1:]}
+    heals = "t" if stack.major >= 16 else "f"
+    assert told == {EXPORTER: ["postgres", "t", "t", "f"], HEALER: ["postgres", "t", "f", heals]}
+
+
+async def test_the_exporter_can_look(stack: Stack) -> None:
+    nodes = [Node("c", server.name, Conninfo(conninfo(server, EXPORTER))) for server in (stack.primary, stack.standby)]
+    observer = Observer([Cluster("c", tuple(nodes), None)], "test")
+    snapshot = await observer.look("c", 5.0)
+    await observer.close()
+    for node in snapshot.nodes:
+        assert set(node.statuses.values()) == {Status.OK}
+    standby = snapshot.nodes[1].standby
+    assert standby is not None
+    assert (standby.receiver_status, standby.streaming_configured) == ("streaming", True)
+
+
+async def test_the_healer_can_heal(stack: Stack) -> None:
+    target = HealerTarget(Conninfo(conninfo(stack.primary, HEALER)), enabled=True, dry_run=False)
+    capability = await check(target)
+    if stack.major < 16:
+        assert capability.reason is Unavailable.SERVER_TOO_OLD
+        return
+    assert capability.reason is None
+    async with Primary(target) as primary:
+        assert (await primary.call()).result is CallResult.OK
+
+
+@pytest.mark.parametrize("role", [EXPORTER, HEALER], ids=["exporter", "healer"])
+def test_neither_role_may(stack: Stack, role: str) -> None:
+    """One test for all: forty connections a role are quickly made, forty tests of five versions are not."""
+    states = {}
+    for what, statement in FORBIDDEN.items():
+        with psycopg.connect(conninfo(stack.primary, role), autocommit=True) as connection:
+            try:
+                connection.execute(statement.encode())
+            except psycopg.Error as error:
+                states[what] = error.sqlstate
+            else:
+                states[what] = "it may"
+    assert states == dict.fromkeys(FORBIDDEN, "42501")
+
+
+@pytest.mark.parametrize("role", [EXPORTER, HEALER], ids=["exporter", "healer"])
+def test_neither_role_gets_a_replication_connection(stack: Stack, role: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match=r"(?i)wal ?sender"):
+        psycopg.connect(f"{conninfo(stack.primary, role)} replication=database")
+
+
+def test_the_exporter_cannot_heal_and_the_healer_cannot_look(stack: Stack) -> None:
+    with psycopg.connect(conninfo(stack.primary, HEALER)) as connection:
+        seen = connection.execute("SELECT query FROM pg_catalog.pg_stat_activity WHERE usename = 'postgres'").fetchall()
+        assert {query for (query,) in seen} == {"<insufficient privilege>"}
+    if stack.major >= 16:
+        with (
+            psycopg.connect(conninfo(stack.primary, EXPORTER)) as connection,
+            pytest.raises(psycopg.errors.InsufficientPrivilege),
+        ):
+            connection.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
+
+
+def test_the_healer_can_heal_in_no_other_database(databases: Stack) -> None:
+    run(databases.primary, script("grants_exporter", "grants_healer"))
+    may = "SELECT pg_catalog.has_function_privilege('grants_healer', 'pg_catalog.pg_log_standby_snapshot()', 'EXECUTE')"
+    with psycopg.connect(databases.primary.conninfo(dbname="template1")) as connection:
+        assert connection.execute(may.encode()).fetchall() == [(False,)]
+    assert databases.primary.sql(may) == [(True,)]
+
+
+def test_a_role_that_was_there_before(databases: Stack) -> None:
+    """It keeps its attributes, and too many of them are named."""
+    databases.primary.sql("CREATE ROLE grants_before LOGIN REPLICATION CONNECTION LIMIT 3")
+    said = run(databases.primary, script("grants_exporter", "grants_before"))
+    assert "WARNING:  role grants_before has attributes that it does not need" in said
+    attributes = "SELECT rolreplication, rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = 'grants_before'"
+    assert databases.primary.sql(attributes) == [(True, 3)]
+
+
+def test_nothing_holds_where_a_part_fails(databases: Stack) -> None:
+    with pytest.raises(AssertionError, match="reserved"):
+        run(databases.primary, script("grants_whole", "pg_not_allowed"))
+    assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'grants_whole'") == []
+
+
+@pytest.mark.parametrize("name", ["", "a\nDROP TABLE t; --", "$pgslot$", "a\\", "a\0", "é" * 32])
+def test_names_that_are_refused(name: str) -> None:
+    for names in ((name, HEALER), (EXPORTER, name)):
+        with pytest.raises(ConfigError, match=r"role: expected 1 to 63 bytes, printable"):
+            script(*names)
+
+
+def test_the_roles_are_two() -> None:
+    with pytest.raises(ConfigError, match="expected another name than the exporter's role"):
+        script("both", "both")
+
+
+def test_the_command_prints_the_script() -> None:
+    def printed(*flags: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([PROGRAM, "grants", *flags], capture_output=True, text=True, timeout=30, check=False)
+
+    done = printed()
+    assert (done.returncode, done.stdout) == (0, script("pgslot_exporter", "pgslot_healer"))
+    assert printed("--exporter-role=a", "--healer-role=b").stdout == script("a", "b")
+    bad = printed("--healer-role=")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("pg-slot-healer: --healer-role: expected 1 to 63 bytes")

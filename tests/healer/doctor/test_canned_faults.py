@@ -1,0 +1,396 @@
+"""Each fault of healer, Prometheus and Alertmanager that the doctor can name, in canned answers."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+
+from healer.doctor.finding import Status
+from healer.doctor.shipped import rules
+from healer.remedies.registry import RECORD
+from pgslot.config.model import HealerSettings
+from tests.canned import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
+
+Change = Callable[[World], object]
+Fault = tuple[str, Change, list[tuple[str, str, str, str]]]
+"""Its name; how to bring it about; check, subject, status and a part of what is found, of all findings but the good."""
+
+
+HEALED = [rule.name for rule in rules() if rule.remedy is RECORD]
+HEARD = [rule.name for rule in rules() if rule.remedy is RECORD or rule.beats]
+"""What the healer has to hear of, in the order of the rules."""
+
+
+def test_all_is_well(world: World) -> None:
+    findings = world.examine()
+    assert notable(findings) == []
+    assert [finding.check for finding in findings] == [
+        *("healer", "clusters", "webhooks", "arrivals"),
+        *(
+            "prometheus",
+            "exporter target",
+            "healer target",
+            "nodes",
+            "rules",
+            "heal time",
+            "alerting",
+            "firing for healer",
+        ),
+        *("alertmanager", *("route" for _ in HEARD), "leads to", "silence"),
+    ]
+
+
+def setting(**values: Any) -> Change:
+    return lambda world: world.__dict__.update(values)
+
+
+def both(*changes: Change) -> Change:
+    return lambda world: [change(world) for change in changes]
+
+
+def metric(series: str, value: float | None) -> Change:
+    def change(world: World) -> None:
+        world.metrics = {name: known for name, known in world.metrics.items() if not name.startswith(series)}
+        if value is not None:
+            world.metrics[series] = value
+
+    return change
+
+
+def broken(url: str, fault: str | int | Exception) -> Change:
+    return lambda world: world.broken.update({url: fault})
+
+
+FIRING = [("PgSlotStalled", ["1f2e", "3a4b"]), ("PgSlotLost", ["9c9c"]), ("PgSlotWatchdog", ["1f2e"])]
+
+
+def without_token(world: World) -> None:
+    world.config = replace(world.config, healer=HealerSettings())
+    world.token = None
+
+
+def without_secret_file(world: World) -> None:
+    assert world.config.healer.webhook_token_file is not None
+    world.config.healer.webhook_token_file.unlink()
+
+
+HEALER_FAULTS: list[Fault] = [
+    (
+        "nobody listens",
+        broken(HEALER, requests.ConnectionError(OSError(111, "Connection refused"))),
+        [
+            ("healer", HEALER, "failed", ""),
+            ("clusters", HEALER, "skipped", "did not answer"),
+            ("webhooks", HEALER, "skipped", "did not answer"),
+            ("leads to", "receiver healer", "skipped", "there is no healer"),
+        ],
+    ),
+    (
+        "another program",
+        metric("pgslot_heal", None),
+        [
+            ("healer", HEALER, "failed", "those of another program"),
+            ("clusters", HEALER, "skipped", "did not answer"),
+            ("webhooks", HEALER, "skipped", "did not answer"),
+            ("leads to", "receiver healer", "skipped", "there is no healer"),
+        ],
+    ),
+    ("shutting down", setting(ready=(503, "Shutting down.")), [("healer", HEALER, "failed", "Shutting down")]),
+    (
+        "a reload that failed",
+        metric("pgslot_config_last_reload_successful", 0.0),
+        [("healer", HEALER, "failed", "the last reload of its configuration failed")],
+    ),
+    (
+        "another version",
+        both(metric("pgslot_build_info", None), metric('pgslot_build_info{version="9"}', 1.0)),
+        [("healer", HEALER, "warning", "version 9, and this doctor is of")],
+    ),
+    (
+        "another configuration",
+        metric("pgslot_heal_episode_active", None),
+        [("clusters", HEALER, "failed", "does not know c")],
+    ),
+    ("another token", setting(token="other"), [("webhooks", HEALER, "failed", "refused with 401, with the token")]),
+    ("no token in force", setting(token=None), [("webhooks", HEALER, "failed", "taken without the token")]),
+    ("no token at all", without_token, [("webhooks", HEALER, "warning", "taken from anybody who reaches it")]),
+    (
+        "users, and none of them given",
+        both(without_token, setting(token="a user's")),
+        [("webhooks", HEALER, "skipped", "refused without a user")],
+    ),
+    ("an unreadable token", without_secret_file, [("webhooks", HEALER, "skipped", "token cannot be read")]),
+    (
+        "webhooks that are refused",
+        broken(f"{HEALER}/alerts", 503),
+        [("webhooks", HEALER, "failed", "refused with 503: text of the answer")],
+    ),
+    (
+        "silence for an hour",
+        lambda world: world.metrics.update({"pgslot_heal_last_webhook_timestamp_seconds": time.time() - 3600}),
+        [("arrivals", HEALER, "warning", "no webhook for 60 minutes")],
+    ),
+    (
+        "an older healer",
+        metric("pgslot_heal_last_webhook_timestamp_seconds", None),
+        [("arrivals", HEALER, "skipped", "does not say")],
+    ),
+]
+
+PROMETHEUS_FAULTS: list[Fault] = [
+    (
+        "an error",
+        broken(f"{PROMETHEUS}/api/v1/targets", 500),
+        [("prometheus", PROMETHEUS, "failed", "expected status 200, found 500: broken")],
+    ),
+    (
+        "another program",
+        broken(f"{PROMETHEUS}/api/v1/targets", "<html>"),
+        [("prometheus", PROMETHEUS, "failed", "expected JSON, found '<html>'")],
+    ),
+    (
+        "another API",
+        broken(f"{PROMETHEUS}/api/v1/targets", "[]"),
+        [("prometheus", PROMETHEUS, "failed", "answers otherwise than Prometheus' API promises")],
+    ),
+    (
+        "no target",
+        lambda world: world.targets.pop(),
+        [("healer target", "pgslot-healer", "failed", "Prometheus has no such target")],
+    ),
+    (
+        "a target that is down",
+        lambda world: world.targets[0].update(health="down", lastError="connection refused"),
+        [("exporter target", "pgslot-exporter", "failed", "pgslot-exporter/metrics is down: connection refused")],
+    ),
+    (
+        "targets that are new",
+        both(lambda world: [each.update(health="unknown") for each in world.targets], setting(up=[])),
+        [(f"{name} target", f"pgslot-{name}", "skipped", "not scraped yet: ask") for name in ("exporter", "healer")]
+        + [("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: ask again in a minute")],
+    ),
+    ("a node that is not there", lambda world: world.up.pop(), [("nodes", PROMETHEUS, "failed", "pgslot_up for c/n2")]),
+    (
+        "no rules",
+        setting(rules=[]),
+        [("rules", PROMETHEUS, "failed", "not loaded: all"), ("heal time", PROMETHEUS, "skipped", "not known")],
+    ),
+    (
+        "a rule that is missing",
+        lambda world: world.rules.remove(world.rule("PgSlotLost")),
+        [("rules", PROMETHEUS, "failed", "not loaded: PgSlotLost")],
+    ),
+    (
+        "a rule that was changed",
+        lambda world: world.rule("PgSlotWalHeadroomLow").update(query="slot:pgslot_wal_headroom:ratio < 0.5"),
+        [("rules", "PgSlotWalHeadroomLow", "warning", "another expression than shipped: slot:pgslot_wal")],
+    ),
+    (
+        "a rule that cannot be evaluated",
+        lambda world: world.rule("PgSlotLost").update(health="err", lastError="many-to-many"),
+        [("rules", "PgSlotLost", "failed", "cannot be evaluated: many-to-many")],
+    ),
+    (
+        "a rule without the label",
+        lambda world: world.rule("PgSlotStalled")["labels"].pop("heal"),
+        [("rules", "PgSlotStalled", "failed", 'expected the label heal="log_standby_snapshot", found None')],
+    ),
+    ("no Alertmanager", setting(alertmanagers=[]), [("alerting", PROMETHEUS, "failed", "to no Alertmanager")]),
+]
+
+SILENCE = {
+    "id": "1f2e",
+    "status": {"state": "active"},
+    "endsAt": "2026-12-01T00:00:00Z",
+    "createdBy": "ann",
+    "comment": "move\nof \x1b[31mservers",
+    "matchers": [{"name": "cluster", "value": "c", "isRegex": False, "isEqual": True}],
+}
+PEOPLE = {"receiver": "people", "matchers": ['component="pgslot"']}
+
+
+def moved(url: str, *there: str | Exception) -> Change:
+    """Let the webhook lead to another URL, at which a healer answers with these metrics, or nobody."""
+
+    def change(world: World) -> None:
+        world.webhook["url"] = url
+        world.elsewhere = dict.fromkeys((url.removesuffix("/alerts"),), there[0])
+
+    return change
+
+
+def another_healer(started: float) -> str:
+    return f'process_start_time_seconds {started}\npgslot_heal_webhooks_total{{code="200"}} 1.0\n'
+
+
+ALERTMANAGER_FAULTS: list[Fault] = [
+    (
+        "an error",
+        broken(f"{ALERTMANAGER}/api/v2/status", 503),
+        [("alertmanager", ALERTMANAGER, "failed", "expected status 200, found 503")],
+    ),
+    (
+        "another program",
+        broken(f"{ALERTMANAGER}/api/v2/status", "{}"),
+        [("alertmanager", ALERTMANAGER, "failed", "otherwise than Alertmanager's API promises")],
+    ),
+    (
+        "no route for what heals",
+        lambda world: world.routing["route"]["routes"].pop(0),
+        [
+            ("route", name, "failed", f"in /alerts: c/n1 only to {whom}; c/n2 only to {whom}")
+            for name in HEALED
+            for whom in ["nobody" if name == "PgSlotCreationWaiting" else "people"]
+        ],
+    ),
+    (
+        "no route for the heartbeat",
+        lambda world: world.routing["route"]["routes"].pop(1),
+        [("route", "PgSlotWatchdog", "failed", "only to people")],
+    ),
+    (
+        "a route before that takes it",
+        lambda world: world.routing["route"]["routes"].insert(0, {**PEOPLE, "matchers": ['alertname="PgSlotStalled"']}),
+        [("route", "PgSlotStalled", "failed", "c/n1 only to people; c/n2 only to people")],
+    ),
+    (
+        "one node that goes elsewhere",
+        lambda world: world.routing["route"]["routes"].insert(
+            0, {"receiver": "people", "matchers": ['node="n2"', 'alertname="PgSlotStalled"']}
+        ),
+        [("route", "PgSlotStalled", "failed", "in /alerts: c/n2 only to people")],
+    ),
+    (
+        "a webhook to something else",
+        lambda world: world.webhook.update(url="http://healer:9878/webhook"),
+        [("route", name, "failed", "only to healer") for name in HEARD],
+    ),
+    (
+        "a group that swallows alerts",
+        lambda world: world.heal_route.update(group_by=["cluster"]),
+        [("pace", "route to healer", "warning", "group_by cluster: a further alert of a group waits for up to 30 s")],
+    ),
+    (
+        "a slow route",
+        lambda world: world.heal_route.update(group_wait="1m", group_interval="5m", repeat_interval="4h"),
+        [
+            ("pace", "route to healer", "warning", "group_wait 60 s"),
+            ("pace", "route to healer", "warning", "group_interval 300 s"),
+            ("pace", "route to healer", "warning", "repeat_interval 14400 s"),
+        ],
+    ),
+    (
+        "a route with time intervals",
+        lambda world: world.heal_route.update(mute_time_intervals=["nights"]),
+        [("pace", "route to healer", "warning", "nothing is sent at some times: nights")],
+    ),
+    (
+        "a slow heartbeat",
+        lambda world: world.routing["route"]["routes"][1].update(repeat_interval="1h"),
+        [("pace", "route to healer", "warning", "the heartbeat comes every 3600 s")],
+    ),
+    (
+        "a webhook without the token",
+        lambda world: world.webhook.pop("http_config"),
+        [("webhook", "receiver healer", "failed", "sends no token")],
+    ),
+    (
+        "ends that are not sent",
+        lambda world: world.webhook.update(send_resolved=False),
+        [("webhook", "receiver healer", "warning", "send_resolved: false")],
+    ),
+    (
+        "alerts that are cut off",
+        lambda world: world.webhook.update(max_alerts=10),
+        [("webhook", "receiver healer", "warning", "max_alerts 10")],
+    ),
+    ("another name of this healer", moved("http://alias:1/alerts", another_healer(STARTED)), []),
+    (
+        "another healer",
+        moved("http://other:1/alerts", another_healer(STARTED + 1)),
+        [("leads to", "receiver healer", "failed", f"leads elsewhere than to {HEALER}: http://other:1")],
+    ),
+    (
+        "no healer",
+        moved("http://other:1/alerts", "something_else 1\n"),
+        [("leads to", "receiver healer", "failed", "http://other:1 (no healer)")],
+    ),
+    (
+        "a name that only Alertmanager knows",
+        moved("http://inside:1/alerts", requests.ConnectTimeout()),
+        [("leads to", "receiver healer", "unknown", "http://inside:1 cannot be asked from here (no connection")],
+    ),
+    (
+        "a pattern of Go's",
+        lambda world: world.routing["route"]["routes"].insert(0, PEOPLE | {"matchers": [r'cluster=~"\\pL+"']}),
+        [("route", "", "skipped", "cannot be evaluated here: the pattern")],
+    ),
+    (
+        "a silence",
+        setting(silences=[SILENCE]),
+        [("silence", "1f2e", "warning", f"{', '.join(HEALED)}: active until")],
+    ),
+    (
+        "a silence for one slot, to come",
+        setting(
+            silences=[
+                SILENCE
+                | {
+                    "status": {"state": "pending"},
+                    "matchers": [
+                        {"name": "slot_name", "value": "s", "isRegex": False, "isEqual": True},
+                        {"name": "alertname", "value": "PgSlotSt.*", "isRegex": True},
+                    ],
+                }
+            ]
+        ),
+        [("silence", "1f2e", "warning", "PgSlotStalled: pending until 2026-12-01T00:00:00Z, by ann: move")],
+    ),
+    ("a silence that has ended", setting(silences=[SILENCE | {"status": {"state": "expired"}}]), []),
+    (
+        "a silence of something else",
+        setting(silences=[SILENCE | {"matchers": [SILENCE["matchers"][0] | {"isEqual": False}]}]),  # type: ignore[index]
+        [("silence", "1f2e", "warning", "PgSlotWatchdog: active")],
+    ),
+    ("a silence without matchers", setting(silences=[SILENCE | {"matchers": None}]), []),
+    (
+        "silences that it cannot list",
+        both(broken(f"{ALERTMANAGER}/api/v2/silences", 500), setting(firing=FIRING)),
+        [
+            ("silence", ALERTMANAGER, "unknown", "cannot be listed, so that only of alerts which fire now"),
+            ("silence", "1f2e", "warning", "PgSlotStalled, PgSlotWatchdog: active now"),
+            ("silence", "3a4b", "warning", "PgSlotStalled: active now"),
+        ],
+    ),
+]
+
+FAULTS = [
+    pytest.param(change, expected, id=f"{where}: {name}")
+    for where, faults in (("healer", HEALER_FAULTS), ("prometheus", PROMETHEUS_FAULTS), ("am", ALERTMANAGER_FAULTS))
+    for name, change, expected in faults
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), FAULTS)
+def test_a_fault_is_named(world: World, change: Change, expected: list[tuple[str, str, str, str]]) -> None:
+    is_named(world, change, expected)
+
+
+def is_named(world: World, change: Change, expected: list[tuple[str, str, str, str]]) -> None:
+    """It, and nothing else: each other finding stays good."""
+    change(world)
+    findings = world.examine()
+    found = notable(findings)
+    assert [each[:3] for each in found] == [
+        (check, subject or each[1], status) for (check, subject, status, _), each in zip(expected, found, strict=True)
+    ]
+    for each, (_, _, _, part) in zip(found, expected, strict=True):
+        assert part in each[3]
+    for finding in findings:
+        if finding.status is Status.FAILED:
+            assert finding.remedy
+        assert not re.search(f"{TOKEN}|s3cr3t", f"{finding.found} {finding.remedy}")

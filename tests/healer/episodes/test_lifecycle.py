@@ -1,0 +1,329 @@
+"""An episode's life: it is always in the books until it has ended, whatever happens to it in the same moment."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from prometheus_client import CollectorRegistry
+
+from healer.alerts import Action, Alert
+from healer.capability import CapabilityMonitor
+from healer.episodes import Episodes
+from healer.metrics import HealerMetrics
+from healer.remedies.attempt import Capability, Unavailable
+from healer.remedies.progress import Outcome
+from healer.remedies.registry import RECORD
+from healer.remedies.slot_state import Subject
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from tests.healing import alert, until
+from tests.stack.processes import free_port, wait_for
+from tests.stack.programs import Program
+
+NOWHERE = Conninfo(f"host=127.0.0.1 port={free_port()} dbname=x user=x")
+SETTINGS = HealerSettings()
+C = {"cluster": "c", "remedy": RECORD.name}
+"""Labels of the series of cluster c."""
+
+
+def config(*names: str, settings: HealerSettings = SETTINGS, enabled: bool = True, why: str = "") -> Config:
+    target = HealerTarget(NOWHERE, enabled, dry_run=False, disabled_reason=why)
+    return Config(tuple(Cluster(name, (Node(name, "n", NOWHERE),), target) for name in names or ("c",)), settings)
+
+
+OFF = config(enabled=False, why="CHG-7")
+
+
+def firing(slot: str = "s", cluster: str = "c", *, node: str = "n", firing: bool = True) -> Alert:
+    labels = {"heal": "log_standby_snapshot", "cluster": cluster, "node": node, "slot_name": slot}
+    return Alert(firing, labels, f"{cluster}/{slot}")
+
+
+class Books:
+    """Episodes, with what they tell to Prometheus."""
+
+    def __init__(self, known: Config) -> None:
+        registry = CollectorRegistry()
+        self.metrics = HealerMetrics(registry)
+        self.monitor = CapabilityMonitor(self.metrics)
+        self.episodes = Episodes(known, self.metrics, self.monitor)
+        self.value = registry.get_sample_value
+        self.closing: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> int:
+        return sum(report.outcome is None for report in self.episodes.reports)
+
+    async def ended(self) -> None:
+        await until(lambda: not self.running and not self.episodes._running, "no episode runs", 5)
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books(config())
+
+
+async def test_a_reload_in_the_moment_of_a_start_leaves_nothing_behind() -> None:
+    """Its task has not run yet, and never will: it ends all the same, and the next alert starts another."""
+    books = Books(config())
+    assert books.episodes.take(firing()) is Action.STARTED
+    books.episodes.reconfigure(OFF)
+    await books.ended()
+    [report] = books.episodes.reports
+    assert (report.outcome, report.why) == ("cancelled", "switched off: CHG-7")
+    assert books.value("pgslot_heal_episodes_total", C | {"outcome": "cancelled"}) == 1
+    assert books.value("pgslot_heal_episode_active", C) == 0
+    books.episodes.reconfigure(config())
+    assert books.episodes.take(firing()) is Action.STARTED
+    await books.episodes.close()
+
+
+async def test_off_and_on_again_in_one_moment_loses_no_alert() -> None:
+    books = Books(config())
+    books.episodes.take(firing())
+    books.episodes.reconfigure(OFF)
+    books.episodes.reconfigure(config())
+    assert books.episodes.take(firing("t")) is Action.JOINED
+    await until(lambda: len(books.episodes.reports) == 2, "the late alert has an episode of its own", 5)
+    assert [subject.slot_name for subject in books.episodes.reports[0].subjects] == ["t"]
+    await books.episodes.close()
+
+
+def switch_off(books: Books) -> None:
+    books.episodes.reconfigure(OFF)
+
+
+def shut_down(books: Books) -> None:
+    books.closing = asyncio.create_task(books.episodes.close())
+
+
+Stop = Callable[[Books], None]
+
+
+@pytest.mark.parametrize(("stop", "why"), [(switch_off, "switched off: CHG-7"), (shut_down, "the healer stops")])
+@pytest.mark.parametrize("hops", range(6))
+async def test_a_stop_right_after_another_alert_joined_is_never_lost(stop: Stop, why: str, hops: int) -> None:
+    """asyncio.wait_for of Python 3.11 swallows a cancellation then: the stop reason is what counts."""
+    books = Books(config())
+    books.episodes.take(firing())
+    await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unseen", "it has looked", 5)
+    books.episodes.take(firing("t"))
+    for _ in range(hops):
+        await asyncio.sleep(0)
+    stop(books)
+    await books.ended()
+    [report] = books.episodes.reports
+    assert (report.outcome, report.why, report.calls) == ("cancelled", why, 0)
+
+
+async def test_a_stop_counts_without_any_cancellation() -> None:
+    """Whatever a library does with one: the loop asks for the reason at each turn, and before each call."""
+    books = Books(config())
+    books.episodes.take(firing())
+    await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unseen", "it has looked", 5)
+    [running] = books.episodes._running.values()
+    running.episode.stop("somebody said so")
+    await books.ended()
+    assert (books.episodes.reports[0].outcome, books.episodes.reports[0].why) == ("cancelled", "somebody said so")
+
+
+async def test_what_an_outdated_target_shows_changes_no_gauge() -> None:
+    books = Books(config())
+    books.monitor.watch(OFF.clusters)
+    await until(lambda: ("c", RECORD.name) in books.monitor.known, "it is known to be switched off")
+    books.monitor.note(config().clusters[0], RECORD, Capability(None))
+    shown = books.value("pgslot_heal_capability_unavailable", C | {"reason": Unavailable.DISABLED})
+    assert shown == 1
+    await books.monitor.close()
+
+
+async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_later() -> None:
+    registry_of = Books(config("c", "d"))
+    books, both, one = registry_of, config("c", "d"), config("d")
+    books.monitor.watch(both.clusters)
+    books.episodes.take(firing())
+    await until(lambda: ("c", RECORD.name) in books.monitor.known, "it has been checked")
+    books.episodes.reconfigure(one)
+    books.monitor.watch(one.clusters)
+    await books.ended()
+    names = ("capability_unavailable", "episode_active", "calls_remaining", "episode_deadline_timestamp_seconds")
+    labels = [{"reason": "unreachable"}, {}, {"budget": "hour"}, {}]
+    for name, more in zip(names, labels, strict=True):
+        assert books.value(f"pgslot_heal_{name}", C | more) is None, name
+    assert books.value("pgslot_heal_calls_remaining", {"cluster": "d", "remedy": RECORD.name, "budget": "hour"}) == 50
+    await books.monitor.close()
+
+
+async def test_the_deadline_is_that_of_its_first_open_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PgSlotHealOverdue fires when it is past: the episode is stuck, and others that join it do not make it less so."""
+    books = Books(config(settings=replace(SETTINGS, give_up_after=100.0)))
+    books.episodes.take(firing())
+
+    def left() -> float:
+        found = books.value("pgslot_heal_episode_deadline_timestamp_seconds", C)
+        assert found is not None
+        return found - time.time()
+
+    assert 99 < left() <= 100
+    [running] = books.episodes._running.values()
+    monkeypatch.setattr(running.episode._narrator, "_started", time.monotonic() - 50)
+    running.episode.report.started_at -= 50
+    assert 49 < left() <= 50
+    books.episodes.take(firing("t"))
+    assert 49 < left() <= 50
+    tracks = running.episode._tracks
+    tracks[Subject("n", "s")] = tracks[Subject("n", "s")].end(Outcome.GAVE_UP, "its time is over")
+    assert 99 < left() <= 100
+    tracks[Subject("n", "t")] = tracks[Subject("n", "t")].end(Outcome.RESOLVED_ITSELF, "it is usable")
+    assert 99 < left() <= 100
+    await books.episodes.close()
+    assert books.value("pgslot_heal_episode_deadline_timestamp_seconds", C) is None
+
+
+async def test_a_slot_that_joins_late_has_its_own_time(books: Books) -> None:
+    """It is looked at for give_up_after from its own alert, and the one before it is given up in time."""
+    books = Books(config(settings=replace(SETTINGS, give_up_after=2.0)))
+    books.episodes.take(firing())
+    await asyncio.sleep(1.2)
+    books.episodes.take(firing("t"))
+    await until(lambda: not books.running, "it has ended", 10)
+    [report] = books.episodes.reports
+    assert [(heal.slot_name, heal.outcome) for heal in report.slots] == [("s", "gave_up"), ("t", "gave_up")]
+    assert all(2.0 <= heal.seconds < 3.5 for heal in report.slots)
+    assert report.seconds > 3.1
+    assert books.value("pgslot_heal_episodes_total", C | {"outcome": "gave_up"}) == 2
+
+
+async def test_an_alert_whose_slot_is_left_open_is_news_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healer.memory.RETRY_AFTER", 0.5)
+    books = Books(config(settings=replace(SETTINGS, give_up_after=0.2)))
+    books.episodes.take(firing())
+    assert firing().fingerprint in books.episodes.heard.now
+    await books.ended()
+    assert firing().fingerprint in books.episodes.heard.now
+    await until(lambda: firing().fingerprint not in books.episodes.heard.now, "it is news again", 5)
+
+
+async def test_a_late_alert_that_resolves_while_it_waits_starts_nothing() -> None:
+    books = Books(config())
+    books.episodes.take(firing())
+    books.episodes.reconfigure(config(settings=replace(SETTINGS, interval=11.0)))
+    [running] = books.episodes._running.values()
+    running.episode.stop("for the test")
+    assert books.episodes.take(firing("t")) is Action.JOINED
+    assert set(books.episodes.joined) == {"c/s", "c/t"}
+    assert books.episodes.take(firing("t", firing=False)) is Action.RESOLVED
+    await books.ended()
+    await asyncio.sleep(0.1)
+    assert len(books.episodes.reports) == 1
+
+
+async def test_a_late_alert_that_finds_no_room_is_not_remembered_as_taken() -> None:
+    books = Books(config("c", "d", settings=replace(SETTINGS, clusters_at_once=1)))
+    books.episodes.take(firing())
+    [running] = books.episodes._running.values()
+    running.episode.stop("for the test")
+    books.episodes.take(firing("t"))
+    books.episodes._acting = {("d", RECORD.name)}
+    await until(lambda: not books.episodes._running, "it has ended", 5)
+    assert "c/t" not in books.episodes.heard.now
+
+
+async def test_clusters_that_are_only_looked_at_do_not_count() -> None:
+    """Ten clusters whose nodes do not answer: there is nothing to call for, and the eleventh is not turned away."""
+    names = [f"c{i}" for i in range(11)]
+    books = Books(config(*names))
+    for name in names[:10]:
+        assert books.episodes.take(firing(cluster=name)) is Action.STARTED
+    assert books.value("pgslot_heal_clusters_remaining", {}) == 0
+    await until(lambda: books.value("pgslot_heal_clusters_remaining", {}) == 10, "they are only looked at", 8)
+    assert books.running == 10
+    assert books.episodes.take(firing(cluster="c10")) is Action.STARTED
+    await books.episodes.close()
+
+
+def write(file: Path, *, enabled: bool) -> None:
+    node = {"conninfo": NOWHERE.text}
+    target = node | {"enabled": enabled}
+    file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": {"standby": node}, "healer": target}}}))
+
+
+@pytest.mark.parametrize("how", ["reload", "SIGHUP"])
+def test_a_webhook_and_the_switch_back_to_back(tmp_path: Path, how: str) -> None:
+    """As a process: whichever comes first, no episode outlives the switch, and the next alert is taken."""
+    file = tmp_path / "pgslot.yml"
+    write(file, enabled=True)
+    program = Program("pg-slot-healer", file, tmp_path)
+    program.process.arguments.append("--web.enable-lifecycle")
+    program.start()
+    try:
+        for trial in range(6):
+            write(file, enabled=False)
+            body = json.dumps({"version": "4", "alerts": [alert(f"s{trial}")]})
+            requests.post(f"{program.url}/alerts", data=body, timeout=10).raise_for_status()
+            if how == "reload":
+                requests.post(f"{program.url}/-/reload", timeout=10).raise_for_status()
+            else:
+                program.process.send(signal.SIGHUP)
+            wait_for(lambda: all(each["outcome"] for each in program.get_json("/episodes")), "none runs")
+            loaded = len([line for line in program.log_events() if line["msg"] == "configuration reloaded"])
+            write(file, enabled=True)
+            requests.post(f"{program.url}/-/reload", timeout=10).raise_for_status()
+            assert loaded or how == "SIGHUP"
+        outcomes = [each["outcome"] for each in program.get_json("/episodes")]
+    finally:
+        program.stop()
+    assert len(outcomes) >= 5
+    assert set(outcomes) == {"cancelled"}
+    assert [line for line in program.log_events() if line["level"] == "error"] == []
+
+
+def test_connections_that_say_nothing_do_not_use_up_its_descriptors(tmp_path: Path) -> None:
+    """Six hundred of them, and 256 descriptors: webhooks are taken, and files can be read."""
+    write(tmp_path / "pgslot.yml", enabled=True)
+    program = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path)
+    program.process.arguments[:0] = ["bash", "-c", 'ulimit -n 256; exec "$0" "$@"']
+    program.process.arguments.append("--web.enable-lifecycle")
+    program.start()
+    try:
+        with ExitStack() as held:
+            for _ in range(600):
+                held.enter_context(socket.create_connection(("127.0.0.1", program.port)))
+            body = json.dumps({"version": "4", "alerts": [alert("s")]})
+            assert requests.post(f"{program.url}/alerts", data=body, timeout=10).text == "started=1\n"
+            assert requests.post(f"{program.url}/-/reload", timeout=10).status_code == 200
+    finally:
+        program.stop()
+
+
+def test_ctrl_c_ends_a_heal_by_hand_without_traceback(tmp_path: Path) -> None:
+    """Its node does not answer, so that it would go on looking for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        there = {"conninfo": f"host=127.0.0.1 port={silent.getsockname()[1]} user=x dbname=x"}
+        config = {"clusters": {"c": {"nodes": {"standby": there}, "healer": there}}}
+        (tmp_path / "pgslot.yml").write_text(yaml.safe_dump(config))
+        program = Path(sys.executable).with_name("pg-slot-healer")
+        healing = subprocess.Popen(
+            [str(program), "heal", "c", f"--config.file={tmp_path / 'pgslot.yml'}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # As at a terminal: in a shell's background job, which the tests may be, it is ignored, and so in children.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads of ours
+        )
+        silent.settimeout(20)
+        connection, _ = silent.accept()
+        with connection:
+            healing.send_signal(signal.SIGINT)
+            _, error = healing.communicate(timeout=20)
+    assert (healing.returncode, error) == (130, b"")

@@ -1,0 +1,244 @@
+"""Episodes on real servers: what the five stories do not show."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+from healer.budget import CallBudget
+from healer.episode import Episode, Watchers
+from healer.remedies.attempt import Call, CallResult
+from healer.remedies.progress import Outcome
+from healer.remedies.registry import RECORD
+from healer.remedies.slot_state import SETTLED_SECONDS, Sight, Subject
+from healer.report import Report
+from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
+from tests.healing import until
+from tests.stack.postgres import Postgres
+from tests.stack.sessions import Statement
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
+
+QUICK = HealerSettings(burst_interval=0.3, interval=1.0)
+
+
+def cluster(stack: Stack, role: str = HEALER_ROLE, *, dry_run: bool = False) -> Cluster:
+    nodes = tuple(
+        Node("c", server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in (stack.primary, stack.standby)
+    )
+    ports = f"{stack.standby.port},{stack.primary.port}"
+    conninfo = f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
+    return Cluster("c", nodes, HealerTarget(Conninfo(conninfo), enabled=True, dry_run=dry_run))
+
+
+@asynccontextmanager
+async def running(
+    stack: Stack,
+    slot: str,
+    settings: HealerSettings = QUICK,
+    watched: Cluster | None = None,
+    calls: list[Call] | None = None,
+) -> AsyncIterator[tuple[Episode, asyncio.Task[Report]]]:
+    budget = CallBudget(1000, 0.0, at_start=1000)
+    watchers = Watchers(called=(calls if calls is not None else []).append)
+    episode = Episode(RECORD, watched or cluster(stack), settings, budget, watchers)
+    episode.join("f", Subject("standby", slot))
+    task = asyncio.create_task(episode.run())
+    try:
+        yield episode, task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def hanging(stack: Stack, slot: str) -> Statement:
+    """Return the creation of a slot on the standby that hangs, once entered."""
+    stack.wait_until_idle()
+    return stack.standby.create_slot(slot)
+
+
+async def test_a_transaction_on_the_primary_then_a_missing_record(databases: Stack) -> None:
+    """The creation waits for a record, then for the transaction that it names, then for records again."""
+    # No call falls between the transaction's end and the look that shows it: that would not count as ours.
+    settings = replace(QUICK, interval=20.0)
+    with (
+        databases.quiet(),
+        databases.primary.hold_transaction(application_name="slow job") as holder,
+        databases.standby.create_slot("s1") as creator,
+    ):
+        async with running(databases, "s1", settings) as (episode, task):
+            await until(lambda: "transaction" in episode.report.reasons, "the transaction is seen")
+            assert not creator.done
+            holder.commit()
+            report = await asyncio.wait_for(task, 30)
+        assert creator.wait(5)
+    databases.drop_slot("s1")
+    assert report.outcome is Outcome.HEALED
+    assert report.calls >= 2
+    assert len(report.lsns) == min(report.calls, 10)
+    assert any("application=slow job" in line.text for line in report.timeline)
+
+
+async def test_replay_paused_is_said_and_not_called_for(databases: Stack) -> None:
+    calls: list[Call] = []
+    with hanging(databases, "s2"):
+        databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
+        try:
+            async with running(databases, "s2", calls=calls) as (episode, task):
+                await until(lambda: episode.report.reasons == ["replay_paused"], "the pause is seen")
+                await asyncio.sleep(QUICK.interval * 1.5)
+                assert calls == []
+                databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
+                report = await asyncio.wait_for(task, 30)
+        finally:
+            databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
+    databases.drop_slot("s2")
+    assert report.outcome is Outcome.HEALED
+    assert [call.result for call in calls] == [CallResult.OK] * report.calls
+
+
+async def test_the_alert_resolves(databases: Stack) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("s3"):
+            async with running(databases, "s3") as (episode, task):
+                await until(lambda: episode.report.calls, "it has called")
+                assert not episode.leave("another")
+                assert episode.leave("f")
+                report = await asyncio.wait_for(task, 10)
+    databases.drop_slot("s3")
+    assert report.outcome is Outcome.CANCELLED
+
+
+async def test_it_gives_up(databases: Stack) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("s4"):
+            async with running(databases, "s4", replace(QUICK, give_up_after=2.5)) as (_, task):
+                report = await asyncio.wait_for(task, 20)
+    databases.drop_slot("s4")
+    assert report.outcome is Outcome.GAVE_UP
+    assert report.why == "still waiting: transaction"
+    assert report.seconds >= 2.5
+
+
+async def test_a_dry_run_writes_nothing(databases: Stack) -> None:
+    calls: list[Call] = []
+    with hanging(databases, "s5") as creator:
+        async with running(databases, "s5", watched=cluster(databases, dry_run=True), calls=calls) as (_, task):
+            report = await asyncio.wait_for(task, 20)
+        assert not creator.wait(1)
+    databases.drop_slot("s5")
+    assert (report.outcome, calls) == (Outcome.DRY_RUN, [])
+
+
+async def test_without_the_privilege_it_ends_at_once(databases: Stack) -> None:
+    calls: list[Call] = []
+    with hanging(databases, "s6"):
+        async with running(databases, "s6", watched=cluster(databases, POWERLESS_ROLE), calls=calls) as (_, task):
+            report = await asyncio.wait_for(task, 20)
+    databases.drop_slot("s6")
+    assert (report.outcome, report.why, report.calls) == (Outcome.UNAVAILABLE, "missing_privilege", 0)
+    assert len(calls) == 1
+
+
+async def test_after_a_slow_connect_it_looks_once_more_before_it_calls(databases: Stack) -> None:
+    """The first host takes connections and says nothing; meanwhile somebody else has forced the record."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    ports = f"{silent.getsockname()[1]},{databases.primary.port}"
+    conninfo = f"host=127.0.0.1,127.0.0.1 port={ports} dbname=postgres user={HEALER_ROLE}"
+    watched = cluster(databases)
+    assert watched.healer is not None
+    watched = replace(watched, healer=replace(watched.healer, conninfo=Conninfo(conninfo)))
+    settled = (
+        "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%'"
+        f" AND extract(epoch FROM pg_catalog.clock_timestamp() - query_start) > {SETTLED_SECONDS}"
+    )
+    with silent, hanging(databases, "s8") as creator:
+        await until(lambda: databases.standby.sql(settled), "it is worth a call")
+        async with running(databases, "s8", watched=watched) as (episode, task):
+            await until(lambda: any("waiting" in line.text for line in episode.report.timeline), "it has looked")
+            while not await asyncio.to_thread(creator.wait, 0.5):
+                databases.primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+            episode.leave("f")
+            report = await asyncio.wait_for(task, 20)
+    databases.drop_slot("s8")
+    assert (report.outcome, report.calls) == (Outcome.RESOLVED_ITSELF, 0)
+
+
+async def test_a_stop_in_the_moment_before_a_call_is_heeded(databases: Stack) -> None:
+    """Without any cancellation, and after the look that the call would go by."""
+
+    def stop(wants: bool) -> bool:
+        if wants:
+            episode.stop("switched off")
+        return True
+
+    watchers = Watchers(may_act=stop)
+    with hanging(databases, "s9") as creator:
+        episode = Episode(RECORD, cluster(databases), QUICK, CallBudget(9, 0.0, at_start=9), watchers)
+        episode.join("f", Subject("standby", "s9"))
+        report = await asyncio.wait_for(episode.run(), 20)
+        assert not creator.done
+    databases.drop_slot("s9")
+    assert (report.outcome, report.why, report.calls) == (Outcome.CANCELLED, "switched off", 0)
+
+
+async def test_a_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:
+    with databases.primary.hold_transaction():
+        databases.wait_until_idle()
+        with databases.standby.create_slot("s7"):
+            async with running(databases, "s7") as (episode, task):
+                await until(lambda: episode.report.calls, "it has called")
+                task.cancel()
+                await asyncio.wait({task})
+                assert episode.report.outcome is Outcome.CANCELLED
+    databases.drop_slot("s7")
+    for server in (databases.primary, databases.standby):
+        await until(partial(_no_session_of_the_healer, server), f"no session is left on {server.name}")
+    assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
+
+
+def _no_session_of_the_healer(server: Postgres) -> bool:
+    return not server.sql("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'pg_slot_healer%'")
+
+
+async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) -> None:
+    """Only a slot that is news is worth a look of its own."""
+    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s8"):
+        async with running(databases, "s8") as (episode, task):
+            await until(lambda: episode.report.calls, "it has called")
+            looks: list[float] = []
+            took = episode._take_in
+
+            def counted(sights: dict[Subject, Sight]) -> None:
+                looks.append(1)
+                took(sights)
+
+            episode._take_in = counted  # type: ignore[method-assign]
+            for i in range(300):
+                episode.join(f"f{i}", Subject("standby", "s8"))
+                await asyncio.sleep(0.005)
+            for i in range(299):
+                episode.leave(f"f{i}")
+                await asyncio.sleep(0)
+            assert not task.done()
+            # In 1.5 s: one each second, and the close ones for half a second after a call.
+            assert len(looks) < 150
+    databases.drop_slot("s8")
+
+
+async def test_a_slot_whose_own_alert_resolved_is_no_reason_to_go_on(databases: Stack) -> None:
+    """The alert about another slot still fires, for which there is nothing left to do."""
+    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s9"):
+        async with running(databases, "s9") as (episode, task):
+            await until(lambda: episode.report.calls, "it has called")
+            episode.join("other", Subject("standby", "gone_long_since"))
+            assert episode.leave("f")
+            report = await asyncio.wait_for(task, 10)
+    databases.drop_slot("s9")
+    assert {heal.slot_name: heal.outcome for heal in report.slots} == {
+        "s9": Outcome.CANCELLED,
+        "gone_long_since": Outcome.RESOLVED_ITSELF,
+    }

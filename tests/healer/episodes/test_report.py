@@ -1,0 +1,55 @@
+"""What an episode of several slots is called after, and that what it tells is bounded."""
+
+import pytest
+
+from healer.narration import Narrator
+from healer.remedies.progress import Outcome
+from healer.remedies.registry import RECORD
+from healer.remedies.slot_state import Subject
+from healer.report import MOST_HEALS, TIMELINE_LENGTH, Heal, summary
+
+OTHERWISE = (Outcome.CANCELLED, "the healer stops")
+
+
+def heal(slot: str, outcome: Outcome, why: str) -> Heal:
+    return Heal("n", slot, outcome, why, seconds=1.0, calls=1, heal_seconds=None)
+
+
+HEALED = heal("a", Outcome.HEALED, "usable after our call")
+LOST = heal("b", Outcome.GAVE_UP, "the slot is lost: it was invalidated")
+MANY = [heal(f"s{i}", Outcome.NO_EFFECT, f"because of {i}") for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("heals", "outcome", "why"),
+    [
+        ([], *OTHERWISE),
+        ([HEALED], Outcome.HEALED, "usable after our call"),
+        ([HEALED, heal("c", HEALED.outcome, HEALED.why)], Outcome.HEALED, "usable after our call"),
+        (
+            [HEALED, LOST],
+            Outcome.GAVE_UP,
+            "b: gave_up (the slot is lost: it was invalidated); a: healed (usable after our call)",
+        ),
+        ([LOST, heal("d", Outcome.ERROR, "a defect")], Outcome.ERROR, None),
+        ([HEALED, heal("d", Outcome.RESOLVED_ITSELF, "gone")], Outcome.HEALED, None),
+        (MANY, Outcome.NO_EFFECT, "; ".join(f"s{i}: no_effect (because of {i})" for i in range(5)) + "; and 2 more"),
+    ],
+)
+def test_an_episode_is_called_after_what_most_needs_a_person(
+    heals: list[Heal], outcome: Outcome, why: str | None
+) -> None:
+    found, text = summary(heals, OTHERWISE)
+    assert found is outcome
+    assert why is None or text == why
+
+
+def test_an_episode_that_goes_on_for_days_remembers_the_last_slots() -> None:
+    """Those of table synchronisations have a name of their own each time."""
+    narrator = Narrator("c", RECORD)
+    for i in range(MOST_HEALS + 500):
+        narrator.joined(Subject("n", f"pg_{i}_sync"))
+    subjects = narrator.report.subjects
+    assert len(subjects) == MOST_HEALS
+    assert subjects[-1].slot_name == f"pg_{MOST_HEALS + 499}_sync"
+    assert len(narrator.report.timeline) == TIMELINE_LENGTH

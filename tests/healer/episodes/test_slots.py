@@ -1,0 +1,261 @@
+"""The unit is the slot, on real servers: each has its own verdict, its own clock and its own identity."""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+import psycopg
+from aiohttp.test_utils import TestClient, TestServer
+
+from healer.remedies.attempt import position
+from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
+from healer.web import _EPISODES, application
+from pgslot.config.model import Config, HealerSettings
+from pgslot.config.reload import Configuration
+from tests.healing import QUICK, Healer, alert, healing, impatient, until, usable, watched
+from tests.stack.postgres import Postgres
+from tests.stack.stack import Stack
+from tests.stack.wal import RUNNING_XACTS
+from tests.test_exporter_causes import write_wal
+from tests.test_healer_stalled import read_all, shows, stalled_alert
+
+CREATE = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')"
+CONFIRMED = "(SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = '{}')"
+
+Episodes = list[dict[str, Any]]
+
+
+def called(episodes: Episodes) -> bool:
+    return bool(episodes and episodes[0]["calls"])
+
+
+def stalled_batch(server: Postgres, slot: str) -> None:
+    """Make a slot whose consumer has confirmed everything and is away, with no record since."""
+    server.sql(CREATE, [slot])
+    write_wal(server)
+    read_all(server, slot)
+
+
+async def flushed(server: Postgres, healer: Healer) -> None:
+    """Wait until the last record of ours is on disk, where readers find it."""
+    record = (await healer.episodes())[0]["lsns"][-1]
+    reached = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
+    await until(lambda: server.sql(reached, [record]), "the record is on disk")
+
+
+async def seen_as(healer: Healer, server: Postgres, slot: str, reason: str) -> None:
+    """Let its consumer read now and then until this is what the healer sees."""
+    while reason not in (await healer.episodes())[0]["reasons"]:
+        server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
+        read_all(server, slot)
+        await asyncio.sleep(LOOK_INTERVAL)
+
+
+def on_disk(server: Postgres, end: int) -> bool:
+    return server._lsn("pg_catalog.pg_current_wal_flush_lsn()") >= end
+
+
+def so_many(what: str, number: int, episodes: Episodes) -> bool:
+    found = episodes[0][what]
+    return bool((found if isinstance(found, int) else len(found)) == number)
+
+
+def outcomes(episode: dict[str, Any]) -> dict[str, str]:
+    return {heal["slot_name"]: heal["outcome"] for heal in episode["slots"]}
+
+
+async def test_a_slot_that_its_next_read_would_have_moved_anyway_is_not_healed_by_us(databases: Stack) -> None:
+    """It was stalled, and before we could call somebody else forced the record: there is nothing left to call for."""
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        stalled_batch(primary, "anyway")
+        async with healing(watched(databases)) as healer:
+            with psycopg.connect(primary.conninfo(), autocommit=True) as stranger:
+                # The healer knows that it is stalled, and cannot call yet.
+                stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+                await healer.post(stalled_alert("anyway", "primary"))
+                await seen_as(healer, primary, "anyway", "stalled")
+                stranger.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
+                end = primary._lsn()
+                await until(partial(on_disk, primary, end), "the record is on disk")
+                read_all(primary, "anyway")
+                episode = await healer.ended()
+            assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 0
+    assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
+    databases.drop_slot("anyway")
+
+
+async def test_a_slot_whose_record_came_by_itself_is_not_even_called_for(databases: Stack) -> None:
+    """A batch consumer's next read moves it: until then nobody can tell, and nothing is claimed."""
+    primary = databases.primary
+    with primary.no_records_by_itself():
+        stalled_batch(primary, "by_itself")
+    confirmed = primary._lsn(CONFIRMED.format("by_itself"))
+    primary.sql("SELECT pg_logical_emit_message(false, 'x', 'y')")
+    await until(lambda: RUNNING_XACTS in primary._kinds_since(confirmed), "the server has logged a record by itself")
+    async with healing(watched(databases)) as healer:
+        await healer.post(stalled_alert("by_itself", "primary"))
+        await healer.until("it is looked at", lambda found: found[0]["reasons"])
+        read_all(primary, "by_itself")
+        episode = await healer.ended()
+    assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
+    databases.drop_slot("by_itself")
+
+
+async def test_a_slot_that_is_dropped_and_made_anew_is_another_and_never_healed_by_us(databases: Stack) -> None:
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        stalled_batch(primary, "anew")
+        async with healing(watched(databases)) as healer:
+            await healer.post(stalled_alert("anew", "primary"))
+            await shows(healer, primary, "anew")
+            primary.sql("SELECT pg_catalog.pg_drop_replication_slot('anew')")
+            primary.sql(CREATE, ["anew"])
+            episode = await healer.ended()
+    assert (episode["outcome"], episode["heal_seconds"]) == ("resolved_itself", None)
+    databases.drop_slot("anew")
+
+
+async def test_a_slot_that_a_transaction_holds_never_resolved_itself(databases: Stack) -> None:
+    """The alert said stalled; by the time of the look a transaction keeps its WAL, which no record helps."""
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        primary.sql(CREATE, ["held"])
+        with psycopg.connect(primary.conninfo()) as holder:
+            holder.execute("CREATE TABLE held_by (a int)")
+            write_wal(primary)
+            read_all(primary, "held")
+            async with healing(watched(databases)) as healer:
+                await healer.post(stalled_alert("held", "primary"))
+                await seen_as(healer, primary, "held", "transaction")
+                episode = await healer.ended()
+                assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="resolved_itself") == 0
+            holder.rollback()
+    assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
+    assert episode["why"] == "not stalled: its WAL is kept by transaction, which no record helps"
+    databases.drop_slot("held")
+
+
+async def test_one_healed_and_one_lost_are_two_outcomes(databases: Stack) -> None:
+    """And the episode is called after the one that needs a person."""
+    with databases.quiet(), databases.standby.create_slot("well") as creator:
+        async with healing(watched(databases)) as healer:
+            with databases.standby.create_slot("ends"):
+                databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
+                try:
+                    await healer.post(alert("well"), alert("ends"))
+                    await healer.until("it waits", lambda found: found[0]["reasons"] == ["replay_paused"])
+                    await healer.post(alert("ends", firing=False))
+                    [episode] = await healer.until("one has ended", lambda found: found[0]["slots"] and found)
+                    assert (outcomes(episode), episode["outcome"]) == ({"ends": "cancelled"}, None)
+                finally:
+                    databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
+                episode = await healer.ended()
+                assert creator.wait(5)
+            for outcome in ("healed", "cancelled"):
+                assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome=outcome) == 1
+    assert outcomes(episode) == {"ends": "cancelled", "well": "healed"}
+    assert episode["outcome"] == "cancelled"
+    databases.drop_slot("well")
+    databases.drop_slot("ends")
+
+
+async def test_a_slot_that_joins_late_is_not_given_up_with_the_first(databases: Stack) -> None:
+    """Each has its own clock, and its own outcome: the first is given up in time, and the second healed after that."""
+    settings = HealerSettings(burst_interval=0.3, interval=1.0, give_up_after=5.0)
+    standby = databases.standby
+    with databases.quiet():
+        async with healing(watched(databases), settings=settings) as healer:
+            with databases.primary.hold_transaction() as holder, standby.create_slot("early"):
+                await healer.post(alert("early"))
+                started = time.monotonic()
+                await until(lambda: time.monotonic() - started > 3.5, "most of its time is over")
+                with standby.create_slot("late") as creator:
+                    await healer.post(alert("late"))
+                    [episode] = await healer.until("the first is given up", lambda found: found[0]["slots"] and found)
+                    assert outcomes(episode) == {"early": "gave_up"}
+                    assert episode["outcome"] is None
+                    holder.commit()
+                    episode = await healer.ended()
+                    assert creator.wait(5)
+            assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 1
+            assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="gave_up") == 1
+    assert outcomes(episode) == {"early": "gave_up", "late": "healed"}
+    assert episode["outcome"] == "gave_up"
+    assert "late: healed (usable after our call)" in episode["why"]
+    databases.drop_slot("early")
+    databases.drop_slot("late")
+
+
+async def test_a_slot_that_stalls_again_is_opened_again(databases: Stack) -> None:
+    """Another slot keeps the episode going: the first is healed twice, and counted twice."""
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        primary.sql(CREATE, ["again"])
+        primary.sql(CREATE, ["other"])
+        async with healing(watched(databases)) as healer:
+            for times in (1, 2):
+                write_wal(primary)
+                read_all(primary, "again")
+                if times == 1:
+                    read_all(primary, "other")
+                    await healer.post(stalled_alert("again", "primary"), stalled_alert("other", "primary"))
+                await shows(healer, primary, "again", calls=times)
+                await flushed(primary, healer)
+                read_all(primary, "again")
+                await healer.until("it is healed", partial(so_many, "slots", times))
+            [episode] = await healer.episodes()
+            assert [(heal["slot_name"], heal["outcome"]) for heal in episode["slots"]] == [("again", "healed")] * 2
+            assert episode["outcome"] is None
+            assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 2
+    databases.drop_slot("again")
+    databases.drop_slot("other")
+
+
+async def test_the_record_of_a_call_is_where_the_slot_moves_to(databases: Stack) -> None:
+    """What the proof stands on: restart_lsn moves to the start of the record, which the call's interval holds."""
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        stalled_batch(primary, "proof")
+        async with healing(watched(databases)) as healer:
+            await healer.post(stalled_alert("proof", "primary"))
+            await shows(healer, primary, "proof")
+            await flushed(primary, healer)
+            read_all(primary, "proof")
+            episode = await healer.ended()
+        moved = primary._lsn("(SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = 'proof')")
+    assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
+    assert 0 < position(episode["lsns"][0]) - moved <= 56 + 24
+    databases.drop_slot("proof")
+
+
+async def test_a_kill_switch_in_the_moment_of_another_alert(databases: Stack) -> None:
+    """No call is made any more, and the gauge says that it is switched off."""
+    on = Config((watched(databases),), QUICK)
+    off = Config((watched(databases, enabled=False, disabled_reason="CHG-7"),), QUICK)
+    known = [on]
+    configuration = Configuration(lambda: known[0], on)
+    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("killed"):
+        app = application(configuration)
+        async with TestClient(TestServer(app)) as client:
+            healer = Healer(client)
+            await healer.post(alert("killed"))
+            await healer.until("it has called", called)
+            known[0] = off
+            posted = asyncio.create_task(healer.post(alert("joins")))
+            episodes = app[_EPISODES]
+            # The very next moment is the point.
+            while not any(subject.slot_name == "joins" for subject in episodes.reports[0].subjects):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            configuration.reload()
+            await posted
+            episode = await healer.ended(5)
+            assert (episode["outcome"], episode["why"]) == ("cancelled", "switched off: CHG-7")
+            calls = await healer.value("pgslot_heal_calls_total", cluster="c", result="ok")
+            await asyncio.sleep(1.5 * QUICK.interval)
+            assert await healer.value("pgslot_heal_calls_total", cluster="c", result="ok") == calls
+            reason = {"cluster": "c", "reason": "disabled"}
+            assert await healer.value("pgslot_heal_capability_unavailable", **reason) == 1
+    assert not usable(databases.standby, "killed")
+    databases.drop_slot("killed")

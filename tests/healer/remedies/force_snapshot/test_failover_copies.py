@@ -1,0 +1,288 @@
+"""Standbys' copies of failover slots: what a look shows of them, and their heal on real servers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from healer.remedies.force_snapshot.schedule import HELD_SECONDS, LookAgain, Progress, next_step, settle
+from healer.remedies.progress import Outcome, Track
+from healer.remedies.slot_state import Sight, State, Subject, in_need, see
+from pgslot.config.model import HealerSettings
+from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, Unready
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.queries import SUPPORTED, Slot, Transaction
+from tests.failover import copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
+from tests.healing import Healer, alert, healing, until, watched
+from tests.heals import R, temporary, without_copy
+from tests.snapshots import SLOT, STANDBY, TRANSACTION, cluster, node
+from tests.stack.postgres import Postgres
+from tests.stack.stack import Stack
+from tests.test_exporter_causes import consumer, setting
+
+pytestmark = pytest.mark.timeout(240)
+
+ORIGINAL = SLOT._replace(slot_name="f", failover=True)
+COPY = SLOT._replace(slot_name="f", failover=True, synced=True, active=False)
+TEMPORARY = COPY._replace(
+    temporary=True, active=True, confirmed_position=None, in_creation=True, catalog_xmin=TRANSACTION.xid
+)
+SYNCHRONISES = replace(STANDBY, sync_replication_slots=True, slotsync_worker_running=True)
+SUBJECT = Subject("s", "f")
+YOUNG = replace(TRANSACTION, age_seconds=1.0)
+OLDER = replace(YOUNG, xid=(TRANSACTION.xid or 0) - 1)
+
+
+def primary(*slots: Slot, transactions: tuple[Transaction, ...] = ()) -> NodeSnapshot:
+    return node("p", recovery=False, slots=slots, transactions=transactions)
+
+
+def standby(*slots: Slot, **more: Any) -> NodeSnapshot:
+    return node("s", recovery=True, slots=slots, **({"standby": SYNCHRONISES} | more))
+
+
+Seen = tuple[State, str | None]
+
+SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
+    "temporary": ((primary(ORIGINAL), standby(TEMPORARY)), (State.NOT_PERSISTED, "not_persisted")),
+    "temporary, its consumer is away": (
+        (primary(ORIGINAL._replace(active=False)), standby(TEMPORARY)),
+        (State.NOT_PERSISTED, "inactive"),
+    ),
+    "temporary, and a transaction is in its way": (
+        (primary(ORIGINAL, transactions=(TRANSACTION,)), standby(TEMPORARY)),
+        (State.NOT_PERSISTED, "transaction"),
+    ),
+    "temporary, a transaction comes and goes": (
+        (primary(ORIGINAL, transactions=(YOUNG,)), standby(TEMPORARY)),
+        (State.NOT_PERSISTED, "not_persisted"),
+    ),
+    "temporary, a transaction that began before it": (
+        (primary(ORIGINAL, transactions=(OLDER,)), standby(TEMPORARY)),
+        (State.NOT_PERSISTED, "transaction"),
+    ),
+    "temporary, replay is paused": (
+        (primary(ORIGINAL), standby(TEMPORARY, standby=replace(SYNCHRONISES, replay_pause_state="paused"))),
+        (State.NOT_PERSISTED, "replay_paused"),
+    ),
+    "persistent": ((primary(ORIGINAL), standby(COPY)), (State.USABLE, None)),
+    "invalidated": (
+        (primary(ORIGINAL), standby(COPY._replace(invalidation_reason="rows_removed"))),
+        (State.LOST, None),
+    ),
+    "not copied": ((primary(ORIGINAL), standby()), (State.UNREADY, "not_synced")),
+    "no worker": (
+        (primary(ORIGINAL), standby(standby=replace(SYNCHRONISES, slotsync_worker_running=False))),
+        (State.UNREADY, "worker_down"),
+    ),
+    "a slot of its own": ((primary(ORIGINAL), standby(COPY._replace(synced=False, active=True))), (State.USABLE, None)),
+    "the standby is not to synchronise": ((primary(ORIGINAL), standby(standby=STANDBY)), (State.GONE, None)),
+    "no failover slot": ((primary(), standby()), (State.GONE, None)),
+    "not there, and the primary is not known": ((standby(),), (State.UNSEEN, None)),
+    "not there, and there are two primaries": (
+        (primary(ORIGINAL), primary(ORIGINAL), standby()),
+        (State.UNSEEN, None),
+    ),
+    "temporary, and the primary is not known": ((standby(TEMPORARY),), (State.UNSEEN, None)),
+    "temporary for want of a consistent point, and the primary is not known": (
+        (standby(TEMPORARY._replace(confirmed_position=1060, in_creation=False)),),
+        (State.UNSEEN, None),
+    ),
+    "persistent, and the primary is not known": ((standby(COPY),), (State.USABLE, None)),
+    "not there, nothing is copied, and the primary is not known": (
+        (standby(standby=STANDBY),),
+        (State.GONE, None),
+    ),
+    "not seen in full": ((primary(ORIGINAL), standby(standby=None, creations=None)), (State.UNSEEN, None)),
+}
+
+
+@pytest.mark.parametrize(("nodes", "expected"), SIGHTS.values(), ids=SIGHTS.keys())
+def test_what_a_look_shows(nodes: tuple[NodeSnapshot, ...], expected: Seen) -> None:
+    sight = see(cluster(*nodes), [SUBJECT])[SUBJECT]
+    assert (sight.state, sight.reason) == expected
+
+
+def test_a_persistent_copy_knows_its_original() -> None:
+    sight = see(cluster(primary(ORIGINAL), standby(COPY)), [SUBJECT])[SUBJECT]
+    assert sight.persisted
+    assert sight.original == ORIGINAL
+
+
+def test_a_temporary_copy_is_in_need() -> None:
+    assert in_need(cluster(primary(ORIGINAL), standby(TEMPORARY))) == [SUBJECT]
+
+
+NOW, LATE, SETTINGS = Progress(now=100.0), Progress(now=3600.0), HealerSettings()
+CALLED = Track(
+    temporary(), trouble=State.NOT_PERSISTED, attempts=1, calls=1, called_in_time=True, record=60_000_000, since=0.0
+)
+
+
+def test_one_record_ahead_of_its_consumer_is_enough() -> None:
+    assert next_step([CALLED], replace(NOW, last_attempt=10.0), SETTINGS) == LookAgain(1.0)
+    ended = settle(CALLED, LATE, SETTINGS)
+    assert (ended.outcome, ended.why) == (Outcome.NO_EFFECT, "its consumer has not read since our call")
+
+
+@pytest.mark.parametrize(
+    ("sight", "outcome", "why"),
+    [
+        (
+            without_copy(Unready.WORKER_DOWN),
+            Outcome.GAVE_UP,
+            "there is no copy of it: worker_down, which no record helps",
+        ),
+        (temporary(obstacle=R.REPLAY_PAUSED), None, ""),
+    ],
+)
+def test_what_no_record_helps_is_not_waited_for(sight: Sight, outcome: Outcome | None, why: str) -> None:
+    held = NOW.now - HELD_SECONDS if sight.state is State.UNREADY else None
+    track = settle(Track(sight, held_since=held), NOW, SETTINGS)
+    assert (track.outcome, track.why) == (outcome, why)
+
+
+@pytest.fixture(scope="module", params=[major for major in SUPPORTED if major >= FIRST_MAJOR])
+def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """In place of the session's: a primary and its standby of one version after the other."""
+    with Stack(major=request.param) as stack:
+        stack.start_databases()
+        yield stack
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In place of the one for the session's servers."""
+    yield
+    if "databases" in request.fixturenames:
+        stack = request.getfixturevalue("databases")
+        drop_failover_slots(stack.primary, stack.standby)
+
+
+def not_persisted(slot: str) -> dict[str, Any]:
+    found = alert(slot)
+    found["labels"]["alertname"] = "PgSlotNotPersisted"
+    return found
+
+
+@contextmanager
+def left_behind(stack: Stack, slot: str) -> Iterator[None]:
+    """Have its standby's horizon pass the slot's, on a primary that logs no record by itself; then keep a copy."""
+    primary, standby = stack.primary, stack.standby
+    with primary.no_records_by_itself():
+        for _ in range(3):
+            primary.sql("INSERT INTO orders SELECT coalesce(max(id), 0) + 1, 'more' FROM orders")
+        primary.wait_until_replayed(standby)
+        with synchronising(standby):
+            yield
+            assert persistent(standby, slot)
+
+
+async def heal(healer: Healer, stack: Stack, slot: str) -> None:
+    await until(lambda: copied(stack.standby, slot), "it is copied")
+    assert not persistent(stack.standby, slot)
+    assert await healer.post(not_persisted(slot)) == (200, "started=1")
+
+
+class Looks:
+    """The healer's looks at a server from now on."""
+
+    def __init__(self, server: Postgres) -> None:
+        self._server = server
+        self._seen: set[Any] = set()
+
+    def went_on(self) -> bool:
+        """Return whether there were several, a second apart: another call would have been made by then."""
+        asked = "SELECT query_start FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
+        self._seen.update(self._server.sql(asked))
+        return len(self._seen) > 4
+
+
+async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
+    """Where none comes by itself, one record that its consumer confirms is all that is missing."""
+    with consumer(databases.primary, "streams", tmp_path, failover=True), left_behind(databases, "streams"):
+        async with healing(watched(databases)) as healer:
+            await heal(healer, databases, "streams")
+            episode = await healer.ended(90)
+    assert (episode["outcome"], episode["why"]) == ("healed", "persistent after our call")
+    assert episode["reasons"] == ["not_persisted"]
+    # The copy follows within the worker's nap, of up to 30 s.
+    assert 1 <= episode["calls"] <= 35
+
+
+async def test_a_batch_consumer_whose_next_read_alone_can_help(databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+    make_slot(primary, "batch")
+    with left_behind(databases, "batch"):
+        async with healing(watched(databases)) as healer:
+            await heal(healer, databases, "batch")
+            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            [record] = (await healer.episodes())[0]["lsns"]
+            written = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
+            await until(lambda: primary.sql(written, [record]), "the record is written out")
+            await until(Looks(standby).went_on, "it looks again and again")
+            assert (await healer.episodes())[0]["calls"] == 1
+            assert not persistent(standby, "batch")
+            primary.sql("SELECT pg_catalog.pg_replication_slot_advance('batch', pg_catalog.pg_current_wal_lsn())")
+            episode = await healer.ended(90)
+    assert (episode["outcome"], episode["why"]) == ("healed", "persistent after our call")
+    assert episode["reasons"] == ["inactive"]
+    assert episode["calls"] <= 4
+
+
+async def test_a_transaction_that_is_in_the_way_is_no_success_of_ours(databases: Stack, tmp_path: Path) -> None:
+    """Its end lets the record help that comes after it; what was called for before that is not claimed."""
+    primary = databases.primary
+    with (
+        consumer(primary, "streams", tmp_path, failover=True),
+        primary.hold_transaction("nightly") as transaction,
+        left_behind(databases, "streams"),
+    ):
+        async with healing(watched(databases), settings=HealerSettings(interval=60)) as healer:
+            await heal(healer, databases, "streams")
+            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            assert (await healer.episodes())[0]["reasons"] == ["transaction"]
+            transaction.commit()
+            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+            episode = await healer.ended(90)
+    assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 1)
+
+
+async def test_a_primary_that_is_away_proves_nothing(databases: Stack) -> None:
+    """The copy ends with the worker, which ends with its connection: that is not the end of the trouble."""
+    primary, standby = databases.primary, databases.standby
+    make_slot(primary, "alone")
+    outrun(primary, standby)
+    with synchronising(standby):
+        async with healing(watched(databases)) as healer:
+            await heal(healer, databases, "alone")
+            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            primary.stop()
+            try:
+                await until(lambda: not copied(standby, "alone"), "its copy is gone", 60)
+                await until(Looks(standby).went_on, "it looks again and again")
+                assert (await healer.episodes())[0]["outcome"] is None
+            finally:
+                primary.start()
+            await until(lambda: copied(standby, "alone"), "it is copied again", 60)
+            read_all(primary, "alone")
+            episode = await healer.ended(90)
+    assert episode["why"].startswith("persistent"), episode
+
+
+async def test_a_worker_that_is_away_is_left_alone(databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+    make_slot(primary, "alone")
+    outrun(primary, standby)
+    with synchronising(standby):
+        await until(lambda: copied(standby, "alone"), "it is copied")
+        with setting(standby, "hot_standby_feedback", "off"):
+            async with healing(watched(databases)) as healer:
+                await until(lambda: not copied(standby, "alone"), "its copy ends with the worker", 60)
+                await healer.post(not_persisted("alone"))
+                episode = await healer.ended(60)
+    assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
+    assert episode["why"] == "there is no copy of it: worker_down, which no record helps"

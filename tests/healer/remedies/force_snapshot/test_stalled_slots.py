@@ -1,0 +1,158 @@
+"""Existing slots whose restart_lsn is pinned though nothing pins it, healed on real servers."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
+from pgslot.config.model import Cluster
+from tests.healing import PATIENCE, Healer, alert, healing, impatient, until, watched
+from tests.stack.postgres import Postgres
+from tests.stack.stack import Stack
+from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+
+RESTART = "SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
+
+
+def stalled_alert(slot: str, node: str) -> dict[str, object]:
+    found = alert(slot, node=node)
+    found["labels"]["alertname"] = "PgSlotStalled"
+    return found
+
+
+async def heal(healer: Healer, slot: str, node: str = "primary") -> None:
+    assert await healer.post(stalled_alert(slot, node)) == (200, "started=1")
+
+
+def cluster(stack: Stack) -> Cluster:
+    return watched(stack)
+
+
+async def shows(
+    healer: Healer, server: Postgres, slot: str, *, calls: int = 1, read: Callable[[], None] | None = None
+) -> None:
+    """Wait until a record is seen to be missing, and called for; it may take another read of its consumer."""
+    with contextlib.suppress(AssertionError):
+        await called_for(healer, calls, PATIENCE + 2 * LOOK_INTERVAL)
+        return
+    server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
+    read_all(server, slot) if read is None else read()
+    await called_for(healer, calls, 40)
+
+
+async def called_for(healer: Healer, calls: int, seconds: float) -> None:
+    await healer.until("it is called for", lambda episodes: episodes[0]["calls"] >= calls, seconds)
+
+
+def read_all(server: Postgres, slot: str) -> None:
+    """Read and confirm everything, as a batch consumer does now and then."""
+    server.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
+
+
+async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
+    primary = databases.primary
+    with primary.no_records_by_itself(), consumer(primary, "streams", tmp_path):
+        write_wal(primary)
+        await until(confirmed_all(primary, "streams"), "the consumer has confirmed all")
+        [(before,)] = primary.sql(RESTART, ["streams"])
+        async with healing(cluster(databases)) as healer:
+            await heal(healer, "streams")
+            # For the half minute after which a record must have come it is not known whether one is missing.
+            episode = await healer.ended(90)
+        [(after,)] = primary.sql(RESTART, ["streams"])
+    assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
+    assert episode["reasons"] == ["unknown", "stalled"]
+    assert after != before
+    assert 1 <= episode["calls"] <= 3
+
+
+async def test_a_batch_consumer_that_reads_now_and_then(databases: Stack) -> None:
+    """The call alone moves nothing: the consumer's next read does, and until then one record ahead of it is enough."""
+    primary = databases.primary
+    with impatient(), primary.no_records_by_itself():
+        primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('batch', 'test_decoding')")
+        write_wal(primary)
+        read_all(primary, "batch")
+        [(before,)] = primary.sql(RESTART, ["batch"])
+        async with healing(cluster(databases)) as healer:
+            await heal(healer, "batch")
+            # It may be about to move, and it may not: at first nobody can tell, and it is not called for.
+            await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["inactive"])
+            await shows(healer, primary, "batch")
+            assert primary.sql(RESTART, ["batch"]) == [(before,)]
+            assert (await healer.episodes())[0]["outcome"] is None
+            record = (await healer.episodes())[0]["lsns"][0]
+            flushed = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
+            await until(lambda: primary.sql(flushed, [record]), "the record is on disk, where readers find it")
+            read_all(primary, "batch")
+            episode = await healer.ended()
+    assert (episode["outcome"], episode["calls"]) == ("healed", 1)
+    assert primary.sql(RESTART, ["batch"]) != [(before,)]
+    databases.drop_slot("batch")
+
+
+async def test_without_a_record_another_read_changes_nothing(databases: Stack) -> None:
+    """What the test above would prove nothing without."""
+    primary = databases.primary
+    with primary.no_records_by_itself():
+        primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('control', 'test_decoding')")
+        write_wal(primary)
+        read_all(primary, "control")
+        before = primary.sql(RESTART, ["control"])
+        read_all(primary, "control")
+        assert primary.sql(RESTART, ["control"]) == before
+    databases.drop_slot("control")
+
+
+async def test_a_slot_of_a_standby(databases: Stack) -> None:
+    primary, standby = databases.primary, databases.standby
+
+    def read() -> None:
+        primary.wait_until_replayed(standby)
+        standby.sql("SELECT pg_catalog.pg_replication_slot_advance('away', pg_catalog.pg_last_wal_replay_lsn())")
+
+    primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    with standby.create_slot("away") as creator:
+        while not creator.wait(0.5):
+            primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+    standby.drop_slot("away")
+    with impatient(), primary.no_records_by_itself():
+        with standby.create_slot_by_function("away") as creator:
+            while not creator.wait(0.5):
+                primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+        write_wal(primary)
+        await until(
+            lambda: standby.sql(
+                "SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn",
+                [primary.sql("SELECT pg_catalog.pg_current_wal_lsn()")[0][0]],
+            ),
+            "all is replayed",
+        )
+        standby.sql("SELECT pg_catalog.pg_replication_slot_advance('away', pg_catalog.pg_last_wal_replay_lsn())")
+        [(before,)] = standby.sql(RESTART, ["away"])
+        async with healing(cluster(databases)) as healer:
+            await heal(healer, "away", "standby")
+            await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["inactive"])
+            await shows(healer, primary, "away", read=read)
+            record = (await healer.episodes())[0]["lsns"][0]
+            await until(
+                lambda: standby.sql("SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn", [record]),
+                "the record is replayed",
+            )
+            standby.sql("SELECT pg_catalog.pg_replication_slot_advance('away', pg_catalog.pg_last_wal_replay_lsn())")
+            episode = await healer.ended()
+        assert standby.sql(RESTART, ["away"]) != [(before,)]
+    assert (episode["outcome"], episode["calls"]) == ("healed", 1)
+    databases.drop_slot("away")
+
+
+async def test_a_consumer_that_only_lags_is_left_alone_and_its_slot_never_resolved_itself(databases: Stack) -> None:
+    primary = databases.primary
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('lags', 'test_decoding')")
+    write_wal(primary)
+    async with healing(cluster(databases)) as healer:
+        await heal(healer, "lags")
+        episode = await healer.ended()
+    assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
+    assert episode["why"] == "not stalled: its WAL is kept by inactive, which no record helps"
+    databases.drop_slot("lags")

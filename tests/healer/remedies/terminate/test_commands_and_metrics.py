@@ -1,0 +1,187 @@
+"""What is beside the loop, of ending transactions: replay, doctor, a pooler, names in any encoding, budgets' series."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from healer.doctor.finding import Status
+from healer.doctor.servers import examine
+from healer.doctor.shipped import alerts_for_healer
+from healer.grants import ENDER_ROLE
+from healer.remedies.attempt import CallResult, Unavailable
+from healer.remedies.force_snapshot.schedule import Attempt
+from healer.remedies.progress import Aim
+from healer.remedies.terminate.blocker import Suspect
+from healer.remedies.terminate.connection import Ender, check_ender
+from healer.replay import replay
+from healer.web import _EPISODES, _MONITOR
+from pgslot.config.model import Cluster, Config, Conninfo, Ending
+from tests.canned import World
+from tests.ending import APPLICATION, POLICY, USER, acting, alive, holding, prepare, suspected, wait_until_blocked
+from tests.healing import QUICK, alert, healing, to_primary, watched
+from tests.stack.pooler import Pooler
+from tests.stack.stack import Stack
+from tests.test_healer_doctor_canned import is_named
+from tests.test_healer_ending_live import endangered, guarded
+
+
+@pytest.fixture
+def ready(databases: Stack) -> None:
+    prepare(databases.primary)
+
+
+async def replayed(cluster: Cluster, folder: Path, capsys: pytest.CaptureFixture[str], slot: str) -> dict[str, str]:
+    file = folder / "webhook.json"
+    file.write_text(json.dumps({"version": "4", "alerts": [endangered(slot)]}))
+    capsys.readouterr()
+    await replay(Config((cluster,), QUICK), file, offline=False, as_json=True)
+    [decision] = json.loads(capsys.readouterr().out)
+    return {name: decision[name] for name in ("would", "why")}
+
+
+@pytest.mark.usefixtures("ready")
+async def test_replay_says_what_it_would_do(
+    databases: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    primary = databases.primary
+    with holding(primary) as victim, primary.create_slot("replayed"):
+        wait_until_blocked(primary, "replayed")
+        found = await replayed(guarded(databases), tmp_path, capsys, "replayed")
+        assert found["would"] == "call"
+        assert found["why"].startswith("the slot is waiting for transaction: the transaction in its way is ended on")
+        dry = await replayed(guarded(databases, replace(POLICY, dry_run=True)), tmp_path, capsys, "replayed")
+        assert dry["why"].endswith("(dry run: it would only say so)")
+        off = await replayed(watched(databases), tmp_path, capsys, "replayed")
+        assert off == {
+            "would": "ignore",
+            "why": "its remedy is off by default, and the cluster has no section that allows it",
+        }
+        assert alive(primary, victim.info.backend_pid)
+    primary.drop_slot("replayed")
+    gone = await replayed(guarded(databases), tmp_path, capsys, "replayed")
+    assert gone["would"] == "nothing"
+
+
+@pytest.mark.usefixtures("ready")
+async def test_doctor_tries_the_role(databases: Stack) -> None:
+    findings = await examine(Config((guarded(databases),), QUICK))
+    [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
+    assert (found.check, found.status) == ("capability", Status.OK)
+    assert found.found == f"can act as {ENDER_ROLE} in database postgres"
+    [same] = [finding for finding in findings if finding.check == "same cluster"]
+    assert same.found.startswith("system identifier ")
+    databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
+    try:
+        findings = await examine(Config((guarded(databases),), QUICK))
+        [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
+        assert (found.status, found.remedy) == (Status.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
+    finally:
+        prepare(databases.primary)
+    dry = guarded(databases, replace(POLICY, dry_run=True))
+    [found] = [
+        finding
+        for finding in await examine(Config((dry,), QUICK))
+        if finding.subject == "c, end_transaction" and finding.check == "capability"
+    ]
+    assert (found.status, "dry_run: true" in found.found) == (Status.WARNING, True)
+
+
+def test_doctor_wants_its_alert_only_where_it_is_allowed(world: World) -> None:
+    plain = world.config.clusters[0]
+    assert plain.healer is not None
+    allowed = replace(
+        plain, name="allowed", healer=replace(plain.healer, ending=Ending(Conninfo("user=ender"), POLICY))
+    )
+    wanted = [
+        alert["cluster"]
+        for alert in alerts_for_healer(Config((plain, allowed), QUICK))
+        if alert["alertname"] == "PgSlotEndangeredByTransaction"
+    ]
+    assert wanted == ["allowed"] * len(plain.nodes)
+
+
+def test_doctor_names_a_route_that_is_missing_for_it(world: World) -> None:
+    """As in a configuration of Alertmanager that is older than this remedy."""
+
+    def change(world: World) -> None:
+        plain = world.config.clusters[0]
+        assert plain.healer is not None
+        healer = replace(plain.healer, ending=Ending(Conninfo("user=ender"), POLICY))
+        world.config = replace(world.config, clusters=(replace(plain, healer=healer),))
+        world.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
+
+    found = "in /alerts: c/n1 only to nobody; c/n2 only to nobody"
+    is_named(world, change, [("route", "PgSlotEndangeredByTransaction", "failed", found)])
+
+
+@pytest.mark.usefixtures("ready")
+async def test_through_a_pooler_nobody_is_ended(databases: Stack) -> None:
+    """Also where it gives the healer a session of its own: what it would set is not known to stay."""
+    primary = databases.primary
+    for mode in ("session", "transaction"):
+        with Pooler(primary, databases.folder, mode) as pooler, holding(primary) as victim:
+            target = acting(f"host=127.0.0.1 port={pooler.port} dbname=postgres user={ENDER_ROLE}")
+            assert (await check_ender(target)).reason is Unavailable.POOLER
+            pid = victim.info.backend_pid
+            async with Ender(target, idle=60) as ender:
+                call = await ender.end(Attempt(1.0, Aim(suspected(primary, pid), 0.0)))
+            assert call.result is CallResult.UNAVAILABLE
+            assert call.capability is not None
+            assert call.capability.reason is Unavailable.POOLER
+            assert alive(primary, pid)
+
+
+ODD = "Bücher \"x\" \\ 'y' [1]"
+
+
+@pytest.mark.usefixtures("ready")
+async def test_names_are_names_whatever_is_in_them(databases: Stack) -> None:
+    primary = databases.primary
+    with psycopg.connect(primary.conninfo(USER)) as victim:
+        victim.execute("SELECT pg_catalog.set_config('application_name', %s, false)", [ODD])
+        victim.execute("SELECT pg_catalog.pg_current_xact_id()")
+        shown = primary.sql(
+            "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE pid = %s", [victim.info.backend_pid]
+        )[0][0]
+        suspect = suspected(primary, victim.info.backend_pid)
+        assert await answer(databases, suspect, (shown,)) in ("too_young", None)
+        assert await answer(databases, suspect, (shown.replace("x", "."),)) == "application_not_allowed"
+        assert await answer(databases, suspect, (".*",)) == "application_not_allowed"
+        assert await answer(databases, suspect, (APPLICATION,)) == "application_not_allowed"
+
+
+async def answer(stack: Stack, suspect: Suspect, applications: tuple[str, ...]) -> Any:
+    policy = replace(POLICY, applications=applications)
+    target = acting(to_primary(stack.primary, role=ENDER_ROLE), policy)
+    async with Ender(target, idle=60) as ender:
+        return (await ender.end(Attempt(1.0, Aim(suspect, 0.0)))).refusal
+
+
+async def test_both_remedies_of_a_cluster_count_as_one_cluster(databases: Stack) -> None:
+    """Where one cluster may be acted on at once, its second episode is no second cluster."""
+    one = replace(QUICK, clusters_at_once=1)
+    other = replace(guarded(databases), name="other")
+    async with healing(guarded(databases), other, settings=one) as healer:
+        assert await healer.post(alert("s"), endangered("s"), alert("s", cluster="other")) == (
+            503,
+            "started=2 refused_budget=1",
+        )
+        assert {episode["remedy"] for episode in await healer.episodes()} == {"log_standby_snapshot", "end_transaction"}
+
+
+async def test_a_section_that_is_taken_away_takes_its_series_with_it(databases: Stack) -> None:
+    async with healing(guarded(databases)) as healer:
+        assert healer.client.app is not None
+        labels = {"cluster": "c", "remedy": "end_transaction"}
+        assert await healer.value("pgslot_heal_episode_active", **labels) == 0
+        assert await healer.value("pgslot_heal_calls_remaining", **labels, budget="hour") == POLICY.at_most_per_hour
+        without = Config((watched(databases),), QUICK)
+        healer.client.app[_EPISODES].reconfigure(without)
+        healer.client.app[_MONITOR].watch(without.clusters)
+        assert await healer.value("pgslot_heal_episode_active", **labels) is None
+        assert await healer.value("pgslot_heal_calls_remaining", **labels, budget="hour") is None
+        assert await healer.value("pgslot_heal_episode_active", cluster="c") == 0

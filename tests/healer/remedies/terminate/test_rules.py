@@ -1,0 +1,290 @@
+"""What looks and attempts make of a heal by ending a transaction: stories, and tables of what comes next."""
+
+from dataclasses import replace
+
+import pytest
+
+from healer.remedies.attempt import Call, CallResult, Capability, Unavailable
+from healer.remedies.force_snapshot.schedule import HELD_SECONDS, Attempt, LookAgain, Progress
+from healer.remedies.progress import Outcome, Track, begin
+from healer.remedies.slot_state import Sight, State
+from healer.remedies.terminate.blocker import HolderSession, Suspect, Way, suspect_of
+from healer.remedies.terminate.rules import (
+    EFFECT_SECONDS,
+    SECOND_LOOK_SECONDS,
+    advance,
+    after_attempt,
+    next_step,
+    opens_again,
+    settle,
+    wants,
+)
+from pgslot.config.model import HealerSettings
+from pgslot.diagnosis.creation_wait import Wait
+from tests.heals import C, R, existing, waiting
+from tests.snapshots import CREATION, SLOT, TRANSACTION
+
+SETTINGS = HealerSettings()
+OTHER = replace(TRANSACTION, pid=300, xid=695)
+PREPARED = replace(TRANSACTION, held_by="prepared", pid=None, application_name="order-7")
+
+
+def blocked(by: object = TRANSACTION, *, on_primary: bool = True) -> Sight:
+    return Sight(State.WAITING, Wait("n", CREATION, R.TRANSACTION, by), on_primary=on_primary)  # type: ignore[arg-type]
+
+
+def pinned(restart: int = 1000, by: object = TRANSACTION) -> Sight:
+    sight = existing(C.TRANSACTION, restart)
+    return replace(sight, pinned_by=by)  # type: ignore[arg-type]
+
+
+def session(pid: int = 200, xid: int = 690) -> HolderSession:
+    return HolderSession(pid, "worker", "batch", "app", "idle in transaction", "1", "2", "3", xid)
+
+
+def suspect(sight: Sight) -> Suspect:
+    found = suspect_of(sight)
+    assert found is not None
+    return found
+
+
+def call(result: CallResult, sight: Sight, **more: object) -> Call:
+    made = Call(result, suspect=suspect(sight), session=session())
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+SUSPECTS = {
+    "the oldest that a creation on the primary waits for": (blocked(), Way.CREATION),
+    "and one on a standby": (blocked(on_primary=False), Way.CREATION_ON_STANDBY),
+    "who keeps a slot's WAL": (pinned(), Way.RETENTION),
+    "a prepared one is named, and refused later": (blocked(PREPARED), Way.CREATION),
+    "nobody, if a record is missing": (waiting(R.RUNNING_XACTS), None),
+    "nobody, if replay is in the way": (waiting(R.REPLAY_PAUSED), None),
+    "nobody, if it is not known who": (blocked(None), None),
+    "nobody, if it has no xid": (blocked(replace(TRANSACTION, xid=None)), None),
+    "nobody, if the slot is on a standby": (replace(pinned(), on_primary=False), None),
+    "nobody, if the consumer is behind": (existing(C.CONSUMER), None),
+    "nobody, if it is well": (existing(C.NONE), None),
+}
+
+
+@pytest.mark.parametrize(("sight", "way"), SUSPECTS.values(), ids=SUSPECTS.keys())
+def test_whom_a_look_shows(sight: Sight, way: Way | None) -> None:
+    found = suspect_of(sight)
+    assert (None if found is None else found.way) == way
+    if found is not None and way is not Way.RETENTION:
+        assert found.consumer == (CREATION.usename, CREATION.application_name)
+
+
+def seen(sight: Sight, now: float = 0.0) -> Track:
+    """Return a track of which the primary has said that its holder may be ended."""
+    track = advance(begin(), sight, now)
+    return after_attempt(track, call(CallResult.SEEN, sight), now)
+
+
+def step(track: Track, now: float, last: float | None = None) -> Attempt | LookAgain:
+    return next_step([track], Progress(now=now, last_attempt=last), SETTINGS)
+
+
+def test_the_primary_is_asked_at_once_and_the_session_ended_at_the_second_look() -> None:
+    track = advance(begin(), blocked(), 0.0)
+    first = step(track, 0.0)
+    assert isinstance(first, Attempt)
+    assert first.aim is not None
+    assert first.aim.session is None, "nobody is ended at first sight"
+    track = after_attempt(track, call(CallResult.SEEN, blocked()), 0.1)
+    assert step(track, 0.2, last=0.1) == LookAgain(1.0)
+    track = advance(track, blocked(), 5.0)
+    assert isinstance(step(track, 5.05, last=0.1), LookAgain)
+    second = step(track, 0.1 + SECOND_LOOK_SECONDS, last=0.1)
+    assert isinstance(second, Attempt)
+    assert second.aim is not None
+    assert second.aim.session == session()
+
+
+FORGETS = {
+    "another one is the oldest": blocked(OTHER),
+    "nobody is in the way": waiting(R.RUNNING_XACTS),
+    "nothing was seen": Sight(State.UNSEEN),
+    "the same session has another transaction": blocked(replace(TRANSACTION, xid=699)),
+}
+
+
+@pytest.mark.parametrize("between", FORGETS.values(), ids=FORGETS.keys())
+def test_what_was_seen_counts_only_if_each_look_has_shown_the_same(between: Sight) -> None:
+    track = advance(seen(blocked()), between, 2.0)
+    track = advance(track, blocked(), 4.0)
+    assert track.aim is not None
+    assert track.aim.session is None
+    assert track.aim.since == 4.0
+
+
+@pytest.mark.parametrize("result", [CallResult.ERROR, CallResult.UNAVAILABLE])
+def test_after_a_failure_it_is_seen_anew(result: CallResult) -> None:
+    failed = Call(result, capability=Capability(Unavailable.NO_PRIMARY), suspect=suspect(blocked()))
+    track = after_attempt(seen(blocked()), failed, 6.0)
+    assert track.aim is not None
+    assert track.aim.session is None
+    assert step(track, 7.0, last=6.0) == LookAgain(1.0)
+    assert isinstance(step(track, 16.0, last=6.0), Attempt)
+
+
+def test_an_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
+    track = after_attempt(seen(blocked()), Call(CallResult.ERROR, suspect=suspect(blocked())), 6.0)
+    track = advance(track, existing(C.NONE), 7.0)
+    assert (track.outcome, track.why) == (
+        Outcome.RESOLVED_ITSELF,
+        "usable, perhaps by an act of ours of which no answer came",
+    )
+
+
+ENDINGS: dict[str, tuple[Sight, Sight, Outcome, str]] = {
+    "a creation": (blocked(), existing(C.NONE), Outcome.HEALED, "usable after we ended the transaction in its way"),
+    "a creation that left much WAL": (
+        blocked(),
+        existing(C.CONSUMER),
+        Outcome.HEALED,
+        "usable after we ended the transaction in its way",
+    ),
+    "a slot that kept WAL": (
+        pinned(1000),
+        existing(C.STALLED, 2000),
+        Outcome.HEALED,
+        "restart_lsn moved after we ended the transaction in its way",
+    ),
+    "a creation that is gone": (
+        blocked(),
+        Sight(State.GONE),
+        Outcome.RESOLVED_ITSELF,
+        "gone after our act: nothing proves that it became usable",
+    ),
+    "too late": (pinned(), existing(C.INVALIDATED), Outcome.GAVE_UP, "the slot is lost: it was invalidated"),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "outcome", "why"), ENDINGS.values(), ids=ENDINGS.keys())
+def test_how_it_ends_after_our_act(before: Sight, after: Sight, outcome: Outcome, why: str) -> None:
+    track = after_attempt(seen(before), call(CallResult.ENDED, before), 6.0)
+    assert not wants(track), "nobody is told to end twice"
+    track = advance(advance(track, before, 6.5), after, 7.0)
+    assert (track.outcome, track.why) == (outcome, why)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (blocked(), existing(C.NONE), "usable, by no act of ours"),
+        (pinned(1000), existing(C.NONE, 2000), "restart_lsn moved, by no act of ours"),
+        (pinned(1000), existing(C.NONE, 1000), "it sets WAL free, by no act of ours"),
+        (blocked(), Sight(State.GONE), "it is gone, by no act of ours"),
+    ],
+)
+def test_what_ends_without_us_is_not_our_success(before: Sight, after: Sight, why: str) -> None:
+    track = advance(seen(before), after, 7.0)
+    assert (track.outcome, track.why) == (Outcome.RESOLVED_ITSELF, why)
+
+
+@pytest.mark.parametrize(
+    ("other", "well"), [(pinned(1000), existing(C.NONE, 2000)), (blocked(on_primary=False), existing(C.NONE))]
+)
+def test_another_slot_that_the_same_transaction_held_up_is_healed_as_well(other: Sight, well: Sight) -> None:
+    ended = call(CallResult.ENDED, blocked())
+    track = after_attempt(advance(begin(), other, 0.0), ended, 6.0)
+    assert not wants(track)
+    assert advance(track, well, 7.0).outcome is Outcome.HEALED
+
+
+def test_a_slot_that_waits_for_another_one_is_not() -> None:
+    track = after_attempt(advance(begin(), blocked(OTHER), 0.0), call(CallResult.ENDED, blocked()), 6.0)
+    assert wants(track)
+    assert advance(track, existing(C.NONE), 7.0).outcome is Outcome.RESOLVED_ITSELF
+
+
+OUTCOMES: dict[str, tuple[Track, Progress, Outcome | None]] = {
+    "goes on": (seen(blocked()), Progress(now=60.0), None),
+    "a guard that stays": (
+        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="superuser"), 0.1),
+        Progress(now=HELD_SECONDS),
+        Outcome.REFUSED,
+    ),
+    "a guard that stays, of one that was just seen": (
+        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="superuser"), 0.1),
+        Progress(now=HELD_SECONDS - 0.1),
+        None,
+    ),
+    "a guard that may pass": (
+        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="active"), 0.1),
+        Progress(now=3000.0),
+        None,
+    ),
+    "a guard that did not pass": (
+        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="active"), 0.1),
+        Progress(now=3600.0),
+        Outcome.REFUSED,
+    ),
+    "as many as may be": (seen(blocked()), Progress(now=HELD_SECONDS, hour_spent=True), Outcome.REFUSED),
+    "as many as may be, and this was the last": (
+        after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0),
+        Progress(now=20.0, hour_spent=True),
+        None,
+    ),
+    "a dry run": (
+        after_attempt(seen(blocked()), call(CallResult.DRY_RUN, blocked()), 6.0),
+        Progress(now=6.0, dry_run=True),
+        Outcome.DRY_RUN,
+    ),
+    "its alert is gone": (replace(seen(blocked()), left="resolved"), Progress(now=5.0), Outcome.CANCELLED),
+    "its alert is gone, as it is when nobody is in the way any more": (
+        replace(after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0), left="resolved"),
+        Progress(now=6.0 + EFFECT_SECONDS - 0.1),
+        None,
+    ),
+    "its alert is gone, and nothing has followed": (
+        replace(after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0), left="resolved"),
+        Progress(now=6.0 + EFFECT_SECONDS),
+        Outcome.CANCELLED,
+    ),
+    "a lacking privilege": (
+        replace(seen(blocked()), refused=Unavailable.MISSING_PRIVILEGE),
+        Progress(now=5.0),
+        Outcome.UNAVAILABLE,
+    ),
+    "a failover": (replace(seen(blocked()), refused=Unavailable.NO_PRIMARY), Progress(now=5.0), None),
+    "no effect": (
+        after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0),
+        Progress(now=3600.0),
+        Outcome.NO_EFFECT,
+    ),
+    "never anybody": (advance(begin(), waiting(R.RUNNING_XACTS), 0.0), Progress(now=3600.0), Outcome.GAVE_UP),
+    "a slot on a standby": (
+        advance(begin(), replace(pinned(), on_primary=False), 0.0),
+        Progress(now=HELD_SECONDS),
+        Outcome.REFUSED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("track", "progress", "outcome"), OUTCOMES.values(), ids=OUTCOMES.keys())
+def test_when_it_is_over(track: Track, progress: Progress, outcome: Outcome | None) -> None:
+    assert settle(track, progress, SETTINGS).outcome == outcome
+
+
+def test_once_its_alert_is_gone_nobody_else_is_ended() -> None:
+    track = after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0)
+    track = advance(replace(track, left="silenced"), blocked(OTHER), 7.0)
+    assert not wants(track)
+    assert step(track, 30.0) == LookAgain(1.0)
+
+
+def test_a_slot_that_was_well_and_is_in_need_again() -> None:
+    track = advance(after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0), existing(C.NONE), 7.0)
+    assert opens_again(track, pinned())
+    assert not opens_again(track, existing(C.NONE))
+
+
+def test_the_one_due_first_comes_first() -> None:
+    waits, ready = seen(blocked(), now=3.0), seen(pinned(), now=0.0)
+    found = next_step([waits, ready], Progress(now=5.5, last_attempt=3.0), SETTINGS)
+    assert isinstance(found, Attempt)
+    assert found.aim is not None
+    assert found.aim.suspect.slot_name == SLOT.slot_name

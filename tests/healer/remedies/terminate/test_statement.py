@@ -1,0 +1,321 @@
+"""The one statement that proves and ends, on each version: whom it ends, and each guard that lets somebody live."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from healer.grants import ENDER_ROLE
+from healer.remedies.attempt import Call, CallResult, Unavailable
+from healer.remedies.force_snapshot.schedule import Attempt
+from healer.remedies.progress import Aim
+from healer.remedies.terminate.blocker import Suspect, Way
+from healer.remedies.terminate.connection import Ender, check_ender
+from pgslot.config.termination_policy import EndPolicy
+from pgslot.snapshot.queries import SUPPORTED
+from tests.ending import (
+    APPLICATION,
+    POLICY,
+    USER,
+    acting,
+    alive,
+    ended,
+    forget,
+    holding,
+    prepare,
+    suspected,
+    wait_until_blocked,
+    wait_until_gone,
+)
+from tests.guards import GUARDS, Case, running, state
+from tests.stack.postgres import Postgres
+from tests.stack.processes import wait_for
+from tests.stack.stack import Stack
+
+
+@pytest.fixture(scope="module", params=SUPPORTED)
+def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    with Stack(major=request.param) as stack:
+        single = stack.single()
+        prepare(single)
+        yield single
+
+
+@pytest.fixture(autouse=True)
+def _nobody_was_ended(request: pytest.FixtureRequest) -> None:
+    if "server" in request.fixturenames:
+        found: Postgres = request.getfixturevalue("server")
+        found.reset()
+        forget(found)
+
+
+def ender(server: Postgres, policy: EndPolicy = POLICY, role: str = ENDER_ROLE) -> Ender:
+    return Ender(acting(server.conninfo(role), policy), idle=60)
+
+
+def at(suspect: Suspect, seen: Call | None = None) -> Attempt:
+    return Attempt(1.0, Aim(suspect, 0.0, session=None if seen is None else seen.session))
+
+
+async def look(server: Postgres, suspect: Suspect, policy: EndPolicy = POLICY) -> Call:
+    """Ask without acting, until it has been idle for long enough."""
+    async with ender(server, policy) as primary:
+        call = await primary.end(at(suspect))
+        while call.refusal == "too_young" and policy is POLICY:
+            call = await primary.end(at(suspect))
+        return call
+
+
+async def end(
+    server: Postgres, suspect: Suspect, policy: EndPolicy = POLICY, between: Callable[[], object] = int
+) -> Call:
+    """See it, do something, and end it."""
+    seen = await look(server, suspect)
+    assert seen.result is CallResult.SEEN, seen
+    between()
+    async with ender(server, policy) as primary:
+        return await primary.end(at(suspect, seen))
+
+
+async def test_the_seen_one_is_ended_and_noted(server: Postgres) -> None:
+    with holding(server) as victim:
+        pid = victim.info.backend_pid
+        with server.create_slot("waits") as creator:
+            wait_until_blocked(server, "waits")
+            call = await end(server, suspected(server, pid, "waits", Way.CREATION))
+            assert (call.result, call.refusal) == (CallResult.ENDED, None)
+            assert call.session is not None
+            assert (call.session.pid, call.session.usename) == (pid, USER)
+            assert call.rule == "users: [billing], applications: [importer], idle_in_transaction_for: 0.05s"
+            wait_until_gone(server, pid)
+            assert creator.wait(20)
+        assert creator.error is None
+    assert ended(server) == [(USER, APPLICATION, "waits", "slot waits waits for it in its creation")]
+    assert not server.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
+    server.drop_slot("waits")
+
+
+async def test_one_whose_savepoint_failed_still_holds_its_xid(server: Postgres) -> None:
+    """Its state is idle in transaction (aborted)."""
+    with holding(server) as victim:
+        victim.execute("SAVEPOINT here")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            victim.execute("SELECT 1 / 0")
+        call = await end(server, suspected(server, victim.info.backend_pid))
+        assert call.result is CallResult.ENDED
+        assert call.session is not None
+        assert call.session.state == "idle in transaction (aborted)"
+
+
+@pytest.mark.parametrize(("case", "refusal"), GUARDS.values(), ids=GUARDS.keys())
+async def test_each_guard_lets_it_live(server: Postgres, case: Case, refusal: str) -> None:
+    """Asked without acting, and told to act as if all had been well a moment ago."""
+    with ExitStack() as stack:
+        suspect, policy = case(server, stack)
+        assert suspect.pid is not None
+        async with ender(server, policy) as primary:
+            call = await primary.end(at(suspect))
+            while call.refusal == "too_young" != refusal:
+                call = await primary.end(at(suspect))
+            assert (call.result, call.refusal) == (CallResult.REFUSED, refusal)
+            if call.session is not None:
+                blind = await primary.end(at(suspect, call))
+                assert (blind.result, blind.refusal) == (CallResult.REFUSED, refusal)
+        assert alive(server, suspect.pid)
+        assert ended(server) == []
+    for slot in ("early", "moves", "unread"):
+        server.drop_slot(slot)
+
+
+SLOWLY = """
+CREATE FUNCTION slowly(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_stat_activity
+    WHERE pid = pg_catalog.pg_backend_pid() AND backend_type = 'autovacuum worker'
+  ) THEN
+    PERFORM pg_catalog.pg_current_xact_id(), pg_catalog.pg_sleep(60);
+  END IF;
+  RETURN n;
+END $$
+"""
+SETTINGS = ("autovacuum = on", "autovacuum_naptime = '1s'")
+
+
+async def test_an_autovacuum_worker_lives(server: Postgres) -> None:
+    """Also where whoever looked took it for a client; this one analyzes a table, and has an xid."""
+    server.sql(SLOWLY)
+    server.sql("CREATE TABLE worked (n int) WITH (autovacuum_analyze_threshold = 1)")
+    server.sql("CREATE INDEX ON worked (slowly(n))")
+    server.sql("INSERT INTO worked SELECT generate_series(1, 100)")
+    for setting in SETTINGS:
+        server.sql(f"ALTER SYSTEM SET {setting}")
+    server.sql("SELECT pg_catalog.pg_reload_conf()")
+    worker = (
+        "SELECT pid FROM pg_catalog.pg_stat_activity"
+        " WHERE backend_type = 'autovacuum worker' AND backend_xid IS NOT NULL AND query LIKE '%worked%'"
+    )
+    try:
+        [(pid,)] = await asyncio.to_thread(wait_for, lambda: server.sql(worker) or None, "it analyzes", 60.0)
+        async with ender(server) as primary:
+            call = await primary.end(at(suspected(server, pid)))
+            assert (call.result, call.refusal) == (CallResult.REFUSED, "not_a_client")
+            blind = await primary.end(at(suspected(server, pid), call))
+            assert blind.refusal == "not_a_client"
+        assert alive(server, pid)
+    finally:
+        for setting in SETTINGS:
+            server.sql(f"ALTER SYSTEM RESET {setting.partition(' ')[0]}")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+        server.sql(worker.replace("SELECT pid", "SELECT pg_catalog.pg_terminate_backend(pid)"))
+        server.sql("DROP TABLE worked")
+        server.sql("DROP FUNCTION slowly")
+
+
+CHANGES = {
+    "just became active": "active",
+    "was used meanwhile": "changed",
+    "just committed": "changed",
+    "the pid belongs to another session": "changed",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_who_changed_between_two_looks_lives(server: Postgres, change: str) -> None:
+    with ExitStack() as stack:
+        victim = stack.enter_context(holding(server))
+        pid = victim.info.backend_pid
+        suspect = suspected(server, pid)
+        seen = await look(server, suspect)
+        assert seen.session is not None
+        match change:
+            case "just became active":
+                stack.enter_context(running(victim))
+                wait_for(lambda: state(server, victim) == "active" or None, "its statement runs")
+            case "was used meanwhile":
+                victim.execute("SELECT 1")
+            case "just committed":
+                victim.commit()
+            case _:
+                # The server gives out a pid again only after some ten thousand others.
+                started = replace(seen.session, backend_start=f"{float(seen.session.backend_start) - 60:.6f}")
+                seen = replace(seen, session=started)
+        async with ender(server) as primary:
+            call = await primary.end(at(suspect, seen))
+        assert (call.result, call.refusal) == (CallResult.REFUSED, "changed")
+        assert alive(server, pid)
+        assert ended(server) == []
+
+
+async def test_who_is_gone_is_refused(server: Postgres) -> None:
+    with holding(server) as victim:
+        pid = victim.info.backend_pid
+        suspect = suspected(server, pid)
+        seen = await look(server, suspect)
+    wait_until_gone(server, pid)
+    async with ender(server) as primary:
+        call = await primary.end(at(suspect, seen))
+    assert (call.result, call.refusal) == (CallResult.REFUSED, "gone")
+
+
+@pytest.mark.parametrize("held_by", ["prepared", "autovacuum worker", "walsender", "logical replication apply worker"])
+async def test_nobody_is_even_asked_about_what_is_no_client(held_by: str) -> None:
+    suspect = Suspect("s", Way.CREATION, None if held_by == "prepared" else 1, 7, held_by, USER, APPLICATION)
+    nowhere = acting("host=203.0.113.1")
+    async with Ender(nowhere, idle=60) as primary:
+        call = await primary.end(at(suspect))
+    assert (call.result, call.refusal) == (
+        CallResult.REFUSED,
+        "prepared" if held_by == "prepared" else "not_a_client",
+    )
+
+
+async def test_the_second_within_the_hour_lives(server: Postgres) -> None:
+    """Whoever ended the first: the rows count, also for a healer that was started anew."""
+    once = replace(POLICY, at_most_per_hour=1)
+    with holding(server) as first:
+        assert (await end(server, suspected(server, first.info.backend_pid), once)).result is CallResult.ENDED
+        first.close()
+    with holding(server) as second:
+        suspect = suspected(server, second.info.backend_pid)
+        seen = await look(server, suspect)
+        async with ender(server, once) as primary:
+            call = await primary.end(at(suspect, seen))
+        assert (call.result, call.refusal) == (CallResult.REFUSED, "hour_spent")
+        server.sql("UPDATE pgslot.ended SET ended_at = ended_at - interval '1 hour'")
+        async with ender(server, once) as primary:
+            assert (await primary.end(at(suspect, seen))).result is CallResult.ENDED
+
+
+async def test_while_another_healer_is_at_it_nobody_is_ended(server: Postgres) -> None:
+    with holding(server) as victim, psycopg.connect(server.conninfo(), autocommit=True) as other:
+        other.execute("SELECT pg_catalog.pg_advisory_lock(x'706773656e64'::int8)")
+        call = await end(server, suspected(server, victim.info.backend_pid))
+        assert call.result is CallResult.LOCKED
+        assert alive(server, victim.info.backend_pid)
+
+
+async def test_a_dry_run_says_whom(server: Postgres) -> None:
+    dry = replace(POLICY, dry_run=True)
+    with holding(server) as victim:
+        call = await end(server, suspected(server, victim.info.backend_pid), dry)
+        assert call.result is CallResult.DRY_RUN
+        assert alive(server, victim.info.backend_pid)
+    assert ended(server) == []
+
+
+async def test_without_its_row_nobody_is_ended(server: Postgres) -> None:
+    with holding(server) as victim:
+        suspect = suspected(server, victim.info.backend_pid)
+        seen = await look(server, suspect)
+        server.sql("ALTER TABLE pgslot.ended ADD CONSTRAINT full_up CHECK (false) NOT VALID")
+        try:
+            async with ender(server) as primary:
+                call = await primary.end(at(suspect, seen))
+        finally:
+            server.sql("ALTER TABLE pgslot.ended DROP CONSTRAINT full_up")
+        assert call.result is CallResult.ERROR
+        assert alive(server, victim.info.backend_pid)
+
+
+async def test_capability(server: Postgres) -> None:
+    assert (await check_ender(acting(server.conninfo(ENDER_ROLE)))).reason is None
+    for membership in ("pg_signal_backend", "pg_read_all_stats"):
+        server.sql(f"REVOKE {membership} FROM {ENDER_ROLE}")
+        found = await check_ender(acting(server.conninfo(ENDER_ROLE)))
+        assert found.reason is Unavailable.MISSING_PRIVILEGE
+        server.sql(found.remedy)
+        assert (await check_ender(acting(server.conninfo(ENDER_ROLE)))).reason is None
+    missing = await check_ender(acting(server.conninfo(ENDER_ROLE, "template1")))
+    assert missing.reason is Unavailable.MISSING_PRIVILEGE
+    assert "pg-slot-healer grants --end-transactions" in missing.remedy
+
+
+async def test_what_the_role_may_not_see_is_not_ended(server: Postgres) -> None:
+    with holding(server) as victim:
+        suspect = suspected(server, victim.info.backend_pid)
+        seen = await look(server, suspect)
+        async with ender(server) as primary:
+            assert await primary.prepare() is None
+            server.sql(f"REVOKE pg_read_all_stats FROM {ENDER_ROLE}")
+            try:
+                call = await primary.end(at(suspect, seen))
+            finally:
+                server.sql(f"GRANT pg_read_all_stats TO {ENDER_ROLE}")
+        assert (call.result, call.refusal) == (CallResult.REFUSED, "hidden")
+        assert alive(server, victim.info.backend_pid)
+
+
+async def test_the_role_can_do_no_more(server: Postgres) -> None:
+    with psycopg.connect(server.conninfo(ENDER_ROLE), autocommit=True) as role:
+        for statement in (
+            "DELETE FROM pgslot.ended",
+            "UPDATE pgslot.ended SET pid = 0",
+            "INSERT INTO pgslot.ended (ended_at) VALUES ('-infinity')",
+            "CREATE TABLE pgslot.more (n int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                role.execute(statement.encode())

@@ -1,0 +1,369 @@
+"""Transactions that cost a slot, ended on real servers by the healer that was told to, and by nobody else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from healer.grants import ENDER_ROLE
+from healer.remedies.terminate import rules
+from healer.web import _EPISODES
+from pgslot.config.model import Cluster, Config, Conninfo, Ending
+from pgslot.config.reload import Configuration
+from pgslot.config.termination_policy import EndPolicy
+from tests.ending import (
+    APPLICATION,
+    POLICY,
+    USER,
+    alive,
+    ended,
+    forget,
+    holding,
+    prepare,
+    wait_until_blocked,
+)
+from tests.healing import Healer, alert, healing, impatient, nothing_left_behind, to_primary, until, usable, watched
+from tests.stack.stack import Stack
+from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+
+SOON = 0.5
+"""Seconds between two looks, in place of five."""
+
+
+@pytest.fixture(autouse=True)
+def _ready(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(databases.primary)
+    monkeypatch.setattr(rules, "SECOND_LOOK_SECONDS", SOON)
+    monkeypatch.setattr(rules, "HELD_SECONDS", 2 * SOON)
+
+
+def guarded(stack: Stack, policy: EndPolicy = POLICY, **target: Any) -> Cluster:
+    conninfo = to_primary(stack.standby, stack.primary, role=ENDER_ROLE)
+    return watched(stack, ending=Ending(Conninfo(conninfo), policy), **target)
+
+
+def endangered(slot: str, node: str = "primary", **more: Any) -> dict[str, Any]:
+    found = alert(slot, node=node, fingerprint=f"end/{node}/{slot}", **more)
+    found["labels"] |= {"alertname": "PgSlotEndangeredByTransaction", "heal": "end_transaction"}
+    return found
+
+
+async def counted(healer: Healer, name: str, **labels: str) -> float | None:
+    return await healer.value(f"pgslot_heal_{name}", cluster="c", remedy="end_transaction", **labels)
+
+
+async def test_a_creation_on_the_primary(databases: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    primary = databases.primary
+    with holding(primary) as victim, primary.create_slot("blocked") as creator:
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "blocked")
+        async with healing(guarded(databases)) as healer:
+            assert await healer.post(endangered("blocked")) == (200, "started=1")
+            episode = await healer.ended()
+            assert await counted(healer, "calls_total", result="ended") == 1
+            assert await counted(healer, "calls_total", result="seen") == 1
+            assert await counted(healer, "episodes_total", outcome="healed") == 1
+            assert await counted(healer, "last_call_timestamp_seconds") is not None
+            assert await healer.value("pgslot_heal_calls_total", cluster="c", result="ok") == 0
+        assert creator.wait(10)
+        assert creator.error is None
+        assert not alive(primary, pid)
+    assert (episode["outcome"], episode["remedy"]) == ("healed", "end_transaction")
+    assert episode["why"] == "usable after we ended the transaction in its way"
+    assert usable(primary, "blocked")
+    assert [row[:3] for row in ended(primary)] == [(USER, APPLICATION, "blocked")]
+    [audit] = [record for record in caplog.records if record.message == "ended a transaction"]
+    told = audit.fields  # type: ignore[attr-defined]
+    assert told["who"] == f"pid={pid} user={USER} application={APPLICATION} database=postgres"
+    assert told["alerts"] == ["PgSlotEndangeredByTransaction"]
+    assert told["why"] == "slot blocked waits for it in its creation"
+    assert told["rule"] == "users: [billing], applications: [importer], idle_in_transaction_for: 0.05s"
+    await until(lambda: nothing_left_behind(primary, databases.standby), "no session and no lock is left")
+    primary.drop_slot("blocked")
+
+
+async def test_a_creation_on_the_standby_with_both_remedies(databases: Stack) -> None:
+    """One ends the transaction, the other forces the record that is missing then."""
+    with databases.quiet(), holding(databases.primary), databases.standby.create_slot("both") as creator:
+        async with healing(guarded(databases)) as healer:
+            await healer.post(alert("both"), endangered("both", node="standby"))
+            await healer.until("both have ended", lambda found: len(found) == 2 and all(e["outcome"] for e in found))
+            found = {episode["remedy"]: episode for episode in await healer.episodes()}
+        assert creator.wait(10)
+    assert found["end_transaction"]["outcome"] == "healed"
+    assert found["log_standby_snapshot"]["calls"] >= 1
+    assert [row[3] for row in ended(databases.primary)] == ["slot both waits for it in its creation on a standby"]
+    databases.drop_slot("both")
+
+
+async def test_a_slot_that_keeps_wal(databases: Stack, tmp_path: Path) -> None:
+    primary = databases.primary
+    with consumer(primary, "kept", tmp_path), holding(primary) as victim:
+        victim.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'held', 'by this transaction')")
+        with impatient():
+            async with healing(guarded(databases)) as healer:
+                write_wal(primary)
+                await until(confirmed_all(primary, "kept"), "the consumer has confirmed all")
+                await healer.post(endangered("kept"))
+                while not ended(primary):
+                    # What the server writes by itself lets looks tell who it is.
+                    primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
+                    await asyncio.sleep(0.5)
+                    [newest, *_] = await healer.episodes()
+                    assert newest["outcome"] is None, newest
+                episode = await healer.ended(60)
+    assert (episode["outcome"], episode["why"]) == (
+        "healed",
+        "restart_lsn moved after we ended the transaction in its way",
+    )
+    assert [row[3] for row in ended(primary)] == ["slot kept keeps WAL because of it"]
+
+
+async def test_without_the_section_nothing_is_done(databases: Stack) -> None:
+    """Off by default, also where the alert arrives."""
+    async with healing(watched(databases)) as healer:
+        assert await healer.post(endangered("any")) == (200, "ignored_remedy_off=1")
+        assert await counted(healer, "calls_total", result="ended") is None
+        assert await counted(healer, "capability_unavailable", reason="missing_privilege") is None
+
+
+async def test_a_dry_run_ends_nobody(databases: Stack) -> None:
+    primary = databases.primary
+    with holding(primary) as victim, primary.create_slot("dry"):
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "dry")
+        async with healing(guarded(databases, replace(POLICY, dry_run=True))) as healer:
+            await healer.post(endangered("dry"))
+            episode = await healer.ended()
+            assert await counted(healer, "calls_total", result="dry_run") == 1
+        assert alive(primary, pid)
+    assert episode["outcome"] == "dry_run"
+    assert episode["why"].startswith(f"would have ended pid={pid} user={USER}")
+    assert ended(primary) == []
+    primary.drop_slot("dry")
+
+
+async def test_the_cluster_s_own_dry_run_counts_as_well(databases: Stack) -> None:
+    primary = databases.primary
+    with holding(primary) as victim, primary.create_slot("dry"):
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "dry")
+        async with healing(guarded(databases, dry_run=True)) as healer:
+            await healer.post(endangered("dry"))
+            assert (await healer.ended())["outcome"] == "dry_run"
+        assert alive(primary, pid)
+    primary.drop_slot("dry")
+
+
+REFUSALS = {
+    "user_not_allowed": {"user": "somebody"},
+    "application_not_allowed": {"application": "other"},
+    "superuser": {"user": "chief"},
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_who_may_not_be_ended_is_an_outcome(databases: Stack, refusal: str) -> None:
+    primary = databases.primary
+    policy = replace(POLICY, users=(USER, "chief"))
+    with holding(primary, **REFUSALS[refusal]) as victim, primary.create_slot("refused"):
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "refused")
+        async with healing(guarded(databases, policy)) as healer:
+            await healer.post(endangered("refused"))
+            episode = await healer.ended()
+            assert await counted(healer, "refusals_total", guard=refusal) >= 1  # type: ignore[operator]
+        assert alive(primary, pid)
+    assert episode["outcome"] == "refused"
+    assert episode["why"].startswith(f"{refusal}: client backend pid={pid}")
+    primary.drop_slot("refused")
+
+
+async def test_a_prepared_transaction_stays(databases: Stack) -> None:
+    primary = databases.primary
+    primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left'")
+    try:
+        with primary.create_slot("prepared"):
+            wait_until_blocked(primary, "prepared")
+            async with healing(guarded(databases)) as healer:
+                await healer.post(endangered("prepared"))
+                episode = await healer.ended()
+    finally:
+        assert primary.sql("SELECT gid FROM pg_catalog.pg_prepared_xacts") == [("left",)]
+        primary.sql("ROLLBACK PREPARED 'left'")
+    assert (episode["outcome"], episode["why"]) == ("refused", "prepared: prepared gid=left user=postgres")
+    primary.drop_slot("prepared")
+
+
+async def test_an_active_statement_goes_on(databases: Stack) -> None:
+    """It is asked again and again, and ended as little the last time."""
+    primary = databases.primary
+    with holding(primary) as victim, primary.create_slot("busy"):
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "busy")
+        victim.pgconn.send_query(b"SELECT pg_catalog.pg_sleep(600)")
+        async with healing(guarded(databases)) as healer:
+            await healer.post(endangered("busy"))
+            await until_asked(healer, "not ended: active")
+            async with asyncio.timeout(20):
+                while (await counted(healer, "refusals_total", guard="active") or 0) < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            [episode] = await healer.episodes()
+            assert sum("not ended" in line["text"] for line in episode["timeline"]) == 1, "it is told once"
+            assert await counted(healer, "episode_active") == 1
+            await healer.post(endangered("busy", firing=False))
+            assert (await healer.ended())["outcome"] == "cancelled"
+        assert alive(primary, pid)
+    primary.drop_slot("busy")
+
+
+async def until_asked(healer: Healer, line: str) -> None:
+    def asked(found: list[dict[str, Any]]) -> bool:
+        return bool(found) and any(each["text"].startswith(line) for each in found[0]["timeline"])
+
+    await healer.until(repr(line), asked)
+
+
+Stop = Callable[[Healer, Configuration], object]
+
+
+@asynccontextmanager
+async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Healer, int]]:
+    """A healer that has seen whom it would end, and will do so within half a minute, as far as it knows."""
+    monkeypatch.setattr(rules, "SECOND_LOOK_SECONDS", 30.0)
+    with holding(stack.primary) as victim, stack.primary.create_slot("saved"):
+        pid = victim.info.backend_pid
+        wait_until_blocked(stack.primary, "saved")
+        async with healing(guarded(stack)) as healer:
+            await healer.post(endangered("saved"))
+            await until_asked(healer, "may be ended")
+            yield healer, pid
+        # Also when the healer has stopped in the middle of it.
+        assert alive(stack.primary, pid)
+    assert ended(stack.primary) == []
+    stack.primary.drop_slot("saved")
+
+
+async def test_the_healer_stops_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with about_to_end(databases, monkeypatch) as (healer, _):
+        monkeypatch.setattr(rules, "SECOND_LOOK_SECONDS", 0.0)
+        assert healer.client.app is not None
+        await healer.client.app[_EPISODES].close()
+        assert (await healer.episodes())[0]["why"] == "the healer stops"
+
+
+async def test_its_alert_resolves_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with about_to_end(databases, monkeypatch) as (healer, _):
+        await healer.post(endangered("saved", firing=False))
+        assert (await healer.ended())["outcome"] == "cancelled"
+
+
+async def test_the_kill_switch_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with about_to_end(databases, monkeypatch) as (healer, _):
+        assert healer.client.app is not None
+        monkeypatch.setattr(rules, "SECOND_LOOK_SECONDS", 0.0)
+        off = guarded(databases, enabled=False, disabled_reason="CHG-7")
+        healer.client.app[_EPISODES].reconfigure(Config((off,), healer.client.app[_EPISODES]._config.healer))
+        episode = await healer.ended()
+    assert (episode["outcome"], episode["why"]) == ("cancelled", "switched off: CHG-7")
+
+
+async def test_it_is_used_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen at rest, it works for a moment, and rests again: that is not the same rest."""
+    primary = databases.primary
+    monkeypatch.setattr(rules, "SECOND_LOOK_SECONDS", 1.0)
+    with holding(primary) as victim, primary.create_slot("used"):
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "used")
+        async with healing(guarded(databases)) as healer:
+            await healer.post(endangered("used"))
+            await until_asked(healer, "may be ended")
+            victim.execute("SELECT 1")
+            await until_asked(healer, "not ended: changed")
+            await healer.post(endangered("used", firing=False))
+            await healer.ended()
+        assert alive(primary, pid)
+    primary.drop_slot("used")
+
+
+async def test_the_second_within_the_hour(databases: Stack) -> None:
+    """Also by a healer that was started anew."""
+    primary = databases.primary
+    once = replace(POLICY, at_most_per_hour=1)
+    outcomes = []
+    for slot in ("first", "second"):
+        with holding(primary) as victim, primary.create_slot(slot):
+            pid = victim.info.backend_pid
+            wait_until_blocked(primary, slot)
+            async with healing(guarded(databases, once)) as healer:
+                await healer.post(endangered(slot))
+                episode = await healer.ended()
+                outcomes.append((episode["outcome"], alive(primary, pid)))
+        primary.drop_slot(slot)
+    assert outcomes == [("healed", False), ("refused", True)]
+    assert episode["why"].startswith("hour_spent: ")
+    assert len(ended(primary)) == 1
+    forget(primary)
+
+
+async def test_two_replicas_end_one(databases: Stack) -> None:
+    """Two transactions are in the way, and both healers hear of it at the same time."""
+    primary = databases.primary
+    once = replace(POLICY, at_most_per_hour=1)
+    with ExitStack() as stack:
+        victims = [stack.enter_context(holding(primary)).info.backend_pid for _ in range(2)]
+        stack.enter_context(primary.create_slot("two"))
+        wait_until_blocked(primary, "two")
+        async with healing(guarded(databases, once)) as one:
+            assert await one.episodes() == []
+            async with healing(guarded(databases, once)) as other:
+                await asyncio.gather(one.post(endangered("two")), other.post(endangered("two")))
+                episodes = await asyncio.gather(one.ended(), other.ended())
+        assert sum(alive(primary, pid) for pid in victims) == 1
+        assert [episode["outcome"] for episode in episodes] == ["refused", "refused"]
+    assert len(ended(primary)) == 1
+    primary.drop_slot("two")
+
+
+async def test_a_failover_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was seen on the former primary is worth nothing on the new one, where nobody is ended."""
+    monkeypatch.setattr(rules, "SECOND_LOOK_SECONDS", 3.0)
+    with Stack() as stack:
+        stack.start_databases()
+        prepare(stack.primary)
+        with ExitStack() as sessions:
+            sessions.enter_context(holding(stack.primary))
+            sessions.enter_context(stack.primary.create_slot("over"))
+            wait_until_blocked(stack.primary, "over")
+            stack.primary.wait_until_replayed(stack.standby)
+            async with healing(guarded(stack)) as healer:
+                await healer.post(endangered("over"))
+                await until_asked(healer, "may be ended")
+                stack.primary.kill()
+                stack.standby.promote()
+                with holding(stack.standby) as bystander:
+                    await healer.until("it looks at what is left", lambda found: "unseen" in str(found[0]["timeline"]))
+                    await asyncio.sleep(4.0)
+                    assert alive(stack.standby, bystander.info.backend_pid)
+                    assert ended(stack.standby) == []
+                await healer.post(endangered("over", firing=False))
+                assert (await healer.ended())["outcome"] == "cancelled"
+
+
+async def test_what_it_lacks_shows_before_it_is_needed(databases: Stack) -> None:
+    databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
+    try:
+        async with healing(guarded(databases)) as healer:
+            reason = {"reason": "missing_privilege"}
+            async with asyncio.timeout(20):
+                while await counted(healer, "capability_unavailable", **reason) != 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            page = await (await healer.client.get("/")).text()
+            assert "GRANT pg_signal_backend TO" in page
+    finally:
+        prepare(databases.primary)

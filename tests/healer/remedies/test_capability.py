@@ -1,0 +1,236 @@
+"""Each reason why the function cannot be had, on real servers; each clears itself; and the fallback without it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from healer.remedies.attempt import Unavailable
+from healer.remedies.connection import Primary, check
+from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
+from tests.healing import Healer, alert, healing, impatient, to_primary, until, usable, watched
+from tests.stack.postgres import Postgres
+from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
+from tests.stack.wal import RUNNING_XACTS
+from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+
+FUNCTION = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
+U = Unavailable
+MESSAGE = (21, 0x00)
+"""rmgrlist.h: RM_LOGICALMSG_ID."""
+
+
+def target(conninfo: str, *, fallback: bool = False) -> HealerTarget:
+    return HealerTarget(Conninfo(conninfo), enabled=True, dry_run=False, fallback=fallback)
+
+
+async def reason(target: HealerTarget) -> Unavailable | None:
+    return (await check(target)).reason
+
+
+@pytest.fixture(scope="module")
+def fifteen() -> Iterator[Stack]:
+    with Stack(major=15) as stack:
+        stack.start_databases()
+        yield stack
+
+
+@contextmanager
+def renamed_function(server: Postgres) -> Iterator[None]:
+    """A provider's server that has no such function, as far as SQL can see."""
+
+    def rename(old: str, new: str) -> None:
+        server.sql_in_one_transaction(
+            "SET LOCAL allow_system_table_mods = on",
+            f"UPDATE pg_catalog.pg_proc SET proname = '{new}' WHERE proname = '{old}'",
+            "COMMIT",
+        )
+
+    rename("pg_log_standby_snapshot", "pg_hidden")
+    try:
+        yield
+    finally:
+        rename("pg_hidden", "pg_log_standby_snapshot")
+
+
+async def test_server_too_old_until_the_upgrade(databases: Stack, fifteen: Stack, tmp_path: Path) -> None:
+    """The conninfo leads to the new server afterwards, as an address does that moves with the upgrade."""
+    secret = tmp_path / "conninfo"
+    secret.write_text(fifteen.primary.conninfo())
+    moving = HealerTarget(Conninfo("", secret), enabled=True, dry_run=False)
+    assert await reason(moving) is U.SERVER_TOO_OLD
+    async with Primary(moving) as primary:
+        call = await primary.call()
+        assert call.capability is not None
+        assert (call.result, call.capability.reason) == ("unavailable", U.SERVER_TOO_OLD)
+        secret.write_text(databases.primary.conninfo())
+        assert (await primary.call()).result == "ok"
+    assert await reason(moving) is None
+
+
+async def test_missing_function_until_it_is_there(databases: Stack) -> None:
+    acting = target(databases.primary.conninfo())
+    async with Primary(acting) as primary:
+        with renamed_function(databases.primary):
+            assert await reason(acting) is U.MISSING_FUNCTION
+            call = await primary.call()
+            assert call.capability is not None
+            assert (call.result, call.capability.reason) == ("unavailable", U.MISSING_FUNCTION)
+        assert await reason(acting) is None
+        assert (await primary.call()).result == "ok"
+
+
+async def test_missing_privilege_until_the_grant(databases: Stack) -> None:
+    acting = target(to_primary(databases.primary, role=POWERLESS_ROLE))
+    async with Primary(acting) as primary:
+        assert (await primary.call()).result == "unavailable"
+        databases.primary.sql(f"GRANT EXECUTE ON {FUNCTION} TO {POWERLESS_ROLE}")
+        try:
+            assert await reason(acting) is None
+            assert (await primary.call()).result == "ok"
+        finally:
+            databases.primary.sql(f"REVOKE EXECUTE ON {FUNCTION} FROM {POWERLESS_ROLE}")
+
+
+async def test_wal_level_minimal_until_the_restart() -> None:
+    with Stack() as stack:
+        server = stack.single(wal_level="minimal", max_wal_senders="0", hot_standby_feedback="off")
+        acting = target(server.conninfo())
+        assert await reason(acting) is U.WAL_LEVEL
+        async with Primary(acting) as primary:
+            assert (await primary.call()).result == "unavailable"
+            server.sql("ALTER SYSTEM SET wal_level = logical")
+            server.restart()
+            assert await reason(acting) is None
+            assert (await primary.call()).result == "ok"
+
+
+async def test_in_recovery_until_the_promotion() -> None:
+    """A 55000 that is no missing privilege: the conninfo names the wrong server, or a failover is under way."""
+    with Stack() as stack:
+        stack.start_databases()
+        acting = target(stack.standby.conninfo())
+        assert await reason(acting) is U.NO_PRIMARY
+        async with Primary(acting) as primary:
+            call = await primary.call()
+            assert call.capability is not None
+            assert (call.result, call.capability.reason) == ("unavailable", U.NO_PRIMARY)
+            stack.standby.promote()
+            assert (await primary.call()).result == "ok"
+
+
+async def test_the_gauge_clears_itself_after_the_grant(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healer.capability.INTERVAL", 0.2)
+    powerless = watched(databases, conninfo=to_primary(databases.primary, role=POWERLESS_ROLE))
+    labels = {"cluster": "c", "reason": "missing_privilege"}
+
+    async def until_gauge(healer: Healer, expected: float) -> None:
+        async with asyncio.timeout(20):
+            while await healer.value("pgslot_heal_capability_unavailable", **labels) != expected:  # noqa: ASYNC110 - it is behind a socket
+                await asyncio.sleep(0.05)
+
+    async with healing(powerless) as healer:
+        await until_gauge(healer, 1)
+        databases.primary.sql(f"GRANT EXECUTE ON {FUNCTION} TO {POWERLESS_ROLE}")
+        try:
+            await until_gauge(healer, 0)
+        finally:
+            databases.primary.sql(f"REVOKE EXECUTE ON {FUNCTION} FROM {POWERLESS_ROLE}")
+        await until_gauge(healer, 1)
+
+
+async def test_the_fallback_heals_a_creation_without_the_privilege(databases: Stack) -> None:
+    conninfo = to_primary(databases.standby, databases.primary, role=POWERLESS_ROLE)
+    databases.wait_until_idle()
+    with databases.standby.create_slot("fallback") as creator:
+        async with healing(watched(databases, conninfo=conninfo, fallback=True)) as healer:
+            await healer.post(alert("fallback"))
+            episode = await healer.ended(120)
+            labels = {"cluster": "c", "reason": "missing_privilege"}
+            assert await healer.value("pgslot_heal_capability_unavailable", **labels) == 1
+            assert await healer.value("pgslot_heal_calls_total", cluster="c", result="ok") == 0
+            assert await healer.value("pgslot_heal_calls_total", cluster="c", result="emitted") == episode["messages"]
+        assert creator.wait(5)
+    assert (episode["outcome"], episode["why"]) == ("healed", "usable after our message")
+    assert episode["messages"] == episode["calls"] >= 1
+    databases.drop_slot("fallback")
+
+
+async def test_the_fallback_heals_a_stalled_slot_before_16(fifteen: Stack, tmp_path: Path) -> None:
+    primary = fifteen.primary
+    node = Node("c", "primary", Conninfo(primary.conninfo(EXPORTER_ROLE)))
+    conninfo = to_primary(primary)
+    with consumer(primary, "old", tmp_path):
+        async with healing(Cluster("c", (node,), target(conninfo, fallback=True))) as healer:
+            # Until the healer has acted, nobody else unpins the slot.
+            with impatient(), primary.no_records_by_itself():
+                write_wal(primary)
+                await until(confirmed_all(primary, "old"), "the consumer has confirmed all")
+                await healer.post(alert("old", node="primary"))
+                await healer.until("it has written a message", lambda episodes: episodes[0]["messages"])
+            episode = await healer.ended(60)
+    assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our message")
+
+
+async def test_without_the_fallback_nothing_is_written(databases: Stack) -> None:
+    conninfo = to_primary(databases.primary, role=POWERLESS_ROLE)
+    with databases.quiet(), databases.standby.create_slot("nothing"):
+        before = databases.primary._lsn()
+        async with healing(watched(databases, conninfo=conninfo)) as healer:
+            await healer.post(alert("nothing"))
+            assert (await healer.ended())["outcome"] == "unavailable"
+        databases.primary.sql("SELECT pg_catalog.pg_switch_wal()")
+        kinds = set(databases.primary._kinds_since(before))
+        assert kinds, "not even the switch, which proves that the log was read"
+        assert not kinds & {RUNNING_XACTS, MESSAGE}
+    databases.drop_slot("nothing")
+
+
+async def test_a_grant_in_mid_episode_ends_the_fallback(databases: Stack) -> None:
+    acting = target(to_primary(databases.primary, role=POWERLESS_ROLE), fallback=True)
+    async with Primary(acting) as primary:
+        assert (await primary.call()).result == "emitted"
+        databases.primary.sql(f"GRANT EXECUTE ON {FUNCTION} TO {POWERLESS_ROLE}")
+        try:
+            assert (await primary.call()).result == "ok"
+        finally:
+            databases.primary.sql(f"REVOKE EXECUTE ON {FUNCTION} FROM {POWERLESS_ROLE}")
+        assert (await primary.call()).result == "error"
+        assert (await primary.call()).result == "emitted"
+
+
+async def test_a_cascading_standby_leads_to_the_top_primary() -> None:
+    with Stack() as stack:
+        stack.start_databases()
+        cascade = stack.standby.standby("cascade")
+        try:
+            stack.wait_until_idle()
+            known = watched(stack)
+            node = Node("c", "cascade", Conninfo(cascade.conninfo(EXPORTER_ROLE)))
+            conninfo = Conninfo(to_primary(cascade, stack.standby, stack.primary))
+            assert known.healer is not None
+            cluster = replace(known, nodes=(*known.nodes, node), healer=replace(known.healer, conninfo=conninfo))
+            with cascade.create_slot("deep") as creator:
+                async with healing(cluster) as healer:
+                    await healer.post(alert("deep", node="cascade"))
+                    episode = await healer.ended()
+                assert creator.wait(5)
+            assert usable(cascade, "deep")
+            assert (episode["outcome"], episode["reasons"]) == ("healed", ["running_xacts"])
+        finally:
+            cascade.stop()
+
+
+@pytest.mark.parametrize("major", [16, 17])
+async def test_a_creation_is_healed_on_older_servers(major: int) -> None:
+    with Stack(major=major) as stack:
+        stack.start_databases()
+        with stack.quiet(), stack.standby.create_slot("older") as creator:
+            async with healing(watched(stack)) as healer:
+                await healer.post(alert("older"))
+                episode = await healer.ended()
+            assert creator.wait(5)
+    assert (episode["outcome"], episode["reasons"]) == ("healed", ["running_xacts"])

@@ -1,0 +1,252 @@
+"""Whether the healer could act, and acting, on real servers."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import psycopg
+import pytest
+
+from healer.remedies.attempt import CallResult, Capability, Unavailable, position
+from healer.remedies.connection import Primary, check
+from healer.remedies.force_snapshot.statements import PrimaryFacts, judge
+from pgslot.config.model import Conninfo, HealerTarget
+from tests.healing import until
+from tests.stack.processes import free_port
+from tests.stack.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
+from tests.stack.wal import MESSAGE, RUNNING_XACTS
+
+CAN = PrimaryFacts(
+    in_recovery=False,
+    version_num=180006,
+    role="healer",
+    database="app",
+    wal_level="logical",
+    has_function=True,
+    may_execute=True,
+)
+
+JUDGEMENTS = [
+    (CAN, None),
+    (replace(CAN, wal_level="replica"), None),
+    (replace(CAN, in_recovery=True), Unavailable.NO_PRIMARY),
+    (replace(CAN, version_num=150018, has_function=False, may_execute=False), Unavailable.SERVER_TOO_OLD),
+    (replace(CAN, has_function=False, may_execute=False), Unavailable.MISSING_FUNCTION),
+    (replace(CAN, wal_level="minimal"), Unavailable.WAL_LEVEL),
+    (replace(CAN, may_execute=False), Unavailable.MISSING_PRIVILEGE),
+]
+
+
+@pytest.mark.parametrize(("facts", "reason"), JUDGEMENTS)
+def test_judge(facts: PrimaryFacts, reason: Unavailable | None) -> None:
+    capability = judge(facts)
+    assert capability.reason == reason
+    assert bool(capability.remedy) == (reason is not None)
+
+
+def test_the_grant_quotes_names() -> None:
+    remedy = judge(replace(CAN, may_execute=False, role='od"d', database="My App")).remedy
+    assert remedy == (
+        'In database "My App": GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO "od""d";'
+    )
+
+
+def target(conninfo: str, *, enabled: bool = True) -> HealerTarget:
+    return HealerTarget(Conninfo(conninfo), enabled=enabled, dry_run=False)
+
+
+def both(stack: Stack, role: str) -> str:
+    ports = f"{stack.standby.port},{stack.primary.port}"
+    return f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
+
+
+async def test_capable(databases: Stack) -> None:
+    assert await check(target(both(databases, HEALER_ROLE))) == Capability(None)
+
+
+async def test_checking_writes_nothing_and_leaves_no_session(databases: Stack) -> None:
+    before = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
+    await check(target(both(databases, HEALER_ROLE)))
+    assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
+
+
+async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) -> None:
+    databases.wait_until_idle()
+    [(before,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
+    start = position(before)
+    with databases.primary.no_records_by_itself():
+        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+            assert await primary.prepare() is None
+            sessions = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+            assert databases.primary.sql(sessions, [HEALER_ROLE]) == [("pg_slot_healer",)]
+            assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
+            # Nobody takes what was rehearsed for a call of another healer's, whose record is the only one.
+            async with Primary(target(both(databases, HEALER_ROLE))) as other:
+                assert (await other.call(60.0)).result is CallResult.OK
+        await until(lambda: RUNNING_XACTS in databases.primary._kinds_since(start), "the record is on disk")
+        kinds = databases.primary._kinds_since(start)
+    assert (kinds.count(RUNNING_XACTS), kinds.count(MESSAGE)) == (1, 0)
+
+
+async def test_a_slot_is_made_with_the_end_of_the_record_that_was_forced(databases: Stack) -> None:
+    """By this it is told from one that ended with a record of before the call; seen on 16 to 19."""
+    databases.wait_until_idle()
+    with databases.primary.no_records_by_itself(), databases.standby.create_slot("made") as creator:
+        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+            call = await primary.call()
+            while not await asyncio.to_thread(creator.wait, 2.0):
+                call = await primary.call()
+        confirmed = "SELECT confirmed_flush_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = 'made'"
+        assert databases.standby.sql(confirmed) == [(call.lsn,)]
+    databases.drop_slot("made")
+
+
+async def test_no_privilege_until_it_is_granted(databases: Stack) -> None:
+    powerless = target(both(databases, POWERLESS_ROLE))
+    capability = await check(powerless)
+    assert capability.reason is Unavailable.MISSING_PRIVILEGE
+    grant = capability.remedy.partition(": ")[2]
+    databases.primary.sql(grant)
+    try:
+        assert (await check(powerless)).reason is None
+    finally:
+        databases.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+
+
+async def test_a_standby_is_no_primary(databases: Stack) -> None:
+    assert (await check(target(databases.standby.conninfo(HEALER_ROLE)))).reason is Unavailable.NO_PRIMARY
+    attributes = f"{databases.standby.conninfo(HEALER_ROLE)} target_session_attrs=read-write"
+    assert (await check(target(attributes))).reason is Unavailable.NO_PRIMARY
+
+
+async def test_nobody_listens(databases: Stack) -> None:
+    nowhere = f"host=127.0.0.1 port={free_port()} user={HEALER_ROLE} dbname=postgres"
+    assert (await check(target(nowhere))).reason is Unavailable.UNREACHABLE
+    assert (await check(target(databases.primary.conninfo("nobody_by_this_name")))).reason is Unavailable.UNREACHABLE
+
+
+async def test_disabled_does_not_even_connect() -> None:
+    assert (await check(target("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
+
+
+async def test_wal_level_minimal(minimal: str) -> None:
+    assert (await check(target(minimal))).reason is Unavailable.WAL_LEVEL
+
+
+@pytest.fixture(scope="module")
+def minimal() -> Iterator[str]:
+    with Stack() as stack:
+        server = stack.single(wal_level="minimal", max_wal_senders="0", hot_standby_feedback="off")
+        yield server.conninfo()
+
+
+async def test_a_call_returns_the_end_of_its_record(databases: Stack) -> None:
+    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+        first, second = await primary.call(), await primary.call()
+    [(current,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
+    assert (first.result, second.result, second.lsn) == (CallResult.OK, CallResult.OK, current)
+    assert first.lsn != second.lsn
+
+
+async def test_the_record_lies_between_what_the_call_tells(databases: Stack) -> None:
+    """On whatever page it lies: where a slot's restart_lsn would move to is inside the interval, its end is not."""
+    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+        first = databases.primary._lsn()
+        for _ in range(150):
+            call = await primary.call()
+            assert call.interval is not None
+            start, end = call.interval
+            assert 0 < end - start <= 56 + 24
+    await until(
+        lambda: databases.primary._kinds_since(first).count(RUNNING_XACTS) >= 150,
+        "all records are on disk",
+    )
+
+
+async def test_the_lock_is_held_only_around_a_call(databases: Stack) -> None:
+    """Another healer may call as soon as this one has; within its own pace the one call stands for both."""
+    acting = target(both(databases, HEALER_ROLE))
+    async with Primary(acting) as first, Primary(acting) as second:
+        assert (await first.call(1.0)).result is CallResult.OK
+        assert _no_lock(databases)
+        locked = await second.call(60.0)
+        assert (locked.result, locked.stranger) == (CallResult.LOCKED, None)
+        assert (await second.call(0.0)).result is CallResult.OK
+        # A call that was not made is no reason for the other not to make its own.
+        assert (await second.call(60.0)).result is CallResult.LOCKED
+        await until(partial(_quiet_for, databases, 0.4), "the second has not called for a while")
+        assert (await first.call(0.2)).result is CallResult.OK
+
+
+def _quiet_for(stack: Stack, seconds: float) -> bool:
+    sessions = stack.primary.sql(
+        "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'pg_slot_healer called %%'"
+        " AND query_start > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => %s)",
+        [seconds],
+    )
+    return not sessions
+
+
+async def test_the_session_of_a_healer_that_hangs_does_not_outlive_it_for_long(databases: Stack) -> None:
+    """It keeps its socket and says nothing more: PostgreSQL ends the idle session, and it connects anew if it wakes."""
+    acting = target(both(databases, HEALER_ROLE))
+    async with Primary(acting, idle=1.0) as hung, Primary(acting) as other:
+        assert (await hung.call()).result is CallResult.OK
+        assert (await other.call(60.0)).result is CallResult.LOCKED
+        await until(lambda: not hung.ready, "the server has ended the session")
+        assert (await other.call(60.0)).result is CallResult.OK
+        assert (await hung.call(0.0)).result is CallResult.OK
+
+
+async def test_whoever_holds_the_healers_lock_and_is_none_is_named(databases: Stack) -> None:
+    with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
+        stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+            call = await primary.call()
+    assert call.result is CallResult.LOCKED
+    assert call.stranger is not None
+    assert call.stranger.endswith("user=postgres application=cron")
+
+
+async def test_an_idle_time_of_weeks_is_within_what_the_server_takes(databases: Stack) -> None:
+    """`interval: 10d` asks for one; 2^31 ms are 24 days."""
+    async with Primary(target(both(databases, HEALER_ROLE)), idle=30 * 86400.0) as primary:
+        assert (await primary.call()).result is CallResult.OK
+
+
+def _no_lock(stack: Stack) -> bool:
+    return not stack.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
+
+
+async def test_a_call_without_the_privilege_says_so(databases: Stack) -> None:
+    async with Primary(target(both(databases, POWERLESS_ROLE))) as primary:
+        call = await primary.call()
+    assert call.result is CallResult.UNAVAILABLE
+    assert call.capability is not None
+    assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
+
+
+async def test_a_privilege_revoked_in_mid_episode_is_noticed(databases: Stack) -> None:
+    powerless = target(both(databases, POWERLESS_ROLE))
+    function = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
+    databases.primary.sql(f"GRANT EXECUTE ON {function} TO {POWERLESS_ROLE}")
+    async with Primary(powerless) as primary:
+        assert (await primary.call()).result is CallResult.OK
+        databases.primary.sql(f"REVOKE EXECUTE ON {function} FROM {POWERLESS_ROLE}")
+        call = await primary.call()
+    assert call.capability is not None
+    assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
+
+
+async def test_a_failover_in_mid_episode_is_followed() -> None:
+    with Stack() as stack:
+        stack.start_databases()
+        async with Primary(target(both(stack, HEALER_ROLE))) as primary:
+            assert (await primary.call()).result is CallResult.OK
+            stack.primary.kill()
+            lost = await primary.call()
+            assert lost.capability is not None
+            assert lost.capability.reason is Unavailable.NO_PRIMARY
+            stack.standby.promote()
+            assert (await primary.call()).result is CallResult.OK

@@ -1,0 +1,98 @@
+"""A conninfo that leads to a connection pooler, with a real pgbouncer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from healer.doctor.finding import Status
+from healer.doctor.servers import examine
+from healer.remedies.attempt import CallResult, Capability, Unavailable
+from healer.remedies.connection import Primary, check
+from pgslot.config.model import Config, Conninfo, HealerTarget
+from tests.healing import QUICK, alert, healing, until, watched
+from tests.stack.pooler import Pooler
+from tests.stack.stack import HEALER_ROLE, Stack
+
+
+@pytest.fixture
+def folder(databases: Stack) -> Path:
+    """One that nobody's programs can reach, which those below pytest's are not."""
+    return databases.folder
+
+
+@pytest.fixture
+def transaction(databases: Stack, folder: Path) -> Iterator[Pooler]:
+    with Pooler(databases.primary, folder, "transaction") as pooler:
+        yield pooler
+
+
+def conninfo(pooler: Pooler) -> str:
+    return f"host=127.0.0.1 port={pooler.port} dbname=postgres user={HEALER_ROLE}"
+
+
+def target(pooler: Pooler) -> HealerTarget:
+    return HealerTarget(Conninfo(conninfo(pooler)), enabled=True, dry_run=False)
+
+
+async def test_one_in_transaction_mode_is_recognised_and_nothing_is_left_in_its_sessions(
+    databases: Stack, transaction: Pooler
+) -> None:
+    """Whatever were set there would be set for the next client: a read-only one could not write any more."""
+    capability = await check(target(transaction))
+    assert capability.reason is Unavailable.POOLER
+    assert "transaction mode" in capability.remedy
+    async with Primary(target(transaction)) as primary:
+        call = await primary.call()
+    assert call.result is CallResult.UNAVAILABLE
+    assert call.capability == capability
+    with psycopg.connect(conninfo(transaction), autocommit=True, prepare_threshold=None) as next_client:
+        for name, clean in (
+            ("default_transaction_read_only", "off"),
+            ("statement_timeout", "0"),
+            ("idle_session_timeout", "0"),
+        ):
+            assert next_client.execute(f"SHOW {name}".encode()).fetchone() == (clean,)
+    locks = "SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
+    assert databases.primary.sql(locks) == []
+
+
+async def test_it_is_told_before_the_incident_and_in_it(databases: Stack, transaction: Pooler) -> None:
+    with databases.quiet(), databases.standby.create_slot("pooled"):
+        async with healing(watched(databases, conninfo=conninfo(transaction))) as healer:
+            await healer.post(alert("pooled"))
+            episode = await healer.ended()
+            gauge = await healer.value("pgslot_heal_capability_unavailable", cluster="c", reason="pooler")
+    assert (episode["outcome"], episode["why"], episode["calls"]) == ("unavailable", "pooler", 0)
+    assert gauge == 1
+    databases.drop_slot("pooled")
+
+
+async def test_one_in_session_mode_does_no_harm(databases: Stack, folder: Path) -> None:
+    with Pooler(databases.primary, folder, "session") as pooler:
+        assert await check(target(pooler)) == Capability(None)
+        async with Primary(target(pooler)) as primary:
+            assert (await primary.call()).result is CallResult.OK
+
+    def no_session() -> bool:
+        mine = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+        return not databases.primary.sql(mine, [HEALER_ROLE])
+
+    await until(no_session, "no session is left")
+
+
+async def test_a_server_itself_is_no_pooler(databases: Stack) -> None:
+    """And costs no second connection."""
+    direct = HealerTarget(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
+    sessions = "SELECT sessions FROM pg_catalog.pg_stat_database WHERE datname = 'postgres'"
+    assert await check(direct) == Capability(None)
+    assert databases.primary.sql(sessions)[0][0] is not None
+
+
+async def test_the_doctor_says_what_to_do(databases: Stack, transaction: Pooler) -> None:
+    found = await examine(Config((watched(databases, conninfo=conninfo(transaction)),), QUICK))
+    [capability] = [finding for finding in found if finding.check == "capability"]
+    assert capability.status is Status.FAILED
+    assert "pooler" in capability.found
+    assert "name the servers themselves" in capability.remedy

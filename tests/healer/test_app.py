@@ -1,0 +1,231 @@
+"""The healer's endpoints over real sockets; its database is real where it comes to one."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry
+
+from healer.capability import CapabilityMonitor
+from healer.episode import MOST_SUBJECTS
+from healer.metrics import HealerMetrics
+from healer.remedies.attempt import Capability, Unavailable
+from healer.remedies.registry import RECORD
+from healer.web import LARGEST_BODY, application
+from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.reload import Configuration
+from tests.stack.processes import free_port
+from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.test_healer_alerts import ALERT, BODY
+
+Client = TestClient[Any, Any]
+TOKEN = "right"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+HEAL = {"heal": "log_standby_snapshot"}
+NOWHERE = f"host=127.0.0.1 port={free_port()} user=x"
+
+
+def cluster(name: str, *, enabled: bool = True, conninfo: str = NOWHERE) -> Cluster:
+    return Cluster(
+        name, (Node(name, "n", Conninfo(NOWHERE)),), HealerTarget(Conninfo(conninfo), enabled, dry_run=False)
+    )
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    (tmp_path / "token").write_text(TOKEN)
+    watched = Cluster("watched", (Node("watched", "n", Conninfo(NOWHERE)),), None)
+    settings = HealerSettings(webhook_token_file=tmp_path / "token")
+    config = Config((cluster("c"), cluster("off", enabled=False), watched), settings)
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as started:
+        yield started
+
+
+def alert(labels: dict[str, str], fingerprint: str = "f", *, firing: bool = True) -> dict[str, Any]:
+    return ALERT | {"status": "firing" if firing else "resolved", "fingerprint": fingerprint, "labels": labels}
+
+
+OF = 'remedy="log_standby_snapshot"'
+
+
+async def post(client: Client, *alerts: dict[str, Any], **changes: Any) -> tuple[int, str]:
+    body = json.dumps(BODY | {"alerts": list(alerts)} | changes).encode()
+    answer = await client.post("/alerts", data=BytesIO(body), headers=AUTHORIZED)
+    return answer.status, (await answer.text()).strip()
+
+
+SUBJECT = {"node": "n", "slot_name": "s"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "action"),
+    [
+        ({"cluster": "c", **SUBJECT}, "ignored_no_heal_label"),
+        ({"heal": "drop_slot", "cluster": "c", **SUBJECT}, "ignored_no_heal_label"),
+        (HEAL | SUBJECT, "ignored_unknown_cluster"),
+        (HEAL | {"cluster": "elsewhere"} | SUBJECT, "ignored_unknown_cluster"),
+        (HEAL | {"cluster": "c"}, "ignored_no_slot"),
+        (HEAL | {"cluster": "c", "node": "n"}, "ignored_no_slot"),
+        (HEAL | {"cluster": "c", "node": "elsewhere", "slot_name": "s"}, "ignored_unknown_node"),
+        (HEAL | {"cluster": "watched"} | SUBJECT, "ignored_not_configured"),
+        (HEAL | {"cluster": "off"} | SUBJECT, "ignored_disabled"),
+        (HEAL | {"cluster": "c"} | SUBJECT, "started"),
+    ],
+)
+async def test_what_is_done_with_an_alert(client: Client, labels: dict[str, str], action: str) -> None:
+    assert await post(client, alert(labels)) == (200, f"{action}=1")
+    metrics = await (await client.get("/metrics")).text()
+    assert f'pgslot_heal_alerts_total{{action="{action}"}} 1.0' in metrics
+    assert 'pgslot_heal_webhooks_total{code="200"} 1.0' in metrics
+
+
+async def test_one_episode_for_all_alerts_of_a_cluster(client: Client) -> None:
+    subjects = [HEAL | {"cluster": "c", "node": "n", "slot_name": f"s{i % 5}"} for i in range(100)]
+    alerts = [alert(labels, f"f{i}") for i, labels in enumerate(subjects)]
+    assert await post(client, *alerts) == (200, "started=1 joined=99")
+    assert await post(client, *alerts) == (200, "joined=100")
+    [episode] = await (await client.get("/episodes")).json()
+    assert len(episode["subjects"]) == 5
+    assert episode["outcome"] is None
+
+
+async def test_the_alerts_own_status_counts(client: Client) -> None:
+    labels = HEAL | {"cluster": "c"} | SUBJECT
+    body = (alert(labels, "a"), alert(labels, "a", firing=False), alert(labels, "b", firing=False))
+    assert await post(client, *body, status="resolved") == (200, "started=1 resolved=1 ignored_resolved=1")
+
+
+async def test_bad_bodies(client: Client) -> None:
+    assert (await post(client, version="3"))[0] == 400
+    assert (await post(client, {"labels": []}))[0] == 400
+    huge = await client.post("/alerts", data=BytesIO(b"x" * (LARGEST_BODY + 1)), headers=AUTHORIZED)
+    assert huge.status == 413
+    assert (await client.get("/alerts")).status == 405
+    metrics = await (await client.get("/metrics")).text()
+    assert 'pgslot_heal_webhooks_total{code="400"} 2.0' in metrics
+    assert 'pgslot_heal_webhooks_total{code="413"} 1.0' in metrics
+
+
+async def test_ten_thousand_alerts_fit(client: Client) -> None:
+    labels = HEAL | {"cluster": "c", "alertname": "x" * 100} | SUBJECT
+    alerts = [alert(labels, f"{i:016x}") for i in range(10_000)]
+    assert await post(client, *alerts) == (200, "started=1 joined=9999")
+
+
+async def test_a_full_episode_refuses_and_forgets_nothing(client: Client) -> None:
+    """503 makes Alertmanager send the same body again; what was taken joins again, and is not counted twice."""
+    labels = [HEAL | {"cluster": "c", "node": "n", "slot_name": f"s{i}"} for i in range(MOST_SUBJECTS + 2)]
+    alerts = [alert(each, f"{i}") for i, each in enumerate(labels)]
+    assert await post(client, *alerts) == (503, f"started=1 joined={MOST_SUBJECTS - 1} refused_full=2")
+    assert await post(client, *alerts) == (503, f"joined={MOST_SUBJECTS} refused_full=2")
+    [episode] = await (await client.get("/episodes")).json()
+    assert len(episode["subjects"]) == MOST_SUBJECTS
+    metrics = await (await client.get("/metrics")).text()
+    assert 'pgslot_heal_webhooks_total{code="503"} 2.0' in metrics
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer righté"}]
+)
+async def test_without_the_token(client: Client, header: dict[str, str]) -> None:
+    answer = await client.post("/alerts", data=json.dumps(BODY), headers=header)
+    assert answer.status == 401
+    assert TOKEN not in await answer.text()
+
+
+async def test_a_token_that_cannot_be_read_lets_nobody_in(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "token").unlink()
+    assert (await client.post("/alerts", data=json.dumps(BODY))).status == 503
+    assert (await client.post("/alerts", data=json.dumps(BODY), headers={"Authorization": "Bearer "})).status == 503
+    (tmp_path / "token").write_text("rotated")
+    assert (await client.post("/alerts", data=json.dumps(BODY), headers=AUTHORIZED)).status == 401
+    rotated = {"Authorization": "Bearer rotated"}
+    assert (await client.post("/alerts", data=json.dumps(BODY), headers=rotated)).status == 200
+
+
+async def test_ready_does_not_depend_on_a_database(client: Client) -> None:
+    """Webhooks can be taken; what each cluster could do is in the metrics as soon as it is known."""
+    assert (await client.get("/-/ready")).status == 200
+    assert (await client.get("/-/healthy")).status == 200
+
+
+async def test_the_capability_is_known_from_the_start(client: Client) -> None:
+    while 'reason="unreachable"} 1.0' not in (metrics := await (await client.get("/metrics")).text()):
+        pass
+    assert f'pgslot_heal_capability_unavailable{{cluster="c",{OF},reason="unreachable"}} 1.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="c",{OF},reason="disabled"}} 0.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="off",{OF},reason="disabled"}} 1.0' in metrics
+    assert 'cluster="watched"' not in metrics
+
+
+async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    monitor = CapabilityMonitor(HealerMetrics(CollectorRegistry()))
+    cluster = Cluster("c", (), HealerTarget(Conninfo(NOWHERE), enabled=True, dry_run=False))
+    monitor.watch([cluster])
+    await monitor.close()
+    refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
+    for capability in (refused, refused, Capability(None), Capability(None), refused):
+        monitor.note(cluster, RECORD, capability)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "cannot heal this cluster if it has to be"),
+        ("INFO", "can heal this cluster if it has to be"),
+        ("WARNING", "cannot heal this cluster if it has to be"),
+    ]
+
+
+async def test_the_status_page_escapes(client: Client) -> None:
+    await post(client, alert(HEAL | {"cluster": "c", "node": "n", "slot_name": "<script>"}))
+    page = await (await client.get("/")).text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+async def test_a_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None:
+    """Level-driven: the alert is only a hint."""
+    node = Node("c", "n", Conninfo(databases.primary.conninfo(EXPORTER_ROLE)))
+    target = HealerTarget(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
+    config = Config((Cluster("c", (node,), target),), HealerSettings())
+    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+        assert await post(client, alert(HEAL | {"cluster": "c"} | SUBJECT)) == (200, "started=1")
+        while (await (await client.get("/episodes")).json())[0]["outcome"] is None:
+            pass
+        [episode] = await (await client.get("/episodes")).json()
+        metrics = await (await client.get("/metrics")).text()
+    assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
+    assert f'pgslot_heal_episodes_total{{cluster="c",{OF},outcome="resolved_itself"}} 1.0' in metrics
+    assert f'pgslot_heal_episode_active{{cluster="c",{OF}}} 0.0' in metrics
+    assert "pgslot_heal_last_call_timestamp_seconds{" not in metrics
+
+
+def test_strangers_cannot_be_listened_to_without_a_token(tmp_path: Path) -> None:
+    config = tmp_path / "pgslot.yml"
+    config.write_text('clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}')
+    program = Path(sys.executable).with_name("pg-slot-healer")
+
+    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+        arguments = [str(program), f"--config.file={config}", "--check", *flags]
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+
+    refused = run()
+    assert refused.returncode == 2
+    assert "healer.webhook_token_file: expected a token to listen beyond loopback, found none" in refused.stderr
+    assert run("--web.listen-address=127.0.0.1:9878").returncode == 0
+    assert run("--web.listen-address=localhost:9878").returncode == 0
+    assert run("--web.allow-unauthenticated").returncode == 0
+    users = tmp_path / "web.yml"
+    users.write_text("http_server_config: {}")
+    assert run(f"--web.config.file={users}").returncode == 2
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+    users.write_text(f"basic_auth_users: {{alertmanager: '{hashed}'}}")
+    assert run(f"--web.config.file={users}").returncode == 0
+    (tmp_path / "token").write_text("abc")
+    config.write_text(f"{config.read_text()}\nhealer: {{webhook_token_file: token}}")
+    assert "expected either a token or basic_auth_users" in run(f"--web.config.file={users}").stderr

@@ -1,0 +1,89 @@
+"""Connections to the model, in place of pgslot.postgres.session.Session: beneath this seam nothing is the product's."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import psycopg
+
+from healer.remedies.force_snapshot.statements import REHEARSAL, Act, PrimaryFacts
+from pgslot.postgres.session import Query
+from tests.year.servers import Servers
+
+CONNECT_SECONDS = 0.008
+ASK_SECONDS = 0.002
+
+HEALER = "any"
+
+
+class Session:
+    """One connection; conninfo is `CLUSTER.NODE`, and `CLUSTER.any` leads to whichever server is the primary."""
+
+    world: Mapping[str, Servers]
+    closed = False
+    stale = False
+    pooled = False
+    backend_pid = 1
+
+    def __init__(self, servers: Servers, node: str) -> None:
+        self._servers = servers
+        self._node = node
+
+    @classmethod
+    async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
+        """Connect; raise what psycopg would."""
+        assert timeout > 0
+        cluster, _, node = conninfo.partition(".")
+        servers = cls.world[cluster]
+        node = servers.primary if node == HEALER else node
+        await asyncio.sleep(CONNECT_SECONDS)
+        if node in servers.down:
+            raise psycopg.OperationalError(f"connection to {node} as {application_name} failed: refused")
+        return cls(servers, node)
+
+    @property
+    def major(self) -> int:
+        return self._servers.major
+
+    async def find_out_whether_pooled(self, timeout: float) -> bool:
+        assert timeout > 0
+        return False
+
+    async def ask(self, queries: Sequence[Query], timeout: float, *, bare: bool = False) -> list[list[Any]]:
+        """Answer as the servers would at this moment."""
+        assert timeout > 0
+        assert not bare, "only a pooler is asked so"
+        await asyncio.sleep(ASK_SECONDS)
+        if self._node in self._servers.down:
+            self.closed = True
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        self._servers.settle()
+        return [self._answer(query[0], query[1]) for query in queries]
+
+    def _answer(self, sql: str, row: type[Any]) -> list[Any]:
+        servers = self._servers
+        if row is PrimaryFacts:
+            has = servers.major >= 16
+            recovery = self._node != servers.primary
+            may = has and servers.may_execute
+            return [PrimaryFacts(recovery, servers.major * 10000, "healer", "postgres", "logical", has, may)]
+        if row is Act:
+            return [self._act(rehearsed=sql == REHEARSAL)]
+        if row.__module__.startswith("exporter."):
+            return servers.rows(self._node, row)
+        return []
+
+    def _act(self, *, rehearsed: bool) -> Act:
+        if rehearsed:
+            return Act("rehearsed", None, None, None, None)
+        if self._node != self._servers.primary:
+            return Act("recovery", None, None, None, None)
+        before, end = self._servers.call()
+        return Act("open", _lsn(before), _lsn(end), None, None)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def _lsn(position: int) -> str:
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"

@@ -1,0 +1,75 @@
+"""Sights for the tables of cases: a creation that waits, a slot that exists."""
+
+from dataclasses import replace
+
+from healer.remedies.slot_state import Sight, State
+from pgslot.diagnosis.creation_wait import Wait, WaitReason
+from pgslot.diagnosis.failover_readiness import Unready
+from pgslot.diagnosis.retention import RetentionCause
+from tests.snapshots import CREATION, SLOT, TRANSACTION
+
+R = WaitReason
+C = RetentionCause
+
+
+def waiting(reason: WaitReason, *, on_primary: bool = False, reserved: bool = True) -> Sight:
+    wait = Wait("n", replace(CREATION, wal_reserved=reserved), reason)
+    return Sight(State.WAITING, wait, on_primary=on_primary)
+
+
+def existing(
+    cause: RetentionCause,
+    restart: int | None = 1000,
+    *,
+    active: bool = True,
+    confirmed: int = 50_000_000,
+    obstacle: WaitReason | None = None,
+    decoded: int | None = None,
+    xmin: int | None = None,
+) -> Sight:
+    states = {
+        C.STALLED: State.STALLED,
+        C.INVALIDATED: State.LOST,
+        C.TRANSACTION: State.HELD,
+        C.CONSUMER: State.HELD,
+    }
+    slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, total_bytes=decoded)
+    slot = slot._replace(catalog_xmin=xmin)
+    return Sight(states.get(cause, State.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True)
+
+
+def temporary(
+    restart: int = 1000,
+    *,
+    confirmed: int = 1060,
+    active: bool = True,
+    obstacle: WaitReason | None = None,
+    blocked: bool = False,
+) -> Sight:
+    """Return a standby's temporary copy; all but `obstacle` and `blocked` is the primary's slot."""
+    copy = SLOT._replace(synced=True, temporary=True, active=True, restart_position=900, confirmed_position=None)
+    original = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active)
+    return Sight(
+        State.NOT_PERSISTED,
+        slot=copy,
+        obstacle=obstacle,
+        original=original,
+        unready=Unready.NOT_PERSISTED,
+        blocker=TRANSACTION if blocked else None,
+    )
+
+
+def persistent(restart: int, state: State = State.USABLE) -> Sight:
+    """Return a standby's copy that would outlive a promotion."""
+    original = SLOT._replace(restart_position=restart)
+    return Sight(state, slot=original._replace(synced=True), cause=C.NONE, original=original)
+
+
+def without_copy(reason: Unready = Unready.WORKER_DOWN, restart: int = 1000) -> Sight:
+    original = SLOT._replace(restart_position=restart)
+    return Sight(State.UNREADY, original=original, unready=reason)
+
+
+def lsn(position: int) -> str:
+    """Return bytes since 0/0 as the server writes them."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"
