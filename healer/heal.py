@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 
-from healer.budget import CallBudget
-from healer.episode import Episode
-from healer.lookout import LOOK_TIMEOUT
+from healer.episodes.budget import CallBudget
+from healer.episodes.loop import Episode
+from healer.episodes.partial_snapshot import LOOK_TIMEOUT
+from healer.episodes.report import Event, Report
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.remedies.connection import check
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import Subject, in_need
-from healer.report import Event, Report
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, HealerTarget
 from pgslot.config.yaml_values import ConfigError

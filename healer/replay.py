@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from healer.alerts import Action, Alert, WebhookError, parse_saved
+from healer.episodes.journal import shown
+from healer.episodes.partial_snapshot import LOOK_TIMEOUT
 from healer.intake import Accepted, examine
-from healer.lookout import LOOK_TIMEOUT
-from healer.narration import shown
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.remedies.force_snapshot.schedule import Attempt, Progress
 from healer.remedies.progress import begin

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from healer.alertmanager import AlertmanagerError, Listing, fetch
 from healer.alerts import Alert
-from healer.episodes import Episodes
+from healer.episodes.manager import Episodes
 from healer.metrics import HealerMetrics
 from pgslot.cli.logging import event
 

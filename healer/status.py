@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from healer.episodes.report import Report
 from healer.remedies.attempt import Capability
 from healer.remedies.progress import Outcome
-from healer.report import Report
 from pgslot import __version__
 
 _KINDS = {None: "busy", Outcome.HEALED: "good", Outcome.RESOLVED_ITSELF: "good", Outcome.DRY_RUN: "busy"}

@@ -13,7 +13,7 @@ from exporter.app import answer_reload, process_registry
 from exporter.series import process_samples
 from healer.alerts import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.capability import CapabilityMonitor
-from healer.episodes import REMEMBERED, Episodes
+from healer.episodes.manager import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
 from healer.receivers import Receivers
 from healer.remedies.registry import REMEDIES

@@ -7,7 +7,7 @@ from healer.doctor.failover import judge_failover
 from healer.doctor.finding import Finding, Status
 from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
 from healer.doctor.unlisted import judge_unlisted
-from healer.lookout import LOOK_TIMEOUT
+from healer.episodes.partial_snapshot import LOOK_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.remedies.registry import REMEDIES
 from pgslot.config.model import Cluster, Config, HealerTarget, Node

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from healer.capability import CapabilityMonitor
-from healer.episode import MOST_SUBJECTS
+from healer.episodes.loop import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.registry import RECORD

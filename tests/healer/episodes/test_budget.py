@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from healer.budget import CallBudget
+from healer.episodes.budget import CallBudget
 from pgslot.config.model import HealerSettings
 from tests.healing import QUICK, alert, healing, watched
 from tests.stack.stack import Stack

@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 
-from healer.lookout import LOOK_TIMEOUT
+from healer.episodes.partial_snapshot import LOOK_TIMEOUT
 from pgslot.config.model import Conninfo
 from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
 from tests.stack.postgres import Postgres

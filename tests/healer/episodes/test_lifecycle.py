@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from healer.alerts import Action, Alert
 from healer.capability import CapabilityMonitor
-from healer.episodes import Episodes
+from healer.episodes.manager import Episodes
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.progress import Outcome

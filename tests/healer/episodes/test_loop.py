@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
-from healer.budget import CallBudget
-from healer.episode import Episode, Watchers
+from healer.episodes.budget import CallBudget
+from healer.episodes.loop import Episode, Watchers
+from healer.episodes.report import Report
 from healer.remedies.attempt import Call, CallResult
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import SETTLED_SECONDS, Sight, Subject
-from healer.report import Report
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from tests.healing import until
 from tests.stack.postgres import Postgres

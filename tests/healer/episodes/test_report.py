@@ -2,11 +2,11 @@
 
 import pytest
 
-from healer.narration import Narrator
+from healer.episodes.journal import Narrator
+from healer.episodes.report import MOST_HEALS, TIMELINE_LENGTH, Heal, summary
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import Subject
-from healer.report import MOST_HEALS, TIMELINE_LENGTH, Heal, summary
 
 OTHERWISE = (Outcome.CANCELLED, "the healer stops")
 

@@ -165,7 +165,7 @@ async def test_one_targets_error_or_hang_never_delays_another_handler_exceptions
             await healer.post(alert("x", cluster="hung", node="n"), alert("other"))
             await healer.until("the other is healed", lambda found: [e for e in found if e["outcome"] == "healed"])
             assert creator.wait(5)
-            monkeypatch.setattr("healer.episode.see", _defect)
+            monkeypatch.setattr("healer.episodes.loop.see", _defect)
             await healer.post(alert("defect"))
             await healer.until("the defect is an outcome", lambda found: [e for e in found if e["outcome"] == "error"])
             assert (await healer.client.get("/-/healthy")).status == 200

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from healer.lookout import LOOK_TIMEOUT, Lookout
+from healer.episodes.partial_snapshot import LOOK_TIMEOUT, Lookout
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, Node
 from tests.healing import QUICK, alert, healing, impatient, until, usable, watched
 from tests.stack.proxy import Fault, Proxy

@@ -22,9 +22,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from healer.alertmanager import AlertmanagerError, fetch
-from healer.episodes import REMEMBERED
+from healer.episodes.manager import REMEMBERED
+from healer.episodes.report import Report
 from healer.remedies.slot_state import Subject
-from healer.report import Report
 from healer.web import _EPISODES, PAGE, application
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node

@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
-from healer.lookout import Lookout
+from healer.episodes.partial_snapshot import Lookout
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.diagnosis.unconfigured_standbys import unlisted

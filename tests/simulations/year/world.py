@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from healer import resync
 from healer.alerts import REFUSED, parse
 from healer.capability import CapabilityMonitor
-from healer.episodes import Episodes
+from healer.episodes.journal import Narrator
+from healer.episodes.manager import Episodes
 from healer.metrics import HealerMetrics
-from healer.narration import Narrator
 from healer.remedies import connection
 from healer.remedies.progress import Outcome, Track
 from healer.remedies.slot_state import Subject

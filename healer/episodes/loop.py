@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from healer.budget import CallBudget
-from healer.lookout import Lookout
-from healer.narration import Narrator, shown
+from healer.episodes.budget import CallBudget
+from healer.episodes.journal import Narrator, shown
+from healer.episodes.partial_snapshot import Lookout
+from healer.episodes.report import Heal, Report
 from healer.remedies.attempt import Call, CallResult
 from healer.remedies.base import Remedy
 from healer.remedies.connection import SHORTEST_IDLE, Primary
 from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL, Attempt, Progress
 from healer.remedies.progress import WELL, Outcome, Track, begin
 from healer.remedies.slot_state import Sight, Subject, see
-from healer.report import Heal, Report
 from pgslot.config.model import Cluster, HealerSettings
 
 MOST_SUBJECTS = 1000

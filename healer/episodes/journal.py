@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Collection
 
+from healer.episodes.report import MOST_HEALS, Heal, Report
 from healer.remedies.attempt import DONE, Call, CallResult
 from healer.remedies.base import Remedy
 from healer.remedies.progress import WELL, Outcome, Track
 from healer.remedies.slot_state import Sight, State, Subject
-from healer.report import MOST_HEALS, Heal, Report
 from pgslot.cli.logging import event
 
 _log = logging.getLogger(__name__)
