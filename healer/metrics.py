@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from healer.alerts import Action
 from healer.remedies.attempt import DONE, Call, CallResult, Capability, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
+from healer.webhook.body import Action
 from pgslot.config.model import HealerTarget
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from healer.alerts import Action
 from healer.metrics import WEBHOOK_CODES, HealerMetrics
 from healer.remedies.attempt import CallResult, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
 from healer.remedies.terminate.statements import Refusal
+from healer.webhook.body import Action
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "remedy": tuple(REMEDIES),

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from healer.alerts import Action, Alert, WebhookError, parse_saved
 from healer.episodes.journal import shown
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT
-from healer.intake import Accepted, examine
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.remedies.force_snapshot.schedule import Attempt, Progress
 from healer.remedies.progress import begin
 from healer.remedies.registry import RECORD, REMEDIES
 from healer.remedies.slot_state import Sight, State, see
+from healer.webhook.body import Action, Alert, WebhookError, parse_saved
+from healer.webhook.filter import Accepted, examine
 from pgslot.cli.logging import printable
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.yaml_values import ConfigError

@@ -11,14 +11,14 @@ from prometheus_client import CollectorRegistry
 
 from exporter.app import answer_reload, process_registry
 from exporter.series import process_samples
-from healer.alerts import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.capability import CapabilityMonitor
 from healer.episodes.manager import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
-from healer.receivers import Receivers
 from healer.remedies.registry import REMEDIES
-from healer.resync import Resync
 from healer.status import ClusterStatus, status_page
+from healer.webhook.body import REFUSED, Action, Alert, Webhook, WebhookError, parse
+from healer.webhook.receivers import Receivers
+from healer.webhook.reconcile import Resync
 from pgslot.cli.logging import event, printable
 from pgslot.config.model import Config, read_token
 from pgslot.config.reload import Configuration

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
-from healer.alerts import HEAL_LABEL
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remembered
@@ -17,6 +16,7 @@ from healer.doctor.silences import judge_silences
 from healer.doctor.testalert import Plan, new_mark, plan, send, understood
 from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
 from healer.remedies.registry import REMEDIES
+from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
 
 LONGEST_WAIT = 30.0

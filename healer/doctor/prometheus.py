@@ -5,12 +5,12 @@ from typing import Any
 
 import yaml
 
-from healer.alerts import HEAL_LABEL
 from healer.doctor import pace
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.finding import Finding, Status
 from healer.doctor.shipped import Rule, rules
 from healer.remedies.registry import REMEDIES
+from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
 
 EXPORTER_JOB = "pgslot-exporter"

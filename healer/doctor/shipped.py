@@ -7,9 +7,9 @@ from functools import cache
 import yaml
 
 from exporter.rules import alerting_rules
-from healer.alerts import HEAL_LABEL
 from healer.remedies.base import Remedy
 from healer.remedies.registry import REMEDIES
+from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
 
 EXPORTER_JOB = "pgslot-exporter"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from healer.alerts import TEST_LABEL, Action
 from healer.doctor.client import Client, NoAnswerError
 from healer.doctor.leads import Evidence, Receiver
 from healer.doctor.receiver import Metrics, read_metrics
 from healer.doctor.routing import EACH_BY_ITSELF, Route, matching
+from healer.webhook.body import TEST_LABEL, Action
 
 LAST_TEST = "pgslot_heal_receiver_last_test_timestamp_seconds"
 

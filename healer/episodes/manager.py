@@ -13,17 +13,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from healer.alerts import REFUSED, Action, Alert
 from healer.capability import CapabilityMonitor, Key
 from healer.episodes.budget import CallBudget
 from healer.episodes.loop import MOST_ALERTS, Episode, Watchers
 from healer.episodes.report import Heal, Report
-from healer.intake import Accepted, examine
-from healer.memory import Heard
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Call
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
+from healer.webhook.body import REFUSED, Action, Alert
+from healer.webhook.deduplication import Heard
+from healer.webhook.filter import Accepted, examine
 from pgslot.cli.logging import event
 from pgslot.config.model import Cluster, Config
 

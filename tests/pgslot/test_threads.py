@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.alertmanager import fetch
+from healer.webhook.alertmanager import fetch
 from pgslot.config import model
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError

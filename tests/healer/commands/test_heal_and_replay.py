@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.alerts import Action
 from healer.heal import Exit, heal
 from healer.replay import _WHY, replay
+from healer.webhook.body import Action
 from pgslot.config.model import Cluster, Config
 from pgslot.config.yaml_values import ConfigError
 from tests.healing import QUICK, alert, to_primary, until, usable, watched

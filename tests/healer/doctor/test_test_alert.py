@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import requests
 
-from healer.alerts import TEST_LABEL
 from healer.doctor import testalert
 from healer.doctor.routing import parse_route
 from healer.doctor.testalert import Trial, judge, plan
+from healer.webhook.body import TEST_LABEL
 from tests.canned import World, notable
 from tests.test_healer_doctor_canned import HEALED, HEARD
 from tests.test_healer_doctor_leads import CHAT, SECRET, heard, hidden, people_have_a_webhook, receiver

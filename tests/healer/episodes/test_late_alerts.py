@@ -4,7 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 
-from healer.alerts import Action
+from healer.webhook.body import Action
 from pgslot.config.model import Config, Node
 from pgslot.patroni.api import Patroni
 from tests.healing import QUICK, alert, healing, watched

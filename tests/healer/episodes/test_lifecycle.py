@@ -18,7 +18,6 @@ import requests
 import yaml
 from prometheus_client import CollectorRegistry
 
-from healer.alerts import Action, Alert
 from healer.capability import CapabilityMonitor
 from healer.episodes.manager import Episodes
 from healer.metrics import HealerMetrics
@@ -26,6 +25,7 @@ from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import Subject
+from healer.webhook.body import Action, Alert
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from tests.healing import alert, until
 from tests.stack.processes import free_port, wait_for
@@ -206,7 +206,7 @@ async def test_a_slot_that_joins_late_has_its_own_time(books: Books) -> None:
 
 
 async def test_an_alert_whose_slot_is_left_open_is_news_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healer.memory.RETRY_AFTER", 0.5)
+    monkeypatch.setattr("healer.webhook.deduplication.RETRY_AFTER", 0.5)
     books = Books(config(settings=replace(SETTINGS, give_up_after=0.2)))
     books.episodes.take(firing())
     assert firing().fingerprint in books.episodes.heard.now

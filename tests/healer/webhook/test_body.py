@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from healer.alerts import WebhookError, parse
+from healer.webhook.body import WebhookError, parse
 
 ALERT = {
     "status": "firing",

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from healer.alertmanager import parse_listing
-from healer.alerts import Action, parse
-from healer.intake import Accepted, examine
 from healer.replay import replay
+from healer.webhook.alertmanager import parse_listing
+from healer.webhook.body import Action, parse
+from healer.webhook.filter import Accepted, examine
 from pgslot.config.model import Config
 from tests.healing import QUICK, Healer, healing, watched
 from tests.stack.stack import Stack

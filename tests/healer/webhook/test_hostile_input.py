@@ -21,11 +21,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from healer.alertmanager import AlertmanagerError, fetch
 from healer.episodes.manager import REMEMBERED
 from healer.episodes.report import Report
 from healer.remedies.slot_state import Subject
 from healer.web import _EPISODES, PAGE, application
+from healer.webhook.alertmanager import AlertmanagerError, fetch
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
@@ -204,7 +204,7 @@ ANSWERS: dict[str, tuple[str, str]] = {
 async def test_no_answer_of_alertmanager_ends_the_asking(
     alerts: str, uptime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healer.resync.BUSY_INTERVAL", 0.05)
+    monkeypatch.setattr("healer.webhook.reconcile.BUSY_INTERVAL", 0.05)
     async with alertmanager(alerts, uptime) as url:
         async with healing(cluster(), settings=HealerSettings(alertmanager_url=url)) as healer:
             while await healer.value("pgslot_heal_alertmanager_up") is None:
@@ -217,14 +217,14 @@ async def test_no_answer_of_alertmanager_ends_the_asking(
 
 
 async def test_a_defect_in_the_asking_is_told_and_it_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healer.resync.BUSY_INTERVAL", 0.05)
+    monkeypatch.setattr("healer.webhook.reconcile.BUSY_INTERVAL", 0.05)
     tries = []
 
     async def defect(_: str) -> Any:
         tries.append(1)
         raise MemoryError("a defect")
 
-    monkeypatch.setattr("healer.resync.fetch", defect)
+    monkeypatch.setattr("healer.webhook.reconcile.fetch", defect)
     async with healing(cluster(), settings=HealerSettings(alertmanager_url="http://127.0.0.1:1")) as healer:
         while len(tries) < 3:
             assert (await healer.client.get("/-/healthy")).status == 200

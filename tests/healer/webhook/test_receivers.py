@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from healer.receivers import MOST_RECEIVERS
+from healer.webhook.receivers import MOST_RECEIVERS
 from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
 from tests.healing import alert, healing
 

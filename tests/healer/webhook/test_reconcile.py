@@ -13,9 +13,9 @@ import requests
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from healer.alertmanager import AlertmanagerError, Listing, fetch, parse_listing
-from healer.alerts import Alert
-from healer.resync import Changes, compare
+from healer.webhook.alertmanager import AlertmanagerError, Listing, fetch, parse_listing
+from healer.webhook.body import Alert
+from healer.webhook.reconcile import Changes, compare
 from tests.healing import QUICK, Healer, alert, healing, watched
 from tests.stack.monitoring import Alertmanager
 from tests.stack.processes import free_port
@@ -129,8 +129,8 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
 async def healer(
     databases: Stack, alertmanager: Alertmanager, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Healer]:
-    monkeypatch.setattr("healer.resync.INTERVAL", 0.4)
-    monkeypatch.setattr("healer.resync.BUSY_INTERVAL", 0.2)
+    monkeypatch.setattr("healer.webhook.reconcile.INTERVAL", 0.4)
+    monkeypatch.setattr("healer.webhook.reconcile.BUSY_INTERVAL", 0.2)
     async with healing(watched(databases), settings=replace(QUICK, alertmanager_url=alertmanager.url)) as healer:
         yield healer
 
@@ -185,7 +185,7 @@ async def test_am_silence_honoured_mid_flight_and_taken_up_again_when_it_ends(
 async def test_an_alert_that_ended_while_nobody_could_say_so(
     databases: Stack, alertmanager: Alertmanager, healer: Healer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healer.alertmanager.REFILLED_SECONDS", 0.0)
+    monkeypatch.setattr("healer.webhook.alertmanager.REFILLED_SECONDS", 0.0)
     with (
         databases.quiet(),
         databases.primary.hold_transaction(),

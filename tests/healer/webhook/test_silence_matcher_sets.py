@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from healer.alertmanager import fetch
-from healer.alerts import HEAL_LABEL
 from healer.doctor.client import Client
 from healer.doctor.finding import Status
 from healer.doctor.silences import judge_silences
 from healer.remedies.registry import RECORD
+from healer.webhook.alertmanager import fetch
+from healer.webhook.body import HEAL_LABEL
 from tests.stack.monitoring import ALERTMANAGER, Alertmanager, version_of
 from tests.stack.processes import free_port
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from healer.alertmanager import Listing
-from healer.alerts import Alert
+from healer.webhook.alertmanager import Listing
+from healer.webhook.body import Alert
 
 REPEAT = 300.0
 RETRY = 10.0

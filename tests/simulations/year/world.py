@@ -9,8 +9,6 @@ from unittest import mock
 
 from prometheus_client import CollectorRegistry
 
-from healer import resync
-from healer.alerts import REFUSED, parse
 from healer.capability import CapabilityMonitor
 from healer.episodes.journal import Narrator
 from healer.episodes.manager import Episodes
@@ -18,6 +16,8 @@ from healer.metrics import HealerMetrics
 from healer.remedies import connection
 from healer.remedies.progress import Outcome, Track
 from healer.remedies.slot_state import Subject
+from healer.webhook import reconcile
+from healer.webhook.body import REFUSED, parse
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.snapshot import node
 from tests.year.clock import Clock
@@ -74,7 +74,7 @@ class World:
             registry = CollectorRegistry()
             metrics = HealerMetrics(registry)
             self._episodes = Episodes(self.config, metrics, CapabilityMonitor(metrics))
-            asking = asyncio.create_task(resync.Resync("http://alertmanager", self._episodes, metrics).run())
+            asking = asyncio.create_task(reconcile.Resync("http://alertmanager", self._episodes, metrics).run())
             try:
                 await asyncio.sleep(self.chance.expovariate(1 / RESTART_EACH))
             finally:
@@ -107,7 +107,7 @@ def instead_of_servers(world: World) -> Iterator[None]:
         mock.patch.object(Session, "world", world.servers, create=True),
         mock.patch.object(node, "Session", Session),
         mock.patch.object(connection, "Session", Session),
-        mock.patch.object(resync, "fetch", world.post.listing),
+        mock.patch.object(reconcile, "fetch", world.post.listing),
         mock.patch.object(Narrator, "slot_ended", slot_ended),
     ):
         yield

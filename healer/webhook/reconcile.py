@@ -10,10 +10,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from healer.alertmanager import AlertmanagerError, Listing, fetch
-from healer.alerts import Alert
 from healer.episodes.manager import Episodes
 from healer.metrics import HealerMetrics
+from healer.webhook.alertmanager import AlertmanagerError, Listing, fetch
+from healer.webhook.body import Alert
 from pgslot.cli.logging import event
 
 INTERVAL = 60.0

@@ -11,8 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from healer.alerts import HEAL_LABEL, Alert, is_text, is_unmeasured
 from healer.remedies.registry import REMEDIES
+from healer.webhook.body import HEAL_LABEL, Alert, is_text, is_unmeasured
 from pgslot.httpclient.limited import Names, body_of
 
 _FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'

@@ -1,7 +1,7 @@
 """Of which of Alertmanager's receivers webhooks come here: newer Alertmanagers do not say where theirs lead."""
 
-from healer.alerts import Webhook
 from healer.metrics import HealerMetrics, remove
+from healer.webhook.body import Webhook
 
 MOST_RECEIVERS = 20
 LONGEST_NAME = 200

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from healer.alerts import HEAL_LABEL, TEST_LABEL, Action, Alert
 from healer.remedies.base import Remedy
 from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import Subject
+from healer.webhook.body import HEAL_LABEL, TEST_LABEL, Action, Alert
 from pgslot.config.model import Cluster, HealerTarget
 
 
