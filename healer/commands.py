@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from healer.doctor.client import check_url
-from healer.doctor.examination import Places, examine
-from healer.doctor.report import as_json, as_text, exit_code, wants_colour
+from healer.doctor.http import check_url
+from healer.doctor.output import as_json, as_text, exit_code, wants_colour
+from healer.doctor.run import Places, examine
 from healer.grants import ender_script, script
 from healer.heal import find_cluster
 from healer.heal import heal as heal_cluster

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pgslot.snapshot.queries
-from healer.doctor import inquiry
+from healer.doctor import server_facts
 from healer.remedies import connection
 from healer.remedies.force_snapshot import statements
 from healer.remedies.terminate import connection, statements
@@ -61,7 +61,11 @@ def test_database_errors_are_caught_in_four_places_only() -> None:
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
-    looking, acting, asking = "pgslot/snapshot/node.py", "healer/remedies/connection.py", "healer/doctor/inquiry.py"
+    looking, acting, asking = (
+        "pgslot/snapshot/node.py",
+        "healer/remedies/connection.py",
+        "healer/doctor/server_facts.py",
+    )
     assert catching == {"pgslot/postgres/connect.py", looking, acting, asking}
 
 
@@ -80,7 +84,7 @@ def test_every_statement_names_its_schema() -> None:
     for probe in PROBES:
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
-    for sql in (inquiry._FACTS, IDENTITY):
+    for sql in (server_facts._FACTS, IDENTITY):
         assert_functions_qualified(sql)
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(connection, name))

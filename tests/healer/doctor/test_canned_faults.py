@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import requests
 
-from healer.doctor.finding import Status
-from healer.doctor.shipped import rules
+from healer.doctor.checks.shipped_rules import rules
+from healer.doctor.result import Status
 from healer.remedies.registry import RECORD
 from pgslot.config.model import HealerSettings
 from tests.canned import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from healer.doctor.failover import judge_failover
-from healer.doctor.servers import examine
+from healer.doctor.checks.failover import judge_failover
+from healer.doctor.checks.servers import examine
 from pgslot.config.model import Config, HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.model import NodeSnapshot

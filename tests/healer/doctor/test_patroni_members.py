@@ -3,9 +3,9 @@
 import subprocess
 from pathlib import Path
 
-from healer.doctor.finding import Status
-from healer.doctor.members import judge_members
-from healer.doctor.servers import examine
+from healer.doctor.checks.patroni_members import judge_members
+from healer.doctor.checks.servers import examine
+from healer.doctor.result import Status
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.patroni.api import Patroni
 from tests.doctor import PROGRAM

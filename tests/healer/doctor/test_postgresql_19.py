@@ -1,6 +1,6 @@
 """PostgreSQL 19, which decides by itself whether logical slots are possible."""
 
-from healer.doctor.inquiry import inquire
+from healer.doctor.server_facts import inquire
 from pgslot.config.model import Conninfo
 from tests.stack.binaries import NEXT
 from tests.stack.stack import Stack

@@ -8,8 +8,8 @@ import pytest
 import requests
 from prometheus_client.samples import Sample
 
-from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remembered
-from healer.doctor.receiver import Metrics
+from healer.doctor.checks.healer import Metrics
+from healer.doctor.checks.receivers import Evidence, Lead, Receiver, receivers_of, remembered
 from tests.canned import HEALER, World
 from tests.test_healer_doctor_canned import (
     HEALED,

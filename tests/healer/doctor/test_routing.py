@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.doctor.routing import Matcher, RoutingError, matching, parse_matchers, parse_route, parse_seconds
+from healer.doctor.checks.routing import Matcher, RoutingError, matching, parse_matchers, parse_route, parse_seconds
 
 ALERTS = Path(__file__).parent.parent / "alerts"
 HEAL = {"heal": "log_standby_snapshot"}

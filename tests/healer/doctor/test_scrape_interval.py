@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from healer.doctor.finding import Status
-from healer.doctor.pace import LATER, SOON, judge
-from healer.doctor.shipped import rules
+from healer.doctor.checks.scrape_interval import LATER, SOON, judge
+from healer.doctor.checks.shipped_rules import rules
+from healer.doctor.result import Status
 
 PART = "http://exporter:9877/metrics?collect%5B%5D=creations"
 PROBED = "http://exporter:9877/probe?cluster=c&collect%5B%5D=creations&node=n"

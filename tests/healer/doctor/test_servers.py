@@ -14,12 +14,12 @@ import pytest
 import requests
 import responses
 
-from healer.doctor import client as client_module
-from healer.doctor.client import Client, NoAnswerError, check_url
-from healer.doctor.finding import Finding, Status
-from healer.doctor.inquiry import Server, ServerFacts
-from healer.doctor.report import as_json, as_text, exit_code, wants_colour
-from healer.doctor.servers import judge_capability, judge_identities, judge_node, judge_primary
+from healer.doctor import http as client_module
+from healer.doctor.checks.servers import judge_capability, judge_identities, judge_node, judge_primary
+from healer.doctor.http import Client, NoAnswerError, check_url
+from healer.doctor.output import as_json, as_text, exit_code, wants_colour
+from healer.doctor.result import Finding, Status
+from healer.doctor.server_facts import Server, ServerFacts
 from healer.remedies.attempt import Capability, Unavailable
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.yaml_values import ConfigError

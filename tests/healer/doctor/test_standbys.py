@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from healer.doctor.finding import Status
-from healer.doctor.unlisted import judge_unlisted
+from healer.doctor.checks.standbys import judge_unlisted
+from healer.doctor.result import Status
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Sender
 from tests.snapshots import cluster, dark, node

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import requests
 
-from healer.doctor import testalert
-from healer.doctor.routing import parse_route
-from healer.doctor.testalert import Trial, judge, plan
+from healer.doctor.checks import test_alert as testalert
+from healer.doctor.checks.routing import parse_route
+from healer.doctor.checks.test_alert import Trial, judge, plan
 from healer.webhook.body import TEST_LABEL
 from tests.canned import World, notable
 from tests.test_healer_doctor_canned import HEALED, HEARD

@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from healer.doctor.finding import Status
-from healer.doctor.servers import examine
+from healer.doctor.checks.servers import examine
+from healer.doctor.result import Status
 from healer.remedies.attempt import CallResult, Capability, Unavailable
 from healer.remedies.connection import Primary, check
 from pgslot.config.model import Config, Conninfo, HealerTarget

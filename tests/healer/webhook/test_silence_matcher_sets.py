@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from healer.doctor.client import Client
-from healer.doctor.finding import Status
-from healer.doctor.silences import judge_silences
+from healer.doctor.checks.silences import judge_silences
+from healer.doctor.http import Client
+from healer.doctor.result import Status
 from healer.remedies.registry import RECORD
 from healer.webhook.alertmanager import fetch
 from healer.webhook.body import HEAL_LABEL

@@ -8,10 +8,11 @@ from typing import Any
 import responses
 import yaml
 
-from healer.doctor import alertmanager, prometheus, receiver
-from healer.doctor.client import Client
-from healer.doctor.finding import Finding, Status
-from healer.doctor.shipped import rules
+from healer.doctor.checks import alertmanager, prometheus
+from healer.doctor.checks import healer as receiver
+from healer.doctor.checks.shipped_rules import rules
+from healer.doctor.http import Client
+from healer.doctor.result import Finding, Status
 from pgslot import __version__
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 

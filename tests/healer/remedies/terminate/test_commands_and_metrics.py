@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from healer.doctor.finding import Status
-from healer.doctor.servers import examine
-from healer.doctor.shipped import alerts_for_healer
+from healer.doctor.checks.servers import examine
+from healer.doctor.checks.shipped_rules import alerts_for_healer
+from healer.doctor.result import Status
 from healer.grants import ENDER_ROLE
 from healer.remedies.attempt import CallResult, Unavailable
 from healer.remedies.force_snapshot.schedule import Attempt

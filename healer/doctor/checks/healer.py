@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from healer.doctor.client import Answer, Client, NoAnswerError
-from healer.doctor.finding import Finding, Status
+from healer.doctor.http import Answer, Client, NoAnswerError
+from healer.doctor.result import Finding, Status
 from pgslot import __version__
 from pgslot.cli.flags import is_loopback
 from pgslot.config.model import Config, read_token

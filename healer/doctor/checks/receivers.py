@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from healer.doctor.receiver import Metrics
+from healer.doctor.checks.healer import Metrics
 
 HIDDEN = "<secret>"
 """What Alertmanager 0.28 and newer show in place of a webhook's URL."""

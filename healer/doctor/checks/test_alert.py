@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from healer.doctor.client import Client, NoAnswerError
-from healer.doctor.leads import Evidence, Receiver
-from healer.doctor.receiver import Metrics, read_metrics
-from healer.doctor.routing import EACH_BY_ITSELF, Route, matching
+from healer.doctor.checks.healer import Metrics, read_metrics
+from healer.doctor.checks.receivers import Evidence, Receiver
+from healer.doctor.checks.routing import EACH_BY_ITSELF, Route, matching
+from healer.doctor.http import Client, NoAnswerError
 from healer.webhook.body import TEST_LABEL, Action
 
 LAST_TEST = "pgslot_heal_receiver_last_test_timestamp_seconds"

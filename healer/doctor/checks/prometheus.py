@@ -5,10 +5,10 @@ from typing import Any
 
 import yaml
 
-from healer.doctor import pace
-from healer.doctor.client import Client, NoAnswerError
-from healer.doctor.finding import Finding, Status
-from healer.doctor.shipped import Rule, rules
+from healer.doctor.checks import scrape_interval
+from healer.doctor.checks.shipped_rules import Rule, rules
+from healer.doctor.http import Client, NoAnswerError
+from healer.doctor.result import Finding, Status
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
@@ -35,7 +35,7 @@ def examine(client: Client, config: Config) -> list[Finding]:
         ]
         groups = client.get_json("/api/v1/rules")["data"]["groups"]
         findings += _judge_rules(client, groups)
-        findings.append(pace.judge(shown, targets, groups))
+        findings.append(scrape_interval.judge(shown, targets, groups))
         alertmanagers = client.get_json("/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
         findings.append(_judge_alertmanagers(shown, len(alertmanagers)))
         findings.append(_judge_alerts(shown, client.get_json("/api/v1/alerts")["data"]["alerts"]))

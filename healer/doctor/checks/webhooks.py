@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from healer.doctor.client import Client, NoAnswerError
-from healer.doctor.finding import Finding, Status
-from healer.doctor.leads import Receiver, Webhook
-from healer.doctor.receiver import Metrics, OtherProgramError, read_metrics
+from healer.doctor.checks.healer import Metrics, OtherProgramError, read_metrics
+from healer.doctor.checks.receivers import Receiver, Webhook
+from healer.doctor.http import Client, NoAnswerError
+from healer.doctor.result import Finding, Status
 
 SEE = "See alerts/alertmanager.yml."
 PROOF = (

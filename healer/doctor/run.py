@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from healer.doctor import alertmanager, prometheus, receiver, servers
-from healer.doctor.client import Client
-from healer.doctor.finding import Finding, Status
-from healer.doctor.members import judge_members
+from healer.doctor.checks import alertmanager, prometheus, servers
+from healer.doctor.checks import healer as receiver
+from healer.doctor.checks.patroni_members import judge_members
+from healer.doctor.http import Client
+from healer.doctor.result import Finding, Status
 from pgslot.config.model import Config, read_token
 from pgslot.config.yaml_values import ConfigError
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TextIO
 
-from healer.doctor.finding import Finding, Status
+from healer.doctor.result import Finding, Status
 
 _WORDS = {
     Status.OK: "ok",

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
-from healer.doctor.client import Client, NoAnswerError
-from healer.doctor.finding import Finding, Status
-from healer.doctor.leads import Evidence, Lead, Receiver, receivers_of, remembered
-from healer.doctor.receiver import LONGEST_SILENCE, Metrics
-from healer.doctor.routing import EACH_BY_ITSELF, Route, RoutingError, matching, parse_route
-from healer.doctor.shipped import alerts_for_healer
-from healer.doctor.silences import judge_silences
-from healer.doctor.testalert import Plan, new_mark, plan, send, understood
-from healer.doctor.webhooks import PROOF, SEE, judge_address, judge_webhooks
+from healer.doctor.checks.healer import LONGEST_SILENCE, Metrics
+from healer.doctor.checks.receivers import Evidence, Lead, Receiver, receivers_of, remembered
+from healer.doctor.checks.routing import EACH_BY_ITSELF, Route, RoutingError, matching, parse_route
+from healer.doctor.checks.shipped_rules import alerts_for_healer
+from healer.doctor.checks.silences import judge_silences
+from healer.doctor.checks.test_alert import Plan, new_mark, plan, send, understood
+from healer.doctor.checks.webhooks import PROOF, SEE, judge_address, judge_webhooks
+from healer.doctor.http import Client, NoAnswerError
+from healer.doctor.result import Finding, Status
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from healer.doctor.finding import Finding, Status
+from healer.doctor.result import Finding, Status
 from pgslot.config.model import Config
 
 

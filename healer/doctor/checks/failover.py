@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from healer.doctor.finding import Finding, Status
+from healer.doctor.result import Finding, Status
 from pgslot.diagnosis.failover_readiness import (
     Readiness,
     failover_slots,

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from healer.doctor.client import Client, NoAnswerError
-from healer.doctor.finding import Finding, Status
-from healer.doctor.routing import Matcher
+from healer.doctor.checks.routing import Matcher
+from healer.doctor.http import Client, NoAnswerError
+from healer.doctor.result import Finding, Status
 
 _SLOT_LABELS = frozenset({"slot_name", "database", "job", "instance"})
 """Labels of which only the real alert knows the value."""

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from healer.doctor.failover import judge_failover
-from healer.doctor.finding import Finding, Status
-from healer.doctor.inquiry import InquiryError, Server, ServerFacts, inquire
-from healer.doctor.unlisted import judge_unlisted
+from healer.doctor.checks.failover import judge_failover
+from healer.doctor.checks.standbys import judge_unlisted
+from healer.doctor.result import Finding, Status
+from healer.doctor.server_facts import InquiryError, Server, ServerFacts, inquire
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.remedies.registry import REMEDIES

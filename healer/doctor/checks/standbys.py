@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from healer.doctor.finding import Finding, Status
+from healer.doctor.result import Finding, Status
 from pgslot.diagnosis.unconfigured_standbys import unlisted
 from pgslot.snapshot.model import ClusterSnapshot
 from pgslot.snapshot.queries import Sender

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from healer.doctor.finding import Finding, Status
-from healer.doctor.routing import RoutingError, parse_seconds
-from healer.doctor.shipped import EXPORTER_JOB
+from healer.doctor.checks.routing import RoutingError, parse_seconds
+from healer.doctor.checks.shipped_rules import EXPORTER_JOB
+from healer.doctor.result import Finding, Status
 
 SOON = "PgSlotCreationWaiting"
 LATER = "PgSlotCreationStuck"
