@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from healer.commandline import parser
-from healer.commands import BAD_INPUT
+from healer.cli import parser
+from healer.commands.programs import BAD_INPUT
 from pgslot.cli import exit_codes
 from pgslot.cli.logging import printable
 from pgslot.config.yaml_values import ConfigError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import exporter.__main__
-import healer.commandline
+import healer.cli
 from exporter import runbooks
 from exporter.catalogue import CATALOGUE
 from tests.markdown import fences
@@ -21,7 +21,7 @@ SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
 WHERE = {"primary", "standby", "node", "healer"}
 """Where a block of SQL is for: one kind of server, the alert's node whatever it is, or the healer's own connection."""
 
-PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.commandline.parser}
+PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.cli.parser}
 DESTRUCTIVE = r"pg_drop_replication_slot|pg_terminate_backend|pg_cancel_backend|ROLLBACK PREPARED|COMMIT PREPARED"
 
 each_runbook = pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)

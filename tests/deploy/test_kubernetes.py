@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import exporter.__main__ as exporter_main
-import healer.commandline as healer_main
-from healer.commands import BAD_INPUT
+import healer.cli as healer_main
+from healer.commands.programs import BAD_INPUT
 from pgslot import __version__
 from pgslot.config.model import Config, Conninfo, check_secrets, load, read_token
 from pgslot.config.yaml_values import ConfigError

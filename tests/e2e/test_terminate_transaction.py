@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 import yaml
 
-from healer.grants import ENDER_ROLE
+from healer.commands.grants import ENDER_ROLE
 from tests.ending import APPLICATION, USER, alive, ended, forget, holding, prepare, wait_until_blocked
 from tests.healing import to_primary, usable
 from tests.incidents import MEBIBYTE, limit, record_by_hand

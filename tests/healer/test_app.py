@@ -13,12 +13,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
+from healer.app import LARGEST_BODY, application
 from healer.capability import CapabilityMonitor
 from healer.episodes.loop import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.registry import RECORD
-from healer.web import LARGEST_BODY, application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
 from tests.stack.processes import free_port

@@ -7,46 +7,46 @@ from pathlib import Path
 
 import pytest
 
-from healer import commands
 from healer.__main__ import main
-from healer.commandline import parser
+from healer.cli import parser
+from healer.commands import programs
 
 PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 HERE = Path("pgslot.yml")
 
 LINES = [
-    ("", commands.serve, {"config_file": None, "listen": ":9878", "log_level": "info", "lifecycle": False}),
-    ("--config.file pgslot.yml", commands.serve, {"config_file": HERE}),
-    ("--config.file=pgslot.yml serve", commands.serve, {"config_file": HERE, "listen": ":9878"}),
-    ("serve --config.file=pgslot.yml", commands.serve, {"config_file": HERE, "log_format": "logfmt", "check": False}),
-    ("--config.file=other.yml serve --config.file=pgslot.yml", commands.serve, {"config_file": HERE}),
+    ("", programs.serve, {"config_file": None, "listen": ":9878", "log_level": "info", "lifecycle": False}),
+    ("--config.file pgslot.yml", programs.serve, {"config_file": HERE}),
+    ("--config.file=pgslot.yml serve", programs.serve, {"config_file": HERE, "listen": ":9878"}),
+    ("serve --config.file=pgslot.yml", programs.serve, {"config_file": HERE, "log_format": "logfmt", "check": False}),
+    ("--config.file=other.yml serve --config.file=pgslot.yml", programs.serve, {"config_file": HERE}),
     (
         "--web.listen-address=:1 --log.level=debug serve --log.format=json --check",
-        commands.serve,
+        programs.serve,
         {"listen": ":1", "log_level": "debug", "log_format": "json", "check": True},
     ),
     (
         "--web.allow-unauthenticated serve --web.enable-lifecycle",
-        commands.serve,
+        programs.serve,
         {"allow_unauthenticated": True, "lifecycle": True},
     ),
     (
         "heal orders --config.file=pgslot.yml",
-        commands.heal,
+        programs.heal,
         {"cluster": "orders", "config_file": HERE, "dry_run": False, "json": False},
     ),
     (
         "--config.file=pgslot.yml heal --dry-run --json orders",
-        commands.heal,
+        programs.heal,
         {"cluster": "orders", "config_file": HERE, "dry_run": True, "json": True},
     ),
-    ("replay body.json --json", commands.replay, {"file": Path("body.json"), "json": True, "config_file": None}),
-    ("grants", commands.grants, {"exporter_role": "pgslot_exporter", "healer_role": "pgslot_healer"}),
+    ("replay body.json --json", programs.replay, {"file": Path("body.json"), "json": True, "config_file": None}),
+    ("grants", programs.grants, {"exporter_role": "pgslot_exporter", "healer_role": "pgslot_healer"}),
 ]
 
 
 @pytest.mark.parametrize(("line", "run", "given"), LINES)
-def test_what_runs(line: str, run: commands.Command, given: dict[str, object]) -> None:
+def test_what_runs(line: str, run: programs.Command, given: dict[str, object]) -> None:
     options = vars(parser().parse_args(line.split()))
     assert options["run"] is run
     assert {name: options[name] for name in given} == given

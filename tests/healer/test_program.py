@@ -10,7 +10,7 @@ import pytest
 import requests
 import yaml
 
-from healer.reference import metric_reference
+from healer.commands.metrics_reference import metric_reference
 from tests.stack.processes import free_port, wait_for
 from tests.stack.programs import Program
 from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from healer.grants import ENDER_ROLE, ender_script
+from healer.commands.grants import ENDER_ROLE, ender_script
 from healer.remedies.terminate.blocker import Suspect, Way
 from pgslot.config.model import Conninfo, Ending, HealerTarget
 from pgslot.config.termination_policy import EndPolicy

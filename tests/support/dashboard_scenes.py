@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 import yaml
 
-from healer.grants import ENDER_ROLE
+from healer.commands.grants import ENDER_ROLE
 from tests.ending import APPLICATION, holding, prepare, wait_until_blocked
 from tests.failover import make_slot, outrun, read_all, synchronise
 from tests.stack import binaries

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from healer.web import application
+from healer.app import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
 from tests.stack.postgres import Postgres

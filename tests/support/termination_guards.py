@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from healer.grants import ENDER_ROLE
+from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate.blocker import Suspect, Way
 from pgslot.config.termination_policy import EndPolicy
 from tests.ending import APPLICATION, POLICY, USER, holding, suspected, wait_until_blocked

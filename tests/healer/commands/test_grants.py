@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from healer.grants import script
+from healer.commands.grants import script
 from healer.remedies.attempt import CallResult, Unavailable
 from healer.remedies.connection import Primary, check
 from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node

@@ -5,7 +5,7 @@ import subprocess
 import psycopg
 import pytest
 
-from healer.grants import ENDER_ROLE, ender_script, script
+from healer.commands.grants import ENDER_ROLE, ender_script, script
 from healer.remedies.attempt import Unavailable
 from healer.remedies.terminate.connection import check_ender
 from pgslot.config.yaml_values import ConfigError

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.heal import Exit, heal
-from healer.replay import _WHY, replay
+from healer.commands.heal import Exit, heal
+from healer.commands.replay import _WHY, replay
 from healer.webhook.body import Action
 from pgslot.config.model import Cluster, Config
 from pgslot.config.yaml_values import ConfigError

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from healer.web import application
+from healer.app import application
 from pgslot.config.model import load
 from pgslot.config.reload import Configuration
 from tests.healing import Healer, alert

@@ -15,9 +15,9 @@ import pytest
 import requests
 
 import healer as package
+from healer.app import LARGEST_BODY
 from healer.remedies.connection import Primary
 from healer.remedies.progress import Outcome
-from healer.web import LARGEST_BODY
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
 from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
 from tests.stack.processes import free_port, wait_for

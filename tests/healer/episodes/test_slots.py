@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from aiohttp.test_utils import TestClient, TestServer
 
+from healer.app import _EPISODES, application
 from healer.remedies.attempt import position
 from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
-from healer.web import _EPISODES, application
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import Configuration
 from tests.healing import QUICK, Healer, alert, healing, impatient, until, usable, watched

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from healer.web import application
+from healer.app import application
 from healer.webhook.body import Action, Alert, Webhook, WebhookError, parse
 from healer.webhook.filter import Accepted, examine
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from healer.replay import replay
+from healer.commands.replay import replay
 from healer.webhook.alertmanager import parse_listing
 from healer.webhook.body import Action, parse
 from healer.webhook.filter import Accepted, examine
@@ -170,7 +170,7 @@ async def test_what_nobody_measured_makes_no_episode_and_no_call(
                 datasource_alert("DatasourceError", "unseen"),
                 annotated(grafana_alert("unseen"), "Error"),
             ]
-            with caplog.at_level("INFO", logger="healer.web"):
+            with caplog.at_level("INFO", logger="healer.app"):
                 assert await post(healer, *unseen) == (200, "ignored_unmeasured=3")
             assert await healer.episodes() == []
             assert await healer.value("pgslot_heal_alerts_total", action="ignored_unmeasured") == 3

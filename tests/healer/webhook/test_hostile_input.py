@@ -21,10 +21,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
+from healer.app import _EPISODES, PAGE, application
 from healer.episodes.manager import REMEMBERED
 from healer.episodes.report import Report
 from healer.remedies.slot_state import Subject
-from healer.web import _EPISODES, PAGE, application
 from healer.webhook.alertmanager import AlertmanagerError, fetch
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
@@ -136,7 +136,7 @@ async def test_a_bomb_is_refused_before_it_goes_off(healer: Healer) -> None:
 
 
 async def test_a_body_that_never_comes_is_not_waited_for(healer: Healer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healer.web.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("healer.app.BODY_SECONDS", 0.2)
     head = b"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\nAuthorization: Bearer secret\r\n\r\n{"
     assert b"503" in await raw(healer, head)
 

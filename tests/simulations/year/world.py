@@ -85,7 +85,7 @@ class World:
             await asyncio.sleep(self.chance.uniform(1, 30))
 
     def _deliver(self, body: bytes) -> int | None:
-        """As healer/web.py takes a webhook."""
+        """As healer/app.py takes a webhook."""
         if self._episodes is None:
             return None
         actions = {self._episodes.take(alert) for alert in parse(body).alerts}

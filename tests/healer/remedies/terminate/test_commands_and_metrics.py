@@ -8,17 +8,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from healer.app import _EPISODES, _MONITOR
+from healer.commands.grants import ENDER_ROLE
+from healer.commands.replay import replay
 from healer.doctor.checks.servers import examine
 from healer.doctor.checks.shipped_rules import alerts_for_healer
 from healer.doctor.result import Status
-from healer.grants import ENDER_ROLE
 from healer.remedies.attempt import CallResult, Unavailable
 from healer.remedies.force_snapshot.schedule import Attempt
 from healer.remedies.progress import Aim
 from healer.remedies.terminate.blocker import Suspect
 from healer.remedies.terminate.connection import Ender, check_ender
-from healer.replay import replay
-from healer.web import _EPISODES, _MONITOR
 from pgslot.config.model import Cluster, Config, Conninfo, Ending
 from tests.canned import World
 from tests.ending import APPLICATION, POLICY, USER, acting, alive, holding, prepare, suspected, wait_until_blocked

@@ -8,7 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from healer.grants import ENDER_ROLE
+from healer.commands.grants import ENDER_ROLE
 from healer.remedies.attempt import Call, CallResult, Unavailable
 from healer.remedies.force_snapshot.schedule import Attempt
 from healer.remedies.progress import Aim

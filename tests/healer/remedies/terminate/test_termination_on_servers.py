@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from healer.grants import ENDER_ROLE
+from healer.app import _EPISODES
+from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate import rules
-from healer.web import _EPISODES
 from pgslot.config.model import Cluster, Config, Conninfo, Ending
 from pgslot.config.reload import Configuration
 from pgslot.config.termination_policy import EndPolicy

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from healer import commands
-from healer.grants import ENDER_ROLE, EXPORTER_ROLE, HEALER_ROLE
+from healer.commands import programs
+from healer.commands.grants import ENDER_ROLE, EXPORTER_ROLE, HEALER_ROLE
 from pgslot.cli import flags
 
 DEFAULT_ADDRESS = ":9878"
@@ -34,12 +34,12 @@ def parser() -> argparse.ArgumentParser:
     )
     # What `serve` takes is taken without a command, too: to serve is what a service manager starts it for.
     _add_serve_flags(result, again=False)
-    result.set_defaults(run=commands.serve)
+    result.set_defaults(run=programs.serve)
     subparsers = result.add_subparsers(title="commands", metavar="COMMAND")
 
     serve = subparsers.add_parser("serve", help="take webhooks and heal (the default)")
     _add_serve_flags(serve, again=True)
-    serve.set_defaults(run=commands.serve)
+    serve.set_defaults(run=programs.serve)
 
     heal = subparsers.add_parser("heal", help="one episode by hand: print what is seen and done")
     heal.add_argument("cluster", metavar="CLUSTER", help="its name in the configuration")
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DURATION",
         help="such as 30s or 5m; default the configuration's, and two minutes at the most",
     )
-    _finish(heal, commands.heal)
+    _finish(heal, programs.heal)
 
     replay = subparsers.add_parser("replay", help="print what would be done with each alert of a saved webhook")
     replay.add_argument(
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         help="a webhook's body, or the answer of Alertmanager's GET /api/v2/alerts; - is standard input",
     )
     replay.add_argument("--offline", action="store_true", help="ask no database: which alerts would start an episode?")
-    _finish(replay, commands.replay)
+    _finish(replay, programs.replay)
 
     grants = subparsers.add_parser("grants", help="print the SQL that makes both roles with least privilege")
     grants.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
@@ -70,10 +70,10 @@ def parser() -> argparse.ArgumentParser:
         help="print the SQL of the role that may end transactions instead, and of its table",
     )
     grants.add_argument("--ender-role", default=ENDER_ROLE, metavar="NAME", help="default %(default)s")
-    grants.set_defaults(run=commands.grants)
+    grants.set_defaults(run=programs.grants)
 
     metrics = subparsers.add_parser("metrics", help="print the metric reference as Markdown")
-    metrics.set_defaults(run=commands.metrics)
+    metrics.set_defaults(run=programs.metrics)
 
     doctor = subparsers.add_parser(
         "doctor",
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="send Alertmanager a marked alert along each route, and see which of them arrive at the healer",
     )
-    _finish(doctor, commands.doctor)
+    _finish(doctor, programs.doctor)
     return result
 
 
@@ -108,7 +108,7 @@ def _add_serve_flags(target: argparse.ArgumentParser, *, again: bool) -> None:
     )
 
 
-def _finish(target: argparse.ArgumentParser, run: commands.Command) -> None:
+def _finish(target: argparse.ArgumentParser, run: programs.Command) -> None:
     """Add what all commands have that read the configuration and report."""
     flags.add_config_file(target, again=True)
     target.add_argument("--json", action="store_true", help="for scripts")

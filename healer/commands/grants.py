@@ -35,7 +35,7 @@ def _filled(file: str, **roles: str) -> str:
     filled = {f':"{each}"': _identifier(name) for each, name in roles.items()}
     filled |= {f":'{each}'": _literal(name) for each, name in roles.items()}
     # In one pass: a name that reads like a placeholder stays a name.
-    return _PLACEHOLDER.sub(lambda found: filled[found[0]], files("healer").joinpath(file).read_text("utf-8"))
+    return _PLACEHOLDER.sub(lambda found: filled[found[0]], files(__package__).joinpath(file).read_text("utf-8"))
 
 
 def _check(flag: str, name: str) -> None:

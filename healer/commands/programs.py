@@ -6,15 +6,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from healer.app import application
+from healer.commands.grants import ender_script, script
+from healer.commands.heal import find_cluster
+from healer.commands.heal import heal as heal_cluster
+from healer.commands.metrics_reference import metric_reference
+from healer.commands.replay import replay as replay_file
 from healer.doctor.http import check_url
 from healer.doctor.output import as_json, as_text, exit_code, wants_colour
 from healer.doctor.run import Places, examine
-from healer.grants import ender_script, script
-from healer.heal import find_cluster
-from healer.heal import heal as heal_cluster
-from healer.reference import metric_reference
-from healer.replay import replay as replay_file
-from healer.web import application
 from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.config.model import Config, check_secrets, load, read_token

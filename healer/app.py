@@ -15,7 +15,7 @@ from healer.capability import CapabilityMonitor
 from healer.episodes.manager import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
 from healer.remedies.registry import REMEDIES
-from healer.status import ClusterStatus, status_page
+from healer.status_page import ClusterStatus, status_page
 from healer.webhook.body import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.webhook.receivers import Receivers
 from healer.webhook.reconcile import Resync
