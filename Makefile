@@ -15,12 +15,12 @@ endif
 
 TODAY := trixie forky
 ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.py tests/test_runbooks*.py \
-  tests/test_dashboards*.py) tests/test_kubernetes.py tests/test_e2e_stories.py tests/test_bench.py \
-  tests/test_healer_matcher_sets.py tests/test_grafana_rules.py tests/test_readme_live.py
+  tests/test_dashboards*.py) tests/deploy/test_kubernetes.py tests/e2e/test_stories.py tests/bench/test_bench.py \
+  tests/healer/webhook/test_silence_matcher_sets.py tests/dashboards/test_grafana_rules.py tests/docs/test_readme_on_servers.py
 
 # What runs on each PostgreSQL version that it is about (files say so in a fixture's params), and the stories, on the newest.
-ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests/test_*.py) tests/test_consumers_createsubscriber.py \
-  tests/test_healer_capabilities.py::test_a_creation_is_healed_on_older_servers tests/test_e2e_stories.py
+ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests/test_*.py) tests/e2e/test_createsubscriber.py \
+  tests/healer/remedies/test_capability.py::test_a_creation_is_healed_on_older_servers tests/e2e/test_stories.py
 
 # In the order that tests/conftest.py gives the files.
 PARALLEL := --numprocesses=6 --dist=loadgroup --no-loadscope-reorder
@@ -29,10 +29,10 @@ help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager and docker-compose
-	@bash tests/stack/install.sh
+	@bash tests/support/install/install.sh
 
 test:  ## all tests, on real servers
-	@bash tests/stack/install.sh bench consumers
+	@bash tests/support/install/install.sh bench consumers
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
@@ -40,16 +40,16 @@ today:  ## doctor's, the rules', the end-to-end and the bench's tests with what 
 	  $(MAKE) --no-print-directory test SUITE=$$suite ARGS="$(PARALLEL) $(ABOUT_MONITORING)"; done
 
 containers:  ## build the Dockerfile and run docker-compose.yml in a container engine of its own (as root, four minutes)
-	@bash tests/containers/run.sh
+	@bash tests/deploy/containers/run.sh
 
 test-matrix:  ## the tests that go through PostgreSQL's versions, 14 to 19, and those alone
 	@$(MAKE) --no-print-directory test ARGS="$(PARALLEL) $(ACROSS_VERSIONS)"
 
 demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
-	@$(BIN)/python -m tests.demo $(if $(filter 1,$(KEEP)),--keep)
+	@$(BIN)/python -m tests.e2e.demo $(if $(filter 1,$(KEEP)),--keep)
 
 bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (QUICK=1: about one, a trial; JSON=file)
-	@bash tests/stack/install.sh bench
+	@bash tests/support/install/install.sh bench
 	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
 lint: setup  ## ruff: rules and format

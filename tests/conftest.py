@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from exporter import series
-from tests.canned import World
-from tests.stack.monitoring import ALERTMANAGER, PROMETHEUS, version_of
-from tests.stack.stack import Stack
+from tests.support.fakes.monitoring import World
+from tests.support.servers.monitoring import ALERTMANAGER, PROMETHEUS, version_of
+from tests.support.servers.stack import Stack
 
 
 def pytest_report_header() -> str:

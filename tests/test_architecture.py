@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pgslot.snapshot.queries
 from healer.doctor import server_facts
-from healer.remedies import connection
-from healer.remedies.force_snapshot import statements
-from healer.remedies.terminate import connection, statements
+from healer.remedies import connection as primary
+from healer.remedies.force_snapshot import statements as log_standby_snapshot
+from healer.remedies.terminate import connection as ender
+from healer.remedies.terminate import statements as end_transaction
 from pgslot.snapshot.identity import IDENTITY
 from pgslot.snapshot.queries import PROBES, SUPPORTED
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 400
 LONGEST_OF_A_PROGRAM = 300
 CATALOGUE = ROOT / "exporter" / "catalogue.py"
@@ -87,13 +88,13 @@ def test_every_statement_names_its_schema() -> None:
     for sql in (server_facts._FACTS, IDENTITY):
         assert_functions_qualified(sql)
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
-        assert_functions_qualified(getattr(connection, name))
-    acts = [statements.act(by_message=each, recent=1.0) for each in (False, True)]
+        assert_functions_qualified(getattr(primary, name))
+    acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]
     for name in ("_WRITES", "_LOCK"):
-        assert_functions_qualified(getattr(connection, name))
-    without_comments = re.sub(r"^ *--.*$", "", statements.ACT, flags=re.MULTILINE)
-    forced = (statements.FACTS, statements.REHEARSAL, *acts)
-    for sql in (*forced, statements.FACTS, without_comments):
+        assert_functions_qualified(getattr(ender, name))
+    without_comments = re.sub(r"^ *--.*$", "", end_transaction.ACT, flags=re.MULTILINE)
+    forced = (log_standby_snapshot.FACTS, log_standby_snapshot.REHEARSAL, *acts)
+    for sql in (*forced, end_transaction.FACTS, without_comments):
         assert_functions_qualified(sql)
         assert re.findall(r"::(?!pg_catalog\.)\w+", sql) == [], "a domain of that name could run somebody else's check"
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.boards import BOARDS
-from tests.dashboard_scenes import Fleet
-from tests.stack.sessions import OpenTransaction, Statement
+from tests.support.dashboard_scenes import Fleet
+from tests.support.dashboards import BOARDS
+from tests.support.servers.sessions import OpenTransaction, Statement
 
 MINUTES = 9
 SCRAPE = 5

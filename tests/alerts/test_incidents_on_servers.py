@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.catalogue import CATALOGUE
-from tests import incidents
-from tests.incident_on_19 import a_slot_that_is_the_last
-from tests.incidents import Incidents
-from tests.promql import Selector, grouping_labels, selectors, template_queries
-from tests.stack.stack import Stack
-from tests.test_alerts import ALERT_RULES, RECORDING_RULES, each_alert, rules
-from tests.thresholds import THRESHOLDS
+from tests.alerts.test_rules import ALERT_RULES, RECORDING_RULES, each_alert, rules
+from tests.support import incidents
+from tests.support.incident_on_19 import a_slot_that_is_the_last
+from tests.support.incidents import Incidents
+from tests.support.promql import Selector, grouping_labels, selectors, template_queries
+from tests.support.servers.stack import Stack
+from tests.support.thresholds import THRESHOLDS
 
 # About two and a half minutes for all of them, whichever test asks first.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-ALERTS = Path(__file__).parent.parent / "alerts"
+from tests.support.paths import ROOT
+
+ALERTS = ROOT / "alerts"
 RULES = ALERTS / "pgslot.rules.yml"
 RULE_TESTS = sorted((ALERTS / "tests").glob("*.test.yml"))
 ALERTMANAGER = ALERTS / "alertmanager.yml"

@@ -8,7 +8,7 @@ import yaml
 
 from exporter.__main__ import BAD_INPUT, main
 from exporter.rules import FILE
-from tests.test_alerts import ALERT_RULES, RULES, run
+from tests.alerts.test_rules import ALERT_RULES, RULES, run
 
 BASE = "https://pgslot.example.com/night/runbooks"
 

@@ -12,9 +12,9 @@ import exporter.__main__
 import healer.cli
 from exporter import runbooks
 from exporter.catalogue import CATALOGUE
-from tests.markdown import fences
-from tests.promql import selectors
-from tests.test_alerts import ALERT_RULES, ALERTS, HEALED, RECORDING_RULES, each_alert
+from tests.alerts.test_rules import ALERT_RULES, ALERTS, HEALED, RECORDING_RULES, each_alert
+from tests.support.markdown import fences
+from tests.support.promql import selectors
 
 RUNBOOKS = ALERTS / "runbooks"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
-from tests.test_runbooks import Block, blocks
+from tests.alerts.test_runbooks import Block, blocks
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 pytestmark = pytest.mark.e2e
 

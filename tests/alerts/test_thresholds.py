@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.test_alerts import ALERT_RULES, ALERTS, RULE_TESTS, each_alert, run
+from tests.alerts.test_rules import ALERT_RULES, ALERTS, RULE_TESTS, each_alert, run
 
 EVALUATION = 15
 ALWAYS_FIRES = "PgSlotWatchdog"

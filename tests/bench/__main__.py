@@ -15,7 +15,7 @@ from tests.bench import endurance, fleet, heal, peer, scrape, servers, storm, wa
 from tests.bench.programs import observing, running
 from tests.bench.results import Result, table, write_json
 from tests.bench.scale import FULL, QUICK, Scale
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 NOTES = """\
 All nodes are one server of this machine. On loopback they share its cores with the exporter, and the whole is the sum

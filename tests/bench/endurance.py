@@ -8,8 +8,8 @@ from tests.bench.measure import use_of
 from tests.bench.programs import observing, running
 from tests.bench.results import Result
 from tests.bench.scale import Scale
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 FLAT = 1.1
 """What still counts as flat, as a ratio; CPU is counted in hundredths of a second."""

@@ -21,10 +21,11 @@ from tests.bench.measure import seconds, use_of
 from tests.bench.programs import observing, running
 from tests.bench.results import Result, at_most
 from tests.bench.scale import Scale
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, free_port, wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.paths import ROOT
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, free_port, wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 ROUND_TRIP = 0.08
 """Seconds: between two continents."""
@@ -107,7 +108,7 @@ def connections(server: Postgres) -> int:
 def _far(stack: Stack, server: Postgres) -> Iterator[int]:
     port = free_port()
     arguments = ["-m", "tests.bench.distance", str(port), str(server.port), str(ROUND_TRIP)]
-    root = Path(__file__).parents[2]
+    root = ROOT
     relay = Process(["env", f"PYTHONPATH={root}", sys.executable, *arguments], stack.folder / "distance.log")
     relay.start()
     try:

@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 from pgslot.snapshot.queries import PROBES
-from tests.stack import binaries
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.servers import binaries
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 WARM_UP = 5
 """Of each run of pgbench: the first one prepares the statements."""

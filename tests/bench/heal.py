@@ -23,8 +23,8 @@ from tests.bench.measure import alternate
 from tests.bench.programs import running
 from tests.bench.results import Result
 from tests.bench.scale import Scale
-from tests.stack.processes import wait_for
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 CLUSTER = "bench"
 NODE = "standby"

@@ -16,9 +16,9 @@ from exporter.series import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STAT
 from pgslot.diagnosis.retention import RetentionCause
 from pgslot.snapshot.history import SEGMENT_BYTES
 from pgslot.snapshot.queries import PROBES
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, free_port, wait_for
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, free_port, wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 PROGRAM = "prometheus-postgres-exporter"
 SESSION_LABELS = ("kind", "pid", "datname", "usename", "application_name", "state")

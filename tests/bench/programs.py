@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from tests.stack.programs import Program
-from tests.stack.stack import Stack
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import Stack
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from tests.bench.measure import alternate, seconds, use_of
 from tests.bench.peer import Peer
 from tests.bench.results import Result, at_most
 from tests.bench.scale import Scale
-from tests.stack.postgres import Postgres
-from tests.stack.programs import Program
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 CHUNK = 20
 """Scrapes in a row, before it is the next one's turn: pgbench has to start anew for each."""

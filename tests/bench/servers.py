@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 
 import psycopg
 
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 OPEN_SHARE = 3
 """Of the sessions each third has a transaction open, with an xid."""

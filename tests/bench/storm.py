@@ -12,11 +12,11 @@ from tests.bench.measure import seconds, use_of
 from tests.bench.programs import running
 from tests.bench.results import Result
 from tests.bench.scale import Scale
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import Stack
-from tests.stack.wal import RUNNING_XACTS
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import Stack
+from tests.support.servers.wal import RUNNING_XACTS
 
 SLOTS = 500
 """Named by the large body, one of which exists."""

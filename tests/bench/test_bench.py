@@ -7,8 +7,7 @@ from pathlib import Path
 
 from tests.bench.persistence import Trial, told
 from tests.bench.results import Result, at_most, table
-
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
 
 
 def test_the_short_bench_measures_everything(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from tests.bench.client import Client
 from tests.bench.results import Result
 from tests.bench.scale import Scale
-from tests.stack.processes import wait_for
-from tests.stack.stack import Stack
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import Stack
 
 THRESHOLD = 2.0
 """Seconds, of PgSlotCreationWaiting."""

@@ -11,7 +11,18 @@ import yaml
 
 from dashboards import terms
 from exporter.catalogue import CATALOGUE
-from tests.boards import ANNOTATIONS, BOARDS, FOLDER, PANELS, ROOT, TARGETS, Target, selectors, substituted, variables
+from tests.support.dashboards import (
+    ANNOTATIONS,
+    BOARDS,
+    FOLDER,
+    PANELS,
+    TARGETS,
+    Target,
+    selectors,
+    substituted,
+    variables,
+)
+from tests.support.paths import ROOT
 
 QUESTIONS = {
     "pgslot-fleet": [

@@ -14,13 +14,13 @@ from grafana_foundation_sdk.models import alerting as models
 from grafana_foundation_sdk.models import expr, prometheus
 
 from dashboards.alerting import ALERTING, RECORDING
-from tests.stack.monitoring import Prometheus
-from tests.stack.processes import wait_for
-from tests.stack.stack import CLUSTER, STANDBY_NODE, Stack
-from tests.test_alerts import ALERT_RULES, HEALED, RECORDING_RULES, run
-from tests.test_healer_grafana import body
+from tests.alerts.test_rules import ALERT_RULES, HEALED, RECORDING_RULES, run
+from tests.healer.webhook.test_grafana import body
+from tests.support.paths import ROOT
+from tests.support.servers.monitoring import Prometheus
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import CLUSTER, STANDBY_NODE, Stack
 
-ROOT = Path(__file__).parent.parent
 Json = dict[str, Any]
 PROVISIONED: Json = yaml.safe_load((ROOT / ALERTING).read_text("utf-8"))
 RULES: dict[str, Json] = {rule["title"]: rule for group in PROVISIONED["groups"] for rule in group["rules"]}

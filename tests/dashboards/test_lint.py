@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.boards import BOARDS, FOLDER, ROOT, panels, selectors, substituted, variables
+from tests.support.dashboards import BOARDS, FOLDER, panels, selectors, substituted, variables
+from tests.support.paths import ROOT
 
 Board = dict[str, Any]
 SHOWING = {"stat", "timeseries", "table", "gauge", "graph"}

@@ -10,8 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.boards import ANNOTATIONS, BOARDS, PANELS, TARGETS, Target, grouped_by, selectors, substituted, variables
-from tests.dashboard_scenes import SECOND_HOST, Fleet
+from tests.support.dashboard_scenes import SECOND_HOST, Fleet
+from tests.support.dashboards import (
+    ANNOTATIONS,
+    BOARDS,
+    PANELS,
+    TARGETS,
+    Target,
+    grouped_by,
+    selectors,
+    substituted,
+    variables,
+)
 
 # It takes about a minute until all has happened, whichever test asks first.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 DEPLOY = ROOT / "deploy/compose"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -242,7 +243,7 @@ def test_connection_strings_name_services_and_roles_that_are_made(secrets: Path)
 
 
 def test_the_trial_in_containers_runs_all_but_grafana() -> None:
-    script = (ROOT / "tests/containers/run.sh").read_text("utf-8")
+    script = (ROOT / "tests/deploy/containers/run.sh").read_text("utf-8")
     found = re.search(r"^SERVICES=\(([\w ]+)\)$", script, re.MULTILINE)
     assert found is not None
     assert set(found[1].split()) == set(SERVICES) - {"grafana"}

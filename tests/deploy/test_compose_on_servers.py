@@ -8,8 +8,9 @@ import psycopg
 import pytest
 import requests
 
-from tests.compose.native import PORTS, ROOT, SERVICES, Native
-from tests.stack.processes import wait_for
+from tests.support.compose.native import PORTS, SERVICES, Native
+from tests.support.paths import ROOT
+from tests.support.servers.processes import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -18,10 +18,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.stack.processes import free_port
-from tests.stack.programs import Program
+from tests.support.paths import ROOT
+from tests.support.servers.processes import free_port
+from tests.support.servers.programs import Program
 
-ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 STEPS = [
     line.split(maxsplit=1)

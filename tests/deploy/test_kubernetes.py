@@ -18,13 +18,12 @@ from healer.commands.programs import BAD_INPUT
 from pgslot import __version__
 from pgslot.config.model import Config, Conninfo, check_secrets, load, read_token
 from pgslot.config.yaml_values import ConfigError
-from tests.manifests import (
+from tests.support.manifests import (
     EXAMPLES,
     FILES,
     FOLDER,
     MANIFESTS,
     OPERATOR,
-    ROOT,
     Manifest,
     container,
     filled,
@@ -32,6 +31,7 @@ from tests.manifests import (
     mounted,
     pod,
 )
+from tests.support.paths import ROOT
 
 VERSIONS = ["1.29", "1.33", "1.37"]
 PORTS = {"pg-slot-exporter": 9877, "pg-slot-healer": 9878}

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.manifests import Manifest, container, filled, find, mounted
-from tests.stack.processes import wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.support.manifests import Manifest, container, filled, find, mounted
+from tests.support.servers.processes import wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 each_program = pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-UNITS = Path(__file__).parent.parent / "deploy/systemd"
+from tests.support.paths import ROOT
+
+UNITS = ROOT / "deploy/systemd"
 MOST_EXPOSURE = 20
 """systemd's own scale is 0 (nothing that it could do) to 100."""
 

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
-from tests.markdown import Fence, code_spans, headings, link_targets
-from tests.readme import BLOCKS, README, lines
-from tests.test_alerts import ALERT_RULES
-from tests.test_runbooks import PARSERS
+from tests.alerts.test_rules import ALERT_RULES
+from tests.alerts.test_runbooks import PARSERS
+from tests.support.markdown import Fence, code_spans, headings, link_targets
+from tests.support.readme import BLOCKS, README, lines
 
 ROOT = README.parent
 SPANS = sorted(set(code_spans(README)))

@@ -13,13 +13,13 @@ import pytest
 import requests
 import yaml
 
-from tests.doctor import HIDES
-from tests.readme import Reader, block, lines
-from tests.stack import binaries
-from tests.stack.monitoring import Alertmanager, Prometheus
-from tests.stack.postgres import Postgres
-from tests.stack.processes import free_port, wait_for
-from tests.test_readme import merged, shell_lines_that_are_run
+from tests.docs.test_readme import merged, shell_lines_that_are_run
+from tests.support.doctor import HIDES
+from tests.support.readme import Reader, block, lines
+from tests.support.servers import binaries
+from tests.support.servers.monitoring import Alertmanager, Prometheus
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import free_port, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.consumers.programs import Consumer, all_of, following, insert, prepare
-from tests.consumers.seen import blockers, comes_to, in_creation, outcomes, reasons
-from tests.stack.processes import NotReadyError, wait_for
-from tests.stack.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
-from tests.stories import CONTROL_SECONDS
+from tests.support.consumers.programs import Consumer, all_of, following, insert, prepare
+from tests.support.consumers.seen import blockers, comes_to, in_creation, outcomes, reasons
+from tests.support.servers.processes import NotReadyError, wait_for
+from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
+from tests.support.stories import CONTROL_SECONDS
 
 # All of them are started at once, and Debezium needs a while for that.
 START_SECONDS = 90.0

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.consumers.programs import all_of, following, insert, prepare
-from tests.consumers.seen import comes_to, outcomes
-from tests.stack.processes import wait_for
-from tests.stack.stack import Stack
+from tests.support.consumers.programs import all_of, following, insert, prepare
+from tests.support.consumers.seen import comes_to, outcomes
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import Stack
 
 pytestmark = [pytest.mark.e2e]
 

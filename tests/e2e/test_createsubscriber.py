@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.consumers.seen import blockers, comes_to, in_creation, reasons
-from tests.stack import binaries
-from tests.stack.processes import Process, wait_for
-from tests.stack.stack import PRIMARY_NODE, Stack
+from tests.support.consumers.seen import blockers, comes_to, in_creation, reasons
+from tests.support.servers import binaries
+from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.stack import PRIMARY_NODE, Stack
 
 SLOT = "made_subscriber"
 SECONDS = 120

@@ -14,10 +14,10 @@ import pytest
 import requests
 import yaml
 
-from tests.stack.patroni import SCOPE, Member, PatroniCluster, patroni_cluster
-from tests.stack.processes import wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE
+from tests.support.servers.patroni import SCOPE, Member, PatroniCluster, patroni_cluster
+from tests.support.servers.processes import wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

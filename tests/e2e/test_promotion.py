@@ -15,14 +15,22 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
-from tests.failover import copied, make_slot, outrun, persistent, read_all, read_until_persistent, synchronise
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, wait_for
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_scrape import Client, configuration, scrape
-from tests.test_exporter_versions import PRIMARY as OLD
-from tests.test_exporter_versions import STANDBY as NEW
-from tests.test_exporter_versions import Metrics, until
+from tests.exporter.test_scrape import Client, configuration, scrape
+from tests.exporter.test_versions import PRIMARY as OLD
+from tests.exporter.test_versions import STANDBY as NEW
+from tests.exporter.test_versions import Metrics, until
+from tests.support.failover_slots import (
+    copied,
+    make_slot,
+    outrun,
+    persistent,
+    read_all,
+    read_until_persistent,
+    synchronise,
+)
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.incidents import MEBIBYTE
-from tests.seed.incident import APPLICATION, KEEP_MIB, LOST, MADE, THRESHOLDS, Story, happen
-from tests.seed.page import page, picture
-from tests.stack.stack import Stack
+from tests.simulations.seed_incident.incident import APPLICATION, KEEP_MIB, LOST, MADE, THRESHOLDS, Story, happen
+from tests.simulations.seed_incident.page import page, picture
+from tests.support.incidents import MEBIBYTE
+from tests.support.servers.stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from exporter.catalogue import CATALOGUE
-from tests import stories
-from tests.stack.stack import Stack
-from tests.stories import ROWS, STORIES, THRESHOLDS, Check, Scene
+from tests.support import stories
+from tests.support.servers.stack import Stack
+from tests.support.stories import ROWS, STORIES, THRESHOLDS, Check, Scene
 
 # A stack takes about a minute and a half for all five, whichever test asks first.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]

@@ -12,12 +12,21 @@ import pytest
 import yaml
 
 from healer.commands.grants import ENDER_ROLE
-from tests.ending import APPLICATION, USER, alive, ended, forget, holding, prepare, wait_until_blocked
-from tests.healing import to_primary, usable
-from tests.incidents import MEBIBYTE, limit, record_by_hand
-from tests.stack.processes import wait_for
-from tests.stack.stack import CLUSTER, PRIMARY_NODE, Stack
-from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
+from tests.support.blocking_transactions import (
+    APPLICATION,
+    USER,
+    alive,
+    ended,
+    forget,
+    holding,
+    prepare,
+    wait_until_blocked,
+)
+from tests.support.incidents import MEBIBYTE, limit, record_by_hand
+from tests.support.running_healer import to_primary, usable
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -2,8 +2,8 @@
 
 import requests
 
-from tests.stack.processes import wait_for
-from tests.stack.stack import Stack
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import Stack
 
 
 def test_the_healer_hears_before_anybody_else_does() -> None:

@@ -18,8 +18,8 @@ from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.history import NOTHING
 from pgslot.snapshot.model import Status
 from pgslot.snapshot.queries import CREATIONS, EXPLANATION, PROBES
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_versions import Metrics
+from tests.exporter.test_versions import Metrics
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 Client = TestClient[Any, Any]
 IDLE = {"pgslot_up", "pgslot_scrape_duration_seconds", "pgslot_creations_waiting"}

@@ -17,12 +17,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.catalogue import CATALOGUE
 from exporter.reference import metric_reference
-from tests.stack.monitoring import Server
-from tests.stack.processes import Process, free_port, wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.paths import ROOT
+from tests.support.servers.monitoring import Server
+from tests.support.servers.processes import Process, free_port, wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
-ROOT = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).with_name("pg-slot-exporter")
 
 

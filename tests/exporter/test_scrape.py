@@ -15,8 +15,8 @@ from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import Status
-from tests.stack.processes import free_port, wait_for
-from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
 

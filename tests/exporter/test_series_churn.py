@@ -18,12 +18,12 @@ from pgslot.diagnosis.retention import RetentionCause, retention_cause
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import write
 from pgslot.snapshot.queries import Slot
-from tests.healing import until
-from tests.snapshots import CREATION, SLOT, TRANSACTION, cluster, node
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_causes import confirmed_all, consumer, write_wal
-from tests.test_exporter_scrape import Client, configuration, scrape
+from tests.exporter.test_scrape import Client, configuration, scrape
+from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
+from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION, cluster, node
+from tests.support.running_healer import until
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 MEBIBYTE = 1024 * 1024
 SYNC_SLOT = "pg_16394_sync_16385_7427463894567342341"

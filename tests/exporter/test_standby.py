@@ -11,15 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from pgslot.config.model import HealerSettings
-from tests.healing import alert, healing, watched
-from tests.healing import until as until_true
-from tests.stack import binaries
-from tests.stack.binaries import NEXT
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
-from tests.test_exporter_scrape import Client, configuration
-from tests.test_exporter_versions import (
+from tests.exporter.test_scrape import Client, configuration
+from tests.exporter.test_versions import (
     PRIMARY,
     STANDBY,
     WAYS,
@@ -31,6 +24,13 @@ from tests.test_exporter_versions import (
     until,
     until_waiting,
 )
+from tests.support.running_healer import alert, healing, watched
+from tests.support.running_healer import until as until_true
+from tests.support.servers import binaries
+from tests.support.servers.binaries import NEXT
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 __all__ = ["client", "databases"]
 

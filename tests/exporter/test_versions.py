@@ -13,11 +13,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from exporter.catalogue import DECODING
 from pgslot.snapshot.queries import PROBES, SUPPORTED
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.sessions import Statement
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_scrape import Client, configuration, scrape, status_of
+from tests.exporter.test_scrape import Client, configuration, scrape, status_of
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.sessions import Statement
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
 

@@ -21,9 +21,9 @@ from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.registry import RECORD
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
-from tests.stack.processes import free_port
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
-from tests.test_healer_alerts import ALERT, BODY
+from tests.healer.webhook.test_body import ALERT, BODY
+from tests.support.servers.processes import free_port
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 Client = TestClient[Any, Any]
 TOKEN = "right"

@@ -11,12 +11,11 @@ import requests
 import yaml
 
 from healer.commands.metrics_reference import metric_reference
-from tests.stack.processes import free_port, wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
-from tests.test_healer_alerts import ALERT, BODY
-
-ROOT = Path(__file__).parents[1]
+from tests.healer.webhook.test_body import ALERT, BODY
+from tests.support.paths import ROOT
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 
 def write(file: Path, stack: Stack, switch: dict[str, Any] | None = None, **healer: Any) -> None:

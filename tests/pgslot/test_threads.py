@@ -17,8 +17,8 @@ from pgslot.config import model
 from pgslot.config.reload import Configuration
 from pgslot.config.yaml_values import ConfigError
 from pgslot.snapshot.cluster import Observer
-from tests.test_healer_hostile import alertmanager
-from tests.webfiles import Files, basic, folder, get, hashed, serving
+from tests.healer.webhook.test_hostile_input import alertmanager
+from tests.support.web_configs import Files, basic, folder, get, hashed, serving
 
 HELD_SECONDS = 60.0
 

@@ -11,8 +11,8 @@ from healer.commands.grants import ENDER_ROLE, ender_script
 from healer.remedies.terminate.blocker import Suspect, Way
 from pgslot.config.model import Conninfo, Ending, HealerTarget
 from pgslot.config.termination_policy import EndPolicy
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
 
 USER = "billing"
 APPLICATION = "importer"

@@ -14,13 +14,13 @@ import requests
 import yaml
 
 from healer.commands.grants import ENDER_ROLE
-from tests.ending import APPLICATION, holding, prepare, wait_until_blocked
-from tests.failover import make_slot, outrun, read_all, synchronise
-from tests.stack import binaries
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, wait_for
-from tests.stack.sessions import Statement
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
+from tests.support.blocking_transactions import APPLICATION, holding, prepare, wait_until_blocked
+from tests.support.failover_slots import make_slot, outrun, read_all, synchronise
+from tests.support.servers import binaries
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.sessions import Statement
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
 SECOND_HOST = "localhost"
 LIMIT = "256MB"

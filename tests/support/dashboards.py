@@ -3,10 +3,10 @@
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 FOLDER = ROOT / "dashboards/json"
 BOARDS: dict[str, dict[str, Any]] = {
     name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in ("pgslot-fleet", "pgslot-cluster")

@@ -11,8 +11,8 @@ from typing import Any
 import requests
 import yaml
 
-from tests.stack.monitoring import ALERTMANAGER, version_of
-from tests.stack.stack import Stack
+from tests.support.servers.monitoring import ALERTMANAGER, version_of
+from tests.support.servers.stack import Stack
 
 HIDES = version_of(ALERTMANAGER) >= (0, 28)
 """This Alertmanager does not show where its webhooks lead: what the doctor says of them rests on what arrives."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
 
 WORKER = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE backend_type = 'slotsync worker'"
 

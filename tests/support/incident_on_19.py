@@ -4,10 +4,10 @@ import signal
 
 import yaml
 
-from tests.incidents import Incidents
-from tests.stack.binaries import NEXT
-from tests.stack.processes import wait_for
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.incidents import Incidents
+from tests.support.servers.binaries import NEXT
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 
 def a_slot_that_is_the_last(incidents: Incidents) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import ROOT
+
 FOLDER = ROOT / "deploy/kubernetes"
 OPERATOR = FOLDER / "operator"
 FILES = sorted(FOLDER.rglob("*.yaml"))

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.markdown import Fence, code_spans, fences
-from tests.stack.processes import Process
+from tests.support.markdown import Fence, code_spans, fences
+from tests.support.paths import ROOT
+from tests.support.servers.processes import Process
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 BLOCKS = list(fences(README))
 
 

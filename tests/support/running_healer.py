@@ -13,9 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from healer.app import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 Client = TestClient[Any, Any]
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tests.stack.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
+from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
 
 THRESHOLDS = {"PgSlotCreationStuck": "5", "PgSlotCreationBlocked": "5"}
 """Seconds, in place of the shipped rules' 30 and 60: nobody wants to watch a demo wait."""

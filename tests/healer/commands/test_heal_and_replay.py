@@ -15,9 +15,9 @@ from healer.commands.replay import _WHY, replay
 from healer.webhook.body import Action
 from pgslot.config.model import Cluster, Config
 from pgslot.config.yaml_values import ConfigError
-from tests.healing import QUICK, alert, to_primary, until, usable, watched
-from tests.stack.processes import free_port
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
+from tests.support.running_healer import QUICK, alert, to_primary, until, usable, watched
+from tests.support.servers.processes import free_port
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
 NOTHING = "nothing to heal: no slot creation waits, no slot is stalled, and no copy of a failover slot temporary"
 Capture = pytest.CaptureFixture[str]

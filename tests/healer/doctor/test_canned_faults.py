@@ -13,7 +13,7 @@ from healer.doctor.checks.shipped_rules import rules
 from healer.doctor.result import Status
 from healer.remedies.registry import RECORD
 from pgslot.config.model import HealerSettings
-from tests.canned import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
+from tests.support.fakes.monitoring import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
 
 Change = Callable[[World], object]
 Fault = tuple[str, Change, list[tuple[str, str, str, str]]]

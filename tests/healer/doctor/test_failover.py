@@ -11,11 +11,20 @@ from pgslot.config.model import Config, HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED
-from tests.failover import WORKER, copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
-from tests.healing import until, watched
-from tests.snapshots import SLOT, STANDBY, cluster, dark, node
-from tests.stack.stack import Stack
-from tests.test_exporter_causes import setting
+from tests.pgslot.diagnosis.test_causes_on_servers import setting
+from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
+from tests.support.failover_slots import (
+    WORKER,
+    copied,
+    drop_failover_slots,
+    make_slot,
+    outrun,
+    persistent,
+    read_all,
+    synchronising,
+)
+from tests.support.running_healer import until, watched
+from tests.support.servers.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.doctor import HIDES, all_scraped, bad, heard, routed
-from tests.stack.processes import wait_for
-from tests.stack.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
-from tests.test_healer_doctor_stack import HEALED
+from tests.healer.doctor.test_on_servers import HEALED
+from tests.support.doctor import HIDES, all_scraped, bad, heard, routed
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
 
 EVERYWHERE = f"{CLUSTER}/{PRIMARY_NODE} only to chat; {CLUSTER}/{STANDBY_NODE} only to chat"
 LEAD = ("leads to", "receiver chat")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.doctor import HIDES, all_scraped, bad, heard, other_config, rewritten, routed, run
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.stack import CLUSTER, HEALER_ROLE, POWERLESS_ROLE, PRIMARY_NODE, STANDBY_NODE, Stack
+from tests.support.doctor import HIDES, all_scraped, bad, heard, other_config, rewritten, routed, run
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import CLUSTER, HEALER_ROLE, POWERLESS_ROLE, PRIMARY_NODE, STANDBY_NODE, Stack
 
 HEALED = (
     *("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotNotPersisted"),

@@ -8,8 +8,8 @@ from healer.doctor.checks.servers import examine
 from healer.doctor.result import Status
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.patroni.api import Patroni
-from tests.doctor import PROGRAM
-from tests.patroni import written
+from tests.support.doctor import PROGRAM
+from tests.support.fakes.patroni import written
 
 PATRONI = Patroni(("http://10.0.0.1:8008",))
 TOLD = Cluster("told", (Node("told", "a", Conninfo("")), Node("told", "b", Conninfo(""))), None, PATRONI)

@@ -2,8 +2,8 @@
 
 from healer.doctor.server_facts import inquire
 from pgslot.config.model import Conninfo
-from tests.stack.binaries import NEXT
-from tests.stack.stack import Stack
+from tests.support.servers.binaries import NEXT
+from tests.support.servers.stack import Stack
 
 
 async def test_the_wal_level_in_effect_is_what_counts() -> None:

@@ -10,8 +10,7 @@ from prometheus_client.samples import Sample
 
 from healer.doctor.checks.healer import Metrics
 from healer.doctor.checks.receivers import Evidence, Lead, Receiver, receivers_of, remembered
-from tests.canned import HEALER, World
-from tests.test_healer_doctor_canned import (
+from tests.healer.doctor.test_canned_faults import (
     HEALED,
     HEARD,
     Change,
@@ -23,6 +22,7 @@ from tests.test_healer_doctor_canned import (
     moved,
     setting,
 )
+from tests.support.fakes.monitoring import HEALER, World
 
 HERE = {"url": "http://healer:9878/alerts"}
 CHAT = {"url": "http://chat/hook"}

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from healer.doctor.checks.routing import Matcher, RoutingError, matching, parse_matchers, parse_route, parse_seconds
+from tests.support.paths import ROOT
 
-ALERTS = Path(__file__).parent.parent / "alerts"
+ALERTS = ROOT / "alerts"
 HEAL = {"heal": "log_standby_snapshot"}
 
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -26,9 +26,9 @@ from pgslot.config.yaml_values import ConfigError
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.model import Status as ProbeStatus
 from pgslot.snapshot.queries import PROBES
-from tests.canned import HEALER, World, notable
-from tests.healing import healing, watched
-from tests.stack.stack import Stack
+from tests.support.fakes.monitoring import HEALER, World, notable
+from tests.support.running_healer import healing, watched
+from tests.support.servers.stack import Stack
 
 NODE = Node("c", "n", Conninfo("host=nowhere"))
 OTHER = Node("c", "o", Conninfo("host=nowhere"))

@@ -8,8 +8,8 @@ from healer.doctor.checks.standbys import judge_unlisted
 from healer.doctor.result import Status
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Sender
-from tests.snapshots import cluster, dark, node
-from tests.test_exporter_unlisted import BARE, A, B, standby
+from tests.pgslot.diagnosis.test_unconfigured_standbys import BARE, A, B, standby
+from tests.support.builders.snapshots import cluster, dark, node
 
 CASES: list[tuple[Sequence[Sender], Sequence[NodeSnapshot], Status | None, str]] = [
     ([], [], None, ""),

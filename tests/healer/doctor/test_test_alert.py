@@ -10,9 +10,9 @@ from healer.doctor.checks import test_alert as testalert
 from healer.doctor.checks.routing import parse_route
 from healer.doctor.checks.test_alert import Trial, judge, plan
 from healer.webhook.body import TEST_LABEL
-from tests.canned import World, notable
-from tests.test_healer_doctor_canned import HEALED, HEARD
-from tests.test_healer_doctor_leads import CHAT, SECRET, heard, hidden, people_have_a_webhook, receiver
+from tests.healer.doctor.test_canned_faults import HEALED, HEARD
+from tests.healer.doctor.test_receivers import CHAT, SECRET, heard, hidden, people_have_a_webhook, receiver
+from tests.support.fakes.monitoring import World, notable
 
 ROUTE: dict[str, Any] = {
     "receiver": "people",

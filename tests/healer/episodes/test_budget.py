@@ -6,8 +6,8 @@ import pytest
 
 from healer.episodes.budget import CallBudget
 from pgslot.config.model import HealerSettings
-from tests.healing import QUICK, alert, healing, watched
-from tests.stack.stack import Stack
+from tests.support.running_healer import QUICK, alert, healing, watched
+from tests.support.servers.stack import Stack
 
 
 def test_calls_within_any_hour() -> None:

@@ -19,14 +19,14 @@ import yaml
 
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT
 from pgslot.config.model import Conninfo
-from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
-from tests.stack.postgres import Postgres
-from tests.stack.processes import free_port, wait_for
-from tests.stack.programs import Program
-from tests.stack.proxy import Fault, Proxy
-from tests.stack.sessions import OpenTransaction, Statement
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
-from tests.stack.wal import RUNNING_XACTS
+from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.proxy import Fault, Proxy
+from tests.support.servers.sessions import OpenTransaction, Statement
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.support.servers.wal import RUNNING_XACTS
 
 pytestmark = pytest.mark.e2e
 

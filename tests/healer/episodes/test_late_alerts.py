@@ -7,9 +7,9 @@ from dataclasses import replace
 from healer.webhook.body import Action
 from pgslot.config.model import Config, Node
 from pgslot.patroni.api import Patroni
-from tests.healing import QUICK, alert, healing, watched
-from tests.stack.stack import Stack
-from tests.test_healer_lifecycle import NOWHERE, SETTINGS, Books, config, firing
+from tests.healer.episodes.test_lifecycle import NOWHERE, SETTINGS, Books, config, firing
+from tests.support.running_healer import QUICK, alert, healing, watched
+from tests.support.servers.stack import Stack
 
 
 async def test_an_alert_that_comes_while_connections_are_closed_has_an_episode_of_its_own(databases: Stack) -> None:

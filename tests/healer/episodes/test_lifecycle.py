@@ -27,9 +27,9 @@ from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import Subject
 from healer.webhook.body import Action, Alert
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
-from tests.healing import alert, until
-from tests.stack.processes import free_port, wait_for
-from tests.stack.programs import Program
+from tests.support.running_healer import alert, until
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.programs import Program
 
 NOWHERE = Conninfo(f"host=127.0.0.1 port={free_port()} dbname=x user=x")
 SETTINGS = HealerSettings()

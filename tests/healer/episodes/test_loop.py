@@ -15,10 +15,10 @@ from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import SETTLED_SECONDS, Sight, Subject
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
-from tests.healing import until
-from tests.stack.postgres import Postgres
-from tests.stack.sessions import Statement
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
+from tests.support.running_healer import until
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.sessions import Statement
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
 QUICK = HealerSettings(burst_interval=0.3, interval=1.0)
 

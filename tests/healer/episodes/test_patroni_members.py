@@ -12,10 +12,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from healer.app import application
 from pgslot.config.model import load
 from pgslot.config.reload import Configuration
-from tests.healing import Healer, alert
-from tests.healing import until as until_true
-from tests.patroni import Api, apis, real, written
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.support.fakes.patroni import Api, apis, real, written
+from tests.support.running_healer import Healer, alert
+from tests.support.running_healer import until as until_true
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 _CREATED = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
 AWAY = {"name": "away", "host": "127.0.0.1", "port": 1}

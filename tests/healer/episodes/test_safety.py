@@ -19,8 +19,8 @@ import pytest
 import healer as package
 from healer.remedies.connection import Primary
 from pgslot.config.model import Conninfo, HealerSettings, HealerTarget
-from tests.healing import QUICK, alert, healing, to_primary, until, watched
-from tests.stack.stack import HEALER_ROLE, Stack
+from tests.support.running_healer import QUICK, alert, healing, to_primary, until, watched
+from tests.support.servers.stack import HEALER_ROLE, Stack
 
 FOLDER = Path(package.__path__[0])
 SOURCES = {

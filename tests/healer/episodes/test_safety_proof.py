@@ -19,12 +19,12 @@ from healer.app import LARGEST_BODY
 from healer.remedies.connection import Primary
 from healer.remedies.progress import Outcome
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
-from tests.healing import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
-from tests.stack.processes import free_port, wait_for
-from tests.stack.programs import Program
-from tests.stack.proxy import Fault, Proxy
-from tests.stack.stack import Stack
-from tests.test_healer_operation import write
+from tests.healer.test_program import write
+from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.proxy import Fault, Proxy
+from tests.support.servers.stack import Stack
 
 SOURCES = {file: file.read_text("utf-8") for file in Path(package.__path__[0]).glob("*.py")}
 

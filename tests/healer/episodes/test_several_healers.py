@@ -10,10 +10,10 @@ import pytest
 import requests
 import yaml
 
-from tests.healing import alert, nothing_left_behind, to_primary, usable
-from tests.stack.processes import wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.running_healer import alert, nothing_left_behind, to_primary, usable
+from tests.support.servers.processes import wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from healer.remedies.attempt import position
 from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import Configuration
-from tests.healing import QUICK, Healer, alert, healing, impatient, until, usable, watched
-from tests.stack.postgres import Postgres
-from tests.stack.stack import Stack
-from tests.stack.wal import RUNNING_XACTS
-from tests.test_exporter_causes import write_wal
-from tests.test_healer_stalled import read_all, shows, stalled_alert
+from tests.healer.remedies.force_snapshot.test_stalled_slots import read_all, shows, stalled_alert
+from tests.pgslot.diagnosis.test_causes_on_servers import write_wal
+from tests.support.running_healer import QUICK, Healer, alert, healing, impatient, until, usable, watched
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import Stack
+from tests.support.servers.wal import RUNNING_XACTS
 
 CREATE = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')"
 CONFIRMED = "(SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = '{}')"

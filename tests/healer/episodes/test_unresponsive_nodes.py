@@ -13,11 +13,11 @@ import psycopg
 
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT, Lookout
 from pgslot.config.model import Cluster, Conninfo, HealerSettings, Node
-from tests.healing import QUICK, alert, healing, impatient, until, usable, watched
-from tests.stack.proxy import Fault, Proxy
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_healer_slots import stalled_batch
-from tests.test_healer_stalled import shows, stalled_alert
+from tests.healer.episodes.test_slots import stalled_batch
+from tests.healer.remedies.force_snapshot.test_stalled_slots import shows, stalled_alert
+from tests.support.running_healer import QUICK, alert, healing, impatient, until, usable, watched
+from tests.support.servers.proxy import Fault, Proxy
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 
 def with_a_third(stack: Stack, port: int) -> Cluster:

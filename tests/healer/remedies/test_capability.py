@@ -11,11 +11,11 @@ import pytest
 from healer.remedies.attempt import Unavailable
 from healer.remedies.connection import Primary, check
 from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
-from tests.healing import Healer, alert, healing, impatient, to_primary, until, usable, watched
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
-from tests.stack.wal import RUNNING_XACTS
-from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
+from tests.support.running_healer import Healer, alert, healing, impatient, to_primary, until, usable, watched
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
+from tests.support.servers.wal import RUNNING_XACTS
 
 FUNCTION = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
 U = Unavailable

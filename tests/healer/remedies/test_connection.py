@@ -12,10 +12,10 @@ from healer.remedies.attempt import CallResult, Capability, Unavailable, positio
 from healer.remedies.connection import Primary, check
 from healer.remedies.force_snapshot.statements import PrimaryFacts, judge
 from pgslot.config.model import Conninfo, HealerTarget
-from tests.healing import until
-from tests.stack.processes import free_port
-from tests.stack.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
-from tests.stack.wal import MESSAGE, RUNNING_XACTS
+from tests.support.running_healer import until
+from tests.support.servers.processes import free_port
+from tests.support.servers.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
+from tests.support.servers.wal import MESSAGE, RUNNING_XACTS
 
 CAN = PrimaryFacts(
     in_recovery=False,

@@ -11,9 +11,9 @@ from healer.doctor.result import Status
 from healer.remedies.attempt import CallResult, Capability, Unavailable
 from healer.remedies.connection import Primary, check
 from pgslot.config.model import Config, Conninfo, HealerTarget
-from tests.healing import QUICK, alert, healing, until, watched
-from tests.stack.pooler import Pooler
-from tests.stack.stack import HEALER_ROLE, Stack
+from tests.support.running_healer import QUICK, alert, healing, until, watched
+from tests.support.servers.pooler import Pooler
+from tests.support.servers.stack import HEALER_ROLE, Stack
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from healer.webhook.alertmanager import parse_listing
 from healer.webhook.body import Action, parse
 from healer.webhook.filter import Accepted, examine
 from pgslot.config.model import Config
-from tests.healing import QUICK, Healer, healing, watched
-from tests.stack.stack import Stack
-from tests.test_healer_intake import CLUSTERS
+from tests.healer.webhook.test_endpoint import CLUSTERS
+from tests.support.running_healer import QUICK, Healer, healing, watched
+from tests.support.servers.stack import Stack
 
 RULE_LABELS = {"severity": "warning", "component": "pgslot", "heal": "log_standby_snapshot"}
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

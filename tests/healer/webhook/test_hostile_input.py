@@ -31,10 +31,10 @@ from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Heale
 from pgslot.config.reload import Configuration
 from pgslot.httpserver.middleware import Guard
 from pgslot.httpserver.web_config import load as load_web_config
-from tests.healing import Healer, alert, healing
-from tests.stack.processes import free_port
-from tests.test_healer_lifecycle import NOWHERE
-from tests.webfiles import basic, hashed
+from tests.healer.episodes.test_lifecycle import NOWHERE
+from tests.support.running_healer import Healer, alert, healing
+from tests.support.servers.processes import free_port
+from tests.support.web_configs import basic, hashed
 
 BEARER = {"Authorization": "Bearer secret"}
 TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)

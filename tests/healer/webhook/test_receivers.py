@@ -8,7 +8,7 @@ import pytest
 
 from healer.webhook.receivers import MOST_RECEIVERS
 from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
-from tests.healing import alert, healing
+from tests.support.running_healer import alert, healing
 
 NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")
 CLUSTER = Cluster("c", (Node("c", "standby", NOWHERE),), HealerTarget(NOWHERE, enabled=True, dry_run=False))

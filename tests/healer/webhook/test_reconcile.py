@@ -16,10 +16,10 @@ from aiohttp.test_utils import TestServer
 from healer.webhook.alertmanager import AlertmanagerError, Listing, fetch, parse_listing
 from healer.webhook.body import Alert
 from healer.webhook.reconcile import Changes, compare
-from tests.healing import QUICK, Healer, alert, healing, watched
-from tests.stack.monitoring import Alertmanager
-from tests.stack.processes import free_port
-from tests.stack.stack import Stack
+from tests.support.running_healer import QUICK, Healer, alert, healing, watched
+from tests.support.servers.monitoring import Alertmanager
+from tests.support.servers.processes import free_port
+from tests.support.servers.stack import Stack
 
 A, B = (Alert(firing=True, labels={"slot_name": name}, fingerprint=name) for name in ("a", "b"))
 

@@ -18,8 +18,8 @@ from healer.doctor.result import Status
 from healer.remedies.registry import RECORD
 from healer.webhook.alertmanager import fetch
 from healer.webhook.body import HEAL_LABEL
-from tests.stack.monitoring import ALERTMANAGER, Alertmanager, version_of
-from tests.stack.processes import free_port
+from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version_of
+from tests.support.servers.processes import free_port
 
 UNDERSTANDS = version_of(ALERTMANAGER) >= (0, 32)
 """This Alertmanager knows matcher sets; an older one takes the first set for the whole silence."""

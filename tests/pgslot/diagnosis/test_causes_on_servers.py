@@ -17,10 +17,10 @@ from exporter.app import application
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.diagnosis import retention
-from tests.healing import impatient
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, wait_for
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.running_healer import impatient
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
 

@@ -9,7 +9,7 @@ from pgslot.diagnosis.creation_wait import WaitReason, waits
 from pgslot.snapshot.history import History, Sample
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Transaction, precedes
-from tests.snapshots import CREATION, STANDBY, TRANSACTION, cluster, dark, node
+from tests.support.builders.snapshots import CREATION, STANDBY, TRANSACTION, cluster, dark, node
 
 PREPARED = replace(
     TRANSACTION, kind="prepared", held_by="prepared", pid=None, application_name="gid-1", xid=680, xid_age=23

@@ -16,7 +16,7 @@ from pgslot.diagnosis.failover_readiness import (
 )
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Slot
-from tests.snapshots import SLOT, STANDBY, cluster, dark, node
+from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
 
 U = Unready
 ORIGINAL = SLOT._replace(slot_name="f", failover=True, synced=False, confirmed_position=5000)

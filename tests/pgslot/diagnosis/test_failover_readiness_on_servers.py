@@ -12,7 +12,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
-from tests.failover import (
+from tests.exporter.test_scrape import Client, configuration, parsed, scrape
+from tests.exporter.test_versions import PRIMARY, STANDBY, Metrics, client, settings, until
+from tests.pgslot.diagnosis.test_causes_on_servers import consumer, setting, stopped
+from tests.support.failover_slots import (
     WORKER,
     copied,
     drop_failover_slots,
@@ -22,12 +25,9 @@ from tests.failover import (
     read_until_persistent,
     synchronising,
 )
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_causes import consumer, setting, stopped
-from tests.test_exporter_scrape import Client, configuration, parsed, scrape
-from tests.test_exporter_versions import PRIMARY, STANDBY, Metrics, client, settings, until
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 __all__ = ["client"]
 

@@ -11,7 +11,7 @@ from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
 from pgslot.snapshot.history import Delivery, History, Movement, Sample
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Slot, Transaction
-from tests.snapshots import FACTS, SLOT, TRANSACTION, cluster, dark, node
+from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, dark, node
 
 NOW = 10_000.0
 HERE = 1_000 * SEGMENT

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgslot.diagnosis.retention import Retention, RetentionCause
-from tests.decoding import Consumer, Open, Replica, Server, watch
+from tests.support.fakes.logical_decoding import Consumer, Open, Replica, Server, watch
 
 MEBIBYTE = 1024 * 1024
 HOUR = 3600

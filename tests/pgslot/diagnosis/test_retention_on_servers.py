@@ -17,12 +17,12 @@ from pgslot.config.reload import Configuration
 from pgslot.diagnosis import retention
 from pgslot.diagnosis.retention import SKIPS_EMPTY_TRANSACTIONS
 from pgslot.snapshot.queries import SUPPORTED
-from tests.stack.consumers import ChangeByChange
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_causes import consumer, setting
-from tests.test_exporter_scrape import scrape
-from tests.test_exporter_versions import Metrics
+from tests.exporter.test_scrape import scrape
+from tests.exporter.test_versions import Metrics
+from tests.pgslot.diagnosis.test_causes_on_servers import consumer, setting
+from tests.support.servers.consumers import ChangeByChange
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -20,13 +20,13 @@ from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.identity import rightful
 from pgslot.snapshot.model import NodeSnapshot, Status
 from pgslot.snapshot.queries import PROBES, Sender
-from tests.snapshots import STANDBY, cluster, dark, node
-from tests.stack import binaries
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, wait_for
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_parts import get
-from tests.test_exporter_scrape import Client
+from tests.exporter.test_collectors import get
+from tests.exporter.test_scrape import Client
+from tests.support.builders.snapshots import STANDBY, cluster, dark, node
+from tests.support.servers import binaries
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 A = Sender("a", "10.0.0.2", "a")
 B = Sender("b", "10.0.0.3", "b")

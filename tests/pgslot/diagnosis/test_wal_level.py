@@ -14,13 +14,13 @@ from pgslot.diagnosis.creation_wait import needs_primary
 from pgslot.diagnosis.wal_level import at_stake, counts, has_stake, kept_by
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import Slot
-from tests.snapshots import SLOT, cluster, dark, node
-from tests.stack.binaries import NEXT
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_scrape import configuration
-from tests.test_exporter_versions import PRIMARY, STANDBY, until
+from tests.exporter.test_scrape import configuration
+from tests.exporter.test_versions import PRIMARY, STANDBY, until
+from tests.support.builders.snapshots import SLOT, cluster, dark, node
+from tests.support.servers.binaries import NEXT
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 SLOTS: list[tuple[dict[str, Any], bool, bool]] = [
     ({}, True, True),

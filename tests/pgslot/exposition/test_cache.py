@@ -12,7 +12,7 @@ from pgslot.exposition.cache import Column, Kept, Memory
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import Series, label_text, write
 from pgslot.snapshot.model import ClusterSnapshot
-from tests.snapshots import SLOT, cluster, node
+from tests.support.builders.snapshots import SLOT, cluster, node
 
 names = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=1, max_size=4, unique=True)
 kinds = st.sampled_from([st.booleans(), st.integers(-(2**63), 2**63), st.floats().map(lambda value: value + 0.0)])

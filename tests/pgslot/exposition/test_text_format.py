@@ -21,9 +21,9 @@ from pgslot.exposition.families import exposition, families
 from pgslot.exposition.text_format import Family, Series, States, label_text, write
 from pgslot.patroni.api import Answer, Patroni
 from pgslot.patroni.discovery import Known
-from tests.snapshots import CREATION, FACTS, cluster, node
-from tests.snapshots import SLOT as A_SLOT
-from tests.test_exporter_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
+from tests.pgslot.diagnosis.test_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
+from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
+from tests.support.builders.snapshots import SLOT as A_SLOT
 
 GAUGE = Metric("pgslot_it", "gauge", ("a", "b"), 'What it "is":\na \\ test.', "nothing")
 COUNTER = Metric("pgslot_it_total", "counter", ("a", "b"), "Counts.", "nothing")

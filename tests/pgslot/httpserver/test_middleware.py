@@ -11,7 +11,7 @@ import bcrypt
 import pytest
 
 from pgslot.httpserver import web_config
-from tests.webfiles import Files, basic, client, folder, get, hashed, serving
+from tests.support.web_configs import Files, basic, client, folder, get, hashed, serving
 
 PASSWORD = "with:colon-and-ümlaut"
 

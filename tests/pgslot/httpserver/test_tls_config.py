@@ -12,7 +12,7 @@ import requests
 
 from pgslot.config.yaml_values import ConfigError
 from pgslot.httpserver import tls_config, web_config
-from tests.webfiles import Files, client, folder, get, serving
+from tests.support.web_configs import Files, client, folder, get, serving
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 import requests
 
 from pgslot.httpserver import tls_listener
-from tests.stack.processes import free_port, wait_for
-from tests.stack.programs import Program
-from tests.test_healer_lifecycle import write
-from tests.webfiles import Files, client, folder, get, serving
+from tests.healer.episodes.test_lifecycle import write
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.programs import Program
+from tests.support.web_configs import Files, client, folder, get, serving
 
 
 @pytest.fixture

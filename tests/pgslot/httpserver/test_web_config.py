@@ -8,7 +8,7 @@ import pytest
 from pgslot.config.yaml_values import ConfigError
 from pgslot.httpserver import web_config
 from pgslot.httpserver.web_config import RateLimit
-from tests.webfiles import Files, folder, hashed
+from tests.support.web_configs import Files, folder, hashed
 
 TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
 VERIFY = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"

@@ -9,7 +9,7 @@ import exporter.__main__
 from pgslot.config.model import check_secrets, load
 from pgslot.config.yaml_values import ConfigError
 from pgslot.patroni.api import Answer, answer_of
-from tests.patroni import SELF, TWO, A, B, written
+from tests.support.fakes.patroni import SELF, TWO, A, B, written
 
 ANSWERS: dict[str, tuple[Any, Any, Answer]] = {
     "two members": (TWO, SELF, Answer((A, B), (), "7712224370954780933")),

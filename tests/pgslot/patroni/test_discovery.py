@@ -21,11 +21,11 @@ from pgslot.config.model import Config, load
 from pgslot.config.reload import Configuration
 from pgslot.patroni import client as patroni_client
 from pgslot.patroni.discovery import Discovery, discovered
-from tests.healing import until as until_true
-from tests.patroni import SELF, Api, apis, real, written
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_parts import get
-from tests.webfiles import folder
+from tests.exporter.test_collectors import get
+from tests.support.fakes.patroni import SELF, Api, apis, real, written
+from tests.support.running_healer import until as until_true
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.web_configs import folder
 
 
 async def hang() -> web.StreamResponse:

@@ -13,10 +13,10 @@ import pytest
 
 from pgslot.postgres.connect import LoginFailedError, Place, login_failed, places
 from pgslot.postgres.session import Session
-from tests.stack.postgres import Postgres
-from tests.stack.processes import free_port, wait_for
-from tests.stack.proxy import Fault, Proxy
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.proxy import Fault, Proxy
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 
 async def connected(conninfo: str, timeout: float = 5) -> int:

@@ -11,8 +11,8 @@ import pytest
 
 from pgslot.postgres.connect import connect
 from pgslot.postgres.pipeline import MANY, MOST_PREPARED, RoundTrips, Statement
-from tests.healing import until
-from tests.stack.stack import EXPORTER_ROLE, Stack
+from tests.support.running_healer import until
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 
 class Row(NamedTuple):

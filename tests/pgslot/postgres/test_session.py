@@ -18,10 +18,10 @@ from pgslot.config.model import Conninfo, Node
 from pgslot.postgres.session import Session
 from pgslot.snapshot.model import NodeSnapshot, Status
 from pgslot.snapshot.node import NodeObserver
-from tests.healing import to_primary, until
-from tests.stack.pooler import Pooler
-from tests.stack.postgres import Postgres
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.support.running_healer import to_primary, until
+from tests.support.servers.pooler import Pooler
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
 from pgslot.snapshot.node import NodeObserver
 from pgslot.snapshot.queries import CREATIONS, Probe
-from tests.healing import until
-from tests.stack.proxy import Proxy
-from tests.stack.stack import EXPORTER_ROLE, Stack
-from tests.test_exporter_scrape import configuration, scrape, status_of
+from tests.exporter.test_scrape import configuration, scrape, status_of
+from tests.support.running_healer import until
+from tests.support.servers.proxy import Proxy
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 
 def clusters(**conninfos: str) -> list[Cluster]:

@@ -1,5 +1,5 @@
 """
-A day in a minute: `python -m tests.day --seed 17 --minutes 1`; `--plan` prints what would happen, and nothing happens.
+A day in a minute: `python -m tests.simulations.day --seed 17 --minutes 1`; `--plan` prints what would happen, and nothing happens.
 
 The exit code is 1 if an invariant did not hold. The same seed gives the same plan.
 """
@@ -8,9 +8,9 @@ import argparse
 import sys
 import time
 
-from tests.day.plan import plan
-from tests.day.run import run
-from tests.stack.binaries import NEWEST
+from tests.simulations.day.plan import plan
+from tests.simulations.day.run import run
+from tests.support.servers.binaries import NEWEST
 
 
 def main() -> int:

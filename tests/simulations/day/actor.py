@@ -6,15 +6,15 @@ from contextlib import ExitStack, suppress
 
 import psycopg
 
-from tests.day.pair import Pair, rotate
-from tests.day.steps import EXPORTER, Act, Step
-from tests.day.world import Creation, World
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process
-from tests.stack.programs import Program
-from tests.stack.proxy import Fault
-from tests.stack.sessions import OpenTransaction
-from tests.stack.stack import Stack
+from tests.simulations.day.pair import Pair, rotate
+from tests.simulations.day.steps import EXPORTER, Act, Step
+from tests.simulations.day.world import Creation, World
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process
+from tests.support.servers.programs import Program
+from tests.support.servers.proxy import Fault
+from tests.support.servers.sessions import OpenTransaction
+from tests.support.servers.stack import Stack
 
 _MOVES = frozenset(
     {Act.HANG, Act.RESTART_FAST, Act.RESTART_IMMEDIATE, Act.SWITCHOVER, Act.FAILOVER, Act.KILL, Act.START}

@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tests.day import programlog, serverlog
-from tests.day.facts import ask
-from tests.day.pair import Pair, logs_of
-from tests.day.steps import EXPORTER, HEALER
-from tests.day.violation import Violation
-from tests.day.world import PATIENCE, World
-from tests.stack.processes import NotReadyError, wait_for
-from tests.stack.programs import Program
-from tests.stack.stack import CLUSTER, EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.simulations.day import programlog, serverlog
+from tests.simulations.day.facts import ask
+from tests.simulations.day.pair import Pair, logs_of
+from tests.simulations.day.steps import EXPORTER, HEALER
+from tests.simulations.day.violation import Violation
+from tests.simulations.day.world import PATIENCE, World
+from tests.support.servers.processes import NotReadyError, wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.stack import CLUSTER, EXPORTER_ROLE, HEALER_ROLE, Stack
 
 _T = TypeVar("_T")
 

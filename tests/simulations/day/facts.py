@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import psycopg
 from prometheus_client.samples import Sample
 
-from tests.day.violation import Violation
-from tests.stack.postgres import Postgres
+from tests.simulations.day.violation import Violation
+from tests.support.servers.postgres import Postgres
 
 INVARIANT = "metrics agree with the servers"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.stack.processes import Process, wait_for
-from tests.stack.proxy import Fault, Proxy
-from tests.stack.stack import PRIMARY_NODE, STANDBY_NODE, Stack
+from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.proxy import Fault, Proxy
+from tests.support.servers.stack import PRIMARY_NODE, STANDBY_NODE, Stack
 
 SETTINGS = {
     # Natural records are rare: what is made is made by the healer, in most cases.

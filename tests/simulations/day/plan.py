@@ -9,8 +9,8 @@ import heapq
 import random
 from dataclasses import dataclass, field
 
-from tests.day.steps import EXPORTER, HEALER, Act, Step
-from tests.stack.stack import PRIMARY_NODE, STANDBY_NODE
+from tests.simulations.day.steps import EXPORTER, HEALER, Act, Step
+from tests.support.servers.stack import PRIMARY_NODE, STANDBY_NODE
 
 _DECK = {
     Act.CREATE: 14,

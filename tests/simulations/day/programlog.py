@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from healer.remedies.progress import WELL, Outcome
-from tests.day.violation import Violation
+from tests.simulations.day.violation import Violation
 
 INVARIANT = "the programs' logs are without defects"
 _DEFECTS = ("Traceback", "never awaited", "never retrieved", "was destroyed but it is pending", "Unclosed", "a defect")

@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.day import ending
-from tests.day.actor import Actor
-from tests.day.pair import SETTINGS, Pair
-from tests.day.steps import EXPORTER, HEALER, Act, Step
-from tests.day.violation import Violation
-from tests.day.watch import Watch
-from tests.day.world import PATIENCE, World, pending
-from tests.stack.binaries import NEWEST
-from tests.stack.stack import Stack
-from tests.stories import THRESHOLDS
+from tests.simulations.day import ending
+from tests.simulations.day.actor import Actor
+from tests.simulations.day.pair import SETTINGS, Pair
+from tests.simulations.day.steps import EXPORTER, HEALER, Act, Step
+from tests.simulations.day.violation import Violation
+from tests.simulations.day.watch import Watch
+from tests.simulations.day.world import PATIENCE, World, pending
+from tests.support.servers.binaries import NEWEST
+from tests.support.servers.stack import Stack
+from tests.support.stories import THRESHOLDS
 
 Tell = Callable[[float, str], None]
 """Seconds since the day's begin, and what is told."""

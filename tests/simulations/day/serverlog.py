@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tests.day.violation import Violation
+from tests.simulations.day.violation import Violation
 
 _ENTRY = re.compile(r"^@(?P<at>\d+\.\d+)\|(?P<pid>\d+)\|(?:(?P<user>[^|]*)\|[^|]*\|)?(?P<text>.*)", re.DOTALL)
 _STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*|fastpath [^:]*): (?P<sql>.*)", re.DOTALL)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.day.plan import Model, plan
-from tests.day.run import Day, run
-from tests.day.steps import EXPORTER, HEALER, SABOTAGE, Act, Step
-from tests.stack.stack import PRIMARY_NODE, STANDBY_NODE
+from tests.simulations.day.plan import Model, plan
+from tests.simulations.day.run import Day, run
+from tests.simulations.day.steps import EXPORTER, HEALER, SABOTAGE, Act, Step
+from tests.support.servers.stack import PRIMARY_NODE, STANDBY_NODE
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -83,7 +83,7 @@ def told(day: Day) -> str:
 
 def test_the_same_seed_gives_the_same_plan() -> None:
     """Also in another process, where sets of names come in another order."""
-    command = [sys.executable, "-m", "tests.day", "--seed=17", "--minutes=2", "--plan"]
+    command = [sys.executable, "-m", "tests.simulations.day", "--seed=17", "--minutes=2", "--plan"]
     printed = {
         subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": f"{seed}"}).stdout
         for seed in (1, 2)

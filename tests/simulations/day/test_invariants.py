@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from prometheus_client.samples import Sample
 
-from tests.day import programlog, serverlog
-from tests.day.facts import Facts, disagreements, facts, settled
-from tests.day.steps import EXPORTER, HEALER
-from tests.day.world import Creation, World, late, pending
-from tests.stack.stack import HEALER_ROLE, PRIMARY_NODE, STANDBY_NODE
+from tests.simulations.day import programlog, serverlog
+from tests.simulations.day.facts import Facts, disagreements, facts, settled
+from tests.simulations.day.steps import EXPORTER, HEALER
+from tests.simulations.day.world import Creation, World, late, pending
+from tests.support.servers.stack import HEALER_ROLE, PRIMARY_NODE, STANDBY_NODE
 
 # --- what the page has to say ---
 

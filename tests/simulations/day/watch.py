@@ -12,12 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from healer.remedies.attempt import APPLICATION_NAME as HEALER_APPLICATION
-from tests.day.facts import Facts, ask, disagreements, settled
-from tests.day.pair import Pair
-from tests.day.steps import EXPORTER
-from tests.day.violation import Violation
-from tests.day.world import World, late
-from tests.stack.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
+from tests.simulations.day.facts import Facts, ask, disagreements, settled
+from tests.simulations.day.pair import Pair
+from tests.simulations.day.steps import EXPORTER
+from tests.simulations.day.violation import Violation
+from tests.simulations.day.world import World, late
+from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 EACH = 0.3
 CONFIRMED_BY = 3

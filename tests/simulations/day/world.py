@@ -5,9 +5,9 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from tests.day.steps import EXPORTER, HEALER
-from tests.day.violation import Violation
-from tests.stack.sessions import Statement
+from tests.simulations.day.steps import EXPORTER, HEALER
+from tests.simulations.day.violation import Violation
+from tests.support.servers.sessions import Statement
 
 PATIENCE = 40.0
 """

@@ -1,9 +1,9 @@
-"""Write the page of the incident, and its picture, anew: `python -m tests.seed`, two minutes."""
+"""Write the page of the incident, and its picture, anew: `python -m tests.simulations.seed_incident`, two minutes."""
 
-from tests.seed.incident import THRESHOLDS, happen
-from tests.seed.page import page, picture
-from tests.stack.monitoring import ALERTS
-from tests.stack.stack import Stack
+from tests.simulations.seed_incident.incident import THRESHOLDS, happen
+from tests.simulations.seed_incident.page import page, picture
+from tests.support.servers.monitoring import ALERTS
+from tests.support.servers.stack import Stack
 
 PAGE = ALERTS / "seed-incident.md"
 PICTURE = ALERTS / "seed-incident.svg"

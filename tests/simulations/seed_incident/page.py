@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from tests.seed.incident import KEEP_MIB, Story
+from tests.simulations.seed_incident.incident import KEEP_MIB, Story
 
 MEBIBYTE = 1024 * 1024
 WIDTH, HEIGHT, LEFT, BOTTOM = 860, 220, 70, 30
@@ -21,7 +21,7 @@ _SHORT = {
 _PAGE = """# The incident that this project began with
 
 A forgotten transaction pins a slot, WAL grows behind it until the slot is lost, and the slot that is made in its place
-waits for the same transaction. Told by a run on real servers (`python -m tests.seed`, `tests/test_seed_incident.py`),
+waits for the same transaction. Told by a run on real servers (`python -m tests.simulations.seed_incident`, `tests/e2e/test_seed_incident.py`),
 with thresholds of seconds in place of minutes. The healer may end no transaction here, the default: a person does.
 
 ![WAL that the slot holds back, and what waits]({picture})
@@ -33,7 +33,7 @@ with thresholds of seconds in place of minutes. The healer may end no transactio
 The transaction was named {warned:.0f} s before the loss, and the loss predicted {predicted:.0f} s before it. The new
 slot was usable {after:.1f} s after the session that the alert named was ended. Where `end_transactions` allows it, the
 healer does that before the slot is lost: [PgSlotEndangeredByTransaction](runbooks/PgSlotEndangeredByTransaction.md),
-`tests/test_e2e_ending.py`.
+`tests/e2e/test_terminate_transaction.py`.
 """
 
 

@@ -1,7 +1,7 @@
 """
 An hour of pgbench on servers that write 1, 10 and 100 MiB of WAL a second: no healthy slot is told stalled or pinned.
 
-Not part of CI. `python -m tests.soak [MINUTES [FOLDER [MIB_A_SECOND ...]]]`; the folder, best in memory, takes some
+Not part of CI. `python -m tests.simulations.soak [MINUTES [FOLDER [MIB_A_SECOND ...]]]`; the folder, best in memory, takes some
 GiB, and 100 MiB a second one core. Each server has slots of consumers that confirm each second, each 10 s, and but for
 the largest in batches. What the exporter says of them is read every 5 s and counted; the exit code is 1 if a cause was
 told that is not true.
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import yaml
 
-from tests.stack import binaries
-from tests.stack.binaries import Binaries
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, wait_for
-from tests.stack.programs import Program
+from tests.support.servers import binaries
+from tests.support.servers.binaries import Binaries
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.programs import Program
 
 RATES = (1, 10, 100)
 """MiB of WAL a second, in 20 transactions."""

@@ -1,7 +1,7 @@
 """
 A year of incidents in some minutes: the real healer, thousands of clusters that are models, and a clock set forward.
 
-Not part of CI as a whole; tests/test_year.py runs a small one. `python -m tests.year [CLUSTERS [INCIDENTS [SEED]]]`
+Not part of CI as a whole; tests/simulations/year/test_year.py runs a small one. `python -m tests.simulations.year [CLUSTERS [INCIDENTS [SEED]]]`
 prints what came of it as Markdown; the exit code is 1 if anything was done or told wrong, or lost. A year's incidents
 come within weeks, so that more of them meet than in life.
 """
@@ -9,8 +9,8 @@ come within weeks, so that more of them meet than in life.
 import logging
 import sys
 
-from tests.year.run import run
-from tests.year.told import page
+from tests.simulations.year.run import run
+from tests.simulations.year.told import page
 
 
 def main(clusters: int = 10_000, incidents: int = 20_000, seed: int = 1) -> int:

@@ -5,9 +5,9 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from tests import decoding
-from tests.year.servers import NATURAL_RECORD_EACH, Making, Reading, Servers
-from tests.year.world import World
+from tests.simulations.year.servers import NATURAL_RECORD_EACH, Making, Reading, Servers
+from tests.simulations.year.world import World
+from tests.support.fakes import logical_decoding
 
 MEBIBYTE = 1024 * 1024
 LOOKS_EACH = 5.0
@@ -75,8 +75,8 @@ async def stands_still(world: World, servers: Servers, chance: random.Random) ->
 
 async def stalled(world: World, servers: Servers, chance: random.Random) -> None:
     """An existing slot holds back WAL, and no record is logged any more."""
-    server = decoding.Server(chance.choice((1, 4, 16)) * MEBIBYTE, last_record=60)
-    consumer = decoding.Consumer(server, confirms_each=chance.choice((1, 5, 10)))
+    server = logical_decoding.Server(chance.choice((1, 4, 16)) * MEBIBYTE, last_record=60)
+    consumer = logical_decoding.Consumer(server, confirms_each=chance.choice((1, 5, 10)))
     servers.reading = Reading("reads", servers.primary, servers.clock(), consumer)
     await asyncio.sleep(chance.uniform(150, 240))
     await _until_over(world, servers, "PgSlotStalled", servers.reading.node, "reads", delay=0.0)

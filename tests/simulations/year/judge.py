@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from healer.remedies.progress import WELL, Outcome
 from healer.remedies.slot_state import Subject
-from tests.year.servers import Servers
+from tests.simulations.year.servers import Servers
 
 if TYPE_CHECKING:
-    from tests.year.world import World
+    from tests.simulations.year.world import World
 
 LATEST = 60.0
 """Seconds from when a record would help, and the healer knows of it, until it has to have helped."""

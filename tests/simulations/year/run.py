@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from tests.year.clock import Clock
-from tests.year.incidents import KINDS, Incident, idle_standby
-from tests.year.world import World, instead_of_servers
+from tests.simulations.year.clock import Clock
+from tests.simulations.year.incidents import KINDS, Incident, idle_standby
+from tests.simulations.year.world import World, instead_of_servers
 
 EACH = 60.0
 """Seconds from one incident to the next, on average: 20,000 in two weeks."""

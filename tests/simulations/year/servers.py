@@ -2,7 +2,7 @@
 A model of a cluster's two servers: what a look shows, and what a forced running-xacts record brings about.
 
 Of PostgreSQL it has what decides whether a slot can be used: the three phases of snapbuild.c on a standby, the wait for
-transactions on a primary, the WAL writer's delay, replay that stands, and by tests/decoding.py how restart_lsn moves.
+transactions on a primary, the WAL writer's delay, replay that stands, and by tests/support/fakes/logical_decoding.py how restart_lsn moves.
 """
 
 import random
@@ -12,8 +12,8 @@ from typing import Any
 
 from pgslot.snapshot.identity import Identity
 from pgslot.snapshot.queries import Creation, NodeFacts, Sender, Slot, Standby, Transaction
-from tests import decoding
-from tests.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
+from tests.support.builders.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
+from tests.support.fakes import logical_decoding
 
 FLUSHED_WITHIN = 0.2
 """Seconds: wal_writer_delay."""
@@ -65,7 +65,7 @@ class Reading:
     name: str
     node: str
     began: float
-    consumer: decoding.Consumer
+    consumer: logical_decoding.Consumer
     by_call: bool = False
     freed: float | None = None
 

@@ -8,7 +8,7 @@ import psycopg
 
 from healer.remedies.force_snapshot.statements import REHEARSAL, Act, PrimaryFacts
 from pgslot.postgres.session import Query
-from tests.year.servers import Servers
+from tests.simulations.year.servers import Servers
 
 CONNECT_SECONDS = 0.008
 ASK_SECONDS = 0.002

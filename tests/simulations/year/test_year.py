@@ -12,9 +12,9 @@ from healer.remedies.force_snapshot.schedule import Attempt, LookAgain, Progress
 from healer.remedies.progress import Track
 from healer.remedies.registry import RECORD, REMEDIES
 from healer.remedies.slot_state import Sight
-from tests.year.incidents import KINDS
-from tests.year.run import run
-from tests.year.told import page
+from tests.simulations.year.incidents import KINDS
+from tests.simulations.year.run import run
+from tests.simulations.year.told import page
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -4,7 +4,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.year.world import World
+    from tests.simulations.year.world import World
 
 
 def page(world: "World", clusters: int, incidents: int, seed: int, spent: float) -> str:

@@ -20,11 +20,11 @@ from healer.webhook import reconcile
 from healer.webhook.body import REFUSED, parse
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
 from pgslot.snapshot import node
-from tests.year.clock import Clock
-from tests.year.judge import Judge
-from tests.year.post import Post
-from tests.year.servers import Servers
-from tests.year.sessions import HEALER, Session
+from tests.simulations.year.clock import Clock
+from tests.simulations.year.judge import Judge
+from tests.simulations.year.post import Post
+from tests.simulations.year.servers import Servers
+from tests.simulations.year.sessions import HEALER, Session
 
 RESTART_EACH = 6 * 3600.0
 """Seconds between two deaths of the healer, on average."""

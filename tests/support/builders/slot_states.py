@@ -6,7 +6,7 @@ from healer.remedies.slot_state import Sight, State
 from pgslot.diagnosis.creation_wait import Wait, WaitReason
 from pgslot.diagnosis.failover_readiness import Unready
 from pgslot.diagnosis.retention import RetentionCause
-from tests.snapshots import CREATION, SLOT, TRANSACTION
+from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION
 
 R = WaitReason
 C = RetentionCause

@@ -19,10 +19,10 @@ from typing import Any, Self
 import requests
 import yaml
 
-from tests.stack import binaries
-from tests.stack.processes import Process, free_port, wait_for
+from tests.support.paths import ROOT
+from tests.support.servers import binaries
+from tests.support.servers.processes import Process, free_port, wait_for
 
-ROOT = Path(__file__).parents[2]
 STAND_INS = Path(__file__).parent
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
 PORTS = {

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.stack import binaries
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process
-from tests.stack.stack import Stack
+from tests.support.servers import binaries
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process
+from tests.support.servers.stack import Stack
 
 TABLES = ("orders", "customers", "invoices")
 PUBLICATION = "shop"

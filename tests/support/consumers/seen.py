@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from tests.stack.postgres import Postgres
-from tests.stack.processes import NotReadyError, wait_for
-from tests.stack.stack import PRIMARY_NODE, Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import NotReadyError, wait_for
+from tests.support.servers.stack import PRIMARY_NODE, Stack
 
 
 def comes_to(look: Callable[[], Any], expected: Any, seconds: float = 30.0) -> None:

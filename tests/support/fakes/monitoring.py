@@ -15,8 +15,9 @@ from healer.doctor.http import Client
 from healer.doctor.result import Finding, Status
 from pgslot import __version__
 from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from tests.support.paths import ROOT
 
-ALERTS = Path(__file__).parent.parent / "alerts"
+ALERTS = ROOT / "alerts"
 HEALER, PROMETHEUS, ALERTMANAGER = "http://healer:9878", "http://prometheus:9090", "http://alertmanager:9093"
 TOKEN = "right-token"
 NOWHERE = Conninfo("host=nowhere password=s3cr3t")

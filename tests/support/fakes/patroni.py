@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pgslot.patroni.api import Member
-from tests.stack.postgres import Postgres
-from tests.stack.stack import Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import Stack
 
 A, B = Member("a", "10.0.0.1", 5432), Member("b", "10.0.0.2", 5433)
 TWO = {"members": [{"name": "b", "host": "10.0.0.2", "port": 5433}, {"name": "a", "host": "10.0.0.1", "port": 5432}]}

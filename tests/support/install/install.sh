@@ -7,7 +7,7 @@
 # SUITE=forky in the environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in
 # .venv/monitoring/forky.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 
 OLDER_SERVERS=(14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17)
 ASKED_FOR=" $* "
@@ -130,14 +130,14 @@ older_servers() {
 newer_server() {
   if [ -x .venv/postgres/19/bin/postgres ]; then return; fi
   say "installing PostgreSQL 19"
-  bash tests/stack/postgres19.sh .venv/postgres/19
+  bash tests/support/install/postgres19.sh .venv/postgres/19
 }
 
 other_monitoring() {
   if [ -z "${SUITE:-}" ] || [ -d ".venv/monitoring/$SUITE" ]; then return; fi
   say "unpacking Prometheus, Alertmanager and postgres_exporter of $SUITE"
   mkdir -p .venv/monitoring
-  bash tests/stack/monitoring.sh "$SUITE" ".venv/monitoring/$SUITE"
+  bash tests/support/install/monitoring.sh "$SUITE" ".venv/monitoring/$SUITE"
 }
 
 debian_packages
@@ -145,4 +145,4 @@ python_environment
 older_servers
 newer_server
 other_monitoring
-if asked_for consumers; then bash tests/consumers/install.sh .venv/bin/python .venv/consumers; fi
+if asked_for consumers; then bash tests/support/consumers/install.sh .venv/bin/python .venv/consumers; fi

@@ -8,7 +8,7 @@ umask 022
 target=$(realpath -m "$2")
 [ ! -e "$target" ] || { echo "$target exists" >&2; exit 1; }
 new=$target.new
-# shellcheck source=tests/stack/suites.sh
+# shellcheck source=tests/support/install/suites.sh
 . "$(dirname "$0")/suites.sh"
 use_suites "$1"
 packages=(prometheus prometheus-alertmanager prometheus-postgres-exporter)

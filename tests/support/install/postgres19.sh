@@ -8,7 +8,7 @@ umask 022
 target=$(realpath -m "$1")
 [ ! -e "$target" ] || { echo "$target exists" >&2; exit 1; }
 new=$target.new
-# shellcheck source=tests/stack/suites.sh
+# shellcheck source=tests/support/install/suites.sh
 . "$(dirname "$0")/suites.sh"
 use_suites sid experimental
 # Experimental has 19 as long as it is not released; sid has the libraries.

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.support.paths import ROOT
+
 NEWEST = 18
 NEXT = 19
-_OTHERS = Path(__file__).parents[2] / ".venv" / "postgres"
+_OTHERS = ROOT / ".venv" / "postgres"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 import requests
 import yaml
 
-from tests.stack.processes import Process, free_port, wait_for
+from tests.support.paths import ROOT
+from tests.support.servers.processes import Process, free_port, wait_for
 
-ALERTS = Path(__file__).parents[2] / "alerts"
+ALERTS = ROOT / "alerts"
 PROMETHEUS, ALERTMANAGER = "prometheus", "prometheus-alertmanager"
 """The programs, found by PATH: `make ... SUITE=forky` puts those of another Debian suite in front."""
 

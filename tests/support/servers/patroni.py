@@ -11,10 +11,10 @@ from typing import Any
 import requests
 import yaml
 
-from tests.stack import binaries
-from tests.stack.binaries import Binaries
-from tests.stack.postgres import SETTINGS, Postgres
-from tests.stack.processes import Process, free_port, wait_for
+from tests.support.servers import binaries
+from tests.support.servers.binaries import Binaries
+from tests.support.servers.postgres import SETTINGS, Postgres
+from tests.support.servers.processes import Process, free_port, wait_for
 
 SCOPE = "orders"
 _PACE = {"ttl": 20, "loop_wait": 1, "retry_timeout": 3}

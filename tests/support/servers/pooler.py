@@ -10,8 +10,8 @@ from typing import Self
 
 import psycopg
 
-from tests.stack.postgres import Postgres
-from tests.stack.processes import Process, free_port, wait_for
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, free_port, wait_for
 
 
 class Pooler:

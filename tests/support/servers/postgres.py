@@ -12,10 +12,10 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.stack.binaries import Binaries
-from tests.stack.processes import Process, free_port, wait_for
-from tests.stack.sessions import OpenTransaction, Statement
-from tests.stack.wal import RUNNING_XACTS, Kind, kinds_between
+from tests.support.servers.binaries import Binaries
+from tests.support.servers.processes import Process, free_port, wait_for
+from tests.support.servers.sessions import OpenTransaction, Statement
+from tests.support.servers.wal import RUNNING_XACTS, Kind, kinds_between
 
 SETTINGS = {
     "listen_addresses": "'127.0.0.1'",

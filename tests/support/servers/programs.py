@@ -11,7 +11,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.stack.processes import Process, free_port, wait_for
+from tests.support.servers.processes import Process, free_port, wait_for
 
 
 class Program:

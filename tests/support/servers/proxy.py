@@ -8,7 +8,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from tests.stack.processes import free_port
+from tests.support.servers.processes import free_port
 
 
 class Fault(StrEnum):

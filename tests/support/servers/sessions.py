@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import psycopg
 
-from tests.stack.processes import wait_for
+from tests.support.servers.processes import wait_for
 
 
 class Statement:

@@ -14,12 +14,12 @@ from typing import Self
 
 import yaml
 
-from tests.stack import binaries
-from tests.stack.monitoring import Alertmanager, Prometheus
-from tests.stack.postgres import Postgres
-from tests.stack.processes import free_port, wait_for
-from tests.stack.programs import Program
-from tests.stack.sessions import Statement
+from tests.support.servers import binaries
+from tests.support.servers.monitoring import Alertmanager, Prometheus
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.programs import Program
+from tests.support.servers.sessions import Statement
 
 CLUSTER = "demo"
 PRIMARY_NODE = "demo-1"

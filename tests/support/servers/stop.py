@@ -1,4 +1,4 @@
-"""Ends a stack that was kept: `python -m tests.stack.stop FOLDER`."""
+"""Ends a stack that was kept: `python -m tests.support.servers.stop FOLDER`."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.stack.processes import wait_for
+from tests.support.servers.processes import wait_for
 
 
 def stop(folder: Path) -> None:

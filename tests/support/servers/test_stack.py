@@ -13,14 +13,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.stack.monitoring import ALERTS, rules_with
-from tests.stack.processes import wait_for
-from tests.stack.stack import Stack
+from tests.support.paths import ROOT
+from tests.support.servers.monitoring import ALERTS, rules_with
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import Stack
 
-ROOT = Path(__file__).parent.parent
 HOLDS_A_STACK = """
 import signal, sys
-from tests.stack.stack import Stack
+from tests.support.servers.stack import Stack
 with Stack() as stack:
     stack.start_databases()
     print(stack.folder, flush=True)
@@ -111,7 +111,9 @@ def test_a_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
     with Stack(keep=True) as stack:
         stack.start_databases()
     assert len(running(stack.folder)) == 2
-    done = subprocess.run([sys.executable, "-m", "tests.stack.stop", str(stack.folder)], cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.servers.stop", str(stack.folder)], cwd=ROOT, check=False
+    )
     for server in (stack.primary, stack.standby):
         server.process.stop()
     assert done.returncode == 0
@@ -126,7 +128,7 @@ def test_a_kept_stack_whose_process_is_ended_can_still_be_stopped() -> None:
         folder = Path(process.stdout.readline().strip())
         process.terminate()
     assert len(running(folder)) == 2
-    subprocess.run([sys.executable, "-m", "tests.stack.stop", str(folder)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "tests.support.servers.stop", str(folder)], cwd=ROOT, check=True)
     assert running(folder) == []
     assert not folder.exists()
 

@@ -15,13 +15,21 @@ from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, Unready
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED, Slot, Transaction
-from tests.failover import copied, drop_failover_slots, make_slot, outrun, persistent, read_all, synchronising
-from tests.healing import Healer, alert, healing, until, watched
-from tests.heals import R, temporary, without_copy
-from tests.snapshots import SLOT, STANDBY, TRANSACTION, cluster, node
-from tests.stack.postgres import Postgres
-from tests.stack.stack import Stack
-from tests.test_exporter_causes import consumer, setting
+from tests.pgslot.diagnosis.test_causes_on_servers import consumer, setting
+from tests.support.builders.slot_states import R, temporary, without_copy
+from tests.support.builders.snapshots import SLOT, STANDBY, TRANSACTION, cluster, node
+from tests.support.failover_slots import (
+    copied,
+    drop_failover_slots,
+    make_slot,
+    outrun,
+    persistent,
+    read_all,
+    synchronising,
+)
+from tests.support.running_healer import Healer, alert, healing, until, watched
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -10,7 +10,7 @@ from healer.remedies.progress import Outcome, Track, begin
 from healer.remedies.slot_state import Sight, State
 from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.diagnosis.retention import RetentionCause
-from tests.heals import C, R, existing, lsn, persistent, temporary, waiting, without_copy
+from tests.support.builders.slot_states import C, R, existing, lsn, persistent, temporary, waiting, without_copy
 
 USABLE, GONE, UNSEEN = Sight(State.USABLE), Sight(State.GONE), Sight(State.UNSEEN)
 UNDECIDED = Sight(State.UNDECIDED)

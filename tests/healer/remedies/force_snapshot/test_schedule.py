@@ -10,8 +10,8 @@ from healer.remedies.progress import Outcome, Track
 from healer.remedies.slot_state import Sight, State, Subject, see, state_of
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.creation_wait import WaitReason
-from tests.heals import C, R, existing, waiting
-from tests.snapshots import CREATION, SLOT, cluster, dark, node
+from tests.support.builders.slot_states import C, R, existing, waiting
+from tests.support.builders.snapshots import CREATION, SLOT, cluster, dark, node
 
 SETTINGS = HealerSettings()
 NOW = Progress(now=100.0)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
 from pgslot.config.model import Cluster
-from tests.healing import PATIENCE, Healer, alert, healing, impatient, until, watched
-from tests.stack.postgres import Postgres
-from tests.stack.stack import Stack
-from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
+from tests.support.running_healer import PATIENCE, Healer, alert, healing, impatient, until, watched
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.stack import Stack
 
 RESTART = "SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
 

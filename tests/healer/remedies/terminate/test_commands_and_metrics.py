@@ -20,13 +20,23 @@ from healer.remedies.progress import Aim
 from healer.remedies.terminate.blocker import Suspect
 from healer.remedies.terminate.connection import Ender, check_ender
 from pgslot.config.model import Cluster, Config, Conninfo, Ending
-from tests.canned import World
-from tests.ending import APPLICATION, POLICY, USER, acting, alive, holding, prepare, suspected, wait_until_blocked
-from tests.healing import QUICK, alert, healing, to_primary, watched
-from tests.stack.pooler import Pooler
-from tests.stack.stack import Stack
-from tests.test_healer_doctor_canned import is_named
-from tests.test_healer_ending_live import endangered, guarded
+from tests.healer.doctor.test_canned_faults import is_named
+from tests.healer.remedies.terminate.test_termination_on_servers import endangered, guarded
+from tests.support.blocking_transactions import (
+    APPLICATION,
+    POLICY,
+    USER,
+    acting,
+    alive,
+    holding,
+    prepare,
+    suspected,
+    wait_until_blocked,
+)
+from tests.support.fakes.monitoring import World
+from tests.support.running_healer import QUICK, alert, healing, to_primary, watched
+from tests.support.servers.pooler import Pooler
+from tests.support.servers.stack import Stack
 
 
 @pytest.fixture

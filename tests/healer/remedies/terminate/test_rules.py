@@ -21,8 +21,8 @@ from healer.remedies.terminate.rules import (
 )
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.creation_wait import Wait
-from tests.heals import C, R, existing, waiting
-from tests.snapshots import CREATION, SLOT, TRANSACTION
+from tests.support.builders.slot_states import C, R, existing, waiting
+from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION
 
 SETTINGS = HealerSettings()
 OTHER = replace(TRANSACTION, pid=300, xid=695)

@@ -16,7 +16,7 @@ from healer.remedies.terminate.blocker import Suspect, Way
 from healer.remedies.terminate.connection import Ender, check_ender
 from pgslot.config.termination_policy import EndPolicy
 from pgslot.snapshot.queries import SUPPORTED
-from tests.ending import (
+from tests.support.blocking_transactions import (
     APPLICATION,
     POLICY,
     USER,
@@ -30,10 +30,10 @@ from tests.ending import (
     wait_until_blocked,
     wait_until_gone,
 )
-from tests.guards import GUARDS, Case, running, state
-from tests.stack.postgres import Postgres
-from tests.stack.processes import wait_for
-from tests.stack.stack import Stack
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import Stack
+from tests.support.termination_guards import GUARDS, Case, running, state
 
 
 @pytest.fixture(scope="module", params=SUPPORTED)

@@ -15,7 +15,8 @@ from healer.remedies.terminate import rules
 from pgslot.config.model import Cluster, Config, Conninfo, Ending
 from pgslot.config.reload import Configuration
 from pgslot.config.termination_policy import EndPolicy
-from tests.ending import (
+from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
+from tests.support.blocking_transactions import (
     APPLICATION,
     POLICY,
     USER,
@@ -26,9 +27,18 @@ from tests.ending import (
     prepare,
     wait_until_blocked,
 )
-from tests.healing import Healer, alert, healing, impatient, nothing_left_behind, to_primary, until, usable, watched
-from tests.stack.stack import Stack
-from tests.test_exporter_causes import confirmed_all, consumer, write_wal
+from tests.support.running_healer import (
+    Healer,
+    alert,
+    healing,
+    impatient,
+    nothing_left_behind,
+    to_primary,
+    until,
+    usable,
+    watched,
+)
+from tests.support.servers.stack import Stack
 
 SOON = 0.5
 """Seconds between two looks, in place of five."""
