@@ -14,12 +14,11 @@ export PATH := $(CURDIR)/.venv/monitoring/$(SUITE)/bin:$(PATH)
 endif
 
 TODAY := trixie forky
-ABOUT_MONITORING := $(wildcard tests/test_healer_doctor*.py tests/test_alerts*.py tests/test_runbooks*.py \
-  tests/test_dashboards*.py) tests/deploy/test_kubernetes.py tests/e2e/test_stories.py tests/bench/test_bench.py \
-  tests/healer/webhook/test_silence_matcher_sets.py tests/dashboards/test_grafana_rules.py tests/docs/test_readme_on_servers.py
+ABOUT_MONITORING := tests/healer/doctor tests/alerts tests/dashboards tests/deploy/test_kubernetes.py tests/e2e/test_stories.py \
+  tests/bench tests/healer/webhook/test_silence_matcher_sets.py tests/docs/test_readme_on_servers.py
 
 # What runs on each PostgreSQL version that it is about (files say so in a fixture's params), and the stories, on the newest.
-ACROSS_VERSIONS := $(shell grep -l -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests/test_*.py) tests/e2e/test_createsubscriber.py \
+ACROSS_VERSIONS := $(shell grep -rl --include=test_*.py -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests) tests/e2e/test_createsubscriber.py \
   tests/healer/remedies/test_capability.py::test_a_creation_is_healed_on_older_servers tests/e2e/test_stories.py
 
 # In the order that tests/conftest.py gives the files.

@@ -62,4 +62,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         version = parameters.get("databases", parameters.get("busy", ""))
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}{version}"))
+        item.add_marker(pytest.mark.xdist_group(f"{item.path}{version}"))

@@ -117,7 +117,7 @@ def test_what_destroys_something_stands_under_mitigation_with_its_risk(block: Bl
 def test_promql_asks_for_metrics_that_there_are(block: Block) -> None:
     for selector in selectors(block.text):
         known = selector.metric in CATALOGUE or selector.metric in RECORDING_RULES
-        # The healer's are proved by asking a real Prometheus, in test_runbooks_live.py.
+        # The healer's are proved by asking a real Prometheus, in tests/alerts/test_runbooks_on_servers.py.
         assert known or selector.metric.startswith("pgslot_heal_") or selector.metric == "up", selector
 
 

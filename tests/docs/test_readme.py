@@ -1,4 +1,4 @@
-"""README: every block is run by a test or says why not, and what it names exists. Commands: test_readme_live.py."""
+"""README: every block is run by a test or says why not, and what it names exists. Commands: tests/docs/test_readme_on_servers.py."""
 
 import argparse
 import re
@@ -24,7 +24,7 @@ from tests.support.readme import BLOCKS, README, lines
 ROOT = README.parent
 SPANS = sorted(set(code_spans(README)))
 
-RUN = "by test_readme_live.py, each line"
+RUN = "by tests/docs/test_readme_on_servers.py, each line"
 CHECKED = "a configuration, by test_both_programs_accept_the_configuration"
 WAYS = {
     "   PostgreSQL  ": "a drawing",
@@ -35,13 +35,13 @@ WAYS = {
     "clusters:": CHECKED,
     "pg-slot-exporter --config.file=pgslot.yml --check": RUN,
     "pg-slot-healer doctor": RUN,
-    "ok       node ": "what the doctor prints, by test_readme_live.py",
+    "ok       node ": "what the doctor prints, by tests/docs/test_readme_on_servers.py",
     "pg_recvlogical ": RUN,
     "pg-slot-healer heal orders": RUN,
-    "docker build ": "needs a container engine: `make containers`; its steps natively by test_compose_image.py",
+    "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
     "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
-    " test_compose.py and test_compose_live.py",
-    "kubectl apply ": "needs a cluster; the objects are tested by test_kubernetes.py and test_kubernetes_live.py",
+    " tests/deploy/test_compose.py and tests/deploy/test_compose_on_servers.py",
+    "kubectl apply ": "needs a cluster; the objects are tested by tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
 }
 """How each block of README is tested, or why not, by how it begins."""
 
@@ -79,7 +79,7 @@ def test_there_is_such_a_block(start: str) -> None:
 
 
 def shell_lines_that_are_run() -> Iterator[str]:
-    """Return the lines that test_readme_live.py has to run, all of them."""
+    """Return the lines that tests/docs/test_readme_on_servers.py has to run, all of them."""
     for block in BLOCKS:
         if block.info == "sh" and ways(block) == [RUN]:
             yield from lines(block)

@@ -78,9 +78,9 @@ SHOWN_ELSEWHERE = {
     "pgslot_patroni_members",
 }
 """
-They take minutes, a setting, a failover slot, Patroni or PostgreSQL 19: test_alerts_live.py has what rules ask for,
-test_exporter_standby.py and test_exporter_dependence.py those of 19, test_exporter_failover_live.py those of failover,
-test_patroni_live.py those of Patroni.
+They take minutes, a setting, a failover slot, Patroni or PostgreSQL 19: tests/alerts/test_incidents_on_servers.py has what rules ask for,
+tests/exporter/test_standby.py and tests/pgslot/diagnosis/test_wal_level.py those of 19, tests/pgslot/diagnosis/test_failover_readiness_on_servers.py those of failover,
+tests/e2e/test_patroni.py those of Patroni.
 """
 
 

@@ -1,4 +1,4 @@
-"""What `pg-slot-healer grants --end-transactions` prints; that the role can do its work is in test_healer_ender.py."""
+"""What `pg-slot-healer grants --end-transactions` prints; that the role can do its work is in tests/healer/remedies/terminate/test_statement.py."""
 
 import subprocess
 

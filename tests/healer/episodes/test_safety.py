@@ -1,9 +1,9 @@
 """
 The safety checklist of healers, box by box: each test has the words of its box in its name.
 
-What takes servers of its own is in test_healer_faults.py, several healers in test_healer_replicas.py, reasons and
-their end in test_healer_capabilities.py, budgets in test_healer_budget.py, the kill switch in test_healer_operation.py,
-silences in test_healer_resync.py.
+What takes servers of its own is in tests/healer/episodes/test_faults.py, several healers in tests/healer/episodes/test_several_healers.py, reasons and
+their end in tests/healer/remedies/test_capability.py, budgets in tests/healer/episodes/test_budget.py, the kill switch in tests/healer/test_program.py,
+silences in tests/healer/webhook/test_reconcile.py.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ import pytest
 import healer as package
 from healer.remedies.connection import Primary
 from pgslot.config.model import Conninfo, HealerSettings, HealerTarget
+from tests.support.paths import ROOT
 from tests.support.running_healer import QUICK, alert, healing, to_primary, until, watched
 from tests.support.servers.stack import HEALER_ROLE, Stack
 
@@ -267,5 +268,5 @@ BOXES_ELSEWHERE = {
 
 @pytest.mark.parametrize("name", BOXES_ELSEWHERE.values(), ids=BOXES_ELSEWHERE.keys())
 def test_the_boxes_in_other_files_are_there(name: str) -> None:
-    texts = [file.read_text("utf-8") for file in Path(__file__).parent.glob("test_healer_*.py")]
+    texts = [file.read_text("utf-8") for file in (ROOT / "tests/healer").rglob("test_*.py")]
     assert any(f"def {name}(" in text for text in texts)

@@ -1,5 +1,5 @@
 """
-The safety checklist of healers, box by box, its second half (stop, prove): see test_healer_safety.py.
+The safety checklist of healers, box by box, its second half (stop, prove): see tests/healer/episodes/test_safety.py.
 """
 
 import asyncio

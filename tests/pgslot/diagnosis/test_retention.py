@@ -1,4 +1,4 @@
-"""Why WAL is retained: tables of cases, one line each. Hours of it are in test_exporter_retention_model.py."""
+"""Why WAL is retained: tables of cases, one line each. Hours of it are in tests/pgslot/diagnosis/test_retention_model.py."""
 
 from dataclasses import replace
 from typing import Any

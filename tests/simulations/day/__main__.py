@@ -1,5 +1,7 @@
 """
-A day in a minute: `python -m tests.simulations.day --seed 17 --minutes 1`; `--plan` prints what would happen, and nothing happens.
+A day in a minute: `python -m tests.simulations.day --seed 17 --minutes 1`.
+
+With `--plan` it prints what would happen, and nothing happens.
 
 The exit code is 1 if an invariant did not hold. The same seed gives the same plan.
 """

@@ -2,7 +2,7 @@
 A model of a cluster's two servers: what a look shows, and what a forced running-xacts record brings about.
 
 Of PostgreSQL it has what decides whether a slot can be used: the three phases of snapbuild.c on a standby, the wait for
-transactions on a primary, the WAL writer's delay, replay that stands, and by tests/support/fakes/logical_decoding.py how restart_lsn moves.
+transactions on a primary, the WAL writer's delay, replay that stands, and how restart_lsn moves (tests/support/fakes/logical_decoding.py).
 """
 
 import random
