@@ -12,9 +12,11 @@ from exporter.reference import metric_reference
 from exporter.rules import SHIPPED_BASE, alerting_rules
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log
-from pgslot.config.model import Config, check_secrets, load, single
+from pgslot.cli.errors import ConfigError
+from pgslot.config.loader import load, single
+from pgslot.config.model import Config
 from pgslot.config.reload import Configuration
-from pgslot.config.yaml_values import ConfigError
+from pgslot.config.secrets import check_secrets
 from pgslot.httpserver import web_config as webconfig
 from pgslot.httpserver.run import serve
 from pgslot.httpserver.web_config import WebConfig

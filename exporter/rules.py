@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
 
 SHIPPED_BASE = "http://localhost:9877/runbooks"
 FILE = "pgslot.rules.yml"

@@ -16,7 +16,7 @@ from pgslot.diagnosis.wal_level import at_stake, kept_by
 from pgslot.exposition.cache import Column, Kept, Memory
 from pgslot.exposition.text_format import One, Part, Series, States, known_label_text, label_text
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
-from pgslot.snapshot.queries import Slot, Standby, Transaction
+from pgslot.snapshot.rows import Slot, Standby, Transaction
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 SKIP_REASONS = ("wal_or_rows_removed", "wal_not_flushed", "no_consistent_snapshot", "slot_invalidated")

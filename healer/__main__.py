@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from healer.cli import parser
 from healer.commands.programs import BAD_INPUT
 from pgslot.cli import exit_codes
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
-from pgslot.config.yaml_values import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

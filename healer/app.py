@@ -19,10 +19,11 @@ from healer.status_page import ClusterStatus, status_page
 from healer.webhook.body import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.webhook.receivers import Receivers
 from healer.webhook.reconcile import Resync
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import event, printable
-from pgslot.config.model import Config, read_token
+from pgslot.config.model import Config
 from pgslot.config.reload import Configuration
-from pgslot.config.yaml_values import ConfigError
+from pgslot.config.secrets import read_token
 from pgslot.exposition.families import exposition, families
 from pgslot.patroni.discovery import Discovery
 

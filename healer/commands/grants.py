@@ -3,7 +3,7 @@
 import re
 from importlib.resources import files
 
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
 
 EXPORTER_ROLE = "pgslot_exporter"
 HEALER_ROLE = "pgslot_healer"

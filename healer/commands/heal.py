@@ -16,9 +16,9 @@ from healer.remedies.connection import check
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import Subject, in_need
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, HealerTarget
-from pgslot.config.yaml_values import ConfigError
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot
 

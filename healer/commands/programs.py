@@ -17,9 +17,12 @@ from healer.doctor.output import as_json, as_text, exit_code, wants_colour
 from healer.doctor.run import Places, examine
 from pgslot.cli import flags
 from pgslot.cli import logging as log
-from pgslot.config.model import Config, check_secrets, load, read_token
+from pgslot.cli.errors import ConfigError
+from pgslot.config.loader import load
+from pgslot.config.model import Config
 from pgslot.config.reload import Configuration
-from pgslot.config.yaml_values import ConfigError, parse_duration
+from pgslot.config.secrets import check_secrets, read_token
+from pgslot.config.yaml_values import parse_duration
 from pgslot.httpserver import web_config as webconfig
 from pgslot.httpserver.run import serve as serve_until_stopped
 from pgslot.httpserver.web_config import WebConfig

@@ -15,9 +15,9 @@ from healer.remedies.registry import RECORD, REMEDIES
 from healer.remedies.slot_state import Sight, State, see
 from healer.webhook.body import Action, Alert, WebhookError, parse_saved
 from healer.webhook.filter import Accepted, examine
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
 from pgslot.config.model import Config, HealerSettings
-from pgslot.config.yaml_values import ConfigError
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 5.0

@@ -11,8 +11,9 @@ from healer.doctor.checks import healer as receiver
 from healer.doctor.checks.patroni_members import judge_members
 from healer.doctor.http import Client
 from healer.doctor.result import Finding, Status
-from pgslot.config.model import Config, read_token
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
+from pgslot.config.model import Config
+from pgslot.config.secrets import read_token
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import psycopg
 
 from healer.remedies.attempt import APPLICATION_NAME
 from healer.remedies.connection import TIMEOUT
-from pgslot.config.model import Conninfo
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
+from pgslot.config.conninfo import Conninfo
 from pgslot.postgres.session import Session
 from pgslot.snapshot.identity import IDENTITY, Identity
 

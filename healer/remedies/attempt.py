@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from healer.remedies.terminate.blocker import HolderSession, Suspect
+from pgslot.postgres.types import parse_lsn
 
 APPLICATION_NAME = "pg_slot_healer"
 
@@ -112,10 +113,4 @@ class Call:
         """The record lies in [first, second), in bytes since 0/0; None when the call did not write it itself."""
         if self.result is not CallResult.OK or self.before is None or self.lsn is None:
             return None
-        return position(self.before), position(self.lsn)
-
-
-def position(lsn: str) -> int:
-    """Return an LSN's text as bytes since 0/0."""
-    high, low = lsn.split("/")
-    return (int(high, 16) << 32) + int(low, 16)
+        return parse_lsn(self.before), parse_lsn(self.lsn)

@@ -12,8 +12,8 @@ from psycopg.conninfo import make_conninfo
 
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Call, CallResult, Capability, Unavailable
 from healer.remedies.force_snapshot.statements import FACTS, REHEARSAL, Act, PrimaryFacts, act, judge
+from pgslot.cli.errors import ConfigError
 from pgslot.config.model import HealerTarget
-from pgslot.config.yaml_values import ConfigError
 from pgslot.postgres.session import Query, Session
 
 TIMEOUT = 5.0

@@ -10,9 +10,10 @@ from enum import StrEnum
 from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, replay_stands, waits
 from pgslot.diagnosis.failover_readiness import Readiness, Unready, kept_in_step, synchronises
 from pgslot.diagnosis.retention import RetentionCause, retention
+from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import SEGMENT_BYTES
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.queries import Slot, Transaction, precedes
+from pgslot.snapshot.rows import Slot, Transaction
 
 SETTLED_SECONDS = 1.0
 """A younger creation may be about to end: it lasts milliseconds when all is well. The alert was about an older one."""
@@ -243,7 +244,7 @@ def _in_the_way(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction 
     oldest = None if primary is None else oldest_xid(primary)
     if oldest is None or oldest.xid is None or copy is None:
         return None
-    older = copy.catalog_xmin is not None and precedes(oldest.xid, copy.catalog_xmin)
+    older = copy.catalog_xmin is not None and xid_precedes(oldest.xid, copy.catalog_xmin)
     return oldest if older or oldest.age_seconds is None or oldest.age_seconds >= LONG_SECONDS else None
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pgslot import __version__
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import FORMATS, LEVELS
-from pgslot.config.yaml_values import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgslot.config.yaml_values import ConfigError, Value
+from pgslot.cli.errors import ConfigError
+from pgslot.config.yaml_values import Value
 
 CONNINFO = "libpq's key=value pairs or a URI"
 PLACES = ("host", "hostaddr", "port", "target_session_attrs")

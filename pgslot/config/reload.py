@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import event
 from pgslot.config.model import Config
-from pgslot.config.yaml_values import ConfigError
 
 _log = logging.getLogger(__name__)
 

@@ -9,12 +9,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from pgslot.cli.errors import ConfigError
+
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-
-
-class ConfigError(Exception):
-    """Bad input from the user. The text names the place, what was expected and what was found."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from enum import StrEnum
 
 from pgslot.diagnosis.retention import retains_much
 from pgslot.diagnosis.wal_level import has_stake
+from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.queries import Creation, Standby, Transaction, precedes
+from pgslot.snapshot.rows import Creation, Standby, Transaction
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
 """One WAL segment: a standby that lags by more has records in hand that it has not replayed yet."""
@@ -151,7 +152,7 @@ def _began_before(transaction: Transaction, creation: Creation) -> bool:
     if (
         transaction.xid is not None
         and creation.catalog_xmin is not None
-        and precedes(transaction.xid, creation.catalog_xmin)
+        and xid_precedes(transaction.xid, creation.catalog_xmin)
     ):
         return True
     # catalog_xmin is lower than the creation's own horizon when another slot holds it back: then only time can tell.

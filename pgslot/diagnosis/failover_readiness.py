@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.queries import Slot, Standby
+from pgslot.snapshot.rows import Slot, Standby
 
 FIRST_MAJOR = 17
 """Major version from which on there are failover slots."""

@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import BEYOND_BYTES, SEGMENT_BYTES, Delivery, History, Movement, record_seconds
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.queries import Slot, Transaction, precedes
+from pgslot.snapshot.rows import Slot, Transaction
 
 CONFIRM_SECONDS = 90.0
 """Consumers confirm each second to each minute (Debezium); with a running-xacts record each 15 s this is calm."""
@@ -257,8 +258,8 @@ def _who_pins(writer: NodeSnapshot, bound: int, restart: int) -> Transaction | N
     An xid is assigned for the first write. Whoever had one before restart_lsn's record, and has not kept restart_lsn
     from coming here, had not written by then (pg_current_xact_id() alone does that): it comes last.
     """
-    early = [one for one in writer.transactions or () if one.xid is not None and precedes(one.xid, bound)]
+    early = [one for one in writer.transactions or () if one.xid is not None and xid_precedes(one.xid, bound)]
     before = writer.history.last_before(restart)
     known = None if before is None else before.next_xid
-    later = [one for one in early if known is None or not precedes(one.xid or 0, known)]
+    later = [one for one in early if known is None or not xid_precedes(one.xid or 0, known)]
     return max(later or early, key=lambda transaction: transaction.xid_age or 0, default=None)

@@ -9,7 +9,7 @@ know from where the primary sees it.
 from dataclasses import dataclass
 
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
-from pgslot.snapshot.queries import Sender
+from pgslot.snapshot.rows import Sender
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ logical slot of its own. Without one its standbys' logical slots are invalidated
 """
 
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.queries import Slot
+from pgslot.snapshot.rows import Slot
 
 SINCE = 19
 """Major version."""

@@ -25,8 +25,8 @@ import bcrypt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import event
-from pgslot.config.yaml_values import ConfigError
 from pgslot.httpserver.web_config import RateLimit, WebConfig, load
 
 CHALLENGE = 'Basic realm="pg-slot", charset="UTF-8"'

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from aiohttp import web
 
 from pgslot import __version__
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.flags import Address
 from pgslot.cli.logging import event
-from pgslot.config.yaml_values import ConfigError
 from pgslot.httpserver.connection_limit import Door, factory
 from pgslot.httpserver.middleware import Guard
 from pgslot.httpserver.tls_listener import Handshakes

@@ -6,8 +6,9 @@ from typing import Any
 
 import aiohttp
 
+from pgslot.config.model import PatroniConfig
 from pgslot.httpclient.limited import Names, body_of
-from pgslot.patroni.api import Answer, Patroni, answer_of
+from pgslot.patroni.answer import Answer, answer_of
 
 TIMEOUT = 3.0
 """Seconds for one URL."""
@@ -21,7 +22,7 @@ class NoAnswerError(Exception):
     """No URL gave an answer that can be used. The text says why, of each."""
 
 
-async def ask(patroni: Patroni, urls: Sequence[str]) -> tuple[str, Answer]:
+async def ask(patroni: PatroniConfig, urls: Sequence[str]) -> tuple[str, Answer]:
     """Return the first of these URLs whose answer can be used, and that answer. Raises NoAnswerError."""
     failures = []
     for url in urls:
@@ -33,7 +34,7 @@ async def ask(patroni: Patroni, urls: Sequence[str]) -> tuple[str, Answer]:
     raise NoAnswerError("; ".join(failures))
 
 
-async def _ask(patroni: Patroni, url: str) -> Answer:
+async def _ask(patroni: PatroniConfig, url: str) -> Answer:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     connector = aiohttp.TCPConnector(resolver=Names(), ssl=patroni.tls())
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from pgslot.cli.logging import event
 from pgslot.config.conninfo import Whereabouts
-from pgslot.config.model import Cluster, Config, Node
+from pgslot.config.model import Cluster, Config, Node, PatroniConfig
 from pgslot.config.reload import Configuration
 from pgslot.exposition.text_format import One, Part, label_text
-from pgslot.patroni.api import Answer, Patroni
+from pgslot.patroni.answer import Answer
 from pgslot.patroni.client import NoAnswerError, ask
 
 SPREAD = 0.02
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 class Known:
     """What is known of one cluster's members."""
 
-    patroni: Patroni
+    patroni: PatroniConfig
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     answer: Answer | None = None
     """The last one; None before the first."""

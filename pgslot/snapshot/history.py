@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import NamedTuple
 
-from pgslot.snapshot.queries import NodeFacts, Slot, Transaction, precedes
+from pgslot.postgres.types import xid_precedes
+from pgslot.snapshot.rows import NodeFacts, Slot, Transaction
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 """Less than that is what lies between two running-xacts records, or two confirmations, on a healthy server."""
@@ -150,7 +151,7 @@ def remember(
 
 def is_older(xid: int, bound: int) -> bool:
     """Return whether an xid precedes another one, or is not known."""
-    return xid == UNKNOWN_XID or precedes(xid, bound)
+    return xid == UNKNOWN_XID or xid_precedes(xid, bound)
 
 
 def record_seconds(facts: NodeFacts) -> float:

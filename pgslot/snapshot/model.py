@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pgslot.snapshot.history import NOTHING, History
-from pgslot.snapshot.queries import Creation, NodeFacts, Sender, Slot, Standby, Transaction
+from pgslot.snapshot.rows import Creation, NodeFacts, Sender, Slot, Standby, Transaction
 
 
 class Status(StrEnum):

@@ -8,9 +8,9 @@ from typing import Any
 
 import psycopg
 
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import event
 from pgslot.config.model import Node
-from pgslot.config.yaml_values import ConfigError
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
 from pgslot.snapshot.history import NOTHING, remember

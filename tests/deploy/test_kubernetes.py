@@ -16,8 +16,11 @@ import exporter.__main__ as exporter_main
 import healer.cli as healer_main
 from healer.commands.programs import BAD_INPUT
 from pgslot import __version__
-from pgslot.config.model import Config, Conninfo, check_secrets, load, read_token
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.loader import load
+from pgslot.config.model import Config
+from pgslot.config.secrets import check_secrets, read_token
 from tests.support.manifests import (
     EXAMPLES,
     FILES,

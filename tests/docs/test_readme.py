@@ -1,4 +1,7 @@
-"""README: every block is run by a test or says why not, and what it names exists. Commands: tests/docs/test_readme_on_servers.py."""
+"""
+README: every block is run by a test or says why not, and what it names exists. Commands:
+tests/docs/test_readme_on_servers.py.
+"""
 
 import argparse
 import re
@@ -41,7 +44,8 @@ WAYS = {
     "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
     "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
     " tests/deploy/test_compose.py and tests/deploy/test_compose_on_servers.py",
-    "kubectl apply ": "needs a cluster; the objects are tested by tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
+    "kubectl apply ": "needs a cluster; the objects are tested by"
+    " tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
 }
 """How each block of README is tested, or why not, by how it begins."""
 

@@ -78,9 +78,10 @@ SHOWN_ELSEWHERE = {
     "pgslot_patroni_members",
 }
 """
-They take minutes, a setting, a failover slot, Patroni or PostgreSQL 19: tests/alerts/test_incidents_on_servers.py has what rules ask for,
-tests/exporter/test_standby.py and tests/pgslot/diagnosis/test_wal_level.py those of 19, tests/pgslot/diagnosis/test_failover_readiness_on_servers.py those of failover,
-tests/e2e/test_patroni.py those of Patroni.
+They take minutes, a setting, a failover slot, Patroni or PostgreSQL 19: tests/alerts/test_incidents_on_servers.py has
+what rules ask for, tests/exporter/test_standby.py and tests/pgslot/diagnosis/test_wal_level.py those of 19,
+tests/pgslot/diagnosis/test_failover_readiness_on_servers.py those of failover, tests/e2e/test_patroni.py those of
+Patroni.
 """
 
 

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import collectors
 from exporter.app import application
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.history import NOTHING

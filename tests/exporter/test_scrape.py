@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.app import accepts_gzip, application, look_timeout
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import Status

@@ -17,7 +17,7 @@ from exporter.series import SETTLED_SECONDS, cluster_series
 from pgslot.diagnosis.retention import RetentionCause, retention_cause
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import write
-from pgslot.snapshot.queries import Slot
+from pgslot.snapshot.rows import Slot
 from tests.exporter.test_scrape import Client, configuration, scrape
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION, cluster, node

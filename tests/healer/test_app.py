@@ -19,7 +19,8 @@ from healer.episodes.loop import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.registry import RECORD
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
 from tests.healer.webhook.test_body import ALERT, BODY
 from tests.support.servers.processes import free_port

@@ -9,8 +9,8 @@ import psycopg
 
 from healer.commands.grants import ENDER_ROLE, ender_script
 from healer.remedies.terminate.blocker import Suspect, Way
-from pgslot.config.model import Conninfo, Ending, HealerTarget
-from pgslot.config.termination_policy import EndPolicy
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Ending, EndPolicy, HealerTarget
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 

@@ -10,7 +10,7 @@ import psycopg
 
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate.blocker import Suspect, Way
-from pgslot.config.termination_policy import EndPolicy
+from pgslot.config.model import EndPolicy
 from tests.support.blocking_transactions import APPLICATION, POLICY, USER, holding, suspected, wait_until_blocked
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for

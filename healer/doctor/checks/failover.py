@@ -11,7 +11,7 @@ from pgslot.diagnosis.failover_readiness import (
     standbys_that_count,
 )
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.queries import Standby
+from pgslot.snapshot.rows import Standby
 
 _REMEDIES = {
     "sync_replication_slots": "sync_replication_slots = on",

@@ -10,9 +10,10 @@ from prometheus_client.samples import Sample
 from healer.doctor.http import Answer, Client, NoAnswerError
 from healer.doctor.result import Finding, Status
 from pgslot import __version__
+from pgslot.cli.errors import ConfigError
 from pgslot.cli.flags import is_loopback
-from pgslot.config.model import Config, read_token
-from pgslot.config.yaml_values import ConfigError
+from pgslot.config.model import Config
+from pgslot.config.secrets import read_token
 
 EMPTY_WEBHOOK = json.dumps({"version": "4", "alerts": []})
 

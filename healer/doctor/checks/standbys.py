@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from healer.doctor.result import Finding, Status
 from pgslot.diagnosis.unconfigured_standbys import unlisted
 from pgslot.snapshot.model import ClusterSnapshot
-from pgslot.snapshot.queries import Sender
+from pgslot.snapshot.rows import Sender
 
 
 def judge_unlisted(cluster: ClusterSnapshot) -> Iterator[Finding]:

@@ -13,7 +13,8 @@ from healer.remedies.attempt import WROTE, Call, CallResult
 from healer.remedies.progress import WELL, Outcome, Track
 from healer.remedies.slot_state import IN_NEED, Sight, State
 from pgslot.diagnosis.retention import RetentionCause
-from pgslot.snapshot.queries import Slot, precedes
+from pgslot.postgres.types import xid_precedes
+from pgslot.snapshot.rows import Slot
 
 INTERVALS_KEPT = 64
 """Records of ours that a slot's restart_lsn may still move to; an older one has been passed by all that read."""
@@ -119,7 +120,7 @@ def _back(before: int | None, now: int | None) -> bool:
 
 
 def _older(before: int | None, now: int | None) -> bool:
-    return before is not None and now is not None and precedes(now, before)
+    return before is not None and now is not None and xid_precedes(now, before)
 
 
 def _forgotten(track: Track) -> Track:

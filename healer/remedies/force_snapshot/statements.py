@@ -7,6 +7,7 @@ The statements are constants; what is filled in is a number of our own.
 from dataclasses import dataclass
 
 from healer.remedies.attempt import WROTE, Call, CallResult, Capability, Said, Unavailable
+from pgslot.postgres.types import quote_identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,8 @@ def judge(facts: PrimaryFacts) -> Capability:
     if not facts.may_execute:
         return Capability(
             Unavailable.MISSING_PRIVILEGE,
-            f"In database {_quoted(facts.database)}: "
-            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {_quoted(facts.role)};",
+            f"In database {quote_identifier(facts.database)}: "
+            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {quote_identifier(facts.role)};",
         )
     return Capability(None)
 
@@ -167,7 +168,3 @@ def say(call: Call) -> Said:
         "error": call.error or None,
     }
     return Said(line, f"called {function}" if done else "could not call", done, fields)
-
-
-def _quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from healer.remedies.slot_state import Sight, State
 from pgslot.diagnosis.creation_wait import WaitReason
-from pgslot.snapshot.queries import Transaction
+from pgslot.snapshot.rows import Transaction
 
 
 class Way(StrEnum):

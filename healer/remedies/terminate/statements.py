@@ -13,7 +13,8 @@ from importlib.resources import files
 
 from healer.remedies.attempt import Call, CallResult, Capability, Said, Unavailable
 from healer.remedies.terminate.blocker import HolderSession, Suspect
-from pgslot.config.termination_policy import EndPolicy
+from pgslot.config.model import EndPolicy
+from pgslot.postgres.types import quote_identifier
 
 
 class Refusal(StrEnum):
@@ -151,7 +152,7 @@ def judge(facts: EnderFacts) -> Capability:
             Unavailable.NO_PRIMARY,
             "Its conninfo leads to a standby: list all nodes in it and add target_session_attrs=read-write.",
         )
-    role, database = _quoted(facts.role), _quoted(facts.database)
+    role, database = quote_identifier(facts.role), quote_identifier(facts.database)
     wanted = {"pg_signal_backend": facts.may_signal, "pg_read_all_stats": facts.reads_all_stats}
     lacking = [name for name, held in wanted.items() if not held]
     if lacking:
@@ -194,7 +195,3 @@ def say(call: Call) -> Said:
     }
     # A session that is at work is asked about for as long as the slot waits.
     return Said(line, message, done, fields, once=call.result is CallResult.REFUSED)
-
-
-def _quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

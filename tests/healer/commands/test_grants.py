@@ -13,8 +13,9 @@ from psycopg.conninfo import make_conninfo
 from healer.commands.grants import script
 from healer.remedies.attempt import CallResult, Unavailable
 from healer.remedies.connection import Primary, check
-from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, HealerTarget, Node
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import Status
 from pgslot.snapshot.queries import SUPPORTED

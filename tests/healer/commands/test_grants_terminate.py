@@ -1,4 +1,7 @@
-"""What `pg-slot-healer grants --end-transactions` prints; that the role can do its work is in tests/healer/remedies/terminate/test_statement.py."""
+"""
+What `pg-slot-healer grants --end-transactions` prints; that the role can do its work is in
+tests/healer/remedies/terminate/test_statement.py.
+"""
 
 import subprocess
 
@@ -8,7 +11,7 @@ import pytest
 from healer.commands.grants import ENDER_ROLE, ender_script, script
 from healer.remedies.attempt import Unavailable
 from healer.remedies.terminate.connection import check_ender
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
 from tests.healer.commands.test_grants import PROGRAM, run
 from tests.support.blocking_transactions import acting
 from tests.support.servers.postgres import Postgres

@@ -13,8 +13,8 @@ import yaml
 from healer.commands.heal import Exit, heal
 from healer.commands.replay import _WHY, replay
 from healer.webhook.body import Action
+from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Config
-from pgslot.config.yaml_values import ConfigError
 from tests.support.running_healer import QUICK, alert, to_primary, until, usable, watched
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack

@@ -6,12 +6,12 @@ from pathlib import Path
 from healer.doctor.checks.patroni_members import judge_members
 from healer.doctor.checks.servers import examine
 from healer.doctor.result import Status
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
-from pgslot.patroni.api import Patroni
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, Node, PatroniConfig
 from tests.support.doctor import PROGRAM
 from tests.support.fakes.patroni import written
 
-PATRONI = Patroni(("http://10.0.0.1:8008",))
+PATRONI = PatroniConfig(("http://10.0.0.1:8008",))
 TOLD = Cluster("told", (Node("told", "a", Conninfo("")), Node("told", "b", Conninfo(""))), None, PATRONI)
 SILENT = Cluster("silent", (), None, PATRONI)
 CONFIG = Config((Cluster("listed", TOLD.nodes, None), TOLD, SILENT), HealerSettings())

@@ -1,7 +1,7 @@
 """PostgreSQL 19, which decides by itself whether logical slots are possible."""
 
 from healer.doctor.server_facts import inquire
-from pgslot.config.model import Conninfo
+from pgslot.config.conninfo import Conninfo
 from tests.support.servers.binaries import NEXT
 from tests.support.servers.stack import Stack
 

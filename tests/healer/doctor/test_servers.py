@@ -21,8 +21,9 @@ from healer.doctor.output import as_json, as_text, exit_code, wants_colour
 from healer.doctor.result import Finding, Status
 from healer.doctor.server_facts import Server, ServerFacts
 from healer.remedies.attempt import Capability, Unavailable
-from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, HealerSettings, HealerTarget, Node
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.model import Status as ProbeStatus
 from pgslot.snapshot.queries import PROBES

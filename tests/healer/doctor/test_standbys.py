@@ -7,7 +7,7 @@ import pytest
 from healer.doctor.checks.standbys import judge_unlisted
 from healer.doctor.result import Status
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.queries import Sender
+from pgslot.snapshot.rows import Sender
 from tests.pgslot.diagnosis.test_unconfigured_standbys import BARE, A, B, standby
 from tests.support.builders.snapshots import cluster, dark, node
 

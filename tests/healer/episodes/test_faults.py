@@ -18,7 +18,7 @@ import requests
 import yaml
 
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT
-from pgslot.config.model import Conninfo
+from pgslot.config.conninfo import Conninfo
 from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import free_port, wait_for

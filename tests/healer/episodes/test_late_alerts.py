@@ -5,8 +5,7 @@ import json
 from dataclasses import replace
 
 from healer.webhook.body import Action
-from pgslot.config.model import Config, Node
-from pgslot.patroni.api import Patroni
+from pgslot.config.model import Config, Node, PatroniConfig
 from tests.healer.episodes.test_lifecycle import NOWHERE, SETTINGS, Books, config, firing
 from tests.support.running_healer import QUICK, alert, healing, watched
 from tests.support.servers.stack import Stack
@@ -31,7 +30,7 @@ async def test_an_alert_that_comes_while_connections_are_closed_has_an_episode_o
 
 async def test_an_alert_resolves_also_when_its_node_is_no_member_any_more() -> None:
     """A failover takes nodes away, and the episode goes on without a look at them: its alert's end ends it."""
-    known = replace(config().clusters[0], patroni=Patroni(("http://127.0.0.1:1",)))
+    known = replace(config().clusters[0], patroni=PatroniConfig(("http://127.0.0.1:1",)))
     books = Books(Config((known,), SETTINGS))
     books.episodes.take(firing())
     books.episodes.reconfigure(Config((replace(known, nodes=(Node("c", "other", NOWHERE),)),), SETTINGS))

@@ -26,7 +26,8 @@ from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import Subject
 from healer.webhook.body import Action, Alert
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
 from tests.support.running_healer import alert, until
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.programs import Program

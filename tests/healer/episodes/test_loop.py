@@ -14,7 +14,8 @@ from healer.remedies.attempt import Call, CallResult
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import SETTLED_SECONDS, Sight, Subject
-from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, HealerSettings, HealerTarget, Node
 from tests.support.running_healer import until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.sessions import Statement

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import application
-from pgslot.config.model import load
+from pgslot.config.loader import load
 from pgslot.config.reload import Configuration
 from tests.support.fakes.patroni import Api, apis, real, written
 from tests.support.running_healer import Healer, alert

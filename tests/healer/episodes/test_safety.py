@@ -1,9 +1,10 @@
 """
 The safety checklist of healers, box by box: each test has the words of its box in its name.
 
-What takes servers of its own is in tests/healer/episodes/test_faults.py, several healers in tests/healer/episodes/test_several_healers.py, reasons and
-their end in tests/healer/remedies/test_capability.py, budgets in tests/healer/episodes/test_budget.py, the kill switch in tests/healer/test_program.py,
-silences in tests/healer/webhook/test_reconcile.py.
+What takes servers of its own is in tests/healer/episodes/test_faults.py, several healers in
+tests/healer/episodes/test_several_healers.py, reasons and their end in tests/healer/remedies/test_capability.py,
+budgets in tests/healer/episodes/test_budget.py, the kill switch in tests/healer/test_program.py, silences in
+tests/healer/webhook/test_reconcile.py.
 """
 
 import asyncio
@@ -18,7 +19,8 @@ import pytest
 
 import healer as package
 from healer.remedies.connection import Primary
-from pgslot.config.model import Conninfo, HealerSettings, HealerTarget
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import HealerSettings, HealerTarget
 from tests.support.paths import ROOT
 from tests.support.running_healer import QUICK, alert, healing, to_primary, until, watched
 from tests.support.servers.stack import HEALER_ROLE, Stack

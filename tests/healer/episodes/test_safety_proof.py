@@ -18,7 +18,8 @@ import healer as package
 from healer.app import LARGEST_BODY
 from healer.remedies.connection import Primary
 from healer.remedies.progress import Outcome
-from pgslot.config.model import Cluster, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, HealerSettings, HealerTarget, Node
 from tests.healer.test_program import write
 from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
 from tests.support.servers.processes import free_port, wait_for

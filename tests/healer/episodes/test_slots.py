@@ -9,10 +9,10 @@ import psycopg
 from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import _EPISODES, application
-from healer.remedies.attempt import position
 from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import Configuration
+from pgslot.postgres.types import parse_lsn
 from tests.healer.remedies.force_snapshot.test_stalled_slots import read_all, shows, stalled_alert
 from tests.pgslot.diagnosis.test_causes_on_servers import write_wal
 from tests.support.running_healer import QUICK, Healer, alert, healing, impatient, until, usable, watched
@@ -226,7 +226,7 @@ async def test_the_record_of_a_call_is_where_the_slot_moves_to(databases: Stack)
             episode = await healer.ended()
         moved = primary._lsn("(SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = 'proof')")
     assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
-    assert 0 < position(episode["lsns"][0]) - moved <= 56 + 24
+    assert 0 < parse_lsn(episode["lsns"][0]) - moved <= 56 + 24
     databases.drop_slot("proof")
 
 

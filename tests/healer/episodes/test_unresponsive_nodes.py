@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT, Lookout
-from pgslot.config.model import Cluster, Conninfo, HealerSettings, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, HealerSettings, Node
 from tests.healer.episodes.test_slots import stalled_batch
 from tests.healer.remedies.force_snapshot.test_stalled_slots import shows, stalled_alert
 from tests.support.running_healer import QUICK, alert, healing, impatient, until, usable, watched

@@ -10,7 +10,8 @@ import pytest
 
 from healer.remedies.attempt import Unavailable
 from healer.remedies.connection import Primary, check
-from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, HealerTarget, Node
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.running_healer import Healer, alert, healing, impatient, to_primary, until, usable, watched
 from tests.support.servers.postgres import Postgres

@@ -8,10 +8,12 @@ from functools import partial
 import psycopg
 import pytest
 
-from healer.remedies.attempt import CallResult, Capability, Unavailable, position
+from healer.remedies.attempt import CallResult, Capability, Unavailable
 from healer.remedies.connection import Primary, check
 from healer.remedies.force_snapshot.statements import PrimaryFacts, judge
-from pgslot.config.model import Conninfo, HealerTarget
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import HealerTarget
+from pgslot.postgres.types import parse_lsn
 from tests.support.running_healer import until
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
@@ -74,7 +76,7 @@ async def test_checking_writes_nothing_and_leaves_no_session(databases: Stack) -
 async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) -> None:
     databases.wait_until_idle()
     [(before,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
-    start = position(before)
+    start = parse_lsn(before)
     with databases.primary.no_records_by_itself():
         async with Primary(target(both(databases, HEALER_ROLE))) as primary:
             assert await primary.prepare() is None

@@ -10,7 +10,8 @@ from healer.doctor.checks.servers import examine
 from healer.doctor.result import Status
 from healer.remedies.attempt import CallResult, Capability, Unavailable
 from healer.remedies.connection import Primary, check
-from pgslot.config.model import Config, Conninfo, HealerTarget
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Config, HealerTarget
 from tests.support.running_healer import QUICK, alert, healing, until, watched
 from tests.support.servers.pooler import Pooler
 from tests.support.servers.stack import HEALER_ROLE, Stack

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from healer.app import application
 from healer.webhook.body import Action, Alert, Webhook, WebhookError, parse
 from healer.webhook.filter import Accepted, examine
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
 
 NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")

@@ -27,7 +27,8 @@ from healer.episodes.report import Report
 from healer.remedies.slot_state import Subject
 from healer.webhook.alertmanager import AlertmanagerError, fetch
 from pgslot.cli.logging import printable
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration
 from pgslot.httpserver.middleware import Guard
 from pgslot.httpserver.web_config import load as load_web_config

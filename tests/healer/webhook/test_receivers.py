@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from healer.webhook.receivers import MOST_RECEIVERS
-from pgslot.config.model import Cluster, Conninfo, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, HealerTarget, Node
 from tests.support.running_healer import alert, healing
 
 NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pgslot.config.model import load
+from pgslot.cli.errors import ConfigError
+from pgslot.config.loader import load
 from pgslot.config.reload import Configuration
-from pgslot.config.yaml_values import ConfigError
 
 CLUSTER = "clusters: {%s: {nodes: {n: {conninfo_file: secret}}}}\n"
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pgslot.config.model import check_secrets, load, read_token, single
-from pgslot.config.yaml_values import ConfigError, parse_duration
+from pgslot.cli.errors import ConfigError
+from pgslot.config.loader import load, single
+from pgslot.config.secrets import check_secrets, read_token
+from pgslot.config.yaml_values import parse_duration
 
 NODE = 'clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}\n'
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pgslot.config.model import Ending, HealerTarget, check_secrets, load
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
+from pgslot.config.loader import load
+from pgslot.config.model import Ending, HealerTarget
+from pgslot.config.secrets import check_secrets
 
 PLACE = "clusters.a.healer.end_transactions"
 

@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.app import application
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.diagnosis import retention
 from tests.support.running_healer import impatient

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from pgslot.diagnosis.creation_wait import WaitReason, waits
+from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import History, Sample
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.queries import Transaction, precedes
+from pgslot.snapshot.rows import Transaction
 from tests.support.builders.snapshots import CREATION, STANDBY, TRANSACTION, cluster, dark, node
 
 PREPARED = replace(
@@ -260,4 +261,4 @@ def test_two_primaries_name_no_blocker() -> None:
     [(700, 701, True), (701, 700, False), (700, 700, False), (2**32 - 5, 10, True), (10, 2**32 - 5, False)],
 )
 def test_xids_wrap_around(first: int, second: int, *, expected: bool) -> None:
-    assert precedes(first, second) is expected
+    assert xid_precedes(first, second) is expected

@@ -15,7 +15,7 @@ from pgslot.diagnosis.failover_readiness import (
     readiness,
 )
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.queries import Slot
+from pgslot.snapshot.rows import Slot
 from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
 
 U = Unready

@@ -1,4 +1,6 @@
-"""Why WAL is retained: tables of cases, one line each. Hours of it are in tests/pgslot/diagnosis/test_retention_model.py."""
+"""
+Why WAL is retained: tables of cases, one line each. Hours of it are in tests/pgslot/diagnosis/test_retention_model.py.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -10,7 +12,7 @@ from pgslot.diagnosis.retention import RetentionCause, retention, retention_caus
 from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
 from pgslot.snapshot.history import Delivery, History, Movement, Sample
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.queries import Slot, Transaction
+from pgslot.snapshot.rows import Slot, Transaction
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, dark, node
 
 NOW = 10_000.0

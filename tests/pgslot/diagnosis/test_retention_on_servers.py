@@ -12,7 +12,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.diagnosis import retention
 from pgslot.diagnosis.retention import SKIPS_EMPTY_TRANSACTIONS

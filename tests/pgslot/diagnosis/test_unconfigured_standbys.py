@@ -13,13 +13,15 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from healer.episodes.partial_snapshot import Lookout
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import Configuration
 from pgslot.diagnosis.unconfigured_standbys import unlisted
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.identity import rightful
 from pgslot.snapshot.model import NodeSnapshot, Status
-from pgslot.snapshot.queries import PROBES, Sender
+from pgslot.snapshot.queries import PROBES
+from pgslot.snapshot.rows import Sender
 from tests.exporter.test_collectors import get
 from tests.exporter.test_scrape import Client
 from tests.support.builders.snapshots import STANDBY, cluster, dark, node

@@ -13,7 +13,7 @@ from healer.doctor.result import Status
 from pgslot.diagnosis.creation_wait import needs_primary
 from pgslot.diagnosis.wal_level import at_stake, counts, has_stake, kept_by
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.queries import Slot
+from pgslot.snapshot.rows import Slot
 from tests.exporter.test_scrape import configuration
 from tests.exporter.test_versions import PRIMARY, STANDBY, until
 from tests.support.builders.snapshots import SLOT, cluster, dark, node

@@ -17,9 +17,10 @@ from prometheus_client.registry import Collector
 
 from exporter.catalogue import CATALOGUE, SLOT, Metric
 from exporter.series import SLOT_COLUMNS, cluster_series, process_samples
+from pgslot.config.model import PatroniConfig
 from pgslot.exposition.families import exposition, families
 from pgslot.exposition.text_format import Family, Series, States, label_text, write
-from pgslot.patroni.api import Answer, Patroni
+from pgslot.patroni.answer import Answer
 from pgslot.patroni.discovery import Known
 from tests.pgslot.diagnosis.test_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
@@ -157,7 +158,7 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     series = [
         *cluster_series(cluster(primary, standby)),
         *process_samples(reload_ok=True, reloaded_at=1),
-        *Known(Patroni(("http://p",)), answer=Answer((), (), None), answered=1.0, up=True).series("c"),
+        *Known(PatroniConfig(("http://p",)), answer=Answer((), (), None), answered=1.0, up=True).series("c"),
     ]
     body, _ = exposition("", families(series))
     found = {sample.name: set(sample.labels) for family in parse_text(body.decode()) for sample in family.samples}

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import requests
 
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
 from pgslot.httpserver import tls_config, web_config
 from tests.support.web_configs import Files, client, folder, get, serving
 

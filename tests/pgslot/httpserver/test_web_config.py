@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pgslot.config.yaml_values import ConfigError
+from pgslot.cli.errors import ConfigError
 from pgslot.httpserver import web_config
 from pgslot.httpserver.web_config import RateLimit
 from tests.support.web_configs import Files, folder, hashed

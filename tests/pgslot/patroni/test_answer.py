@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 import exporter.__main__
-from pgslot.config.model import check_secrets, load
-from pgslot.config.yaml_values import ConfigError
-from pgslot.patroni.api import Answer, answer_of
+from pgslot.cli.errors import ConfigError
+from pgslot.config.loader import load
+from pgslot.config.secrets import check_secrets
+from pgslot.patroni.answer import Answer, answer_of
 from tests.support.fakes.patroni import SELF, TWO, A, B, written
 
 ANSWERS: dict[str, tuple[Any, Any, Answer]] = {

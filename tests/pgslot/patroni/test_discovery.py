@@ -17,7 +17,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from healer.remedies.attempt import Unavailable
 from healer.remedies.connection import check
-from pgslot.config.model import Config, load
+from pgslot.config.loader import load
+from pgslot.config.model import Config
 from pgslot.config.reload import Configuration
 from pgslot.patroni import client as patroni_client
 from pgslot.patroni.discovery import Discovery, discovered

@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgslot.config.model import Conninfo, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Node
 from pgslot.postgres.session import Session
 from pgslot.snapshot.model import NodeSnapshot, Status
 from pgslot.snapshot.node import NodeObserver

@@ -6,7 +6,7 @@ import pytest
 
 from exporter.series import cluster_series
 from pgslot.snapshot.history import MOST_SAMPLES, NOTHING, SEGMENT_BYTES, History, record_seconds, remember
-from pgslot.snapshot.queries import Slot
+from pgslot.snapshot.rows import Slot
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
 primary = node("p", recovery=False)

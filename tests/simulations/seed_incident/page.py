@@ -22,7 +22,8 @@ _PAGE = """# The incident that this project began with
 
 A forgotten transaction pins a slot, WAL grows behind it until the slot is lost, and the slot that is made in its place
 waits for the same transaction. Told by a run on real servers (`python -m tests.simulations.seed_incident`,
-`tests/e2e/test_seed_incident.py`), with thresholds of seconds in place of minutes. The healer may end no transaction here, the default: a person does.
+`tests/e2e/test_seed_incident.py`), with thresholds of seconds in place of minutes. The healer may end no
+transaction here, the default: a person does.
 
 ![WAL that the slot holds back, and what waits]({picture})
 

@@ -1,10 +1,10 @@
 """
 An hour of pgbench on servers that write 1, 10 and 100 MiB of WAL a second: no healthy slot is told stalled or pinned.
 
-Not part of CI. `python -m tests.simulations.soak [MINUTES [FOLDER [MIB_A_SECOND ...]]]`; the folder, best in
-memory, takes some GiB, and 100 MiB a second one core. Each server has slots of consumers that confirm each second, each 10 s, and but for
-the largest in batches. What the exporter says of them is read every 5 s and counted; the exit code is 1 if a cause was
-told that is not true.
+Not part of CI. `python -m tests.simulations.soak [MINUTES [FOLDER [MIB_A_SECOND ...]]]`; the folder, best in memory,
+takes some GiB, and 100 MiB a second one core. Each server has slots of consumers that confirm each second, each 10 s,
+and but for the largest in batches. What the exporter says of them is read every 5 s and counted; the exit code is 1 if
+a cause was told that is not true.
 """
 
 import shutil

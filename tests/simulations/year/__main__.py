@@ -1,9 +1,9 @@
 """
 A year of incidents in some minutes: the real healer, thousands of clusters that are models, and a clock set forward.
 
-Not part of CI as a whole; tests/simulations/year/test_year.py runs a small one.
-`python -m tests.simulations.year [CLUSTERS [INCIDENTS [SEED]]]` prints what came of it as Markdown; the exit code is 1 if anything was done or told wrong, or lost. A year's incidents
-come within weeks, so that more of them meet than in life.
+Not part of CI as a whole; tests/simulations/year/test_year.py runs a small one. `python -m tests.simulations.year
+[CLUSTERS [INCIDENTS [SEED]]]` prints what came of it as Markdown; the exit code is 1 if anything was done or told
+wrong, or lost. A year's incidents come within weeks, so that more of them meet than in life.
 """
 
 import logging

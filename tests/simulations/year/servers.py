@@ -2,7 +2,8 @@
 A model of a cluster's two servers: what a look shows, and what a forced running-xacts record brings about.
 
 Of PostgreSQL it has what decides whether a slot can be used: the three phases of snapbuild.c on a standby, the wait for
-transactions on a primary, the WAL writer's delay, replay that stands, and how restart_lsn moves (tests/support/fakes/logical_decoding.py).
+transactions on a primary, the WAL writer's delay, replay that stands, and how restart_lsn moves
+(tests/support/fakes/logical_decoding.py).
 """
 
 import random
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgslot.snapshot.identity import Identity
-from pgslot.snapshot.queries import Creation, NodeFacts, Sender, Slot, Standby, Transaction
+from pgslot.snapshot.rows import Creation, NodeFacts, Sender, Slot, Standby, Transaction
 from tests.support.builders.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
 from tests.support.fakes import logical_decoding
 

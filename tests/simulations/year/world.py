@@ -18,7 +18,8 @@ from healer.remedies.progress import Outcome, Track
 from healer.remedies.slot_state import Subject
 from healer.webhook import reconcile
 from healer.webhook.body import REFUSED, parse
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
 from pgslot.snapshot import node
 from tests.simulations.year.clock import Clock
 from tests.simulations.year.judge import Judge

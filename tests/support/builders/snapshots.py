@@ -4,7 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
-from pgslot.snapshot.queries import PROBES, Creation, NodeFacts, Slot, Standby, Transaction
+from pgslot.snapshot.queries import PROBES
+from pgslot.snapshot.rows import Creation, NodeFacts, Slot, Standby, Transaction
 
 FACTS = NodeFacts(
     in_recovery=False,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from pgslot.diagnosis.retention import Retention, retention
 from pgslot.snapshot.history import NOTHING, remember
-from pgslot.snapshot.queries import Slot, Transaction
+from pgslot.snapshot.rows import Slot, Transaction
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
 

@@ -14,7 +14,8 @@ from healer.doctor.checks.shipped_rules import rules
 from healer.doctor.http import Client
 from healer.doctor.result import Finding, Status
 from pgslot import __version__
-from pgslot.config.model import Cluster, Config, Conninfo, HealerSettings, HealerTarget, Node
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
 from tests.support.paths import ROOT
 
 ALERTS = ROOT / "alerts"

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pgslot.patroni.api import Member
+from pgslot.patroni.answer import Member
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
 

@@ -14,7 +14,8 @@ from healer.remedies.slot_state import Sight, State, Subject, in_need, see
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, Unready
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.queries import SUPPORTED, Slot, Transaction
+from pgslot.snapshot.queries import SUPPORTED
+from pgslot.snapshot.rows import Slot, Transaction
 from tests.pgslot.diagnosis.test_causes_on_servers import consumer, setting
 from tests.support.builders.slot_states import R, temporary, without_copy
 from tests.support.builders.snapshots import SLOT, STANDBY, TRANSACTION, cluster, node

@@ -19,7 +19,8 @@ from healer.remedies.force_snapshot.schedule import Attempt
 from healer.remedies.progress import Aim
 from healer.remedies.terminate.blocker import Suspect
 from healer.remedies.terminate.connection import Ender, check_ender
-from pgslot.config.model import Cluster, Config, Conninfo, Ending
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, Ending
 from tests.healer.doctor.test_canned_faults import is_named
 from tests.healer.remedies.terminate.test_termination_on_servers import endangered, guarded
 from tests.support.blocking_transactions import (

@@ -14,7 +14,7 @@ from healer.remedies.force_snapshot.schedule import Attempt
 from healer.remedies.progress import Aim
 from healer.remedies.terminate.blocker import Suspect, Way
 from healer.remedies.terminate.connection import Ender, check_ender
-from pgslot.config.termination_policy import EndPolicy
+from pgslot.config.model import EndPolicy
 from pgslot.snapshot.queries import SUPPORTED
 from tests.support.blocking_transactions import (
     APPLICATION,

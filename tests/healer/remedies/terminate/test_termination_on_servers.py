@@ -12,9 +12,9 @@ import pytest
 from healer.app import _EPISODES
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate import rules
-from pgslot.config.model import Cluster, Config, Conninfo, Ending
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, Ending, EndPolicy
 from pgslot.config.reload import Configuration
-from pgslot.config.termination_policy import EndPolicy
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.blocking_transactions import (
     APPLICATION,

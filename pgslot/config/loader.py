@@ -1,0 +1,254 @@
+"""
+Reads pgslot.yml, and the files that it includes, into the dataclasses of model.py.
+
+Every error names the file, the line, the key, what was expected and what was found.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from psycopg.conninfo import conninfo_to_dict
+
+from pgslot.cli.errors import ConfigError
+from pgslot.config.conninfo import Conninfo, Whereabouts, conninfo_of, is_conninfo
+from pgslot.config.model import (
+    NAME,
+    PATRONI_INTERVAL,
+    Cluster,
+    Config,
+    Ending,
+    EndPolicy,
+    HealerSettings,
+    HealerTarget,
+    Node,
+    PatroniConfig,
+)
+from pgslot.config.yaml_values import Value, read
+
+MOST_URLS = 20
+_PATRONI_KEYS = ("urls", "scope", "interval", "ca_file", "cert_file", "key_file")
+LONGEST_REASON = 200
+_REASON = f"one line of at most {LONGEST_REASON} characters"
+_FALLBACKS = "emit_message or none"
+IDLE_FOR = 300.0
+_POLICY_NAMES = "a list of names, each in full, at least one"
+_POLICY_KEYS = ("dry_run", "idle_in_transaction_for", "users", "applications", "databases", "at_most_per_hour")
+
+
+def load(path: Path) -> Config:
+    """Read the file. Raises ConfigError, which names the file, the line, the key, the expected and the found."""
+    top = read(path)
+    keys = top.mapping("a mapping with the key clusters", ("clusters", "include", "healer"))
+    if "clusters" not in keys and "include" not in keys:
+        raise top.error("the key clusters, or include")
+    healer = _settings(keys["healer"]) if "healer" in keys else HealerSettings()
+    known = tuple(_cluster(name, value) for name, value in _cluster_sections(keys))
+    if not known:
+        raise keys.get("clusters", top).error("at least one cluster", None if "clusters" in keys else "none")
+    switch = keys["healer"].mapping("a mapping") if "healer" in keys else {}
+    if _enabled(switch):
+        return Config(known, healer)
+    return Config(tuple(_switched_off(cluster, _reason(switch)) for cluster in known), healer)
+
+
+def single(conninfo: str) -> Config:
+    """Return the configuration that `--conninfo` stands for. Raises ConfigError when libpq cannot parse it."""
+    if not is_conninfo(conninfo):
+        raise ConfigError("--conninfo: expected libpq's key=value pairs or a URI, found text that is neither")
+    node = Node("default", "default", Conninfo(conninfo))
+    return Config((Cluster("default", (node,), None),), HealerSettings())
+
+
+def _cluster(name: str, value: Value) -> Cluster:
+    _check_name(name, value)
+    known = ("nodes", "patroni", "conninfo", "conninfo_file", "healer")
+    keys = value.mapping("a mapping with the key nodes, or patroni", known)
+    if ("nodes" in keys) == ("patroni" in keys):
+        raise value.error("exactly one of the keys nodes and patroni", "both" if "nodes" in keys else "neither")
+    target = _target(keys["healer"]) if "healer" in keys else None
+    if "patroni" in keys:
+        if target is not None:
+            # Until Patroni has told of somebody it leads to nobody, and never to libpq's default.
+            target = target.anywhere(Whereabouts())
+        member = conninfo_of(value, keys, without_place=True)
+        return Cluster(name, (), target, _patroni(keys["patroni"]), member)
+    for needless in ("conninfo", "conninfo_file"):
+        if needless in keys:
+            raise keys[needless].error(f"{needless} beside patroni, or in each of the nodes", "it beside nodes")
+    nodes = keys["nodes"].mapping("a mapping of node names")
+    if not nodes:
+        raise keys["nodes"].error("at least one node")
+    return Cluster(name, tuple(_node(name, node, node_value) for node, node_value in nodes.items()), target)
+
+
+def _node(cluster: str, name: str, value: Value) -> Node:
+    _check_name(name, value)
+    keys = value.mapping("a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file"))
+    return Node(cluster, name, conninfo_of(value, keys))
+
+
+def _target(value: Value) -> HealerTarget:
+    known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
+    keys = value.mapping("a mapping with conninfo or conninfo_file", known)
+    if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
+        raise keys["fallback"].error(_FALLBACKS)
+    conninfo = conninfo_of(value, keys)
+    return HealerTarget(
+        conninfo,
+        enabled=_enabled(keys),
+        dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
+        fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
+        disabled_reason=_reason(keys),
+        ending=_ending(keys["end_transactions"], conninfo) if "end_transactions" in keys else None,
+    )
+
+
+def _ending(value: Value, healer: Conninfo) -> Ending:
+    known = ("conninfo", "conninfo_file", *_POLICY_KEYS)
+    keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", known)
+    conninfo = conninfo_of(value, keys)
+    # Where both are in the file; what the role may do the server knows.
+    user = conninfo_to_dict(conninfo.text).get("user")
+    if user is not None and user == conninfo_to_dict(healer.text).get("user"):
+        raise value.error("a role of its own", "that of the healer's other conninfo")
+    return Ending(conninfo, _termination_policy(value, keys))
+
+
+def _enabled(keys: dict[str, Value]) -> bool:
+    return keys["enabled"].boolean() if "enabled" in keys else True
+
+
+def _reason(keys: dict[str, Value]) -> str:
+    if "disabled_reason" not in keys:
+        return ""
+    reason = keys["disabled_reason"].string(_REASON)
+    if len(reason) > LONGEST_REASON or not reason.isprintable():
+        raise keys["disabled_reason"].error(_REASON)
+    return reason
+
+
+def _switched_off(cluster: Cluster, reason: str) -> Cluster:
+    """Return the cluster as `healer.enabled: false` leaves it; its own switch, if off as well, keeps its reason."""
+    target = cluster.healer
+    if target is None or not target.enabled:
+        return cluster
+    return replace(cluster, healer=replace(target, enabled=False, disabled_reason=reason, disabled_everywhere=True))
+
+
+def _settings(value: Value) -> HealerSettings:
+    durations = ("burst_interval", "interval", "give_up_after")
+    numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
+    known = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
+    keys = value.mapping(f"a mapping with keys out of {', '.join(known)}", known)
+    given: dict[str, Any] = {name: keys[name].duration() for name in durations if name in keys}
+    given |= {name: keys[name].positive_integer() for name in numbers if name in keys}
+    if "alertmanager_url" in keys:
+        given["alertmanager_url"] = keys["alertmanager_url"].url()
+    if "webhook_token_file" in keys:
+        given["webhook_token_file"] = keys["webhook_token_file"].path()
+    return HealerSettings(**given)
+
+
+def _check_name(name: str, value: Value) -> None:
+    if not NAME.fullmatch(name):
+        raise value.error("a name of letters, digits and _ . : - (128 at most)", repr(name))
+
+
+def _cluster_sections(main: dict[str, Value]) -> Iterator[tuple[str, Value]]:
+    """
+    Return each cluster's name and section: of the main file first, then of those that it includes.
+
+    Raises ConfigError, also for a cluster that is there twice, which names both places.
+    """
+    sections = [main["clusters"]] if "clusters" in main else []
+    if "include" in main:
+        sections += [_included_clusters(file) for file in _included_files(main["include"])]
+    seen: dict[str, Value] = {}
+    for section in sections:
+        for name, value in section.mapping("a mapping of cluster names").items():
+            if name in seen:
+                there = f"{seen[name].file}:{seen[name].line}"
+                raise value.error("each cluster once", f"one that is in {there} as well")
+            seen[name] = value
+            yield name, value
+
+
+def _included_files(include: Value) -> Iterator[Path]:
+    """Names are relative to the main file. A pattern may match nothing, and is sorted; a name has to be there."""
+    for item in include.items("a list of file names or patterns such as clusters/*.yml"):
+        name = str(item.path())
+        if not has_magic(name):
+            yield Path(name)
+        else:
+            yield from (Path(found) for found in sorted(glob(name)))  # noqa: PTH207 - the folder may be a pattern, too
+
+
+def _included_clusters(file: Path) -> Value:
+    top = read(file)
+    keys = top.mapping("a mapping with the key clusters", ("clusters",))
+    if "clusters" not in keys:
+        raise top.error("the key clusters")
+    return keys["clusters"]
+
+
+def _patroni(value: Value) -> PatroniConfig:
+    """Return what `patroni` of a cluster says: a list of URLs, or a mapping with more. Raises ConfigError."""
+    if isinstance(value.data, list):
+        return PatroniConfig(tuple(_patroni_urls(value)))
+    keys = value.mapping("a list of URLs, or a mapping with the key urls", _PATRONI_KEYS)
+    if "urls" not in keys:
+        raise value.error("the key urls")
+    if ("cert_file" in keys) != ("key_file" in keys):
+        raise value.error("both of cert_file and key_file, or neither", "one of them")
+    files = {name: keys[name].path() for name in ("ca_file", "cert_file", "key_file") if name in keys}
+    return PatroniConfig(
+        tuple(_patroni_urls(keys["urls"])),
+        keys["scope"].string("the cluster's scope in Patroni") if "scope" in keys else None,
+        keys["interval"].duration() if "interval" in keys else PATRONI_INTERVAL,
+        **files,
+    )
+
+
+def _patroni_urls(value: Value) -> Iterator[str]:
+    items = value.items("a list of URLs of Patroni's REST API")
+    if len(items) > MOST_URLS:
+        raise value.error(f"at most {MOST_URLS} URLs", str(len(items)))
+    for item in items:
+        url = item.url()
+        if "@" in urlsplit(url).netloc:
+            raise item.error("a URL without user and password: Patroni asks for none", "one with (not shown: secrets)")
+        yield url
+
+
+def _termination_policy(section: Value, keys: dict[str, Value]) -> EndPolicy:
+    """Return what the section allows. Raises ConfigError, which names the place."""
+    if "users" not in keys and "applications" not in keys:
+        raise section.error("at least one of the keys users and applications", "neither: that would be everybody")
+    return EndPolicy(
+        users=_names(keys, "users"),
+        applications=_names(keys, "applications"),
+        databases=_names(keys, "databases"),
+        idle_in_transaction_for=(
+            keys["idle_in_transaction_for"].duration() if "idle_in_transaction_for" in keys else IDLE_FOR
+        ),
+        at_most_per_hour=keys["at_most_per_hour"].positive_integer() if "at_most_per_hour" in keys else 1,
+        dry_run=keys["dry_run"].boolean() if "dry_run" in keys else True,
+    )
+
+
+def _names(keys: dict[str, Value], key: str) -> tuple[str, ...] | None:
+    if key not in keys:
+        return None
+    value = keys[key]
+    if not isinstance(value.data, list) or not value.data:
+        raise value.error(_POLICY_NAMES)
+    names = tuple(item.string("a name, in quotes if it reads as something else") for item in value.data)
+    for item, name in zip(value.data, names, strict=True):
+        if not name:
+            # Who sets no application_name has an empty one: that would be a good part of everybody.
+            raise item.error("a name")
+    return names
