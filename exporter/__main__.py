@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from exporter.app import application
-from exporter.reference import metric_reference
+from exporter.metrics_reference import metric_reference
 from exporter.rules import SHIPPED_BASE, alerting_rules
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log

@@ -1,19 +1,22 @@
 """The exporter's HTTP endpoints."""
 
-import asyncio
 import math
 import re
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from exporter import collectors, response_body, runbooks
-from exporter.series import cluster_series, process_samples
+from exporter.catalogue import CATALOGUE
+from exporter.landing import landing
+from exporter.series import cluster_series
 from pgslot.config.reload import Configuration
+from pgslot.diagnosis.peers import peers_needed
 from pgslot.exposition.cache import Memory
+from pgslot.exposition.common import patroni_series, process_samples
 from pgslot.exposition.families import families, written
-from pgslot.exposition.process_metrics import ProcessMetrics
+from pgslot.exposition.process_metrics import ProcessMetrics, process_registry
 from pgslot.exposition.text_format import Family
+from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.node import SHORTEST_LOOK
@@ -61,15 +64,6 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     return app
 
 
-def process_registry() -> CollectorRegistry:
-    """Return Python's process metrics in a registry of their own."""
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
-
-
 def look_timeout(header: str | None) -> float:
     """Return the seconds that a look may take, from X-Prometheus-Scrape-Timeout-Seconds."""
     try:
@@ -90,30 +84,18 @@ def accepts_gzip(header: str) -> bool:
     return False
 
 
-async def answer_reload(configuration: Configuration, *, lifecycle: bool) -> web.Response:
-    """Answer POST /-/reload as Prometheus does: 403 unless it is enabled, 500 with the error if the file is bad."""
-    if not lifecycle:
-        return web.Response(status=403, text="Lifecycle API is not enabled: start with --web.enable-lifecycle.\n")
-    error = await configuration.reload_aside()
-    return web.Response() if error is None else web.Response(status=500, text=f"{error}\n")
-
-
 async def _metrics(request: web.Request) -> web.Response:
     asked = _asked(request)
-    own: list[Family] = []
-    if asked == collectors.EVERYTHING:
-        # While the servers answer: they are asked in the loop's next round, and this is read in the one after it.
-        loop = asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, lambda: own.extend(request.app[_PROCESS].collect()))
     snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), collectors.probes_for(asked))
     memory = request.app[_MEMORY]
     series = [part for snapshot in snapshots for part in cluster_series(snapshot, asked, memory=memory)]
     if asked != collectors.EVERYTHING:
-        return _exposed(request, families(series))
+        return _exposed(request, families(series, CATALOGUE))
     configuration = request.app[_CONFIGURATION]
-    series.extend(request.app[_DISCOVERY].series())
+    for status in request.app[_DISCOVERY].statuses():
+        series.extend(patroni_series(**status._asdict()))
     series.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
-    return _exposed(request, [*families(series), *own])
+    return _exposed(request, [*families(series, CATALOGUE), *request.app[_PROCESS].collect()])
 
 
 async def _probe(request: web.Request) -> web.Response:
@@ -125,11 +107,14 @@ async def _probe(request: web.Request) -> web.Response:
     if not observer.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     asked = _asked(request)
-    snapshot = await observer.look_at(cluster, node, _timeout(request), collectors.probes_for(asked))
+    snapshot = await observer.look_at(
+        cluster, node, _timeout(request), collectors.probes_for(asked), peers=peers_needed
+    )
     series = [*cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])]
     if asked == collectors.EVERYTHING:
-        series.extend(request.app[_DISCOVERY].series(cluster))
-    return _exposed(request, families(series))
+        for status in request.app[_DISCOVERY].statuses(cluster):
+            series.extend(patroni_series(**status._asdict()))
+    return _exposed(request, families(series, CATALOGUE))
 
 
 async def _discovery(request: web.Request) -> web.Response:
@@ -163,7 +148,7 @@ async def _runbook(request: web.Request) -> web.Response:
 
 
 async def _landing(request: web.Request) -> web.Response:
-    page = runbooks.landing(request.app[_DISCOVERY].config, lifecycle=request.app[_LIFECYCLE])
+    page = landing(request.app[_DISCOVERY].config, lifecycle=request.app[_LIFECYCLE])
     return web.Response(text=page, content_type="text/html")
 
 
@@ -176,7 +161,7 @@ async def _ready(_request: web.Request) -> web.Response:
 
 
 async def _reload(request: web.Request) -> web.Response:
-    return await answer_reload(request.app[_CONFIGURATION], lifecycle=request.app[_LIFECYCLE])
+    return await answer_reload(request.app[_CONFIGURATION].reload_aside, enabled=request.app[_LIFECYCLE])
 
 
 def _asked(request: web.Request) -> frozenset[str]:

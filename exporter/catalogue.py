@@ -1,6 +1,7 @@
 """Every metric of the exporter: its type, labels and meaning. What is not in here is not exposed."""
 
-from dataclasses import dataclass
+from pgslot.exposition.common import COMMON
+from pgslot.exposition.metric import Metric, gauges
 
 NODE = ("cluster", "node")
 SLOT = (*NODE, "slot_name", "database")
@@ -8,54 +9,8 @@ CREATOR = ("pid", "usename", "application_name")
 SESSION = ("kind", "pid", "datname", "usename", "application_name", "state")
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric family. The unit is the last word of its name, as Prometheus asks."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
-    source: str
-    """PostgreSQL view, function or setting."""
-    since: int = 14
-    """First major version that has it."""
-
-
-def _gauges(labels: tuple[str, ...], *rows: tuple[str, str, str]) -> tuple[Metric, ...]:
-    return tuple(Metric(name, "gauge", labels, text, source) for name, text, source in rows)
-
-
-_PROCESS = (
-    Metric("pgslot_build_info", "gauge", ("version",), "The running version; always 1.", "this program"),
-    *_gauges(
-        (),
-        ("pgslot_config_last_reload_successful", "Whether the last load of the configuration worked.", "this program"),
-        (
-            "pgslot_config_last_reload_success_timestamp_seconds",
-            "Unix time of the last load of the configuration that worked.",
-            "this program",
-        ),
-    ),
-)
-
-_PATRONI = _gauges(
-    ("cluster",),
-    (
-        "pgslot_patroni_up",
-        "Of a cluster whose nodes Patroni tells: whether one of its URLs gave an answer when last asked.",
-        "GET /cluster of Patroni",
-    ),
-    (
-        "pgslot_patroni_last_answer_timestamp_seconds",
-        "Unix time of the last answer, which the nodes are taken from; absent before the first.",
-        "GET /cluster of Patroni",
-    ),
-    ("pgslot_patroni_members", "Members of the last answer that have an address.", "GET /cluster of Patroni"),
-)
-
 _NODE = (
-    *_gauges(
+    *gauges(
         NODE,
         ("pgslot_up", "Whether the node answered on the connection of this scrape.", "connection"),
         ("pgslot_scrape_duration_seconds", "Time that looking at the node took.", "this program"),
@@ -150,7 +105,7 @@ _NODE = (
 )
 
 _SLOT = (
-    *_gauges(
+    *gauges(
         SLOT,
         ("pgslot_active", "Whether a session uses the slot.", "pg_replication_slots.active"),
         (
@@ -346,7 +301,7 @@ _DECODING = tuple(
 )
 
 _TRANSACTIONS = (
-    *_gauges(
+    *gauges(
         (*NODE, "kind"),
         (
             "pgslot_transactions",
@@ -377,4 +332,4 @@ _TRANSACTIONS = (
     ),
 )
 
-CATALOGUE = {metric.name: metric for metric in (*_PROCESS, *_PATRONI, *_NODE, *_SLOT, *_DECODING, *_TRANSACTIONS)}
+CATALOGUE = {metric.name: metric for metric in (*COMMON.values(), *_NODE, *_SLOT, *_DECODING, *_TRANSACTIONS)}

@@ -7,7 +7,6 @@ from typing import Any
 
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
 from exporter.collectors import EVERYTHING
-from pgslot import __version__
 from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, waits
 from pgslot.diagnosis.failover_readiness import Unready, missing_settings, readiness
 from pgslot.diagnosis.retention import Retention, RetentionCause, retention
@@ -87,13 +86,6 @@ def cluster_series(
     for wait in waits(cluster) if "creations" in parts else ():
         if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
             yield from _wait(wait, cluster.cluster)
-
-
-def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Part]:
-    """Return the series of the process itself; `reloaded_at` is Unix time."""
-    yield _one("pgslot_build_info", label_text(("version",), (__version__,)), 1)
-    yield _one("pgslot_config_last_reload_successful", "", reload_ok)
-    yield _one("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
 
 
 def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[Part]:

@@ -9,8 +9,6 @@ from functools import partial
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from exporter.app import answer_reload, process_registry
-from exporter.series import process_samples
 from healer.capability import CapabilityMonitor
 from healer.episodes.manager import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
@@ -24,7 +22,10 @@ from pgslot.cli.logging import event, printable
 from pgslot.config.model import Config
 from pgslot.config.reload import Configuration
 from pgslot.config.secrets import read_token
+from pgslot.exposition.common import COMMON, patroni_series, process_samples
 from pgslot.exposition.families import exposition, families
+from pgslot.exposition.process_metrics import process_registry
+from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
 
 LARGEST_BODY = 16 * 1024 * 1024
@@ -209,7 +210,8 @@ def _take_all(episodes: Episodes, alerts: Iterable[Alert]) -> dict[str, int]:
 async def _metrics(request: web.Request) -> web.Response:
     configuration = request.app[_CONFIGURATION]
     process = process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at)
-    own = families([*process, *request.app[_DISCOVERY].series()])
+    patroni = [part for status in request.app[_DISCOVERY].statuses() for part in patroni_series(**status._asdict())]
+    own = families([*process, *patroni], COMMON)
     body, content_type = exposition(request.headers.get("Accept", ""), [*own, *request.app[_REGISTRY].collect()])
     return web.Response(body=body, headers={"Content-Type": content_type})
 
@@ -235,7 +237,7 @@ def _page(request: web.Request) -> slice:
 
 
 async def _reload(request: web.Request) -> web.Response:
-    return await answer_reload(request.app[_CONFIGURATION], lifecycle=request.app[_LIFECYCLE])
+    return await answer_reload(request.app[_CONFIGURATION].reload_aside, enabled=request.app[_LIFECYCLE])
 
 
 async def _healthy(request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
 from healer.remedies.terminate.statements import Refusal
 from healer.webhook.body import Action
+from pgslot.exposition.reference import client_rows, label_values
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "remedy": tuple(REMEDIES),
@@ -41,13 +42,4 @@ def metric_reference() -> str:
     metrics = HealerMetrics(CollectorRegistry())
     metrics.set_alertmanager_up(up=True)
     found = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
-    rows = "".join(_row(metric) for metric in found)
-    values = "".join(f"- `{label}`: {', '.join(f'`{value}`' for value in each)}\n" for label, each in _VALUES.items())
-    return f"{_HEAD}{rows}\nWhat the labels say:\n\n{values}"
-
-
-def _row(metric: MetricWrapperBase) -> str:
-    [family] = metric.describe()
-    name = f"{family.name}_total" if family.type == "counter" else family.name
-    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - there is no other way to them
-    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n"
+    return f"{_HEAD}{client_rows(found)}\nWhat the labels say:\n\n{label_values(_VALUES)}"

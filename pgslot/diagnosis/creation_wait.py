@@ -8,8 +8,6 @@ still), then the missing record itself.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pgslot.diagnosis.retention import retains_much
-from pgslot.diagnosis.wal_level import has_stake
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Creation, Standby, Transaction
@@ -59,13 +57,6 @@ def waits(cluster: ClusterSnapshot) -> list[Wait]:
         if node.facts is not None
         for creation in node.creations or ()
     ]
-
-
-def needs_primary(node: NodeSnapshot) -> bool:
-    """Return whether what this node shows can only be explained by what its primary shows."""
-    if node.is_primary or not node.up:
-        return False
-    return bool(node.creations) or has_stake(node) or any(retains_much(slot) for slot in node.slots or ())
 
 
 def replay_stands(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitReason | None:

@@ -1,12 +1,12 @@
 """Series, and prometheus_client's families beside them, to the page that Prometheus reads."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from prometheus_client import Metric as ClientFamily
 from prometheus_client.exposition import choose_encoder
 
-from exporter.catalogue import CATALOGUE, Metric
+from pgslot.exposition.metric import Metric
 from pgslot.exposition.text_format import Family, Part, Series, label_text, write
 
 
@@ -16,12 +16,12 @@ class Collector(Protocol):
     def collect(self) -> Iterable[ClientFamily]: ...
 
 
-def families(series: Iterable[Part]) -> list[Family]:
-    """Group series into families, in the catalogue's order."""
+def families(series: Iterable[Part], catalogue: Mapping[str, Metric]) -> list[Family]:
+    """Group series into families, in the order of the catalogue, which maps a metric's name to it."""
     by_name: dict[str, list[Part]] = {}
     for part in series:
         by_name.setdefault(part.name, []).append(part)
-    return [Family(metric, by_name[metric.name]) for metric in CATALOGUE.values() if metric.name in by_name]
+    return [Family(metric, by_name[metric.name]) for metric in catalogue.values() if metric.name in by_name]
 
 
 def exposition(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[bytes, str]:

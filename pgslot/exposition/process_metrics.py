@@ -10,13 +10,22 @@ import os
 import resource
 from collections.abc import Mapping, Sequence
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from pgslot.exposition.families import as_ours
 from pgslot.exposition.text_format import Family, Series
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
+
+
+def process_registry() -> CollectorRegistry:
+    """Return Python's process metrics in a registry of their own."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
 
 
 class ProcessMetrics:

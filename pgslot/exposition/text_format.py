@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from exporter.catalogue import Metric
+from pgslot.exposition.metric import Metric
 
 
 class Part(Protocol):

@@ -10,12 +10,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from pgslot.cli.logging import event
 from pgslot.config.conninfo import Whereabouts
 from pgslot.config.model import Cluster, Config, Node, PatroniConfig
 from pgslot.config.reload import Configuration
-from pgslot.exposition.text_format import One, Part, label_text
 from pgslot.patroni.answer import Answer
 from pgslot.patroni.client import NoAnswerError, ask
 
@@ -50,15 +50,6 @@ class Known:
         self.whereabouts.places = tuple((member.host, member.port) for member in answer.members)
         self.answered = time.time()
 
-    def series(self, cluster: str) -> Iterator[Part]:
-        """Return what there is to tell of the asking; nothing before the first question."""
-        if self.up is None:
-            return
-        labels = label_text(("cluster",), (cluster,))
-        yield One("pgslot_patroni_up", labels, self.up)
-        yield One("pgslot_patroni_last_answer_timestamp_seconds", labels, self.answered)
-        yield One("pgslot_patroni_members", labels, None if self.answer is None else len(self.answer.members))
-
     def joined(self, cluster: Cluster) -> Cluster:
         """Return the cluster with the members as its nodes; the healer's conninfo leads to them where it says none."""
         target = cluster.healer
@@ -70,6 +61,18 @@ class Known:
             Node(cluster.name, each.name, cluster.member.at(each.host, each.port)) for each in self.answer.members
         )
         return replace(cluster, nodes=nodes, healer=target, system_identifier=self.answer.system_identifier)
+
+
+class DiscoveryStatus(NamedTuple):
+    """How discovery of one cluster's members stands."""
+
+    cluster: str
+    up: bool
+    """Whether Patroni answered the last question."""
+    answered_at: float | None
+    """Unix time of the last answer; None before the first."""
+    members: int | None
+    """Members of that answer."""
 
 
 class Discovery:
@@ -104,11 +107,12 @@ class Discovery:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def series(self, only: str | None = None) -> Iterator[Part]:
-        """Return what there is to tell of the asking: of this cluster, None for all."""
+    def statuses(self, only: str | None = None) -> Iterator[DiscoveryStatus]:
+        """Return how the last question about each cluster, or about `only` this one, ended; none before the first."""
         for name, known in self._known.items():
-            if only in (None, name):
-                yield from known.series(name)
+            if only in (None, name) and known.up is not None:
+                members = None if known.answer is None else len(known.answer.members)
+                yield DiscoveryStatus(name, known.up, known.answered, members)
 
     def _configured(self, config: Config) -> None:
         self._file = config

@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from pgslot.config.model import Cluster, Node
-from pgslot.diagnosis.creation_wait import needs_primary
-from pgslot.diagnosis.failover_readiness import failover_slots
 from pgslot.snapshot.identity import rightful
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
 from pgslot.snapshot.node import SHORTEST_LOOK, NodeObserver
@@ -21,6 +20,16 @@ STANDBYS_LONGER = 1.0
 
 
 _T = TypeVar("_T")
+
+
+class Peers(Enum):
+    """Which other nodes of its cluster explain what a node shows."""
+
+    NONE = auto()
+    PRIMARY = auto()
+    STANDBYS = auto()
+    RECENT_STANDBYS = auto()
+    """Standbys, whose last snapshot is good enough while it is recent."""
 
 
 class Observer:
@@ -62,7 +71,13 @@ class Observer:
         return ClusterSnapshot(cluster, tuple(self._as_they_count(cluster, snapshots)))
 
     async def look_at(
-        self, cluster: str, node: str, timeout: float, probes: Sequence[Probe] = PROBES
+        self,
+        cluster: str,
+        node: str,
+        timeout: float,
+        probes: Sequence[Probe] = PROBES,
+        *,
+        peers: Callable[[NodeSnapshot], Peers],
     ) -> ClusterSnapshot:
         """
         Look at one node, and at the others only if this one cannot be diagnosed without them.
@@ -78,14 +93,14 @@ class Observer:
             [snapshot] = self._as_they_count(cluster, [await observers[node].look(left, probes)])
         others = [other for name, other in observers.items() if name != node]
         left = max(SHORTEST_LOOK, deadline - time.monotonic())
-        if failover_slots(snapshot):
+        needed = peers(snapshot)
+        if needed is Peers.STANDBYS:
             standbys = await asyncio.gather(*(_in_short(other, left) for other in others))
             return self.of_one_cluster(cluster, (snapshot, *standbys))
-        if snapshot.senders:
-            # Which of them are configured: what its standbys have shown a scrape before tells it as well.
+        if needed is Peers.RECENT_STANDBYS:
             standbys = await asyncio.gather(*(_lately(other, left) for other in others))
             return self.of_one_cluster(cluster, (snapshot, *standbys))
-        if not needs_primary(snapshot):
+        if needed is Peers.NONE:
             return ClusterSnapshot(cluster, (snapshot,))
         looks = [asyncio.create_task(other.look(left, probes)) for other in others]
         pending = set(looks)

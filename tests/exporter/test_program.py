@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.catalogue import CATALOGUE
-from exporter.reference import metric_reference
+from exporter.metrics_reference import metric_reference
 from tests.support.paths import ROOT
 from tests.support.servers.monitoring import Server
 from tests.support.servers.processes import Process, free_port, wait_for

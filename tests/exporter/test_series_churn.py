@@ -13,6 +13,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
+from exporter.catalogue import CATALOGUE
 from exporter.series import SETTLED_SECONDS, cluster_series
 from pgslot.diagnosis.retention import RetentionCause, retention_cause
 from pgslot.exposition.families import families
@@ -31,7 +32,7 @@ SYNC_SLOT = "pg_16394_sync_16385_7427463894567342341"
 
 def page(**rows: Any) -> str:
     series = cluster_series(cluster(node("p", recovery=False, **rows)))
-    return b"".join(write(families(series), openmetrics=False)).decode()
+    return b"".join(write(families(series, CATALOGUE), openmetrics=False)).decode()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pgslot.diagnosis.creation_wait import needs_primary
+from pgslot.diagnosis.peers import needs_primary
 from pgslot.diagnosis.retention import RetentionCause, retention, retention_cause
 from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
 from pgslot.snapshot.history import Delivery, History, Movement, Sample

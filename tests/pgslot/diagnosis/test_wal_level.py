@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from healer.doctor.checks.servers import judge_last_slot
 from healer.doctor.result import Status
-from pgslot.diagnosis.creation_wait import needs_primary
+from pgslot.diagnosis.peers import needs_primary
 from pgslot.diagnosis.wal_level import at_stake, counts, has_stake, kept_by
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot

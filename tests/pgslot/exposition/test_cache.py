@@ -7,6 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.catalogue import CATALOGUE
 from exporter.series import cluster_series
 from pgslot.exposition.cache import Column, Kept, Memory
 from pgslot.exposition.families import families
@@ -74,7 +75,7 @@ def test_two_nodes_are_not_mixed_up() -> None:
 
 
 def page(snapshot: ClusterSnapshot, memory: Memory | None) -> str:
-    return b"".join(write(families(cluster_series(snapshot, memory=memory)), openmetrics=False)).decode()
+    return b"".join(write(families(cluster_series(snapshot, memory=memory), CATALOGUE), openmetrics=False)).decode()
 
 
 def test_a_page_is_the_same_with_and_without_memory() -> None:

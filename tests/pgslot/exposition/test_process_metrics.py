@@ -10,9 +10,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.app import process_registry
 from pgslot.exposition.families import exposition
-from pgslot.exposition.process_metrics import ProcessMetrics
+from pgslot.exposition.process_metrics import ProcessMetrics, process_registry
 from pgslot.exposition.text_format import Family
 
 

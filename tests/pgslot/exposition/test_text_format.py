@@ -15,13 +15,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from exporter.catalogue import CATALOGUE, SLOT, Metric
-from exporter.series import SLOT_COLUMNS, cluster_series, process_samples
-from pgslot.config.model import PatroniConfig
+from exporter.catalogue import CATALOGUE, SLOT
+from exporter.series import SLOT_COLUMNS, cluster_series
+from pgslot.exposition.common import COMMON, patroni_series, process_samples
 from pgslot.exposition.families import exposition, families
+from pgslot.exposition.metric import Metric
 from pgslot.exposition.text_format import Family, Series, States, label_text, write
-from pgslot.patroni.answer import Answer
-from pgslot.patroni.discovery import Known
 from tests.pgslot.diagnosis.test_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
 from tests.support.builders.snapshots import SLOT as A_SLOT
@@ -93,7 +92,9 @@ def test_a_counter_is_one_in_both_formats(count: int, *, openmetrics: bool) -> N
 def test_ours_and_prometheus_clients_families_make_one_page(accept: str, parse: Callable[[str], Any]) -> None:
     other = ClientFamily("other", "Not ours.", "gauge")
     other.add_sample("other", {}, 1)
-    body, content_type = exposition(accept, [*families(process_samples(reload_ok=True, reloaded_at=7.5)), other])
+    body, content_type = exposition(
+        accept, [*families(process_samples(reload_ok=True, reloaded_at=7.5), COMMON), other]
+    )
     assert content_type.startswith("application/openmetrics-text" if parse is parse_openmetrics else "text/plain")
     found = {family.name: family.samples[0].value for family in parse(body.decode())}
     assert found == {
@@ -158,8 +159,8 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     series = [
         *cluster_series(cluster(primary, standby)),
         *process_samples(reload_ok=True, reloaded_at=1),
-        *Known(PatroniConfig(("http://p",)), answer=Answer((), (), None), answered=1.0, up=True).series("c"),
+        *patroni_series("c", up=True, answered_at=1.0, members=0),
     ]
-    body, _ = exposition("", families(series))
+    body, _ = exposition("", families(series, CATALOGUE))
     found = {sample.name: set(sample.labels) for family in parse_text(body.decode()) for sample in family.samples}
     assert found == {name: set(metric.labels) for name, metric in CATALOGUE.items()}

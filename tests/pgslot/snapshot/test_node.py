@@ -15,6 +15,7 @@ from exporter.app import application
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import Configuration
+from pgslot.diagnosis.peers import peers_needed
 from pgslot.postgres.session import Session
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
@@ -167,7 +168,7 @@ async def test_a_node_that_leaves_between_two_questions_of_a_probe_is_no_error(d
     with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
         observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
-        snapshot = await with_all_gone_meanwhile(databases, observer, observer.look_at("c", "s", 8))
+        snapshot = await with_all_gone_meanwhile(databases, observer, observer.look_at("c", "s", 8, peers=peers_needed))
     assert [node.node for node in snapshot.nodes] == ["s", "p"]
     databases.standby.drop_slot("leaving")
 
@@ -181,7 +182,9 @@ async def test_a_cluster_that_leaves_between_a_creation_and_its_explanation_is_n
         await until(lambda: _creating(databases, "leaving"), "it is in creation", 10)
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
         observer = Observer(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
-        looking = observer.look_at("c", "s", 8, CREATIONS) if one else observer.look("c", 8, CREATIONS)
+        looking = (
+            observer.look_at("c", "s", 8, CREATIONS, peers=peers_needed) if one else observer.look("c", 8, CREATIONS)
+        )
         snapshot = await with_all_gone_meanwhile(databases, observer, looking)
     found = snapshot.node("s")
     assert found is not None
@@ -206,12 +209,15 @@ async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack
         try:
             await until(lambda: _creating(databases, "alone"), "it is in creation", 10)
             began = time.monotonic()
-            snapshot = await observer.look_at("c", "s", 8)
+            snapshot = await observer.look_at("c", "s", 8, peers=peers_needed)
             assert time.monotonic() - began < 4
             assert [node.node for node in snapshot.nodes] == ["s", "p"]
             # With nobody who says that he is the primary, all are waited for.
             observer.reconfigure(clusters(s=both["s"], hung=hung))
-            assert [node.node for node in (await observer.look_at("c", "s", 1)).nodes] == ["s", "hung"]
+            assert [node.node for node in (await observer.look_at("c", "s", 1, peers=peers_needed)).nodes] == [
+                "s",
+                "hung",
+            ]
         finally:
             await observer.close()
     databases.standby.drop_slot("alone")

@@ -1,0 +1,24 @@
+"""Which other nodes of a cluster have to be known to explain what one node shows."""
+
+from pgslot.diagnosis.failover_readiness import failover_slots
+from pgslot.diagnosis.retention import retains_much
+from pgslot.diagnosis.wal_level import has_stake
+from pgslot.snapshot.cluster import Peers
+from pgslot.snapshot.model import NodeSnapshot
+
+
+def peers_needed(node: NodeSnapshot) -> Peers:
+    """Return which other nodes explain this one."""
+    if failover_slots(node):
+        return Peers.STANDBYS
+    if node.senders:
+        # Which standbys are configured: what they showed a scrape ago tells it as well.
+        return Peers.RECENT_STANDBYS
+    return Peers.PRIMARY if needs_primary(node) else Peers.NONE
+
+
+def needs_primary(node: NodeSnapshot) -> bool:
+    """Return whether what this node shows can only be explained by what its primary shows."""
+    if node.is_primary or not node.up:
+        return False
+    return bool(node.creations) or has_stake(node) or any(retains_much(slot) for slot in node.slots or ())

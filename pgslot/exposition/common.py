@@ -1,0 +1,57 @@
+"""Metrics that both programs have: the running version, the last reload of the configuration, and Patroni's answers."""
+
+from collections.abc import Iterator
+
+from pgslot import __version__
+from pgslot.exposition.metric import Metric, gauges
+from pgslot.exposition.text_format import One, Part, label_text
+
+_PROCESS = (
+    Metric("pgslot_build_info", "gauge", ("version",), "The running version; always 1.", "this program"),
+    *gauges(
+        (),
+        ("pgslot_config_last_reload_successful", "Whether the last load of the configuration worked.", "this program"),
+        (
+            "pgslot_config_last_reload_success_timestamp_seconds",
+            "Unix time of the last load of the configuration that worked.",
+            "this program",
+        ),
+    ),
+)
+
+
+_PATRONI = gauges(
+    ("cluster",),
+    (
+        "pgslot_patroni_up",
+        "Of a cluster whose nodes Patroni tells: whether one of its URLs gave an answer when last asked.",
+        "GET /cluster of Patroni",
+    ),
+    (
+        "pgslot_patroni_last_answer_timestamp_seconds",
+        "Unix time of the last answer, which the nodes are taken from; absent before the first.",
+        "GET /cluster of Patroni",
+    ),
+    ("pgslot_patroni_members", "Members of the last answer that have an address.", "GET /cluster of Patroni"),
+)
+
+COMMON = {metric.name: metric for metric in (*_PROCESS, *_PATRONI)}
+
+
+def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Part]:
+    """Return the series of the process itself; `reloaded_at` is Unix time."""
+    yield One("pgslot_build_info", label_text(("version",), (__version__,)), 1)
+    yield One("pgslot_config_last_reload_successful", "", reload_ok)
+    yield One("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
+
+
+def patroni_series(cluster: str, *, up: bool, answered_at: float | None, members: int | None) -> Iterator[Part]:
+    """
+    Return the series of one cluster whose members Patroni lists.
+
+    `answered_at` is the Unix time of the last answer and `members` its number of members; None: no answer yet.
+    """
+    labels = label_text(("cluster",), (cluster,))
+    yield One("pgslot_patroni_up", labels, up)
+    yield One("pgslot_patroni_last_answer_timestamp_seconds", labels, answered_at)
+    yield One("pgslot_patroni_members", labels, members)
