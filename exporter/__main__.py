@@ -23,7 +23,6 @@ from pgslot.httpserver.web_config import WebConfig
 from pgslot.snapshot.identity import IDENTITY
 from pgslot.snapshot.queries import PROBES, SUPPORTED
 
-BAD_INPUT = 2
 GARBAGE = 20_000
 """Objects more than before, which the garbage collector runs for; Python's own is 700."""
 
@@ -90,7 +89,7 @@ def _run(options: argparse.Namespace) -> int:
         asyncio.run(_serve(configuration, address, web_config, options))
     except ConfigError as error:
         print(log.printable(f"pg-slot-exporter: {error}"), file=sys.stderr)
-        return BAD_INPUT
+        return exit_codes.BAD_INPUT
     return 0
 
 

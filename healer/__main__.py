@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from healer.cli import parser
-from healer.commands.programs import BAD_INPUT
 from pgslot.cli import exit_codes
 from pgslot.cli.errors import ConfigError
+from pgslot.cli.exit_codes import BAD_INPUT
 from pgslot.cli.logging import printable
 
 

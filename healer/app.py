@@ -1,9 +1,7 @@
 """The healer's HTTP endpoints."""
 
 import asyncio
-import hmac
-import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from functools import partial
 
 from aiohttp import web
@@ -14,34 +12,26 @@ from healer.episodes.manager import REMEMBERED, Episodes
 from healer.metrics import HealerMetrics
 from healer.remedies.registry import REMEDIES
 from healer.status_page import ClusterStatus, status_page
-from healer.webhook.body import REFUSED, Action, Alert, Webhook, WebhookError, parse
+from healer.webhook.endpoint import LARGEST_BODY, WebhookEndpoint
 from healer.webhook.receivers import Receivers
 from healer.webhook.reconcile import Resync
-from pgslot.cli.errors import ConfigError
-from pgslot.cli.logging import event, printable
+from pgslot.cli.logging import get_logger
 from pgslot.config.model import Config
 from pgslot.config.reload import Configuration
-from pgslot.config.secrets import read_token
 from pgslot.exposition.common import COMMON, patroni_series, process_samples
 from pgslot.exposition.families import exposition, families
 from pgslot.exposition.process_metrics import process_registry
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
 
-LARGEST_BODY = 16 * 1024 * 1024
-"""Bytes; 10,000 alerts fit."""
-
-BODY_SECONDS = 30.0
-
 PAGE = 20
 """Episodes of a page; one with 1,000 slots takes some 100 kB."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _EPISODES = web.AppKey("episodes", Episodes)
 _MONITOR = web.AppKey("monitor", CapabilityMonitor)
 _METRICS = web.AppKey("metrics", HealerMetrics)
-_RECEIVERS = web.AppKey("receivers", Receivers)
 _REGISTRY = web.AppKey("registry", CollectorRegistry)
 _CONFIGURATION = web.AppKey("configuration", Configuration)
 _DISCOVERY = web.AppKey("discovery", Discovery)
@@ -57,10 +47,11 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app[_LIFECYCLE] = lifecycle
     app[_REGISTRY] = process_registry()
     app[_METRICS] = HealerMetrics(app[_REGISTRY])
-    app[_RECEIVERS] = Receivers(app[_METRICS])
+    receivers = Receivers(app[_METRICS])
     app[_MONITOR] = CapabilityMonitor(app[_METRICS])
     discovery = app[_DISCOVERY] = Discovery(configuration)
     app[_EPISODES] = Episodes(discovery.config, app[_METRICS], app[_MONITOR])
+    endpoint = WebhookEndpoint(configuration, app[_EPISODES], app[_METRICS], receivers)
     app[_TASKS] = set()
     app[_DEFECTS] = []
     app.on_response_prepare.append(_count_webhook)
@@ -71,7 +62,7 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     app.cleanup_ctx.append(_working)
     app.add_routes(
         [
-            web.post("/alerts", _alerts),
+            web.post("/alerts", endpoint.answer),
             web.get("/", _status),
             web.get("/episodes", _episodes),
             web.get("/metrics", _metrics),
@@ -111,7 +102,7 @@ def _ended(app: web.Application, task: asyncio.Task[None]) -> None:
     app[_TASKS].discard(task)
     if not task.cancelled() and task.exception() is not None:
         app[_DEFECTS].append("alertmanager")
-        _log.critical("Alertmanager is no longer asked: a defect", exc_info=task.exception())
+        log.critical("Alertmanager is no longer asked: a defect", exc=task.exception())
 
 
 async def _stop(app: web.Application) -> None:
@@ -127,84 +118,6 @@ async def _count_webhook(request: web.Request, response: web.StreamResponse) -> 
     """Count each answer, also that of whoever was refused before the webhook was looked at."""
     if request.method == "POST" and request.path == "/alerts":
         request.app[_METRICS].webhooks.labels(str(response.status)).inc()
-
-
-async def _alerts(request: web.Request) -> web.Response:
-    status, text = await _intake(request)
-    if status != 200:
-        event(_log, logging.WARNING, "webhook refused", code=status, error=text, peer=request.remote)
-    answer = web.Response(status=status, text=f"{text}\n")
-    if status != 200:
-        # What is left of a refused body is not worth waiting for.
-        answer.force_close()
-    return answer
-
-
-async def _intake(request: web.Request) -> tuple[int, str]:
-    if request.app[_EPISODES].closing:
-        return 503, "shutting down"
-    token_file = request.app[_CONFIGURATION].config.healer.webhook_token_file
-    try:
-        token = read_token(token_file) if token_file is not None else ""
-    except ConfigError as error:
-        # Without the token nobody can be let in; 503 makes Alertmanager try again.
-        event(_log, logging.ERROR, "cannot read the webhook token", error=str(error))
-        return 503, "the webhook token cannot be read"
-    given = request.headers.get("Authorization", "")
-    # A header may hold any byte, which aiohttp hands on as a surrogate.
-    if token and not hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
-        return 401, "expected the header Authorization: Bearer with the webhook token"
-    webhook = await _webhook(request)
-    if not isinstance(webhook, Webhook):
-        return webhook
-    if request.app[_EPISODES].closing:
-        # It was let in before, and what it is about would be taken up by nobody.
-        return 503, "shutting down"
-    if webhook.truncated:
-        event(
-            _log,
-            logging.WARNING,
-            "alerts were cut off: unset the receiver's max_alerts",
-            truncated=webhook.truncated,
-        )
-    if webhook.alerts:
-        # An empty one is the doctor's, and no proof that Alertmanager's arrive.
-        request.app[_METRICS].last_webhook.set_to_current_time()
-        request.app[_RECEIVERS].heard(webhook)
-    actions = _take_all(request.app[_EPISODES], webhook.alerts)
-    event(_log, logging.INFO, "webhook received", alerts=len(webhook.alerts), **actions)
-    status = 503 if REFUSED & actions.keys() else 200
-    return status, " ".join(f"{action}={count}" for action, count in actions.items())
-
-
-async def _webhook(request: web.Request) -> Webhook | tuple[int, str]:
-    """Read the body; return what it says, or what to answer to one that cannot be taken."""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            body = await request.read()
-        return parse(body)
-    except web.HTTPRequestEntityTooLarge:
-        return 413, f"expected a body of at most {LARGEST_BODY} bytes"
-    except TimeoutError:
-        return 503, f"expected the whole body within {BODY_SECONDS:.0f} s"
-    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
-        # Such as a body that is not compressed as its header says: nothing more of it can be read, by nobody.
-        request.content.feed_eof()
-        return 400, f"body: cannot be read: {printable(str(error))[:200]}"
-    except WebhookError as error:
-        return 400, str(error)
-
-
-def _take_all(episodes: Episodes, alerts: Iterable[Alert]) -> dict[str, int]:
-    """Return how often each action was taken. Of the ignored ones the log gets one example each, not 10,000 lines."""
-    actions: dict[str, int] = {}
-    for alert in alerts:
-        action = episodes.take(alert)
-        if action not in actions and action.startswith(("ignored", "refused")) and action != Action.IGNORED_RESOLVED:
-            labels = {name: alert.labels.get(name, "")[:200] for name in ("alertname", "cluster", "node", "slot_name")}
-            event(_log, logging.INFO, "alert not taken, for example", action=f"{action}", **labels)
-        actions[action] = actions.get(action, 0) + 1
-    return actions
 
 
 async def _metrics(request: web.Request) -> web.Response:

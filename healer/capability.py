@@ -1,21 +1,20 @@
 """Keeps up to date, for each cluster, whether the healer could act: the one-time notice, before the incident."""
 
 import asyncio
-import logging
 from collections.abc import Collection, Mapping
 
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability
 from healer.remedies.base import Remedy
 from healer.remedies.registry import REMEDIES
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, HealerTarget
 
 INTERVAL = 60.0
 SPREAD = 0.2
 """Seconds between the first checks of two clusters, at most: 300 of them are spread over the whole minute."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 Key = tuple[str, str]
@@ -97,9 +96,7 @@ class CapabilityMonitor:
         if before is not None and before.reason == capability.reason:
             return
         if capability.reason is not None:
-            event(
-                _log,
-                logging.WARNING,
+            log.warning(
                 "cannot heal this cluster if it has to be",
                 cluster=cluster,
                 heal=remedy.name,
@@ -107,7 +104,7 @@ class CapabilityMonitor:
                 remedy=capability.remedy,
             )
         else:
-            event(_log, logging.INFO, "can heal this cluster if it has to be", cluster=cluster, heal=remedy.name)
+            log.info("can heal this cluster if it has to be", cluster=cluster, heal=remedy.name)
 
     async def _watch(self, cluster: str, remedy: Remedy, target: HealerTarget, delay: float) -> None:
         # Switched off is known at once: nothing is asked for it.
@@ -119,4 +116,4 @@ class CapabilityMonitor:
 
 def _report_defect(watch: asyncio.Task[None]) -> None:
     if not watch.cancelled() and watch.exception() is not None:
-        _log.critical("the capability of a cluster is no longer checked: a defect", exc_info=watch.exception())
+        log.critical("the capability of a cluster is no longer checked: a defect", exc=watch.exception())

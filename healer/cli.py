@@ -1,11 +1,15 @@
 """The command line of pg-slot-healer: which commands there are, their flags, and what their exit codes mean."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from healer.commands import programs
+from healer.commands import doctor, grants, heal, metrics_reference, replay, serve
 from healer.commands.grants import ENDER_ROLE, EXPORTER_ROLE, HEALER_ROLE
 from pgslot.cli import flags
+
+Command = Callable[[argparse.Namespace], int]
+"""A command: takes the parsed options, returns the exit code. Raises ConfigError for bad input."""
 
 DEFAULT_ADDRESS = ":9878"
 DEFAULT_URL = "http://localhost:9878"
@@ -34,66 +38,68 @@ def parser() -> argparse.ArgumentParser:
     )
     # What `serve` takes is taken without a command, too: to serve is what a service manager starts it for.
     _add_serve_flags(result, again=False)
-    result.set_defaults(run=programs.serve)
+    result.set_defaults(run=serve.run)
     subparsers = result.add_subparsers(title="commands", metavar="COMMAND")
 
-    serve = subparsers.add_parser("serve", help="take webhooks and heal (the default)")
-    _add_serve_flags(serve, again=True)
-    serve.set_defaults(run=programs.serve)
+    serve_parser = subparsers.add_parser("serve", help="take webhooks and heal (the default)")
+    _add_serve_flags(serve_parser, again=True)
+    serve_parser.set_defaults(run=serve.run)
 
-    heal = subparsers.add_parser("heal", help="one episode by hand: print what is seen and done")
-    heal.add_argument("cluster", metavar="CLUSTER", help="its name in the configuration")
-    heal.add_argument("--dry-run", action="store_true", help="look and decide, and call nothing")
-    heal.add_argument(
+    heal_parser = subparsers.add_parser("heal", help="one episode by hand: print what is seen and done")
+    heal_parser.add_argument("cluster", metavar="CLUSTER", help="its name in the configuration")
+    heal_parser.add_argument("--dry-run", action="store_true", help="look and decide, and call nothing")
+    heal_parser.add_argument(
         "--give-up-after",
         metavar="DURATION",
         help="such as 30s or 5m; default the configuration's, and two minutes at the most",
     )
-    _finish(heal, programs.heal)
+    _finish(heal_parser, heal.run)
 
-    replay = subparsers.add_parser("replay", help="print what would be done with each alert of a saved webhook")
-    replay.add_argument(
+    replay_parser = subparsers.add_parser("replay", help="print what would be done with each alert of a saved webhook")
+    replay_parser.add_argument(
         "file",
         type=Path,
         metavar="FILE",
         help="a webhook's body, or the answer of Alertmanager's GET /api/v2/alerts; - is standard input",
     )
-    replay.add_argument("--offline", action="store_true", help="ask no database: which alerts would start an episode?")
-    _finish(replay, programs.replay)
+    replay_parser.add_argument(
+        "--offline", action="store_true", help="ask no database: which alerts would start an episode?"
+    )
+    _finish(replay_parser, replay.run)
 
-    grants = subparsers.add_parser("grants", help="print the SQL that makes both roles with least privilege")
-    grants.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
-    grants.add_argument("--healer-role", default=HEALER_ROLE, metavar="NAME", help="default %(default)s")
-    grants.add_argument(
+    grants_parser = subparsers.add_parser("grants", help="print the SQL that makes both roles with least privilege")
+    grants_parser.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
+    grants_parser.add_argument("--healer-role", default=HEALER_ROLE, metavar="NAME", help="default %(default)s")
+    grants_parser.add_argument(
         "--end-transactions",
         action="store_true",
         help="print the SQL of the role that may end transactions instead, and of its table",
     )
-    grants.add_argument("--ender-role", default=ENDER_ROLE, metavar="NAME", help="default %(default)s")
-    grants.set_defaults(run=programs.grants)
+    grants_parser.add_argument("--ender-role", default=ENDER_ROLE, metavar="NAME", help="default %(default)s")
+    grants_parser.set_defaults(run=grants.run)
 
-    metrics = subparsers.add_parser("metrics", help="print the metric reference as Markdown")
-    metrics.set_defaults(run=programs.metrics)
+    metrics_parser = subparsers.add_parser("metrics", help="print the metric reference as Markdown")
+    metrics_parser.set_defaults(run=metrics_reference.run)
 
-    doctor = subparsers.add_parser(
+    doctor_parser = subparsers.add_parser(
         "doctor",
         help="check the whole chain from the servers to Alertmanager, and say what to do",
         description="Checks each link and says what to do where one fails. URLs are as seen from here. They may have a"
         " user and password, which is better kept in ~/.netrc; REQUESTS_CA_BUNDLE names a certificate authority.",
     )
-    doctor.add_argument(
+    doctor_parser.add_argument(
         "--healer.url", dest="healer_url", default=DEFAULT_URL, metavar="URL", help="default %(default)s"
     )
-    doctor.add_argument("--prometheus.url", dest="prometheus_url", metavar="URL", help="otherwise left out")
-    doctor.add_argument(
+    doctor_parser.add_argument("--prometheus.url", dest="prometheus_url", metavar="URL", help="otherwise left out")
+    doctor_parser.add_argument(
         "--alertmanager.url", dest="alertmanager_url", metavar="URL", help="default: healer.alertmanager_url"
     )
-    doctor.add_argument(
+    doctor_parser.add_argument(
         "--test-alert",
         action="store_true",
         help="send Alertmanager a marked alert along each route, and see which of them arrive at the healer",
     )
-    _finish(doctor, programs.doctor)
+    _finish(doctor_parser, doctor.run)
     return result
 
 
@@ -108,7 +114,7 @@ def _add_serve_flags(target: argparse.ArgumentParser, *, again: bool) -> None:
     )
 
 
-def _finish(target: argparse.ArgumentParser, run: programs.Command) -> None:
+def _finish(target: argparse.ArgumentParser, run: Command) -> None:
     """Add what all commands have that read the configuration and report."""
     flags.add_config_file(target, again=True)
     target.add_argument("--json", action="store_true", help="for scripts")

@@ -1,5 +1,6 @@
 """The SQL that makes the roles: grants.sql and grants_ender.sql, with the roles' names filled in."""
 
+import argparse
 import re
 from importlib.resources import files
 
@@ -14,6 +15,13 @@ _PLACEHOLDER = re.compile(r""":(["'])(?:exporter|healer|ender)\1""")
 
 LONGEST_NAME = 63
 """Bytes; PostgreSQL cuts longer names off, which would then be other names."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the SQL that makes both roles; with --end-transactions that of the third, and of nothing else."""
+    both = None if options.end_transactions else script(options.exporter_role, options.healer_role)
+    print(ender_script(options.ender_role) if both is None else both, end="")
+    return 0
 
 
 def script(exporter_role: str, healer_role: str) -> str:

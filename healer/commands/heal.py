@@ -1,5 +1,7 @@
 """`pg-slot-healer heal CLUSTER`: one episode by hand, told line by line, as the runbooks use it."""
 
+import argparse
+import asyncio
 import json
 import sys
 import time
@@ -7,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 
+from healer.commands.configuration import read_config
 from healer.episodes.budget import CallBudget
 from healer.episodes.loop import Episode
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT
@@ -16,9 +19,12 @@ from healer.remedies.connection import check
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
 from healer.remedies.slot_state import Subject, in_need
+from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
 from pgslot.config.model import Cluster, Config, HealerTarget
+from pgslot.config.yaml_values import parse_duration
+from pgslot.patroni.discovery import discovered
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot
 
@@ -47,7 +53,34 @@ def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerTarget]:
     return known[name], target
 
 
-async def heal(config: Config, name: str, *, dry_run: bool, give_up_after: float | None, as_json: bool) -> Exit:
+def run(options: argparse.Namespace) -> int:
+    """One episode by hand: options.cluster, dry_run, json, config_file."""
+    log.setup("error", "logfmt")
+    limit = _seconds(options.give_up_after)
+    config = read_config(options)
+    find_cluster(config, options.cluster)
+
+    async def heal() -> int:
+        known, errors = await discovered(config, {options.cluster})
+        for name, error in errors.items():
+            raise ConfigError(f"clusters.{name}.patroni: expected an answer of one of its URLs, found: {error}")
+        return await heal_cluster(
+            known, options.cluster, dry_run=options.dry_run, give_up_after=limit, as_json=options.json
+        )
+
+    return asyncio.run(heal())
+
+
+def _seconds(duration: str | None) -> float | None:
+    if duration is None:
+        return None
+    try:
+        return parse_duration(duration)
+    except ValueError:
+        raise ConfigError(f"--give-up-after: expected a duration such as 30s or 5m, found {duration!r}") from None
+
+
+async def heal_cluster(config: Config, name: str, *, dry_run: bool, give_up_after: float | None, as_json: bool) -> Exit:
     """Heal whatever waits or is stalled in the cluster now, and print what was seen and done."""
     cluster, target = find_cluster(config, name)
     say: Callable[[str], None] = (lambda _text: None) if as_json else _say

@@ -1,5 +1,6 @@
 """The healer's metric reference as Markdown, generated from the metrics themselves."""
 
+import argparse
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
@@ -35,6 +36,12 @@ as the exporter has them, and the usual metrics of a Python process (`process_*`
 | name | type | labels | meaning |
 | --- | --- | --- | --- |
 """
+
+
+def run(_options: argparse.Namespace) -> int:
+    """Print the metric reference."""
+    print(metric_reference(), end="")
+    return 0
 
 
 def metric_reference() -> str:

@@ -1,11 +1,14 @@
 """`pg-slot-healer replay FILE`: what would the healer do with each alert that was saved, and why? It only says."""
 
+import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from healer.commands.configuration import read_config
 from healer.episodes.journal import shown
 from healer.episodes.partial_snapshot import LOOK_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
@@ -15,9 +18,11 @@ from healer.remedies.registry import RECORD, REMEDIES
 from healer.remedies.slot_state import Sight, State, see
 from healer.webhook.body import Action, Alert, WebhookError, parse_saved
 from healer.webhook.filter import Accepted, examine
+from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
 from pgslot.config.model import Config, HealerSettings
+from pgslot.patroni.discovery import discovered
 from pgslot.snapshot.cluster import Observer
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
@@ -66,7 +71,22 @@ class _Known:
     capability: Capability
 
 
-async def replay(config: Config, file: Path, *, offline: bool, as_json: bool) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Tell what would be done with a saved webhook body: options.file, json, config_file."""
+    log.setup("error", "logfmt")
+    config = read_config(options)
+
+    async def replay() -> int:
+        # Without an answer there are no nodes, and of each alert it is said that its node is unknown.
+        known, errors = await discovered(config)
+        for name, error in errors.items():
+            print(log.printable(f"Patroni does not tell the members of {name}: {error}"), file=sys.stderr)
+        return await replay_file(known, options.file, offline=options.offline, as_json=options.json)
+
+    return asyncio.run(replay())
+
+
+async def replay_file(config: Config, file: Path, *, offline: bool, as_json: bool) -> int:
     """
     Print a decision for each alert; return 1 if somebody has to put something right for one of them, else 0.
 

@@ -9,9 +9,9 @@ from healer.remedies.attempt import DONE, Call, CallResult
 from healer.remedies.base import Remedy
 from healer.remedies.progress import WELL, Outcome, Track
 from healer.remedies.slot_state import Sight, State, Subject
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Narrator:
@@ -46,9 +46,7 @@ class Narrator:
         if blocker is not None:
             held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
         self._tell(f"slot {subject.slot_name}: {' '.join(shown(sight))}{f', held by {held}' if held else ''}")
-        event(
-            _log,
-            logging.INFO,
+        log.info(
             "slot seen",
             cluster=self.report.cluster,
             node=subject.node,
@@ -71,8 +69,7 @@ class Narrator:
         if call.result in DONE:
             self._count(call)
         self._tell(said.line)
-        event(
-            _log,
+        log.log(
             logging.INFO if said.done else logging.WARNING,
             said.message,
             cluster=self.report.cluster,
@@ -90,8 +87,7 @@ class Narrator:
         heal = Heal(subject.node, subject.slot_name, outcome, track.why, round(now - track.since, 3), track.calls, took)
         self.report.slots.append(heal)
         self._tell(f"slot {subject.slot_name}: {outcome}: {track.why}")
-        event(
-            _log,
+        log.log(
             logging.INFO if outcome in WELL else logging.WARNING,
             "heal ended",
             cluster=self.report.cluster,
@@ -111,8 +107,7 @@ class Narrator:
         report = self.report
         report.conclude(self.elapsed, otherwise)
         self._tell(f"{report.outcome}: {report.why}")
-        event(
-            _log,
+        log.log(
             logging.INFO if report.outcome in WELL else logging.WARNING,
             "episode ended",
             cluster=report.cluster,
@@ -130,7 +125,7 @@ class Narrator:
         )
 
     def failed(self) -> None:
-        _log.exception("the episode failed", extra={"fields": {"cluster": self.report.cluster}})
+        log.exception("the episode failed", cluster=self.report.cluster)  # noqa: LOG004 - called while the exception is handled
 
     def _count(self, call: Call) -> None:
         self.report.calls += 1

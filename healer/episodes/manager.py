@@ -6,7 +6,6 @@ whatever becomes of its task, the task's end is what takes it out of the books.
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -24,14 +23,14 @@ from healer.remedies.registry import REMEDIES
 from healer.webhook.body import REFUSED, Action, Alert
 from healer.webhook.deduplication import Heard
 from healer.webhook.filter import Accepted, examine
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, Config
 
 REMEMBERED = 100
 CLOSE_SECONDS = 10.0
 """How long episodes may take to close their connections at the end; the longest look or call is shorter."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class Episodes:
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
             for task in late:
-                event(_log, logging.ERROR, "an episode does not end, and is left", task=task.get_name())
+                log.error("an episode does not end, and is left", task=task.get_name())
 
     def _take(self, alert: Alert) -> Action:
         accepted = examine(alert, self._clusters)
@@ -181,7 +180,7 @@ class Episodes:
         self._running[key] = Running(episode, task)
         task.add_done_callback(partial(self._ended, episode))
         named = {"node": subject.node, "slot": subject.slot_name}
-        event(_log, logging.INFO, "episode started", cluster=cluster.name, heal=remedy.name, **named)
+        log.info("episode started", cluster=cluster.name, heal=remedy.name, **named)
 
     def _ended(self, episode: Episode, task: asyncio.Task[Report]) -> None:
         """Take an episode out of the books, also one whose task never ran."""
@@ -189,7 +188,7 @@ class Episodes:
         del self._running[key]
         self._acting.discard(key)
         if not task.cancelled() and task.exception() is not None:
-            _log.critical("an episode ended by a defect", exc_info=task.exception())
+            log.critical("an episode ended by a defect", exc=task.exception())
             episode.finish(Outcome.ERROR, "a defect of the healer: see its log")
         episode.finish()
         self._past.appendleft(episode.report)

@@ -10,17 +10,17 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from healer.episodes.manager import Episodes
 from healer.metrics import HealerMetrics
 from healer.webhook.alertmanager import AlertmanagerError, Listing, fetch
 from healer.webhook.body import Alert
-from pgslot.cli.logging import event
+from healer.webhook.handler import AlertHandler
+from pgslot.cli.logging import get_logger
 
 INTERVAL = 60.0
 BUSY_INTERVAL = 5.0
 """While an episode runs, so that a silence stops it soon; and until Alertmanager has answered in full."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,9 @@ def compare(listing: Listing, joined: set[str], heard: set[str], listed_before: 
 class Resync:
     """Asks Alertmanager at start, and from then on."""
 
-    def __init__(self, url: str, episodes: Episodes, metrics: HealerMetrics) -> None:
+    def __init__(self, url: str, handler: AlertHandler, metrics: HealerMetrics) -> None:
         self._url = url
-        self._episodes = episodes
+        self._handler = handler
         self._metrics = metrics
         self._listed: set[str] = set()
         self._answered: bool | None = None
@@ -64,7 +64,7 @@ class Resync:
             complete = await self._ask()
             for _ in range(int(INTERVAL / BUSY_INTERVAL)):
                 await asyncio.sleep(BUSY_INTERVAL)
-                if self._episodes.joined or not complete:
+                if self._handler.joined or not complete:
                     break
 
     async def _ask(self) -> bool:
@@ -73,20 +73,20 @@ class Resync:
         except AlertmanagerError as error:
             self._note(answered=False, error=str(error))
             return False
-        except Exception:  # noqa: BLE001 - nothing that anybody answers may end the asking for good
+        except Exception:
             self._note(answered=False, error="a defect of the healer")
-            _log.exception("Alertmanager's answer could not be taken in")
+            log.exception("Alertmanager's answer could not be taken in")
             return False
         self._note(answered=True, alerts=len(listing.alerts), complete=listing.complete)
-        joined = self._episodes.joined
-        changes = compare(listing, set(joined), self._episodes.heard.now, self._listed)
+        joined = self._handler.joined
+        changes = compare(listing, set(joined), self._handler.heard.now, self._listed)
         # What is not listed any more may come back, and is news then. What is muted is news when it no longer is.
-        self._episodes.heard.keep(listing.alerts.keys() - listing.muted.keys())
+        self._handler.heard.keep(listing.alerts.keys() - listing.muted.keys())
         self._listed = (self._listed & joined.keys()) | listing.alerts.keys()
         for fingerprint, why in changes.leave.items():
-            self._episodes.leave(fingerprint, joined[fingerprint], why)
+            self._handler.leave(fingerprint, joined[fingerprint], why)
         for alert in changes.take:
-            self._episodes.take(alert)
+            self._handler.take(alert)
         return listing.complete
 
     def _note(self, *, answered: bool, **fields: object) -> None:
@@ -94,5 +94,5 @@ class Resync:
         if answered is not self._answered:
             level = logging.INFO if answered else logging.WARNING
             what = "asked Alertmanager for running alerts" if answered else "cannot ask Alertmanager for running alerts"
-            event(_log, level, what, **fields)
+            log.log(level, what, **fields)
         self._answered = answered

@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 
+BAD_INPUT = 2
+"""The command line, the configuration or a file is wrong: ConfigError."""
 INTERRUPTED = 130
 """As shells have it: 128 and the number of SIGINT."""
 NOBODY_READS = 141

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,49 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING,
 FORMATS = ("logfmt", "json")
 
 
-def event(logger: logging.Logger, level: int, message: str, **fields: object) -> None:
-    """Log a message with fields. None is left out: an unknown is absent, not empty."""
-    logger.log(level, message, extra={"fields": {k: v for k, v in fields.items() if v is not None}}, stacklevel=2)
+class Logger:
+    """
+    `log.info("listening", addresses=[...])`: keyword arguments are the fields of the line.
+
+    A field that is None is left out: an unknown is absent, not empty.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, message: str, **fields: object) -> None:
+        self._write(logging.DEBUG, message, fields)
+
+    def info(self, message: str, **fields: object) -> None:
+        self._write(logging.INFO, message, fields)
+
+    def warning(self, message: str, **fields: object) -> None:
+        self._write(logging.WARNING, message, fields)
+
+    def error(self, message: str, **fields: object) -> None:
+        self._write(logging.ERROR, message, fields)
+
+    def exception(self, message: str, **fields: object) -> None:
+        """Log an error with the traceback of the exception that is being handled."""
+        self._write(logging.ERROR, message, fields, sys.exc_info()[1])
+
+    def critical(self, message: str, *, exc: BaseException | None, **fields: object) -> None:
+        """Log the exception that ended something which must not end, with its traceback."""
+        self._write(logging.CRITICAL, message, fields, exc)
+
+    def log(self, level: int, message: str, **fields: object) -> None:
+        self._write(level, message, fields)
+
+    def _write(
+        self, level: int, message: str, fields: Mapping[str, object], error: BaseException | None = None
+    ) -> None:
+        known = {name: value for name, value in fields.items() if value is not None}
+        self._logger.log(level, message, exc_info=error, extra={"fields": known}, stacklevel=3)
+
+
+def get_logger(name: str) -> Logger:
+    """Return the logger of a module, by its __name__."""
+    return Logger(name)
 
 
 def printable(text: str) -> str:

@@ -1,16 +1,15 @@
 """The configuration in force: loaded at start, and again on SIGHUP or POST /-/reload. A bad file changes nothing."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pgslot.cli.errors import ConfigError
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.config.model import Config
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Configuration:
@@ -48,8 +47,8 @@ class Configuration:
                 self._loaded(await asyncio.get_running_loop().run_in_executor(self._reader, self._read))
             except ConfigError as error:
                 return self._failed(error)
-            except Exception as error:  # noqa: BLE001 - nobody waits for what a signal asks for: the metric has to tell
-                _log.exception("a defect in loading the configuration")
+            except Exception as error:
+                log.exception("a defect in loading the configuration")
                 return self._failed(ConfigError(f"a defect of this program: {error!r}"))
             return None
 
@@ -61,7 +60,7 @@ class Configuration:
 
     def _failed(self, error: ConfigError) -> str:
         self.last_ok = False
-        event(_log, logging.ERROR, "reload failed, the old configuration stays in force", error=str(error))
+        log.error("reload failed, the old configuration stays in force", error=str(error))
         return str(error)
 
     def _loaded(self, config: Config) -> None:
@@ -70,4 +69,4 @@ class Configuration:
         self.loaded_at = time.time()
         for apply in self._apply:
             apply(config)
-        event(_log, logging.INFO, "configuration reloaded", clusters=len(config.clusters))
+        log.info("configuration reloaded", clusters=len(config.clusters))

@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import logging
 import secrets
 import ssl
 import time
@@ -26,7 +25,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pgslot.cli.errors import ConfigError
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.httpserver.web_config import RateLimit, WebConfig, load
 
 CHALLENGE = 'Basic realm="pg-slot", charset="UTF-8"'
@@ -35,7 +34,7 @@ LONGEST_PASSWORD = 72
 REMEMBERED = 100
 """Passwords that were right; a scrape each second must not cost a bcrypt each second."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _Stamp = tuple[tuple[int, ...] | None, ...]
 
@@ -93,13 +92,13 @@ class Guard:
         except ConfigError as error:
             if str(error) != self._error:
                 self._error = str(error)
-                event(_log, logging.ERROR, "web configuration is bad, the old one stays in force", error=self._error)
+                log.error("web configuration is bad, the old one stays in force", error=self._error)
             return
         self._stamp = stamp if config.files == self._config.files else None
         self._error = None
         if config != self._config:
             self._config, self._context = config, config.ssl_context()
-            event(_log, logging.INFO, "web configuration read anew")
+            log.info("web configuration read anew")
 
     def _successor(self) -> WebConfig:
         config = load(self._started.path)

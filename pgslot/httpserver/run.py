@@ -1,7 +1,6 @@
 """Runs an aiohttp application until SIGTERM or SIGINT."""
 
 import asyncio
-import logging
 import signal
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ from aiohttp import web
 from pgslot import __version__
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.flags import Address
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.httpserver.connection_limit import Door, factory
 from pgslot.httpserver.middleware import Guard
 from pgslot.httpserver.tls_listener import Handshakes
@@ -21,7 +20,7 @@ SHUTDOWN_SECONDS = 5.0
 
 BACKLOG = 128
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 async def serve(
@@ -66,9 +65,7 @@ async def serve(
             raise ConfigError(
                 f"--web.listen-address: expected an address to listen on, found: {error.strerror}"
             ) from None
-        event(
-            _log,
-            logging.INFO,
+        log.info(
             "listening",
             program=program,
             version=__version__,
@@ -76,7 +73,7 @@ async def serve(
             tls=tls is not None,
         )
         await stop.wait()
-        event(_log, logging.INFO, "stopping", program=program)
+        log.info("stopping", program=program)
     finally:
         watch.cancel()
         if server is not None:

@@ -8,14 +8,13 @@ says nothing would take all descriptors that there are, for as long as a handsha
 import asyncio
 import contextlib
 import errno
-import logging
 import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 
 SECONDS = 10.0
 """How long a handshake may take."""
@@ -26,7 +25,7 @@ RETRY_SECONDS = 1.0
 _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """IPv6 is not there, as in many containers: its address is left out where there is another."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class Handshakes:
@@ -78,7 +77,7 @@ class Handshakes:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                event(_log, logging.ERROR, "cannot accept a connection", error=error.strerror)
+                log.error("cannot accept a connection", error=error.strerror)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if len(self._under_way) >= self._most:
@@ -103,4 +102,4 @@ class Handshakes:
             # It may not even have begun.
             opened.close()
         elif task.exception() is not None:
-            _log.critical("a connection was not let in: a defect", exc_info=task.exception())
+            log.critical("a connection was not let in: a defect", exc=task.exception())

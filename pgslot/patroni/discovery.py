@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.config.conninfo import Whereabouts
 from pgslot.config.model import Cluster, Config, Node, PatroniConfig
 from pgslot.config.reload import Configuration
@@ -22,7 +22,7 @@ from pgslot.patroni.client import NoAnswerError, ask
 SPREAD = 0.02
 """Seconds between the first questions about two clusters, at most."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -151,11 +151,11 @@ class Discovery:
             known.up = True
         except NoAnswerError as error:
             self._failed(name, known, str(error))
-        except Exception:  # noqa: BLE001 - nothing that anybody answers may end the asking for good
+        except Exception:
             self._failed(name, known, "a defect of this program, see below")
-            _log.exception("Patroni's answer could not be taken in")
+            log.exception("Patroni's answer could not be taken in")
         if known.up and not was_up:
-            event(_log, logging.INFO, "asked Patroni for the members", cluster=name, url=known.url)
+            log.info("asked Patroni for the members", cluster=name, url=known.url)
         if known.answer is not None and known.answer != before:
             _tell(name, before, known.answer)
             self._put_in_force()
@@ -164,7 +164,7 @@ class Discovery:
         """Log it once per change."""
         if known.up is not False:
             text = "Patroni does not tell the members, those that are known are kept"
-            event(_log, logging.WARNING, text, cluster=name, error=error)
+            log.warning(text, cluster=name, error=error)
         known.up = False
 
 
@@ -201,4 +201,4 @@ def _tell(name: str, before: Answer | None, now: Answer) -> None:
     moved = sorted(each for each in members.keys() & past.keys() if members[each] != past[each])
     fields = {"come": come or None, "gone": gone or None, "moved": moved or None, "left_out": now.left_out or None}
     level = logging.WARNING if now.left_out else logging.INFO
-    event(_log, level, "the members have changed", cluster=name, members=len(members), **fields)
+    log.log(level, "the members have changed", cluster=name, members=len(members), **fields)

@@ -161,7 +161,7 @@ class _Answers:
         elif isinstance(expected, type):
             try:
                 self.rows.append(_rows(self._connection, result, expected))
-            except Exception as error:  # noqa: BLE001 - it is raised once everything is read
+            except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
                 self.failure = error
         else:
             expected()

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.postgres.session import Session
 from pgslot.snapshot.model import NodeSnapshot, Status
 
 LATELY = 60.0
 """Seconds for which a node's last look tells what it is where others are looked at: longer than between scrapes."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # By itself: PUBLIC may call it unless that was revoked, and then only this question fails.
 IDENTITY = "SELECT system_identifier::pg_catalog.text AS system_identifier FROM pg_catalog.pg_control_system()"
@@ -81,7 +81,7 @@ class Belonging:
             self._wrong = wrong
             text = "the node is one of another cluster" if wrong else "the node is one of its cluster again"
             known = {"system_identifier": self._identifier, "cluster_system_identifier": rightful}
-            event(_log, logging.WARNING if wrong else logging.INFO, text, **self._names, **known)
+            log.log(logging.WARNING if wrong else logging.INFO, text, **self._names, **known)
         if not wrong:
             return snapshot
         statuses = dict.fromkeys(snapshot.statuses, Status.WRONG_CLUSTER)

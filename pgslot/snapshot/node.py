@@ -1,7 +1,6 @@
 """Looks at a node: one kept connection, however many ask, and an answer in time whatever the server does."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import psycopg
 
 from pgslot.cli.errors import ConfigError
-from pgslot.cli.logging import event
+from pgslot.cli.logging import get_logger
 from pgslot.config.model import Node
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
@@ -24,7 +23,7 @@ GRACE = 0.1
 SHORTEST_LOOK = 0.5
 """Seconds; less would only ever time out."""
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _Answered = tuple[dict[str, list[Any]], dict[str, Status]]
 
@@ -126,11 +125,11 @@ class NodeObserver:
             answers, statuses = await self._ask_twice(deadline, probes)
             self.belonging.answered()
             snapshot = self._snapshot(answers, statuses, time.monotonic() - started)
-        except Exception as error:  # noqa: BLE001 - whatever one node brings out costs that node and no other
+        except Exception as error:
             await self._drop()
             status = classify(error, connected=False)
             if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._reported.get("") != f"{status}":
-                _log.exception("a defect in looking at the node")
+                log.exception("a defect in looking at the node")
             self._report(status, str(error))
             snapshot = self.blank(status, time.monotonic() - started, probes)
         if len(probes) == len(PROBES):
@@ -152,7 +151,7 @@ class NodeObserver:
         self._session = await Session.connect(
             self.node.conninfo.read(), application_name=self._application_name, timeout=_left(deadline)
         )
-        event(_log, logging.DEBUG, "connected", cluster=self.node.cluster, node=self.node.name)
+        log.debug("connected", cluster=self.node.cluster, node=self.node.name)
         return await self._ask_session(self._session, deadline, probes)
 
     async def _ask_session(self, session: Session, deadline: float, probes: Sequence[Probe]) -> _Answered:
@@ -224,7 +223,7 @@ class NodeObserver:
                 self._reported.pop(name, None)
             if not self._reported:
                 text = "looking at the node works again"
-                event(_log, logging.INFO, text, cluster=self.node.cluster, node=self.node.name)
+                log.info(text, cluster=self.node.cluster, node=self.node.name)
 
         def rows(name: str) -> tuple[Any, ...] | None:
             return tuple(answers[name]) if name in answers else None
@@ -249,9 +248,7 @@ class NodeObserver:
         """Log a failure once per change, not once per scrape."""
         if self._reported.get(probe) != f"{status}":
             self._reported[probe] = f"{status}"
-            event(
-                _log,
-                logging.WARNING,
+            log.warning(
                 "cannot look at the node",
                 cluster=self.node.cluster,
                 node=self.node.name,

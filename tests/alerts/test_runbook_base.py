@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.__main__ import BAD_INPUT, main
+from exporter.__main__ import main
 from exporter.rules import FILE
+from pgslot.cli.exit_codes import BAD_INPUT
 from tests.alerts.test_rules import ALERT_RULES, RULES, run
 
 BASE = "https://pgslot.example.com/night/runbooks"

@@ -49,7 +49,7 @@ class Happened:
         answer = self.fleet.prometheus.get("/api/v1/query", query=expr, time=str(self.end))
         return {frozenset(series["metric"].items()): float(series["value"][1]) for series in answer["data"]["result"]}
 
-    @cache  # noqa: B019
+    @cache  # noqa: B019 - it lives as long as the module
     def labels(self, metric: str) -> set[str]:
         answer = self.fleet.prometheus.get("/api/v1/series", **{"match[]": metric})
         return {label for series in answer["data"] for label in series}

@@ -14,9 +14,9 @@ import yaml
 
 import exporter.__main__ as exporter_main
 import healer.cli as healer_main
-from healer.commands.programs import BAD_INPUT
 from pgslot import __version__
 from pgslot.cli.errors import ConfigError
+from pgslot.cli.exit_codes import BAD_INPUT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.loader import load
 from pgslot.config.model import Config

@@ -13,12 +13,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
-from healer.app import LARGEST_BODY, application
+from healer.app import application
 from healer.capability import CapabilityMonitor
 from healer.episodes.loop import MOST_SUBJECTS
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.registry import RECORD
+from healer.webhook.endpoint import LARGEST_BODY
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
 from pgslot.config.reload import Configuration

@@ -8,45 +8,45 @@ from pathlib import Path
 import pytest
 
 from healer.__main__ import main
-from healer.cli import parser
-from healer.commands import programs
+from healer.cli import Command, parser
+from healer.commands import grants, heal, replay, serve
 
 PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 HERE = Path("pgslot.yml")
 
 LINES = [
-    ("", programs.serve, {"config_file": None, "listen": ":9878", "log_level": "info", "lifecycle": False}),
-    ("--config.file pgslot.yml", programs.serve, {"config_file": HERE}),
-    ("--config.file=pgslot.yml serve", programs.serve, {"config_file": HERE, "listen": ":9878"}),
-    ("serve --config.file=pgslot.yml", programs.serve, {"config_file": HERE, "log_format": "logfmt", "check": False}),
-    ("--config.file=other.yml serve --config.file=pgslot.yml", programs.serve, {"config_file": HERE}),
+    ("", serve.run, {"config_file": None, "listen": ":9878", "log_level": "info", "lifecycle": False}),
+    ("--config.file pgslot.yml", serve.run, {"config_file": HERE}),
+    ("--config.file=pgslot.yml serve", serve.run, {"config_file": HERE, "listen": ":9878"}),
+    ("serve --config.file=pgslot.yml", serve.run, {"config_file": HERE, "log_format": "logfmt", "check": False}),
+    ("--config.file=other.yml serve --config.file=pgslot.yml", serve.run, {"config_file": HERE}),
     (
         "--web.listen-address=:1 --log.level=debug serve --log.format=json --check",
-        programs.serve,
+        serve.run,
         {"listen": ":1", "log_level": "debug", "log_format": "json", "check": True},
     ),
     (
         "--web.allow-unauthenticated serve --web.enable-lifecycle",
-        programs.serve,
+        serve.run,
         {"allow_unauthenticated": True, "lifecycle": True},
     ),
     (
         "heal orders --config.file=pgslot.yml",
-        programs.heal,
+        heal.run,
         {"cluster": "orders", "config_file": HERE, "dry_run": False, "json": False},
     ),
     (
         "--config.file=pgslot.yml heal --dry-run --json orders",
-        programs.heal,
+        heal.run,
         {"cluster": "orders", "config_file": HERE, "dry_run": True, "json": True},
     ),
-    ("replay body.json --json", programs.replay, {"file": Path("body.json"), "json": True, "config_file": None}),
-    ("grants", programs.grants, {"exporter_role": "pgslot_exporter", "healer_role": "pgslot_healer"}),
+    ("replay body.json --json", replay.run, {"file": Path("body.json"), "json": True, "config_file": None}),
+    ("grants", grants.run, {"exporter_role": "pgslot_exporter", "healer_role": "pgslot_healer"}),
 ]
 
 
 @pytest.mark.parametrize(("line", "run", "given"), LINES)
-def test_what_runs(line: str, run: programs.Command, given: dict[str, object]) -> None:
+def test_what_runs(line: str, run: Command, given: dict[str, object]) -> None:
     options = vars(parser().parse_args(line.split()))
     assert options["run"] is run
     assert {name: options[name] for name in given} == given

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.commands.heal import Exit, heal
-from healer.commands.replay import _WHY, replay
+from healer.commands.heal import Exit, heal_cluster
+from healer.commands.replay import _WHY, replay_file
 from healer.webhook.body import Action
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Config
@@ -29,7 +29,7 @@ def config(*clusters: Cluster) -> Config:
 
 async def healed(config: Config, cluster: str = "c", **options: Any) -> Exit:
     given = {"dry_run": False, "give_up_after": 10.0, "as_json": False} | options
-    return await heal(config, cluster, **given)
+    return await heal_cluster(config, cluster, **given)
 
 
 async def test_heal_finds_what_waits_and_heals_it(databases: Stack, capsys: Capture) -> None:
@@ -131,7 +131,7 @@ async def replayed(
     config: Config, file: Path, capsys: Capture, *, offline: bool = False
 ) -> tuple[int, list[dict[str, str]]]:
     capsys.readouterr()
-    code = await replay(config, file, offline=offline, as_json=True)
+    code = await replay_file(config, file, offline=offline, as_json=True)
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -200,9 +200,9 @@ async def test_replay_of_what_alertmanager_lists(tmp_path: Path, databases: Stac
 async def test_replay_of_what_is_no_webhook(tmp_path: Path, databases: Stack) -> None:
     (tmp_path / "bad.json").write_text('{"version": "3"}')
     with pytest.raises(ConfigError, match=r"bad\.json: version: expected"):
-        await replay(config(watched(databases)), tmp_path / "bad.json", offline=True, as_json=False)
+        await replay_file(config(watched(databases)), tmp_path / "bad.json", offline=True, as_json=False)
     with pytest.raises(ConfigError, match=r"absent\.json: expected a readable file"):
-        await replay(config(watched(databases)), tmp_path / "absent.json", offline=True, as_json=False)
+        await replay_file(config(watched(databases)), tmp_path / "absent.json", offline=True, as_json=False)
 
 
 def test_replay_has_a_reason_for_each_way_to_be_ignored() -> None:

@@ -15,9 +15,9 @@ import pytest
 import requests
 
 import healer as package
-from healer.app import LARGEST_BODY
 from healer.remedies.connection import Primary
 from healer.remedies.progress import Outcome
+from healer.webhook.endpoint import LARGEST_BODY
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerSettings, HealerTarget, Node
 from tests.healer.test_program import write

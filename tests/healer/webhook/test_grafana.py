@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from healer.commands.replay import replay
+from healer.commands.replay import replay_file
 from healer.webhook.alertmanager import parse_listing
 from healer.webhook.body import Action, parse
 from healer.webhook.filter import Accepted, examine
@@ -183,7 +183,7 @@ async def test_replay_tells_why(databases: Stack, tmp_path: Path, capsys: pytest
     file = tmp_path / "webhook.json"
     file.write_text(json.dumps(body(datasource_alert("DatasourceNoData", "s"), grafana_alert("s"))))
     config = Config((watched(databases),), QUICK)
-    assert await replay(config, file, offline=True, as_json=True) == 0
+    assert await replay_file(config, file, offline=True, as_json=True) == 0
     decisions = json.loads(capsys.readouterr().out)
     assert [each["would"] for each in decisions] == ["ignore", "start"]
     assert decisions[0]["why"].startswith("Grafana had no data, or an error, for its rule")

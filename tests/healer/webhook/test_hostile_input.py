@@ -294,9 +294,9 @@ def test_a_broken_pipe_ends_without_traceback(tmp_path: Path) -> None:
 def test_the_log_has_no_raw_control_characters(tmp_path: Path) -> None:
     """Neither as logfmt nor as JSON, whatever a name holds."""
     code = (
-        "import logging, sys\nfrom exporter import log\n"
+        "import sys\nfrom pgslot.cli import logging as log\n"
         "log.setup('info', sys.argv[1])\n"
-        f"log.event(logging.getLogger('x'), logging.INFO, 'seen', slot={EVIL!r}, at=[{EVIL!r}])"
+        f"log.get_logger('x').info('seen', slot={EVIL!r}, at=[{EVIL!r}])"
     )
     for form in ("logfmt", "json"):
         found = subprocess.run(

@@ -33,7 +33,7 @@ def _root_as_before() -> Iterator[None]:
 
 def test_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup("info", "logfmt")
-    log.event(logging.getLogger("here"), logging.WARNING, "slot seen", **FIELDS)
+    log.get_logger("here").warning("slot seen", **FIELDS)
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     _, _, rest = line.partition(" ")
@@ -45,7 +45,7 @@ def test_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup("info", "json")
-    log.event(logging.getLogger("here"), logging.INFO, "slot seen", **FIELDS)
+    log.get_logger("here").info("slot seen", **FIELDS)
     line = json.loads(capsys.readouterr().err)
     assert line.pop("ts").endswith("Z")
     known = {name: value for name, value in FIELDS.items() if value is not None}

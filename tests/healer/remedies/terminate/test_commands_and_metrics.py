@@ -10,7 +10,7 @@ import pytest
 
 from healer.app import _EPISODES, _MONITOR
 from healer.commands.grants import ENDER_ROLE
-from healer.commands.replay import replay
+from healer.commands.replay import replay_file
 from healer.doctor.checks.servers import examine
 from healer.doctor.checks.shipped_rules import alerts_for_healer
 from healer.doctor.result import Status
@@ -49,7 +49,7 @@ async def replayed(cluster: Cluster, folder: Path, capsys: pytest.CaptureFixture
     file = folder / "webhook.json"
     file.write_text(json.dumps({"version": "4", "alerts": [endangered(slot)]}))
     capsys.readouterr()
-    await replay(Config((cluster,), QUICK), file, offline=False, as_json=True)
+    await replay_file(Config((cluster,), QUICK), file, offline=False, as_json=True)
     [decision] = json.loads(capsys.readouterr().out)
     return {name: decision[name] for name in ("would", "why")}
 
