@@ -51,9 +51,10 @@ bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (Q
 	@bash tests/support/install/install.sh bench
 	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
-lint: setup  ## ruff: rules and format
+lint: setup  ## ruff: rules and format; import-linter: the layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 types: setup  ## mypy --strict
 	@$(BIN)/mypy

@@ -9,7 +9,6 @@ from functools import partial
 
 from exporter.app import application
 from exporter.metrics_reference import metric_reference
-from exporter.rules import SHIPPED_BASE, alerting_rules
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
@@ -20,6 +19,7 @@ from pgslot.config.secrets import check_secrets
 from pgslot.httpserver import web_config as webconfig
 from pgslot.httpserver.run import serve
 from pgslot.httpserver.web_config import WebConfig
+from pgslot.shipped_rules import SHIPPED_BASE, alerting_rules
 from pgslot.snapshot.identity import IDENTITY
 from pgslot.snapshot.queries import PROBES, SUPPORTED
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from exporter.__main__ import main
-from exporter.rules import FILE
 from pgslot.cli.exit_codes import BAD_INPUT
+from pgslot.shipped_rules import FILE
 from tests.alerts.test_rules import ALERT_RULES, RULES, run
 
 BASE = "https://pgslot.example.com/night/runbooks"

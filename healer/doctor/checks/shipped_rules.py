@@ -6,11 +6,11 @@ from functools import cache
 
 import yaml
 
-from exporter.rules import alerting_rules
 from healer.remedies.base import Remedy
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
+from pgslot.shipped_rules import alerting_rules
 
 EXPORTER_JOB = "pgslot-exporter"
 HEALER_JOB = "pgslot-healer"

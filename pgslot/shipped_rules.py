@@ -25,6 +25,6 @@ def alerting_rules(runbook_base: str = SHIPPED_BASE) -> str:
 
 def _shipped() -> Path:
     """Where the file is: in an installed package, or beside the code in a checkout."""
-    here = Path(str(files("exporter")))
+    here = Path(str(files("pgslot")))
     installed = here / FILE
     return installed if installed.is_file() else here.parent / "alerts" / FILE
