@@ -14,14 +14,14 @@ from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.config.loader import load, single
 from pgslot.config.model import Config
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.config.secrets import check_secrets
 from pgslot.httpserver import web_config as webconfig
 from pgslot.httpserver.run import serve
 from pgslot.httpserver.web_config import WebConfig
 from pgslot.shipped_rules import SHIPPED_BASE, alerting_rules
 from pgslot.snapshot.identity import IDENTITY
-from pgslot.snapshot.queries import PROBES, SUPPORTED
+from pgslot.snapshot.queries import QUERIES, SUPPORTED
 
 GARBAGE = 20_000
 """Objects more than before, which the garbage collector runs for; Python's own is 700."""
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 2 on bad input."""
     options = parser().parse_args(arguments)
-    code = exit_codes.run(partial(_run, options))
+    code = exit_codes.run_command(partial(_run, options))
     if code:
         sys.exit(code)
 
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.command == "rules":
             print(alerting_rules(options.runbook_base), end="")
             return 0
-        configuration = Configuration(partial(_read, options), _read(options))
+        configuration = ConfigReloader(partial(_read, options), _read(options))
         address = flags.parse_address(options.listen)
         web_config = webconfig.load(options.web_config_file) if options.web_config_file else None
         if options.check:
@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
 def sql_reference() -> str:
     """Return each query as each supported version of PostgreSQL gets it; versions with the same text share it."""
     parts = [f"-- whose server it is, once for each connection: all versions\n{IDENTITY};\n"]
-    for probe in PROBES:
+    for probe in QUERIES:
         texts: dict[str, list[int]] = {}
         for major in SUPPORTED:
             texts.setdefault(probe.sql(major), []).append(major)
@@ -106,7 +106,7 @@ def sql_reference() -> str:
 
 
 async def _serve(
-    configuration: Configuration, address: flags.Address, web_config: WebConfig | None, options: argparse.Namespace
+    configuration: ConfigReloader, address: flags.Address, web_config: WebConfig | None, options: argparse.Namespace
 ) -> None:
     app = application(configuration, lifecycle=options.lifecycle)
     collect_garbage_seldom()

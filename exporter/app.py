@@ -9,42 +9,42 @@ from exporter import collectors, response_body, runbooks
 from exporter.catalogue import CATALOGUE
 from exporter.landing import landing
 from exporter.series import cluster_series
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis.peers import peers_needed
-from pgslot.exposition.cache import Memory
-from pgslot.exposition.common import patroni_series, process_samples
-from pgslot.exposition.families import families, written
+from pgslot.exposition.cache import RenderCache
+from pgslot.exposition.common import patroni_series, process_series
+from pgslot.exposition.families import families, render_pieces
 from pgslot.exposition.process_metrics import ProcessMetrics, process_registry
 from pgslot.exposition.text_format import Family
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
-from pgslot.snapshot.cluster import Observer
-from pgslot.snapshot.node import SHORTEST_LOOK
+from pgslot.snapshot.cluster import ClusterCollector
+from pgslot.snapshot.node import MIN_COLLECT_SECONDS
 
 APPLICATION_NAME = "pg_slot_exporter"
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a scrape without Prometheus' header; Prometheus' own default."""
 TIMEOUT_MARGIN = 0.5
 """Seconds kept back for writing and sending the answer."""
-LONGEST_LOOK = 60.0
+MAX_COLLECT_SECONDS = 60.0
 
-_CONFIGURATION = web.AppKey("configuration", Configuration)
+_CONFIGURATION = web.AppKey("configuration", ConfigReloader)
 _DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
-_MEMORY = web.AppKey("memory", Memory)
-_OBSERVER = web.AppKey("observer", Observer)
+_MEMORY = web.AppKey("memory", RenderCache)
+_OBSERVER = web.AppKey("observer", ClusterCollector)
 _PROCESS = web.AppKey("process", ProcessMetrics)
 
 
-def application(configuration: Configuration, *, lifecycle: bool = False) -> web.Application:
+def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> web.Application:
     """Build the application; its connections are opened by the first scrape and closed at its end."""
     app = web.Application()
     app[_CONFIGURATION] = configuration
     app[_LIFECYCLE] = lifecycle
     discovery = app[_DISCOVERY] = Discovery(configuration)
-    app[_OBSERVER] = Observer(discovery.config.clusters, APPLICATION_NAME)
+    app[_OBSERVER] = ClusterCollector(discovery.config.clusters, APPLICATION_NAME)
     app[_PROCESS] = ProcessMetrics(process_registry())
-    app[_MEMORY] = Memory()
+    app[_MEMORY] = RenderCache()
     discovery.on_change(lambda _: app[_MEMORY].clear())
     discovery.on_change(lambda config: app[_OBSERVER].reconfigure(config.clusters))
     app.cleanup_ctx.append(discovery.run)
@@ -64,7 +64,7 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     return app
 
 
-def look_timeout(header: str | None) -> float:
+def collect_timeout(header: str | None) -> float:
     """Return the seconds that a look may take, from X-Prometheus-Scrape-Timeout-Seconds."""
     try:
         asked = float(header) if header else DEFAULT_TIMEOUT
@@ -72,7 +72,7 @@ def look_timeout(header: str | None) -> float:
         asked = DEFAULT_TIMEOUT
     if not math.isfinite(asked):
         asked = DEFAULT_TIMEOUT
-    return max(SHORTEST_LOOK, min(LONGEST_LOOK, asked - TIMEOUT_MARGIN))
+    return max(MIN_COLLECT_SECONDS, min(MAX_COLLECT_SECONDS, asked - TIMEOUT_MARGIN))
 
 
 def accepts_gzip(header: str) -> bool:
@@ -86,15 +86,15 @@ def accepts_gzip(header: str) -> bool:
 
 async def _metrics(request: web.Request) -> web.Response:
     asked = _asked(request)
-    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), collectors.probes_for(asked))
+    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), collectors.scope_for(asked))
     memory = request.app[_MEMORY]
     series = [part for snapshot in snapshots for part in cluster_series(snapshot, asked, memory=memory)]
-    if asked != collectors.EVERYTHING:
+    if asked != collectors.ALL:
         return _exposed(request, families(series, CATALOGUE))
     configuration = request.app[_CONFIGURATION]
     for status in request.app[_DISCOVERY].statuses():
         series.extend(patroni_series(**status._asdict()))
-    series.extend(process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
+    series.extend(process_series(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
     return _exposed(request, [*families(series, CATALOGUE), *request.app[_PROCESS].collect()])
 
 
@@ -107,11 +107,9 @@ async def _probe(request: web.Request) -> web.Response:
     if not observer.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     asked = _asked(request)
-    snapshot = await observer.look_at(
-        cluster, node, _timeout(request), collectors.probes_for(asked), peers=peers_needed
-    )
+    snapshot = await observer.look_at(cluster, node, _timeout(request), collectors.scope_for(asked), peers=peers_needed)
     series = [*cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])]
-    if asked == collectors.EVERYTHING:
+    if asked == collectors.ALL:
         for status in request.app[_DISCOVERY].statuses(cluster):
             series.extend(patroni_series(**status._asdict()))
     return _exposed(request, families(series, CATALOGUE))
@@ -166,22 +164,22 @@ async def _reload(request: web.Request) -> web.Response:
 
 def _asked(request: web.Request) -> frozenset[str]:
     try:
-        return collectors.asked(request.query.getall("collect[]", []))
+        return collectors.parse_collect(request.query.getall("collect[]", []))
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from None
 
 
 def _timeout(request: web.Request) -> float:
-    return look_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
+    return collect_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
 
 
 def _exposed(request: web.Request, found: list[Family]) -> web.Response:
-    pieces, content_type = written(request.headers.get("Accept", ""), found)
+    pieces, content_type = render_pieces(request.headers.get("Accept", ""), found)
     headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
         return web.Response(body=response_body.gzipped(pieces), headers=headers)
-    return web.Response(body=response_body.body(pieces), headers=headers)
+    return web.Response(body=response_body.response_body(pieces), headers=headers)
 
 
 async def _close(app: web.Application) -> None:

@@ -2,25 +2,25 @@
 
 from collections.abc import Sequence
 
-from pgslot.snapshot.queries import CREATIONS, PROBES, Probe
+from pgslot.snapshot.queries import CREATIONS, QUERIES, Query
 
-EVERYTHING = frozenset(probe.name for probe in PROBES)
+ALL = frozenset(probe.name for probe in QUERIES)
 """The parts are named after the probes that they show; pgslot_up and the look's duration come with each."""
 
 
-def asked(names: Sequence[str]) -> frozenset[str]:
+def parse_collect(names: Sequence[str]) -> frozenset[str]:
     """Return the parts of these names, all for none. Raises ValueError for a name that is no part's."""
-    unknown = sorted(set(names) - EVERYTHING)
+    unknown = sorted(set(names) - ALL)
     if unknown:
-        raise ValueError(f"collect[]: expected {', '.join(sorted(EVERYTHING))}; found {', '.join(map(repr, unknown))}")
-    return frozenset(names) or EVERYTHING
+        raise ValueError(f"collect[]: expected {', '.join(sorted(ALL))}; found {', '.join(map(repr, unknown))}")
+    return frozenset(names) or ALL
 
 
-def probes_for(parts: frozenset[str]) -> Sequence[Probe]:
+def scope_for(parts: frozenset[str]) -> Sequence[Query]:
     """
     Return what has to be asked for these parts.
 
     Only creations are told by fewer probes than all: everything else is explained by what the node's history shows, and
     that needs whole looks.
     """
-    return CREATIONS if parts == {"creations"} else PROBES
+    return CREATIONS if parts == {"creations"} else QUERIES

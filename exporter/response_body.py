@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
-PIECE = 128 * 1024
+CHUNK_BYTES = 128 * 1024
 """Bytes that are sent together, about."""
 
 
-def body(pieces: Sequence[bytes]) -> "bytes | Payload":
+def response_body(pieces: Sequence[bytes]) -> "bytes | Payload":
     """Return what an answer takes as its body."""
-    if sum(map(len, pieces)) <= PIECE:
+    if sum(map(len, pieces)) <= CHUNK_BYTES:
         return b"".join(pieces)
     return _Pieces(pieces)
 
@@ -49,7 +49,7 @@ def _together(pieces: Sequence[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         waiting.append(piece)
         size += len(piece)
-        if size >= PIECE:
+        if size >= CHUNK_BYTES:
             yield b"".join(waiting)
             waiting, size = [], 0
     if waiting:

@@ -6,15 +6,15 @@ from functools import lru_cache
 from typing import Any
 
 from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
-from exporter.collectors import EVERYTHING
-from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, waits
-from pgslot.diagnosis.failover_readiness import Unready, missing_settings, readiness
-from pgslot.diagnosis.retention import Retention, RetentionCause, retention
-from pgslot.diagnosis.unconfigured_standbys import unlisted
-from pgslot.diagnosis.wal_level import at_stake, kept_by
-from pgslot.exposition.cache import Column, Kept, Memory
-from pgslot.exposition.text_format import One, Part, Series, States, known_label_text, label_text
-from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
+from exporter.collectors import ALL
+from pgslot.diagnosis.creation_wait import CreationWait, WaitReason, creation_waits, oldest_xid_transaction
+from pgslot.diagnosis.failover_readiness import NotReadyReason, missing_settings, readiness
+from pgslot.diagnosis.retention import Retention, RetentionCause, diagnose_retention
+from pgslot.diagnosis.unconfigured_standbys import unconfigured_standbys
+from pgslot.diagnosis.wal_level import depends_on_primary, slots_keeping_decoding
+from pgslot.exposition.cache import CachedColumn, CachedSeries, RenderCache
+from pgslot.exposition.text_format import Sample, Samples, SeriesBlock, StateSet, cached_label_text, label_text
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
 from pgslot.snapshot.rows import Slot, Standby, Transaction
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
@@ -23,15 +23,15 @@ TELLS_SKIP_REASON = 19
 """Major version."""
 INVALIDATION_REASONS = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 TRANSACTION_KINDS = ("xid", "snapshot", "idle_in_transaction", "prepared")
-SETTLED_SECONDS = 5.0
+REPORTED_AFTER_SECONDS = 5.0
 """
 A younger transaction has no series of its own: its labels have a pid, and a busy server has thousands a minute.
 
 The same for the creation of a slot that passes: see `passing`.
 """
-PASSING_SECONDS = 1.0
+SHORT_LIVED_SECONDS = 1.0
 """What the creation of any slot may take before it has series, where nothing but creations is asked for."""
-PASSING_BYTES = 16 * 1024 * 1024
+SHORT_LIVED_BYTES = 16 * 1024 * 1024
 CAUSES = tuple(cause for cause in RetentionCause if cause is not RetentionCause.NONE)
 
 SLOT_COLUMNS = {
@@ -56,21 +56,21 @@ _LEVELS = CATALOGUE["pgslot_wal_level_info"].labels[len(NODE) :]
 
 def cluster_series(
     cluster: ClusterSnapshot,
-    parts: frozenset[str] = EVERYTHING,
+    parts: frozenset[str] = ALL,
     only: str | None = None,
-    memory: Memory | None = None,
-) -> Iterator[Part]:
+    memory: RenderCache | None = None,
+) -> Iterator[SeriesBlock]:
     """
     Return the series of one look at a cluster: of these parts, and of this node alone, None for all.
 
     `memory`, if the caller keeps one, is for what was written of the slots.
     """
-    memory = Memory() if memory is None else memory
+    memory = RenderCache() if memory is None else memory
     for node in cluster.nodes:
         if only is not None and node.node != only:
             continue
         yield from _look(node, parts)
-        slots = [slot for slot in node.slots or () if not passing(slot)] if "slots" in parts else ()
+        slots = [slot for slot in node.slots or () if not is_short_lived(slot)] if "slots" in parts else ()
         if slots:
             yield from _slots(slots, node, cluster, memory)
         if "transactions" in parts:
@@ -80,16 +80,16 @@ def cluster_series(
         # Of standbys, but asked for by the primary's slots: who looks at a standby alone need not look at its primary.
         yield from _failover(cluster)
     if primary is not None and only in (None, primary.node) and "senders" in parts:
-        missing = unlisted(cluster)
-        labels = known_label_text(NODE, (primary.cluster, primary.node))
+        missing = unconfigured_standbys(cluster)
+        labels = cached_label_text(NODE, (primary.cluster, primary.node))
         yield _one("pgslot_unlisted_standbys", labels, None if missing is None else missing.count)
-    for wait in waits(cluster) if "creations" in parts else ():
+    for wait in creation_waits(cluster) if "creations" in parts else ():
         if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
             yield from _wait(wait, cluster.cluster)
 
 
-def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[Part]:
-    labels = known_label_text(NODE, (node.cluster, node.node))
+def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[SeriesBlock]:
+    labels = cached_label_text(NODE, (node.cluster, node.node))
     yield _one("pgslot_up", labels, node.up)
     yield _one("pgslot_scrape_duration_seconds", labels, node.duration)
     if "node" in parts:
@@ -100,9 +100,9 @@ def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[Part]:
         yield from _standby(labels, node.standby)
 
 
-def _node(labels: str, node: NodeSnapshot) -> Iterator[Part]:
+def _node(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
     probes = [(_with(labels, ("probe",), (probe,)), status) for probe, status in node.statuses.items()]
-    yield States("pgslot_probe_status", "status", tuple(Status), probes)
+    yield StateSet("pgslot_probe_status", "status", tuple(QueryStatus), probes)
     facts = node.facts
     if facts is not None:
         role = "standby" if facts.in_recovery else "primary"
@@ -121,7 +121,7 @@ def _node(labels: str, node: NodeSnapshot) -> Iterator[Part]:
             yield _one("pgslot_wal_written_bytes_total", labels, written)
 
 
-def _standby(labels: str, standby: Standby) -> Iterator[Part]:
+def _standby(labels: str, standby: Standby) -> Iterator[SeriesBlock]:
     if standby.streaming_configured is not False:
         yield _one("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
     yield _one("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
@@ -133,37 +133,39 @@ def _standby(labels: str, standby: Standby) -> Iterator[Part]:
             yield _one("pgslot_slotsync_setting_missing", _with(labels, ("setting",), (setting,)), missing)
 
 
-def _slots(slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, memory: Memory) -> Iterator[Part]:
+def _slots(
+    slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, memory: RenderCache
+) -> Iterator[SeriesBlock]:
     """Metric by metric for all slots at once, each slot's labels made into text once: there may be 1,000 of them."""
-    of_node = known_label_text(NODE, (node.cluster, node.node))
+    of_node = cached_label_text(NODE, (node.cluster, node.node))
     column = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
     names = (column["slot_name"], column["database"])
     labels = memory.made(of_node, "labels", names, lambda: _slot_labels(of_node, *names))
 
-    def states(name: str, label: str, known: tuple[str, ...], actual: tuple[str | None, ...]) -> Part:
+    def states(name: str, label: str, known: tuple[str, ...], actual: tuple[str | None, ...]) -> SeriesBlock:
         inputs = (labels, actual)
-        return Kept(
-            memory, of_node, name, inputs, lambda: States(name, label, known, zip(*inputs, strict=True)).lines()
+        return CachedSeries(
+            memory, of_node, name, inputs, lambda: StateSet(name, label, known, zip(*inputs, strict=True)).lines()
         )
 
     kinds = [column[each] for each in ("slot_type", "plugin", "temporary", "two_phase", "failover", "synced")]
-    yield Kept(memory, of_node, "pgslot_slot_info", (labels, kinds), lambda: _slot_info(labels, kinds))
+    yield CachedSeries(memory, of_node, "pgslot_slot_info", (labels, kinds), lambda: _slot_info(labels, kinds))
     for name, each in SLOT_COLUMNS.items():
-        yield Column(memory, of_node, name, labels, column[each])
+        yield CachedColumn(memory, of_node, name, labels, column[each])
     if None not in column["wal_status"]:
         yield states("pgslot_wal_status", "wal_status", WAL_STATUSES, column["wal_status"])
     else:
         statuses = [pair for pair in zip(labels, column["wal_status"], strict=True) if pair[1] is not None]
-        yield States("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
+        yield StateSet("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
     yield states("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, column["invalidation_reason"])
     if node.facts is not None and node.facts.major >= TELLS_SKIP_REASON:
         skipped = [(text, slot.slotsync_skip_reason) for text, slot in zip(labels, slots, strict=True) if slot.synced]
-        yield States("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
-    kept = None if node.is_primary else kept_by(cluster.primary)
+        yield StateSet("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
+    kept = None if node.is_primary else slots_keeping_decoding(cluster.primary)
     if kept is not None:
-        stakes = [text for text, slot in zip(labels, slots, strict=True) if at_stake(slot)]
-        yield Series("pgslot_depends_on_primary_slots", stakes, [len(kept)] * len(stakes))
-    found = [retention(slot, node, cluster) for slot in slots]
+        stakes = [text for text, slot in zip(labels, slots, strict=True) if depends_on_primary(slot)]
+        yield Samples("pgslot_depends_on_primary_slots", stakes, [len(kept)] * len(stakes))
+    found = [diagnose_retention(slot, node, cluster) for slot in slots]
     causes = tuple([None if one.cause is RetentionCause.NONE else one.cause for one in found])
     yield states("pgslot_retention_cause", "cause", CAUSES, causes)
     yield from _culprits(zip(labels, found, strict=True))
@@ -176,23 +178,23 @@ def _slot_labels(of_node: str, names: Sequence[str], databases: Sequence[str]) -
 
 def _slot_info(labels: Sequence[str], kinds: Sequence[Sequence[Any]]) -> bytes:
     whole = [f"{text},{_kind_text(*kind)}" for text, kind in zip(labels, zip(*kinds, strict=True), strict=True)]
-    return Series("pgslot_slot_info", whole, [1] * len(whole)).lines()
+    return Samples("pgslot_slot_info", whole, [1] * len(whole)).lines()
 
 
-def _failover(cluster: ClusterSnapshot) -> Iterator[Part]:
+def _failover(cluster: ClusterSnapshot) -> Iterator[SeriesBlock]:
     """Whether each failover slot of the primary would survive a promotion of each standby that synchronises."""
-    found = [one for one in readiness(cluster) if not passing(one.original)]
+    found = [one for one in readiness(cluster) if not is_short_lived(one.original)]
     if not found:
         return
     slots = [(one.node, one.original.slot_name, one.original.database) for one in found]
     labels = [label_text(SLOT, (cluster.cluster, *slot)) for slot in slots]
-    yield Series("pgslot_failover_ready", labels, [one.ready for one in found])
-    yield Series("pgslot_failover_lag_bytes", labels, [one.lag_bytes for one in found])
+    yield Samples("pgslot_failover_ready", labels, [one.ready for one in found])
+    yield Samples("pgslot_failover_lag_bytes", labels, [one.lag_bytes for one in found])
     reasons = [(text, one.unready) for text, one in zip(labels, found, strict=True)]
-    yield States("pgslot_failover_unready_reason", "reason", tuple(Unready), reasons)
+    yield StateSet("pgslot_failover_unready_reason", "reason", tuple(NotReadyReason), reasons)
 
 
-def _culprits(found: Iterable[tuple[str, Retention]]) -> Iterator[Part]:
+def _culprits(found: Iterable[tuple[str, Retention]]) -> Iterator[SeriesBlock]:
     """Who holds WAL back, where that has a name; `found` are slots' labels with what was found."""
     for labels, one in found:
         if one.blocker is not None:
@@ -202,7 +204,7 @@ def _culprits(found: Iterable[tuple[str, Retention]]) -> Iterator[Part]:
             yield _one("pgslot_retention_standby_info", awaited, 1)
 
 
-def _blocker(name: str, labels: str, blocker: Transaction) -> Part:
+def _blocker(name: str, labels: str, blocker: Transaction) -> SeriesBlock:
     held_by = "client" if blocker.held_by == "client backend" else blocker.held_by
     return _one(name, _with(labels, SESSION, (held_by, *_session(blocker))), blocker.age_seconds)
 
@@ -212,10 +214,10 @@ def _kind_text(slot_type: str, plugin: str, *flags: bool | None) -> str:
     return label_text(_KIND, (slot_type, plugin, *map(_flag, flags)))
 
 
-def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
+def _wait(wait: CreationWait, cluster: str) -> Iterator[SeriesBlock]:
     labels = label_text(SLOT, (cluster, wait.node, wait.creation.slot_name, wait.creation.database))
     yield _one("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
-    yield States("pgslot_creation_wait_reason", "reason", tuple(WaitReason), [(labels, wait.reason)])
+    yield StateSet("pgslot_creation_wait_reason", "reason", tuple(WaitReason), [(labels, wait.reason)])
     yield _one("pgslot_creation_retried", labels, wait.creation.retried)
     creator = (str(wait.creation.pid), wait.creation.usename, wait.creation.application_name)
     yield _one("pgslot_creation_info", _with(labels, CREATOR, creator), 1)
@@ -223,10 +225,10 @@ def _wait(wait: Wait, cluster: str) -> Iterator[Part]:
         yield _blocker("pgslot_creation_blocker_age_seconds", labels, wait.blocker)
 
 
-def _transactions(node: NodeSnapshot) -> Iterator[Part]:
+def _transactions(node: NodeSnapshot) -> Iterator[SeriesBlock]:
     if node.transactions is None:
         return
-    of_node = known_label_text(NODE, (node.cluster, node.node))
+    of_node = cached_label_text(NODE, (node.cluster, node.node))
     oldest = {transaction.kind: transaction for transaction in node.transactions if transaction.oldest_start}
     for kind in TRANSACTION_KINDS:
         labels = _with(of_node, ("kind",), (kind,))
@@ -236,26 +238,26 @@ def _transactions(node: NodeSnapshot) -> Iterator[Part]:
         if transaction is not None and _settled(transaction):
             session = _with(of_node, SESSION, (kind, *_session(transaction)))
             yield _one("pgslot_oldest_transaction_info", session, 1)
-    holder = oldest_xid(node)
+    holder = oldest_xid_transaction(node)
     if holder is not None and _settled(holder):
         session = _with(of_node, SESSION, (holder.kind, *_session(holder)))
         yield _one("pgslot_oldest_xid_transaction_age_seconds", session, holder.age_seconds)
 
 
-def _creation_passes(wait: Wait, cluster: ClusterSnapshot) -> bool:
+def _creation_passes(wait: CreationWait, cluster: ClusterSnapshot) -> bool:
     node, age = cluster.node(wait.node), wait.creation.wait_seconds
     if node is None or node.slots is None:
         # A look for creations alone: it comes so often that it would see many which last no longer than they have to.
-        return age is not None and age < PASSING_SECONDS
+        return age is not None and age < SHORT_LIVED_SECONDS
     slot = node.slot(wait.creation.slot_name)
-    return age is not None and age < SETTLED_SECONDS and slot is not None and passing(slot)
+    return age is not None and age < REPORTED_AFTER_SECONDS and slot is not None and is_short_lived(slot)
 
 
 def _settled(transaction: Transaction) -> bool:
-    return transaction.age_seconds is None or transaction.age_seconds >= SETTLED_SECONDS
+    return transaction.age_seconds is None or transaction.age_seconds >= REPORTED_AFTER_SECONDS
 
 
-def passing(slot: Slot) -> bool:
+def is_short_lived(slot: Slot) -> bool:
     """
     Return whether a slot is one of those that come and go, and holds back nothing that anybody would miss.
 
@@ -267,7 +269,7 @@ def passing(slot: Slot) -> bool:
     of_a_table = name.startswith("pg_") and _TABLE_SYNC.fullmatch(name) is not None
     if not (slot.temporary and not slot.synced) and not of_a_table:
         return False
-    return slot.wal_status != "lost" and (slot.retained_wal_bytes or 0) <= PASSING_BYTES
+    return slot.wal_status != "lost" and (slot.retained_wal_bytes or 0) <= SHORT_LIVED_BYTES
 
 
 def _session(transaction: Transaction) -> tuple[str, ...]:
@@ -275,13 +277,13 @@ def _session(transaction: Transaction) -> tuple[str, ...]:
     return (pid, transaction.datname, transaction.usename, transaction.application_name, transaction.state)
 
 
-def _one(name: str, labels: str, value: float | None) -> Part:
+def _one(name: str, labels: str, value: float | None) -> SeriesBlock:
     """Return one series; absent when the value is unknown."""
-    return One(name, labels, value)
+    return Sample(name, labels, value)
 
 
 def _with(labels: str, names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    return f"{labels},{known_label_text(names, values)}"
+    return f"{labels},{cached_label_text(names, values)}"
 
 
 def _flag(value: bool | None) -> str:

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; argparse itself exits with 2 for a bad command line."""
     options = parser().parse_args(arguments)
     try:
-        return exit_codes.run(lambda: int(options.run(options)))
+        return exit_codes.run_command(lambda: int(options.run(options)))
     except ConfigError as error:
         print(printable(f"pg-slot-healer: {error}"), file=sys.stderr)
         return BAD_INPUT

@@ -8,18 +8,18 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from healer.capability import CapabilityMonitor
-from healer.episodes.manager import REMEMBERED, Episodes
+from healer.episodes.manager import MAX_PAST_EPISODES, EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies.registry import REMEDIES
 from healer.status_page import ClusterStatus, status_page
-from healer.webhook.endpoint import LARGEST_BODY, WebhookEndpoint
+from healer.webhook.endpoint import MAX_BODY_BYTES, WebhookEndpoint
 from healer.webhook.receivers import Receivers
-from healer.webhook.reconcile import Resync
+from healer.webhook.reconcile import Reconciler
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Config
-from pgslot.config.reload import Configuration
-from pgslot.exposition.common import COMMON, patroni_series, process_samples
-from pgslot.exposition.families import exposition, families
+from pgslot.config.reload import ConfigReloader
+from pgslot.exposition.common import COMMON, patroni_series, process_series
+from pgslot.exposition.families import families, render
 from pgslot.exposition.process_metrics import process_registry
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
@@ -29,20 +29,20 @@ PAGE = 20
 
 log = get_logger(__name__)
 
-_EPISODES = web.AppKey("episodes", Episodes)
+_EPISODES = web.AppKey("episodes", EpisodeManager)
 _MONITOR = web.AppKey("monitor", CapabilityMonitor)
 _METRICS = web.AppKey("metrics", HealerMetrics)
 _REGISTRY = web.AppKey("registry", CollectorRegistry)
-_CONFIGURATION = web.AppKey("configuration", Configuration)
+_CONFIGURATION = web.AppKey("configuration", ConfigReloader)
 _DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
 _TASKS = web.AppKey("tasks", set[asyncio.Task[None]])
 _DEFECTS = web.AppKey("defects", list[str])
 
 
-def application(configuration: Configuration, *, lifecycle: bool = False) -> web.Application:
+def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> web.Application:
     """Build the application; without a token file in the configuration webhooks need no token."""
-    app = web.Application(client_max_size=LARGEST_BODY)
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
     app[_CONFIGURATION] = configuration
     app[_LIFECYCLE] = lifecycle
     app[_REGISTRY] = process_registry()
@@ -50,7 +50,7 @@ def application(configuration: Configuration, *, lifecycle: bool = False) -> web
     receivers = Receivers(app[_METRICS])
     app[_MONITOR] = CapabilityMonitor(app[_METRICS])
     discovery = app[_DISCOVERY] = Discovery(configuration)
-    app[_EPISODES] = Episodes(discovery.config, app[_METRICS], app[_MONITOR])
+    app[_EPISODES] = EpisodeManager(discovery.config, app[_METRICS], app[_MONITOR])
     endpoint = WebhookEndpoint(configuration, app[_EPISODES], app[_METRICS], receivers)
     app[_TASKS] = set()
     app[_DEFECTS] = []
@@ -92,7 +92,7 @@ def _listen(app: web.Application, config: Config) -> None:
     for task in app[_TASKS]:
         task.cancel()
     if config.healer.alertmanager_url is not None and not app[_EPISODES].closing:
-        resync = Resync(config.healer.alertmanager_url, app[_EPISODES], app[_METRICS])
+        resync = Reconciler(config.healer.alertmanager_url, app[_EPISODES], app[_METRICS])
         task = asyncio.create_task(resync.run())
         app[_TASKS].add(task)
         task.add_done_callback(partial(_ended, app))
@@ -122,10 +122,10 @@ async def _count_webhook(request: web.Request, response: web.StreamResponse) -> 
 
 async def _metrics(request: web.Request) -> web.Response:
     configuration = request.app[_CONFIGURATION]
-    process = process_samples(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at)
+    process = process_series(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at)
     patroni = [part for status in request.app[_DISCOVERY].statuses() for part in patroni_series(**status._asdict())]
     own = families([*process, *patroni], COMMON)
-    body, content_type = exposition(request.headers.get("Accept", ""), [*own, *request.app[_REGISTRY].collect()])
+    body, content_type = render(request.headers.get("Accept", ""), [*own, *request.app[_REGISTRY].collect()])
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
@@ -144,8 +144,8 @@ def _page(request: web.Request) -> slice:
         offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", PAGE))
     except ValueError:
         offset, limit = -1, 0
-    if offset < 0 or not 1 <= limit <= REMEMBERED:
-        raise web.HTTPBadRequest(text=f"expected offset=0 or more and limit=1 to {REMEMBERED}\n")
+    if offset < 0 or not 1 <= limit <= MAX_PAST_EPISODES:
+        raise web.HTTPBadRequest(text=f"expected offset=0 or more and limit=1 to {MAX_PAST_EPISODES}\n")
     return slice(offset, offset + limit)
 
 

@@ -8,7 +8,7 @@ from healer.remedies.attempt import Capability
 from healer.remedies.base import Remedy
 from healer.remedies.registry import REMEDIES
 from pgslot.cli.logging import get_logger
-from pgslot.config.model import Cluster, HealerTarget
+from pgslot.config.model import Cluster, HealerConfig
 
 INTERVAL = 60.0
 SPREAD = 0.2
@@ -26,7 +26,7 @@ class CapabilityMonitor:
 
     def __init__(self, metrics: HealerMetrics) -> None:
         self._metrics = metrics
-        self._targets: dict[str, HealerTarget] = {}
+        self._targets: dict[str, HealerConfig] = {}
         self._known: dict[Key, Capability] = {}
         self._watches: dict[str, list[asyncio.Task[None]]] = {}
 
@@ -66,7 +66,7 @@ class CapabilityMonitor:
             if remedy.target(cluster) is None:
                 self._metrics.no_remedy(cluster.name, remedy.name)
 
-    def _begin(self, cluster: Cluster, target: HealerTarget, delay: float) -> None:
+    def _begin(self, cluster: Cluster, target: HealerConfig, delay: float) -> None:
         name = cluster.name
         self._targets[name] = target
         acting = {remedy: acts_as for remedy in REMEDIES.values() if (acts_as := remedy.target(cluster)) is not None}
@@ -106,7 +106,7 @@ class CapabilityMonitor:
         else:
             log.info("can heal this cluster if it has to be", cluster=cluster, heal=remedy.name)
 
-    async def _watch(self, cluster: str, remedy: Remedy, target: HealerTarget, delay: float) -> None:
+    async def _watch(self, cluster: str, remedy: Remedy, target: HealerConfig, delay: float) -> None:
         # Switched off is known at once: nothing is asked for it.
         await asyncio.sleep(delay if target.enabled else 0.0)
         while True:

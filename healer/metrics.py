@@ -9,7 +9,7 @@ from healer.remedies.attempt import DONE, Call, CallResult, Capability, Unavaila
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import Action
-from pgslot.config.model import HealerTarget
+from pgslot.config.model import HealerConfig
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
 
@@ -122,7 +122,7 @@ class HealerMetrics:
         for remedy in REMEDIES:
             self.seconds.labels(remedy)
 
-    def expect(self, cluster: str, remedies: Iterable[str], target: HealerTarget) -> None:
+    def expect(self, cluster: str, remedies: Iterable[str], target: HealerConfig) -> None:
         """Have a cluster's series there from the start, at 0."""
         self._gone.discard(cluster)
         for remedy in remedies:
@@ -136,7 +136,7 @@ class HealerMetrics:
         if not target.enabled:
             self.disabled.labels(cluster, *_switch(target)).set(1)
 
-    def forget(self, cluster: str, remedies: Iterable[str], target: HealerTarget) -> None:
+    def forget(self, cluster: str, remedies: Iterable[str], target: HealerConfig) -> None:
         """Take away what says how a cluster is now; what was counted stays counted."""
         self._gone.add(cluster)
         for remedy in remedies:
@@ -152,7 +152,7 @@ class HealerMetrics:
         for budget in ("hour", "episode"):
             remove(self.calls_remaining, cluster, remedy, budget)
 
-    def enabled_again(self, cluster: str, target: HealerTarget) -> None:
+    def enabled_again(self, cluster: str, target: HealerConfig) -> None:
         """Take away why it was switched off."""
         remove(self.disabled, cluster, *_switch(target))
 
@@ -202,7 +202,7 @@ class HealerMetrics:
             self.last_call.labels(cluster, remedy).set_to_current_time()
 
 
-def _switch(target: HealerTarget) -> tuple[str, str]:
+def _switch(target: HealerConfig) -> tuple[str, str]:
     """Return by whose switch it is off, and why."""
     return "all" if target.disabled_everywhere else "cluster", target.disabled_reason
 

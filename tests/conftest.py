@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def young_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Name a transaction at once, in place of after five seconds."""
-    monkeypatch.setattr(series, "SETTLED_SECONDS", 0)
+    monkeypatch.setattr(series, "REPORTED_AFTER_SECONDS", 0)
 
 
 @pytest.fixture(autouse=True)

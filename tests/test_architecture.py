@@ -12,7 +12,7 @@ from healer.remedies.force_snapshot import statements as log_standby_snapshot
 from healer.remedies.terminate import connection as ender
 from healer.remedies.terminate import statements as end_transaction
 from pgslot.snapshot.identity import IDENTITY
-from pgslot.snapshot.queries import PROBES, SUPPORTED
+from pgslot.snapshot.queries import QUERIES, SUPPORTED
 from tests.support.paths import ROOT
 
 LONGEST_FILE = 400
@@ -71,7 +71,7 @@ def test_database_errors_are_caught_in_four_places_only() -> None:
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:
-    for probe in PROBES:
+    for probe in QUERIES:
         names = list(inspect.signature(probe.row).parameters)
         for major in SUPPORTED:
             sql = probe.sql(major)
@@ -82,7 +82,7 @@ def test_every_version_selects_the_columns_of_the_dataclass() -> None:
 
 def test_every_statement_names_its_schema() -> None:
     """A search_path set for the role must not be able to slip another function in."""
-    for probe in PROBES:
+    for probe in QUERIES:
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
     for sql in (server_facts._FACTS, IDENTITY):
@@ -106,4 +106,4 @@ def assert_functions_qualified(sql: str) -> None:
 
 def test_probe_files_are_shipped() -> None:
     folder = Path(pgslot.snapshot.queries.__file__).parent
-    assert {file.stem for file in folder.glob("*.sql")} == {probe.name for probe in PROBES}
+    assert {file.stem for file in folder.glob("*.sql")} == {probe.name for probe in QUERIES}

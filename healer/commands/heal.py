@@ -12,20 +12,20 @@ from enum import IntEnum
 from healer.commands.configuration import read_config
 from healer.episodes.budget import CallBudget
 from healer.episodes.loop import Episode
-from healer.episodes.partial_snapshot import LOOK_TIMEOUT
-from healer.episodes.report import Event, Report
+from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
+from healer.episodes.report import Report, TimelineEntry
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.remedies.connection import check
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
-from healer.remedies.slot_state import Subject, in_need
+from healer.remedies.slot_state import SlotKey, in_need
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
-from pgslot.config.model import Cluster, Config, HealerTarget
+from pgslot.config.model import Cluster, Config, HealerConfig
 from pgslot.config.yaml_values import parse_duration
-from pgslot.patroni.discovery import discovered
-from pgslot.snapshot.cluster import Observer
+from pgslot.patroni.discovery import discover_once
+from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot
 
 GIVE_UP_AFTER = 120.0
@@ -42,7 +42,7 @@ class Exit(IntEnum):
     """The function cannot be called there, or the healer is switched off; and bad input."""
 
 
-def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerTarget]:
+def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerConfig]:
     """Return the cluster and where the healer acts for it. Raises ConfigError when there is none such."""
     known = {cluster.name: cluster for cluster in config.clusters}
     if name not in known:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     find_cluster(config, options.cluster)
 
     async def heal() -> int:
-        known, errors = await discovered(config, {options.cluster})
+        known, errors = await discover_once(config, {options.cluster})
         for name, error in errors.items():
             raise ConfigError(f"clusters.{name}.patroni: expected an answer of one of its URLs, found: {error}")
         return await heal_cluster(
@@ -89,9 +89,9 @@ async def heal_cluster(config: Config, name: str, *, dry_run: bool, give_up_afte
     fallback = target.fallback and capability.reason in REPLACEABLE
     if not target.enabled or (dry_run and capability.reason is not None and not fallback):
         return _finish(Exit.UNAVAILABLE, None, capability, as_json=as_json)
-    observer = Observer([cluster], APPLICATION_NAME)
+    observer = ClusterCollector([cluster], APPLICATION_NAME)
     try:
-        snapshot = await observer.look(name, LOOK_TIMEOUT)
+        snapshot = await observer.look(name, COLLECT_TIMEOUT)
     finally:
         await observer.close()
     unseen = _unseen(snapshot)
@@ -111,7 +111,11 @@ async def heal_cluster(config: Config, name: str, *, dry_run: bool, give_up_afte
 
 
 async def _episode(
-    cluster: Cluster, config: Config, subjects: list[Subject], limit: float, listener: Callable[[Event], None] | None
+    cluster: Cluster,
+    config: Config,
+    subjects: list[SlotKey],
+    limit: float,
+    listener: Callable[[TimelineEntry], None] | None,
 ) -> Report:
     settings = replace(config.healer, give_up_after=limit)
     budget = CallBudget(settings.calls_per_hour, time.monotonic(), at_start=settings.calls_per_hour)
@@ -149,7 +153,7 @@ def _told(capability: Capability) -> str:
     return "can heal" if capability.reason is None else f"cannot heal: {capability.reason}. {capability.remedy}"
 
 
-def _print(line: Event) -> None:
+def _print(line: TimelineEntry) -> None:
     _say(f"{line.seconds:7.2f} s  {line.text}")
 
 

@@ -9,21 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from healer.commands.configuration import read_config
-from healer.episodes.journal import shown
-from healer.episodes.partial_snapshot import LOOK_TIMEOUT
+from healer.episodes.journal import describe_state
+from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
 from healer.remedies.force_snapshot.schedule import Attempt, Progress
 from healer.remedies.progress import begin
 from healer.remedies.registry import RECORD, REMEDIES
-from healer.remedies.slot_state import Sight, State, see
+from healer.remedies.slot_state import SlotCondition, SlotState, evaluate
 from healer.webhook.body import Action, Alert, WebhookError, parse_saved
-from healer.webhook.filter import Accepted, examine
+from healer.webhook.filter import AcceptedAlert, classify
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
 from pgslot.config.model import Config, HealerSettings
-from pgslot.patroni.discovery import discovered
-from pgslot.snapshot.cluster import Observer
+from pgslot.patroni.discovery import discover_once
+from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
 _WHY = {
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
     async def replay() -> int:
         # Without an answer there are no nodes, and of each alert it is said that its node is unknown.
-        known, errors = await discovered(config)
+        known, errors = await discover_once(config)
         for name, error in errors.items():
             print(log.printable(f"Patroni does not tell the members of {name}: {error}"), file=sys.stderr)
         return await replay_file(known, options.file, offline=options.offline, as_json=options.json)
@@ -94,10 +94,10 @@ async def replay_file(config: Config, file: Path, *, offline: bool, as_json: boo
     """
     alerts = _read(file)
     clusters = {cluster.name: cluster for cluster in config.clusters}
-    examined = [examine(alert, clusters) for alert in alerts]
+    examined = [classify(alert, clusters) for alert in alerts]
     known: dict[tuple[str, str], _Known] = {}
     for each in examined:
-        if isinstance(each, Accepted) and _key(each) not in known and not offline:
+        if isinstance(each, AcceptedAlert) and _key(each) not in known and not offline:
             known[_key(each)] = await _look(each)
     decisions = [
         _decide(f"alerts[{i}]", alert, each, known, config.healer)
@@ -122,23 +122,23 @@ def _read(file: Path) -> Sequence[Alert]:
         raise ConfigError(f"{file}: {error}") from None
 
 
-async def _look(accepted: Accepted) -> _Known:
-    observer = Observer([accepted.cluster], APPLICATION_NAME)
+async def _look(accepted: AcceptedAlert) -> _Known:
+    observer = ClusterCollector([accepted.cluster], APPLICATION_NAME)
     try:
-        snapshot = await observer.look(accepted.cluster.name, LOOK_TIMEOUT)
+        snapshot = await observer.look(accepted.cluster.name, COLLECT_TIMEOUT)
     finally:
         await observer.close()
     return _Known(snapshot, await accepted.remedy.check(accepted.target))
 
 
-def _key(accepted: Accepted) -> tuple[str, str]:
+def _key(accepted: AcceptedAlert) -> tuple[str, str]:
     return accepted.cluster.name, accepted.remedy.name
 
 
 def _decide(
     place: str,
     alert: Alert,
-    examined: Accepted | Action,
+    examined: AcceptedAlert | Action,
     known: Mapping[tuple[str, str], _Known],
     settings: HealerSettings,
 ) -> Decision:
@@ -147,14 +147,14 @@ def _decide(
     def decision(would: str, why: str) -> Decision:
         return Decision(place, **names, would=would, why=why)
 
-    if not isinstance(examined, Accepted):
+    if not isinstance(examined, AcceptedAlert):
         return decision("fail" if examined in _MISTAKES and alert.firing else "ignore", _WHY[examined])
     if not alert.firing:
         return decision("end", "it is resolved: an episode that it takes part in ends, if no other alert is left in it")
     if _key(examined) not in known:
         return decision("start", "an episode looks at the slot first; no database was asked (--offline)")
     found = known[_key(examined)]
-    sight = see(found.snapshot, [examined.subject])[examined.subject]
+    sight = evaluate(found.snapshot, [examined.subject])[examined.subject]
     unseen = _why_unseen(found.snapshot.node(examined.subject.node))
     return decision(*_step(sight, found.capability, examined, settings, unseen))
 
@@ -165,21 +165,21 @@ def _why_unseen(node: NodeSnapshot | None) -> str:
 
 
 def _step(
-    sight: Sight, capability: Capability, accepted: Accepted, settings: HealerSettings, unseen: str
+    sight: SlotState, capability: Capability, accepted: AcceptedAlert, settings: HealerSettings, unseen: str
 ) -> tuple[str, str]:
     """Ask the policy itself, with a track that begins now."""
     rules, target = accepted.remedy.rules, accepted.target
-    if sight.state is State.UNSEEN:
+    if sight.state is SlotCondition.UNSEEN:
         return "fail", f"nobody can tell: {unseen}"
-    seen = f"the slot is {' '.join(shown(sight))}"
+    seen = f"the slot is {' '.join(describe_state(sight))}"
     progress = Progress(now=0.0, dry_run=target.dry_run)
     track = rules.settle(rules.advance(begin(), sight, 0.0), progress, settings)
     if track.outcome is not None:
         return "nothing", f"{seen}: {track.outcome} ({track.why})"
-    if sight.state in (State.HELD, State.UNREADY) and not rules.wants(track):
+    if sight.state in (SlotCondition.HELD, SlotCondition.UNREADY) and not rules.wants(track):
         helped = "no record helps" if accepted.remedy is RECORD else "no transaction's end helps"
         return "nothing", f"{seen}, which {helped}"
-    if sight.state is State.UNDECIDED:
+    if sight.state is SlotCondition.UNDECIDED:
         return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"
     step = rules.next_step([track], progress, settings)
     if isinstance(step, Attempt):

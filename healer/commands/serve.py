@@ -10,7 +10,7 @@ from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Config
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.config.secrets import check_secrets, read_token
 from pgslot.httpserver import web_config as webconfig
 from pgslot.httpserver.run import serve as serve_until_stopped
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     web_config = webconfig.load(options.web_config_file) if options.web_config_file else None
     strangers = not (address.is_loopback or options.allow_unauthenticated)
     read = partial(_read_to_serve, options, web_config, strangers=strangers)
-    configuration = Configuration(read, read())
+    configuration = ConfigReloader(read, read())
     if options.check:
         clusters = configuration.config.clusters
         count = sum(cluster.healer is not None for cluster in clusters)

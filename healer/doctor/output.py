@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TextIO
 
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 
 _WORDS = {
-    Status.OK: "ok",
-    Status.WARNING: "warn",
-    Status.FAILED: "FAIL",
-    Status.UNKNOWN: "unknown",
-    Status.SKIPPED: "skipped",
+    CheckStatus.OK: "ok",
+    CheckStatus.WARNING: "warn",
+    CheckStatus.FAILED: "FAIL",
+    CheckStatus.UNKNOWN: "unknown",
+    CheckStatus.SKIPPED: "skipped",
 }
-_COLOURS = {Status.OK: "32", Status.WARNING: "33", Status.FAILED: "1;31", Status.UNKNOWN: "35", Status.SKIPPED: "2"}
-NOT_KNOWN = 3
+_COLOURS = {
+    CheckStatus.OK: "32",
+    CheckStatus.WARNING: "33",
+    CheckStatus.FAILED: "1;31",
+    CheckStatus.UNKNOWN: "35",
+    CheckStatus.SKIPPED: "2",
+}
+UNKNOWN_EXIT = 3
 """2 is bad input."""
 _WIDTH = max(map(len, _WORDS.values()))
 
@@ -25,7 +31,7 @@ _WIDTH = max(map(len, _WORDS.values()))
 def exit_code(findings: Sequence[Finding]) -> int:
     """Return 1 if something failed, else 3 if something is unknown; what was skipped, and warnings, do not count."""
     found = {finding.status for finding in findings}
-    return 1 if Status.FAILED in found else NOT_KNOWN if Status.UNKNOWN in found else 0
+    return 1 if CheckStatus.FAILED in found else UNKNOWN_EXIT if CheckStatus.UNKNOWN in found else 0
 
 
 def as_json(findings: Sequence[Finding]) -> str:
@@ -46,7 +52,7 @@ def as_text(findings: Sequence[Finding], *, colour: bool) -> str:
         if finding.remedy:
             lines.append(f"{'':<{_WIDTH}}  -> {_plain(finding.remedy)}")
     counts = Counter(finding.status for finding in findings)
-    lines.append(f"{len(findings)} checks: {', '.join(f'{counts[status]} {_WORDS[status]}' for status in Status)}")
+    lines.append(f"{len(findings)} checks: {', '.join(f'{counts[status]} {_WORDS[status]}' for status in CheckStatus)}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Status(StrEnum):
+class CheckStatus(StrEnum):
     """How a check ended."""
 
     OK = "ok"
@@ -24,7 +24,7 @@ class Finding:
     check: str
     subject: str
     """What was checked: a file, cluster/node, a URL, an alert."""
-    status: Status
+    status: CheckStatus
     found: str
     remedy: str = ""
     """What to do about it; empty when there is nothing to do."""

@@ -10,14 +10,14 @@ from healer.doctor.checks import alertmanager, prometheus, servers
 from healer.doctor.checks import healer as receiver
 from healer.doctor.checks.patroni_members import judge_members
 from healer.doctor.http import Client
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Config
 from pgslot.config.secrets import read_token
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Endpoints:
     """Base URLs, as seen from here; None: that link is not examined."""
 
     healer: str
@@ -25,10 +25,10 @@ class Places:
     alertmanager: str | None
 
 
-def examine(
+def run_checks(
     config: Config,
     file: Path,
-    places: Places,
+    places: Endpoints,
     *,
     test_alert: bool = False,
     undiscovered: Mapping[str, str] | None = None,
@@ -40,24 +40,24 @@ def examine(
     whose members Patroni did not tell, and why.
     """
     findings = [_configuration(config, file), *judge_members(config, undiscovered or {})]
-    findings += asyncio.run(servers.examine(config))
+    findings += asyncio.run(servers.check_servers(config))
     healer = Client(places.healer)
-    found, metrics = receiver.examine(healer, config)
+    found, metrics = receiver.check_healer(healer, config)
     findings += found
     labels: dict[str, str] = {}
     if places.prometheus is None:
-        findings.append(Finding("prometheus", "", Status.SKIPPED, "where it is was not said: --prometheus.url"))
+        findings.append(Finding("prometheus", "", CheckStatus.SKIPPED, "where it is was not said: --prometheus.url"))
     else:
         client = Client(places.prometheus)
-        findings += prometheus.examine(client, config)
+        findings += prometheus.check_prometheus(client, config)
         labels = prometheus.external_labels(client)
     url = places.alertmanager or config.healer.alertmanager_url
     if url is None:
         found_out = "where it is was not said: --alertmanager.url, or healer.alertmanager_url in the configuration"
-        findings.append(Finding("alertmanager", "", Status.SKIPPED, found_out))
+        findings.append(Finding("alertmanager", "", CheckStatus.SKIPPED, found_out))
     else:
         there = Client(url)
-        findings += alertmanager.examine(there, config, labels, healer, metrics, test_alert=test_alert)
+        findings += alertmanager.check_alertmanager(there, config, labels, healer, metrics, test_alert=test_alert)
     return findings
 
 
@@ -74,18 +74,18 @@ def _configuration(config: Config, file: Path) -> Finding:
     unreadable = [error for read in secrets if (error := _error(read))]
     if unreadable:
         remedy = "Mount the secret, and let the programs' user (and yours, for this command) read it."
-        return Finding("configuration", subject, Status.FAILED, "; ".join(unreadable), remedy)
+        return Finding("configuration", subject, CheckStatus.FAILED, "; ".join(unreadable), remedy)
     healed = sum(cluster.healer is not None for cluster in config.clusters)
     nodes = sum(len(cluster.nodes) for cluster in config.clusters)
     found = f"{len(config.clusters)} cluster(s), {healed} with a healer section, {nodes} node(s)"
     if not healed:
         remedy = "Give a cluster a healer section."
-        return Finding("configuration", subject, Status.WARNING, f"{found}: nothing is healed", remedy)
+        return Finding("configuration", subject, CheckStatus.WARNING, f"{found}: nothing is healed", remedy)
     if config.healer.alertmanager_url is None:
         remedy = "Set healer.alertmanager_url."
         found = f"{found}; without alertmanager_url silences, and alerts before a restart, are not heard of"
-        return Finding("configuration", subject, Status.WARNING, found, remedy)
-    return Finding("configuration", subject, Status.OK, found)
+        return Finding("configuration", subject, CheckStatus.WARNING, found, remedy)
+    return Finding("configuration", subject, CheckStatus.OK, found)
 
 
 def _error(read: Callable[[], str]) -> str:

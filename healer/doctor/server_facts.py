@@ -13,7 +13,7 @@ from pgslot.postgres.session import Session
 from pgslot.snapshot.identity import IDENTITY, Identity
 
 
-class InquiryError(Exception):
+class ServerQueryError(Exception):
     """There was no answer. The text says why, without a password: libpq's messages have none."""
 
 
@@ -59,7 +59,7 @@ class Server:
     """Made by initdb, the same on a primary and its standbys. None: the role may not read it."""
 
 
-async def inquire(conninfo: Conninfo) -> Server:
+async def fetch_server(conninfo: Conninfo) -> Server:
     """Connect, ask and leave, within TIMEOUT seconds. Raises InquiryError."""
     deadline = time.monotonic() + TIMEOUT
     try:
@@ -70,9 +70,9 @@ async def inquire(conninfo: Conninfo) -> Server:
         finally:
             await session.close()
     except TimeoutError:
-        raise InquiryError(f"no answer within {TIMEOUT:.0f} s") from None
+        raise ServerQueryError(f"no answer within {TIMEOUT:.0f} s") from None
     except (psycopg.Error, ConfigError) as error:
-        raise InquiryError(" ".join(str(error).split())) from None
+        raise ServerQueryError(" ".join(str(error).split())) from None
 
 
 async def _identifier(session: Session, timeout: float) -> str | None:

@@ -4,17 +4,17 @@ import logging
 import time
 from collections.abc import Collection
 
-from healer.episodes.report import MOST_HEALS, Heal, Report
+from healer.episodes.report import MAX_RESULTS, Report, SlotResult
 from healer.remedies.attempt import DONE, Call, CallResult
 from healer.remedies.base import Remedy
 from healer.remedies.progress import WELL, Outcome, Track
-from healer.remedies.slot_state import Sight, State, Subject
+from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState
 from pgslot.cli.logging import get_logger
 
 log = get_logger(__name__)
 
 
-class Narrator:
+class EpisodeJournal:
     """Fills the report of one episode, and logs what happens in it."""
 
     def __init__(self, cluster: str, remedy: Remedy) -> None:
@@ -27,16 +27,16 @@ class Narrator:
         """Seconds since the episode's start."""
         return time.monotonic() - self._started
 
-    def joined(self, subject: Subject) -> None:
+    def joined(self, subject: SlotKey) -> None:
         if subject not in self.report.subjects[-1:] and subject not in self.report.subjects:
             self.report.subjects.append(subject)
-            del self.report.subjects[:-MOST_HEALS]
+            del self.report.subjects[:-MAX_RESULTS]
         self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
 
-    def left(self, subject: Subject, why: str) -> None:
+    def left(self, subject: SlotKey, why: str) -> None:
         self._tell(f"alert for slot {subject.slot_name} on {subject.node} {why}")
 
-    def seen(self, subject: Subject, sight: Sight) -> None:
+    def seen(self, subject: SlotKey, sight: SlotState) -> None:
         """Tell of a sight that differs from the one before."""
         reason = sight.reason
         if reason is not None and reason not in self.report.reasons:
@@ -45,7 +45,7 @@ class Narrator:
         blocker = (sight.blocker or sight.pinned_by) if sight.wait is None else sight.wait.blocker
         if blocker is not None:
             held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
-        self._tell(f"slot {subject.slot_name}: {' '.join(shown(sight))}{f', held by {held}' if held else ''}")
+        self._tell(f"slot {subject.slot_name}: {' '.join(describe_state(sight))}{f', held by {held}' if held else ''}")
         log.info(
             "slot seen",
             cluster=self.report.cluster,
@@ -80,11 +80,13 @@ class Narrator:
             **said.fields,
         )
 
-    def slot_ended(self, subject: Subject, track: Track, outcome: Outcome) -> Heal:
+    def slot_ended(self, subject: SlotKey, track: Track, outcome: Outcome) -> SlotResult:
         """Put down what became of a slot, and return it."""
         now = self.elapsed
         took = now - track.first_call if outcome is Outcome.HEALED and track.first_call is not None else None
-        heal = Heal(subject.node, subject.slot_name, outcome, track.why, round(now - track.since, 3), track.calls, took)
+        heal = SlotResult(
+            subject.node, subject.slot_name, outcome, track.why, round(now - track.since, 3), track.calls, took
+        )
         self.report.slots.append(heal)
         self._tell(f"slot {subject.slot_name}: {outcome}: {track.why}")
         log.log(
@@ -137,11 +139,11 @@ class Narrator:
         self.report.tell(self.elapsed, text)
 
 
-def shown(sight: Sight) -> tuple[str, ...]:
+def describe_state(sight: SlotState) -> tuple[str, ...]:
     """Return a sight in words."""
     reason = sight.reason
     if reason is None or reason == sight.state:
         return (sight.state,)
-    because = (State.UNDECIDED, State.NOT_PERSISTED, State.UNREADY)
-    by = "by" if sight.state is State.HELD else "because of" if sight.state in because else "for"
+    because = (SlotCondition.UNDECIDED, SlotCondition.NOT_PERSISTED, SlotCondition.UNREADY)
+    by = "by" if sight.state is SlotCondition.HELD else "because of" if sight.state in because else "for"
     return (sight.state, by, reason)

@@ -7,20 +7,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from healer.episodes.budget import CallBudget
-from healer.episodes.journal import Narrator, shown
-from healer.episodes.partial_snapshot import Lookout
-from healer.episodes.report import Heal, Report
+from healer.episodes.journal import EpisodeJournal, describe_state
+from healer.episodes.partial_snapshot import PartialCollector
+from healer.episodes.report import Report, SlotResult
 from healer.remedies.attempt import Call, CallResult
 from healer.remedies.base import Remedy
 from healer.remedies.connection import SHORTEST_IDLE, Primary
 from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL, Attempt, Progress
 from healer.remedies.progress import WELL, Outcome, Track, begin
-from healer.remedies.slot_state import Sight, Subject, see
+from healer.remedies.slot_state import SlotKey, SlotState, evaluate
 from pgslot.config.model import Cluster, HealerSettings
 
-MOST_SUBJECTS = 1000
+MAX_SLOTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
-MOST_ALERTS = 20_000
+MAX_ALERTS = 20_000
 
 FRESH_SECONDS = 0.5
 """For so long after a look its answer is acted on."""
@@ -35,7 +35,7 @@ class Watchers:
     """Whom an episode tells, and asks, of what is not its own."""
 
     called: Callable[[Call], None] = _nothing
-    healed: Callable[[Heal, Collection[str]], None] = _nothing
+    healed: Callable[[SlotResult, Collection[str]], None] = _nothing
     """A slot has its outcome: and the alerts about it, by fingerprint, that still fire."""
     may_act: Callable[[bool], bool] = lambda _wants: True
     """Asked before each attempt with True, told False when nothing is to be called for: is it one of the clusters?"""
@@ -62,20 +62,20 @@ class Episode:
         self._settings = settings
         self._budget = budget
         self._watchers = watchers or Watchers()
-        self._alerts: dict[str, Subject] = {}
+        self._alerts: dict[str, SlotKey] = {}
         self._names: dict[str, str] = {}
         """What the alerts are called, for whoever reads the log."""
-        self._askers: dict[Subject, set[str]] = {}
+        self._askers: dict[SlotKey, set[str]] = {}
         """The alerts about each slot, by fingerprint."""
-        self._tracks: dict[Subject, Track] = {}
-        self._concluded: set[Subject] = set()
+        self._tracks: dict[SlotKey, Track] = {}
+        self._concluded: set[SlotKey] = set()
         """Those of them whose outcome has been told."""
         self._progress = Progress(now=0.0, dry_run=target.dry_run)
         self._stop: str | None = None
         self._looks = True
         """False: it only closes its connections."""
         self._changed = asyncio.Event()
-        self._narrator = Narrator(cluster.name, remedy)
+        self._narrator = EpisodeJournal(cluster.name, remedy)
 
     @property
     def report(self) -> Report:
@@ -104,12 +104,12 @@ class Episode:
         """It takes no alerts in any more: it has ended, or is about to."""
         return self._stop is not None or not self._looks or self.report.outcome is not None
 
-    def has_room(self, subject: Subject) -> bool:
+    def has_room(self, subject: SlotKey) -> bool:
         """Return whether another alert about this subject can join."""
         known = subject in self._tracks
-        return len(self._alerts) < MOST_ALERTS and (known or len(self._tracks) < MOST_SUBJECTS)
+        return len(self._alerts) < MAX_ALERTS and (known or len(self._tracks) < MAX_SLOTS)
 
-    def join(self, fingerprint: str, subject: Subject, name: str = "") -> None:
+    def join(self, fingerprint: str, subject: SlotKey, name: str = "") -> None:
         """Take a firing alert in. Another one about a slot that is open changes nothing, and costs no look."""
         news = fingerprint not in self._alerts
         self._alerts[fingerprint] = subject
@@ -148,7 +148,7 @@ class Episode:
 
     async def run(self) -> Report:
         """Run until each slot has an outcome; the report has them."""
-        lookout = Lookout(self.cluster)
+        lookout = PartialCollector(self.cluster)
         try:
             async with self.remedy.primary(self._target, max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
                 if not self._target.dry_run:
@@ -170,12 +170,12 @@ class Episode:
             await lookout.close()
         return self.report
 
-    async def _loop(self, lookout: Lookout, primary: Primary) -> None:
+    async def _loop(self, lookout: PartialCollector, primary: Primary) -> None:
         while self._stop is None:
             self._changed.clear()
             lookout.follow(self.cluster)
             snapshot = await lookout.look({subject.node for subject in self._tracks})
-            self._take_in(see(snapshot, self._tracks))
+            self._take_in(evaluate(snapshot, self._tracks))
             self._settle()
             tracks = self._open().values()
             if not tracks:
@@ -204,7 +204,7 @@ class Episode:
             self._attempted(failed or await self.remedy.act(primary, step))
         return None
 
-    def _take_in(self, sights: dict[Subject, Sight]) -> None:
+    def _take_in(self, sights: dict[SlotKey, SlotState]) -> None:
         """Put down what a look has shown."""
         now = self._narrator.elapsed
         for subject, sight in sights.items():
@@ -212,7 +212,7 @@ class Episode:
                 self._begin(subject)
             before = self._tracks[subject]
             self._tracks[subject] = self._rules.advance(before, sight, now)
-            if before.now == before.since or shown(before.sight) != shown(sight):
+            if before.now == before.since or describe_state(before.sight) != describe_state(sight):
                 self._narrator.seen(subject, sight)
         self._progress = replace(self._progress, now=now, hour_spent=not self._budget.left(time.monotonic()))
 
@@ -222,7 +222,7 @@ class Episode:
             self._tracks[subject] = self._rules.settle(self._tracks[subject], self._progress, self._settings)
             self._conclude(subject)
 
-    def _conclude(self, subject: Subject) -> None:
+    def _conclude(self, subject: SlotKey) -> None:
         track = self._tracks[subject]
         if track.outcome is None:
             return
@@ -263,10 +263,10 @@ class Episode:
             self._conclude(subject)
         self._narrator.ended((outcome, why))
 
-    def _begin(self, subject: Subject) -> None:
+    def _begin(self, subject: SlotKey) -> None:
         self._tracks[subject] = begin(self._narrator.elapsed)
         self._concluded.discard(subject)
         self._narrator.joined(subject)
 
-    def _open(self) -> dict[Subject, Track]:
+    def _open(self) -> dict[SlotKey, Track]:
         return {subject: track for subject, track in self._tracks.items() if track.open}

@@ -14,19 +14,19 @@ from functools import partial
 
 from healer.capability import CapabilityMonitor, Key
 from healer.episodes.budget import CallBudget
-from healer.episodes.loop import MOST_ALERTS, Episode, Watchers
-from healer.episodes.report import Heal, Report
+from healer.episodes.loop import MAX_ALERTS, Episode, Watchers
+from healer.episodes.report import Report, SlotResult
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Call
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import REFUSED, Action, Alert
-from healer.webhook.deduplication import Heard
-from healer.webhook.filter import Accepted, examine
+from healer.webhook.deduplication import SeenAlerts
+from healer.webhook.filter import AcceptedAlert, classify
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, Config
 
-REMEMBERED = 100
+MAX_PAST_EPISODES = 100
 CLOSE_SECONDS = 10.0
 """How long episodes may take to close their connections at the end; the longest look or call is shorter."""
 
@@ -41,7 +41,7 @@ class Running:
     task: asyncio.Task[Report]
 
 
-class Episodes:
+class EpisodeManager:
     """All clusters' episodes, running and past, and what is left of their budgets."""
 
     def __init__(self, config: Config, metrics: HealerMetrics, monitor: CapabilityMonitor) -> None:
@@ -55,10 +55,10 @@ class Episodes:
         """Those in which something is called for, or that have not been looked at yet."""
         self._late: dict[Key, dict[str, Alert]] = {}
         """By cluster and remedy, and fingerprint: firing alerts that came while its episode was about to end."""
-        self._past: deque[Report] = deque(maxlen=REMEMBERED)
+        self._past: deque[Report] = deque(maxlen=MAX_PAST_EPISODES)
         self.closing = False
         """No alert is taken any more."""
-        self.heard = Heard()
+        self.heard = SeenAlerts()
         metrics.clusters_remaining.set_function(self._clusters_left)
         self.reconfigure(config)
 
@@ -129,8 +129,8 @@ class Episodes:
                 log.error("an episode does not end, and is left", task=task.get_name())
 
     def _take(self, alert: Alert) -> Action:
-        accepted = examine(alert, self._clusters)
-        if not isinstance(accepted, Accepted):
+        accepted = classify(alert, self._clusters)
+        if not isinstance(accepted, AcceptedAlert):
             return accepted
         name = accepted.cluster.name
         if not alert.firing:
@@ -152,12 +152,12 @@ class Episodes:
 
     def _take_later(self, key: Key, alert: Alert) -> Action:
         late = self._late.setdefault(key, {})
-        if len(late) >= MOST_ALERTS and alert.fingerprint not in late:
+        if len(late) >= MAX_ALERTS and alert.fingerprint not in late:
             return Action.REFUSED_FULL
         late[alert.fingerprint] = alert
         return Action.JOINED
 
-    def _start(self, accepted: Accepted, alert: Alert) -> None:
+    def _start(self, accepted: AcceptedAlert, alert: Alert) -> None:
         cluster, remedy, subject = accepted.cluster, accepted.remedy, accepted.subject
         key = (cluster.name, remedy.name)
 
@@ -166,7 +166,7 @@ class Episodes:
             if call.capability is not None:
                 self._monitor.note(cluster, remedy, call.capability)
 
-        def healed(heal: Heal, firing: Collection[str]) -> None:
+        def healed(heal: SlotResult, firing: Collection[str]) -> None:
             self._metrics.heal_ended(*key, heal.outcome, heal.heal_seconds)
             for each in firing:
                 self.heard.ended(each)

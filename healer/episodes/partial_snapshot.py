@@ -5,18 +5,18 @@ from collections.abc import Collection, Mapping
 
 from healer.remedies.attempt import APPLICATION_NAME
 from pgslot.config.model import Cluster
-from pgslot.snapshot.cluster import Observer
+from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
-LOOK_TIMEOUT = 5.0
+COLLECT_TIMEOUT = 5.0
 
 
-class Lookout:
+class PartialCollector:
     """One kept connection to each node that is looked at."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._observer = Observer([cluster], APPLICATION_NAME)
+        self._observer = ClusterCollector([cluster], APPLICATION_NAME)
         self._flights: dict[str, asyncio.Task[NodeSnapshot]] = {}
         self._doubtful: set[str] = set()
         """Nodes that did not answer when last asked: nobody waits for them before the others."""
@@ -34,7 +34,7 @@ class Lookout:
         asked = {*wanted, self._primary} if self._primary is not None else set(names)
         for name in names:
             if name in asked and name not in self._flights:
-                look = self._observer.look_at_node(self._cluster.name, name, LOOK_TIMEOUT)
+                look = self._observer.look_at_node(self._cluster.name, name, COLLECT_TIMEOUT)
                 self._flights[name] = asyncio.create_task(look)
         asked_flights = {name: flight for name, flight in self._flights.items() if name in asked}
         while late := self._worth_waiting_for(asked_flights, wanted):

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from healer.remedies.progress import Outcome
-from healer.remedies.slot_state import Subject
+from healer.remedies.slot_state import SlotKey
 
 TIMELINE_LENGTH = 200
-MOST_HEALS = 2000
+MAX_RESULTS = 2000
 """Slots, and their outcomes, that an episode remembers: one may go on for days, with others each hour."""
 WHYS_SHOWN = 5
 
@@ -28,7 +28,7 @@ _GRAVEST = (
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TimelineEntry:
     """One line of an episode's timeline; seconds since its start."""
 
     seconds: float
@@ -36,7 +36,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Heal:
+class SlotResult:
     """What became of one slot; one that stalled again has several."""
 
     node: str
@@ -59,7 +59,7 @@ class Report:
     remedy: str
     started_at: float
     """Unix time."""
-    subjects: list[Subject] = field(default_factory=list)
+    subjects: list[SlotKey] = field(default_factory=list)
     """The last ones that alerts were about."""
     reasons: list[str] = field(default_factory=list)
     """What was waited for, in the order in which it was first seen."""
@@ -74,15 +74,15 @@ class Report:
     outcome: Outcome | None = None
     """The gravest of its slots'; None while it runs."""
     why: str = ""
-    slots: deque[Heal] = field(default_factory=lambda: deque(maxlen=MOST_HEALS))
+    slots: deque[SlotResult] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
     """Each slot's own outcome, in the order in which they came."""
-    timeline: deque[Event] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
-    listener: Callable[[Event], None] | None = field(default=None, repr=False)
+    timeline: deque[TimelineEntry] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
+    listener: Callable[[TimelineEntry], None] | None = field(default=None, repr=False)
     """Told each line of the timeline as it is written; the command line prints it."""
 
     def tell(self, seconds: float, text: str) -> None:
         """Write a line of the timeline."""
-        line = Event(round(seconds, 3), text)
+        line = TimelineEntry(round(seconds, 3), text)
         self.timeline.append(line)
         if self.listener is not None:
             self.listener(line)
@@ -105,7 +105,7 @@ class Report:
         }
 
 
-def summary(heals: Sequence[Heal], otherwise: tuple[Outcome, str]) -> tuple[Outcome, str]:
+def summary(heals: Sequence[SlotResult], otherwise: tuple[Outcome, str]) -> tuple[Outcome, str]:
     """Return one outcome and why for all slots of an episode."""
     if not heals:
         return otherwise
@@ -117,5 +117,5 @@ def summary(heals: Sequence[Heal], otherwise: tuple[Outcome, str]) -> tuple[Outc
     return gravest, "; ".join(whys[:WHYS_SHOWN]) + more
 
 
-def _gravity(heal: Heal) -> int:
+def _gravity(heal: SlotResult) -> int:
     return _GRAVEST.index(heal.outcome)

@@ -11,17 +11,17 @@ from healer.remedies.attempt import Call, CallResult, Capability, Said
 from healer.remedies.connection import Primary
 from healer.remedies.force_snapshot.schedule import Attempt, LookAgain, Progress
 from healer.remedies.progress import Track
-from healer.remedies.slot_state import Sight
-from pgslot.config.model import Cluster, HealerSettings, HealerTarget
+from healer.remedies.slot_state import SlotState
+from pgslot.config.model import Cluster, HealerConfig, HealerSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What is made of a slot's heal by each look and attempt, when it is over, and what comes next."""
 
-    advance: Callable[[Track, Sight, float], Track]
+    advance: Callable[[Track, SlotState, float], Track]
     after_attempt: Callable[[Track, Call, float], Track]
-    opens_again: Callable[[Track, Sight], bool]
+    opens_again: Callable[[Track, SlotState], bool]
     settle: Callable[[Track, Progress, HealerSettings], Track]
     next_step: Callable[[Collection[Track], Progress, HealerSettings], Attempt | LookAgain]
     wants: Callable[[Track], bool]
@@ -42,15 +42,15 @@ class Remedy:
 
     name: str
     """The value of the alerts' label `heal`, and of the metrics' label `remedy`."""
-    target: Callable[[Cluster], HealerTarget | None]
+    target: Callable[[Cluster], HealerConfig | None]
     """As whom it acts for the cluster; None: it is not set up there."""
-    check: Callable[[HealerTarget], Awaitable[Capability]]
+    check: Callable[[HealerConfig], Awaitable[Capability]]
     """Could it act, if it had to? Nothing is written for that."""
-    primary: Callable[[HealerTarget, float], Primary]
+    primary: Callable[[HealerConfig, float], Primary]
     """The connection of an episode, and after how many seconds of idling the server ends it."""
     act: Callable[[Primary, Attempt], Awaitable[Call]]
     rules: Rules
-    allowance: Callable[[HealerTarget, HealerSettings], Allowance]
+    allowance: Callable[[HealerConfig, HealerSettings], Allowance]
     spending: frozenset[CallResult]
     """What counts against the cluster's hour."""
     say: Callable[[Call], Said]

@@ -13,8 +13,8 @@ from psycopg.conninfo import make_conninfo
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Call, CallResult, Capability, Unavailable
 from healer.remedies.force_snapshot.statements import FACTS, REHEARSAL, Act, PrimaryFacts, act, judge
 from pgslot.cli.errors import ConfigError
-from pgslot.config.model import HealerTarget
-from pgslot.postgres.session import Query, Session
+from pgslot.config.model import HealerConfig
+from pgslot.postgres.session import Session, SessionQuery
 
 TIMEOUT = 5.0
 """Seconds for connecting, and for each statement."""
@@ -59,9 +59,9 @@ _POOLED_AT_ALL = Capability(
 class Proof:
     """What shows whether a session may act: a question, and the judgement of the one row that answers it."""
 
-    query: Query
+    query: SessionQuery
     judge: Callable[[Any], Capability]
-    rehearsal: Query | None = None
+    rehearsal: SessionQuery | None = None
     """Makes a new session acquainted with the act, and does nothing."""
     through_pooler: bool = True
     """It may also act through a pooler that gives it a session of its own."""
@@ -70,7 +70,7 @@ class Proof:
 RECORD = Proof((FACTS, PrimaryFacts), judge, rehearsal=(REHEARSAL, Act))
 
 
-async def check(target: HealerTarget, proof: Proof = RECORD) -> Capability:
+async def check(target: HealerConfig, proof: Proof = RECORD) -> Capability:
     """Find out whether the healer could act, without acting: nothing is written and no lock is taken."""
     if not target.enabled:
         where = "healer.enabled" if target.disabled_everywhere else "enabled"
@@ -89,7 +89,7 @@ class Primary:
 
     proof: ClassVar[Proof] = RECORD
 
-    def __init__(self, target: HealerTarget, *, idle: float = SHORTEST_IDLE) -> None:
+    def __init__(self, target: HealerConfig, *, idle: float = SHORTEST_IDLE) -> None:
         """`idle`: seconds after which the server ends a session that does nothing; kept within sensible bounds."""
         self._target = target
         self._idle = min(idle, LONGEST_IDLE)
@@ -164,7 +164,7 @@ class Primary:
     async def _prepare(self) -> Call | None:
         await self._close()
         idle = _IDLE_TIMEOUT.format(int(self._idle * 1000))
-        settings: list[Query] = [(_KEEPALIVES, _Setting), (idle, _Setting)]
+        settings: list[SessionQuery] = [(_KEEPALIVES, _Setting), (idle, _Setting)]
         if self.proof.rehearsal is not None:
             settings.append(self.proof.rehearsal)
         self._session, self._capability = await _open(self._target, self.proof, *settings)
@@ -204,7 +204,7 @@ class Primary:
             self._session = None
 
 
-async def _open(target: HealerTarget, proof: Proof, *ahead: Query) -> tuple[Session, Capability]:
+async def _open(target: HealerConfig, proof: Proof, *ahead: SessionQuery) -> tuple[Session, Capability]:
     """Connect, and find out whether this session could act; in the same round trip `ahead` is asked."""
     deadline = time.monotonic() + TIMEOUT
     conninfo = target.conninfo.read()
@@ -238,7 +238,7 @@ async def _is_pooled(session: Session, conninfo: str, deadline: float) -> bool:
     return bool(second.pid == first.pid or again.pid != first.pid)
 
 
-async def _not_connected(target: HealerTarget, error: Exception) -> Capability:
+async def _not_connected(target: HealerConfig, error: Exception) -> Capability:
     """Tell a cluster without a primary from one that cannot be reached: does any of its servers answer?"""
     try:
         anywhere = make_conninfo(target.conninfo.read(), target_session_attrs="any")

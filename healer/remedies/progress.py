@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from healer.remedies.attempt import Unavailable
-from healer.remedies.slot_state import Sight, State
+from healer.remedies.slot_state import SlotCondition, SlotState
 from healer.remedies.terminate.blocker import HolderSession, Suspect
 
 
@@ -52,14 +52,14 @@ WELL = frozenset({Outcome.HEALED, Outcome.RESOLVED_ITSELF})
 class Track:
     """One slot so far. Times in seconds since the episode's start."""
 
-    sight: Sight
-    known: Sight | None = None
+    sight: SlotState
+    known: SlotState | None = None
     """What the last look showed in which its node answered; None before that."""
     since: float = 0.0
     """When its alert came: its clock."""
     now: float = 0.0
     """Of the last look."""
-    trouble: State | None = None
+    trouble: SlotCondition | None = None
     """Which of IN_NEED was seen first, but for what another slot of this name was in; None before any."""
     called_in_time: bool = False
     """
@@ -114,7 +114,7 @@ class Track:
         if self.sight.helped_once and self.calls:
             return False
         slot = self.sight.slot
-        if self.sight.state is State.STALLED and slot is not None and (slot.active or slot.synced):
+        if self.sight.state is SlotCondition.STALLED and slot is not None and (slot.active or slot.synced):
             return True
         return not self.awaits_read
 
@@ -127,7 +127,7 @@ class Track:
     @property
     def hurried(self) -> bool:
         """The next record may well end it at once: worth a burst of calls, and close looks for a short-lived proof."""
-        waits = self.open and self.sight.state is State.WAITING
+        waits = self.open and self.sight.state is SlotCondition.WAITING
         return waits and self.sight.curable and not self.sight.helped_once
 
     def end(self, outcome: Outcome, why: str) -> "Track":
@@ -137,4 +137,4 @@ class Track:
 
 def begin(since: float = 0.0) -> Track:
     """Return the track of a slot that nobody has looked at yet."""
-    return Track(Sight(State.UNSEEN), since=since, now=since)
+    return Track(SlotState(SlotCondition.UNSEEN), since=since, now=since)

@@ -12,17 +12,17 @@ from healer.remedies.progress import Track
 from healer.remedies.terminate import connection, statements
 from healer.remedies.terminate import rules as ending
 from healer.remedies.terminate.connection import Ender
-from pgslot.config.model import Cluster, HealerSettings, HealerTarget
+from pgslot.config.model import Cluster, HealerConfig, HealerSettings
 
 START_SHARE = 10
 """The tenth part of an hour's calls is there right after a start."""
 
 
-def _whole_cluster(cluster: Cluster) -> HealerTarget | None:
+def _whole_cluster(cluster: Cluster) -> HealerConfig | None:
     return cluster.healer
 
 
-def _primary(target: HealerTarget, idle: float) -> Primary:
+def _primary(target: HealerConfig, idle: float) -> Primary:
     return Primary(target, idle=idle)
 
 
@@ -34,7 +34,7 @@ def _wants_a_call(track: Track) -> bool:
     return track.wants_a_call
 
 
-def _calls(_target: HealerTarget, settings: HealerSettings) -> Allowance:
+def _calls(_target: HealerConfig, settings: HealerSettings) -> Allowance:
     return Allowance(settings.calls_per_hour, max(settings.burst_calls, settings.calls_per_hour // START_SHARE))
 
 
@@ -62,7 +62,7 @@ RECORD = Remedy(
 )
 
 
-def _ender(target: HealerTarget, idle: float) -> Primary:
+def _ender(target: HealerConfig, idle: float) -> Primary:
     return Ender(target, idle=idle)
 
 
@@ -72,7 +72,7 @@ async def _end(primary: Primary, step: Attempt) -> Call:
     return await primary.end(step)
 
 
-def _endings(target: HealerTarget, _settings: HealerSettings) -> Allowance:
+def _endings(target: HealerConfig, _settings: HealerSettings) -> Allowance:
     """All of them are there at the start: the primary remembers what was done before it, and has the last word."""
     allowed = target.ending.policy.at_most_per_hour if target.ending is not None else 0
     return Allowance(allowed, allowed)

@@ -7,9 +7,15 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from pgslot.diagnosis.creation_wait import Wait, WaitReason, oldest_xid, replay_stands, waits
-from pgslot.diagnosis.failover_readiness import Readiness, Unready, kept_in_step, synchronises
-from pgslot.diagnosis.retention import RetentionCause, retention
+from pgslot.diagnosis.creation_wait import (
+    CreationWait,
+    WaitReason,
+    creation_waits,
+    oldest_xid_transaction,
+    replay_blocked_by,
+)
+from pgslot.diagnosis.failover_readiness import NotReadyReason, Readiness, synced_slots, synchronises
+from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import SEGMENT_BYTES
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
@@ -25,14 +31,14 @@ _HELPED_BY_A_RECORD = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, W
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class SlotKey:
     """What an alert points at: a slot, on the node where it lives."""
 
     node: str
     slot_name: str
 
 
-class State(StrEnum):
+class SlotCondition(StrEnum):
     """What a look shows of a subject."""
 
     WAITING = "waiting"
@@ -55,15 +61,15 @@ class State(StrEnum):
     """The node did not answer, or not in full."""
 
 
-IN_NEED = frozenset({State.WAITING, State.STALLED, State.NOT_PERSISTED})
+IN_NEED = frozenset({SlotCondition.WAITING, SlotCondition.STALLED, SlotCondition.NOT_PERSISTED})
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class SlotState:
     """What one look showed of one subject."""
 
-    state: State
-    wait: Wait | None = None
+    state: SlotCondition
+    wait: CreationWait | None = None
     """Only while waiting."""
     slot: Slot | None = None
     """None of a slot that is gone or was not seen."""
@@ -74,7 +80,7 @@ class Sight:
     on_primary: bool = False
     original: Slot | None = None
     """The primary's failover slot, where this is a standby's copy of it, or should be."""
-    unready: Unready | None = None
+    unready: NotReadyReason | None = None
     """Why that copy would be of no use after a promotion. None also where nothing is to be copied."""
     blocker: Transaction | None = None
     """A transaction that keeps such a copy temporary."""
@@ -84,7 +90,7 @@ class Sight:
     @property
     def consumed(self) -> Slot | None:
         """The slot that a consumer has to read for this one to move; it never reads a copy."""
-        return self.original if self.state is State.NOT_PERSISTED else self.slot
+        return self.original if self.state is SlotCondition.NOT_PERSISTED else self.slot
 
     @property
     def persisted(self) -> bool:
@@ -96,18 +102,18 @@ class Sight:
         """What is waited for, in the words of the metrics; None when nothing is."""
         if self.wait is not None:
             return self.wait.reason
-        if self.state is State.STALLED:
+        if self.state is SlotCondition.STALLED:
             return self.obstacle or RetentionCause.STALLED
-        if self.state is State.NOT_PERSISTED:
+        if self.state is SlotCondition.NOT_PERSISTED:
             return self._why_temporary
-        if self.state is State.UNREADY:
+        if self.state is SlotCondition.UNREADY:
             return self.unready
-        return self.cause if self.state in (State.HELD, State.UNDECIDED) else None
+        return self.cause if self.state in (SlotCondition.HELD, SlotCondition.UNDECIDED) else None
 
     @property
     def helped(self) -> bool:
         """A record helps, at once or when a transaction ends; one written before WAL is reserved would be lost."""
-        if self.state in (State.STALLED, State.NOT_PERSISTED):
+        if self.state in (SlotCondition.STALLED, SlotCondition.NOT_PERSISTED):
             return self.obstacle is None
         if self.wait is None:
             return False
@@ -142,85 +148,85 @@ class Sight:
         if self.blocker is not None:
             return WaitReason.TRANSACTION
         away = self.original is not None and not self.original.active
-        return RetentionCause.INACTIVE if away else Unready.NOT_PERSISTED
+        return RetentionCause.INACTIVE if away else NotReadyReason.NOT_PERSISTED
 
 
-def see(cluster: ClusterSnapshot, subjects: Collection[Subject]) -> dict[Subject, Sight]:
+def evaluate(cluster: ClusterSnapshot, subjects: Collection[SlotKey]) -> dict[SlotKey, SlotState]:
     """Return what the look shows of each subject, on the node where it lives."""
-    waiting = {Subject(wait.node, wait.creation.slot_name): wait for wait in waits(cluster)}
+    waiting = {SlotKey(wait.node, wait.creation.slot_name): wait for wait in creation_waits(cluster)}
     in_full = {node.node: node for node in cluster.nodes if node.slots is not None and node.creations is not None}
-    slots = {Subject(node.node, slot.slot_name): slot for node in in_full.values() for slot in node.slots or ()}
-    copies = {name: kept_in_step(in_full[name], cluster) for name in {s.node for s in subjects} & in_full.keys()}
+    slots = {SlotKey(node.node, slot.slot_name): slot for node in in_full.values() for slot in node.slots or ()}
+    copies = {name: synced_slots(in_full[name], cluster) for name in {s.node for s in subjects} & in_full.keys()}
 
-    def sight(subject: Subject) -> Sight:
+    def sight(subject: SlotKey) -> SlotState:
         if subject.node not in in_full:
-            return Sight(State.UNSEEN)
+            return SlotState(SlotCondition.UNSEEN)
         node = in_full[subject.node]
         if subject in waiting:
-            return Sight(State.WAITING, waiting[subject], slots.get(subject), on_primary=node.is_primary)
+            return SlotState(SlotCondition.WAITING, waiting[subject], slots.get(subject), on_primary=node.is_primary)
         copy = copies[subject.node].get(subject.slot_name)
-        if copy is not None and copy.unready not in (None, Unready.NAME_CLASH):
+        if copy is not None and copy.unready not in (None, NotReadyReason.NAME_CLASH):
             return _unready(copy, node, cluster)
         if cluster.primary is None and _may_be_a_copy(slots.get(subject), node):
-            return Sight(State.UNSEEN)
+            return SlotState(SlotCondition.UNSEEN)
         if subject not in slots:
-            return Sight(State.GONE)
+            return SlotState(SlotCondition.GONE)
         found = _existing(slots[subject], node, cluster)
         return found if copy is None or copy.unready else replace(found, original=copy.original)
 
     return {subject: sight(subject) for subject in subjects}
 
 
-def in_need(cluster: ClusterSnapshot) -> list[Subject]:
+def in_need(cluster: ClusterSnapshot) -> list[SlotKey]:
     """Return every slot that waits for its creation's end, is stalled or a temporary copy, or may turn out to be."""
     everything = [
-        Subject(node.node, name)
+        SlotKey(node.node, name)
         for node in cluster.nodes
         for name in sorted({slot.slot_name for slot in node.slots or ()} | {c.slot_name for c in node.creations or ()})
     ]
-    wanted = IN_NEED | {State.UNDECIDED}
-    return [subject for subject, sight in see(cluster, everything).items() if sight.state in wanted]
+    wanted = IN_NEED | {SlotCondition.UNDECIDED}
+    return [subject for subject, sight in evaluate(cluster, everything).items() if sight.state in wanted]
 
 
-def state_of(slot: Slot, cause: RetentionCause) -> State:
+def state_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
     """Return what the reason for which an existing slot retains WAL makes of it."""
     match cause:
         case RetentionCause.INVALIDATED:
-            return State.LOST
+            return SlotCondition.LOST
         case RetentionCause.STALLED:
-            return State.STALLED
+            return SlotCondition.STALLED
         case RetentionCause.NONE:
-            return State.USABLE
+            return SlotCondition.USABLE
         case RetentionCause.CREATION:
             # Both queries of the look saw it at slightly different moments.
-            return State.UNSEEN
+            return SlotCondition.UNSEEN
         case RetentionCause.UNKNOWN:
-            return State.UNDECIDED
+            return SlotCondition.UNDECIDED
         case RetentionCause.INACTIVE:
             pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
             if max(pinned, unconfirmed) <= SEGMENT_BYTES:
-                return State.USABLE
+                return SlotCondition.USABLE
             # Its consumer is away. If it has confirmed what it read, whether a record is missing shows with time.
-            return State.UNDECIDED if pinned > unconfirmed else State.HELD
-    return State.HELD
+            return SlotCondition.UNDECIDED if pinned > unconfirmed else SlotCondition.HELD
+    return SlotCondition.HELD
 
 
-def _unready(found: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
+def _unready(found: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotState:
     match found.unready:
-        case Unready.UNKNOWN:
-            return Sight(State.UNSEEN)
-        case Unready.INVALIDATED:
-            return Sight(State.LOST, slot=found.copy, original=found.original, unready=found.unready)
-        case Unready.NOT_PERSISTED:
-            return Sight(
-                State.NOT_PERSISTED,
+        case NotReadyReason.UNKNOWN:
+            return SlotState(SlotCondition.UNSEEN)
+        case NotReadyReason.INVALIDATED:
+            return SlotState(SlotCondition.LOST, slot=found.copy, original=found.original, unready=found.unready)
+        case NotReadyReason.NOT_PERSISTED:
+            return SlotState(
+                SlotCondition.NOT_PERSISTED,
                 slot=found.copy,
-                obstacle=replay_stands(node, cluster.primary),
+                obstacle=replay_blocked_by(node, cluster.primary),
                 original=found.original,
                 unready=found.unready,
                 blocker=_in_the_way(found.copy, cluster.primary),
             )
-    return Sight(State.UNREADY, original=found.original, unready=found.unready)
+    return SlotState(SlotCondition.UNREADY, original=found.original, unready=found.unready)
 
 
 def _may_be_a_copy(slot: Slot | None, node: NodeSnapshot) -> bool:
@@ -241,23 +247,23 @@ def _in_the_way(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction 
     It keeps the primary's catalog_xmin behind the standby's if its xid is older than that. If it is not, it still keeps
     the standby from finding a consistent point (LogicalSlotAdvanceAndCheckSnapState) for as long as it is open.
     """
-    oldest = None if primary is None else oldest_xid(primary)
+    oldest = None if primary is None else oldest_xid_transaction(primary)
     if oldest is None or oldest.xid is None or copy is None:
         return None
     older = copy.catalog_xmin is not None and xid_precedes(oldest.xid, copy.catalog_xmin)
     return oldest if older or oldest.age_seconds is None or oldest.age_seconds >= LONG_SECONDS else None
 
 
-def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Sight:
-    kept = retention(slot, node, cluster)
+def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotState:
+    kept = diagnose_retention(slot, node, cluster)
     state = state_of(slot, kept.cause)
-    if state is State.UNSEEN:
-        return Sight(state)
-    return Sight(
+    if state is SlotCondition.UNSEEN:
+        return SlotState(state)
+    return SlotState(
         state,
         slot=slot,
         cause=kept.cause,
-        obstacle=replay_stands(node, cluster.primary),
+        obstacle=replay_blocked_by(node, cluster.primary),
         on_primary=node.is_primary,
         pinned_by=kept.blocker,
     )

@@ -13,12 +13,12 @@ import aiohttp
 
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import HEAL_LABEL, Alert, is_text, is_unmeasured
-from pgslot.httpclient.limited import Names, body_of
+from pgslot.httpclient.limited import ThreadedResolver, read_limited
 
 _FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
 
 TIMEOUT = 10.0
-LARGEST_ANSWER = 64 * 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes."""
 _PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="json")
 """Nobody else's work is done in it: name servers that hang fill asyncio's own threads."""
@@ -31,7 +31,7 @@ class AlertmanagerError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class AlertListing:
     """What Alertmanager has at one moment."""
 
     alerts: Mapping[str, Alert]
@@ -42,11 +42,11 @@ class Listing:
     """False while it may not have heard of all alerts again since its own start: absent is not resolved then."""
 
 
-async def fetch(base_url: str) -> Listing:
+async def fetch_listing(base_url: str) -> AlertListing:
     """Ask for the alerts and the status (GET /api/v2/alerts, /api/v2/status). Raises AlertmanagerError."""
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
-        connector = aiohttp.TCPConnector(resolver=Names())
+        connector = aiohttp.TCPConnector(resolver=ThreadedResolver())
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
             status, now = await _get(client, f"{base_url}/api/v2/status", {})
             items, _ = await _get(client, f"{base_url}/api/v2/alerts", {"filter": _FOR_US})
@@ -61,7 +61,7 @@ _NOT_AS_PROMISED = (
 )
 
 
-def parse_listing(items: Any, status: Any, now: datetime | None) -> Listing:
+def parse_listing(items: Any, status: Any, now: datetime | None) -> AlertListing:
     """
     Return what the two answers say; `now` is Alertmanager's own time, None when it does not tell.
 
@@ -83,7 +83,7 @@ def parse_listing(items: Any, status: Any, now: datetime | None) -> Listing:
     started = datetime.fromisoformat(status["uptime"])
     settled = status["cluster"]["status"] in ("ready", "disabled")
     refilled = now is not None and (now - started).total_seconds() >= REFILLED_SECONDS
-    return Listing(alerts, muted, complete=settled and refilled)
+    return AlertListing(alerts, muted, complete=settled and refilled)
 
 
 def _text(value: object) -> str:
@@ -96,7 +96,7 @@ def _text(value: object) -> str:
 async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, str]) -> tuple[Any, datetime | None]:
     """Return the answer's JSON, and the server's time when it answered (its header Date)."""
     async with client.get(url, params=parameters) as answer:
-        body = await body_of(answer, LARGEST_ANSWER)
+        body = await read_limited(answer, MAX_ANSWER_BYTES)
     # An answer of this size takes a while to parse, during which webhooks have to be answered.
     parsed = await asyncio.get_running_loop().run_in_executor(_PARSER, json.loads, body)
     date = answer.headers.get("Date")

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Set as AbstractSet
 
-MOST_HEARD = 100_000
+MAX_SEEN = 100_000
 """Fingerprints; beyond them an alert is taken in twice, which changes nothing."""
 RETRY_AFTER = 300.0
 """Seconds from the end of its heal until an alert that still fires is news again; webhooks come as often."""
 
 
-class Heard:
+class SeenAlerts:
     """Fingerprints of firing alerts that were taken in."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Heard:
 
     def add(self, fingerprint: str) -> None:
         """It takes part in an episode."""
-        if fingerprint in self._until or len(self._until) < MOST_HEARD:
+        if fingerprint in self._until or len(self._until) < MAX_SEEN:
             self._until[fingerprint] = float("inf")
 
     def ended(self, fingerprint: str) -> None:

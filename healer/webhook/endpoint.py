@@ -12,23 +12,23 @@ from healer.webhook.handler import AlertHandler
 from healer.webhook.receivers import Receivers
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import get_logger, printable
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.config.secrets import read_token
 
 log = get_logger(__name__)
 
-LARGEST_BODY = 16 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
 """Bytes; 10,000 alerts fit."""
 
 
-BODY_SECONDS = 30.0
+BODY_TIMEOUT = 30.0
 
 
 class WebhookEndpoint:
     """Checks the token, reads the body within its limits, and hands each alert on."""
 
     def __init__(
-        self, configuration: Configuration, handler: AlertHandler, metrics: HealerMetrics, receivers: Receivers
+        self, configuration: ConfigReloader, handler: AlertHandler, metrics: HealerMetrics, receivers: Receivers
     ) -> None:
         self._configuration = configuration
         self._handler = handler
@@ -81,13 +81,13 @@ class WebhookEndpoint:
 async def _read(request: web.Request) -> Webhook | tuple[int, str]:
     """Read the body; return what it says, or what to answer to one that cannot be taken."""
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(BODY_TIMEOUT):
             body = await request.read()
         return parse(body)
     except web.HTTPRequestEntityTooLarge:
-        return 413, f"expected a body of at most {LARGEST_BODY} bytes"
+        return 413, f"expected a body of at most {MAX_BODY_BYTES} bytes"
     except TimeoutError:
-        return 503, f"expected the whole body within {BODY_SECONDS:.0f} s"
+        return 503, f"expected the whole body within {BODY_TIMEOUT:.0f} s"
     except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
         # Such as a body that is not compressed as its header says: nothing more of it can be read, by nobody.
         request.content.feed_eof()

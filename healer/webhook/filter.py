@@ -5,23 +5,23 @@ from dataclasses import dataclass
 
 from healer.remedies.base import Remedy
 from healer.remedies.registry import REMEDIES
-from healer.remedies.slot_state import Subject
+from healer.remedies.slot_state import SlotKey
 from healer.webhook.body import HEAL_LABEL, TEST_LABEL, Action, Alert
-from pgslot.config.model import Cluster, HealerTarget
+from pgslot.config.model import Cluster, HealerConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedAlert:
     """A firing alert that asks for an episode, or the end of one: of a cluster that the healer may act on."""
 
     cluster: Cluster
-    target: HealerTarget
+    target: HealerConfig
     """As whom the remedy acts there."""
     remedy: Remedy
-    subject: Subject
+    subject: SlotKey
 
 
-def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
+def classify(alert: Alert, clusters: Mapping[str, Cluster]) -> AcceptedAlert | Action:
     """
     Return what the alert is about, or why it is ignored.
 
@@ -50,4 +50,4 @@ def examine(alert: Alert, clusters: Mapping[str, Cluster]) -> Accepted | Action:
         return Action.IGNORED_UNKNOWN_NODE
     if alert.firing and not cluster.healer.enabled:
         return Action.IGNORED_DISABLED
-    return Accepted(cluster, target, remedy, Subject(node, slot_name))
+    return AcceptedAlert(cluster, target, remedy, SlotKey(node, slot_name))

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from healer.webhook.body import Action, Alert
-from healer.webhook.deduplication import Heard
+from healer.webhook.deduplication import SeenAlerts
 
 
 class AlertHandler(Protocol):
@@ -11,7 +11,7 @@ class AlertHandler(Protocol):
 
     closing: bool
     """It takes no alert any more."""
-    heard: Heard
+    heard: SeenAlerts
     """The firing alerts that it has taken."""
 
     @property

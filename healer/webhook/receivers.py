@@ -3,8 +3,8 @@
 from healer.metrics import HealerMetrics, remove
 from healer.webhook.body import Webhook
 
-MOST_RECEIVERS = 20
-LONGEST_NAME = 200
+MAX_RECEIVERS = 20
+MAX_NAME_LENGTH = 200
 """Characters; a longer name is not remembered."""
 
 
@@ -19,14 +19,14 @@ class Receivers:
     def heard(self, webhook: Webhook) -> None:
         """Remember whom a webhook that was let in is for. An empty one is the doctor's, and no proof of anything."""
         name = webhook.receiver
-        if name is None or len(name) > LONGEST_NAME or not webhook.alerts:
+        if name is None or len(name) > MAX_NAME_LENGTH or not webhook.alerts:
             return
         self._names.pop(name, None)
         self._names[name] = None
         self._metrics.receiver_webhook.labels(name).set_to_current_time()
         if webhook.tests:
             self._metrics.receiver_test.labels(name).set_to_current_time()
-        if len(self._names) > MOST_RECEIVERS:
+        if len(self._names) > MAX_RECEIVERS:
             oldest = next(iter(self._names))
             del self._names[oldest]
             remove(self._metrics.receiver_webhook, oldest)

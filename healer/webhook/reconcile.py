@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from healer.metrics import HealerMetrics
-from healer.webhook.alertmanager import AlertmanagerError, Listing, fetch
+from healer.webhook.alertmanager import AlertListing, AlertmanagerError, fetch_listing
 from healer.webhook.body import Alert
 from healer.webhook.handler import AlertHandler
 from pgslot.cli.logging import get_logger
@@ -33,7 +33,7 @@ class Changes:
     """Takes part in an episode, by fingerprint, and should not any more: why."""
 
 
-def compare(listing: Listing, joined: set[str], heard: set[str], listed_before: set[str]) -> Changes:
+def compare(listing: AlertListing, joined: set[str], heard: set[str], listed_before: set[str]) -> Changes:
     """
     Compare what Alertmanager says with what we go by.
 
@@ -48,7 +48,7 @@ def compare(listing: Listing, joined: set[str], heard: set[str], listed_before: 
     return Changes(tuple(alert for alert in active if alert.fingerprint not in heard | joined), leave)
 
 
-class Resync:
+class Reconciler:
     """Asks Alertmanager at start, and from then on."""
 
     def __init__(self, url: str, handler: AlertHandler, metrics: HealerMetrics) -> None:
@@ -69,7 +69,7 @@ class Resync:
 
     async def _ask(self) -> bool:
         try:
-            listing = await fetch(self._url)
+            listing = await fetch_listing(self._url)
         except AlertmanagerError as error:
             self._note(answered=False, error=str(error))
             return False

@@ -8,10 +8,10 @@ BAD_INPUT = 2
 """The command line, the configuration or a file is wrong: ConfigError."""
 INTERRUPTED = 130
 """As shells have it: 128 and the number of SIGINT."""
-NOBODY_READS = 141
+BROKEN_PIPE = 141
 
 
-def run(command: Callable[[], int]) -> int:
+def run_command(command: Callable[[], int]) -> int:
     """Run a command and return its exit code."""
     try:
         code = command()
@@ -21,5 +21,5 @@ def run(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         # Python would try to write what is left at its own end, and complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOBODY_READS
+        return BROKEN_PIPE
     return code

@@ -10,12 +10,12 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config.yaml_values import Value
 
 CONNINFO = "libpq's key=value pairs or a URI"
-PLACES = ("host", "hostaddr", "port", "target_session_attrs")
+ENDPOINT_OPTIONS = ("host", "hostaddr", "port", "target_session_attrs")
 """What says where, and not who."""
 
 
 @dataclass(slots=True, eq=False)
-class Whereabouts:
+class MemberAddresses:
     """Where a cluster's servers are, as last told: one object that changes, which whoever connects reads anew."""
 
     places: tuple[tuple[str, int], ...] = ()
@@ -41,7 +41,7 @@ class Conninfo:
     """Read anew at each connection, so that a rotated secret is picked up; `text` is empty then."""
     place: tuple[str, int] | None = None
     """Host and port, where the text says only who connects, and how."""
-    anywhere: Whereabouts | None = field(default=None, repr=False)
+    anywhere: MemberAddresses | None = field(default=None, repr=False)
     """Where a text without a host leads to, if not to libpq's default."""
 
     def read(self) -> str:
@@ -77,10 +77,10 @@ class Conninfo:
         return replace(self, place=(host, port))
 
 
-_OR = f"{', '.join(PLACES[:-1])} and {PLACES[-1]}"
+_OR = f"{', '.join(ENDPOINT_OPTIONS[:-1])} and {ENDPOINT_OPTIONS[-1]}"
 
 
-def conninfo_of(parent: Value, keys: dict[str, Value], *, without_place: bool = False) -> Conninfo:
+def read_conninfo(parent: Value, keys: dict[str, Value], *, without_place: bool = False) -> Conninfo:
     """Return what `conninfo` or `conninfo_file` of a section says. `without_place`: where to is told by others."""
     if ("conninfo" in keys) == ("conninfo_file" in keys):
         found = "both" if "conninfo" in keys else "neither"
@@ -106,4 +106,4 @@ def is_conninfo(text: str) -> bool:
 
 
 def _places_in(text: str) -> str:
-    return ", ".join(name for name in PLACES if name in conninfo_to_dict(text))
+    return ", ".join(name for name in ENDPOINT_OPTIONS if name in conninfo_to_dict(text))

@@ -14,25 +14,25 @@ from urllib.parse import urlsplit
 from psycopg.conninfo import conninfo_to_dict
 
 from pgslot.cli.errors import ConfigError
-from pgslot.config.conninfo import Conninfo, Whereabouts, conninfo_of, is_conninfo
+from pgslot.config.conninfo import Conninfo, MemberAddresses, is_conninfo, read_conninfo
 from pgslot.config.model import (
     NAME,
     PATRONI_INTERVAL,
     Cluster,
     Config,
-    Ending,
-    EndPolicy,
+    HealerConfig,
     HealerSettings,
-    HealerTarget,
     Node,
     PatroniConfig,
+    TerminationConfig,
+    TerminationPolicy,
 )
 from pgslot.config.yaml_values import Value, read
 
-MOST_URLS = 20
+MAX_PATRONI_URLS = 20
 _PATRONI_KEYS = ("urls", "scope", "interval", "ca_file", "cert_file", "key_file")
-LONGEST_REASON = 200
-_REASON = f"one line of at most {LONGEST_REASON} characters"
+MAX_REASON_LENGTH = 200
+_REASON = f"one line of at most {MAX_REASON_LENGTH} characters"
 _FALLBACKS = "emit_message or none"
 IDLE_FOR = 300.0
 _POLICY_NAMES = "a list of names, each in full, at least one"
@@ -73,8 +73,8 @@ def _cluster(name: str, value: Value) -> Cluster:
     if "patroni" in keys:
         if target is not None:
             # Until Patroni has told of somebody it leads to nobody, and never to libpq's default.
-            target = target.anywhere(Whereabouts())
-        member = conninfo_of(value, keys, without_place=True)
+            target = target.anywhere(MemberAddresses())
+        member = read_conninfo(value, keys, without_place=True)
         return Cluster(name, (), target, _patroni(keys["patroni"]), member)
     for needless in ("conninfo", "conninfo_file"):
         if needless in keys:
@@ -88,16 +88,16 @@ def _cluster(name: str, value: Value) -> Cluster:
 def _node(cluster: str, name: str, value: Value) -> Node:
     _check_name(name, value)
     keys = value.mapping("a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file"))
-    return Node(cluster, name, conninfo_of(value, keys))
+    return Node(cluster, name, read_conninfo(value, keys))
 
 
-def _target(value: Value) -> HealerTarget:
+def _target(value: Value) -> HealerConfig:
     known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
     keys = value.mapping("a mapping with conninfo or conninfo_file", known)
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
-    conninfo = conninfo_of(value, keys)
-    return HealerTarget(
+    conninfo = read_conninfo(value, keys)
+    return HealerConfig(
         conninfo,
         enabled=_enabled(keys),
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
@@ -107,15 +107,15 @@ def _target(value: Value) -> HealerTarget:
     )
 
 
-def _ending(value: Value, healer: Conninfo) -> Ending:
+def _ending(value: Value, healer: Conninfo) -> TerminationConfig:
     known = ("conninfo", "conninfo_file", *_POLICY_KEYS)
     keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", known)
-    conninfo = conninfo_of(value, keys)
+    conninfo = read_conninfo(value, keys)
     # Where both are in the file; what the role may do the server knows.
     user = conninfo_to_dict(conninfo.text).get("user")
     if user is not None and user == conninfo_to_dict(healer.text).get("user"):
         raise value.error("a role of its own", "that of the healer's other conninfo")
-    return Ending(conninfo, _termination_policy(value, keys))
+    return TerminationConfig(conninfo, _termination_policy(value, keys))
 
 
 def _enabled(keys: dict[str, Value]) -> bool:
@@ -126,7 +126,7 @@ def _reason(keys: dict[str, Value]) -> str:
     if "disabled_reason" not in keys:
         return ""
     reason = keys["disabled_reason"].string(_REASON)
-    if len(reason) > LONGEST_REASON or not reason.isprintable():
+    if len(reason) > MAX_REASON_LENGTH or not reason.isprintable():
         raise keys["disabled_reason"].error(_REASON)
     return reason
 
@@ -215,8 +215,8 @@ def _patroni(value: Value) -> PatroniConfig:
 
 def _patroni_urls(value: Value) -> Iterator[str]:
     items = value.items("a list of URLs of Patroni's REST API")
-    if len(items) > MOST_URLS:
-        raise value.error(f"at most {MOST_URLS} URLs", str(len(items)))
+    if len(items) > MAX_PATRONI_URLS:
+        raise value.error(f"at most {MAX_PATRONI_URLS} URLs", str(len(items)))
     for item in items:
         url = item.url()
         if "@" in urlsplit(url).netloc:
@@ -224,11 +224,11 @@ def _patroni_urls(value: Value) -> Iterator[str]:
         yield url
 
 
-def _termination_policy(section: Value, keys: dict[str, Value]) -> EndPolicy:
+def _termination_policy(section: Value, keys: dict[str, Value]) -> TerminationPolicy:
     """Return what the section allows. Raises ConfigError, which names the place."""
     if "users" not in keys and "applications" not in keys:
         raise section.error("at least one of the keys users and applications", "neither: that would be everybody")
-    return EndPolicy(
+    return TerminationPolicy(
         users=_names(keys, "users"),
         applications=_names(keys, "applications"),
         databases=_names(keys, "databases"),

@@ -5,7 +5,7 @@ import ssl
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pgslot.config.conninfo import Conninfo, Whereabouts
+from pgslot.config.conninfo import Conninfo, MemberAddresses
 
 PATRONI_INTERVAL = 15.0
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
@@ -52,7 +52,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class EndPolicy:
+class TerminationPolicy:
     """What its owner allows. Names are whole names, not patterns; those of each list that is not None have to match."""
 
     users: tuple[str, ...] | None
@@ -74,15 +74,15 @@ class EndPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class TerminationConfig:
     """`end_transactions`: as whom the healer may end transactions that are about to cost a slot, and whose."""
 
     conninfo: Conninfo
-    policy: EndPolicy
+    policy: TerminationPolicy
 
 
 @dataclass(frozen=True, slots=True)
-class HealerTarget:
+class HealerConfig:
     """Where and whether the healer acts for one cluster."""
 
     conninfo: Conninfo
@@ -94,10 +94,10 @@ class HealerTarget:
     """Why it is not enabled, in the words of whoever switched it off."""
     disabled_everywhere: bool = False
     """Switched off by `healer.enabled`, for all clusters, and not by its own `enabled`."""
-    ending: Ending | None = None
+    ending: TerminationConfig | None = None
     """None: no transaction is ever ended."""
 
-    def anywhere(self, whereabouts: Whereabouts) -> "HealerTarget":
+    def anywhere(self, whereabouts: MemberAddresses) -> "HealerConfig":
         """Return the same for servers that are there, where a conninfo names none."""
         ending = self.ending
         if ending is not None:
@@ -112,7 +112,7 @@ class Cluster:
     name: str
     nodes: tuple[Node, ...]
     """As configured; where Patroni tells them, those that it has told, none before its first answer."""
-    healer: HealerTarget | None
+    healer: HealerConfig | None
     patroni: PatroniConfig | None = None
     """Who tells the nodes. None: the configuration does."""
     member: Conninfo | None = None

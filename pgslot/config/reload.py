@@ -12,7 +12,7 @@ from pgslot.config.model import Config
 log = get_logger(__name__)
 
 
-class Configuration:
+class ConfigReloader:
     """What was loaded last, and how the last attempt ended."""
 
     def __init__(self, read: Callable[[], Config], config: Config) -> None:

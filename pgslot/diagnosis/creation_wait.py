@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.rows import Creation, Standby, Transaction
+from pgslot.snapshot.rows import SlotCreation, Standby, Transaction
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
 """One WAL segment: a standby that lags by more has records in hand that it has not replayed yet."""
@@ -40,16 +40,16 @@ class WaitReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class CreationWait:
     """A creation that waits, with the reason, and with the oldest transaction that blocks it if that is the reason."""
 
     node: str
-    creation: Creation
+    creation: SlotCreation
     reason: WaitReason
     blocker: Transaction | None = None
 
 
-def waits(cluster: ClusterSnapshot) -> list[Wait]:
+def creation_waits(cluster: ClusterSnapshot) -> list[CreationWait]:
     """Diagnose each creation that waits on any node of the cluster."""
     return [
         _diagnose(node, creation, cluster)
@@ -59,7 +59,7 @@ def waits(cluster: ClusterSnapshot) -> list[Wait]:
     ]
 
 
-def replay_stands(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitReason | None:
+def replay_blocked_by(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitReason | None:
     """Return why the standby replays no new record for now; None when it does, and on a primary."""
     standby = node.standby
     if standby is None:
@@ -93,52 +93,54 @@ def _cut_off(node: NodeSnapshot, primary: NodeSnapshot | None) -> bool:
     return written is not None and here == replayed and written > here + node.standby.replay_lag_bytes
 
 
-def oldest_xid(node: NodeSnapshot) -> Transaction | None:
+def oldest_xid_transaction(node: NodeSnapshot) -> Transaction | None:
     """Return the open transaction with the oldest xid, in a session or prepared; None when none has an xid."""
     holders = [transaction for transaction in node.transactions or () if transaction.oldest_xid]
     return max(holders, key=lambda transaction: transaction.xid_age or 0, default=None)
 
 
-def _diagnose(node: NodeSnapshot, creation: Creation, cluster: ClusterSnapshot) -> Wait:
+def _diagnose(node: NodeSnapshot, creation: SlotCreation, cluster: ClusterSnapshot) -> CreationWait:
     if node.is_primary:
         reason = _on_primary(creation)
-        return Wait(node.node, creation, reason, oldest_xid(node) if reason is WaitReason.TRANSACTION else None)
-    replay = replay_stands(node, cluster.primary)
+        return CreationWait(
+            node.node, creation, reason, oldest_xid_transaction(node) if reason is WaitReason.TRANSACTION else None
+        )
+    replay = replay_blocked_by(node, cluster.primary)
     if replay is not None:
-        return Wait(node.node, creation, replay)
+        return CreationWait(node.node, creation, replay)
     wait = _on_standby(node, creation, cluster.primary)
     if wait.reason is WaitReason.RUNNING_XACTS and fed_from_archive(node.standby):
-        return Wait(node.node, creation, WaitReason.ARCHIVED_SEGMENT)
+        return CreationWait(node.node, creation, WaitReason.ARCHIVED_SEGMENT)
     return wait
 
 
-def _on_primary(creation: Creation) -> WaitReason:
+def _on_primary(creation: SlotCreation) -> WaitReason:
     # The server logs the record that it waits for itself there, so that only a transaction can make it wait for long.
     if creation.blocking_pids or (creation.wait_event_type, creation.wait_event) == ("Lock", "transactionid"):
         return WaitReason.TRANSACTION
     return WaitReason.UNKNOWN
 
 
-def _on_standby(node: NodeSnapshot, creation: Creation, primary: NodeSnapshot | None) -> Wait:
+def _on_standby(node: NodeSnapshot, creation: SlotCreation, primary: NodeSnapshot | None) -> CreationWait:
     if (creation.wait_event or "").lower() == "walsenderwaitforwal":
-        return Wait(node.node, creation, WaitReason.RUNNING_XACTS)
-    blocker = oldest_xid(primary) if primary is not None else None
+        return CreationWait(node.node, creation, WaitReason.RUNNING_XACTS)
+    blocker = oldest_xid_transaction(primary) if primary is not None else None
     if creation.backend_type == "walsender":
         # It shows no event while it polls for a transaction's end, and for a moment between two waits. Which ones the
         # last record named cannot be seen: they may have begun after the creation, but the oldest is among them.
         reason = WaitReason.UNKNOWN if blocker is None else WaitReason.TRANSACTION
-        return Wait(node.node, creation, reason, blocker)
+        return CreationWait(node.node, creation, reason, blocker)
     if primary is None or primary.transactions is None:
-        return Wait(node.node, creation, WaitReason.UNKNOWN)
+        return CreationWait(node.node, creation, WaitReason.UNKNOWN)
     # pg_create_logical_replication_slot() shows no event whatever it waits for.
     if blocker is None:
-        return Wait(node.node, creation, WaitReason.RUNNING_XACTS)
+        return CreationWait(node.node, creation, WaitReason.RUNNING_XACTS)
     if _began_before(blocker, creation):
-        return Wait(node.node, creation, WaitReason.TRANSACTION, blocker)
-    return Wait(node.node, creation, WaitReason.UNKNOWN)
+        return CreationWait(node.node, creation, WaitReason.TRANSACTION, blocker)
+    return CreationWait(node.node, creation, WaitReason.UNKNOWN)
 
 
-def _began_before(transaction: Transaction, creation: Creation) -> bool:
+def _began_before(transaction: Transaction, creation: SlotCreation) -> bool:
     """Return whether the transaction is one that this creation has to wait for in any case."""
     if (
         transaction.xid is not None

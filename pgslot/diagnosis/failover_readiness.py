@@ -17,7 +17,7 @@ FIRST_MAJOR = 17
 """Major version from which on there are failover slots."""
 
 
-class Unready(StrEnum):
+class NotReadyReason(StrEnum):
     """Why a standby's copy of a failover slot would be of no use after a promotion."""
 
     NOT_SYNCED = "not_synced"
@@ -45,13 +45,13 @@ class Readiness(NamedTuple):
     """The primary's."""
     copy: Slot | None
     """The standby's slot of this name. None: there is none, or it is not known."""
-    unready: Unready | None
+    unready: NotReadyReason | None
     """None: it is ready."""
 
     @property
     def ready(self) -> bool | None:
         """Whether its consumer could go on from the copy after a promotion. None: unknown."""
-        return None if self.unready is Unready.UNKNOWN else self.unready is None
+        return None if self.unready is NotReadyReason.UNKNOWN else self.unready is None
 
     @property
     def lag_bytes(self) -> int | None:
@@ -78,11 +78,11 @@ def readiness(cluster: ClusterSnapshot) -> Iterator[Readiness]:
     primary = cluster.primary
     originals = () if primary is None else failover_slots(primary)
     if originals:
-        for node in standbys_that_count(cluster):
+        for node in sync_candidates(cluster):
             yield from _judge(originals, node)
 
 
-def standbys_that_count(cluster: ClusterSnapshot) -> list[NodeSnapshot]:
+def sync_candidates(cluster: ClusterSnapshot) -> list[NodeSnapshot]:
     """
     Return the standbys whose copies count.
 
@@ -94,7 +94,7 @@ def standbys_that_count(cluster: ClusterSnapshot) -> list[NodeSnapshot]:
     return asked or (meant if all(node.up for node in cluster.nodes) else [])
 
 
-def kept_in_step(node: NodeSnapshot, cluster: ClusterSnapshot) -> dict[str, Readiness]:
+def synced_slots(node: NodeSnapshot, cluster: ClusterSnapshot) -> dict[str, Readiness]:
     """Return what holds for each failover slot on this standby, by its name; nothing where none is kept in step."""
     primary = cluster.primary
     if primary is None or node.is_primary or not node.up or not (synchronises(node) and _is_meant(node, cluster)):
@@ -152,23 +152,23 @@ def _feeds(slot_name: str, node: NodeSnapshot) -> int:
     return 0 if slot is None or slot.slot_type != "physical" else 1 + slot.active
 
 
-def _why_not(original: Slot, copy: Slot | None, node: NodeSnapshot) -> Unready | None:
+def _why_not(original: Slot, copy: Slot | None, node: NodeSnapshot) -> NotReadyReason | None:
     if original.invalidated:
-        return Unready.INVALIDATED
+        return NotReadyReason.INVALIDATED
     if node.slots is None:
-        return Unready.UNKNOWN
+        return NotReadyReason.UNKNOWN
     if copy is None:
         return _why_no_copy(node.standby)
     if not copy.synced:
-        return Unready.NAME_CLASH
+        return NotReadyReason.NAME_CLASH
     if copy.invalidated:
-        return Unready.INVALIDATED
-    return Unready.NOT_PERSISTED if copy.temporary else None
+        return NotReadyReason.INVALIDATED
+    return NotReadyReason.NOT_PERSISTED if copy.temporary else None
 
 
-def _why_no_copy(standby: Standby | None) -> Unready:
+def _why_no_copy(standby: Standby | None) -> NotReadyReason:
     if standby is None:
-        return Unready.UNKNOWN
+        return NotReadyReason.UNKNOWN
     if not standby.sync_replication_slots:
-        return Unready.SYNC_OFF
-    return Unready.NOT_SYNCED if standby.slotsync_worker_running else Unready.WORKER_DOWN
+        return NotReadyReason.SYNC_OFF
+    return NotReadyReason.NOT_SYNCED if standby.slotsync_worker_running else NotReadyReason.WORKER_DOWN

@@ -1,8 +1,8 @@
 """Which other nodes of a cluster have to be known to explain what one node shows."""
 
 from pgslot.diagnosis.failover_readiness import failover_slots
-from pgslot.diagnosis.retention import retains_much
-from pgslot.diagnosis.wal_level import has_stake
+from pgslot.diagnosis.retention import retains_beyond_segment
+from pgslot.diagnosis.wal_level import has_dependent_slots
 from pgslot.snapshot.cluster import Peers
 from pgslot.snapshot.model import NodeSnapshot
 
@@ -21,4 +21,8 @@ def needs_primary(node: NodeSnapshot) -> bool:
     """Return whether what this node shows can only be explained by what its primary shows."""
     if node.is_primary or not node.up:
         return False
-    return bool(node.creations) or has_stake(node) or any(retains_much(slot) for slot in node.slots or ())
+    return (
+        bool(node.creations)
+        or has_dependent_slots(node)
+        or any(retains_beyond_segment(slot) for slot in node.slots or ())
+    )

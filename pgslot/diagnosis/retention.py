@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pgslot.postgres.types import xid_precedes
-from pgslot.snapshot.history import BEYOND_BYTES, SEGMENT_BYTES, Delivery, History, Movement, record_seconds
+from pgslot.snapshot.history import BEYOND_BYTES, SEGMENT_BYTES, DeliveryState, History, SlotHistory, record_seconds
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Slot, Transaction
 
@@ -65,10 +65,10 @@ _PLAIN = {cause: Retention(cause) for cause in RetentionCause}
 
 def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> RetentionCause:
     """Return why this slot retains WAL."""
-    return retention(slot, node, cluster).cause
+    return diagnose_retention(slot, node, cluster).cause
 
 
-def retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:
+def diagnose_retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:
     """Return why this slot retains WAL, and who is to blame."""
     if slot.invalidated:
         return _PLAIN[RetentionCause.INVALIDATED]
@@ -94,7 +94,7 @@ def retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Reten
     return _pinned(slot, node, cluster)
 
 
-def retains_much(slot: Slot) -> bool:
+def retains_beyond_segment(slot: Slot) -> bool:
     """Return whether its cause may have to be looked for on the primary."""
     return max(slot.pinned_wal_bytes or 0, (slot.unconfirmed_wal_bytes or 0) if slot.synced else 0) > SEGMENT_BYTES
 
@@ -130,7 +130,7 @@ def _of_a_copy(slot: Slot, cluster: ClusterSnapshot) -> Retention:
     original = primary.slot(slot.slot_name) if primary is not None else None
     if primary is None or original is None:
         return _PLAIN[RetentionCause.UNKNOWN]
-    found = retention(original, primary, cluster)
+    found = diagnose_retention(original, primary, cluster)
     if found.cause is RetentionCause.INACTIVE:
         # Nobody ever uses the copy: that its consumer is away is told of the original.
         return _PLAIN[RetentionCause.CONSUMER]
@@ -153,7 +153,7 @@ def _behind(slot: Slot, node: NodeSnapshot) -> Retention | None:
     return _PLAIN[_answers_and_confirms_nothing(slot, node)]
 
 
-def _answers(slot: Slot, delivery: Delivery, now: float) -> bool:
+def _answers(slot: Slot, delivery: DeliveryState, now: float) -> bool:
     if slot.received_position is None:
         return False
     # Who sends no time with its replies is believed: wal_sender_timeout ends a consumer that answers no more.
@@ -227,7 +227,7 @@ def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retenti
     return _PLAIN[RetentionCause.STALLED]
 
 
-def _due(movement: Movement, history: History, patience: float) -> int | None:
+def _due(movement: SlotHistory, history: History, patience: float) -> int | None:
     """
     Return what a consumer must have confirmed to have moved restart_lsn, if a record could; None: it is too early.
 
@@ -241,7 +241,7 @@ def _due(movement: Movement, history: History, patience: float) -> int | None:
     return None if sample is None else sample.position
 
 
-def _not_due(slot: Slot, node: NodeSnapshot, movement: Movement) -> Retention:
+def _not_due(slot: Slot, node: NodeSnapshot, movement: SlotHistory) -> Retention:
     if not slot.active:
         return _PLAIN[RetentionCause.INACTIVE]
     behind = _behind(slot, node)

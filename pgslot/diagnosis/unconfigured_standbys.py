@@ -8,15 +8,15 @@ know from where the primary sees it.
 
 from dataclasses import dataclass
 
-from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
-from pgslot.snapshot.rows import Sender
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
+from pgslot.snapshot.rows import WalSender
 
 
 @dataclass(frozen=True, slots=True)
-class Unlisted:
+class UnconfiguredStandbys:
     """What the primary sends to beside the standbys that are configured."""
 
-    senders: tuple[Sender, ...]
+    senders: tuple[WalSender, ...]
     """Those that are none of the standbys that answered."""
     unseen: int
     """Standbys that are configured and did not answer in full: each may be one of them."""
@@ -28,14 +28,16 @@ class Unlisted:
         return surely if surely or not self.senders else None
 
 
-def unlisted(cluster: ClusterSnapshot) -> Unlisted | None:
+def unconfigured_standbys(cluster: ClusterSnapshot) -> UnconfiguredStandbys | None:
     """Match all nodes of a cluster; None when the primary is not known, or not what it sends."""
     primary = cluster.primary
     if primary is None or primary.senders is None:
         return None
     left = list(primary.senders)
     # Of other clusters none streams from here.
-    others = [node for node in cluster.nodes if node is not primary and Status.WRONG_CLUSTER not in _statuses(node)]
+    others = [
+        node for node in cluster.nodes if node is not primary and QueryStatus.WRONG_CLUSTER not in _statuses(node)
+    ]
     receiving = [node.standby for node in others if node.standby is not None and node.standby.receiver_running]
     for standby in receiving:
         if standby.receiver_slot_name:
@@ -48,14 +50,14 @@ def unlisted(cluster: ClusterSnapshot) -> Unlisted | None:
         nameless += not taken
     for _ in range(nameless):
         _take(left, [each for each in left if not each.slot_name])
-    return Unlisted(tuple(left), sum(node.standby is None for node in others))
+    return UnconfiguredStandbys(tuple(left), sum(node.standby is None for node in others))
 
 
-def _statuses(node: NodeSnapshot) -> set[Status]:
+def _statuses(node: NodeSnapshot) -> set[QueryStatus]:
     return set(node.statuses.values())
 
 
-def _take(left: list[Sender], candidates: list[Sender]) -> bool:
+def _take(left: list[WalSender], candidates: list[WalSender]) -> bool:
     """Strike the first of these off; return whether there was one."""
     if candidates:
         left.remove(candidates[0])

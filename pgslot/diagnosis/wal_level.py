@@ -8,35 +8,35 @@ logical slot of its own. Without one its standbys' logical slots are invalidated
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
 
-SINCE = 19
+SINCE_MAJOR = 19
 """Major version."""
 
 
-def counts(slot: Slot) -> bool:
+def keeps_logical_decoding(slot: Slot) -> bool:
     """Return whether the slot, on a primary, keeps logical decoding on: also after the session that uses it."""
     return slot.slot_type == "logical" and not (slot.temporary or slot.in_creation or slot.invalidated)
 
 
-def at_stake(slot: Slot) -> bool:
+def depends_on_primary(slot: Slot) -> bool:
     """Return whether the slot, on a standby, has a consumer of its own there: what a primary keeps in step has none."""
-    return counts(slot) and not slot.synced
+    return keeps_logical_decoding(slot) and not slot.synced
 
 
-def has_stake(node: NodeSnapshot) -> bool:
+def has_dependent_slots(node: NodeSnapshot) -> bool:
     """Return whether slots of this node may be lost with others on its primary: what that shows has to be known."""
     facts = node.facts
     return (
         facts is not None
         and facts.in_recovery
-        and facts.major >= SINCE
-        and any(at_stake(slot) for slot in node.slots or ())
+        and facts.major >= SINCE_MAJOR
+        and any(depends_on_primary(slot) for slot in node.slots or ())
     )
 
 
-def kept_by(primary: NodeSnapshot | None) -> tuple[str, ...] | None:
+def slots_keeping_decoding(primary: NodeSnapshot | None) -> tuple[str, ...] | None:
     """Return the primary's slots that logical decoding rests on; None: it does not, or that is not known."""
-    if primary is None or primary.facts is None or primary.slots is None or primary.facts.major < SINCE:
+    if primary is None or primary.facts is None or primary.slots is None or primary.facts.major < SINCE_MAJOR:
         return None
     if primary.facts.wal_level != "replica":
         return None
-    return tuple(slot.slot_name for slot in primary.slots if counts(slot))
+    return tuple(slot.slot_name for slot in primary.slots if keeps_logical_decoding(slot))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any, NamedTuple, TypeVar, cast
 
-from pgslot.exposition.text_format import Series
+from pgslot.exposition.text_format import Samples
 
 _T = TypeVar("_T")
 
@@ -18,7 +18,7 @@ _HOLES: dict[type, str] = {int: "%d", bool: "%d", float: "%a"}
 """bytes' %a is the repr of a number."""
 
 
-class Memory:
+class RenderCache:
     """
     What was last made of each node's slots, by node and metric, together with what it was made from.
 
@@ -46,10 +46,10 @@ class Memory:
         return None if before is None else before[1]
 
 
-class Kept(NamedTuple):
+class CachedSeries(NamedTuple):
     """Series of one metric that are written anew only if they are made from something else than last time."""
 
-    memory: Memory
+    memory: RenderCache
     node: str
     name: str
     inputs: object
@@ -59,14 +59,14 @@ class Kept(NamedTuple):
         return self.memory.made(self.node, self.name, self.inputs, self.make)
 
 
-class Column(NamedTuple):
+class CachedColumn(NamedTuple):
     """
     One number of each slot, as Series has them; labels that did not change are the same list, so much the better.
 
     All are of the type that the column has in SQL, or None: what is equal is then written alike.
     """
 
-    memory: Memory
+    memory: RenderCache
     node: str
     name: str
     labels: Sequence[str]
@@ -81,7 +81,7 @@ class Column(NamedTuple):
             shape = ()
         before: _Written | None = self.memory.last(self.node, self.name)
         if not shape or before is None or before.shape != shape or before.labels != self.labels:
-            return _Written(self.labels, shape, None, Series(self.name, self.labels, self.values).lines())
+            return _Written(self.labels, shape, None, Samples(self.name, self.labels, self.values).lines())
         template = before.template or self._template(shape)
         present = self.values if type(None) not in shape else tuple(v for v in self.values if v is not None)
         return _Written(self.labels, shape, template, template % present)

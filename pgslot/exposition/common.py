@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pgslot import __version__
 from pgslot.exposition.metric import Metric, gauges
-from pgslot.exposition.text_format import One, Part, label_text
+from pgslot.exposition.text_format import Sample, SeriesBlock, label_text
 
 _PROCESS = (
     Metric("pgslot_build_info", "gauge", ("version",), "The running version; always 1.", "this program"),
@@ -38,20 +38,20 @@ _PATRONI = gauges(
 COMMON = {metric.name: metric for metric in (*_PROCESS, *_PATRONI)}
 
 
-def process_samples(*, reload_ok: bool, reloaded_at: float) -> Iterator[Part]:
+def process_series(*, reload_ok: bool, reloaded_at: float) -> Iterator[SeriesBlock]:
     """Return the series of the process itself; `reloaded_at` is Unix time."""
-    yield One("pgslot_build_info", label_text(("version",), (__version__,)), 1)
-    yield One("pgslot_config_last_reload_successful", "", reload_ok)
-    yield One("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
+    yield Sample("pgslot_build_info", label_text(("version",), (__version__,)), 1)
+    yield Sample("pgslot_config_last_reload_successful", "", reload_ok)
+    yield Sample("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
 
 
-def patroni_series(cluster: str, *, up: bool, answered_at: float | None, members: int | None) -> Iterator[Part]:
+def patroni_series(cluster: str, *, up: bool, answered_at: float | None, members: int | None) -> Iterator[SeriesBlock]:
     """
     Return the series of one cluster whose members Patroni lists.
 
     `answered_at` is the Unix time of the last answer and `members` its number of members; None: no answer yet.
     """
     labels = label_text(("cluster",), (cluster,))
-    yield One("pgslot_patroni_up", labels, up)
-    yield One("pgslot_patroni_last_answer_timestamp_seconds", labels, answered_at)
-    yield One("pgslot_patroni_members", labels, members)
+    yield Sample("pgslot_patroni_up", labels, up)
+    yield Sample("pgslot_patroni_last_answer_timestamp_seconds", labels, answered_at)
+    yield Sample("pgslot_patroni_members", labels, members)

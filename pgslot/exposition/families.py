@@ -7,7 +7,7 @@ from prometheus_client import Metric as ClientFamily
 from prometheus_client.exposition import choose_encoder
 
 from pgslot.exposition.metric import Metric
-from pgslot.exposition.text_format import Family, Part, Series, label_text, write
+from pgslot.exposition.text_format import Family, Samples, SeriesBlock, label_text, render_families
 
 
 class Collector(Protocol):
@@ -16,37 +16,37 @@ class Collector(Protocol):
     def collect(self) -> Iterable[ClientFamily]: ...
 
 
-def families(series: Iterable[Part], catalogue: Mapping[str, Metric]) -> list[Family]:
+def families(series: Iterable[SeriesBlock], catalogue: Mapping[str, Metric]) -> list[Family]:
     """Group series into families, in the order of the catalogue, which maps a metric's name to it."""
-    by_name: dict[str, list[Part]] = {}
+    by_name: dict[str, list[SeriesBlock]] = {}
     for part in series:
         by_name.setdefault(part.name, []).append(part)
     return [Family(metric, by_name[metric.name]) for metric in catalogue.values() if metric.name in by_name]
 
 
-def exposition(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[bytes, str]:
+def render(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[bytes, str]:
     """Return the body and its content type, in the format that the scraper's Accept header asks for."""
-    pieces, content_type = written(accept, collected)
+    pieces, content_type = render_pieces(accept, collected)
     return b"".join(pieces), content_type
 
 
-def written(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[list[bytes], str]:
+def render_pieces(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[list[bytes], str]:
     """Return the same in pieces: a page of 1,000 slots takes longer to put together than to write."""
     encode: Callable[[Collector], bytes]
     encode, content_type = choose_encoder(accept)
     ours: list[Family] = []
     others: list[ClientFamily] = []
     for family in collected:
-        own = family if isinstance(family, Family) else as_ours(family)
+        own = family if isinstance(family, Family) else converted(family)
         if own is not None:
             ours.append(own)
         elif isinstance(family, ClientFamily):
             others.append(family)
-    lines = write(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
+    lines = render_families(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
     return [*lines, encode(_Collected(others))], content_type
 
 
-def as_ours(family: ClientFamily) -> Family | None:
+def converted(family: ClientFamily) -> Family | None:
     """Return prometheus_client's family as one of ours; None for what is more than one sample a series: histograms."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     samples = family.samples
@@ -54,7 +54,7 @@ def as_ours(family: ClientFamily) -> Family | None:
         return None
     labels = [label_text(tuple(sample.labels), tuple(sample.labels.values())) for sample in samples]
     metric = Metric(name, family.type, (), family.documentation, "prometheus_client")
-    return Family(metric, [Series(name, labels, [sample.value for sample in samples])])
+    return Family(metric, [Samples(name, labels, [sample.value for sample in samples])])
 
 
 class _Collected:

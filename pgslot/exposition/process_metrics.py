@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from pgslot.exposition.families import as_ours
-from pgslot.exposition.text_format import Family, Series
+from pgslot.exposition.families import converted
+from pgslot.exposition.text_format import Family, Samples
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
@@ -32,7 +32,7 @@ class ProcessMetrics:
     """All families of the registry, which has prometheus_client's collectors of process, platform and garbage."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        families = [as_ours(family) for family in registry.collect()]
+        families = [converted(family) for family in registry.collect()]
         self._families = [family for family in families if family is not None]
         """Each is one Series."""
 
@@ -47,7 +47,7 @@ def _with_values(family: Family, now: Mapping[str, Sequence[float | None]]) -> F
     if name not in now:
         return family
     return Family(
-        family.metric, [Series(name, part.labels, now[name]) for part in family.parts if isinstance(part, Series)]
+        family.metric, [Samples(name, part.labels, now[name]) for part in family.parts if isinstance(part, Samples)]
     )
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from pgslot.exposition.metric import Metric
 
 
-class Part(Protocol):
+class SeriesBlock(Protocol):
     """Some series of one metric of the catalogue."""
 
     @property
@@ -23,7 +23,7 @@ class Part(Protocol):
     def lines(self) -> bytes: ...
 
 
-class Series(NamedTuple):
+class Samples(NamedTuple):
     """Series of one metric, by their labels (see `label_text`); a value of None is an absent series."""
 
     name: str
@@ -41,7 +41,7 @@ class Series(NamedTuple):
         ).encode()
 
 
-class One(NamedTuple):
+class Sample(NamedTuple):
     """A single series, or none when its value is None."""
 
     name: str
@@ -53,7 +53,7 @@ class One(NamedTuple):
         return b"" if value is None else f"{self.name}{{{self.labels}}} {_number(value)}\n".encode()
 
 
-class States(NamedTuple):
+class StateSet(NamedTuple):
     """One series for each known state of each thing: 1 for its actual state, 0 for the others."""
 
     name: str
@@ -76,11 +76,11 @@ class Family(NamedTuple):
     """One metric with all of its series."""
 
     metric: Metric
-    parts: Sequence[Part]
+    parts: Sequence[SeriesBlock]
 
 
 @lru_cache(maxsize=1000)
-def known_label_text(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+def cached_label_text(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     """Return the same, for labels that come again with each scrape: not for those of each slot."""
     return label_text(names, values)
 
@@ -90,7 +90,7 @@ def label_text(names: Sequence[str], values: Sequence[str]) -> str:
     return ",".join([f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True)])
 
 
-def write(families: Iterable[Family], *, openmetrics: bool) -> list[bytes]:
+def render_families(families: Iterable[Family], *, openmetrics: bool) -> list[bytes]:
     """Return the page, in pieces; the `# EOF` that ends OpenMetrics is left to whoever writes the last family."""
     result: list[bytes] = []
     for family in families:

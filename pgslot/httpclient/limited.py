@@ -5,10 +5,10 @@ import socket
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from pgslot.postgres.connect import NAMES
+from pgslot.postgres.connect import RESOLVER
 
 
-class Names(AbstractResolver):
+class ThreadedResolver(AbstractResolver):
     """Looks names up as for servers: a name server that hangs holds up nothing else."""
 
     async def resolve(
@@ -24,14 +24,14 @@ class Names(AbstractResolver):
                 proto=0,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in await NAMES.addresses(host)
+            for address in await RESOLVER.addresses(host)
         ]
 
     async def close(self) -> None:
         """Nothing is kept."""
 
 
-async def body_of(answer: aiohttp.ClientResponse, most: int) -> bytes:
+async def read_limited(answer: aiohttp.ClientResponse, most: int) -> bytes:
     """Return the body. Raises ValueError for another status than 200, and for more than `most` bytes."""
     if answer.status != 200:
         raise ValueError(f"expected 200, found {answer.status}")

@@ -17,39 +17,39 @@ REQUEST_SECONDS = 30.0
 """How long a connection may take until its first request is there, headers complete, and until each that follows."""
 KEEP_ALIVE_SECONDS = 120.0
 """How long it may stay open after an answer. Prometheus asks again within a minute; aiohttp closes it after 75 s."""
-ROUND = 1.0
+SWEEP_INTERVAL = 1.0
 """Seconds between two rounds in which those that have had their time are shown out."""
-FEWEST, MOST = 64, 4096
+MIN_CONNECTIONS, MAX_CONNECTIONS = 64, 4096
 
 
-def most_connections() -> int:
+def connection_limit() -> int:
     """Return how many are let in: half of what may be open, so that the other half is there for servers."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if soft == resource.RLIM_INFINITY else max(FEWEST, min(MOST, soft // 2))
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, soft // 2))
 
 
-class Door:
+class ConnectionLimiter:
     """Who is in. When it is full, whoever has been idle for the longest makes room for the next."""
 
     def __init__(self, app: web.Application, most: int | None = None) -> None:
         """Watch requests of this application, which must not have started."""
-        self.most = most if most is not None else most_connections()
-        self._guests: dict[asyncio.BaseTransport, Guest] = {}
+        self.most = most if most is not None else connection_limit()
+        self._guests: dict[asyncio.BaseTransport, LimitedConnection] = {}
         app.middlewares.insert(0, self._count)
 
-    def admit(self, inner: asyncio.Protocol) -> "Guest":
+    def admit(self, inner: asyncio.Protocol) -> "LimitedConnection":
         """Return the protocol of one connection, around that of the application."""
-        return Guest(inner, self)
+        return LimitedConnection(inner, self)
 
     async def watch(self) -> None:
         """Show out, for ever, whoever has had his time."""
         while True:
-            await asyncio.sleep(ROUND)
+            await asyncio.sleep(SWEEP_INTERVAL)
             now = asyncio.get_running_loop().time()
             for guest in [guest for guest in self._guests.values() if guest.overdue(now)]:
                 guest.show_out()
 
-    def entered(self, guest: "Guest", transport: asyncio.Transport) -> None:
+    def entered(self, guest: "LimitedConnection", transport: asyncio.Transport) -> None:
         self._guests[transport] = guest
         if len(self._guests) > self.most:
             # The newest is the last choice: it may be the one that has something to say.
@@ -71,10 +71,10 @@ class Door:
             guest.ends()
 
 
-class Guest(asyncio.Protocol):
+class LimitedConnection(asyncio.Protocol):
     """One connection: it hands everything on to the application's own protocol."""
 
-    def __init__(self, inner: asyncio.Protocol, door: Door) -> None:
+    def __init__(self, inner: asyncio.Protocol, door: ConnectionLimiter) -> None:
         self._inner = inner
         self._door = door
         self._transport: asyncio.Transport | None = None
@@ -141,6 +141,6 @@ class Guest(asyncio.Protocol):
         self.since = asyncio.get_running_loop().time()
 
 
-def factory(door: Door, server: Callable[[], Any]) -> Callable[[], Guest]:
+def protocol_factory(door: ConnectionLimiter, server: Callable[[], Any]) -> Callable[[], LimitedConnection]:
     """Return what asyncio makes a protocol with for each connection."""
     return lambda: door.admit(server())

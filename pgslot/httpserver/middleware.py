@@ -29,9 +29,9 @@ from pgslot.cli.logging import get_logger
 from pgslot.httpserver.web_config import RateLimit, WebConfig, load
 
 CHALLENGE = 'Basic realm="pg-slot", charset="UTF-8"'
-LONGEST_PASSWORD = 72
+MAX_PASSWORD_BYTES = 72
 """Bytes that bcrypt looks at; htpasswd and Go leave out the rest as well."""
-REMEMBERED = 100
+MAX_CACHED_PASSWORDS = 100
 """Passwords that were right; a scrape each second must not cost a bcrypt each second."""
 
 log = get_logger(__name__)
@@ -39,7 +39,7 @@ log = get_logger(__name__)
 _Stamp = tuple[tuple[int, ...] | None, ...]
 
 
-class Guard:
+class WebConfigMiddleware:
     """The web configuration in force."""
 
     def __init__(self, config: WebConfig) -> None:
@@ -154,7 +154,7 @@ class _Passwords:
             return False
         self._right[digest] = None
         self._right.move_to_end(digest)
-        if len(self._right) > REMEMBERED:
+        if len(self._right) > MAX_CACHED_PASSWORDS:
             self._right.popitem(last=False)
         return True
 
@@ -203,7 +203,7 @@ def _credentials(header: str) -> bytes | None:
 
 def _matches(password: bytes, expected: bytes) -> bool:
     try:
-        return bcrypt.checkpw(password[:LONGEST_PASSWORD], expected)
+        return bcrypt.checkpw(password[:MAX_PASSWORD_BYTES], expected)
     except ValueError:  # a NUL byte, in some versions of bcrypt
         return False
 

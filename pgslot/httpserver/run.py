@@ -10,9 +10,9 @@ from pgslot import __version__
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.flags import Address
 from pgslot.cli.logging import get_logger
-from pgslot.httpserver.connection_limit import Door, factory
-from pgslot.httpserver.middleware import Guard
-from pgslot.httpserver.tls_listener import Handshakes
+from pgslot.httpserver.connection_limit import ConnectionLimiter, protocol_factory
+from pgslot.httpserver.middleware import WebConfigMiddleware
+from pgslot.httpserver.tls_listener import TlsListener
 from pgslot.httpserver.web_config import WebConfig
 
 SHUTDOWN_SECONDS = 5.0
@@ -37,9 +37,9 @@ async def serve(
     """
     guard = None
     if web_config is not None:
-        guard = Guard(web_config)
+        guard = WebConfigMiddleware(web_config)
         guard.protect(app)
-    door = Door(app)
+    door = ConnectionLimiter(app)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,17 +49,17 @@ async def serve(
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - setup() has made it
     server: asyncio.Server | None = None
-    handshakes: Handshakes | None = None
+    handshakes: TlsListener | None = None
     watch = asyncio.create_task(door.watch())
     try:
         try:
             tls = guard.ssl_context() if guard else None
-            make = factory(door, runner.server)
+            make = protocol_factory(door, runner.server)
             if tls is None:
                 server = await loop.create_server(make, address.host, address.port, backlog=BACKLOG, reuse_address=True)
                 listening = [each.getsockname() for each in server.sockets]
             else:
-                handshakes = Handshakes(make, tls, door.most // 4)
+                handshakes = TlsListener(make, tls, door.most // 4)
                 listening = await handshakes.listen(address.host, address.port, BACKLOG)
         except OSError as error:
             raise ConfigError(

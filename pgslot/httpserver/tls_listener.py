@@ -16,9 +16,9 @@ from typing import Any
 
 from pgslot.cli.logging import get_logger
 
-SECONDS = 10.0
+HANDSHAKE_TIMEOUT = 10.0
 """How long a handshake may take."""
-FEWEST = 16
+MIN_HANDSHAKES = 16
 RETRY_SECONDS = 1.0
 """After a connection that could not be accepted, for want of descriptors."""
 
@@ -28,13 +28,13 @@ _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 log = get_logger(__name__)
 
 
-class Handshakes:
+class TlsListener:
     """When there are too many, the oldest makes room for the next."""
 
     def __init__(self, make: Callable[[], asyncio.Protocol], context: ssl.SSLContext, most: int) -> None:
         self._make = make
         self._context = context
-        self._most = max(FEWEST, most)
+        self._most = max(MIN_HANDSHAKES, most)
         self._listening: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._under_way: dict[asyncio.Task[None], None] = {}
@@ -94,7 +94,9 @@ class Handshakes:
         loop = asyncio.get_running_loop()
         # Whoever is no client of TLS, or too slow, is no news.
         with contextlib.suppress(OSError):
-            await loop.connect_accepted_socket(self._make, opened, ssl=self._context, ssl_handshake_timeout=SECONDS)
+            await loop.connect_accepted_socket(
+                self._make, opened, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            )
 
     def _done(self, opened: socket.socket, task: asyncio.Task[None]) -> None:
         self._under_way.pop(task, None)

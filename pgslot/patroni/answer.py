@@ -6,7 +6,7 @@ from typing import Any
 
 from pgslot.config.model import NAME
 
-MOST_MEMBERS = 100
+MAX_MEMBERS = 100
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 """No comma, which separates hosts for libpq, and no leading / or @, which make a socket of it."""
 _DEFAULT_PORT = 5432
@@ -33,7 +33,7 @@ class Answer:
     """None: it did not say."""
 
 
-def answer_of(cluster: Any, status: Any, scope: str | None) -> Answer:
+def parse_answer(cluster: Any, status: Any, scope: str | None) -> Answer:
     """
     Return what `GET /cluster` and `GET /patroni` of one server say together; `status` is None if it did not say that.
 
@@ -47,8 +47,8 @@ def answer_of(cluster: Any, status: Any, scope: str | None) -> Answer:
     if scope is not None and told != scope:
         raise ValueError(f"expected the scope {scope!r}, found {str(told)[:100]!r}")
     found = cluster["members"]
-    if len(found) > MOST_MEMBERS:
-        raise ValueError(f"/cluster: expected at most {MOST_MEMBERS} members, found {len(found)}")
+    if len(found) > MAX_MEMBERS:
+        raise ValueError(f"/cluster: expected at most {MAX_MEMBERS} members, found {len(found)}")
     members: dict[str, Member] = {}
     left_out: list[str] = []
     for item in found:

@@ -7,12 +7,12 @@ from typing import Any
 import aiohttp
 
 from pgslot.config.model import PatroniConfig
-from pgslot.httpclient.limited import Names, body_of
-from pgslot.patroni.answer import Answer, answer_of
+from pgslot.httpclient.limited import ThreadedResolver, read_limited
+from pgslot.patroni.answer import Answer, parse_answer
 
 TIMEOUT = 3.0
 """Seconds for one URL."""
-LARGEST_ANSWER = 1024 * 1024
+MAX_ANSWER_BYTES = 1024 * 1024
 """Bytes."""
 
 _NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError)
@@ -22,7 +22,7 @@ class NoAnswerError(Exception):
     """No URL gave an answer that can be used. The text says why, of each."""
 
 
-async def ask(patroni: PatroniConfig, urls: Sequence[str]) -> tuple[str, Answer]:
+async def fetch_members(patroni: PatroniConfig, urls: Sequence[str]) -> tuple[str, Answer]:
     """Return the first of these URLs whose answer can be used, and that answer. Raises NoAnswerError."""
     failures = []
     for url in urls:
@@ -36,7 +36,7 @@ async def ask(patroni: PatroniConfig, urls: Sequence[str]) -> tuple[str, Answer]
 
 async def _ask(patroni: PatroniConfig, url: str) -> Answer:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    connector = aiohttp.TCPConnector(resolver=Names(), ssl=patroni.tls())
+    connector = aiohttp.TCPConnector(resolver=ThreadedResolver(), ssl=patroni.tls())
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
         cluster = await _get(client, f"{url}/cluster")
         try:
@@ -44,9 +44,9 @@ async def _ask(patroni: PatroniConfig, url: str) -> Answer:
         except ValueError:
             # What it says of itself may be refused by whatever is between; the members are what counts.
             status = None
-    return answer_of(cluster, status, patroni.scope)
+    return parse_answer(cluster, status, patroni.scope)
 
 
 async def _get(client: aiohttp.ClientSession, url: str) -> Any:
     async with client.get(url, allow_redirects=False) as answer:
-        return json.loads(await body_of(answer, LARGEST_ANSWER))
+        return json.loads(await read_limited(answer, MAX_ANSWER_BYTES))

@@ -13,24 +13,24 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pgslot.cli.logging import get_logger
-from pgslot.config.conninfo import Whereabouts
+from pgslot.config.conninfo import MemberAddresses
 from pgslot.config.model import Cluster, Config, Node, PatroniConfig
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.patroni.answer import Answer
-from pgslot.patroni.client import NoAnswerError, ask
+from pgslot.patroni.client import NoAnswerError, fetch_members
 
-SPREAD = 0.02
+STARTUP_JITTER = 0.02
 """Seconds between the first questions about two clusters, at most."""
 
 log = get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Known:
+class ClusterDiscovery:
     """What is known of one cluster's members."""
 
     patroni: PatroniConfig
-    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    whereabouts: MemberAddresses = field(default_factory=MemberAddresses)
     answer: Answer | None = None
     """The last one; None before the first."""
     answered: float | None = None
@@ -44,7 +44,7 @@ class Known:
     async def ask(self) -> None:
         """Ask once; raises NoAnswerError, with everything left as it was."""
         others = [url for url in self.patroni.urls if url != self.url]
-        self.url, answer = await ask(self.patroni, [self.url, *others] if self.url else others)
+        self.url, answer = await fetch_members(self.patroni, [self.url, *others] if self.url else others)
         before = None if self.answer is None else self.answer.system_identifier
         self.answer = replace(answer, system_identifier=answer.system_identifier or before)
         self.whereabouts.places = tuple((member.host, member.port) for member in answer.members)
@@ -78,9 +78,9 @@ class DiscoveryStatus(NamedTuple):
 class Discovery:
     """The configuration in force with the members that are known; `run` it for as long as it shall be kept up."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: ConfigReloader) -> None:
         self._apply: list[Callable[[Config], None]] = []
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, ClusterDiscovery] = {}
         self._running = False
         self._file = configuration.config
         self.config = configuration.config
@@ -122,29 +122,29 @@ class Discovery:
                 if known.task is not None:
                     known.task.cancel()
                 del self._known[name]
-        self._known |= {name: Known(patroni) for name, patroni in wanted.items() if name not in self._known}
+        self._known |= {name: ClusterDiscovery(patroni) for name, patroni in wanted.items() if name not in self._known}
         if self._running:
             self._start()
         self._put_in_force()
 
     def _put_in_force(self) -> None:
-        self.config = join(self._file, self._known)
+        self.config = apply_members(self._file, self._known)
         for apply in self._apply:
             apply(self.config)
 
     def _start(self) -> None:
         new = [(name, known) for name, known in self._known.items() if known.task is None]
         for number, (name, known) in enumerate(new):
-            delay = number * min(SPREAD, known.patroni.interval / len(new))
+            delay = number * min(STARTUP_JITTER, known.patroni.interval / len(new))
             known.task = asyncio.create_task(self._watch(name, known, delay), name=f"members of {name}")
 
-    async def _watch(self, name: str, known: Known, delay: float) -> None:
+    async def _watch(self, name: str, known: ClusterDiscovery, delay: float) -> None:
         await asyncio.sleep(delay)
         while True:
             await self._ask(name, known)
             await asyncio.sleep(known.patroni.interval)
 
-    async def _ask(self, name: str, known: Known) -> None:
+    async def _ask(self, name: str, known: ClusterDiscovery) -> None:
         before, was_up = known.answer, known.up
         try:
             await known.ask()
@@ -160,7 +160,7 @@ class Discovery:
             _tell(name, before, known.answer)
             self._put_in_force()
 
-    def _failed(self, name: str, known: Known, error: str) -> None:
+    def _failed(self, name: str, known: ClusterDiscovery, error: str) -> None:
         """Log it once per change."""
         if known.up is not False:
             text = "Patroni does not tell the members, those that are known are kept"
@@ -168,7 +168,7 @@ class Discovery:
         known.up = False
 
 
-def join(config: Config, known: dict[str, Known]) -> Config:
+def apply_members(config: Config, known: dict[str, ClusterDiscovery]) -> Config:
     """Return the configuration with the members of these clusters as nodes."""
     clusters = [
         known[cluster.name].joined(cluster) if cluster.name in known else cluster for cluster in config.clusters
@@ -176,14 +176,14 @@ def join(config: Config, known: dict[str, Known]) -> Config:
     return replace(config, clusters=tuple(clusters))
 
 
-async def discovered(config: Config, names: Collection[str] | None = None) -> tuple[Config, dict[str, str]]:
+async def discover_once(config: Config, names: Collection[str] | None = None) -> tuple[Config, dict[str, str]]:
     """
     Ask once, for a command that ends: about these clusters, None for all.
 
     Returns the configuration with the members, and by cluster why there is no answer.
     """
     wanted = [cluster for cluster in config.clusters if names is None or cluster.name in names]
-    known = {cluster.name: Known(cluster.patroni) for cluster in wanted if cluster.patroni is not None}
+    known = {cluster.name: ClusterDiscovery(cluster.patroni) for cluster in wanted if cluster.patroni is not None}
     answers = await asyncio.gather(*(each.ask() for each in known.values()), return_exceptions=True)
     errors = {}
     for name, answer in zip(known, answers, strict=True):
@@ -191,7 +191,7 @@ async def discovered(config: Config, names: Collection[str] | None = None) -> tu
             errors[name] = str(answer)
         elif answer is not None:
             raise answer
-    return join(config, known), errors
+    return apply_members(config, known), errors
 
 
 def _tell(name: str, before: Answer | None, now: Answer) -> None:

@@ -24,7 +24,7 @@ from pgslot.postgres.resolver import Resolver
 
 _IMPOSSIBLE = "none-of-them"
 _DEFAULT_PORT = "5432"
-NAMES = Resolver()
+RESOLVER = Resolver()
 """One for the process: what is bounded are the process's threads."""
 
 _SAID_BY_SERVER = re.compile(r" failed: \S+:  ")
@@ -43,7 +43,7 @@ class LoginFailedError(psycopg.OperationalError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """One host to try, as libpq's defaults have it where a part is empty; without a port as the string says."""
 
     host: str = ""
@@ -62,7 +62,7 @@ class Place:
         try:
             ipaddress.ip_address(self.host)
         except ValueError:
-            return await NAMES.addresses(self.host)
+            return await RESOLVER.addresses(self.host)
         return [self.host]
 
     def conninfo(self, base: str, address: str, parameters: dict[str, str]) -> str:
@@ -75,7 +75,7 @@ class Place:
         return make_conninfo(base, **parameters, **one, **session)
 
 
-def places(conninfo: str) -> tuple[list[Place], float | None]:
+def parse_endpoints(conninfo: str) -> tuple[list[Endpoint], float | None]:
     """
     Return the hosts that libpq means, in order, and `connect_timeout`: seconds for each, None without a limit.
 
@@ -88,17 +88,18 @@ def places(conninfo: str) -> tuple[list[Place], float | None]:
     count = max(len(column) for column in columns[:2])
     if "port" not in known or any(len(column) not in (1, count) for column in columns):
         # A service that there is not, or a contradiction: libpq describes it best.
-        return [Place()], None
+        return [Endpoint()], None
     hosts, addresses, ports = (column * count if len(column) == 1 else column for column in columns)
     found = [
-        Place(host, address, port or _DEFAULT_PORT) for host, address, port in zip(hosts, addresses, ports, strict=True)
+        Endpoint(host, address, port or _DEFAULT_PORT)
+        for host, address, port in zip(hosts, addresses, ports, strict=True)
     ]
     if known.get("load_balance_hosts") == "random":
         random.shuffle(found)
     if known.get("target_session_attrs") == "prefer-standby":
         # libpq would go round twice as well; each of its connections is to one host here.
-        standbys = [Place(place.host, place.address, place.port, "standby") for place in found]
-        found = standbys + [Place(place.host, place.address, place.port, "any") for place in found]
+        standbys = [Endpoint(place.host, place.address, place.port, "standby") for place in found]
+        found = standbys + [Endpoint(place.host, place.address, place.port, "any") for place in found]
     limit = int(known["connect_timeout"]) if known.get("connect_timeout", "").isdecimal() else 0
     return found, max(2, limit) if limit else None
 
@@ -111,7 +112,7 @@ async def connect(conninfo: str, timeout: float, **parameters: str) -> AsyncConn
     host said anything. The text, never empty, has the failure of each host.
     """
     deadline = time.monotonic() + timeout
-    hosts, limit = places(conninfo)
+    hosts, limit = parse_endpoints(conninfo)
     failures: list[Exception] = []
     for index, place in enumerate(hosts):
         ends = time.monotonic() + (deadline - time.monotonic()) / (len(hosts) - index)
@@ -130,7 +131,7 @@ async def connect(conninfo: str, timeout: float, **parameters: str) -> AsyncConn
     raise _verdict(failures)
 
 
-async def _addresses(place: Place, seconds: float, failures: list[Exception]) -> list[str]:
+async def _addresses(place: Endpoint, seconds: float, failures: list[Exception]) -> list[str]:
     try:
         return await _within(seconds, f"{place}: its name was not found", place.addresses())
     except OSError as error:

@@ -18,10 +18,10 @@ from psycopg import AsyncConnection, pq
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
-MOST_PREPARED = 100
+MAX_PREPARED = 100
 """Statements that are kept prepared in one session; those that come later are not."""
 
-MANY = 50
+FLUSH_ROWS = 50
 """Rows."""
 
 _BINARY = pq.Format.BINARY
@@ -36,7 +36,7 @@ class Statement(NamedTuple):
     parameters: Sequence[str] = ()
 
 
-class RoundTrips:
+class Pipeline:
     """Round trips on one connection, one at a time; nobody else uses it meanwhile."""
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
@@ -67,14 +67,14 @@ class RoundTrips:
         self._pgconn.exit_pipeline_mode()
         if answers.failure is not None:
             raise answers.failure
-        large = [one.sql for one, rows in zip(statements, answers.rows, strict=True) if len(rows) >= MANY]
+        large = [one.sql for one, rows in zip(statements, answers.rows, strict=True) if len(rows) >= FLUSH_ROWS]
         self._large = frozenset(large)
         return answers.rows
 
     def _send(self, statement: Statement, answers: "_Answers", *, prepare: bool) -> None:
         sql = statement.sql.encode()
         name = self._prepared.get(statement.sql) if prepare else None
-        if name is None and prepare and len(self._prepared) < MOST_PREPARED:
+        if name is None and prepare and len(self._prepared) < MAX_PREPARED:
             name = b"pgslot_%d" % next(self._names)
             self._pgconn.send_prepare(name, sql)
             answers.expect(partial(self._prepared.__setitem__, statement.sql, name))

@@ -11,12 +11,12 @@ import contextlib
 import socket
 import threading
 import time
-from asyncio import Future as Answer
+from asyncio import Future as AsyncioFuture
 from asyncio import get_running_loop
 from collections import deque
 from concurrent.futures import Future
 
-AT_ONCE = 64
+MAX_THREADS = 64
 """Threads. Names that hung when they were last looked up have half of them, so that there is room for the others."""
 
 SLOW_SECONDS = 1.0
@@ -25,7 +25,7 @@ SLOW_SECONDS = 1.0
 class Resolver:
     """All look-ups of a process. Whoever asks for a name that is being looked up shares the answer."""
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    def __init__(self, at_once: int = MAX_THREADS) -> None:
         self._lock = threading.Lock()
         self._at_once = at_once
         self._under_way: dict[str, Future[list[str]]] = {}
@@ -37,7 +37,7 @@ class Resolver:
     async def addresses(self, host: str) -> list[str]:
         """Return the host's addresses in the order to try them in. Raises OSError, whose text names the host."""
         loop = get_running_loop()
-        answer: Answer[list[str]] = loop.create_future()
+        answer: AsyncioFuture[list[str]] = loop.create_future()
 
         def deliver(done: Future[list[str]]) -> None:
             # RuntimeError: the loop is closed, and nobody waits any more.
@@ -89,7 +89,7 @@ class Resolver:
             future.set_exception(error)
 
 
-def _settle(answer: Answer[list[str]], done: Future[list[str]]) -> None:
+def _settle(answer: AsyncioFuture[list[str]], done: Future[list[str]]) -> None:
     if answer.done():  # whoever asked has given up
         return
     error = done.exception()

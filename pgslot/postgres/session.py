@@ -16,7 +16,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 
 from pgslot.postgres.connect import connect
-from pgslot.postgres.pipeline import RoundTrips, Statement
+from pgslot.postgres.pipeline import Pipeline, Statement
 
 STATEMENT_SHARE = 0.8
 """Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""
@@ -50,7 +50,7 @@ _BACKEND = Statement("SELECT pg_catalog.pg_backend_pid() AS pid", _Backend)
 
 _T = TypeVar("_T")
 
-Query = tuple[str, type[Any]] | Statement
+SessionQuery = tuple[str, type[Any]] | Statement
 """A statement without parameters and the type of its rows, or one with."""
 
 
@@ -59,7 +59,7 @@ class Session:
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
-        self._trips = RoundTrips(connection)
+        self._trips = Pipeline(connection)
         self._limits: tuple[int, int] | None = None
         self._pooled: bool | None = None
         self._encoding = connection.info.parameter_status("server_encoding") or _UTF8
@@ -109,7 +109,7 @@ class Session:
         """
         return self._pooled
 
-    async def ask(self, queries: Sequence[Query], timeout: float, *, bare: bool = False) -> list[list[Any]]:
+    async def ask(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """
         Run the queries in one round trip and return the rows of each as its dataclass.
 
@@ -153,7 +153,7 @@ class Session:
         [[backend]] = await self._trips.make([_BACKEND])
         self._pooled = backend.pid != self.backend_pid
 
-    async def _ask(self, queries: Sequence[Query], timeout: float) -> list[list[Any]]:
+    async def _ask(self, queries: Sequence[SessionQuery], timeout: float) -> list[list[Any]]:
         if self._pooled is None:
             # A pooler makes up the process id that it tells its clients.
             await self._look_who_answers()
@@ -180,7 +180,7 @@ class Session:
         for kind in ("text", "varchar", "name", "bpchar"):
             self._connection.adapters.register_loader(kind, Replacing)
 
-    async def _answers(self, queries: Sequence[Query], limits: tuple[int, int]) -> list[list[Any]]:
+    async def _answers(self, queries: Sequence[SessionQuery], limits: tuple[int, int]) -> list[list[Any]]:
         statements = _statements(queries)
         if self._pooled:
             # The round trip is one transaction. BEGIN would leave one open where a query fails.
@@ -228,5 +228,5 @@ def _codec(encoding: str) -> str:
         return "utf-8"
 
 
-def _statements(queries: Sequence[Query]) -> list[Statement]:
+def _statements(queries: Sequence[SessionQuery]) -> list[Statement]:
     return [query if isinstance(query, Statement) else Statement(*query) for query in queries]

@@ -7,15 +7,15 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 from pgslot.config.model import Cluster, Node
-from pgslot.snapshot.identity import rightful
-from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
-from pgslot.snapshot.node import SHORTEST_LOOK, NodeObserver
-from pgslot.snapshot.queries import CREATIONS, EXPLANATION, PROBES, Probe
+from pgslot.snapshot.identity import expected_system_identifier
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
+from pgslot.snapshot.node import MIN_COLLECT_SECONDS, NodeCollector
+from pgslot.snapshot.queries import CREATIONS, EXPLANATION, QUERIES, Query
 
-OTHERS_LONGER = 0.2
+PEER_GRACE = 0.2
 """Seconds that other nodes have after the primary has answered: long enough to notice that there are two."""
 
-STANDBYS_LONGER = 1.0
+STANDBY_GRACE = 1.0
 """Seconds that standbys have after a primary with failover slots: a new connection across an ocean takes less."""
 
 
@@ -32,21 +32,21 @@ class Peers(Enum):
     """Standbys, whose last snapshot is good enough while it is recent."""
 
 
-class Observer:
+class ClusterCollector:
     """All nodes of some clusters."""
 
     def __init__(self, clusters: Sequence[Cluster], application_name: str) -> None:
         self._application_name = application_name
-        self._clusters: dict[str, dict[str, NodeObserver]] = {}
+        self._clusters: dict[str, dict[str, NodeCollector]] = {}
         self._told: dict[str, str | None] = {}
         """The system identifiers that Patroni told of clusters."""
-        self._leaving: dict[NodeObserver, asyncio.Task[None]] = {}
+        self._leaving: dict[NodeCollector, asyncio.Task[None]] = {}
         self.reconfigure(clusters)
 
     def knows(self, cluster: str, node: str) -> bool:
         return node in self._clusters.get(cluster, ())
 
-    async def look(self, cluster: str, timeout: float, probes: Sequence[Probe] = PROBES) -> ClusterSnapshot:
+    async def look(self, cluster: str, timeout: float, probes: Sequence[Query] = QUERIES) -> ClusterSnapshot:
         """
         Look at all nodes of one cluster at the same time. Raises KeyError for an unknown cluster.
 
@@ -57,7 +57,7 @@ class Observer:
         nodes = tuple(self._clusters[cluster].values())
         found = self.of_one_cluster(cluster, await _all([node.look(timeout, probes) for node in nodes]))
         left = deadline - time.monotonic()
-        if probes is CREATIONS and any(node.creations for node in found.nodes) and left >= SHORTEST_LOOK:
+        if probes is CREATIONS and any(node.creations for node in found.nodes) and left >= MIN_COLLECT_SECONDS:
             return self.of_one_cluster(cluster, await _all([node.look(left, EXPLANATION) for node in nodes]))
         return found
 
@@ -75,7 +75,7 @@ class Observer:
         cluster: str,
         node: str,
         timeout: float,
-        probes: Sequence[Probe] = PROBES,
+        probes: Sequence[Query] = QUERIES,
         *,
         peers: Callable[[NodeSnapshot], Peers],
     ) -> ClusterSnapshot:
@@ -88,11 +88,11 @@ class Observer:
         deadline = time.monotonic() + timeout
         observers = self._clusters[cluster]
         [snapshot] = self._as_they_count(cluster, [await observers[node].look(timeout, probes)])
-        if probes is CREATIONS and snapshot.creations and deadline - time.monotonic() >= SHORTEST_LOOK:
+        if probes is CREATIONS and snapshot.creations and deadline - time.monotonic() >= MIN_COLLECT_SECONDS:
             probes, left = EXPLANATION, deadline - time.monotonic()
             [snapshot] = self._as_they_count(cluster, [await observers[node].look(left, probes)])
         others = [other for name, other in observers.items() if name != node]
-        left = max(SHORTEST_LOOK, deadline - time.monotonic())
+        left = max(MIN_COLLECT_SECONDS, deadline - time.monotonic())
         needed = peers(snapshot)
         if needed is Peers.STANDBYS:
             standbys = await asyncio.gather(*(_in_short(other, left) for other in others))
@@ -108,19 +108,19 @@ class Observer:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             if any(look.result().is_primary for look in done):
                 if pending:
-                    _, pending = await asyncio.wait(pending, timeout=OTHERS_LONGER)
+                    _, pending = await asyncio.wait(pending, timeout=PEER_GRACE)
                 break
         for look in pending:
             look.cancel()
         return self.of_one_cluster(cluster, (snapshot, *(look.result() for look in looks if look not in pending)))
 
-    async def look_at_all(self, timeout: float, probes: Sequence[Probe] = PROBES) -> list[ClusterSnapshot]:
+    async def look_at_all(self, timeout: float, probes: Sequence[Query] = QUERIES) -> list[ClusterSnapshot]:
         return await _all([self.look(cluster, timeout, probes) for cluster in self._clusters])
 
     def _as_they_count(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
         observers = self._clusters.get(cluster, {})
         identifiers = {name: observer.belonging.identifier for name, observer in observers.items()}
-        identifier = rightful(identifiers, self._told.get(cluster))
+        identifier = expected_system_identifier(identifiers, self._told.get(cluster))
         # Who has been taken out of the configuration meanwhile is told for this once as it was.
         return [
             observers[one.node].belonging.counted(one, identifier) if one.node in observers else one
@@ -131,8 +131,8 @@ class Observer:
         """Take a new configuration over; nodes that are in both keep their connections, looks in flight end first."""
         before = {observer.node: observer for nodes in self._clusters.values() for observer in nodes.values()}
 
-        def observer_of(node: Node) -> NodeObserver:
-            return before.pop(node) if node in before else NodeObserver(node, self._application_name)
+        def observer_of(node: Node) -> NodeCollector:
+            return before.pop(node) if node in before else NodeCollector(node, self._application_name)
 
         self._clusters = {
             cluster.name: {node.name: observer_of(node) for node in cluster.nodes} for cluster in clusters
@@ -147,18 +147,18 @@ class Observer:
         await asyncio.gather(*(observer.close() for observer in (*self._leaving, *observers)))
 
 
-async def _in_short(standby: NodeObserver, timeout: float) -> NodeSnapshot:
+async def _in_short(standby: NodeCollector, timeout: float) -> NodeSnapshot:
     """Look at a standby for its primary's sake, which waits STANDBYS_LONGER for it; the look itself may take longer."""
     look = asyncio.create_task(standby.look(timeout))
-    done, _ = await asyncio.wait({look}, timeout=STANDBYS_LONGER)
+    done, _ = await asyncio.wait({look}, timeout=STANDBY_GRACE)
     if done:
         return look.result()
     look.cancel()
     # That no standby keeps copies of a slot can only be told when all are known: one that is not has to be among them.
-    return standby.blank(Status.TIMEOUT, STANDBYS_LONGER)
+    return standby.blank(QueryStatus.TIMEOUT, STANDBY_GRACE)
 
 
-async def _lately(standby: NodeObserver, timeout: float) -> NodeSnapshot:
+async def _lately(standby: NodeCollector, timeout: float) -> NodeSnapshot:
     return standby.lately or await _in_short(standby, timeout)
 
 

@@ -23,7 +23,7 @@ BEYOND_BYTES = 8192
 CLOSEST_SAMPLES = 3.0
 RESOLUTION = 0.2
 """Samples are thinned out as they age: their distance is some such part of their age."""
-MOST_SAMPLES = 100
+MAX_SAMPLES = 100
 
 
 UNKNOWN_XID = 0
@@ -46,7 +46,7 @@ class Sample(NamedTuple):
         return self.oldest_xid is not None and is_older(self.oldest_xid, bound)
 
 
-class Delivery(NamedTuple):
+class DeliveryState(NamedTuple):
     """What the consumer of a logical slot was given and has not confirmed, as far as looks could tell."""
 
     outstanding: bool | None
@@ -67,7 +67,7 @@ class Delivery(NamedTuple):
     """The last look that showed another reply than the look before it, or the first one of all."""
 
 
-class Movement(NamedTuple):
+class SlotHistory(NamedTuple):
     """What looks so far showed of one logical slot. A tuple, as Slot is one: there may be 1,000 of them."""
 
     restart: int
@@ -80,7 +80,7 @@ class Movement(NamedTuple):
     """The first look that showed more than a segment between restart_lsn and confirmed_flush_lsn; None: it is less."""
     pinned_at: int
     """Where the node's WAL stood then; 0: it is less."""
-    delivery: Delivery
+    delivery: DeliveryState
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class History:
     samples: tuple[Sample, ...] = ()
     """The oldest first."""
     in_recovery: bool = False
-    movements: Mapping[str, Movement] = field(default_factory=dict)
+    movements: Mapping[str, SlotHistory] = field(default_factory=dict)
     """By slot name: the logical slots that the last look showed, except those that are lost or in creation."""
     rewound: int = 0
     """Bytes of WAL that were there at one look and not at the next: pg_rewind, a crash, another server."""
@@ -118,10 +118,10 @@ class History:
         return next((sample for sample in reversed(self.samples) if sample.position <= position), None)
 
 
-NOTHING = History()
+EMPTY_HISTORY = History()
 
 
-def remember(
+def record(
     before: History,
     facts: NodeFacts,
     slots: Sequence[Slot] | None,
@@ -136,7 +136,7 @@ def remember(
     if last is not None and (rewound > before.rewound or facts.in_recovery != before.in_recovery):
         # Another server behind the same address, one that lost WAL in a crash, or one that was promoted and has had no
         # transactions of its own so far: nothing of before holds for it.
-        before = NOTHING
+        before = EMPTY_HISTORY
     sample = Sample(now, facts.wal_written_bytes, _oldest_xid(transactions), facts.next_xid)
     samples = _thinned((*before.samples, sample), now)
     if slots is None:
@@ -164,7 +164,7 @@ def record_seconds(facts: NodeFacts) -> float:
     return 15.0 + 50.0 * facts.bgwriter_delay_seconds + 5.0
 
 
-def _moved(was: Movement | None, slot: Slot, look: Sample) -> Movement:
+def _moved(was: SlotHistory | None, slot: Slot, look: Sample) -> SlotHistory:
     restart, confirmed = slot.restart_position, slot.confirmed_position
     assert restart is not None  # noqa: S101 - remember() has looked
     assert confirmed is not None  # noqa: S101
@@ -185,17 +185,17 @@ def _moved(was: Movement | None, slot: Slot, look: Sample) -> Movement:
     elif pinned_since is None:
         pinned_since, pinned_at = look.at, look.position
     delivery = _delivered(None if was is None else was.delivery, slot, confirmed, look.at)
-    return Movement(restart, seen, arrived, pinned_since, pinned_at, delivery)
+    return SlotHistory(restart, seen, arrived, pinned_since, pinned_at, delivery)
 
 
-def _delivered(was: Delivery | None, slot: Slot, confirmed: int, now: float) -> Delivery:
+def _delivered(was: DeliveryState | None, slot: Slot, confirmed: int, now: float) -> DeliveryState:
     txns, sent, reply = slot.total_txns, slot.sent_position, slot.reply_time
     answered = was.answered if was is not None and was.reply == reply else now
     if txns is not None and (not slot.active or (sent is not None and sent <= confirmed)):
         # A consumer that comes back is given anew what it has not confirmed: that counts again, and is seen then.
-        return Delivery(False, txns, confirmed, sent, 0, None, reply, answered)
+        return DeliveryState(False, txns, confirmed, sent, 0, None, reply, answered)
     if was is None or was.txns is None or txns is None or txns < was.txns:
-        return Delivery(None, txns, confirmed, sent, 0, None, reply, answered)
+        return DeliveryState(None, txns, confirmed, sent, 0, None, reply, answered)
     outstanding, step, after = was.outstanding, was.step, was.after
     if txns > was.txns:
         before = was.confirmed if was.outstanding is False else was.sent
@@ -203,7 +203,7 @@ def _delivered(was: Delivery | None, slot: Slot, confirmed: int, now: float) -> 
     if outstanding and step == 1 and after is not None and confirmed > after:
         # The only one that ends behind there: its end is all that there could be to confirm.
         outstanding = False
-    return Delivery(outstanding, txns, confirmed, sent, step, after, reply, answered)
+    return DeliveryState(outstanding, txns, confirmed, sent, step, after, reply, answered)
 
 
 def _oldest_xid(transactions: Iterable[Transaction] | None) -> int | None:
@@ -229,4 +229,4 @@ def _thinned(samples: tuple[Sample, ...], now: float) -> tuple[Sample, ...]:
             kept.append(sample._replace(oldest_xid=left_out))
             left_out = None
     kept.append(newest._replace(oldest_xid=_older(left_out, newest.oldest_xid)))
-    return tuple(kept[-MOST_SAMPLES:])
+    return tuple(kept[-MAX_SAMPLES:])

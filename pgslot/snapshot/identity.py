@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from pgslot.cli.logging import get_logger
 from pgslot.postgres.session import Session
-from pgslot.snapshot.model import NodeSnapshot, Status
+from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 
-LATELY = 60.0
+RECENT_SECONDS = 60.0
 """Seconds for which a node's last look tells what it is where others are looked at: longer than between scrapes."""
 
 log = get_logger(__name__)
@@ -30,7 +30,7 @@ class Identity:
     system_identifier: str
 
 
-def rightful(identifiers: Mapping[str, str | None], told: str | None = None) -> str | None:
+def expected_system_identifier(identifiers: Mapping[str, str | None], told: str | None = None) -> str | None:
     """
     Return the system identifier of the cluster that these nodes are meant to be, in the configuration's order.
 
@@ -42,13 +42,13 @@ def rightful(identifiers: Mapping[str, str | None], told: str | None = None) -> 
     return told or next((identifier for identifier, _ in counted.most_common(1)), None)
 
 
-class Belonging:
+class ClusterMembership:
     """Whose server a node's connection leads to, as far as that is known."""
 
     def __init__(self, cluster: str, node: str) -> None:
         self._names = {"cluster": cluster, "node": node}
         self._identifier: str | None = None
-        self._answered = -LATELY
+        self._answered = -RECENT_SECONDS
         """Monotonic."""
         self._wrong = False
         self.session: Session | None = None
@@ -57,7 +57,7 @@ class Belonging:
     @property
     def identifier(self) -> str | None:
         """Of the server that answered LATELY; None when none did, or it may not be read."""
-        return self._identifier if time.monotonic() - self._answered <= LATELY else None
+        return self._identifier if time.monotonic() - self._answered <= RECENT_SECONDS else None
 
     def answered(self) -> None:
         """The server has answered a look."""
@@ -68,7 +68,7 @@ class Belonging:
         before, self._identifier, self.session = self._identifier, identifier, session
         return None not in (before, identifier) and before != identifier
 
-    def counted(self, snapshot: NodeSnapshot, rightful: str | None) -> NodeSnapshot:
+    def counted(self, snapshot: NodeSnapshot, expected_system_identifier: str | None) -> NodeSnapshot:
         """
         Return the look as it counts in a cluster with this system identifier: one at a server of another shows nothing.
 
@@ -76,13 +76,16 @@ class Belonging:
         """
         if not snapshot.up:
             return snapshot
-        wrong = None not in (rightful, self._identifier) and self._identifier != rightful
+        wrong = (
+            None not in (expected_system_identifier, self._identifier)
+            and self._identifier != expected_system_identifier
+        )
         if wrong != self._wrong:
             self._wrong = wrong
             text = "the node is one of another cluster" if wrong else "the node is one of its cluster again"
-            known = {"system_identifier": self._identifier, "cluster_system_identifier": rightful}
+            known = {"system_identifier": self._identifier, "cluster_system_identifier": expected_system_identifier}
             log.log(logging.WARNING if wrong else logging.INFO, text, **self._names, **known)
         if not wrong:
             return snapshot
-        statuses = dict.fromkeys(snapshot.statuses, Status.WRONG_CLUSTER)
+        statuses = dict.fromkeys(snapshot.statuses, QueryStatus.WRONG_CLUSTER)
         return NodeSnapshot(snapshot.cluster, snapshot.node, snapshot.duration, statuses)

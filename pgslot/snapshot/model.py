@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pgslot.snapshot.history import NOTHING, History
-from pgslot.snapshot.rows import Creation, NodeFacts, Sender, Slot, Standby, Transaction
+from pgslot.snapshot.history import EMPTY_HISTORY, History
+from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
 
 
-class Status(StrEnum):
+class QueryStatus(StrEnum):
     """How a probe ended."""
 
     OK = "ok"
@@ -29,17 +29,17 @@ class NodeSnapshot:
     node: str
     duration: float
     """Seconds that the look took."""
-    statuses: dict[str, Status]
+    statuses: dict[str, QueryStatus]
     """By probe name; every probe is there, whatever happened."""
     facts: NodeFacts | None = None
     slots: tuple[Slot, ...] | None = None
-    creations: tuple[Creation, ...] | None = None
+    creations: tuple[SlotCreation, ...] | None = None
     transactions: tuple[Transaction, ...] | None = None
     standby: Standby | None = None
     """None also on a primary."""
-    senders: tuple[Sender, ...] | None = None
+    senders: tuple[WalSender, ...] | None = None
     """Standbys that stream from it; none of a standby."""
-    history: History = NOTHING
+    history: History = EMPTY_HISTORY
     """What this look and those before it showed, where the same observer took them."""
 
     @property

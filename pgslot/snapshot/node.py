@@ -12,25 +12,25 @@ from pgslot.cli.logging import get_logger
 from pgslot.config.model import Node
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
-from pgslot.snapshot.history import NOTHING, remember
-from pgslot.snapshot.identity import IDENTITY, LATELY, Belonging, Identity
-from pgslot.snapshot.model import NodeSnapshot, Status
-from pgslot.snapshot.queries import OLDEST_SUPPORTED, PROBES, Probe
+from pgslot.snapshot.history import EMPTY_HISTORY, record
+from pgslot.snapshot.identity import IDENTITY, RECENT_SECONDS, ClusterMembership, Identity
+from pgslot.snapshot.model import NodeSnapshot, QueryStatus
+from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Query
 
 GRACE = 0.1
 """Seconds that a look may take beyond its time, to end in order and say how it failed."""
 
-SHORTEST_LOOK = 0.5
+MIN_COLLECT_SECONDS = 0.5
 """Seconds; less would only ever time out."""
 
 log = get_logger(__name__)
 
-_Answered = tuple[dict[str, list[Any]], dict[str, Status]]
+_Answered = tuple[dict[str, list[Any]], dict[str, QueryStatus]]
 
 _UNDEFINED = psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedTable
 
 
-class NodeObserver:
+class NodeCollector:
     """
     One node and the one connection to it. Concurrent looks share the one in flight.
 
@@ -44,18 +44,18 @@ class NodeObserver:
         self._flight: asyncio.Task[NodeSnapshot] | None = None
         self._deadline = 0.0
         """Of the look in flight, monotonic: that of whoever joined it with the most time."""
-        self._asked: Sequence[Probe] = ()
+        self._asked: Sequence[Query] = ()
         """The most that any of those who wait for the look in flight wants: of PROBES' parts each holds the next."""
         self._answer: NodeSnapshot | None = None
         """To less than that, from the same flight."""
         self._retired = False
         self._reported: dict[str, str] = {}
-        self._history = NOTHING
+        self._history = EMPTY_HISTORY
         self._last: tuple[float, NodeSnapshot] | None = None
         """The last whole look, and when it ended, monotonic."""
-        self.belonging = Belonging(node.cluster, node.name)
+        self.belonging = ClusterMembership(node.cluster, node.name)
 
-    async def look(self, timeout: float, probes: Sequence[Probe] = PROBES) -> NodeSnapshot:
+    async def look(self, timeout: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
         """
         Return what the node looks like now, within `timeout` seconds; a failure is in the snapshot, never raised.
 
@@ -73,16 +73,16 @@ class NodeObserver:
         # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
         done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
         if done and flight.cancelled():
-            return self.blank(Status.UNREACHABLE, timeout, probes)
+            return self.blank(QueryStatus.UNREACHABLE, timeout, probes)
         answer = flight.result() if done else self._answer
         if answer is None or (not done and answer is seen_before) or len(answer.statuses) < len(probes):
-            return self.blank(Status.TIMEOUT, timeout, probes)
+            return self.blank(QueryStatus.TIMEOUT, timeout, probes)
         return answer
 
     @property
     def lately(self) -> NodeSnapshot | None:
         """What the last whole look showed; None if that is longer ago than LATELY."""
-        if self._last is None or time.monotonic() - self._last[0] > LATELY:
+        if self._last is None or time.monotonic() - self._last[0] > RECENT_SECONDS:
             return None
         return self._last[1]
 
@@ -108,10 +108,10 @@ class NodeObserver:
         while True:
             deadline, probes = self._deadline, self._asked
             self._answer = snapshot = await self._look(deadline, probes)
-            if Status.TIMEOUT in snapshot.statuses.values():
-                enough = self._deadline - max(deadline, time.monotonic()) < SHORTEST_LOOK
+            if QueryStatus.TIMEOUT in snapshot.statuses.values():
+                enough = self._deadline - max(deadline, time.monotonic()) < MIN_COLLECT_SECONDS
             else:
-                enough = len(self._asked) == len(probes) or self._deadline - time.monotonic() < SHORTEST_LOOK
+                enough = len(self._asked) == len(probes) or self._deadline - time.monotonic() < MIN_COLLECT_SECONDS
             if enough:
                 break
         if self._retired:
@@ -119,7 +119,7 @@ class NodeObserver:
             await self._drop()
         return snapshot
 
-    async def _look(self, deadline: float, probes: Sequence[Probe]) -> NodeSnapshot:
+    async def _look(self, deadline: float, probes: Sequence[Query]) -> NodeSnapshot:
         started = time.monotonic()
         try:
             answers, statuses = await self._ask_twice(deadline, probes)
@@ -132,11 +132,11 @@ class NodeObserver:
                 log.exception("a defect in looking at the node")
             self._report(status, str(error))
             snapshot = self.blank(status, time.monotonic() - started, probes)
-        if len(probes) == len(PROBES):
+        if len(probes) == len(QUERIES):
             self._last = (time.monotonic(), snapshot)
         return snapshot
 
-    async def _ask_twice(self, deadline: float, probes: Sequence[Probe]) -> _Answered:
+    async def _ask_twice(self, deadline: float, probes: Sequence[Query]) -> _Answered:
         """Ask on the kept connection; if that turns out to be dead, on a new one."""
         kept = self._session
         if kept is not None and not kept.closed:
@@ -154,14 +154,14 @@ class NodeObserver:
         log.debug("connected", cluster=self.node.cluster, node=self.node.name)
         return await self._ask_session(self._session, deadline, probes)
 
-    async def _ask_session(self, session: Session, deadline: float, probes: Sequence[Probe]) -> _Answered:
+    async def _ask_session(self, session: Session, deadline: float, probes: Sequence[Query]) -> _Answered:
         if self.belonging.session is not session or session.pooled:
             await self._identify(session, deadline)
         if session.major >= OLDEST_SUPPORTED:
             return await self._ask_all(session, deadline, probes)
-        self._report(Status.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
-        statuses = dict.fromkeys((probe.name for probe in probes), Status.UNSUPPORTED)
-        return await _ask(session, PROBES[:1], deadline), statuses | {"node": Status.OK}
+        self._report(QueryStatus.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
+        statuses = dict.fromkeys((probe.name for probe in probes), QueryStatus.UNSUPPORTED)
+        return await _ask(session, QUERIES[:1], deadline), statuses | {"node": QueryStatus.OK}
 
     async def _identify(self, session: Session, deadline: float) -> None:
         """Find out whose server it is: once for a connection, which leads to another later only by way of a pooler."""
@@ -175,9 +175,9 @@ class NodeObserver:
             identifier = None
         if self.belonging.leads_elsewhere(session, identifier):
             # What another server's slots did before explains nothing here.
-            self._history = NOTHING
+            self._history = EMPTY_HISTORY
 
-    async def _ask_all(self, session: Session, deadline: float, probes: Sequence[Probe]) -> _Answered:
+    async def _ask_all(self, session: Session, deadline: float, probes: Sequence[Query]) -> _Answered:
         """All probes in one round trip; if one of them fails, each by itself, so that the others still answer."""
         try:
             answers = await _ask(session, probes, deadline)
@@ -185,13 +185,13 @@ class NodeObserver:
             if session.closed:
                 raise
         else:
-            return answers, dict.fromkeys((probe.name for probe in probes), Status.OK)
+            return answers, dict.fromkeys((probe.name for probe in probes), QueryStatus.OK)
         answers = {}
         statuses = {}
         for probe in probes:
             try:
                 answers |= await _ask(session, (probe,), deadline)
-                statuses[probe.name] = Status.OK
+                statuses[probe.name] = QueryStatus.OK
             except psycopg.Error as error:
                 if session.closed:
                     raise
@@ -204,21 +204,25 @@ class NodeObserver:
             await self._session.close()
             self._session = None
 
-    def blank(self, status: Status, duration: float, probes: Sequence[Probe] = PROBES) -> NodeSnapshot:
+    def blank(self, status: QueryStatus, duration: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
         """Return a look that showed nothing."""
         return self._snapshot({}, dict.fromkeys((probe.name for probe in probes), status), duration)
 
-    def _snapshot(self, answers: dict[str, list[Any]], statuses: dict[str, Status], duration: float) -> NodeSnapshot:
+    def _snapshot(
+        self, answers: dict[str, list[Any]], statuses: dict[str, QueryStatus], duration: float
+    ) -> NodeSnapshot:
         facts = answers["node"][0] if "node" in answers else None
         if facts is not None and not facts.reads_all_stats:
             # pg_stat_activity would answer, with everything that matters blanked out: no answer beats a wrong one.
-            for probe in PROBES:
-                if probe.needs_all_stats and statuses.get(probe.name) is Status.OK:
-                    statuses[probe.name] = Status.PERMISSION_DENIED
+            for probe in QUERIES:
+                if probe.needs_all_stats and statuses.get(probe.name) is QueryStatus.OK:
+                    statuses[probe.name] = QueryStatus.PERMISSION_DENIED
                     answers.pop(probe.name, None)
-            self._report(Status.PERMISSION_DENIED, "the role is not a member of pg_monitor: GRANT pg_monitor TO it")
+            self._report(
+                QueryStatus.PERMISSION_DENIED, "the role is not a member of pg_monitor: GRANT pg_monitor TO it"
+            )
 
-        if self._reported and all(status is Status.OK for status in statuses.values()):
+        if self._reported and all(status is QueryStatus.OK for status in statuses.values()):
             for name in ("", *statuses):
                 self._reported.pop(name, None)
             if not self._reported:
@@ -228,8 +232,8 @@ class NodeObserver:
         def rows(name: str) -> tuple[Any, ...] | None:
             return tuple(answers[name]) if name in answers else None
 
-        if facts is not None and len(statuses) == len(PROBES):
-            self._history = remember(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
+        if facts is not None and len(statuses) == len(QUERIES):
+            self._history = record(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
         return NodeSnapshot(
             cluster=self.node.cluster,
             node=self.node.name,
@@ -244,7 +248,7 @@ class NodeObserver:
             history=self._history,
         )
 
-    def _report(self, status: Status, message: str, probe: str = "") -> None:
+    def _report(self, status: QueryStatus, message: str, probe: str = "") -> None:
         """Log a failure once per change, not once per scrape."""
         if self._reported.get(probe) != f"{status}":
             self._reported[probe] = f"{status}"
@@ -258,22 +262,22 @@ class NodeObserver:
             )
 
 
-def classify(error: Exception, *, connected: bool) -> Status:
+def classify(error: Exception, *, connected: bool) -> QueryStatus:
     """Return what an error means for a probe; `connected`: the session outlived it."""
     if isinstance(error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
-        return Status.TIMEOUT
+        return QueryStatus.TIMEOUT
     if isinstance(error, LoginFailedError):
-        return Status.LOGIN_FAILED
+        return QueryStatus.LOGIN_FAILED
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return Status.PERMISSION_DENIED
+        return QueryStatus.PERMISSION_DENIED
     if isinstance(error, _UNDEFINED):
-        return Status.UNSUPPORTED
+        return QueryStatus.UNSUPPORTED
     if isinstance(error, psycopg.OperationalError) and not connected:
-        return Status.UNREACHABLE
-    return Status.ERROR
+        return QueryStatus.UNREACHABLE
+    return QueryStatus.ERROR
 
 
-async def _ask(session: Session, probes: Sequence[Probe], deadline: float) -> dict[str, list[Any]]:
+async def _ask(session: Session, probes: Sequence[Query], deadline: float) -> dict[str, list[Any]]:
     queries = [(probe.sql(session.major), probe.row) for probe in probes]
     rows = await session.ask(queries, _left(deadline))
     return {probe.name: answer for probe, answer in zip(probes, rows, strict=True)}

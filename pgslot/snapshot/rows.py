@@ -112,7 +112,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Creation:
+class SlotCreation:
     """creations.sql: a logical slot whose creation has not finished, and the backend that waits (pg_stat_activity)."""
 
     slot_name: str
@@ -201,7 +201,7 @@ class Standby:
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class WalSender:
     """senders.sql: a standby that streams from this primary, as pg_stat_replication has it; none on a standby."""
 
     application_name: str

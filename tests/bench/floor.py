@@ -4,7 +4,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from pgslot.snapshot.queries import PROBES
+from pgslot.snapshot.queries import QUERIES
 from tests.support.servers import binaries
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
@@ -18,7 +18,7 @@ class Floor:
 
     def __init__(self, stack: Stack, server: Postgres) -> None:
         self._script = stack.folder / "floor.sql"
-        queries = "".join(f"{probe.sql(stack.major)};\n" for probe in PROBES)
+        queries = "".join(f"{probe.sql(stack.major)};\n" for probe in QUERIES)
         self._script.write_text(f"\\startpipeline\n{queries}\\endpipeline\n", "utf-8")
         self._program = binaries.find(stack.folder).tools / "pgbench"
         self._server = server

@@ -15,7 +15,7 @@ import yaml
 from exporter.series import CAUSES, INVALIDATION_REASONS, SLOT_COLUMNS, WAL_STATUSES
 from pgslot.diagnosis.retention import RetentionCause
 from pgslot.snapshot.history import SEGMENT_BYTES
-from pgslot.snapshot.queries import PROBES
+from pgslot.snapshot.queries import QUERIES
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, free_port, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
@@ -75,7 +75,7 @@ def _told(flag: str) -> str:
 
 
 def _queries(major: int) -> dict[str, Any]:
-    sql = {probe.name: probe.sql(major) for probe in PROBES}
+    sql = {probe.name: probe.sql(major) for probe in QUERIES}
     slot_labels = ("slot_name", "database")
     kind_labels = (*slot_labels, "slot_type", "plugin", "temporary", "two_phase", "failover", "synced")
     states = [

@@ -5,7 +5,7 @@ from statistics import median
 
 import psycopg
 
-from pgslot.snapshot.queries import PROBES
+from pgslot.snapshot.queries import QUERIES
 from tests.bench import servers
 from tests.bench.client import Client
 from tests.bench.floor import Floor
@@ -98,7 +98,7 @@ def _locks(server: Postgres) -> list[tuple[str, str]]:
     """Return relation and mode of the locks that the queries hold together; of a scrape they hold them for its time."""
     with psycopg.connect(server.conninfo(EXPORTER_ROLE)) as connection:
         [(major,)] = connection.execute("SELECT pg_catalog.current_setting('server_version_num')::int / 10000")
-        for probe in PROBES:
+        for probe in QUERIES:
             connection.execute(probe.sql(major).encode())
         return connection.execute(
             "SELECT DISTINCT relation::regclass::text, mode FROM pg_catalog.pg_locks"

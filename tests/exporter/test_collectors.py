@@ -14,11 +14,11 @@ from exporter import collectors
 from exporter.app import application
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
-from pgslot.config.reload import Configuration
-from pgslot.snapshot.cluster import Observer
-from pgslot.snapshot.history import NOTHING
-from pgslot.snapshot.model import Status
-from pgslot.snapshot.queries import CREATIONS, EXPLANATION, PROBES
+from pgslot.config.reload import ConfigReloader
+from pgslot.snapshot.cluster import ClusterCollector
+from pgslot.snapshot.history import EMPTY_HISTORY
+from pgslot.snapshot.model import QueryStatus
+from pgslot.snapshot.queries import CREATIONS, EXPLANATION, QUERIES
 from tests.exporter.test_versions import Metrics
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
@@ -34,7 +34,7 @@ def config(stack: Stack) -> Config:
 @pytest.fixture
 async def client(databases: Stack) -> AsyncIterator[Client]:
     made = config(databases)
-    async with TestClient(TestServer(application(Configuration(lambda: made, made)))) as started:
+    async with TestClient(TestServer(application(ConfigReloader(lambda: made, made)))) as started:
         yield started
 
 
@@ -51,21 +51,21 @@ async def get(client: Client, path: str) -> Metrics:
 
 def test_each_part_holds_the_one_before() -> None:
     """A look that asks for more answers one that asks for less."""
-    assert set(CREATIONS) < set(EXPLANATION) < set(PROBES)
+    assert set(CREATIONS) < set(EXPLANATION) < set(QUERIES)
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([], PROBES),
+        ([], QUERIES),
         (["creations"], CREATIONS),
         (["creations", "creations"], CREATIONS),
-        (["creations", "slots"], PROBES),
-        (["transactions"], PROBES),
+        (["creations", "slots"], QUERIES),
+        (["transactions"], QUERIES),
     ],
 )
 def test_what_has_to_be_asked(names: list[str], expected: tuple[object, ...]) -> None:
-    assert collectors.probes_for(collectors.asked(names)) == expected
+    assert collectors.scope_for(collectors.parse_collect(names)) == expected
 
 
 async def test_with_nothing_waiting_it_is_three_series_a_node(client: Client, databases: Stack) -> None:
@@ -136,8 +136,8 @@ async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client:
             whole = await get(client, "/metrics")
             assert len(whole.found("pgslot_slot_info", slot_name="whole")) == 1
             for own, value in whole.found("pgslot_probe_status"):
-                assert value == (own["status"] == Status.OK)
-            assert len(whole.found("pgslot_probe_status", status="ok")) == 2 * len(PROBES)
+                assert value == (own["status"] == QueryStatus.OK)
+            assert len(whole.found("pgslot_probe_status", status="ok")) == 2 * len(QUERIES)
         ended.set()
         assert min(await asyncio.gather(*tasks)) > 0
     finally:
@@ -150,11 +150,11 @@ async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client:
 
 async def test_a_part_is_not_remembered(databases: Stack) -> None:
     """It does not show the transactions: whoever was open then would be unknown."""
-    observer = Observer(config(databases).clusters, "parts")
+    observer = ClusterCollector(config(databases).clusters, "parts")
     try:
         for _ in range(3):
             [primary, _] = (await observer.look("c", 5, CREATIONS)).nodes
-            assert (set(primary.statuses), primary.history) == ({"node", "creations"}, NOTHING)
+            assert (set(primary.statuses), primary.history) == ({"node", "creations"}, EMPTY_HISTORY)
         [primary, _] = (await observer.look("c", 5)).nodes
         assert len(primary.history.samples) == 1
         [again, _] = (await observer.look("c", 5, CREATIONS)).nodes
@@ -169,14 +169,14 @@ async def test_a_failure_of_the_whole_is_logged_once_whatever_parts_do(
     """The part works each time in between."""
     caplog.set_level(logging.INFO, "pgslot.snapshot.node")
     [cluster] = config(databases).clusters
-    observer = Observer([replace(cluster, nodes=cluster.nodes[:1])], "parts")
+    observer = ClusterCollector([replace(cluster, nodes=cluster.nodes[:1])], "parts")
     databases.primary.sql("REVOKE SELECT ON pg_catalog.pg_prepared_xacts FROM PUBLIC")
     try:
         for _ in range(3):
             [primary] = (await observer.look("c", 5)).nodes
-            assert primary.statuses["transactions"] is Status.PERMISSION_DENIED
+            assert primary.statuses["transactions"] is QueryStatus.PERMISSION_DENIED
             [primary] = (await observer.look("c", 5, CREATIONS)).nodes
-            assert set(primary.statuses.values()) == {Status.OK}
+            assert set(primary.statuses.values()) == {QueryStatus.OK}
         databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
         await observer.look("c", 5)
     finally:

@@ -12,10 +12,12 @@ SMALL = [b"# HELP a\n", 'a{b="andr\u00e9"} 1\n'.encode(), b""]
 LARGE = [f'a{{b="andr\u00e9 {number}"}} {number}\n'.encode() * (number * 100) for number in range(200)]
 
 
-@pytest.mark.parametrize("pieces", [SMALL, LARGE, [b"x" * response_body.PIECE * 3]])
+@pytest.mark.parametrize("pieces", [SMALL, LARGE, [b"x" * response_body.CHUNK_BYTES * 3]])
 async def test_the_page_arrives_whatever_its_size(pieces: list[bytes]) -> None:
     async def page(_: web.Request) -> web.Response:
-        return web.Response(body=response_body.body(pieces), headers={"Content-Type": "text/plain; version=0.0.4"})
+        return web.Response(
+            body=response_body.response_body(pieces), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )
 
     app = web.Application()
     app.router.add_get("/", page)
@@ -31,8 +33,8 @@ async def test_the_page_arrives_whatever_its_size(pieces: list[bytes]) -> None:
 
 
 def test_a_large_page_is_sent_in_pieces_and_a_small_one_at_once() -> None:
-    assert response_body.body(SMALL) == b"".join(SMALL)
-    assert not isinstance(response_body.body(LARGE), bytes)
+    assert response_body.response_body(SMALL) == b"".join(SMALL)
+    assert not isinstance(response_body.response_body(LARGE), bytes)
 
 
 @pytest.mark.parametrize("pieces", [SMALL, LARGE, []])

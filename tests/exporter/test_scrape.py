@@ -10,12 +10,12 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.app import accepts_gzip, application, look_timeout
+from exporter.app import accepts_gzip, application, collect_timeout
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
-from pgslot.config.reload import Configuration
-from pgslot.snapshot.cluster import Observer
-from pgslot.snapshot.model import Status
+from pgslot.config.reload import ConfigReloader
+from pgslot.snapshot.cluster import ClusterCollector
+from pgslot.snapshot.model import QueryStatus
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
@@ -29,8 +29,8 @@ def config(*conninfos: str) -> Config:
     return Config((Cluster("c", nodes, None),), HealerSettings())
 
 
-def configuration(*conninfos: str) -> Configuration:
-    return Configuration(lambda: config(*conninfos), config(*conninfos))
+def configuration(*conninfos: str) -> ConfigReloader:
+    return ConfigReloader(lambda: config(*conninfos), config(*conninfos))
 
 
 async def scrape(client: Client, timeout: float = 10) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
@@ -110,7 +110,7 @@ async def test_one_kept_connection_a_node_under_concurrent_scrapes(client: Clien
 
 async def test_the_session_is_read_only_and_bounded(databases: Stack) -> None:
     """What the kept session has set is asked through the session itself."""
-    observer = Observer(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
+    observer = ClusterCollector(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
     try:
         await observer.look("c", 5.0)
         [node] = observer._clusters["c"].values()
@@ -131,8 +131,8 @@ async def test_a_node_that_refuses_is_down_and_the_other_is_not(databases: Stack
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)
     assert sorted(metrics["pgslot_up"].values()) == [0, 1]
-    assert status_of(metrics, "n0", "slots") == Status.OK
-    assert status_of(metrics, "n1", "slots") == Status.UNREACHABLE
+    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
+    assert status_of(metrics, "n1", "slots") == QueryStatus.UNREACHABLE
     assert all(dict(labels)["node"] == "n0" for labels in metrics["pgslot_creations_waiting"])
 
 
@@ -150,8 +150,8 @@ async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases:
                 # Far below what an unbounded connection attempt takes, and far above the noise of a busy machine.
                 assert time.monotonic() - started < 8, probe_status
                 assert sorted(metrics["pgslot_up"].values()) == [0, 1]
-                assert status_of(metrics, "n0", "slots") == Status.OK
-                assert status_of(metrics, "n1", "slots") == Status.TIMEOUT
+                assert status_of(metrics, "n0", "slots") == QueryStatus.OK
+                assert status_of(metrics, "n1", "slots") == QueryStatus.TIMEOUT
             hung.resume_all()
             assert sorted((await scrape(client))["pgslot_up"].values()) == [1, 1]
     finally:
@@ -169,8 +169,8 @@ async def test_an_address_that_swallows_everything_is_down_in_time(databases: St
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client, timeout=2)
     assert sorted(metrics["pgslot_up"].values()) == [0, 1]
-    assert status_of(metrics, "n0", "slots") == Status.OK
-    assert status_of(metrics, "n1", "slots") == Status.TIMEOUT
+    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
+    assert status_of(metrics, "n1", "slots") == QueryStatus.TIMEOUT
     for writer in taken:
         writer.close()
     silent.close()
@@ -193,7 +193,7 @@ async def test_a_connection_that_breaks_in_mid_query_is_made_anew_within_the_scr
         )
     metrics = await waiting
     assert sorted(metrics["pgslot_up"].values()) == [1, 1]
-    assert status_of(metrics, "n0", "slots") == Status.OK
+    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
     [anew] = databases.primary.sql("SELECT pid FROM pg_stat_activity WHERE usename = %s", [EXPORTER_ROLE])
     assert anew != kept
 
@@ -204,8 +204,8 @@ async def test_a_lock_costs_one_probe_and_not_the_scrape(client: Client, databas
     with databases.primary.lock("pg_catalog.pg_authid"):
         metrics = await scrape(client, timeout=3)
     assert sorted(metrics["pgslot_up"].values()) == [1, 1]
-    assert status_of(metrics, "n0", "transactions") == Status.TIMEOUT
-    assert status_of(metrics, "n0", "slots") == Status.OK
+    assert status_of(metrics, "n0", "transactions") == QueryStatus.TIMEOUT
+    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
     assert all(dict(labels)["node"] == "n1" for labels in metrics["pgslot_transactions"])
 
 
@@ -243,8 +243,8 @@ async def test_a_role_without_pg_monitor_is_told_so(databases: Stack) -> None:
         metrics = await scrape(client)
     assert list(metrics["pgslot_up"].values()) == [1]
     for probe in ("creations", "transactions", "standby"):
-        assert status_of(metrics, "n0", probe) == Status.PERMISSION_DENIED
-    assert status_of(metrics, "n0", "slots") == Status.OK
+        assert status_of(metrics, "n0", probe) == QueryStatus.PERMISSION_DENIED
+    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
     assert "pgslot_creations_waiting" not in metrics
     assert "pgslot_transactions" not in metrics
 
@@ -321,7 +321,7 @@ async def test_openmetrics_by_negotiation(client: Client) -> None:
     ],
 )
 def test_the_scrape_timeout_bounds_the_look(header: str | None, seconds: float) -> None:
-    assert look_timeout(header) == seconds
+    assert collect_timeout(header) == seconds
 
 
 async def test_gzip_when_it_is_asked_for(databases: Stack) -> None:

@@ -14,10 +14,10 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from exporter.catalogue import CATALOGUE
-from exporter.series import SETTLED_SECONDS, cluster_series
+from exporter.series import REPORTED_AFTER_SECONDS, cluster_series
 from pgslot.diagnosis.retention import RetentionCause, retention_cause
 from pgslot.exposition.families import families
-from pgslot.exposition.text_format import write
+from pgslot.exposition.text_format import render_families
 from pgslot.snapshot.rows import Slot
 from tests.exporter.test_scrape import Client, configuration, scrape
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
@@ -32,7 +32,7 @@ SYNC_SLOT = "pg_16394_sync_16385_7427463894567342341"
 
 def page(**rows: Any) -> str:
     series = cluster_series(cluster(node("p", recovery=False, **rows)))
-    return b"".join(write(families(series, CATALOGUE), openmetrics=False)).decode()
+    return b"".join(render_families(families(series, CATALOGUE), openmetrics=False)).decode()
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_slot_that_passes_has_no_series(changed: dict[str, Any], shown: bool) 
 
 
 @pytest.mark.parametrize(
-    ("name", "waits", "shown"), [("cdc", 1.0, True), (SYNC_SLOT, 1.0, False), (SYNC_SLOT, SETTLED_SECONDS, True)]
+    ("name", "waits", "shown"), [("cdc", 1.0, True), (SYNC_SLOT, 1.0, False), (SYNC_SLOT, REPORTED_AFTER_SECONDS, True)]
 )
 def test_the_creation_of_a_slot_that_passes_is_shown_once_it_waits(name: str, waits: float, shown: bool) -> None:
     slot = SLOT._replace(slot_name=name, in_creation=True)
@@ -63,7 +63,9 @@ def test_the_creation_of_a_slot_that_passes_is_shown_once_it_waits(name: str, wa
     assert 'pgslot_creations_waiting{cluster="c",node="p"} 1' in text
 
 
-@pytest.mark.parametrize(("age", "shown"), [(SETTLED_SECONDS - 0.1, False), (SETTLED_SECONDS, True), (None, True)])
+@pytest.mark.parametrize(
+    ("age", "shown"), [(REPORTED_AFTER_SECONDS - 0.1, False), (REPORTED_AFTER_SECONDS, True), (None, True)]
+)
 def test_a_transaction_is_named_once_it_is_old_enough(age: float | None, shown: bool) -> None:
     young = replace(TRANSACTION, age_seconds=age)
     creation = replace(CREATION, blocking_pids=[200])

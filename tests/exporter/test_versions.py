@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from exporter.catalogue import DECODING
-from pgslot.snapshot.queries import PROBES, SUPPORTED
+from pgslot.snapshot.queries import QUERIES, SUPPORTED
 from tests.exporter.test_scrape import Client, configuration, scrape, status_of
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
@@ -137,8 +137,8 @@ def decode(primary: Postgres) -> None:
 async def test_both_roles_answer_every_probe(client: Client, databases: Stack) -> None:
     metrics = Metrics(await scrape(client))
     for node, server, role in ((PRIMARY, databases.primary, "primary"), (STANDBY, databases.standby, "standby")):
-        assert {probe.name: status_of(metrics.series, node, probe.name) for probe in PROBES} == {
-            probe.name: "ok" for probe in PROBES
+        assert {probe.name: status_of(metrics.series, node, probe.name) for probe in QUERIES} == {
+            probe.name: "ok" for probe in QUERIES
         }
         info = metrics.labels("pgslot_node_info", node=node)
         [(version,)] = server.sql("SHOW server_version")

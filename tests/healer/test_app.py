@@ -15,14 +15,14 @@ from prometheus_client import CollectorRegistry
 
 from healer.app import application
 from healer.capability import CapabilityMonitor
-from healer.episodes.loop import MOST_SUBJECTS
+from healer.episodes.loop import MAX_SLOTS
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.registry import RECORD
-from healer.webhook.endpoint import LARGEST_BODY
+from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
-from pgslot.config.reload import Configuration
+from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
+from pgslot.config.reload import ConfigReloader
 from tests.healer.webhook.test_body import ALERT, BODY
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -36,7 +36,7 @@ NOWHERE = f"host=127.0.0.1 port={free_port()} user=x"
 
 def cluster(name: str, *, enabled: bool = True, conninfo: str = NOWHERE) -> Cluster:
     return Cluster(
-        name, (Node(name, "n", Conninfo(NOWHERE)),), HealerTarget(Conninfo(conninfo), enabled, dry_run=False)
+        name, (Node(name, "n", Conninfo(NOWHERE)),), HealerConfig(Conninfo(conninfo), enabled, dry_run=False)
     )
 
 
@@ -46,7 +46,7 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
     watched = Cluster("watched", (Node("watched", "n", Conninfo(NOWHERE)),), None)
     settings = HealerSettings(webhook_token_file=tmp_path / "token")
     config = Config((cluster("c"), cluster("off", enabled=False), watched), settings)
-    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as started:
+    async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as started:
         yield started
 
 
@@ -107,7 +107,7 @@ async def test_the_alerts_own_status_counts(client: Client) -> None:
 async def test_bad_bodies(client: Client) -> None:
     assert (await post(client, version="3"))[0] == 400
     assert (await post(client, {"labels": []}))[0] == 400
-    huge = await client.post("/alerts", data=BytesIO(b"x" * (LARGEST_BODY + 1)), headers=AUTHORIZED)
+    huge = await client.post("/alerts", data=BytesIO(b"x" * (MAX_BODY_BYTES + 1)), headers=AUTHORIZED)
     assert huge.status == 413
     assert (await client.get("/alerts")).status == 405
     metrics = await (await client.get("/metrics")).text()
@@ -123,12 +123,12 @@ async def test_ten_thousand_alerts_fit(client: Client) -> None:
 
 async def test_a_full_episode_refuses_and_forgets_nothing(client: Client) -> None:
     """503 makes Alertmanager send the same body again; what was taken joins again, and is not counted twice."""
-    labels = [HEAL | {"cluster": "c", "node": "n", "slot_name": f"s{i}"} for i in range(MOST_SUBJECTS + 2)]
+    labels = [HEAL | {"cluster": "c", "node": "n", "slot_name": f"s{i}"} for i in range(MAX_SLOTS + 2)]
     alerts = [alert(each, f"{i}") for i, each in enumerate(labels)]
-    assert await post(client, *alerts) == (503, f"started=1 joined={MOST_SUBJECTS - 1} refused_full=2")
-    assert await post(client, *alerts) == (503, f"joined={MOST_SUBJECTS} refused_full=2")
+    assert await post(client, *alerts) == (503, f"started=1 joined={MAX_SLOTS - 1} refused_full=2")
+    assert await post(client, *alerts) == (503, f"joined={MAX_SLOTS} refused_full=2")
     [episode] = await (await client.get("/episodes")).json()
-    assert len(episode["subjects"]) == MOST_SUBJECTS
+    assert len(episode["subjects"]) == MAX_SLOTS
     metrics = await (await client.get("/metrics")).text()
     assert 'pgslot_heal_webhooks_total{code="503"} 2.0' in metrics
 
@@ -170,7 +170,7 @@ async def test_the_capability_is_known_from_the_start(client: Client) -> None:
 async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     monitor = CapabilityMonitor(HealerMetrics(CollectorRegistry()))
-    cluster = Cluster("c", (), HealerTarget(Conninfo(NOWHERE), enabled=True, dry_run=False))
+    cluster = Cluster("c", (), HealerConfig(Conninfo(NOWHERE), enabled=True, dry_run=False))
     monitor.watch([cluster])
     await monitor.close()
     refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
@@ -193,9 +193,9 @@ async def test_the_status_page_escapes(client: Client) -> None:
 async def test_a_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None:
     """Level-driven: the alert is only a hint."""
     node = Node("c", "n", Conninfo(databases.primary.conninfo(EXPORTER_ROLE)))
-    target = HealerTarget(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
+    target = HealerConfig(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
     config = Config((Cluster("c", (node,), target),), HealerSettings())
-    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+    async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
         assert await post(client, alert(HEAL | {"cluster": "c"} | SUBJECT)) == (200, "started=1")
         while (await (await client.get("/episodes")).json())[0]["outcome"] is None:
             pass

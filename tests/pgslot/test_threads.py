@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.webhook.alertmanager import fetch
+from healer.webhook.alertmanager import fetch_listing
 from pgslot.cli.errors import ConfigError
 from pgslot.config import loader
-from pgslot.config.reload import Configuration
-from pgslot.snapshot.cluster import Observer
+from pgslot.config.reload import ConfigReloader
+from pgslot.snapshot.cluster import ClusterCollector
 from tests.healer.webhook.test_hostile_input import alertmanager
 from tests.support.web_configs import Files, basic, folder, get, hashed, serving
 
@@ -53,15 +53,15 @@ async def test_an_answer_of_alertmanager_does_not_wait_for_them_either() -> None
     """Its JSON may be 64 MiB; it has a thread of its own."""
     with all_of_asyncios_threads_held():
         async with alertmanager("[]", datetime.now(UTC).isoformat()) as url, asyncio.timeout(HELD_SECONDS / 2):
-            assert (await fetch(url)).alerts == {}
+            assert (await fetch_listing(url)).alerts == {}
 
 
 async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     node = {"conninfo": "host=db dbname=postgres user=pgslot_exporter"}
     file.write_text(yaml.safe_dump({"clusters": {f"c{i}": {"nodes": {"a": node, "b": node}} for i in range(5_000)}}))
-    configuration = Configuration(lambda: loader.load(file), loader.single(""))
-    observer = Observer(configuration.config.clusters, "executors")
+    configuration = ConfigReloader(lambda: loader.load(file), loader.single(""))
+    observer = ClusterCollector(configuration.config.clusters, "executors")
     configuration.on_change(lambda model: observer.reconfigure(model.clusters))
     longest = 0.0
     with all_of_asyncios_threads_held():
@@ -81,7 +81,7 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: P
 
 async def test_reloads_come_one_after_the_other_and_the_last_one_counts() -> None:
     files = iter(["host=a", "host=b", "host=c"])
-    configuration = Configuration(lambda: loader.single(next(files)), loader.single(""))
+    configuration = ConfigReloader(lambda: loader.single(next(files)), loader.single(""))
     configuration.reload_soon()
     assert not any(await asyncio.gather(configuration.reload_aside(), configuration.reload_aside()))
     assert configuration.config == loader.single("host=c")
@@ -92,7 +92,7 @@ async def test_a_file_that_is_nested_too_deeply_changes_nothing(tmp_path: Path) 
     file.write_text("[" * 100_000)
     with pytest.raises(ConfigError, match="collections nested too deeply"):
         loader.load(file)
-    configuration = Configuration(lambda: loader.load(file), loader.single("host=a"))
+    configuration = ConfigReloader(lambda: loader.load(file), loader.single("host=a"))
     assert "nested too deeply" in str(await configuration.reload_aside())
     assert (configuration.last_ok, configuration.config) == (False, loader.single("host=a"))
 
@@ -103,13 +103,13 @@ async def test_a_defect_in_a_reload_is_told_as_any_reload_that_fails(caplog: pyt
     def defect(*_: object) -> Any:
         raise KeyError("nobody thought of it")
 
-    configuration = Configuration(defect, loader.single("host=a"))
+    configuration = ConfigReloader(defect, loader.single("host=a"))
     assert "nobody thought of it" in str(await configuration.reload_aside())
     assert (configuration.last_ok, configuration.config) == (False, loader.single("host=a"))
     [told] = [record for record in caplog.records if record.exc_info]
     assert told.levelname == "ERROR"
     # As well where what is read cannot be put in force.
-    found = Configuration(lambda: loader.single("host=b"), loader.single("host=a"))
+    found = ConfigReloader(lambda: loader.single("host=b"), loader.single("host=a"))
     found.on_change(defect)
     assert "nobody thought of it" in str(await found.reload_aside())
     assert not found.last_ok

@@ -10,14 +10,14 @@ import psycopg
 from healer.commands.grants import ENDER_ROLE, ender_script
 from healer.remedies.terminate.blocker import Suspect, Way
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Ending, EndPolicy, HealerTarget
+from pgslot.config.model import HealerConfig, TerminationConfig, TerminationPolicy
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 
 USER = "billing"
 APPLICATION = "importer"
 
-POLICY = EndPolicy(
+POLICY = TerminationPolicy(
     users=(USER,),
     applications=(APPLICATION,),
     databases=None,
@@ -54,9 +54,9 @@ def ended(server: Postgres) -> list[tuple[Any, ...]]:
     return server.sql("SELECT usename, application_name, slot_name, why FROM pgslot.ended ORDER BY ended_at")
 
 
-def acting(conninfo: str, policy: EndPolicy = POLICY, **more: Any) -> HealerTarget:
-    ending = Ending(Conninfo(conninfo), policy)
-    target = HealerTarget(Conninfo(conninfo), enabled=True, dry_run=policy.dry_run, ending=ending)
+def acting(conninfo: str, policy: TerminationPolicy = POLICY, **more: Any) -> HealerConfig:
+    ending = TerminationConfig(Conninfo(conninfo), policy)
+    target = HealerConfig(Conninfo(conninfo), enabled=True, dry_run=policy.dry_run, ending=ending)
     return replace(target, **more)
 
 

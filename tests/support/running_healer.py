@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from healer.app import application
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
-from pgslot.config.reload import Configuration
+from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
+from pgslot.config.reload import ConfigReloader
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -35,7 +35,7 @@ def watched(stack: Stack, name: str = "c", conninfo: str | None = None, **target
     """Return a cluster of the stack's primary and standby; `target` are fields of HealerTarget."""
     servers = (stack.standby, stack.primary)
     nodes = tuple(Node(name, server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in servers)
-    acting = HealerTarget(Conninfo(conninfo or to_primary(*servers)), enabled=True, dry_run=False)
+    acting = HealerConfig(Conninfo(conninfo or to_primary(*servers)), enabled=True, dry_run=False)
     return Cluster(name, nodes, replace(acting, **target))
 
 
@@ -94,7 +94,7 @@ async def healing(*clusters: Cluster, settings: HealerSettings = QUICK) -> Async
     """Run the application; when it has ended, no task of it is left."""
     config = Config(clusters, settings)
     before = asyncio.all_tasks()
-    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+    async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
         yield Healer(client)
     left = {task for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
     assert not left, f"the healer left tasks behind: {left}"

@@ -10,12 +10,12 @@ import psycopg
 
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate.blocker import Suspect, Way
-from pgslot.config.model import EndPolicy
+from pgslot.config.model import TerminationPolicy
 from tests.support.blocking_transactions import APPLICATION, POLICY, USER, holding, suspected, wait_until_blocked
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 
-Case = Callable[[Postgres, ExitStack], tuple[Suspect, EndPolicy]]
+Case = Callable[[Postgres, ExitStack], tuple[Suspect, TerminationPolicy]]
 
 
 def of_nobody_allowed(server: Postgres, stack: ExitStack, user: str, application: str, **policy: Any) -> Any:

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
-from healer.doctor.checks.healer import LONGEST_SILENCE, Metrics
-from healer.doctor.checks.receivers import Evidence, Lead, Receiver, receivers_of, remembered
+from healer.doctor.checks.healer import MAX_WEBHOOK_AGE, HealerSamples
+from healer.doctor.checks.receivers import Destination, Evidence, Receiver, receivers_of, remembered
 from healer.doctor.checks.routing import EACH_BY_ITSELF, Route, RoutingError, matching, parse_route
 from healer.doctor.checks.shipped_rules import alerts_for_healer
 from healer.doctor.checks.silences import judge_silences
-from healer.doctor.checks.test_alert import Plan, new_mark, plan, send, understood
+from healer.doctor.checks.test_alert import TestPlan, new_mark, plan, send, understood
 from healer.doctor.checks.webhooks import PROOF, SEE, judge_address, judge_webhooks
 from healer.doctor.http import Client, NoAnswerError
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
@@ -35,12 +35,12 @@ _ROUTE = (
 )
 
 
-def examine(
+def check_alertmanager(
     client: Client,
     config: Config,
     labels: Mapping[str, str],
     healer: Client,
-    metrics: Metrics | None,
+    metrics: HealerSamples | None,
     *,
     test_alert: bool = False,
 ) -> list[Finding]:
@@ -54,14 +54,14 @@ def examine(
     try:
         status = client.get_json("/api/v2/status")
         version, state = status["versionInfo"]["version"], status["cluster"]["status"]
-        findings = [Finding("alertmanager", shown, Status.OK, f"version {version}, cluster {state}")]
+        findings = [Finding("alertmanager", shown, CheckStatus.OK, f"version {version}, cluster {state}")]
         data = yaml.safe_load(status["config"]["original"])
     except NoAnswerError as error:
         remedy = "Is --alertmanager.url (or healer.alertmanager_url) its address as seen from here?"
-        return [Finding("alertmanager", shown, Status.FAILED, str(error), remedy)]
+        return [Finding("alertmanager", shown, CheckStatus.FAILED, str(error), remedy)]
     except (KeyError, TypeError, yaml.YAMLError) as error:
         found = f"answers otherwise than Alertmanager's API promises: {type(error).__name__} {error}"
-        return [Finding("alertmanager", shown, Status.FAILED, found, "Is the URL that of an Alertmanager?")]
+        return [Finding("alertmanager", shown, CheckStatus.FAILED, found, "Is the URL that of an Alertmanager?")]
     try:
         alerts = [{**labels, **alert} for alert in alerts_for_healer(config)]
         root = parse_route(data["route"])
@@ -78,16 +78,16 @@ def examine(
         taken = [(alert, matching(root, alert)) for alert in alerts]
         findings += [*judge_routes(taken, receivers), *judge_paces(taken, receivers)]
         for name in used(taken, receivers):
-            if receivers[name].lead is Lead.HEALER:
+            if receivers[name].lead is Destination.HEALER:
                 token = config.healer.webhook_token_file is not None
                 findings += judge_webhooks(receivers[name], token=token)
             findings.append(judge_address(receivers[name], healer, metrics))
         findings += judge_silences(client, alerts)
     except RoutingError as error:
-        findings.append(Finding("route", shown, Status.SKIPPED, f"cannot be evaluated here: {error}"))
+        findings.append(Finding("route", shown, CheckStatus.SKIPPED, f"cannot be evaluated here: {error}"))
     except (KeyError, TypeError, AttributeError) as error:
         found = f"cannot be evaluated here: {type(error).__name__} {error}"
-        findings.append(Finding("route", shown, Status.SKIPPED, found))
+        findings.append(Finding("route", shown, CheckStatus.SKIPPED, found))
     return findings
 
 
@@ -105,7 +105,7 @@ def _loaded_at(client: Client) -> float | None:
 
 
 def _test(
-    client: Client, healer: Client, metrics: Metrics | None, planned: Plan
+    client: Client, healer: Client, metrics: HealerSamples | None, planned: TestPlan
 ) -> tuple[dict[str, Evidence], list[Finding]]:
     """Return what the test alerts prove, and why they could not be sent."""
     why = None
@@ -116,11 +116,11 @@ def _test(
     elif not planned.trials:
         why = "no route leads to a webhook"
     if why is not None:
-        return {}, [Finding("test alert", client.shown, Status.SKIPPED, f"not sent: {why}")]
+        return {}, [Finding("test alert", client.shown, CheckStatus.SKIPPED, f"not sent: {why}")]
     try:
         return send(client, healer, planned), []
     except NoAnswerError as error:
-        return {}, [Finding("test alert", client.shown, Status.FAILED, str(error), "See Alertmanager's log.")]
+        return {}, [Finding("test alert", client.shown, CheckStatus.FAILED, str(error), "See Alertmanager's log.")]
 
 
 Taken = Sequence[tuple[Mapping[str, str], Sequence[Route]]]
@@ -136,7 +136,7 @@ def used(taken: Taken, receivers: Mapping[str, Receiver]) -> list[str]:
     found = set()
     for _, routes in taken:
         leads = {route.receiver: receivers[route.receiver].lead for route in routes}
-        best = Lead.HEALER if Lead.HEALER in leads.values() else Lead.UNKNOWN
+        best = Destination.HEALER if Destination.HEALER in leads.values() else Destination.UNKNOWN
         found |= {name for name, lead in leads.items() if lead is best}
     return sorted(found)
 
@@ -152,20 +152,20 @@ def judge_routes(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Fi
                 continue
             there = [receivers[each] for each in dict.fromkeys(route.receiver for route in routes)]
             leads = {receiver.lead for receiver in there}
-            if Lead.HEALER in leads:
-                reached |= {receiver.name for receiver in there if receiver.lead is Lead.HEALER}
+            if Destination.HEALER in leads:
+                reached |= {receiver.name for receiver in there if receiver.lead is Destination.HEALER}
                 continue
             place = "/".join(filter(None, (alert.get("cluster"), alert.get("node"))))
             only = f"only to {', '.join(map(_told, there))}"
-            (unknown if Lead.UNKNOWN in leads else lost).append(f"{place} {only}" if place else only)
+            (unknown if Destination.UNKNOWN in leads else lost).append(f"{place} {only}" if place else only)
         if lost:
             found = f"does not reach a webhook that ends in /alerts: {'; '.join(lost)}"
-            yield Finding("route", name, Status.FAILED, found, _ROUTE)
+            yield Finding("route", name, CheckStatus.FAILED, found, _ROUTE)
         if unknown:
             found = f"Alertmanager hides where that leads, and there is no proof: {'; '.join(unknown)}"
-            yield Finding("route", name, Status.UNKNOWN, found, PROOF)
+            yield Finding("route", name, CheckStatus.UNKNOWN, found, PROOF)
         if not lost and not unknown:
-            yield Finding("route", name, Status.OK, f"to receiver {', '.join(sorted(reached))}")
+            yield Finding("route", name, CheckStatus.OK, f"to receiver {', '.join(sorted(reached))}")
 
 
 def judge_paces(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
@@ -173,15 +173,17 @@ def judge_paces(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Fin
     leading: dict[Route, None] = {}
     beating: dict[Route, None] = {}
     for alert, routes in taken:
-        to_healer = [route for route in routes if receivers[route.receiver].lead is Lead.HEALER]
+        to_healer = [route for route in routes if receivers[route.receiver].lead is Destination.HEALER]
         (leading if HEAL_LABEL in alert else beating).update(dict.fromkeys(to_healer))
     for route in leading:
         for found, remedy in slow(route):
-            yield Finding("pace", f"route to {route.receiver}", Status.WARNING, found, f"{remedy} {SEE}")
+            yield Finding("pace", f"route to {route.receiver}", CheckStatus.WARNING, found, f"{remedy} {SEE}")
     for route in beating:
-        if max(route.repeat_interval, route.group_interval) >= LONGEST_SILENCE:
+        if max(route.repeat_interval, route.group_interval) >= MAX_WEBHOOK_AGE:
             found = f"the heartbeat comes every {route.repeat_interval:.0f} s: too seldom for PgSlotHealerDown"
-            yield Finding("pace", f"route to {route.receiver}", Status.WARNING, found, f"repeat_interval: 5m. {SEE}")
+            yield Finding(
+                "pace", f"route to {route.receiver}", CheckStatus.WARNING, found, f"repeat_interval: 5m. {SEE}"
+            )
 
 
 def _told(receiver: Receiver) -> str:

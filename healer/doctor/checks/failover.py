@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 from pgslot.diagnosis.failover_readiness import (
     Readiness,
     failover_slots,
     missing_settings,
     readiness,
-    standbys_that_count,
+    sync_candidates,
 )
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Standby
@@ -28,11 +28,11 @@ def judge_failover(cluster: ClusterSnapshot) -> Iterator[Finding]:
         return
     wanted = failover_slots(primary)
     found = list(readiness(cluster))
-    standbys = standbys_that_count(cluster)
+    standbys = sync_candidates(cluster)
     if wanted and not standbys and all(node.up for node in cluster.nodes):
         lonely = f"{len(wanted)} failover slot(s), and no standby under nodes that could keep copies of them"
         remedy = "List a standby that streams from the primary, without delay: no metric and no alert tells of others."
-        yield Finding("failover", f"{cluster.cluster}/{primary.node}", Status.WARNING, lonely, remedy)
+        yield Finding("failover", f"{cluster.cluster}/{primary.node}", CheckStatus.WARNING, lonely, remedy)
     for node in standbys:
         # A standby before 17, or whose settings may not be read, has nothing to be judged by: `probes` says so.
         if node.standby is not None and (wanted or node.standby.sync_replication_slots):
@@ -49,14 +49,14 @@ def _judge(node: NodeSnapshot, standby: Standby, primary: NodeSnapshot, slots: l
         remedies.append("On the primary: SELECT pg_create_physical_replication_slot(...) of that name.")
     if missing == ["sync_replication_slots"] and slots and all(one.ready for one in slots):
         found = f"{len(slots)} failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()"
-        return Finding("failover", subject, Status.WARNING, found, f"{remedies[0]} Until then they fall behind.")
+        return Finding("failover", subject, CheckStatus.WARNING, found, f"{remedies[0]} Until then they fall behind.")
     if missing:
-        status = Status.FAILED if slots else Status.WARNING
+        status = CheckStatus.FAILED if slots else CheckStatus.WARNING
         found = f"no copies of failover slots are kept: {', '.join(missing)}"
         return Finding("failover", subject, status, found, " ".join(remedies))
     unready = [f"{one.original.slot_name} {one.unready}" for one in slots if one.unready is not None]
     if unready:
         remedy = "After a failover to this standby they are gone: see the runbook of PgSlotNotFailoverReady."
-        return Finding("failover", subject, Status.WARNING, f"not ready: {', '.join(unready)}", remedy)
+        return Finding("failover", subject, CheckStatus.WARNING, f"not ready: {', '.join(unready)}", remedy)
     ready = f"{len(slots)} failover slot(s) ready" if slots else "synchronises; no slot has failover set"
-    return Finding("failover", subject, Status.OK, ready)
+    return Finding("failover", subject, CheckStatus.OK, ready)

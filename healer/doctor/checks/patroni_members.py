@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 from pgslot.config.model import Config
 
 
@@ -13,7 +13,7 @@ def judge_members(config: Config, undiscovered: Mapping[str, str]) -> Iterator[F
             continue
         if cluster.name in undiscovered:
             remedy = "Put the URLs under patroni right, or TLS or the firewall before Patroni's REST API (port 8008)."
-            yield Finding("members", cluster.name, Status.FAILED, undiscovered[cluster.name], remedy)
+            yield Finding("members", cluster.name, CheckStatus.FAILED, undiscovered[cluster.name], remedy)
         else:
             names = ", ".join(node.name for node in cluster.nodes)
-            yield Finding("members", cluster.name, Status.OK, f"Patroni tells of {len(cluster.nodes)}: {names}")
+            yield Finding("members", cluster.name, CheckStatus.OK, f"Patroni tells of {len(cluster.nodes)}: {names}")

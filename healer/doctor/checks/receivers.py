@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from healer.doctor.checks.healer import Metrics
+from healer.doctor.checks.healer import HealerSamples
 
 HIDDEN = "<secret>"
 """What Alertmanager 0.28 and newer show in place of a webhook's URL."""
@@ -16,7 +16,7 @@ LAST_WEBHOOK = "pgslot_heal_receiver_last_webhook_timestamp_seconds"
 Webhook = Mapping[str, Any]
 
 
-class Lead(StrEnum):
+class Destination(StrEnum):
     """Where a receiver leads."""
 
     HEALER = "healer"
@@ -49,14 +49,14 @@ class Receiver:
     evidence: Evidence
 
     @property
-    def lead(self) -> Lead:
+    def lead(self) -> Destination:
         if self.evidence.arrives and (self.shown or self.hidden or self.others):
-            return Lead.HEALER
+            return Destination.HEALER
         if self.evidence.arrives is None and self.shown:
-            return Lead.HEALER
+            return Destination.HEALER
         if self.evidence.arrives is None and self.hidden:
-            return Lead.UNKNOWN
-        return Lead.ELSEWHERE
+            return Destination.UNKNOWN
+        return Destination.ELSEWHERE
 
     @property
     def candidates(self) -> tuple[Webhook, ...]:
@@ -83,7 +83,7 @@ def _kind(url: str) -> str:
     return "shown" if urlsplit(url).path.endswith("/alerts") else "others"
 
 
-def remembered(name: str, metrics: Metrics | None, loaded_at: float | None, now: float) -> Evidence:
+def remembered(name: str, metrics: HealerSamples | None, loaded_at: float | None, now: float) -> Evidence:
     """
     Return what the healer's memory of webhooks says of the receiver of this name.
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from healer.doctor.checks.routing import RoutingError, parse_seconds
 from healer.doctor.checks.shipped_rules import EXPORTER_JOB
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 
 SOON = "PgSlotCreationWaiting"
 LATER = "PgSlotCreationStuck"
@@ -32,11 +32,11 @@ def judge(shown: str, targets: Sequence[dict[str, Any]], groups: Sequence[dict[s
         scraped = sorted(_scrapes(targets))
         told = sorted(_rules(groups))
     except RoutingError as error:
-        return Finding("heal time", shown, Status.SKIPPED, str(error))
+        return Finding("heal time", shown, CheckStatus.SKIPPED, str(error))
     if not scraped or not told:
         missing = "scrapes no exporter's creations" if not scraped else f"has neither {SOON} nor {LATER}"
         return Finding(
-            "heal time", shown, Status.SKIPPED, f"not known: Prometheus {missing}, or does not tell how often"
+            "heal time", shown, CheckStatus.SKIPPED, f"not known: Prometheus {missing}, or does not tell how often"
         )
     interval, (_, name, age, each) = scraped[0], told[0]
     latest = age + interval + each
@@ -45,8 +45,8 @@ def judge(shown: str, targets: Sequence[dict[str, Any]], groups: Sequence[dict[s
         f"evaluated each {each:g} s; Alertmanager and healer add a second, and any group_wait of the route"
     )
     if latest > LONGEST:
-        return Finding("heal time", shown, Status.WARNING, found, _REMEDY)
-    return Finding("heal time", shown, Status.OK, found)
+        return Finding("heal time", shown, CheckStatus.WARNING, found, _REMEDY)
+    return Finding("heal time", shown, CheckStatus.OK, found)
 
 
 def _scrapes(targets: Sequence[dict[str, Any]]) -> Iterator[float]:

@@ -4,27 +4,27 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from healer.doctor.checks.failover import judge_failover
-from healer.doctor.checks.standbys import judge_unlisted
-from healer.doctor.result import Finding, Status
-from healer.doctor.server_facts import InquiryError, Server, ServerFacts, inquire
-from healer.episodes.partial_snapshot import LOOK_TIMEOUT
+from healer.doctor.checks.standbys import judge_unconfigured_standbys
+from healer.doctor.result import CheckStatus, Finding
+from healer.doctor.server_facts import Server, ServerFacts, ServerQueryError, fetch_server
+from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
 from healer.remedies.registry import REMEDIES
-from pgslot.config.model import Cluster, Config, HealerTarget, Node
-from pgslot.diagnosis.wal_level import at_stake, has_stake, kept_by
-from pgslot.snapshot.cluster import Observer
+from pgslot.config.model import Cluster, Config, HealerConfig, Node
+from pgslot.diagnosis.wal_level import depends_on_primary, has_dependent_slots, slots_keeping_decoding
+from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.model import Status as ProbeStatus
+from pgslot.snapshot.model import QueryStatus as ProbeStatus
 from pgslot.snapshot.queries import SUPPORTED
 
 FEW = 2
 """With fewer slots the next one to be dropped, or lost, is the last one."""
 
-Inquired = Server | str
+ServerOrError = Server | str
 """A server's answer, or why there was none."""
 
 
-async def examine(config: Config) -> list[Finding]:
+async def check_servers(config: Config) -> list[Finding]:
     """Examine all clusters at the same time."""
     # Of a cluster whose members Patroni did not tell nothing more can be said.
     examined = await asyncio.gather(*(_cluster(cluster) for cluster in config.clusters if cluster.nodes))
@@ -32,13 +32,13 @@ async def examine(config: Config) -> list[Finding]:
 
 
 async def _cluster(cluster: Cluster) -> list[Finding]:
-    observer = Observer([cluster], APPLICATION_NAME)
+    observer = ClusterCollector([cluster], APPLICATION_NAME)
     try:
         # One after the other, so that a probe does not wait for the inquiry's statements.
         servers = dict(
             zip(cluster.nodes, await asyncio.gather(*(_inquired(node) for node in cluster.nodes)), strict=True)
         )
-        snapshot = await observer.look(cluster.name, LOOK_TIMEOUT)
+        snapshot = await observer.look(cluster.name, COLLECT_TIMEOUT)
     finally:
         await observer.close()
     findings: list[Finding] = []
@@ -47,10 +47,10 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
     findings.append(judge_primary(cluster, servers))
     findings += judge_failover(snapshot)
     findings += judge_last_slot(snapshot)
-    findings += judge_unlisted(snapshot)
+    findings += judge_unconfigured_standbys(snapshot)
     if cluster.healer is None:
         findings.append(judge_identities(cluster, servers, None))
-        return [*findings, Finding("capability", cluster.name, Status.SKIPPED, "no healer section: only observed")]
+        return [*findings, Finding("capability", cluster.name, CheckStatus.SKIPPED, "no healer section: only observed")]
     targets = {name: target for name, remedy in REMEDIES.items() if (target := remedy.target(cluster)) is not None}
     acting = dict(zip(targets, await asyncio.gather(*map(_acting, targets.values())), strict=True))
     findings.append(judge_identities(cluster, servers, *acting.values()))
@@ -61,39 +61,39 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
     return findings
 
 
-async def _inquired(node: Node) -> Inquired:
+async def _inquired(node: Node) -> ServerOrError:
     try:
-        return await inquire(node.conninfo)
-    except InquiryError as error:
+        return await fetch_server(node.conninfo)
+    except ServerQueryError as error:
         return str(error)
 
 
-async def _acting(target: HealerTarget) -> Inquired:
+async def _acting(target: HealerConfig) -> ServerOrError:
     if not target.enabled:
         return "enabled: false"
     try:
-        return await inquire(target.conninfo)
-    except InquiryError as error:
+        return await fetch_server(target.conninfo)
+    except ServerQueryError as error:
         return str(error)
 
 
-def judge_node(node: Node, server: Inquired, snapshot: NodeSnapshot | None) -> Iterator[Finding]:
+def judge_node(node: Node, server: ServerOrError, snapshot: NodeSnapshot | None) -> Iterator[Finding]:
     """Say what holds for one node."""
     subject = f"{node.cluster}/{node.name}"
     if isinstance(server, str):
         remedy = "Start it, or put host, port, password, pg_hba.conf or firewall right. Roles: pg-slot-healer grants."
-        yield Finding("node", subject, Status.FAILED, server, remedy)
+        yield Finding("node", subject, CheckStatus.FAILED, server, remedy)
         for name in ("probes", "wal_level"):
-            yield Finding(name, subject, Status.SKIPPED, "the node did not answer")
+            yield Finding(name, subject, CheckStatus.SKIPPED, "the node did not answer")
         return
     facts = server.facts
     role = "standby" if facts.in_recovery else "primary"
     found = f"PostgreSQL {facts.version}, {role}, as {facts.role} in database {facts.database}"
     if facts.superuser:
         remedy = "Observe as a role of its own: pg-slot-healer grants."
-        yield Finding("node", subject, Status.WARNING, f"{found}, who is a superuser", remedy)
+        yield Finding("node", subject, CheckStatus.WARNING, f"{found}, who is a superuser", remedy)
     else:
-        yield Finding("node", subject, Status.OK, found)
+        yield Finding("node", subject, CheckStatus.OK, found)
     yield _judge_probes(subject, server, snapshot)
     yield _judge_wal_level(subject, facts)
     if facts.in_recovery and facts.version_num >= 160000:
@@ -102,25 +102,25 @@ def judge_node(node: Node, server: Inquired, snapshot: NodeSnapshot | None) -> I
 
 def _judge_wal_level(subject: str, facts: ServerFacts) -> Finding:
     if facts.wal_level == "logical":
-        return Finding("wal_level", subject, Status.OK, "logical")
+        return Finding("wal_level", subject, CheckStatus.OK, "logical")
     if facts.version_num >= 190000 and facts.wal_level == "replica":
         found = "replica, until the primary's first logical slot is created"
         if not facts.in_recovery:
-            return Finding("wal_level", subject, Status.OK, found)
+            return Finding("wal_level", subject, CheckStatus.OK, found)
         remedy = "Set wal_level = logical, or keep a logical slot on the primary: until then none can be created here."
-        return Finding("wal_level", subject, Status.WARNING, found, remedy)
+        return Finding("wal_level", subject, CheckStatus.WARNING, found, remedy)
     remedy = "Set wal_level = logical and restart the server: no logical slot can be created otherwise."
-    return Finding("wal_level", subject, Status.FAILED, facts.wal_level, remedy)
+    return Finding("wal_level", subject, CheckStatus.FAILED, facts.wal_level, remedy)
 
 
 def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -> Finding:
     statuses = snapshot.statuses if snapshot is not None else {}
     failed = {name: status for name, status in statuses.items() if status is not ProbeStatus.OK}
     if statuses and not failed:
-        return Finding("probes", subject, Status.OK, f"{' '.join(statuses)}: ok")
+        return Finding("probes", subject, CheckStatus.OK, f"{' '.join(statuses)}: ok")
     if ProbeStatus.WRONG_CLUSTER in failed.values():
         found = "a server of another cluster than most nodes': what it shows is left out, see `same cluster`"
-        return Finding("probes", subject, Status.SKIPPED, found)
+        return Finding("probes", subject, CheckStatus.SKIPPED, found)
     found = ", ".join(f"{name}: {status}" for name, status in failed.items())
     if ProbeStatus.PERMISSION_DENIED in failed.values():
         quoted = '"' + server.facts.role.replace('"', '""') + '"'
@@ -131,7 +131,7 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
         remedy = "The server is slow or its catalogs are locked: see pg_stat_activity."
     else:
         remedy = "See the exporter's log, and the server's, for the error."
-    return Finding("probes", subject, Status.FAILED, found, remedy)
+    return Finding("probes", subject, CheckStatus.FAILED, found, remedy)
 
 
 def _judge_standby(subject: str, server: Server) -> Finding:
@@ -146,27 +146,27 @@ def _judge_standby(subject: str, server: Server) -> Finding:
         if lacks
     ]
     if not lacking:
-        return Finding("standby", subject, Status.OK, "hot_standby_feedback on, primary_slot_name set")
+        return Finding("standby", subject, CheckStatus.OK, "hot_standby_feedback on, primary_slot_name set")
     remedy = (
         "Only if logical slots are to live here: set both, or a vacuum on the primary removes catalog rows that a slot"
         " needs, at once or while the standby is away, and the slot is invalidated."
     )
-    return Finding("standby", subject, Status.WARNING, ", ".join(lacking), remedy)
+    return Finding("standby", subject, CheckStatus.WARNING, ", ".join(lacking), remedy)
 
 
-def judge_primary(cluster: Cluster, servers: Mapping[Node, Inquired]) -> Finding:
+def judge_primary(cluster: Cluster, servers: Mapping[Node, ServerOrError]) -> Finding:
     """Say which node is the primary; who blocks a creation on a standby is seen there only."""
     answers = {node.name: server for node, server in servers.items() if isinstance(server, Server)}
     primaries = [name for name, server in answers.items() if not server.facts.in_recovery]
     if len(primaries) == 1:
-        return Finding("primary", cluster.name, Status.OK, primaries[0])
+        return Finding("primary", cluster.name, CheckStatus.OK, primaries[0])
     if primaries:
         remedy = "A split brain, or nodes of several clusters under one name: stop one, or list it under its own."
-        return Finding("primary", cluster.name, Status.FAILED, f"several: {', '.join(primaries)}", remedy)
+        return Finding("primary", cluster.name, CheckStatus.FAILED, f"several: {', '.join(primaries)}", remedy)
     if len(answers) < len(servers):
-        return Finding("primary", cluster.name, Status.SKIPPED, "not all nodes answered, and of those none is it")
+        return Finding("primary", cluster.name, CheckStatus.SKIPPED, "not all nodes answered, and of those none is it")
     remedy = "List the primary under nodes: who blocks a creation on a standby is seen there."
-    return Finding("primary", cluster.name, Status.FAILED, "all nodes are standbys", remedy)
+    return Finding("primary", cluster.name, CheckStatus.FAILED, "all nodes are standbys", remedy)
 
 
 def judge_last_slot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
@@ -174,30 +174,33 @@ def judge_last_slot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     stakes = [
         f"{node.node}/{slot.slot_name}"
         for node in snapshot.nodes
-        if has_stake(node)
+        if has_dependent_slots(node)
         for slot in node.slots or ()
-        if at_stake(slot)
+        if depends_on_primary(slot)
     ]
-    kept = kept_by(snapshot.primary)
+    kept = slots_keeping_decoding(snapshot.primary)
     if not stakes:
         return
     named = ", ".join(stakes)
     if snapshot.primary is None or snapshot.primary.slots is None:
         found = f"whether {named} rest on slots of the primary is not known: it did not show any"
-        yield Finding("last slot", snapshot.cluster, Status.SKIPPED, found)
+        yield Finding("last slot", snapshot.cluster, CheckStatus.SKIPPED, found)
     elif kept is not None and len(kept) < FEW:
         found = (
             f"{named} will be lost when the primary has no logical slot any more; it has {', '.join(kept) or 'none'}"
         )
         remedy = "Set wal_level = logical on the primary and restart it; until then neither drop nor lose that slot."
-        yield Finding("last slot", snapshot.cluster, Status.WARNING, found, remedy)
+        yield Finding("last slot", snapshot.cluster, CheckStatus.WARNING, found, remedy)
     elif kept is not None:
         found = f"{named} are kept by {len(kept)} of the primary's slots, as its wal_level is replica"
-        yield Finding("last slot", snapshot.cluster, Status.OK, found)
+        yield Finding("last slot", snapshot.cluster, CheckStatus.OK, found)
 
 
 def judge_identities(
-    cluster: Cluster, servers: Mapping[Node, Inquired], acting: Inquired | None, ending: Inquired | None = None
+    cluster: Cluster,
+    servers: Mapping[Node, ServerOrError],
+    acting: ServerOrError | None,
+    ending: ServerOrError | None = None,
 ) -> Finding:
     """Say whether the nodes, and the server that the healer acts on, have one system identifier."""
     places: dict[str, str | None] = {
@@ -214,34 +217,34 @@ def judge_identities(
         remedy = (
             "Put right which servers the configuration names for this cluster: these are not copies of one another."
         )
-        return Finding("same cluster", cluster.name, Status.FAILED, f"system identifiers differ: {shown}", remedy)
+        return Finding("same cluster", cluster.name, CheckStatus.FAILED, f"system identifiers differ: {shown}", remedy)
     wanted = (
         len(servers) + (cluster.healer is not None) + (ending is not None) + (cluster.system_identifier is not None)
     )
     if len(known) < wanted:
         unreadable = [place for place, identifier in places.items() if identifier is None]
         why = f"may not be read on {', '.join(unreadable)}" if unreadable else "not all servers answered"
-        return Finding("same cluster", cluster.name, Status.SKIPPED, f"unknown: the system identifier {why}")
+        return Finding("same cluster", cluster.name, CheckStatus.SKIPPED, f"unknown: the system identifier {why}")
     identifier = next(iter(known.values()))
-    return Finding("same cluster", cluster.name, Status.OK, f"system identifier {identifier} everywhere")
+    return Finding("same cluster", cluster.name, CheckStatus.OK, f"system identifier {identifier} everywhere")
 
 
-def judge_capability(subject: str, target: HealerTarget, capability: Capability, acting: Inquired) -> Finding:
+def judge_capability(subject: str, target: HealerConfig, capability: Capability, acting: ServerOrError) -> Finding:
     """Say whether the healer could act."""
     if capability.reason is Unavailable.DISABLED:
         remedy = "Nothing is healed until that is changed, and the healer is told to reload."
-        return Finding("capability", subject, Status.WARNING, f"switched off: {capability.remedy}", remedy)
+        return Finding("capability", subject, CheckStatus.WARNING, f"switched off: {capability.remedy}", remedy)
     if target.fallback and capability.reason in REPLACEABLE:
         found = f"{capability.reason}; by its fallback emit_message it heals within some 25 s"
-        return Finding("capability", subject, Status.WARNING, found, capability.remedy)
+        return Finding("capability", subject, CheckStatus.WARNING, found, capability.remedy)
     if capability.reason is not None:
-        return Finding("capability", subject, Status.FAILED, f"{capability.reason}", capability.remedy)
+        return Finding("capability", subject, CheckStatus.FAILED, f"{capability.reason}", capability.remedy)
     facts = acting.facts if isinstance(acting, Server) else None
     found = f"can act as {facts.role} in database {facts.database}" if facts else "can act"
     if target.dry_run:
         remedy = "Nothing is healed until dry_run: false is in the configuration."
-        return Finding("capability", subject, Status.WARNING, f"{found}, but dry_run: true", remedy)
+        return Finding("capability", subject, CheckStatus.WARNING, f"{found}, but dry_run: true", remedy)
     if facts is not None and facts.superuser:
         remedy = "Act as a role of its own: pg-slot-healer grants."
-        return Finding("capability", subject, Status.WARNING, f"{found}, who is a superuser", remedy)
-    return Finding("capability", subject, Status.OK, found)
+        return Finding("capability", subject, CheckStatus.WARNING, f"{found}, who is a superuser", remedy)
+    return Finding("capability", subject, CheckStatus.OK, found)

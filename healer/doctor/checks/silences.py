@@ -5,7 +5,7 @@ from typing import Any
 
 from healer.doctor.checks.routing import Matcher
 from healer.doctor.http import Client, NoAnswerError
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 
 _SLOT_LABELS = frozenset({"slot_name", "database", "job", "instance"})
 """Labels of which only the real alert knows the value."""
@@ -35,9 +35,9 @@ def judge_silences(client: Client, alerts: Alerts) -> Iterator[Finding]:
             found = True
             when = f"{silence['status']['state']} until {silence['endsAt']}"
             text = f"{', '.join(names)}: {when}, by {silence['createdBy']}: {silence['comment']}"
-            yield Finding("silence", str(silence["id"]), Status.WARNING, text, _REMEDY)
+            yield Finding("silence", str(silence["id"]), CheckStatus.WARNING, text, _REMEDY)
     if not found:
-        yield Finding("silence", client.shown, Status.OK, "none covers an alert for the healer")
+        yield Finding("silence", client.shown, CheckStatus.OK, "none covers an alert for the healer")
 
 
 def _judge_by_alerts(client: Client, alerts: Alerts, why: str) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def _judge_by_alerts(client: Client, alerts: Alerts, why: str) -> Iterator[Findi
     """
     found = f"cannot be listed, so that only of alerts which fire now is known whether one is silenced: {why}"
     remedy = "API v2 lists none while one has several matcher sets: see there, by the API that it was made with."
-    yield Finding("silence", client.shown, Status.UNKNOWN, found, remedy)
+    yield Finding("silence", client.shown, CheckStatus.UNKNOWN, found, remedy)
     names = {alert["alertname"] for alert in alerts}
     under: dict[str, dict[str, None]] = {}
     try:
@@ -58,9 +58,9 @@ def _judge_by_alerts(client: Client, alerts: Alerts, why: str) -> Iterator[Findi
                 for silence in alert["status"]["silencedBy"]:
                     under.setdefault(str(silence), {})[alert["labels"]["alertname"]] = None
     except NoAnswerError as error:
-        yield Finding("silence", client.shown, Status.FAILED, str(error), "See Alertmanager's log.")
+        yield Finding("silence", client.shown, CheckStatus.FAILED, str(error), "See Alertmanager's log.")
     for silence, silenced in under.items():
-        yield Finding("silence", silence, Status.WARNING, f"{', '.join(silenced)}: active now", _REMEDY)
+        yield Finding("silence", silence, CheckStatus.WARNING, f"{', '.join(silenced)}: active now", _REMEDY)
 
 
 def _covers(matchers: Any, alert: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from healer.doctor.checks.healer import Metrics, read_metrics
+from healer.doctor.checks.healer import HealerSamples, read_metrics
 from healer.doctor.checks.receivers import Evidence, Receiver
 from healer.doctor.checks.routing import EACH_BY_ITSELF, Route, matching
 from healer.doctor.http import Client, NoAnswerError
@@ -30,7 +30,7 @@ ANNOTATIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TestAlert:
     """One receiver, and the alert that is to come through it."""
 
     receiver: str
@@ -40,14 +40,14 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TestPlan:
     """What is to be tried, and when enough is known."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[TestAlert, ...]
     ways: frozenset[frozenset[str]]
     """Of each alert for the healer, the receivers by which it may come: one of them is enough."""
 
-    def open_after(self, arrived: Collection[str]) -> tuple[Trial, ...]:
+    def open_after(self, arrived: Collection[str]) -> tuple[TestAlert, ...]:
         """Return the trials that still matter when these receivers are proven."""
         left = {name for way in self.ways if way.isdisjoint(arrived) for name in way}
         return tuple(trial for trial in self.trials if trial.receiver in left)
@@ -55,23 +55,23 @@ class Plan:
 
 def plan(
     root: Route, alerts: Iterable[Mapping[str, str]], receivers: Mapping[str, Receiver], mark: str, peers: int
-) -> Plan:
+) -> TestPlan:
     """
     Choose one alert for each receiver with a webhook that the healer's alerts go to; pure.
 
     `mark` tells these alerts from those of other runs, `peers` is the number of Alertmanagers in the cluster. Raises
     RoutingError.
     """
-    found: dict[str, Trial] = {}
+    found: dict[str, TestAlert] = {}
     ways = set()
     for alert in alerts:
         labels = {**alert, TEST_LABEL: mark}
         routes = [route for route in matching(root, labels) if _may_lead(receivers[route.receiver])]
         for route in routes:
-            found.setdefault(route.receiver, Trial(route.receiver, labels, _due(route, peers)))
+            found.setdefault(route.receiver, TestAlert(route.receiver, labels, _due(route, peers)))
         if routes:
             ways.add(frozenset(route.receiver for route in routes))
-    return Plan(tuple(found.values()), frozenset(ways))
+    return TestPlan(tuple(found.values()), frozenset(ways))
 
 
 def _may_lead(receiver: Receiver) -> bool:
@@ -84,7 +84,7 @@ def _due(route: Route, peers: int) -> float | None:
     return due if alone and not route.time_intervals and due <= LONGEST_WAIT else None
 
 
-def understood(metrics: Metrics) -> bool:
+def understood(metrics: HealerSamples) -> bool:
     """Return whether this healer knows such alerts; an older one would take them for real."""
     return Action.IGNORED_TEST in metrics.labels("pgslot_heal_alerts_total", "action")
 
@@ -93,7 +93,7 @@ def new_mark() -> str:
     return secrets.token_hex(8)
 
 
-def send(alertmanager: Client, healer: Client, planned: Plan) -> dict[str, Evidence]:
+def send(alertmanager: Client, healer: Client, planned: TestPlan) -> dict[str, Evidence]:
     """
     Send the alerts, wait for them at the healer, end them; return what that says of each receiver.
 
@@ -114,7 +114,7 @@ def send(alertmanager: Client, healer: Client, planned: Plan) -> dict[str, Evide
     return {each.receiver: judge(each, arrived.get(each.receiver), waited, held.get(each.receiver)) for each in trials}
 
 
-def judge(test: Trial, seconds: float | None, waited: float, held: str | None) -> Evidence:
+def judge(test: TestAlert, seconds: float | None, waited: float, held: str | None) -> Evidence:
     """
     Say what a test proves; pure.
 
@@ -129,7 +129,7 @@ def judge(test: Trial, seconds: float | None, waited: float, held: str | None) -
     return Evidence(arrives=False, text=f"a test alert did not come through it within {waited:.0f} s")
 
 
-def _await(healer: Client, planned: Plan, before: Mapping[str, float], started: float) -> dict[str, float]:
+def _await(healer: Client, planned: TestPlan, before: Mapping[str, float], started: float) -> dict[str, float]:
     """Return after how many seconds each arrived, as soon as no more has to be known."""
     arrived: dict[str, float] = {}
     while left := planned.open_after(arrived):
@@ -146,7 +146,7 @@ def _await(healer: Client, planned: Plan, before: Mapping[str, float], started: 
     return arrived
 
 
-def _held_back(alertmanager: Client, tests: Sequence[Trial]) -> dict[str, str]:
+def _held_back(alertmanager: Client, tests: Sequence[TestAlert]) -> dict[str, str]:
     """Return by what Alertmanager holds the alert of a receiver back: silences, other alerts, times."""
     mark = tests[0].labels[TEST_LABEL]
     held: dict[str, str] = {}

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from healer.remedies.attempt import WROTE, Call, CallResult
 from healer.remedies.progress import WELL, Outcome, Track
-from healer.remedies.slot_state import IN_NEED, Sight, State
+from healer.remedies.slot_state import IN_NEED, SlotCondition, SlotState
 from pgslot.diagnosis.retention import RetentionCause
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.rows import Slot
@@ -22,35 +22,35 @@ MESSAGE_SECONDS = 30.0
 """The server logs its record at the latest 25 s after our message; the first move within that counts as ours."""
 
 
-def advance(track: Track, sight: Sight, now: float = 0.0) -> Track:
+def advance(track: Track, sight: SlotState, now: float = 0.0) -> Track:
     """Return the track after another look."""
     before = track
     track = replace(track, sight=sight, now=now)
-    if sight.state is State.UNSEEN:
+    if sight.state is SlotCondition.UNSEEN:
         return track
     track = replace(track, known=sight)
     if not track.open:
         return track
     if before.known is not None and _is_another(before.known, sight):
         track = replace(_forgotten(track), made_anew=True)
-    held = sight.state in (State.HELD, State.UNREADY)
+    held = sight.state in (SlotCondition.HELD, SlotCondition.UNREADY)
     track = replace(track, held_since=(now if track.held_since is None else track.held_since) if held else None)
     match sight.state:
-        case State.LOST:
+        case SlotCondition.LOST:
             return track.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
-        case State.GONE:
+        case SlotCondition.GONE:
             gone = "gone after our call: nothing proves that it became usable"
             return track.end(Outcome.RESOLVED_ITSELF, gone if track.called_in_time else _not_ours(track))
-        case State.WAITING:
+        case SlotCondition.WAITING:
             return _still_in_creation(track, before)
-    if track.trouble is State.WAITING and sight.state is not State.NOT_PERSISTED:
+    if track.trouble is SlotCondition.WAITING and sight.state is not SlotCondition.NOT_PERSISTED:
         return _made(track, before.known)
-    if State.NOT_PERSISTED in (track.trouble, sight.state) or sight.state is State.UNREADY:
+    if SlotCondition.NOT_PERSISTED in (track.trouble, sight.state) or sight.state is SlotCondition.UNREADY:
         return _copied(track)
     return _existing(track)
 
 
-def opens_again(track: Track, sight: Sight) -> bool:
+def opens_again(track: Track, sight: SlotState) -> bool:
     """Return whether a slot that was well needs a heal again, while its alert still fires."""
     return track.outcome in WELL and sight.state in IN_NEED and track.sight.state not in IN_NEED
 
@@ -75,7 +75,7 @@ def after_attempt(track: Track, call: Call, now: float) -> Track:
 
 
 def _called(track: Track, call: Call, now: float) -> Track:
-    stalled = track.trouble is not State.WAITING
+    stalled = track.trouble is not SlotCondition.WAITING
     interval = call.interval
     if interval is not None:
         track = replace(
@@ -94,7 +94,7 @@ def _called(track: Track, call: Call, now: float) -> Track:
     )
 
 
-def _is_another(known: Sight, found: Sight) -> bool:
+def _is_another(known: SlotState, found: SlotState) -> bool:
     """A slot that was dropped and made anew: another creator, or what only ever goes forward went back."""
     if known.wait is not None and found.wait is not None and known.wait.creation.pid != found.wait.creation.pid:
         return True
@@ -141,8 +141,8 @@ def _forgotten(track: Track) -> Track:
 
 def _still_in_creation(track: Track, before: Track) -> Track:
     sight = track.sight
-    if track.trouble is not State.WAITING:
-        track = replace(_forgotten(track), trouble=State.WAITING)
+    if track.trouble is not SlotCondition.WAITING:
+        track = replace(_forgotten(track), trouble=SlotCondition.WAITING)
     return replace(
         track,
         called_in_time=track.called_in_time and sight.curable,
@@ -150,9 +150,9 @@ def _still_in_creation(track: Track, before: Track) -> Track:
     )
 
 
-def _made(track: Track, before: Sight | None) -> Track:
+def _made(track: Track, before: SlotState | None) -> Track:
     """It counts as made, however much WAL its long creation leaves behind; by us, if it is that creation's slot."""
-    if track.sight.state is State.UNREADY:
+    if track.sight.state is SlotCondition.UNREADY:
         return track.end(Outcome.RESOLVED_ITSELF, "gone, and what should be there is a copy of the primary's slot")
     if not track.called_in_time or _made_before(track):
         return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
@@ -177,15 +177,15 @@ def _existing(track: Track) -> Track:
     """A slot that exists: it is free when its restart_lsn has moved, and nothing else keeps its WAL."""
     sight = track.sight
     here = sight.slot.restart_position if sight.slot is not None else None
-    if sight.state is State.STALLED and track.trouble is None:
-        return replace(track, trouble=State.STALLED, stalled_at=here)
+    if sight.state is SlotCondition.STALLED and track.trouble is None:
+        return replace(track, trouble=SlotCondition.STALLED, stalled_at=here)
     moved, track = _moved(track, here)
-    if track.moved_by_us and sight.state is not State.STALLED:
+    if track.moved_by_us and sight.state is not SlotCondition.STALLED:
         return track.end(Outcome.HEALED, f"restart_lsn moved after our {_act(track)}")
     if sight.cause is RetentionCause.TRANSACTION:
         # When it ends, the slot moves by itself: what was written before that is no cure.
         track = replace(track, called_in_time=False, intervals=(), message_at=None)
-    if sight.state is not State.USABLE or (track.trouble is State.STALLED and not moved):
+    if sight.state is not SlotCondition.USABLE or (track.trouble is SlotCondition.STALLED and not moved):
         return track
     if track.calls and moved:
         return track.end(Outcome.RESOLVED_ITSELF, "restart_lsn moved, but not to a record of ours")
@@ -196,11 +196,11 @@ def _copied(track: Track) -> Track:
     """A standby's copy is well when it is persistent: that follows when the primary's slot has moved far enough."""
     sight = track.sight
     here = sight.original.restart_position if sight.original is not None else None
-    if sight.state is State.UNREADY:
+    if sight.state is SlotCondition.UNREADY:
         # It has gone with its worker. The next one has a horizon of its own, to which nothing of before is a cure.
         return replace(_forgotten(track), trouble=track.trouble, stalled_at=here)
-    if sight.state is State.NOT_PERSISTED and track.trouble is not State.NOT_PERSISTED:
-        return replace(_forgotten(track), trouble=State.NOT_PERSISTED, stalled_at=here)
+    if sight.state is SlotCondition.NOT_PERSISTED and track.trouble is not SlotCondition.NOT_PERSISTED:
+        return replace(_forgotten(track), trouble=SlotCondition.NOT_PERSISTED, stalled_at=here)
     if sight.blocker is not None:
         # When it ends, the copy becomes persistent with any record: what was written before that is no cure.
         return replace(track, called_in_time=False, intervals=(), message_at=None, moved_by_us=False)

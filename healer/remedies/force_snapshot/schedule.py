@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from healer.remedies.attempt import PASSING
 from healer.remedies.progress import Aim, Outcome, Track
-from healer.remedies.slot_state import State
+from healer.remedies.slot_state import SlotCondition
 from pgslot.config.model import HealerSettings
 
 CLOSE_LOOK_SECONDS = 0.5
@@ -62,7 +62,9 @@ def settle(track: Track, progress: Progress, settings: HealerSettings) -> Track:
     if track.refused is not None and track.refused not in PASSING and track.wants_a_call:
         return track.end(Outcome.UNAVAILABLE, f"{track.refused}")
     if track.trouble is None and track.held_since is not None and progress.now - track.held_since >= HELD_SECONDS:
-        kept = "not stalled: its WAL is kept by" if track.sight.state is State.HELD else "there is no copy of it:"
+        kept = (
+            "not stalled: its WAL is kept by" if track.sight.state is SlotCondition.HELD else "there is no copy of it:"
+        )
         held = f"{kept} {track.sight.reason}, which no record helps"
         return track.end(Outcome.GAVE_UP, held)
     if progress.now - track.since >= settings.give_up_after:

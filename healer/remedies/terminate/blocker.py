@@ -7,7 +7,7 @@ Plain facts; what follows from them is in ending.py, what the primary is asked i
 from dataclasses import dataclass
 from enum import StrEnum
 
-from healer.remedies.slot_state import Sight, State
+from healer.remedies.slot_state import SlotCondition, SlotState
 from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.snapshot.rows import Transaction
 
@@ -72,14 +72,14 @@ class HolderSession:
         return f"pid={self.pid} user={self.usename} application={self.application_name} database={self.datname}"
 
 
-def suspect_of(sight: Sight) -> Suspect | None:
+def suspect_of(sight: SlotState) -> Suspect | None:
     """Return the transaction that this look shows in the slot's way; None: there is none, or it cannot be told."""
     if sight.wait is not None:
         blocker = sight.wait.blocker if sight.wait.reason is WaitReason.TRANSACTION else None
         way = Way.CREATION if sight.on_primary else Way.CREATION_ON_STANDBY
         creation = sight.wait.creation
         return _suspect(blocker, creation.slot_name, way, consumer=(creation.usename, creation.application_name))
-    if sight.state is not State.HELD or not sight.on_primary or sight.slot is None:
+    if sight.state is not SlotCondition.HELD or not sight.on_primary or sight.slot is None:
         return None
     return _suspect(sight.pinned_by, sight.slot.slot_name, Way.RETENTION, restart=sight.slot.restart_position)
 

@@ -9,7 +9,7 @@ from healer.remedies.force_snapshot.schedule import Attempt
 from healer.remedies.progress import Aim
 from healer.remedies.terminate.blocker import HolderSession, Suspect, Way
 from healer.remedies.terminate.statements import ACT, FACTS, Answer, EnderFacts, judge, parameters, unasked
-from pgslot.config.model import Cluster, Ending, HealerTarget
+from pgslot.config.model import Cluster, HealerConfig, TerminationConfig
 from pgslot.postgres.pipeline import Statement
 
 PROOF = Proof((FACTS, EnderFacts), judge, through_pooler=False)
@@ -42,7 +42,7 @@ SELECT
 _LOCK = "SELECT pg_catalog.pg_try_advisory_lock(x'706773656e64'::pg_catalog.int8) AS locked"
 
 
-def target(cluster: Cluster) -> HealerTarget | None:
+def target(cluster: Cluster) -> HealerConfig | None:
     """Return as whom transactions are ended; None: that is not set up."""
     acting = cluster.healer
     if acting is None or acting.ending is None:
@@ -51,7 +51,7 @@ def target(cluster: Cluster) -> HealerTarget | None:
     return replace(acting, conninfo=acting.ending.conninfo, dry_run=dry_run, fallback=False)
 
 
-async def check_ender(acting: HealerTarget) -> Capability:
+async def check_ender(acting: HealerConfig) -> Capability:
     """Find out whether transactions could be ended, without ending one."""
     return await check(acting, PROOF)
 
@@ -61,11 +61,11 @@ class Ender(Primary):
 
     proof = PROOF
 
-    def __init__(self, acting: HealerTarget, *, idle: float) -> None:
+    def __init__(self, acting: HealerConfig, *, idle: float) -> None:
         super().__init__(acting, idle=idle)
         if acting.ending is None:
             raise ValueError("there is no section end_transactions")
-        self._ending: Ending = acting.ending
+        self._ending: TerminationConfig = acting.ending
 
     async def end(self, step: Attempt) -> Call:
         """Ask about whom the attempt aims at, and end it if it was seen before and is the same; never raises for it."""

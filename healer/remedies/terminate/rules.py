@@ -12,7 +12,7 @@ from operator import itemgetter
 from healer.remedies.attempt import PASSING, Call, CallResult
 from healer.remedies.force_snapshot.schedule import HELD_SECONDS, LOOK_INTERVAL, Attempt, LookAgain, Progress
 from healer.remedies.progress import WELL, Aim, Outcome, Track
-from healer.remedies.slot_state import Sight, State
+from healer.remedies.slot_state import SlotCondition, SlotState
 from healer.remedies.terminate.blocker import suspect_of
 from healer.remedies.terminate.statements import LASTING, Refusal
 from pgslot.config.model import HealerSettings
@@ -23,11 +23,11 @@ EFFECT_SECONDS = 180.0
 """So long the effect of our act is looked for after the alert has gone, as it does when nobody is in the way."""
 
 
-def advance(track: Track, sight: Sight, now: float) -> Track:
+def advance(track: Track, sight: SlotState, now: float) -> Track:
     """Return the track after another look."""
     before = track
     track = replace(track, sight=sight, now=now)
-    if sight.state is State.UNSEEN:
+    if sight.state is SlotCondition.UNSEEN:
         return _nobody_in_sight(track)
     track = replace(track, known=sight)
     if not track.open:
@@ -53,24 +53,24 @@ def _nobody_in_sight(track: Track) -> Track:
 def _ended(before: Track, track: Track) -> Track | None:
     """Return the track with the outcome that this look shows; None: it goes on."""
     state = track.sight.state
-    if state is State.LOST:
+    if state is SlotCondition.LOST:
         return track.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
-    if state is State.GONE:
+    if state is SlotCondition.GONE:
         acted = track.first_call is not None
         gone = "gone after our act: nothing proves that it became usable" if acted else "it is gone, by no act of ours"
         return track.end(Outcome.RESOLVED_ITSELF, gone)
-    if before.trouble is State.WAITING and state is not State.WAITING:
+    if before.trouble is SlotCondition.WAITING and state is not SlotCondition.WAITING:
         return _over(track, "usable")
     if _moved(track):
         return _over(track, "restart_lsn moved")
-    if state is not State.USABLE:
+    if state is not SlotCondition.USABLE:
         return None
     if track.trouble is not None:
         return _over(track, "it sets WAL free")
     return track.end(Outcome.RESOLVED_ITSELF, "no act of ours: no transaction is in its way")
 
 
-def opens_again(track: Track, sight: Sight) -> bool:
+def opens_again(track: Track, sight: SlotState) -> bool:
     """Return whether a slot that was well has a transaction in its way again, while its alert still fires."""
     return track.outcome in WELL and suspect_of(sight) is not None and suspect_of(track.sight) is None
 
@@ -127,7 +127,7 @@ def settle(track: Track, progress: Progress, settings: HealerSettings) -> Track:
         refusal = Refusal.HOUR_SPENT if progress.hour_spent else aim.refusal
         if refusal in LASTING:
             return track.end(Outcome.REFUSED, f"{refusal}: {aim.suspect.shown}")
-    held = track.sight.state is State.HELD and aim is None and track.trouble is None
+    held = track.sight.state is SlotCondition.HELD and aim is None and track.trouble is None
     if held and progress.now - track.since >= HELD_SECONDS:
         where = "" if track.sight.on_primary else ", and it is on a standby"
         return track.end(Outcome.REFUSED, f"its WAL is kept by {track.sight.reason}{where}: nobody is ended for that")
@@ -166,7 +166,7 @@ def _due(track: Track, progress: Progress, settings: HealerSettings) -> float:
 def _moved(track: Track) -> bool:
     here = track.sight.slot.restart_position if track.sight.slot is not None else None
     there = track.stalled_at
-    return track.trouble is State.HELD and here is not None and there is not None and here > there
+    return track.trouble is SlotCondition.HELD and here is not None and there is not None and here > there
 
 
 def _over(track: Track, how: str) -> Track:

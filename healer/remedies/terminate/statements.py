@@ -13,7 +13,7 @@ from importlib.resources import files
 
 from healer.remedies.attempt import Call, CallResult, Capability, Said, Unavailable
 from healer.remedies.terminate.blocker import HolderSession, Suspect
-from pgslot.config.model import EndPolicy
+from pgslot.config.model import TerminationPolicy
 from pgslot.postgres.types import quote_identifier
 
 
@@ -114,7 +114,7 @@ class Answer:
 
 
 def parameters(
-    suspect: Suspect, seen: HolderSession | None, policy: EndPolicy, *, act: bool, why: str = ""
+    suspect: Suspect, seen: HolderSession | None, policy: TerminationPolicy, *, act: bool, why: str = ""
 ) -> Sequence[str]:
     """Return what ACT is asked with; `seen`: what the primary showed of the session before, None: nothing yet."""
     as_seen = ("", "", "", "") if seen is None else (seen.backend_start, seen.xact_start, seen.state_change, seen.state)

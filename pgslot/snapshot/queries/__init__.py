@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pgslot.snapshot.rows import Creation, NodeFacts, Sender, Slot, Standby, Transaction
+from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
 
 OLDEST_SUPPORTED = 14
 """Major version. On 13 pg_replication_slots lacks columns, and it has been out of support since 2025."""
@@ -25,7 +25,7 @@ _COMPARE = {">=": operator.ge, "<": operator.lt, "=": operator.eq}
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Query:
     """One question: the name in pgslot_probe_status, its rows' type, and whether an honest answer needs pg_monitor."""
 
     name: str
@@ -37,19 +37,19 @@ class Probe:
         return _for_version(self.name, major)
 
 
-PROBES = (
-    Probe("node", NodeFacts, needs_all_stats=False),
-    Probe("slots", Slot, needs_all_stats=False),
-    Probe("creations", Creation, needs_all_stats=True),
-    Probe("transactions", Transaction, needs_all_stats=True),
-    Probe("standby", Standby, needs_all_stats=True),
-    Probe("senders", Sender, needs_all_stats=True),
+QUERIES = (
+    Query("node", NodeFacts, needs_all_stats=False),
+    Query("slots", Slot, needs_all_stats=False),
+    Query("creations", SlotCreation, needs_all_stats=True),
+    Query("transactions", Transaction, needs_all_stats=True),
+    Query("standby", Standby, needs_all_stats=True),
+    Query("senders", WalSender, needs_all_stats=True),
 )
 
-CREATIONS = tuple(probe for probe in PROBES if probe.name in ("node", "creations"))
+CREATIONS = tuple(probe for probe in QUERIES if probe.name in ("node", "creations"))
 """What shows whether a slot's creation waits, and for how long."""
 
-EXPLANATION = tuple(probe for probe in PROBES if probe.name not in ("slots", "senders"))
+EXPLANATION = tuple(probe for probe in QUERIES if probe.name not in ("slots", "senders"))
 """What shows for what it waits, too."""
 
 

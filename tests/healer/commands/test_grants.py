@@ -15,9 +15,9 @@ from healer.remedies.attempt import CallResult, Unavailable
 from healer.remedies.connection import Primary, check
 from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerTarget, Node
-from pgslot.snapshot.cluster import Observer
-from pgslot.snapshot.model import Status
+from pgslot.config.model import Cluster, HealerConfig, Node
+from pgslot.snapshot.cluster import ClusterCollector
+from pgslot.snapshot.model import QueryStatus
 from pgslot.snapshot.queries import SUPPORTED
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
@@ -141,18 +141,18 @@ def test_it_says_what_holds_now(stack: Stack) -> None:
 
 async def test_the_exporter_can_look(stack: Stack) -> None:
     nodes = [Node("c", server.name, Conninfo(conninfo(server, EXPORTER))) for server in (stack.primary, stack.standby)]
-    observer = Observer([Cluster("c", tuple(nodes), None)], "test")
+    observer = ClusterCollector([Cluster("c", tuple(nodes), None)], "test")
     snapshot = await observer.look("c", 5.0)
     await observer.close()
     for node in snapshot.nodes:
-        assert set(node.statuses.values()) == {Status.OK}
+        assert set(node.statuses.values()) == {QueryStatus.OK}
     standby = snapshot.nodes[1].standby
     assert standby is not None
     assert (standby.receiver_status, standby.streaming_configured) == ("streaming", True)
 
 
 async def test_the_healer_can_heal(stack: Stack) -> None:
-    target = HealerTarget(Conninfo(conninfo(stack.primary, HEALER)), enabled=True, dry_run=False)
+    target = HealerConfig(Conninfo(conninfo(stack.primary, HEALER)), enabled=True, dry_run=False)
     capability = await check(target)
     if stack.major < 16:
         assert capability.reason is Unavailable.SERVER_TOO_OLD

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from healer.doctor.checks.shipped_rules import rules
-from healer.doctor.result import Status
+from healer.doctor.result import CheckStatus
 from healer.remedies.registry import RECORD
 from pgslot.config.model import HealerSettings
 from tests.support.fakes.monitoring import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
@@ -391,6 +391,6 @@ def is_named(world: World, change: Change, expected: list[tuple[str, str, str, s
     for each, (_, _, _, part) in zip(found, expected, strict=True):
         assert part in each[3]
     for finding in findings:
-        if finding.status is Status.FAILED:
+        if finding.status is CheckStatus.FAILED:
             assert finding.remedy
         assert not re.search(f"{TOKEN}|s3cr3t", f"{finding.found} {finding.remedy}")

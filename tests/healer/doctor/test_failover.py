@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from healer.doctor.checks.failover import judge_failover
-from healer.doctor.checks.servers import examine
+from healer.doctor.checks.servers import check_servers
 from pgslot.config.model import Config, HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.model import NodeSnapshot
@@ -157,7 +157,7 @@ def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 async def said(stack: Stack) -> list[tuple[str, str]]:
-    findings = await examine(Config((watched(stack),), HealerSettings()))
+    findings = await check_servers(Config((watched(stack),), HealerSettings()))
     return [(each.status, each.found) for each in findings if each.check == "failover"]
 
 

@@ -4,8 +4,8 @@ import subprocess
 from pathlib import Path
 
 from healer.doctor.checks.patroni_members import judge_members
-from healer.doctor.checks.servers import examine
-from healer.doctor.result import Status
+from healer.doctor.checks.servers import check_servers
+from healer.doctor.result import CheckStatus
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node, PatroniConfig
 from tests.support.doctor import PROGRAM
@@ -19,14 +19,14 @@ CONFIG = Config((Cluster("listed", TOLD.nodes, None), TOLD, SILENT), HealerSetti
 
 def test_members_that_patroni_tells_and_one_that_does_not() -> None:
     told, silent = judge_members(CONFIG, {"silent": "http://10.0.0.1:8008: no answer in 3 s"})
-    assert (told.subject, told.status, told.found) == ("told", Status.OK, "Patroni tells of 2: a, b")
-    assert (silent.subject, silent.status) == ("silent", Status.FAILED)
+    assert (told.subject, told.status, told.found) == ("told", CheckStatus.OK, "Patroni tells of 2: a, b")
+    assert (silent.subject, silent.status) == ("silent", CheckStatus.FAILED)
     assert silent.found == "http://10.0.0.1:8008: no answer in 3 s"
     assert "URLs under patroni" in silent.remedy
 
 
 async def test_nothing_more_is_said_of_a_cluster_without_members() -> None:
-    assert await examine(Config((SILENT,), HealerSettings())) == []
+    assert await check_servers(Config((SILENT,), HealerSettings())) == []
 
 
 def test_the_command_fails_and_names_each_url(tmp_path: Path) -> None:

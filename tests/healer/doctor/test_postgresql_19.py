@@ -1,6 +1,6 @@
 """PostgreSQL 19, which decides by itself whether logical slots are possible."""
 
-from healer.doctor.server_facts import inquire
+from healer.doctor.server_facts import fetch_server
 from pgslot.config.conninfo import Conninfo
 from tests.support.servers.binaries import NEXT
 from tests.support.servers.stack import Stack
@@ -10,7 +10,7 @@ async def test_the_wal_level_in_effect_is_what_counts() -> None:
     with Stack(major=NEXT) as stack:
         server = stack.single(wal_level="replica")
         conninfo = Conninfo(server.conninfo())
-        assert (await inquire(conninfo)).facts.wal_level == "replica"
+        assert (await fetch_server(conninfo)).facts.wal_level == "replica"
         server.sql("SELECT pg_catalog.pg_create_logical_replication_slot('first', 'pgoutput')")
         assert server.sql("SHOW wal_level") == [("replica",)]
-        assert (await inquire(conninfo)).facts.wal_level == "logical"
+        assert (await fetch_server(conninfo)).facts.wal_level == "logical"

@@ -8,8 +8,8 @@ import pytest
 import requests
 from prometheus_client.samples import Sample
 
-from healer.doctor.checks.healer import Metrics
-from healer.doctor.checks.receivers import Evidence, Lead, Receiver, receivers_of, remembered
+from healer.doctor.checks.healer import HealerSamples
+from healer.doctor.checks.receivers import Destination, Evidence, Receiver, receivers_of, remembered
 from tests.healer.doctor.test_canned_faults import (
     HEALED,
     HEARD,
@@ -35,36 +35,36 @@ def receiver(*webhooks: dict[str, Any], arrives: bool | None = None) -> Receiver
 
 
 LEADS = [
-    ((), None, Lead.ELSEWHERE, 0),
+    ((), None, Destination.ELSEWHERE, 0),
     # A receiver of that name in another Alertmanager.
-    ((), True, Lead.ELSEWHERE, 0),
-    ((HERE,), None, Lead.HEALER, 1),
-    ((HERE,), True, Lead.HEALER, 1),
-    ((HERE,), False, Lead.ELSEWHERE, 1),
-    ((CHAT,), None, Lead.ELSEWHERE, 1),
+    ((), True, Destination.ELSEWHERE, 0),
+    ((HERE,), None, Destination.HEALER, 1),
+    ((HERE,), True, Destination.HEALER, 1),
+    ((HERE,), False, Destination.ELSEWHERE, 1),
+    ((CHAT,), None, Destination.ELSEWHERE, 1),
     # Behind a proxy that rewrites paths.
-    ((CHAT,), True, Lead.HEALER, 1),
-    ((SECRET,), None, Lead.UNKNOWN, 1),
-    ((SECRET,), True, Lead.HEALER, 1),
-    ((SECRET,), False, Lead.ELSEWHERE, 1),
-    (({"url_file": "/run/url"},), None, Lead.UNKNOWN, 1),
-    (({"url": "", "url_file": "/run/url"},), None, Lead.UNKNOWN, 1),
-    ((SECRET, CHAT), None, Lead.UNKNOWN, 2),
-    ((SECRET, HERE), None, Lead.HEALER, 1),
+    ((CHAT,), True, Destination.HEALER, 1),
+    ((SECRET,), None, Destination.UNKNOWN, 1),
+    ((SECRET,), True, Destination.HEALER, 1),
+    ((SECRET,), False, Destination.ELSEWHERE, 1),
+    (({"url_file": "/run/url"},), None, Destination.UNKNOWN, 1),
+    (({"url": "", "url_file": "/run/url"},), None, Destination.UNKNOWN, 1),
+    ((SECRET, CHAT), None, Destination.UNKNOWN, 2),
+    ((SECRET, HERE), None, Destination.HEALER, 1),
 ]
 
 
 @pytest.mark.parametrize(("webhooks", "arrives", "lead", "candidates"), LEADS)
 def test_where_a_receiver_leads(
-    webhooks: Iterable[dict[str, Any]], arrives: bool | None, lead: Lead, candidates: int
+    webhooks: Iterable[dict[str, Any]], arrives: bool | None, lead: Destination, candidates: int
 ) -> None:
     found = receiver(*webhooks, arrives=arrives)
     assert (found.lead, len(found.candidates)) == (lead, candidates)
 
 
-def metrics(**last: float) -> Metrics:
+def metrics(**last: float) -> HealerSamples:
     name = "pgslot_heal_receiver_last_webhook_timestamp_seconds"
-    return Metrics(tuple(Sample(name, {"receiver": receiver}, value) for receiver, value in last.items()))
+    return HealerSamples(tuple(Sample(name, {"receiver": receiver}, value) for receiver, value in last.items()))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,9 @@ def metrics(**last: float) -> Metrics:
         (None, 50.0, None, "no healer"),
     ],
 )
-def test_what_the_healer_remembers(known: Metrics | None, loaded_at: float | None, arrives: bool, text: str) -> None:
+def test_what_the_healer_remembers(
+    known: HealerSamples | None, loaded_at: float | None, arrives: bool, text: str
+) -> None:
     evidence = remembered("r", known, loaded_at, 130.0)
     assert evidence.arrives is arrives
     assert text in evidence.text

@@ -6,7 +6,7 @@ import pytest
 
 from healer.doctor.checks.scrape_interval import LATER, SOON, judge
 from healer.doctor.checks.shipped_rules import rules
-from healer.doctor.result import Status
+from healer.doctor.result import CheckStatus
 
 PART = "http://exporter:9877/metrics?collect%5B%5D=creations"
 PROBED = "http://exporter:9877/probe?cluster=c&collect%5B%5D=creations&node=n"
@@ -30,36 +30,42 @@ def group(interval: float, *names: str) -> dict[str, Any]:
         pytest.param(
             [target(WHOLE, "15s"), target(PART, "2s", job="pgslot-creations")],
             [group(15, LATER, "PgSlotLost"), group(2, SOON)],
-            Status.OK,
+            CheckStatus.OK,
             f"within 6 s: {SOON} after 2 s, scraped each 2 s, evaluated each 2 s",
             id="as shipped",
         ),
-        pytest.param([target(PROBED, "1s", "any")], [group(2, SOON)], Status.OK, "within 5 s", id="node by node"),
-        pytest.param([target(WHOLE, "15s")], [group(2, SOON)], Status.OK, "within 19 s", id="without the second job"),
-        pytest.param([target(WHOLE, "1m")], [group(2, SOON)], Status.WARNING, "within 64 s", id="seldom"),
-        pytest.param([target(WHOLE, "1m30s")], [group(2, SOON)], Status.WARNING, "scraped each 90 s", id="two units"),
+        pytest.param([target(PROBED, "1s", "any")], [group(2, SOON)], CheckStatus.OK, "within 5 s", id="node by node"),
+        pytest.param(
+            [target(WHOLE, "15s")], [group(2, SOON)], CheckStatus.OK, "within 19 s", id="without the second job"
+        ),
+        pytest.param([target(WHOLE, "1m")], [group(2, SOON)], CheckStatus.WARNING, "within 64 s", id="seldom"),
+        pytest.param(
+            [target(WHOLE, "1m30s")], [group(2, SOON)], CheckStatus.WARNING, "scraped each 90 s", id="two units"
+        ),
         pytest.param(
             [target(WHOLE, "15s")],
             [group(15, LATER)],
-            Status.WARNING,
+            CheckStatus.WARNING,
             f"within 60 s: {LATER} after 30 s",
             id="rules of before",
         ),
         pytest.param(
             [target("http://other:9100/metrics", "1s", "node"), target(PART.replace("creations", "slots"), "1s")],
             [group(2, SOON)],
-            Status.SKIPPED,
+            CheckStatus.SKIPPED,
             "scrapes no exporter's creations",
             id="nothing of ours",
         ),
         pytest.param(
-            [target(WHOLE, None)], [group(2, SOON)], Status.SKIPPED, "does not tell how often", id="an old one"
+            [target(WHOLE, None)], [group(2, SOON)], CheckStatus.SKIPPED, "does not tell how often", id="an old one"
         ),
-        pytest.param([target(WHOLE, "15s")], [group(15, "PgSlotLost")], Status.SKIPPED, "has neither", id="no rules"),
-        pytest.param([target(WHOLE, "often")], [group(2, SOON)], Status.SKIPPED, "found 'often'", id="nonsense"),
+        pytest.param(
+            [target(WHOLE, "15s")], [group(15, "PgSlotLost")], CheckStatus.SKIPPED, "has neither", id="no rules"
+        ),
+        pytest.param([target(WHOLE, "often")], [group(2, SOON)], CheckStatus.SKIPPED, "found 'often'", id="nonsense"),
     ],
 )
-def test_how_soon(targets: list[dict[str, Any]], groups: list[dict[str, Any]], status: Status, found: str) -> None:
+def test_how_soon(targets: list[dict[str, Any]], groups: list[dict[str, Any]], status: CheckStatus, found: str) -> None:
     finding = judge("http://prometheus:9090", targets, groups)
     assert (finding.status, found in finding.found) == (status, True), finding
-    assert bool(finding.remedy) == (status is Status.WARNING)
+    assert bool(finding.remedy) == (status is CheckStatus.WARNING)

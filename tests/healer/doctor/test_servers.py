@@ -18,22 +18,22 @@ from healer.doctor import http as client_module
 from healer.doctor.checks.servers import judge_capability, judge_identities, judge_node, judge_primary
 from healer.doctor.http import Client, NoAnswerError, check_url
 from healer.doctor.output import as_json, as_text, exit_code, wants_colour
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 from healer.doctor.server_facts import Server, ServerFacts
 from healer.remedies.attempt import Capability, Unavailable
 from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerSettings, HealerTarget, Node
+from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.model import Status as ProbeStatus
-from pgslot.snapshot.queries import PROBES
+from pgslot.snapshot.model import QueryStatus as ProbeStatus
+from pgslot.snapshot.queries import QUERIES
 from tests.support.fakes.monitoring import HEALER, World, notable
 from tests.support.running_healer import healing, watched
 from tests.support.servers.stack import Stack
 
 NODE = Node("c", "n", Conninfo("host=nowhere"))
 OTHER = Node("c", "o", Conninfo("host=nowhere"))
-TARGET = HealerTarget(Conninfo("host=nowhere"), enabled=True, dry_run=False)
+TARGET = HealerConfig(Conninfo("host=nowhere"), enabled=True, dry_run=False)
 CLUSTER = Cluster("c", (NODE, OTHER), TARGET)
 FACTS = ServerFacts(
     in_recovery=False,
@@ -50,7 +50,7 @@ STANDBY = replace(FACTS, in_recovery=True, primary_slot_name="n")
 
 
 def snapshot(**statuses: ProbeStatus) -> NodeSnapshot:
-    every = dict.fromkeys((probe.name for probe in PROBES), ProbeStatus.OK)
+    every = dict.fromkeys((probe.name for probe in QUERIES), ProbeStatus.OK)
     return NodeSnapshot("c", "n", 0.0, every | statuses)
 
 
@@ -92,7 +92,7 @@ def test_a_node(facts: ServerFacts, looked: NodeSnapshot, expected: list[tuple[s
     found = notable(findings)
     assert [(check, status) for check, _, status, _ in found] == [(check, status) for check, status, _ in expected]
     assert all(part in text for (*_, text), (*_, part) in zip(found, expected, strict=True))
-    assert all(finding.remedy for finding in findings if finding.status is not Status.OK)
+    assert all(finding.remedy for finding in findings if finding.status is not CheckStatus.OK)
 
 
 def test_the_grant_for_the_probes_quotes_the_role() -> None:
@@ -104,34 +104,34 @@ def test_the_grant_for_the_probes_quotes_the_role() -> None:
 PRIMARY = Server(FACTS, "1")
 REPLICA = Server(STANDBY, "1")
 PRIMARIES = [
-    ({NODE: PRIMARY, OTHER: REPLICA}, Status.OK, "n"),
-    ({NODE: PRIMARY, OTHER: "refused"}, Status.OK, "n"),
-    ({NODE: PRIMARY, OTHER: PRIMARY}, Status.FAILED, "several: n, o"),
-    ({NODE: REPLICA, OTHER: REPLICA}, Status.FAILED, "all nodes are standbys"),
-    ({NODE: REPLICA, OTHER: "refused"}, Status.SKIPPED, "not all nodes answered"),
+    ({NODE: PRIMARY, OTHER: REPLICA}, CheckStatus.OK, "n"),
+    ({NODE: PRIMARY, OTHER: "refused"}, CheckStatus.OK, "n"),
+    ({NODE: PRIMARY, OTHER: PRIMARY}, CheckStatus.FAILED, "several: n, o"),
+    ({NODE: REPLICA, OTHER: REPLICA}, CheckStatus.FAILED, "all nodes are standbys"),
+    ({NODE: REPLICA, OTHER: "refused"}, CheckStatus.SKIPPED, "not all nodes answered"),
 ]
 
 
 @pytest.mark.parametrize(("servers", "status", "found"), PRIMARIES)
-def test_the_primary(servers: dict[Node, Server | str], status: Status, found: str) -> None:
+def test_the_primary(servers: dict[Node, Server | str], status: CheckStatus, found: str) -> None:
     finding = judge_primary(CLUSTER, servers)
     assert finding.status is status
     assert found in finding.found
 
 
 IDENTITIES = [
-    ("1", "1", "1", Status.OK, "system identifier 1 everywhere"),
-    ("1", "2", "1", Status.FAILED, "n 1, o 2, healer.conninfo 1"),
-    ("1", "1", "2", Status.FAILED, "n 1, o 1, healer.conninfo 2"),
-    ("1", None, "2", Status.FAILED, "n 1, healer.conninfo 2"),
-    ("1", None, "1", Status.SKIPPED, "may not be read on o"),
-    ("1", "down", "1", Status.SKIPPED, "not all servers answered"),
-    ("1", "1", "down", Status.SKIPPED, "not all servers answered"),
+    ("1", "1", "1", CheckStatus.OK, "system identifier 1 everywhere"),
+    ("1", "2", "1", CheckStatus.FAILED, "n 1, o 2, healer.conninfo 1"),
+    ("1", "1", "2", CheckStatus.FAILED, "n 1, o 1, healer.conninfo 2"),
+    ("1", None, "2", CheckStatus.FAILED, "n 1, healer.conninfo 2"),
+    ("1", None, "1", CheckStatus.SKIPPED, "may not be read on o"),
+    ("1", "down", "1", CheckStatus.SKIPPED, "not all servers answered"),
+    ("1", "1", "down", CheckStatus.SKIPPED, "not all servers answered"),
 ]
 
 
 @pytest.mark.parametrize(("node", "other", "acting", "status", "found"), IDENTITIES)
-def test_the_same_cluster(node: str, other: str | None, acting: str, status: Status, found: str) -> None:
+def test_the_same_cluster(node: str, other: str | None, acting: str, status: CheckStatus, found: str) -> None:
     def server(identifier: str | None) -> Server | str:
         return "no answer" if identifier == "down" else Server(FACTS, identifier)
 
@@ -141,32 +141,38 @@ def test_the_same_cluster(node: str, other: str | None, acting: str, status: Sta
 
 
 CAPABILITIES = [
-    (TARGET, None, PRIMARY, Status.OK, "can act as eyes in database app"),
-    (TARGET, None, "gone", Status.OK, "can act"),
-    (replace(TARGET, dry_run=True), None, PRIMARY, Status.WARNING, "but dry_run: true"),
-    (TARGET, None, Server(replace(FACTS, superuser=True), "1"), Status.WARNING, "who is a superuser"),
-    (TARGET, Unavailable.DISABLED, "off", Status.WARNING, "switched off: the remedy"),
-    (TARGET, Unavailable.MISSING_PRIVILEGE, PRIMARY, Status.FAILED, "missing_privilege"),
-    (replace(TARGET, fallback=True), Unavailable.MISSING_PRIVILEGE, PRIMARY, Status.WARNING, "emit_message it heals"),
-    (replace(TARGET, fallback=True), Unavailable.UNREACHABLE, "gone", Status.FAILED, "unreachable"),
+    (TARGET, None, PRIMARY, CheckStatus.OK, "can act as eyes in database app"),
+    (TARGET, None, "gone", CheckStatus.OK, "can act"),
+    (replace(TARGET, dry_run=True), None, PRIMARY, CheckStatus.WARNING, "but dry_run: true"),
+    (TARGET, None, Server(replace(FACTS, superuser=True), "1"), CheckStatus.WARNING, "who is a superuser"),
+    (TARGET, Unavailable.DISABLED, "off", CheckStatus.WARNING, "switched off: the remedy"),
+    (TARGET, Unavailable.MISSING_PRIVILEGE, PRIMARY, CheckStatus.FAILED, "missing_privilege"),
+    (
+        replace(TARGET, fallback=True),
+        Unavailable.MISSING_PRIVILEGE,
+        PRIMARY,
+        CheckStatus.WARNING,
+        "emit_message it heals",
+    ),
+    (replace(TARGET, fallback=True), Unavailable.UNREACHABLE, "gone", CheckStatus.FAILED, "unreachable"),
 ]
 
 
 @pytest.mark.parametrize(("target", "reason", "acting", "status", "found"), CAPABILITIES)
 def test_the_capability(
-    target: HealerTarget, reason: Unavailable | None, acting: Server | str, status: Status, found: str
+    target: HealerConfig, reason: Unavailable | None, acting: Server | str, status: CheckStatus, found: str
 ) -> None:
     finding = judge_capability("c", target, Capability(reason, "the remedy"), acting)
     assert finding.status is status
     assert found in finding.found
-    if status is Status.FAILED:
+    if status is CheckStatus.FAILED:
         assert finding.remedy == "the remedy"
 
 
 FINDINGS = [
-    Finding("a", "one", Status.OK, "fine"),
-    Finding("longer", "two", Status.FAILED, "bad\n\x1b[31mred", "do this"),
-    Finding("b", "", Status.SKIPPED, "why"),
+    Finding("a", "one", CheckStatus.OK, "fine"),
+    Finding("longer", "two", CheckStatus.FAILED, "bad\n\x1b[31mred", "do this"),
+    Finding("b", "", CheckStatus.SKIPPED, "why"),
 ]
 
 
@@ -213,9 +219,9 @@ def test_json_and_exit_codes() -> None:
     assert as_json([raw]).replace("\n", "").isprintable()
     assert json.loads(as_json([raw]))[0]["found"] == raw.found
     assert exit_code(FINDINGS) == 1
-    without = [replace(FINDINGS[0], status=status) for status in Status if status is not Status.FAILED]
+    without = [replace(FINDINGS[0], status=status) for status in CheckStatus if status is not CheckStatus.FAILED]
     assert exit_code(without) == 3
-    assert exit_code([finding for finding in without if finding.status is not Status.UNKNOWN]) == 0
+    assert exit_code([finding for finding in without if finding.status is not CheckStatus.UNKNOWN]) == 0
 
 
 @contextmanager
@@ -279,7 +285,7 @@ async def test_a_token_beyond_latin_1_is_sent_as_alertmanager_sends_it(tmp_path:
     (tmp_path / "token").write_text("schlüssel-€", "utf-8")
     settings = HealerSettings(webhook_token_file=tmp_path / "token")
     nowhere = Conninfo("host=127.0.0.1 port=1 user=x")
-    target = HealerTarget(nowhere, enabled=True, dry_run=False)
+    target = HealerConfig(nowhere, enabled=True, dry_run=False)
     async with healing(Cluster("c", (Node("c", "n", nowhere),), target), settings=settings) as healer:
         client = Client(str(healer.client.make_url("")))
         answer = await asyncio.to_thread(client.post, "/alerts", '{"version": "4", "alerts": []}', token="schlüssel-€")

@@ -4,27 +4,32 @@ from collections.abc import Sequence
 
 import pytest
 
-from healer.doctor.checks.standbys import judge_unlisted
-from healer.doctor.result import Status
+from healer.doctor.checks.standbys import judge_unconfigured_standbys
+from healer.doctor.result import CheckStatus
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.rows import Sender
+from pgslot.snapshot.rows import WalSender
 from tests.pgslot.diagnosis.test_unconfigured_standbys import BARE, A, B, standby
 from tests.support.builders.snapshots import cluster, dark, node
 
-CASES: list[tuple[Sequence[Sender], Sequence[NodeSnapshot], Status | None, str]] = [
+CASES: list[tuple[Sequence[WalSender], Sequence[NodeSnapshot], CheckStatus | None, str]] = [
     ([], [], None, ""),
-    ([A], [standby("s", "a")], Status.OK, "all 1 that stream from p are among the nodes"),
+    ([A], [standby("s", "a")], CheckStatus.OK, "all 1 that stream from p are among the nodes"),
     (
         [A, BARE],
         [],
-        Status.WARNING,
+        CheckStatus.WARNING,
         "not among the nodes: a (10.0.0.2, slot a), walreceiver (10.0.0.4)",
     ),
-    ([A, B], [standby("s", "a"), dark("t")], Status.SKIPPED, "unknown whether b (10.0.0.3, slot b) is among the nodes"),
+    (
+        [A, B],
+        [standby("s", "a"), dark("t")],
+        CheckStatus.SKIPPED,
+        "unknown whether b (10.0.0.3, slot b) is among the nodes",
+    ),
     (
         [A, B],
         [dark("t")],
-        Status.WARNING,
+        CheckStatus.WARNING,
         "not among the nodes: 1 of these: a (10.0.0.2, slot a), b (10.0.0.3, slot b)",
     ),
 ]
@@ -32,10 +37,10 @@ CASES: list[tuple[Sequence[Sender], Sequence[NodeSnapshot], Status | None, str]]
 
 @pytest.mark.parametrize(("senders", "others", "status", "told"), CASES)
 def test_standbys_that_stream(
-    senders: Sequence[Sender], others: Sequence[NodeSnapshot], status: Status | None, told: str
+    senders: Sequence[WalSender], others: Sequence[NodeSnapshot], status: CheckStatus | None, told: str
 ) -> None:
-    findings = list(judge_unlisted(cluster(node("p", recovery=False, senders=tuple(senders)), *others)))
+    findings = list(judge_unconfigured_standbys(cluster(node("p", recovery=False, senders=tuple(senders)), *others)))
     assert [finding.status for finding in findings] == ([] if status is None else [status])
     for finding in findings:
         assert finding.found.startswith(told)
-        assert bool(finding.remedy) == (status is Status.WARNING)
+        assert bool(finding.remedy) == (status is CheckStatus.WARNING)

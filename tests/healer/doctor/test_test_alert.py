@@ -8,7 +8,7 @@ import requests
 
 from healer.doctor.checks import test_alert as testalert
 from healer.doctor.checks.routing import parse_route
-from healer.doctor.checks.test_alert import Trial, judge, plan
+from healer.doctor.checks.test_alert import TestAlert, judge, plan
 from healer.webhook.body import TEST_LABEL
 from tests.healer.doctor.test_canned_faults import HEALED, HEARD
 from tests.healer.doctor.test_receivers import CHAT, SECRET, heard, hidden, people_have_a_webhook, receiver
@@ -31,11 +31,11 @@ def test_one_alert_for_each_receiver_that_may_be_the_healer_s() -> None:
     mark = {TEST_LABEL: "m"}
     found = plan(parse_route(ROUTE), [first, second, beat], receivers, "m", 0)
     assert list(found.trials) == [
-        Trial("a", first | mark, 2.0 + testalert.DELIVERY),
+        TestAlert("a", first | mark, 2.0 + testalert.DELIVERY),
         # It may wait in a group, at other times be muted, or longer than the doctor waits.
-        Trial("c", first | mark, None),
-        Trial("b", second | mark, None),
-        Trial("d", beat | mark, None),
+        TestAlert("c", first | mark, None),
+        TestAlert("b", second | mark, None),
+        TestAlert("d", beat | mark, None),
     ]
     # The second of a cluster waits for the first, and the third for both.
     assert plan(parse_route(ROUTE), [first], receivers, "m", 3).trials[0].due == 32.0 + testalert.DELIVERY
@@ -53,19 +53,19 @@ def test_one_proof_for_each_alert_is_enough() -> None:
     assert (left(), left("a"), left("b"), left("d"), left("c", "d")) == ("acbd", "d", "acd", "acb", "")
 
 
-TEST = Trial("r", {}, 12.0)
+TEST = TestAlert("r", {}, 12.0)
 JUDGED = [
     (TEST, 0.34, 1.0, None, True, "within 0.3 s"),
     (TEST, None, 12.1, None, False, "did not come through it within 12 s"),
     (TEST, None, 11.0, None, None, "had not come"),
     (TEST, None, 12.1, "silencedBy 1f2e", None, "holds the test alert back (silencedBy 1f2e)"),
-    (Trial("r", {}, None), None, 60.0, None, None, "may wait in its group"),
+    (TestAlert("r", {}, None), None, 60.0, None, None, "may wait in its group"),
 ]
 
 
 @pytest.mark.parametrize(("known", "arrives", "text"), [(case[:4], *case[4:]) for case in JUDGED])
 def test_what_a_test_proves(
-    known: tuple[Trial, float | None, float, str | None], arrives: bool | None, text: str
+    known: tuple[TestAlert, float | None, float, str | None], arrives: bool | None, text: str
 ) -> None:
     evidence = judge(*known)
     assert evidence.arrives is arrives

@@ -17,7 +17,7 @@ import pytest
 import requests
 import yaml
 
-from healer.episodes.partial_snapshot import LOOK_TIMEOUT
+from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from pgslot.config.conninfo import Conninfo
 from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
 from tests.support.servers.postgres import Postgres
@@ -101,7 +101,7 @@ async def test_the_way_to_the_standby(databases: Stack, fault: Fault) -> None:
             await healer.post(alert(slot))
             await healer.until("it has called", called)
             proxy.set(fault)
-            await healer.until("it cannot see", unseen, 3 * LOOK_TIMEOUT)
+            await healer.until("it cannot see", unseen, 3 * COLLECT_TIMEOUT)
             calls = (await healer.episodes())[0]["calls"]
             holder.commit()
             assert (await healer.episodes())[0]["calls"] == calls

@@ -19,15 +19,15 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from healer.capability import CapabilityMonitor
-from healer.episodes.manager import Episodes
+from healer.episodes.manager import EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
-from healer.remedies.slot_state import Subject
+from healer.remedies.slot_state import SlotKey
 from healer.webhook.body import Action, Alert
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
+from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from tests.support.running_healer import alert, until
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.programs import Program
@@ -39,7 +39,7 @@ C = {"cluster": "c", "remedy": RECORD.name}
 
 
 def config(*names: str, settings: HealerSettings = SETTINGS, enabled: bool = True, why: str = "") -> Config:
-    target = HealerTarget(NOWHERE, enabled, dry_run=False, disabled_reason=why)
+    target = HealerConfig(NOWHERE, enabled, dry_run=False, disabled_reason=why)
     return Config(tuple(Cluster(name, (Node(name, "n", NOWHERE),), target) for name in names or ("c",)), settings)
 
 
@@ -58,7 +58,7 @@ class Books:
         registry = CollectorRegistry()
         self.metrics = HealerMetrics(registry)
         self.monitor = CapabilityMonitor(self.metrics)
-        self.episodes = Episodes(known, self.metrics, self.monitor)
+        self.episodes = EpisodeManager(known, self.metrics, self.monitor)
         self.value = registry.get_sample_value
         self.closing: asyncio.Task[None] | None = None
 
@@ -184,9 +184,9 @@ async def test_the_deadline_is_that_of_its_first_open_slot(monkeypatch: pytest.M
     books.episodes.take(firing("t"))
     assert 49 < left() <= 50
     tracks = running.episode._tracks
-    tracks[Subject("n", "s")] = tracks[Subject("n", "s")].end(Outcome.GAVE_UP, "its time is over")
+    tracks[SlotKey("n", "s")] = tracks[SlotKey("n", "s")].end(Outcome.GAVE_UP, "its time is over")
     assert 99 < left() <= 100
-    tracks[Subject("n", "t")] = tracks[Subject("n", "t")].end(Outcome.RESOLVED_ITSELF, "it is usable")
+    tracks[SlotKey("n", "t")] = tracks[SlotKey("n", "t")].end(Outcome.RESOLVED_ITSELF, "it is usable")
     assert 99 < left() <= 100
     await books.episodes.close()
     assert books.value("pgslot_heal_episode_deadline_timestamp_seconds", C) is None

@@ -13,9 +13,9 @@ from healer.episodes.report import Report
 from healer.remedies.attempt import Call, CallResult
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
-from healer.remedies.slot_state import SETTLED_SECONDS, Sight, Subject
+from healer.remedies.slot_state import SETTLED_SECONDS, SlotKey, SlotState
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerSettings, HealerTarget, Node
+from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
 from tests.support.running_healer import until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.sessions import Statement
@@ -30,7 +30,7 @@ def cluster(stack: Stack, role: str = HEALER_ROLE, *, dry_run: bool = False) -> 
     )
     ports = f"{stack.standby.port},{stack.primary.port}"
     conninfo = f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
-    return Cluster("c", nodes, HealerTarget(Conninfo(conninfo), enabled=True, dry_run=dry_run))
+    return Cluster("c", nodes, HealerConfig(Conninfo(conninfo), enabled=True, dry_run=dry_run))
 
 
 @asynccontextmanager
@@ -44,7 +44,7 @@ async def running(
     budget = CallBudget(1000, 0.0, at_start=1000)
     watchers = Watchers(called=(calls if calls is not None else []).append)
     episode = Episode(RECORD, watched or cluster(stack), settings, budget, watchers)
-    episode.join("f", Subject("standby", slot))
+    episode.join("f", SlotKey("standby", slot))
     task = asyncio.create_task(episode.run())
     try:
         yield episode, task
@@ -179,7 +179,7 @@ async def test_a_stop_in_the_moment_before_a_call_is_heeded(databases: Stack) ->
     watchers = Watchers(may_act=stop)
     with hanging(databases, "s9") as creator:
         episode = Episode(RECORD, cluster(databases), QUICK, CallBudget(9, 0.0, at_start=9), watchers)
-        episode.join("f", Subject("standby", "s9"))
+        episode.join("f", SlotKey("standby", "s9"))
         report = await asyncio.wait_for(episode.run(), 20)
         assert not creator.done
     databases.drop_slot("s9")
@@ -213,13 +213,13 @@ async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) 
             looks: list[float] = []
             took = episode._take_in
 
-            def counted(sights: dict[Subject, Sight]) -> None:
+            def counted(sights: dict[SlotKey, SlotState]) -> None:
                 looks.append(1)
                 took(sights)
 
             episode._take_in = counted  # type: ignore[method-assign]
             for i in range(300):
-                episode.join(f"f{i}", Subject("standby", "s8"))
+                episode.join(f"f{i}", SlotKey("standby", "s8"))
                 await asyncio.sleep(0.005)
             for i in range(299):
                 episode.leave(f"f{i}")
@@ -235,7 +235,7 @@ async def test_a_slot_whose_own_alert_resolved_is_no_reason_to_go_on(databases: 
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s9"):
         async with running(databases, "s9") as (episode, task):
             await until(lambda: episode.report.calls, "it has called")
-            episode.join("other", Subject("standby", "gone_long_since"))
+            episode.join("other", SlotKey("standby", "gone_long_since"))
             assert episode.leave("f")
             report = await asyncio.wait_for(task, 10)
     databases.drop_slot("s9")

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import application
 from pgslot.config.loader import load
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from tests.support.fakes.patroni import Api, apis, real, written
 from tests.support.running_healer import Healer, alert
 from tests.support.running_healer import until as until_true
@@ -28,7 +28,7 @@ async def test_an_episode_goes_on_when_members_change_and_sees_the_new_ones(data
     async with apis(api) as urls:
         config = load(written(tmp_path, f"{{urls: {json.dumps(urls)}, interval: 50ms}}", looking, acting))
         quick = replace(config, healer=replace(config.healer, burst_interval=0.2, interval=0.5))
-        configuration = Configuration(lambda: quick, quick)
+        configuration = ConfigReloader(lambda: quick, quick)
         async with TestClient(TestServer(application(configuration))) as client:
             healer = Healer(client)
             with ExitStack() as waiting:

@@ -2,17 +2,17 @@
 
 import pytest
 
-from healer.episodes.journal import Narrator
-from healer.episodes.report import MOST_HEALS, TIMELINE_LENGTH, Heal, summary
+from healer.episodes.journal import EpisodeJournal
+from healer.episodes.report import MAX_RESULTS, TIMELINE_LENGTH, SlotResult, summary
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import RECORD
-from healer.remedies.slot_state import Subject
+from healer.remedies.slot_state import SlotKey
 
 OTHERWISE = (Outcome.CANCELLED, "the healer stops")
 
 
-def heal(slot: str, outcome: Outcome, why: str) -> Heal:
-    return Heal("n", slot, outcome, why, seconds=1.0, calls=1, heal_seconds=None)
+def heal(slot: str, outcome: Outcome, why: str) -> SlotResult:
+    return SlotResult("n", slot, outcome, why, seconds=1.0, calls=1, heal_seconds=None)
 
 
 HEALED = heal("a", Outcome.HEALED, "usable after our call")
@@ -37,7 +37,7 @@ MANY = [heal(f"s{i}", Outcome.NO_EFFECT, f"because of {i}") for i in range(7)]
     ],
 )
 def test_an_episode_is_called_after_what_most_needs_a_person(
-    heals: list[Heal], outcome: Outcome, why: str | None
+    heals: list[SlotResult], outcome: Outcome, why: str | None
 ) -> None:
     found, text = summary(heals, OTHERWISE)
     assert found is outcome
@@ -46,10 +46,10 @@ def test_an_episode_is_called_after_what_most_needs_a_person(
 
 def test_an_episode_that_goes_on_for_days_remembers_the_last_slots() -> None:
     """Those of table synchronisations have a name of their own each time."""
-    narrator = Narrator("c", RECORD)
-    for i in range(MOST_HEALS + 500):
-        narrator.joined(Subject("n", f"pg_{i}_sync"))
+    narrator = EpisodeJournal("c", RECORD)
+    for i in range(MAX_RESULTS + 500):
+        narrator.joined(SlotKey("n", f"pg_{i}_sync"))
     subjects = narrator.report.subjects
-    assert len(subjects) == MOST_HEALS
-    assert subjects[-1].slot_name == f"pg_{MOST_HEALS + 499}_sync"
+    assert len(subjects) == MAX_RESULTS
+    assert subjects[-1].slot_name == f"pg_{MAX_RESULTS + 499}_sync"
     assert len(narrator.report.timeline) == TIMELINE_LENGTH

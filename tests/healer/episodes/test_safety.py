@@ -20,7 +20,7 @@ import pytest
 import healer as package
 from healer.remedies.connection import Primary
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import HealerSettings, HealerTarget
+from pgslot.config.model import HealerConfig, HealerSettings
 from tests.support.paths import ROOT
 from tests.support.running_healer import QUICK, alert, healing, to_primary, until, watched
 from tests.support.servers.stack import HEALER_ROLE, Stack
@@ -128,7 +128,7 @@ async def test_nothing_of_a_stranger_runs_in_the_healers_session(databases: Stac
             owner.execute(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}")
             for kind in ("text", "int8", "int4", "oid"):
                 owner.execute(TRAP.format(kind).encode())
-        target = HealerTarget(Conninfo(primary.conninfo(HEALER_ROLE, "trapped")), enabled=True, dry_run=False)
+        target = HealerConfig(Conninfo(primary.conninfo(HEALER_ROLE, "trapped")), enabled=True, dry_run=False)
         async with Primary(target) as acting:
             assert (await acting.call(1.0)).result == "ok"
         assert "A STRANGER RUNS AS" not in primary.process.log.read_text("utf-8")
@@ -239,7 +239,7 @@ async def test_statement_timeout_lock_timeout_connect_timeout_connection_never_e
     databases: Stack,
 ) -> None:
     """And application_name is set."""
-    acting = HealerTarget(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
+    acting = HealerConfig(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
     async with Primary(acting) as primary:
         for _ in range(5):
             assert (await primary.call()).result == "ok"

@@ -17,9 +17,9 @@ import requests
 import healer as package
 from healer.remedies.connection import Primary
 from healer.remedies.progress import Outcome
-from healer.webhook.endpoint import LARGEST_BODY
+from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerSettings, HealerTarget, Node
+from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
 from tests.healer.test_program import write
 from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
 from tests.support.servers.processes import free_port, wait_for
@@ -110,7 +110,7 @@ async def test_idempotent_calling_twice_is_harmless_each_call_costs_one_small_wa
     with databases.quiet():
         before = databases.primary._lsn()
         async with Primary(
-            HealerTarget(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
+            HealerConfig(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
         ) as primary:
             for _ in range(10):
                 assert (await primary.call()).result == "ok"
@@ -161,7 +161,7 @@ async def test_one_targets_error_or_hang_never_delays_another_handler_exceptions
         cleanup.enter_context(databases.quiet())
         creator = cleanup.enter_context(databases.standby.create_slot("other"))
         nowhere = Conninfo(f"host=127.0.0.1 port={hole.port} user=x")
-        target = HealerTarget(nowhere, enabled=True, dry_run=False)
+        target = HealerConfig(nowhere, enabled=True, dry_run=False)
         async with healing(Cluster("hung", (Node("hung", "n", nowhere),), target), watched(databases)) as healer:
             await healer.post(alert("x", cluster="hung", node="n"), alert("other"))
             await healer.until("the other is healed", lambda found: [e for e in found if e["outcome"] == "healed"])
@@ -184,7 +184,7 @@ async def test_webhook_401_on_bad_auth_413_over_size_400_on_bad_json_version_5xx
     (tmp_path / "token").write_text("right")
     settings = HealerSettings(webhook_token_file=tmp_path / "token")
     nowhere = Conninfo(f"host=127.0.0.1 port={free_port()} user=x")
-    cluster = Cluster("c", (Node("c", "standby", nowhere),), HealerTarget(nowhere, enabled=True, dry_run=False))
+    cluster = Cluster("c", (Node("c", "standby", nowhere),), HealerConfig(nowhere, enabled=True, dry_run=False))
     right = {"Authorization": "Bearer right"}
     async with healing(cluster, settings=settings) as healer:
 
@@ -196,7 +196,7 @@ async def test_webhook_401_on_bad_auth_413_over_size_400_on_bad_json_version_5xx
         assert await answer(b'{"version": "4", "alerts": []}', {"Authorization": "Bearer wrong"}) == 401
         assert await answer(b"{", right) == 400
         assert await answer(b'{"version": "5", "alerts": []}', right) == 400
-        assert await answer(b" " * (LARGEST_BODY + 1), right) == 413
+        assert await answer(b" " * (MAX_BODY_BYTES + 1), right) == 413
         (tmp_path / "token").unlink()
         assert await answer(b'{"version": "4", "alerts": []}', right) == 503
     web = next(text for file, text in SOURCES.items() if file.name == "web.py")

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from healer.app import _EPISODES, application
 from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
 from pgslot.config.model import Config, HealerSettings
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.postgres.types import parse_lsn
 from tests.healer.remedies.force_snapshot.test_stalled_slots import read_all, shows, stalled_alert
 from tests.pgslot.diagnosis.test_causes_on_servers import write_wal
@@ -235,7 +235,7 @@ async def test_a_kill_switch_in_the_moment_of_another_alert(databases: Stack) ->
     on = Config((watched(databases),), QUICK)
     off = Config((watched(databases, enabled=False, disabled_reason="CHG-7"),), QUICK)
     known = [on]
-    configuration = Configuration(lambda: known[0], on)
+    configuration = ConfigReloader(lambda: known[0], on)
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("killed"):
         app = application(configuration)
         async with TestClient(TestServer(app)) as client:

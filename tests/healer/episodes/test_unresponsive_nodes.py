@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from healer.episodes.partial_snapshot import LOOK_TIMEOUT, Lookout
+from healer.episodes.partial_snapshot import COLLECT_TIMEOUT, PartialCollector
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerSettings, Node
 from tests.healer.episodes.test_slots import stalled_batch
@@ -41,7 +41,7 @@ async def test_a_node_that_hangs_delays_no_slot_of_another(databases: Stack) -> 
         took = time.monotonic() - started
     assert episode["outcome"] == "healed"
     # It is not called for before it is a second old.
-    assert took < LOOK_TIMEOUT - 1
+    assert took < COLLECT_TIMEOUT - 1
     databases.drop_slot("beside")
 
 
@@ -69,7 +69,7 @@ async def test_a_node_that_hangs_delays_no_record_that_is_missing_later(database
 async def test_a_look_waits_only_for_the_nodes_in_question_and_the_primary(databases: Stack) -> None:
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
-        lookout = Lookout(with_a_third(databases, proxy.port))
+        lookout = PartialCollector(with_a_third(databases, proxy.port))
         try:
             for wanted, seen in (({"standby"}, {"standby", "primary"}), ({"primary"}, {"primary"})):
                 started = time.monotonic()

@@ -11,7 +11,7 @@ import pytest
 from healer.remedies.attempt import Unavailable
 from healer.remedies.connection import Primary, check
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerTarget, Node
+from pgslot.config.model import Cluster, HealerConfig, Node
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.running_healer import Healer, alert, healing, impatient, to_primary, until, usable, watched
 from tests.support.servers.postgres import Postgres
@@ -24,11 +24,11 @@ MESSAGE = (21, 0x00)
 """rmgrlist.h: RM_LOGICALMSG_ID."""
 
 
-def target(conninfo: str, *, fallback: bool = False) -> HealerTarget:
-    return HealerTarget(Conninfo(conninfo), enabled=True, dry_run=False, fallback=fallback)
+def target(conninfo: str, *, fallback: bool = False) -> HealerConfig:
+    return HealerConfig(Conninfo(conninfo), enabled=True, dry_run=False, fallback=fallback)
 
 
-async def reason(target: HealerTarget) -> Unavailable | None:
+async def reason(target: HealerConfig) -> Unavailable | None:
     return (await check(target)).reason
 
 
@@ -61,7 +61,7 @@ async def test_server_too_old_until_the_upgrade(databases: Stack, fifteen: Stack
     """The conninfo leads to the new server afterwards, as an address does that moves with the upgrade."""
     secret = tmp_path / "conninfo"
     secret.write_text(fifteen.primary.conninfo())
-    moving = HealerTarget(Conninfo("", secret), enabled=True, dry_run=False)
+    moving = HealerConfig(Conninfo("", secret), enabled=True, dry_run=False)
     assert await reason(moving) is U.SERVER_TOO_OLD
     async with Primary(moving) as primary:
         call = await primary.call()

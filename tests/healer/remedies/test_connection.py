@@ -12,7 +12,7 @@ from healer.remedies.attempt import CallResult, Capability, Unavailable
 from healer.remedies.connection import Primary, check
 from healer.remedies.force_snapshot.statements import PrimaryFacts, judge
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import HealerTarget
+from pgslot.config.model import HealerConfig
 from pgslot.postgres.types import parse_lsn
 from tests.support.running_healer import until
 from tests.support.servers.processes import free_port
@@ -54,8 +54,8 @@ def test_the_grant_quotes_names() -> None:
     )
 
 
-def target(conninfo: str, *, enabled: bool = True) -> HealerTarget:
-    return HealerTarget(Conninfo(conninfo), enabled=enabled, dry_run=False)
+def target(conninfo: str, *, enabled: bool = True) -> HealerConfig:
+    return HealerConfig(Conninfo(conninfo), enabled=enabled, dry_run=False)
 
 
 def both(stack: Stack, role: str) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from healer.doctor.checks.servers import examine
-from healer.doctor.result import Status
+from healer.doctor.checks.servers import check_servers
+from healer.doctor.result import CheckStatus
 from healer.remedies.attempt import CallResult, Capability, Unavailable
 from healer.remedies.connection import Primary, check
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Config, HealerTarget
+from pgslot.config.model import Config, HealerConfig
 from tests.support.running_healer import QUICK, alert, healing, until, watched
 from tests.support.servers.pooler import Pooler
 from tests.support.servers.stack import HEALER_ROLE, Stack
@@ -33,8 +33,8 @@ def conninfo(pooler: Pooler) -> str:
     return f"host=127.0.0.1 port={pooler.port} dbname=postgres user={HEALER_ROLE}"
 
 
-def target(pooler: Pooler) -> HealerTarget:
-    return HealerTarget(Conninfo(conninfo(pooler)), enabled=True, dry_run=False)
+def target(pooler: Pooler) -> HealerConfig:
+    return HealerConfig(Conninfo(conninfo(pooler)), enabled=True, dry_run=False)
 
 
 async def test_one_in_transaction_mode_is_recognised_and_nothing_is_left_in_its_sessions(
@@ -85,15 +85,15 @@ async def test_one_in_session_mode_does_no_harm(databases: Stack, folder: Path) 
 
 async def test_a_server_itself_is_no_pooler(databases: Stack) -> None:
     """And costs no second connection."""
-    direct = HealerTarget(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
+    direct = HealerConfig(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
     sessions = "SELECT sessions FROM pg_catalog.pg_stat_database WHERE datname = 'postgres'"
     assert await check(direct) == Capability(None)
     assert databases.primary.sql(sessions)[0][0] is not None
 
 
 async def test_the_doctor_says_what_to_do(databases: Stack, transaction: Pooler) -> None:
-    found = await examine(Config((watched(databases, conninfo=conninfo(transaction)),), QUICK))
+    found = await check_servers(Config((watched(databases, conninfo=conninfo(transaction)),), QUICK))
     [capability] = [finding for finding in found if finding.check == "capability"]
-    assert capability.status is Status.FAILED
+    assert capability.status is CheckStatus.FAILED
     assert "pooler" in capability.found
     assert "name the servers themselves" in capability.remedy

@@ -12,13 +12,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from healer.app import application
 from healer.webhook.body import Action, Alert, Webhook, WebhookError, parse
-from healer.webhook.filter import Accepted, examine
+from healer.webhook.filter import AcceptedAlert, classify
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
-from pgslot.config.reload import Configuration
+from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
+from pgslot.config.reload import ConfigReloader
 
 NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")
-TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)
+TARGET = HealerConfig(NOWHERE, enabled=True, dry_run=False)
 CLUSTERS = {
     "c": Cluster("c", (Node("c", "n", NOWHERE),), TARGET),
     "watched": Cluster("watched", (Node("watched", "n", NOWHERE),), None),
@@ -95,8 +95,8 @@ def test_one_wrong_value_anywhere_is_named_or_does_not_matter(body: dict[str, An
 
 @given(LABELS, st.booleans())
 def test_only_what_is_configured_is_ever_accepted(labels: dict[str, str], firing: bool) -> None:
-    found = examine(Alert(firing, labels, "f"), CLUSTERS)
-    if isinstance(found, Accepted):
+    found = classify(Alert(firing, labels, "f"), CLUSTERS)
+    if isinstance(found, AcceptedAlert):
         assert labels["heal"] == "log_standby_snapshot"
         assert (found.cluster, found.target) == (CLUSTERS["c"], TARGET)
         assert (found.subject.node, found.subject.slot_name) == ("n", labels["slot_name"])
@@ -115,7 +115,7 @@ def test_the_endpoint_answers_everything_and_its_counters_add_up(bodies: list[by
 
     async def run() -> None:
         config = Config(tuple(CLUSTERS.values()), HealerSettings())
-        async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+        async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
             taken = 0
             for body in bodies:
                 answer = await client.post("/alerts", data=BytesIO(body))

@@ -10,7 +10,7 @@ import pytest
 from healer.commands.replay import replay_file
 from healer.webhook.alertmanager import parse_listing
 from healer.webhook.body import Action, parse
-from healer.webhook.filter import Accepted, examine
+from healer.webhook.filter import AcceptedAlert, classify
 from pgslot.config.model import Config
 from tests.healer.webhook.test_endpoint import CLUSTERS
 from tests.support.running_healer import QUICK, Healer, healing, watched
@@ -98,7 +98,7 @@ def test_the_button_test_of_a_contact_point_asks_for_nothing() -> None:
         "valueString": "[ metric='foo' labels={instance=bar} value=10 ]",
     }
     (alert,) = parse(json.dumps(body(test)).encode()).alerts
-    assert examine(alert, CLUSTERS) is Action.IGNORED_NO_HEAL_LABEL
+    assert classify(alert, CLUSTERS) is Action.IGNORED_NO_HEAL_LABEL
 
 
 UNMEASURED = {
@@ -116,7 +116,7 @@ UNMEASURED = {
 def test_what_nobody_measured_is_refused(sent: dict[str, Any]) -> None:
     sent = sent | {"labels": {**sent["labels"], "node": "n"}} if "node" in sent["labels"] else sent
     (alert,) = parse(json.dumps(body(sent)).encode()).alerts
-    assert examine(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
+    assert classify(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
 
 
 @pytest.mark.parametrize("sent", UNMEASURED.values(), ids=UNMEASURED.keys())
@@ -124,13 +124,13 @@ def test_it_is_refused_as_well_where_an_alertmanager_passes_it_on(sent: dict[str
     item = sent | {"status": {"state": "active", "silencedBy": [], "inhibitedBy": [], "mutedBy": []}}
     status = {"uptime": NOW.isoformat(), "cluster": {"status": "ready"}}
     (alert,) = parse_listing([item], status, NOW).alerts.values()
-    assert examine(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
+    assert classify(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
 
 
 def test_one_whose_series_is_gone_has_ended() -> None:
     gone = annotated(grafana_alert("s", firing=False, node="n"), "MissingSeries")
     (alert,) = parse(json.dumps(body(gone)).encode()).alerts
-    assert isinstance(examine(alert, CLUSTERS), Accepted)
+    assert isinstance(classify(alert, CLUSTERS), AcceptedAlert)
 
 
 async def test_grafanas_alert_heals_a_slot(databases: Stack) -> None:

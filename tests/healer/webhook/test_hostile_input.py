@@ -22,15 +22,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from healer.app import _EPISODES, PAGE, application
-from healer.episodes.manager import REMEMBERED
+from healer.episodes.manager import MAX_PAST_EPISODES
 from healer.episodes.report import Report
-from healer.remedies.slot_state import Subject
-from healer.webhook.alertmanager import AlertmanagerError, fetch
+from healer.remedies.slot_state import SlotKey
+from healer.webhook.alertmanager import AlertmanagerError, fetch_listing
 from pgslot.cli.logging import printable
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
-from pgslot.config.reload import Configuration
-from pgslot.httpserver.middleware import Guard
+from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
+from pgslot.config.reload import ConfigReloader
+from pgslot.httpserver.middleware import WebConfigMiddleware
 from pgslot.httpserver.web_config import load as load_web_config
 from tests.healer.episodes.test_lifecycle import NOWHERE
 from tests.support.running_healer import Healer, alert, healing
@@ -38,7 +38,7 @@ from tests.support.servers.processes import free_port
 from tests.support.web_configs import basic, hashed
 
 BEARER = {"Authorization": "Bearer secret"}
-TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)
+TARGET = HealerConfig(NOWHERE, enabled=True, dry_run=False)
 
 
 def cluster(name: str = "c") -> Cluster:
@@ -87,8 +87,8 @@ async def test_whoever_is_refused_at_the_door_is_counted_as_well(tmp_path: Path)
     """Basic authentication comes before the webhook is looked at: an Alertmanager with an old password shows."""
     (tmp_path / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {"am": hashed("right")}}))
     config = Config((cluster(),), HealerSettings())
-    app = application(Configuration(lambda: config, config))
-    Guard(load_web_config(tmp_path / "web.yml")).protect(app)
+    app = application(ConfigReloader(lambda: config, config))
+    WebConfigMiddleware(load_web_config(tmp_path / "web.yml")).protect(app)
     right = basic("am", "right")
     async with TestClient(TestServer(app), headers=right) as client:
         healer = Healer(client)
@@ -144,10 +144,10 @@ async def test_a_body_that_never_comes_is_not_waited_for(healer: Healer, monkeyp
 
 async def test_episodes_come_in_pages(healer: Healer) -> None:
     assert healer.client.app is not None
-    for i in range(REMEMBERED):
+    for i in range(MAX_PAST_EPISODES):
         report = Report("c", "log_standby_snapshot", time.time())
         report.conclude(1.0, ("resolved_itself", f"{i}"))  # type: ignore[arg-type]
-        report.subjects.extend(Subject("n", f"slot_{k}") for k in range(1000))
+        report.subjects.extend(SlotKey("n", f"slot_{k}") for k in range(1000))
         healer.client.app[_EPISODES]._past.appendleft(report)
     found: list[str] = []
     path = "/episodes"
@@ -157,14 +157,14 @@ async def test_episodes_come_in_pages(healer: Healer) -> None:
         assert len(page) <= PAGE
         found += [episode["why"] for episode in page]
         path = URL(answer.links["next"]["url"]).path_qs if "next" in answer.links else ""
-    assert found == [str(i) for i in reversed(range(REMEMBERED))]
+    assert found == [str(i) for i in reversed(range(MAX_PAST_EPISODES))]
     assert len(await (await healer.client.get("/episodes?limit=1&offset=3")).json()) == 1
     for bad in ("limit=0", "limit=1000", "offset=-1", "offset=x"):
         assert (await healer.client.get(f"/episodes?{bad}")).status == 400
     first = await (await healer.client.get("/")).text()
     assert first.count("<details") == PAGE
     assert f"?offset={PAGE}" in first
-    assert (await (await healer.client.get(f"/?offset={REMEMBERED - 1}")).text()).count("Older") == 0
+    assert (await (await healer.client.get(f"/?offset={MAX_PAST_EPISODES - 1}")).text()).count("Older") == 0
 
 
 @asynccontextmanager
@@ -214,7 +214,7 @@ async def test_no_answer_of_alertmanager_ends_the_asking(
             assert await healer.value("pgslot_heal_alertmanager_up") == (1 if "+14" in uptime else 0)
         if "+14" not in uptime:
             with pytest.raises(AlertmanagerError):
-                await fetch(url)
+                await fetch_listing(url)
 
 
 async def test_a_defect_in_the_asking_is_told_and_it_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,10 +238,10 @@ async def test_the_healers_own_clock_does_not_make_alerts_end(ahead: timedelta) 
     its_time = datetime.now(UTC) - ahead
     started = (its_time - timedelta(minutes=1)).isoformat()
     async with alertmanager("[]", started, format_datetime(its_time, usegmt=True)) as url:
-        assert (await fetch(url)).complete is False
+        assert (await fetch_listing(url)).complete is False
     settled = (its_time - timedelta(minutes=10)).isoformat()
     async with alertmanager("[]", settled, format_datetime(its_time, usegmt=True)) as url:
-        assert (await fetch(url)).complete is True
+        assert (await fetch_listing(url)).complete is True
 
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from healer.webhook.receivers import MOST_RECEIVERS
+from healer.webhook.receivers import MAX_RECEIVERS
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerTarget, Node
+from pgslot.config.model import Cluster, HealerConfig, Node
 from tests.support.running_healer import alert, healing
 
 NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")
-CLUSTER = Cluster("c", (Node("c", "standby", NOWHERE),), HealerTarget(NOWHERE, enabled=True, dry_run=False))
+CLUSTER = Cluster("c", (Node("c", "standby", NOWHERE),), HealerConfig(NOWHERE, enabled=True, dry_run=False))
 
 
 async def test_the_receivers_of_webhooks_are_remembered_and_bounded() -> None:
@@ -31,12 +31,12 @@ async def test_the_receivers_of_webhooks_are_remembered_and_bounded() -> None:
         for receiver, alerts in (("empty", []), (None, [beat]), (7, [beat]), ("", [beat]), ("x" * 201, [beat])):
             await told(receiver, *alerts)
         assert await known() == set()
-        for number in range(MOST_RECEIVERS + 5):
+        for number in range(MAX_RECEIVERS + 5):
             await told("steady", beat)
             await told(f"r{number}", beat)
         names = await known()
-        assert len(names) == MOST_RECEIVERS
-        assert {"steady", f"r{MOST_RECEIVERS + 4}"} <= names
+        assert len(names) == MAX_RECEIVERS
+        assert {"steady", f"r{MAX_RECEIVERS + 4}"} <= names
         assert "r0" not in names
         last = await healer.value("pgslot_heal_receiver_last_webhook_timestamp_seconds", receiver="steady")
         assert last == pytest.approx(time.time(), abs=30)

@@ -13,7 +13,7 @@ import requests
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from healer.webhook.alertmanager import AlertmanagerError, Listing, fetch, parse_listing
+from healer.webhook.alertmanager import AlertListing, AlertmanagerError, fetch_listing, parse_listing
 from healer.webhook.body import Alert
 from healer.webhook.reconcile import Changes, compare
 from tests.support.running_healer import QUICK, Healer, alert, healing, watched
@@ -24,11 +24,11 @@ from tests.support.servers.stack import Stack
 A, B = (Alert(firing=True, labels={"slot_name": name}, fingerprint=name) for name in ("a", "b"))
 
 
-def listing(*alerts: Alert, complete: bool = True, **muted: str) -> Listing:
-    return Listing({each.fingerprint: each for each in alerts}, muted, complete)
+def listing(*alerts: Alert, complete: bool = True, **muted: str) -> AlertListing:
+    return AlertListing({each.fingerprint: each for each in alerts}, muted, complete)
 
 
-CASES: dict[str, tuple[Listing, set[str], set[str], set[str], Changes]] = {
+CASES: dict[str, tuple[AlertListing, set[str], set[str], set[str], Changes]] = {
     # What is listed; what takes part in an episode; what we have heard of; what was listed before; what follows.
     "nothing new": (listing(A), {"a"}, {"a"}, {"a"}, Changes((), {})),
     "nobody told us": (listing(A, B), {"a"}, {"a"}, {"a"}, Changes((B,), {})),
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[Listing, set[str], set[str], set[str], Changes]] = {
 
 
 @pytest.mark.parametrize(("listed", "joined", "heard", "before", "expected"), CASES.values(), ids=CASES.keys())
-def test_compare(listed: Listing, joined: set[str], heard: set[str], before: set[str], expected: Changes) -> None:
+def test_compare(listed: AlertListing, joined: set[str], heard: set[str], before: set[str], expected: Changes) -> None:
     assert compare(listed, joined, heard, before) == expected
 
 
@@ -85,7 +85,7 @@ def test_an_older_alertmanager_has_no_muted_by() -> None:
 
 async def test_nobody_answers() -> None:
     with pytest.raises(AlertmanagerError, match="ClientConnector"):
-        await fetch(f"http://127.0.0.1:{free_port()}")
+        await fetch_listing(f"http://127.0.0.1:{free_port()}")
 
 
 async def test_its_name_and_its_answer_do_not_wait_for_what_fills_asyncios_threads() -> None:
@@ -104,7 +104,7 @@ async def test_its_name_and_its_answer_do_not_wait_for_what_fills_asyncios_threa
         app.router.add_get("/api/v2/{what}", answer)
         async with TestServer(app) as server:
             began = loop.time()
-            assert set((await fetch(f"http://localhost:{server.port}")).alerts) == {"f"}
+            assert set((await fetch_listing(f"http://localhost:{server.port}")).alerts) == {"f"}
             assert loop.time() - began < 10
     finally:
         released.set()

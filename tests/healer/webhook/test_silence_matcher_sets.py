@@ -14,9 +14,9 @@ import requests
 
 from healer.doctor.checks.silences import judge_silences
 from healer.doctor.http import Client
-from healer.doctor.result import Status
+from healer.doctor.result import CheckStatus
 from healer.remedies.registry import RECORD
-from healer.webhook.alertmanager import fetch
+from healer.webhook.alertmanager import fetch_listing
 from healer.webhook.body import HEAL_LABEL
 from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version_of
 from tests.support.servers.processes import free_port
@@ -76,7 +76,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
 
 
 async def test_the_healer_leaves_alone_what_any_set_silences(alertmanager: Alertmanager) -> None:
-    listing = await fetch(alertmanager.url)
+    listing = await fetch_listing(alertmanager.url)
     muted = {listing.alerts[fingerprint].labels["alertname"]: why for fingerprint, why in listing.muted.items()}
     silenced = {FIRST, SECOND} if UNDERSTANDS else {FIRST}
     assert muted == dict.fromkeys(silenced, f"silenced (by {SILENCE})")
@@ -88,10 +88,10 @@ def test_the_doctor_names_what_is_silenced_and_what_cannot_be_told(alertmanager:
     findings = list(judge_silences(Client(alertmanager.url), alerts))
     if UNDERSTANDS:
         unlisted, silence = findings
-        assert unlisted.status is Status.UNKNOWN
+        assert unlisted.status is CheckStatus.UNKNOWN
         assert "has multiple matcher sets" in unlisted.found
         assert set(silence.found.removesuffix(": active now").split(", ")) == {FIRST, SECOND}
     else:
         [silence] = findings
         assert silence.found.startswith(f"{FIRST}: active until")
-    assert (silence.status, silence.subject) == (Status.WARNING, SILENCE)
+    assert (silence.status, silence.subject) == (CheckStatus.WARNING, SILENCE)

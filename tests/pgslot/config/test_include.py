@@ -6,7 +6,7 @@ import pytest
 
 from pgslot.cli.errors import ConfigError
 from pgslot.config.loader import load
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 
 CLUSTER = "clusters: {%s: {nodes: {n: {conninfo_file: secret}}}}\n"
 
@@ -89,7 +89,7 @@ def test_a_cluster_that_is_there_twice_names_both_places(tmp_path: Path) -> None
 
 async def test_a_reload_reads_them_anew(tmp_path: Path) -> None:
     file = write(tmp_path, {"pgslot.yml": "include: ['fleet/*.yml']", "fleet/a.yml": CLUSTER % "a"})
-    configuration = Configuration(lambda: load(file), load(file))
+    configuration = ConfigReloader(lambda: load(file), load(file))
     write(tmp_path, {"fleet/b.yml": CLUSTER % "b"})
     assert configuration.reload() is None
     assert [cluster.name for cluster in configuration.config.clusters] == ["a", "b"]

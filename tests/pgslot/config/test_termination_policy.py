@@ -6,7 +6,7 @@ import pytest
 
 from pgslot.cli.errors import ConfigError
 from pgslot.config.loader import load
-from pgslot.config.model import Ending, HealerTarget
+from pgslot.config.model import HealerConfig, TerminationConfig
 from pgslot.config.secrets import check_secrets
 
 PLACE = "clusters.a.healer.end_transactions"
@@ -21,7 +21,7 @@ def written(folder: Path, section: str, healer: str = "user=healer") -> Path:
     return file
 
 
-def ending(folder: Path, section: str) -> Ending:
+def ending(folder: Path, section: str) -> TerminationConfig:
     target = load(written(folder, section)).clusters[0].healer
     assert target is not None
     assert target.ending is not None
@@ -31,7 +31,7 @@ def ending(folder: Path, section: str) -> Ending:
 def test_without_it_no_transaction_is_ended(tmp_path: Path) -> None:
     (tmp_path / "pgslot.yml").write_text("clusters: {a: {nodes: {n: {conninfo: ''}}, healer: {conninfo: ''}}}")
     target = load(tmp_path / "pgslot.yml").clusters[0].healer
-    assert isinstance(target, HealerTarget)
+    assert isinstance(target, HealerConfig)
     assert target.ending is None
 
 

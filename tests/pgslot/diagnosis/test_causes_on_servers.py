@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.app import application
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis import retention
 from tests.support.running_healer import impatient
 from tests.support.servers.postgres import Postgres
@@ -34,7 +34,7 @@ async def client(databases: Stack) -> AsyncIterator[Client]:
     servers = (databases.primary, databases.standby)
     nodes = tuple(Node("c", server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in servers)
     config = Config((Cluster("c", nodes, None),), HealerSettings())
-    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as started:
+    async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as started:
         yield started
 
 
@@ -221,7 +221,7 @@ async def test_unknown_when_the_primary_is_not_seen(databases: Stack) -> None:
     databases.wait_until_idle()
     node = Node("c", "standby", Conninfo(databases.standby.conninfo(EXPORTER_ROLE)))
     config = Config((Cluster("c", (node,), None),), HealerSettings())
-    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as alone:
+    async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as alone:
         with databases.standby.create_slot_by_function("unexplained"):
             await until_waits_for(alone, "unexplained", "unknown")
     databases.drop_slot("unexplained")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pgslot.diagnosis.creation_wait import WaitReason, waits
+from pgslot.diagnosis.creation_wait import WaitReason, creation_waits
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import History, Sample
 from pgslot.snapshot.model import NodeSnapshot
@@ -34,7 +34,7 @@ PRIMARY_CASES = [
 )
 def test_wait_on_a_primary(changes: dict[str, Any], reason: str, blocker: Transaction | None) -> None:
     primary = node("p", recovery=False, creations=(replace(CREATION, **changes),), transactions=(TRANSACTION,))
-    [wait] = waits(cluster(primary))
+    [wait] = creation_waits(cluster(primary))
     assert (wait.node, wait.reason, wait.blocker) == ("p", reason, blocker)
 
 
@@ -207,7 +207,7 @@ def test_wait_on_a_standby(
     blocker: Transaction | None,
 ) -> None:
     replica = node("s", recovery=True, creations=(replace(CREATION, **creation),), standby=replace(STANDBY, **standby))
-    [wait] = waits(cluster(primary, replica))
+    [wait] = creation_waits(cluster(primary, replica))
     assert (wait.node, wait.reason, wait.blocker) == ("s", reason, blocker)
 
 
@@ -240,7 +240,7 @@ def test_a_standby_below_one_that_is_cut_off(replayed: int, written: tuple[int, 
         ),
         history=history(replayed, 1000),
     )
-    [wait] = waits(cluster(primary, cascade))
+    [wait] = creation_waits(cluster(primary, cascade))
     assert wait.reason == reason
 
 
@@ -252,7 +252,7 @@ def test_every_reason_is_in_a_table() -> None:
 def test_two_primaries_name_no_blocker() -> None:
     primaries = [node(name, recovery=False, transactions=(TRANSACTION,)) for name in ("p", "q")]
     replica = node("s", recovery=True, creations=(replace(CREATION, backend_type="client backend"),))
-    [wait] = waits(cluster(*primaries, replica))
+    [wait] = creation_waits(cluster(*primaries, replica))
     assert (wait.reason, wait.blocker) == (WaitReason.UNKNOWN, None)
 
 

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from pgslot.diagnosis.failover_readiness import (
+    NotReadyReason,
     Readiness,
-    Unready,
     failover_slots,
-    kept_in_step,
     missing_settings,
     readiness,
+    synced_slots,
 )
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
 from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
 
-U = Unready
+U = NotReadyReason
 ORIGINAL = SLOT._replace(slot_name="f", failover=True, synced=False, confirmed_position=5000)
 COPY = SLOT._replace(slot_name="f", failover=True, synced=True, active=False, confirmed_position=4000)
 TEMPORARY = COPY._replace(temporary=True, active=True, confirmed_position=None, in_creation=True)
@@ -39,11 +39,11 @@ def standby(name: str = "s", *slots: Slot, **more: Any) -> NodeSnapshot:
     return node(name, recovery=True, slots=slots, standby=settings, **more)
 
 
-def told(*nodes: NodeSnapshot) -> dict[str, Unready | None]:
+def told(*nodes: NodeSnapshot) -> dict[str, NotReadyReason | None]:
     return {one.node: one.unready for one in readiness(cluster(*nodes))}
 
 
-CASES: dict[str, tuple[NodeSnapshot, Unready | None]] = {
+CASES: dict[str, tuple[NodeSnapshot, NotReadyReason | None]] = {
     "ready": (standby("s", COPY), None),
     "ready, though its worker is down": (
         standby("s", COPY, standby=replace(SYNCHRONISES, slotsync_worker_running=False)),
@@ -68,7 +68,7 @@ CASES: dict[str, tuple[NodeSnapshot, Unready | None]] = {
 
 
 @pytest.mark.parametrize(("there", "unready"), CASES.values(), ids=CASES.keys())
-def test_one_standby(there: NodeSnapshot, unready: Unready | None) -> None:
+def test_one_standby(there: NodeSnapshot, unready: NotReadyReason | None) -> None:
     assert told(primary(ORIGINAL), there) == {"s": unready}
 
 
@@ -80,7 +80,7 @@ SYNCS, OTHER_OFF = standby("a", COPY), standby("b", standby=replace(OFF, primary
 BELOW = standby("c")
 """It streams from the slot `c`."""
 
-QUIET: dict[str, tuple[tuple[NodeSnapshot, ...], dict[str, Unready | None]]] = {
+QUIET: dict[str, tuple[tuple[NodeSnapshot, ...], dict[str, NotReadyReason | None]]] = {
     "no failover slot": ((primary(SLOT), standby("s")), {}),
     "before 17": ((primary(SLOT._replace(failover=None)), standby("s")), {}),
     "a temporary one": ((primary(ORIGINAL._replace(temporary=True)), standby("s")), {}),
@@ -116,7 +116,7 @@ QUIET: dict[str, tuple[tuple[NodeSnapshot, ...], dict[str, Unready | None]]] = {
 
 
 @pytest.mark.parametrize(("nodes", "expected"), QUIET.values(), ids=QUIET.keys())
-def test_which_standbys_count(nodes: tuple[NodeSnapshot, ...], expected: dict[str, Unready | None]) -> None:
+def test_which_standbys_count(nodes: tuple[NodeSnapshot, ...], expected: dict[str, NotReadyReason | None]) -> None:
     assert told(*nodes) == expected
 
 
@@ -151,12 +151,12 @@ def test_each_failover_slot_is_told_of() -> None:
 
 def test_of_one_standby() -> None:
     nodes = cluster(primary(ORIGINAL, SLOT), SYNCS, OTHER_OFF)
-    found = kept_in_step(SYNCS, nodes)
+    found = synced_slots(SYNCS, nodes)
     assert found["f"].ready
     assert set(found) == {"f"}  # the other one is no failover slot
-    assert kept_in_step(OTHER_OFF, nodes) == {}
-    assert kept_in_step(nodes.nodes[0], nodes) == {}
-    assert kept_in_step(SYNCS, cluster(SYNCS)) == {}
+    assert synced_slots(OTHER_OFF, nodes) == {}
+    assert synced_slots(nodes.nodes[0], nodes) == {}
+    assert synced_slots(SYNCS, cluster(SYNCS)) == {}
 
 
 class Counted(tuple[Slot, ...]):  # noqa: SLOT001 - it counts
@@ -179,7 +179,7 @@ def test_a_thousand_slots_are_not_gone_through_a_thousand_times() -> None:
         nodes = cluster(replace(primary(), slots=originals), replace(standby("s"), slots=copies))
         assert len([one for one in readiness(nodes) if one.ready]) == slots
         before = copies.times + originals.times
-        assert len(kept_in_step(nodes.nodes[1], nodes)) == slots
+        assert len(synced_slots(nodes.nodes[1], nodes)) == slots
         return max(before, copies.times + originals.times - before)
 
     assert times(100) == times(3) <= 10

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pgslot.diagnosis.peers import needs_primary
-from pgslot.diagnosis.retention import RetentionCause, retention, retention_cause
+from pgslot.diagnosis.retention import RetentionCause, diagnose_retention, retention_cause
 from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
-from pgslot.snapshot.history import Delivery, History, Movement, Sample
+from pgslot.snapshot.history import DeliveryState, History, Sample, SlotHistory
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot, Transaction
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, dark, node
@@ -31,7 +31,7 @@ NOTHING_NEW: Changes = {"received_position": RECORD}
 AWAY: Changes = {"active": False}
 WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation", "sent_position": RECORD}
 SETTLED, OUTSTANDING, UNTOLD = (
-    Delivery(
+    DeliveryState(
         outstanding=outstanding, txns=1, confirmed=RECORD, sent=HERE, step=0, after=None, reply=1.8e9, answered=NOW
     )
     for outstanding in (False, True, None)
@@ -39,7 +39,7 @@ SETTLED, OUTSTANDING, UNTOLD = (
 SILENT = SETTLED._replace(answered=NOW - 100)
 TIMELESS = SETTLED._replace(answered=NOW - 100, reply=None)
 MUTE: Changes = {"received_position": None, "reply_time": None}
-MOVEMENT = Movement(
+MOVEMENT = SlotHistory(
     restart=RECORD,
     seen=NOW - 300,
     arrived=True,
@@ -57,7 +57,7 @@ PREPARED = replace(EARLY, kind="prepared", held_by="prepared", pid=None, age_sec
 """Its age counts from PREPARE TRANSACTION."""
 ONLY_SNAPSHOT = replace(EARLY, kind="snapshot", xid=None, xid_age=None)
 
-Case = tuple[str, dict[str, Any], Movement | None, tuple[Transaction, ...], str]
+Case = tuple[str, dict[str, Any], SlotHistory | None, tuple[Transaction, ...], str]
 CASES: list[Case] = [
     ("healthy", {}, MOVEMENT, (), "none"),
     ("lost", {"wal_status": "lost"}, MOVEMENT, (), "invalidated"),
@@ -132,7 +132,9 @@ CASES: list[Case] = [
 ]
 
 
-def seen(slot: Slot, movement: Movement | None, transactions: tuple[Transaction, ...], **changes: Any) -> NodeSnapshot:
+def seen(
+    slot: Slot, movement: SlotHistory | None, transactions: tuple[Transaction, ...], **changes: Any
+) -> NodeSnapshot:
     """Return a primary with this slot and what was remembered of it."""
     history = History(NOW, QUIET, movements={} if movement is None else {slot.slot_name: movement})
     facts = replace(FACTS, **{"synchronized_standby_slots": "gone"} | changes)
@@ -143,7 +145,7 @@ def seen(slot: Slot, movement: Movement | None, transactions: tuple[Transaction,
     ("changes", "movement", "transactions", "cause"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_retention_cause(
-    changes: dict[str, Any], movement: Movement | None, transactions: tuple[Transaction, ...], cause: str
+    changes: dict[str, Any], movement: SlotHistory | None, transactions: tuple[Transaction, ...], cause: str
 ) -> None:
     slot = SLOT._replace(**{"restart_position": RECORD, "confirmed_position": HERE} | changes)
     primary = seen(slot, movement, transactions)
@@ -174,7 +176,7 @@ def test_the_one_with_the_oldest_xid_is_named_of_those_that_began_in_time() -> N
     began_first = replace(EARLY, age_seconds=5000.0, xid=550, xid_age=153, pid=1)
     wrote_first = replace(EARLY, age_seconds=3000.0, xid=540, xid_age=163, pid=2)
     primary = seen(slot, MOVEMENT, (began_first, wrote_first, LATE))
-    found = retention(slot, primary, cluster(primary))
+    found = diagnose_retention(slot, primary, cluster(primary))
     assert found.blocker == wrote_first
 
 
@@ -185,7 +187,7 @@ def test_who_had_an_xid_before_and_kept_nothing_back_is_named_last() -> None:
     writer = replace(EARLY, pid=2)
     for transactions, named in (((only_an_xid, writer), writer), ((only_an_xid,), only_an_xid)):
         primary = seen(slot, MOVEMENT, transactions)
-        assert retention(slot, primary, cluster(primary)).blocker == named
+        assert diagnose_retention(slot, primary, cluster(primary)).blocker == named
 
 
 @pytest.mark.parametrize("active", [True, False])
@@ -230,7 +232,7 @@ def test_the_standby_that_is_waited_for(listed: str, named: str | None) -> None:
     )
     logical = SLOT._replace(slot_name="logical")
     primary = replace(seen(slot, MOVEMENT, (), synchronized_standby_slots=listed), slots=(slot, *others, logical))
-    found = retention(slot, primary, cluster(primary))
+    found = diagnose_retention(slot, primary, cluster(primary))
     assert (str(found.cause), found.standby_slot) == ("standby" if named else "consumer", named)
 
 

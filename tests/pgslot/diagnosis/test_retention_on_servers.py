@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis import retention
 from pgslot.diagnosis.retention import SKIPS_EMPTY_TRANSACTIONS
 from pgslot.snapshot.queries import SUPPORTED
@@ -46,7 +46,7 @@ class Watch:
 
     @asynccontextmanager
     async def running(self, each: float = 1.0) -> AsyncIterator["Watch"]:
-        app = application(Configuration(lambda: self._config, self._config))
+        app = application(ConfigReloader(lambda: self._config, self._config))
         async with TestClient(TestServer(app)) as client:
             task = asyncio.create_task(self._run(client, each))
             try:

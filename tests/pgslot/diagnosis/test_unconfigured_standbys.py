@@ -12,16 +12,16 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
-from healer.episodes.partial_snapshot import Lookout
+from healer.episodes.partial_snapshot import PartialCollector
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
-from pgslot.config.reload import Configuration
-from pgslot.diagnosis.unconfigured_standbys import unlisted
-from pgslot.snapshot.cluster import Observer
-from pgslot.snapshot.identity import rightful
-from pgslot.snapshot.model import NodeSnapshot, Status
-from pgslot.snapshot.queries import PROBES
-from pgslot.snapshot.rows import Sender
+from pgslot.config.reload import ConfigReloader
+from pgslot.diagnosis.unconfigured_standbys import unconfigured_standbys
+from pgslot.snapshot.cluster import ClusterCollector
+from pgslot.snapshot.identity import expected_system_identifier
+from pgslot.snapshot.model import NodeSnapshot, QueryStatus
+from pgslot.snapshot.queries import QUERIES
+from pgslot.snapshot.rows import WalSender
 from tests.exporter.test_collectors import get
 from tests.exporter.test_scrape import Client
 from tests.support.builders.snapshots import STANDBY, cluster, dark, node
@@ -30,10 +30,10 @@ from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
-A = Sender("a", "10.0.0.2", "a")
-B = Sender("b", "10.0.0.3", "b")
-BARE = Sender("walreceiver", "10.0.0.4", "")
-NAMED = Sender("report", "10.0.0.5", "")
+A = WalSender("a", "10.0.0.2", "a")
+B = WalSender("b", "10.0.0.3", "b")
+BARE = WalSender("walreceiver", "10.0.0.4", "")
+NAMED = WalSender("report", "10.0.0.5", "")
 
 
 def standby(name: str, slot: str | None = None, called: str | None = None, *, running: bool = True) -> NodeSnapshot:
@@ -43,9 +43,9 @@ def standby(name: str, slot: str | None = None, called: str | None = None, *, ru
     return node(name, recovery=True, standby=shown)
 
 
-ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((probe.name for probe in PROBES), Status.WRONG_CLUSTER))
+ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((probe.name for probe in QUERIES), QueryStatus.WRONG_CLUSTER))
 
-MATCHES: dict[str, tuple[Sequence[Sender], Sequence[NodeSnapshot], int | None, Sequence[Sender]]] = {
+MATCHES: dict[str, tuple[Sequence[WalSender], Sequence[NodeSnapshot], int | None, Sequence[WalSender]]] = {
     "nobody streams": ([], [standby("s", "a")], 0, []),
     "nobody streams, and a standby is down": ([], [dark("s")], 0, []),
     "all are configured": ([A, B], [standby("s", "a"), standby("t", "b")], 0, []),
@@ -72,18 +72,18 @@ MATCHES: dict[str, tuple[Sequence[Sender], Sequence[NodeSnapshot], int | None, S
 
 @pytest.mark.parametrize(("senders", "others", "count", "left"), MATCHES.values(), ids=MATCHES)
 def test_who_streams_and_is_not_configured(
-    senders: Sequence[Sender], others: Sequence[NodeSnapshot], count: int | None, left: Sequence[Sender]
+    senders: Sequence[WalSender], others: Sequence[NodeSnapshot], count: int | None, left: Sequence[WalSender]
 ) -> None:
-    found = unlisted(cluster(node("p", recovery=False, senders=tuple(senders)), *others))
+    found = unconfigured_standbys(cluster(node("p", recovery=False, senders=tuple(senders)), *others))
     assert found is not None
     assert (found.count, list(found.senders)) == (count, list(left))
 
 
 def test_without_a_primary_or_its_answer_nothing_is_known() -> None:
-    assert unlisted(cluster(standby("s", "a"))) is None
-    assert unlisted(cluster(node("p", recovery=False, senders=None))) is None
+    assert unconfigured_standbys(cluster(standby("s", "a"))) is None
+    assert unconfigured_standbys(cluster(node("p", recovery=False, senders=None))) is None
     split = [node(name, recovery=False, senders=(A,)) for name in "pq"]
-    assert unlisted(cluster(*split)) is None
+    assert unconfigured_standbys(cluster(*split)) is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_without_a_primary_or_its_answer_nothing_is_known() -> None:
     ],
 )
 def test_which_cluster_it_is(identifiers: dict[str, str | None], told: str | None, expected: str | None) -> None:
-    assert rightful(identifiers, told) == expected
+    assert expected_system_identifier(identifiers, told) == expected
 
 
 def of(*servers: Postgres) -> Config:
@@ -134,7 +134,7 @@ async def test_on_real_servers_a_standby_is_missed_and_others_are_not(databases:
     primary = databases.primary
     both, alone = of(databases.primary, databases.standby), of(databases.primary)
     for config, expected in ((both, 0), (alone, 1)):
-        async with TestClient(TestServer(application(Configuration(partial(load_again, config), config)))) as client:
+        async with TestClient(TestServer(application(ConfigReloader(partial(load_again, config), config)))) as client:
             with (
                 receiving(primary, databases, "--synchronous"),
                 psycopg.connect(primary.conninfo(), autocommit=True) as session,
@@ -168,7 +168,7 @@ async def test_a_standby_s_standby_and_one_without_a_slot(databases: Stack) -> N
         ):
             config = of(*servers)
             async with TestClient(
-                TestServer(application(Configuration(partial(load_again, config), config)))
+                TestServer(application(ConfigReloader(partial(load_again, config), config)))
             ) as client:
                 assert await counts(client) == [expected, expected], [server.name for server in servers]
 
@@ -192,7 +192,7 @@ async def test_a_subscription_is_no_standby(databases: Stack) -> None:
             wait_for(lambda: primary.sql(streams), "the subscription streams")
             config = of(primary, databases.standby)
             async with TestClient(
-                TestServer(application(Configuration(partial(load_again, config), config)))
+                TestServer(application(ConfigReloader(partial(load_again, config), config)))
             ) as client:
                 assert await counts(client) == [0, 0]
             assert primary.sql(streams)
@@ -204,7 +204,7 @@ async def test_one_that_is_down_may_be_the_one_that_streams(databases: Stack) ->
     [configured] = of(databases.primary).clusters
     away = Node("c", "away", Conninfo("host=127.0.0.1 port=1 dbname=postgres"))
     config = Config((replace(configured, nodes=(*configured.nodes, away)),), HealerSettings())
-    async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+    async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
         assert await counts(client) == [None, None]
 
 
@@ -217,7 +217,7 @@ async def test_a_server_of_another_cluster_is_told_and_not_joined(
         stranger = other.single()
         stranger.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
         config = of(databases.primary, databases.standby, stranger)
-        async with TestClient(TestServer(application(Configuration(lambda: config, config)))) as client:
+        async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
             for path in ("/metrics", "/probe?cluster=c&node=single", "/metrics?collect[]=node"):
                 metrics = await get(client, path)
                 assert metrics.value("pgslot_up", node="single") == 0
@@ -227,7 +227,7 @@ async def test_a_server_of_another_cluster_is_told_and_not_joined(
             metrics = await get(client, "/metrics")
             assert [metrics.value("pgslot_up", node=name) for name in ("primary", "standby")] == [1, 1]
             assert metrics.value("pgslot_unlisted_standbys", node="primary") == 0
-        lookout = Lookout(config.clusters[0])
+        lookout = PartialCollector(config.clusters[0])
         try:
             # All are asked until one says that it is the primary; from the second look on it is known which one is.
             for _ in range(2):
@@ -247,11 +247,11 @@ async def test_what_may_not_be_read_rules_nothing_out(databases: Stack) -> None:
     )
     assert before is None, "PUBLIC may execute it"
     databases.primary.sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
-    observer = Observer(of(databases.primary, databases.standby).clusters, "unlisted")
+    observer = ClusterCollector(of(databases.primary, databases.standby).clusters, "unlisted")
     try:
         looked = await observer.look("c", 5)
-        assert {status for each in looked.nodes for status in each.statuses.values()} == {Status.OK}
-        found = unlisted(looked)
+        assert {status for each in looked.nodes for status in each.statuses.values()} == {QueryStatus.OK}
+        found = unconfigured_standbys(looked)
         assert found is not None
         assert found.count == 0
     finally:

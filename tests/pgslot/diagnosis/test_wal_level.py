@@ -9,9 +9,14 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from healer.doctor.checks.servers import judge_last_slot
-from healer.doctor.result import Status
+from healer.doctor.result import CheckStatus
 from pgslot.diagnosis.peers import needs_primary
-from pgslot.diagnosis.wal_level import at_stake, counts, has_stake, kept_by
+from pgslot.diagnosis.wal_level import (
+    depends_on_primary,
+    has_dependent_slots,
+    keeps_logical_decoding,
+    slots_keeping_decoding,
+)
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
 from tests.exporter.test_scrape import configuration
@@ -39,7 +44,7 @@ SLOTS: list[tuple[dict[str, Any], bool, bool]] = [
 @pytest.mark.parametrize(("changes", "keeps", "stake"), SLOTS)
 def test_which_slots_count(changes: dict[str, Any], keeps: bool, stake: bool) -> None:
     slot = SLOT._replace(**changes)
-    assert (counts(slot), at_stake(slot)) == (keeps, stake)
+    assert (keeps_logical_decoding(slot), depends_on_primary(slot)) == (keeps, stake)
 
 
 def server(
@@ -65,7 +70,7 @@ KEPT = [
 
 @pytest.mark.parametrize(("primary", "expected"), KEPT)
 def test_what_logical_decoding_rests_on(primary: NodeSnapshot | None, expected: tuple[str, ...] | None) -> None:
-    assert kept_by(primary) == expected
+    assert slots_keeping_decoding(primary) == expected
 
 
 def test_a_standby_with_such_slots_is_not_explained_without_its_primary() -> None:
@@ -73,22 +78,22 @@ def test_a_standby_with_such_slots_is_not_explained_without_its_primary() -> Non
     assert needs_primary(server("s", A, recovery=True))
     assert not needs_primary(server("s", A, recovery=True, version="18.6"))
     assert not needs_primary(server("s", A._replace(synced=True), recovery=True))
-    assert not has_stake(server("p", A))
+    assert not has_dependent_slots(server("p", A))
 
 
 FINDINGS = [
-    ((server("p", B), server("s", A, recovery=True)), Status.WARNING, "s/a will be lost when"),
-    ((server("p", B), server("s", A, recovery=True)), Status.WARNING, "it has b"),
-    ((server("p"), server("s", A, recovery=True)), Status.WARNING, "it has none"),
-    ((server("p", A, B), server("s", A, recovery=True)), Status.OK, "s/a are kept by 2"),
-    ((dark("p"), server("s", A, recovery=True)), Status.SKIPPED, "not known"),
+    ((server("p", B), server("s", A, recovery=True)), CheckStatus.WARNING, "s/a will be lost when"),
+    ((server("p", B), server("s", A, recovery=True)), CheckStatus.WARNING, "it has b"),
+    ((server("p"), server("s", A, recovery=True)), CheckStatus.WARNING, "it has none"),
+    ((server("p", A, B), server("s", A, recovery=True)), CheckStatus.OK, "s/a are kept by 2"),
+    ((dark("p"), server("s", A, recovery=True)), CheckStatus.SKIPPED, "not known"),
     ((server("p", B), server("s", recovery=True)), None, ""),
     ((server("p", B, wal_level="logical"), server("s", A, recovery=True)), None, ""),
 ]
 
 
 @pytest.mark.parametrize(("nodes", "status", "text"), FINDINGS)
-def test_what_the_doctor_says(nodes: tuple[NodeSnapshot, ...], status: Status | None, text: str) -> None:
+def test_what_the_doctor_says(nodes: tuple[NodeSnapshot, ...], status: CheckStatus | None, text: str) -> None:
     found = list(judge_last_slot(cluster(*nodes)))
     assert [finding.status for finding in found] == ([status] if status else [])
     assert all(text in finding.found for finding in found)

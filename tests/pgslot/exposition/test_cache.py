@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from exporter.catalogue import CATALOGUE
 from exporter.series import cluster_series
-from pgslot.exposition.cache import Column, Kept, Memory
+from pgslot.exposition.cache import CachedColumn, CachedSeries, RenderCache
 from pgslot.exposition.families import families
-from pgslot.exposition.text_format import Series, label_text, write
+from pgslot.exposition.text_format import Samples, label_text, render_families
 from pgslot.snapshot.model import ClusterSnapshot
 from tests.support.builders.snapshots import SLOT, cluster, node
 
@@ -23,34 +23,34 @@ kinds = st.sampled_from([st.booleans(), st.integers(-(2**63), 2**63), st.floats(
 @given(data=st.data(), slots=names)
 def test_a_column_reads_as_its_series_do(data: st.DataObject, slots: list[str]) -> None:
     """The same slots three times and then others, whatever the numbers."""
-    memory = Memory()
+    memory = RenderCache()
     numbers = st.none() | data.draw(kinds)
     for found in (slots, slots, slots, slots[1:], [*slots, "100%d %% more"]):
         labels = [label_text(("slot_name",), (slot,)) for slot in found]
         values = tuple(data.draw(numbers) for _ in found)
         for _ in range(2):
-            assert Column(memory, "n", "it", labels, values).lines() == Series("it", labels, values).lines()
+            assert CachedColumn(memory, "n", "it", labels, values).lines() == Samples("it", labels, values).lines()
 
 
 def test_numbers_that_change_are_put_into_a_template() -> None:
-    memory = Memory()
+    memory = RenderCache()
     labels = ['a="100%"', 'a="b"', 'a="c"', 'a="d"']
     for offset in range(4):
         values = (offset, None, True, 0.5 + offset)
-        lines = Column(memory, "n", "it", labels, values).lines()
+        lines = CachedColumn(memory, "n", "it", labels, values).lines()
         assert lines.decode() == f'it{{a="100%"}} {offset}\nit{{a="c"}} 1\nit{{a="d"}} {0.5 + offset}\n'
         assert (memory.last("n", "it").template is not None) == (offset > 0)
 
 
 def test_a_number_that_is_none_is_written_as_prometheus_reads_it() -> None:
-    memory = Memory()
+    memory = RenderCache()
     for value in (1.5, math.inf, -math.inf, math.nan, math.nan, 2.5):
-        lines = Column(memory, "n", "it", ['a="b"'], (value,)).lines()
-        assert lines == Series("it", ['a="b"'], (value,)).lines()
+        lines = CachedColumn(memory, "n", "it", ['a="b"'], (value,)).lines()
+        assert lines == Samples("it", ['a="b"'], (value,)).lines()
 
 
 def test_what_is_made_from_the_same_is_made_once() -> None:
-    memory = Memory()
+    memory = RenderCache()
     made = []
 
     def made_from(inputs: object) -> bytes:
@@ -58,7 +58,7 @@ def test_what_is_made_from_the_same_is_made_once() -> None:
             made.append(inputs)
             return f"{inputs}".encode()
 
-        return Kept(memory, "n", "it", inputs, make).lines()
+        return CachedSeries(memory, "n", "it", inputs, make).lines()
 
     assert [made_from(each) for each in (["a"], ["a"], ["b"], ["b"], ["a"])] == [b"['a']"] * 2 + [b"['b']"] * 2 + [
         b"['a']"
@@ -70,17 +70,19 @@ def test_what_is_made_from_the_same_is_made_once() -> None:
 
 
 def test_two_nodes_are_not_mixed_up() -> None:
-    memory = Memory()
+    memory = RenderCache()
     assert [memory.made(each, "it", 0, lambda each=each: each) for each in ("p", "s", "p")] == ["p", "s", "p"]  # type: ignore[misc]
 
 
-def page(snapshot: ClusterSnapshot, memory: Memory | None) -> str:
-    return b"".join(write(families(cluster_series(snapshot, memory=memory), CATALOGUE), openmetrics=False)).decode()
+def page(snapshot: ClusterSnapshot, memory: RenderCache | None) -> str:
+    return b"".join(
+        render_families(families(cluster_series(snapshot, memory=memory), CATALOGUE), openmetrics=False)
+    ).decode()
 
 
 def test_a_page_is_the_same_with_and_without_memory() -> None:
     """Slots that come, go, change their states and their kind, on two nodes of one name but for the cluster."""
-    memory = Memory()
+    memory = RenderCache()
     lost = SLOT._replace(wal_status="lost", invalidation_reason="wal_removed", retained_wal_bytes=None)
     other = SLOT._replace(slot_name="other", synced=True, failover=True)
     stories = [

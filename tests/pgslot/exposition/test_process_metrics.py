@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgslot.exposition.families import exposition
+from pgslot.exposition.families import render
 from pgslot.exposition.process_metrics import ProcessMetrics, process_registry
 from pgslot.exposition.text_format import Family
 
 
 def read(families: Iterable[Family | Metric]) -> dict[str, Metric]:
-    body, _ = exposition("", families)
+    body, _ = render("", families)
     return {family.name: family for family in text_string_to_metric_families(body.decode())}
 
 

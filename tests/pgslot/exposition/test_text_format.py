@@ -17,10 +17,10 @@ from prometheus_client.registry import Collector
 
 from exporter.catalogue import CATALOGUE, SLOT
 from exporter.series import SLOT_COLUMNS, cluster_series
-from pgslot.exposition.common import COMMON, patroni_series, process_samples
-from pgslot.exposition.families import exposition, families
+from pgslot.exposition.common import COMMON, patroni_series, process_series
+from pgslot.exposition.families import families, render
 from pgslot.exposition.metric import Metric
-from pgslot.exposition.text_format import Family, Series, States, label_text, write
+from pgslot.exposition.text_format import Family, Samples, StateSet, label_text, render_families
 from tests.pgslot.diagnosis.test_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
 from tests.support.builders.snapshots import SLOT as A_SLOT
@@ -36,7 +36,7 @@ formats = pytest.mark.parametrize("openmetrics", [False, True])
 
 
 def read_back(families_: Iterable[Family], *, openmetrics: bool) -> list[ClientFamily]:
-    body = b"".join(write(families_, openmetrics=openmetrics)).decode()
+    body = b"".join(render_families(families_, openmetrics=openmetrics)).decode()
     parse: Callable[[str], Iterable[ClientFamily]] = parse_openmetrics if openmetrics else parse_text
     return list(parse(body + "# EOF\n" if openmetrics else body))
 
@@ -49,7 +49,7 @@ def same(found: float, meant: float) -> bool:
 @given(things=st.dictionaries(pairs, values))
 def test_series_are_read_back(things: dict[tuple[str, str], Any], *, openmetrics: bool) -> None:
     labels = [label_text(GAUGE.labels, pair) for pair in things]
-    found = read_back([Family(GAUGE, [Series(GAUGE.name, labels, things.values())])], openmetrics=openmetrics)
+    found = read_back([Family(GAUGE, [Samples(GAUGE.name, labels, things.values())])], openmetrics=openmetrics)
     known = {pair: value for pair, value in things.items() if value is not None}
     if not known:
         assert found == []
@@ -65,7 +65,7 @@ def test_series_are_read_back(things: dict[tuple[str, str], Any], *, openmetrics
 @given(things=st.dictionaries(text, st.none() | st.sampled_from(["x", "y"]) | text, min_size=1))
 def test_states_are_read_back(things: dict[str, str | None], *, openmetrics: bool) -> None:
     actual = [(label_text(("a",), (thing,)), state) for thing, state in things.items()]
-    [family] = read_back([Family(GAUGE, [States(GAUGE.name, "b", ("x", "y"), actual)])], openmetrics=openmetrics)
+    [family] = read_back([Family(GAUGE, [StateSet(GAUGE.name, "b", ("x", "y"), actual)])], openmetrics=openmetrics)
     for thing, state in things.items():
         states = {sample.labels["b"]: sample.value for sample in family.samples if sample.labels["a"] == thing}
         assert states == {"x": 0, "y": 0} | ({} if state is None else {state: 1})
@@ -74,7 +74,7 @@ def test_states_are_read_back(things: dict[str, str | None], *, openmetrics: boo
 @formats
 @given(count=st.integers(0, 2**62))
 def test_a_counter_is_one_in_both_formats(count: int, *, openmetrics: bool) -> None:
-    series = Series(COUNTER.name, [label_text(COUNTER.labels, ("1", "2"))], [count])
+    series = Samples(COUNTER.name, [label_text(COUNTER.labels, ("1", "2"))], [count])
     [family] = read_back([Family(COUNTER, [series])], openmetrics=openmetrics)
     assert (family.name, family.type) == ("pgslot_it", "counter")
     assert [(sample.name, float(sample.value)) for sample in family.samples] == [("pgslot_it_total", float(count))]
@@ -92,9 +92,7 @@ def test_a_counter_is_one_in_both_formats(count: int, *, openmetrics: bool) -> N
 def test_ours_and_prometheus_clients_families_make_one_page(accept: str, parse: Callable[[str], Any]) -> None:
     other = ClientFamily("other", "Not ours.", "gauge")
     other.add_sample("other", {}, 1)
-    body, content_type = exposition(
-        accept, [*families(process_samples(reload_ok=True, reloaded_at=7.5), COMMON), other]
-    )
+    body, content_type = render(accept, [*families(process_series(reload_ok=True, reloaded_at=7.5), COMMON), other])
     assert content_type.startswith("application/openmetrics-text" if parse is parse_openmetrics else "text/plain")
     found = {family.name: family.samples[0].value for family in parse(body.decode())}
     assert found == {
@@ -126,7 +124,7 @@ def test_prometheus_clients_families_read_as_it_would_have_written_them(accept: 
     found = list(registry.collect())
     once = CollectorRegistry()
     once.register(Found(found))
-    theirs, (ours, _) = encode(once), exposition(accept, found)
+    theirs, (ours, _) = encode(once), render(accept, found)
     by_name = {family.name: family for family in parse(theirs.decode())}
     assert {family.name: family for family in parse(ours.decode())} == by_name
     assert len(by_name) >= 6
@@ -158,9 +156,9 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     standby = replace(standby, facts=replace(FACTS, in_recovery=True, version="19rc1"))
     series = [
         *cluster_series(cluster(primary, standby)),
-        *process_samples(reload_ok=True, reloaded_at=1),
+        *process_series(reload_ok=True, reloaded_at=1),
         *patroni_series("c", up=True, answered_at=1.0, members=0),
     ]
-    body, _ = exposition("", families(series, CATALOGUE))
+    body, _ = render("", families(series, CATALOGUE))
     found = {sample.name: set(sample.labels) for family in parse_text(body.decode()) for sample in family.samples}
     assert found == {name: set(metric.labels) for name, metric in CATALOGUE.items()}

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from pgslot.httpserver import connection_limit as module
-from pgslot.httpserver.connection_limit import Door, factory, most_connections
+from pgslot.httpserver.connection_limit import ConnectionLimiter, connection_limit, protocol_factory
 
 REQUEST = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -19,7 +19,7 @@ REQUEST = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
 @dataclass
 class House:
     port: int
-    door: Door
+    door: ConnectionLimiter
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}"
@@ -36,11 +36,11 @@ class House:
 async def house(most: int = 10) -> AsyncIterator[House]:
     app = web.Application()
     app.add_routes([web.get("/quick", quick), web.get("/slow", slow), web.post("/echo", echo)])
-    door = Door(app, most)
+    door = ConnectionLimiter(app, most)
     runner = web.AppRunner(app)
     await runner.setup()
     assert runner.server is not None
-    server = await asyncio.get_running_loop().create_server(factory(door, runner.server), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(protocol_factory(door, runner.server), "127.0.0.1", 0)
     watch = asyncio.create_task(door.watch())
     try:
         yield House(server.sockets[0].getsockname()[1], door)
@@ -85,7 +85,7 @@ async def closed(opened: socket.socket, seconds: float = 5.0) -> bytes:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(module, "ROUND", 0.05)
+    monkeypatch.setattr(module, "SWEEP_INTERVAL", 0.05)
 
 
 async def test_strangers_who_say_nothing_make_room_for_whoever_asks() -> None:
@@ -149,4 +149,4 @@ async def test_bodies_go_through_whole() -> None:
 )
 def test_half_of_the_descriptors_are_left_for_servers(monkeypatch: pytest.MonkeyPatch, limit: int, most: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    assert most_connections() == most
+    assert connection_limit() == most

@@ -51,11 +51,11 @@ def test_strangers_who_begin_no_handshake_do_not_use_up_its_descriptors(files: F
 
 
 @asynccontextmanager
-async def narrow(files: Files, port: int) -> AsyncIterator[tls_listener.Handshakes]:
+async def narrow(files: Files, port: int) -> AsyncIterator[tls_listener.TlsListener]:
     """Listen for TLS, with room for the fewest."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.folder / "server.crt", files.folder / "server.key")
-    entrance = tls_listener.Handshakes(asyncio.Protocol, context, most=0)
+    entrance = tls_listener.TlsListener(asyncio.Protocol, context, most=0)
     await entrance.listen("127.0.0.1", port, 200)
     try:
         yield entrance
@@ -71,7 +71,7 @@ async def test_the_oldest_makes_room_and_whoever_is_in_stays(files: Files) -> No
     port = free_port()
     async with narrow(files, port) as entrance:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client(files.ours))
-        waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(tls_listener.FEWEST + 1)]
+        waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(tls_listener.MIN_HANDSHAKES + 1)]
         async with asyncio.timeout(5):
             assert await waiting[0][0].read() == b""
         for silent, _ in waiting[1:]:
@@ -97,7 +97,7 @@ async def test_a_crowd_that_is_there_already_makes_room_as_it_comes(files: Files
                 most = max(most, descriptors("self") - before)
             waiting[0].settimeout(5)
             assert waiting[0].recv(1) == b""
-    assert tls_listener.FEWEST <= most < 2 * tls_listener.FEWEST
+    assert tls_listener.MIN_HANDSHAKES <= most < 2 * tls_listener.MIN_HANDSHAKES
 
 
 async def test_a_family_that_is_not_there_is_left_out_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,15 +111,15 @@ async def test_a_family_that_is_not_there_is_left_out_where_there_is_another(mon
         return create(address, family=family, backlog=backlog)
 
     monkeypatch.setattr(socket, "create_server", without)
-    entrance = tls_listener.Handshakes(asyncio.Protocol, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), most=0)
+    entrance = tls_listener.TlsListener(asyncio.Protocol, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), most=0)
     port = free_port()
     try:
         assert await entrance.listen(None, port, 1) == [("0.0.0.0", port)]
         with pytest.raises(OSError, match="in use"):
-            await tls_listener.Handshakes(asyncio.Protocol, entrance._context, most=0).listen("127.0.0.1", port, 1)
+            await tls_listener.TlsListener(asyncio.Protocol, entrance._context, most=0).listen("127.0.0.1", port, 1)
         missing.add(socket.AF_INET)
         with pytest.raises(OSError, match="not supported"):
-            await tls_listener.Handshakes(asyncio.Protocol, entrance._context, most=0).listen(None, port, 1)
+            await tls_listener.TlsListener(asyncio.Protocol, entrance._context, most=0).listen(None, port, 1)
     finally:
         await entrance.close()
 
@@ -127,7 +127,7 @@ async def test_a_family_that_is_not_there_is_left_out_where_there_is_another(mon
 async def test_whoever_takes_too_long_or_speaks_no_tls_is_shown_out(
     files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tls_listener, "SECONDS", 0.3)
+    monkeypatch.setattr(tls_listener, "HANDSHAKE_TIMEOUT", 0.3)
     async with serving(files.write(files.tls())) as port:
         for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -9,7 +9,7 @@ import exporter.__main__
 from pgslot.cli.errors import ConfigError
 from pgslot.config.loader import load
 from pgslot.config.secrets import check_secrets
-from pgslot.patroni.answer import Answer, answer_of
+from pgslot.patroni.answer import Answer, parse_answer
 from tests.support.fakes.patroni import SELF, TWO, A, B, written
 
 ANSWERS: dict[str, tuple[Any, Any, Answer]] = {
@@ -27,7 +27,7 @@ ANSWERS: dict[str, tuple[Any, Any, Answer]] = {
 
 @pytest.mark.parametrize(("cluster", "status", "expected"), ANSWERS.values(), ids=ANSWERS)
 def test_what_an_answer_means(cluster: Any, status: Any, expected: Answer) -> None:
-    assert answer_of(cluster, status, None) == expected
+    assert parse_answer(cluster, status, None) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_an_answer_means(cluster: Any, status: Any, expected: Answer) -> No
     ],
 )
 def test_a_member_that_cannot_be_is_left_out_and_told(member: Any, why: str) -> None:
-    found = answer_of({"members": [member, *TWO["members"]]}, None, None)
+    found = parse_answer({"members": [member, *TWO["members"]]}, None, None)
     assert found.members == (A, B)
     assert [why in each for each in found.left_out] == [True]
 
@@ -67,7 +67,7 @@ def test_a_member_that_cannot_be_is_left_out_and_told(member: Any, why: str) -> 
 def test_an_answer_that_cannot_be_is_refused(cluster: Any, status: Any, why: str) -> None:
     scope = "orders" if "scope" in why else None
     with pytest.raises(ValueError, match="expected") as caught:
-        answer_of(cluster, status, scope)
+        parse_answer(cluster, status, scope)
     assert why in str(caught.value)
 
 

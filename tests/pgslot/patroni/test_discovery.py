@@ -19,9 +19,9 @@ from healer.remedies.attempt import Unavailable
 from healer.remedies.connection import check
 from pgslot.config.loader import load
 from pgslot.config.model import Config
-from pgslot.config.reload import Configuration
+from pgslot.config.reload import ConfigReloader
 from pgslot.patroni import client as patroni_client
-from pgslot.patroni.discovery import Discovery, discovered
+from pgslot.patroni.discovery import Discovery, discover_once
 from tests.exporter.test_collectors import get
 from tests.support.fakes.patroni import SELF, Api, apis, real, written
 from tests.support.running_healer import until as until_true
@@ -39,7 +39,7 @@ async def redirect() -> web.StreamResponse:
 
 
 async def too_long() -> web.StreamResponse:
-    return web.Response(body=b" " * (patroni_client.LARGEST_ANSWER + 1))
+    return web.Response(body=b" " * (patroni_client.MAX_ANSWER_BYTES + 1))
 
 
 async def no_json() -> web.StreamResponse:
@@ -75,10 +75,10 @@ async def test_the_next_url_is_asked_and_why_is_told(
     bad, good = Api(answer=answer), Api()
     async with apis(bad, good) as urls:
         config = load(written(tmp_path, json.dumps(urls)))
-        known, errors = await discovered(config)
+        known, errors = await discover_once(config)
         assert ([node.name for node in known.clusters[0].nodes], errors) == (["a", "b"], {})
         good.answer = answer
-        known, errors = await discovered(config)
+        known, errors = await discover_once(config)
         assert known.clusters[0].nodes == ()
         assert errors["orders"].count(why) == 2, errors
         assert urls[0] in errors["orders"]
@@ -88,7 +88,7 @@ async def test_conninfos_of_members_and_of_the_healer(tmp_path: Path) -> None:
     api = Api()
     async with apis(api) as urls:
         config = load(written(tmp_path, json.dumps(urls), "user=eyes sslmode=disable", "user=hands"))
-        known, _ = await discovered(config)
+        known, _ = await discover_once(config)
         [cluster] = known.clusters
         assert cluster.system_identifier == SELF["database_system_identifier"]
         assert [set(node.conninfo.read().split()) for node in cluster.nodes] == [
@@ -99,7 +99,7 @@ async def test_conninfos_of_members_and_of_the_healer(tmp_path: Path) -> None:
         expected = {"user=hands", "host=10.0.0.1,10.0.0.2", "port=5432,5433", "target_session_attrs=read-write"}
         assert set(cluster.healer.conninfo.read().split()) == expected
         # Whoever has a proxy or an address that moves for the primary names it.
-        own, _ = await discovered(load(written(tmp_path, json.dumps(urls), healer="host=vip user=hands")))
+        own, _ = await discover_once(load(written(tmp_path, json.dumps(urls), healer="host=vip user=hands")))
         assert own.clusters[0].healer is not None
         assert own.clusters[0].healer.conninfo.read() == "host=vip user=hands"
 
@@ -107,7 +107,7 @@ async def test_conninfos_of_members_and_of_the_healer(tmp_path: Path) -> None:
 async def test_without_members_the_healer_connects_to_nobody(tmp_path: Path) -> None:
     """And not to libpq's default host."""
     config = load(written(tmp_path, "['http://127.0.0.1:1']"))
-    for each in (config, (await discovered(config))[0], Discovery(Configuration(lambda: config, config)).config):
+    for each in (config, (await discover_once(config))[0], Discovery(ConfigReloader(lambda: config, config)).config):
         target = each.clusters[0].healer
         assert target is not None
         capability = await check(target)
@@ -116,8 +116,8 @@ async def test_without_members_the_healer_connects_to_nobody(tmp_path: Path) -> 
 
 
 @asynccontextmanager
-async def exporting(config: Callable[[], Config]) -> AsyncIterator[tuple[TestClient[Any, Any], Configuration]]:
-    configuration = Configuration(config, config())
+async def exporting(config: Callable[[], Config]) -> AsyncIterator[tuple[TestClient[Any, Any], ConfigReloader]]:
+    configuration = ConfigReloader(config, config())
     async with TestClient(TestServer(application(configuration))) as client:
         yield client, configuration
 
@@ -285,7 +285,7 @@ async def test_tls_with_an_authority_and_a_certificate_of_its_own(tmp_path: Path
             f"{{{trusting}, cert_file: nowhere, key_file: nowhere}}": "No such file",
         }
         for patroni, why in cases.items():
-            _, errors = await discovered(load(written(tmp_path, patroni)))
+            _, errors = await discover_once(load(written(tmp_path, patroni)))
             assert bool(errors) == bool(why), errors
             assert why.lower() in errors.get("orders", "").lower()
 
@@ -294,7 +294,7 @@ async def test_whether_somebody_has_changed_it_does_not_count_what_patroni_tells
     api = Api()
     async with apis(api) as urls:
         config = load(written(tmp_path, json.dumps(urls)))
-        configuration = Configuration(lambda: config, config)
+        configuration = ConfigReloader(lambda: config, config)
         discovery = Discovery(configuration)
         heard: list[Config] = []
         discovery.on_change(heard.append)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgslot.postgres.connect import LoginFailedError, Place, login_failed, places
+from pgslot.postgres.connect import Endpoint, LoginFailedError, login_failed, parse_endpoints
 from pgslot.postgres.session import Session
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import free_port, wait_for
@@ -121,24 +121,24 @@ def resolve_with(monkeypatch: pytest.MonkeyPatch, name: str, *, seconds: float) 
 @pytest.mark.parametrize(
     ("conninfo", "found", "limit"),
     [
-        ("", [Place(port="5432")], None),
-        ("host=a", [Place("a", port="5432")], None),
-        ("host=a,b port=1,2 connect_timeout=9", [Place("a", port="1"), Place("b", port="2")], 9),
-        ("postgresql://a:7,b/x?connect_timeout=1", [Place("a", port="7"), Place("b", port="5432")], 2),
-        ("host=a,b hostaddr=::1,127.0.0.1", [Place("a", "::1", "5432"), Place("b", "127.0.0.1", "5432")], None),
-        ("hostaddr=::1 connect_timeout=0", [Place("", "::1", "5432")], None),
+        ("", [Endpoint(port="5432")], None),
+        ("host=a", [Endpoint("a", port="5432")], None),
+        ("host=a,b port=1,2 connect_timeout=9", [Endpoint("a", port="1"), Endpoint("b", port="2")], 9),
+        ("postgresql://a:7,b/x?connect_timeout=1", [Endpoint("a", port="7"), Endpoint("b", port="5432")], 2),
+        ("host=a,b hostaddr=::1,127.0.0.1", [Endpoint("a", "::1", "5432"), Endpoint("b", "127.0.0.1", "5432")], None),
+        ("hostaddr=::1 connect_timeout=0", [Endpoint("", "::1", "5432")], None),
         (
             "host=a,b target_session_attrs=prefer-standby",
-            [Place(host, "", "5432", session) for session in ("standby", "any") for host in "ab"],
+            [Endpoint(host, "", "5432", session) for session in ("standby", "any") for host in "ab"],
             None,
         ),
-        ("host=a, port=7", [Place("a", port="7"), Place(port="7")], None),
-        ("host=a,b port=1,2,3", [Place()], None),
-        ("service=nowhere", [Place()], None),
+        ("host=a, port=7", [Endpoint("a", port="7"), Endpoint(port="7")], None),
+        ("host=a,b port=1,2,3", [Endpoint()], None),
+        ("service=nowhere", [Endpoint()], None),
     ],
 )
-def test_the_hosts_that_libpq_means(conninfo: str, found: list[Place], limit: float | None) -> None:
-    assert places(conninfo) == (found, limit)
+def test_the_hosts_that_libpq_means(conninfo: str, found: list[Endpoint], limit: float | None) -> None:
+    assert parse_endpoints(conninfo) == (found, limit)
 
 
 async def test_a_contradiction_is_described_by_libpq(databases: Stack) -> None:

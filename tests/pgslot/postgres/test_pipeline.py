@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from pgslot.postgres.connect import connect
-from pgslot.postgres.pipeline import MANY, MOST_PREPARED, RoundTrips, Statement
+from pgslot.postgres.pipeline import FLUSH_ROWS, MAX_PREPARED, Pipeline, Statement
 from tests.support.running_healer import until
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 class Opened(NamedTuple):
     connection: psycopg.AsyncConnection[Any]
-    trips: RoundTrips
+    trips: Pipeline
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ async def opened(databases: Stack) -> AsyncIterator[Opened]:
     connection = await connect(
         databases.primary.conninfo(EXPORTER_ROLE), 10, application_name="roundtrip", client_encoding="UTF8"
     )
-    yield Opened(connection, RoundTrips(connection))
+    yield Opened(connection, Pipeline(connection))
     await connection.close()
 
 
@@ -37,7 +37,7 @@ def shown(expression: str, *parameters: str) -> Statement:
     return Statement(f"SELECT {expression} AS value", Row, parameters)
 
 
-async def prepared(trips: RoundTrips) -> int:
+async def prepared(trips: Pipeline) -> int:
     [[row]] = await trips.make([shown("(SELECT count(*) FROM pg_prepared_statements)")])
     return int(row.value)
 
@@ -65,9 +65,9 @@ async def test_prepared_is_each_statement_once_and_no_more_of_them_than_is_sensi
     for _ in range(3):
         assert await opened.trips.make([shown("1"), shown("2"), shown("1")], prepare=True) == [[(1,)], [(2,)], [(1,)]]
     assert await prepared(opened.trips) == 2 + 1  # one of them twice in the trip in which it was not known yet
-    await opened.trips.make([shown(f"{number}") for number in range(2 * MOST_PREPARED)], prepare=True)
-    rows = await opened.trips.make([shown(f"{number}") for number in range(2 * MOST_PREPARED)], prepare=True)
-    assert [row.value for [row] in rows] == list(range(2 * MOST_PREPARED))
+    await opened.trips.make([shown(f"{number}") for number in range(2 * MAX_PREPARED)], prepare=True)
+    rows = await opened.trips.make([shown(f"{number}") for number in range(2 * MAX_PREPARED)], prepare=True)
+    assert [row.value for [row] in rows] == list(range(2 * MAX_PREPARED))
 
 
 async def test_the_first_failure_is_told_and_the_next_trip_works(opened: Opened) -> None:
@@ -118,7 +118,12 @@ async def test_rows_of_a_large_answer_are_made_while_the_server_is_at_the_next_s
         return len(made) == count
 
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    for count, told_before in ((MANY, False), (MANY, True), (MANY - 1, True), (MANY - 1, False)):
+    for count, told_before in (
+        (FLUSH_ROWS, False),
+        (FLUSH_ROWS, True),
+        (FLUSH_ROWS - 1, True),
+        (FLUSH_ROWS - 1, False),
+    ):
         made.clear()
         numbers = Statement("SELECT pg_catalog.generate_series(1, $1::int4) AS value", Seen, (str(count),))
         with psycopg.connect(databases.primary.conninfo()) as holder:

@@ -17,8 +17,8 @@ from psycopg.conninfo import make_conninfo
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Node
 from pgslot.postgres.session import Session
-from pgslot.snapshot.model import NodeSnapshot, Status
-from pgslot.snapshot.node import NodeObserver
+from pgslot.snapshot.model import NodeSnapshot, QueryStatus
+from pgslot.snapshot.node import NodeCollector
 from tests.support.running_healer import to_primary, until
 from tests.support.servers.pooler import Pooler
 from tests.support.servers.postgres import Postgres
@@ -31,7 +31,7 @@ class Row:
 
 
 async def looked(conninfo: str) -> NodeSnapshot:
-    observer = NodeObserver(Node("c", "n", Conninfo(conninfo)), "looked")
+    observer = NodeCollector(Node("c", "n", Conninfo(conninfo)), "looked")
     try:
         return await observer.look(5)
     finally:
@@ -113,7 +113,7 @@ async def test_a_strangers_functions_are_not_run(databases: Stack) -> None:
                 check = f"public.evil(VALUE::pg_catalog.{kind})"
                 stranger.execute(f"CREATE DOMAIN public.{kind} AS pg_catalog.{kind} CHECK ({check})".encode())
         snapshot = await looked(primary.conninfo(EXPORTER_ROLE, "app"))
-        assert set(snapshot.statuses.values()) == {Status.OK}
+        assert set(snapshot.statuses.values()) == {QueryStatus.OK}
     finally:
         primary.sql("DROP DATABASE app WITH (FORCE)")
 
@@ -150,7 +150,7 @@ async def test_a_name_that_is_not_utf_8_costs_a_character_and_not_the_node(
         try:
             with logged_in_as(primary, name, b"odd"):
                 snapshot = await looked(primary.conninfo(EXPORTER_ROLE, watched))
-            assert set(snapshot.statuses.values()) == {Status.OK}
+            assert set(snapshot.statuses.values()) == {QueryStatus.OK}
             [holder] = [found for found in snapshot.transactions or () if found.oldest_xid]
             assert holder.usename == (expected if watched == "odd" else "andr\N{REPLACEMENT CHARACTER}")
         finally:
@@ -162,13 +162,13 @@ async def test_a_name_that_is_not_utf_8_costs_a_character_and_not_the_node(
 async def test_behind_a_pooler_it_works_and_leaves_nothing_to_other_clients(databases: Stack, mode: str) -> None:
     with Pooler(databases.primary, databases.folder, mode, size=1 if mode == "transaction" else 5) as pooler:
         conninfo = through(pooler, EXPORTER_ROLE)
-        observer = NodeObserver(Node("c", "n", Conninfo(conninfo)), "pooled")
+        observer = NodeCollector(Node("c", "n", Conninfo(conninfo)), "pooled")
         # Through the same connection to the server, in turn with the exporter.
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as other:
             before = settings_of(other)
             for _ in range(3):
                 snapshot = await observer.look(5)
-                assert set(snapshot.statuses.values()) == {Status.OK}
+                assert set(snapshot.statuses.values()) == {QueryStatus.OK}
                 assert snapshot.facts is not None
                 assert settings_of(other) == before
                 assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
@@ -188,14 +188,14 @@ async def test_behind_a_pooler_a_probe_that_fails_costs_that_probe(databases: St
     with Pooler(databases.primary, databases.folder, "transaction", size=1) as pooler:
         # A role without pg_monitor.
         statuses = (await looked(through(pooler, HEALER_ROLE))).statuses
-        assert (statuses["slots"], statuses["transactions"]) == (Status.OK, Status.PERMISSION_DENIED)
-        observer = NodeObserver(Node("c", "n", Conninfo(through(pooler, EXPORTER_ROLE))), "pooled")
+        assert (statuses["slots"], statuses["transactions"]) == (QueryStatus.OK, QueryStatus.PERMISSION_DENIED)
+        observer = NodeCollector(Node("c", "n", Conninfo(through(pooler, EXPORTER_ROLE))), "pooled")
         await observer.look(5)
         # pg_prepared_xacts reads it.
         with databases.primary.lock("pg_catalog.pg_authid"):
             statuses = (await observer.look(5)).statuses
-        assert (statuses["slots"], statuses["transactions"]) == (Status.OK, Status.TIMEOUT)
-        assert set((await observer.look(5)).statuses.values()) == {Status.OK}
+        assert (statuses["slots"], statuses["transactions"]) == (QueryStatus.OK, QueryStatus.TIMEOUT)
+        assert set((await observer.look(5)).statuses.values()) == {QueryStatus.OK}
         await observer.close()
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.series import cluster_series
-from pgslot.snapshot.history import MOST_SAMPLES, NOTHING, SEGMENT_BYTES, History, record_seconds, remember
+from pgslot.snapshot.history import EMPTY_HISTORY, MAX_SAMPLES, SEGMENT_BYTES, History, record, record_seconds
 from pgslot.snapshot.rows import Slot
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
@@ -14,16 +14,16 @@ primary = node("p", recovery=False)
 
 def looked(before: History, now: float, position: int, *slots: Slot, xid: int | None = None) -> History:
     transactions = () if xid is None else (replace(TRANSACTION, xid=xid),)
-    return remember(before, replace(FACTS, wal_written_bytes=position), slots, transactions, now)
+    return record(before, replace(FACTS, wal_written_bytes=position), slots, transactions, now)
 
 
 @pytest.mark.parametrize("each", [0.005, 1, 5, 15, 60])
 def test_it_does_not_grow(each: float) -> None:
-    history = NOTHING
+    history = EMPTY_HISTORY
     looks = 20_000
     for i in range(looks):
         history = looked(history, i * each, i)
-        assert len(history.samples) <= MOST_SAMPLES
+        assert len(history.samples) <= MAX_SAMPLES
     spans = history.samples[-1].at - history.samples[0].at
     assert spans == pytest.approx(looks * each, rel=0.3)
     gaps = [b.at - a.at for a, b in zip(history.samples, history.samples[1:], strict=False)]
@@ -32,7 +32,7 @@ def test_it_does_not_grow(each: float) -> None:
 
 
 def test_when_and_where() -> None:
-    history = NOTHING
+    history = EMPTY_HISTORY
     for at in range(0, 600, 15):
         history = looked(history, at, at * 100)
     assert history.position_before(300.0) in range(24_000, 30_001)
@@ -50,7 +50,7 @@ def test_when_and_where() -> None:
 
 
 def test_who_was_open_counts_as_open_until_the_sample_that_is_kept() -> None:
-    history = looked(NOTHING, 0, 0)
+    history = looked(EMPTY_HISTORY, 0, 0)
     for at in range(1, 100):
         history = looked(history, at, at, xid={50: 100, 51: 90}.get(at))
     held = [sample.at for sample in history.samples if sample.may_hold(101)]
@@ -60,22 +60,22 @@ def test_who_was_open_counts_as_open_until_the_sample_that_is_kept() -> None:
 
 
 def test_the_older_of_two_is_kept_though_xids_wrap_around() -> None:
-    history = looked(NOTHING, 0, 0)
+    history = looked(EMPTY_HISTORY, 0, 0)
     for at, xid in ((1, 5), (2, 2**32 - 5), (3, 7)):
         history = looked(history, at, at, xid=xid)
     assert [sample.oldest_xid for sample in history.samples] == [None, 2**32 - 5]
 
 
 def test_who_is_open_is_unknown_where_the_probe_failed() -> None:
-    history = remember(NOTHING, FACTS, (), None, 5.0)
+    history = record(EMPTY_HISTORY, FACTS, (), None, 5.0)
     assert history.samples[-1].may_hold(3)
     history = looked(history, 6.0, 1001, xid=500)
     assert [sample.may_hold(3) for sample in history.samples] == [True, False]
-    assert remember(history, replace(FACTS, wal_written_bytes=None), (), (), 9.0) is history
+    assert record(history, replace(FACTS, wal_written_bytes=None), (), (), 9.0) is history
 
 
 def test_another_server_behind_the_address_is_not_mixed_up() -> None:
-    history = looked(NOTHING, 0, 5000, SLOT)
+    history = looked(EMPTY_HISTORY, 0, 5000, SLOT)
     history = looked(history, 15, 4999, SLOT)
     assert len(history.samples) == 1
     assert history.movements["s"].arrived is False
@@ -83,7 +83,7 @@ def test_another_server_behind_the_address_is_not_mixed_up() -> None:
 
 def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
     """The counter must not fall: rate() would take all of the LSN for what was written since."""
-    history, counted = NOTHING, []
+    history, counted = EMPTY_HISTORY, []
     for at, position in enumerate((5000, 6000, 5500, 5600, 100, 200)):
         history = looked(history, at, position)
         counted.append(position + history.rewound)
@@ -97,7 +97,7 @@ def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
 def test_nothing_of_a_standby_holds_after_its_promotion() -> None:
     """No transaction was ever open there."""
     facts = replace(FACTS, in_recovery=True, wal_written_bytes=100, next_xid=None)
-    history = remember(NOTHING, facts, (SLOT,), (), 0.0)
+    history = record(EMPTY_HISTORY, facts, (SLOT,), (), 0.0)
     history = looked(history, 15, 200, SLOT)
     assert len(history.samples) == 1
     assert history.movements["s"].seen == 15
@@ -106,7 +106,7 @@ def test_nothing_of_a_standby_holds_after_its_promotion() -> None:
 def test_where_a_slot_was_seen_to_be_pinned() -> None:
     pinned = SLOT._replace(restart_position=0, confirmed_position=2 * SEGMENT_BYTES)
     assert record_seconds(FACTS) == 30.0
-    history = looked(NOTHING, 0, 100)
+    history = looked(EMPTY_HISTORY, 0, 100)
     history = looked(history, 30, 40_000_000, pinned)
     movement = history.movements["s"]
     assert (movement.seen, movement.pinned_since, movement.pinned_at) == (30, 30, 40_000_000)
@@ -142,7 +142,7 @@ DELIVERIES = [
 def test_what_the_consumer_has_not_confirmed(
     looks: list[tuple[bool, int | None, int | None, int]], *, outstanding: bool | None
 ) -> None:
-    history = NOTHING
+    history = EMPTY_HISTORY
     for at, (active, txns, sent, confirmed) in enumerate(looks):
         slot = SLOT._replace(active=active, total_txns=txns, sent_position=sent, confirmed_position=confirmed)
         history = looked(history, at, 10_000, slot)
@@ -155,4 +155,4 @@ def test_only_logical_slots_that_exist_are_remembered() -> None:
         SLOT._replace(slot_name="lost", restart_position=None),
         SLOT._replace(slot_name="new", confirmed_position=None, in_creation=True),
     )
-    assert looked(NOTHING, 0, 1, *slots).movements == {}
+    assert looked(EMPTY_HISTORY, 0, 1, *slots).movements == {}

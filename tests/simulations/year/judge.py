@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from healer.remedies.progress import WELL, Outcome
-from healer.remedies.slot_state import Subject
+from healer.remedies.slot_state import SlotKey
 from tests.simulations.year.servers import Servers
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Judge:
             kind = self.kind_of.get(cluster, "nothing")
             self.examples.append(f"{self.world.clock.now:.1f} s, {cluster}, {kind}: {what}")
 
-    def verdict(self, cluster: str, subject: Subject, outcome: Outcome, why: str) -> None:
+    def verdict(self, cluster: str, subject: SlotKey, outcome: Outcome, why: str) -> None:
         """Compare what the healer tells with what is so."""
         self.outcomes[str(outcome)] += 1
         servers = self.world.servers[cluster]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from healer.webhook.alertmanager import Listing
+from healer.webhook.alertmanager import AlertListing
 from healer.webhook.body import Alert
 
 REPEAT = 300.0
@@ -44,10 +44,10 @@ class Post:
         """It ends; that is sent with the group's next round."""
         self.firing.pop(fingerprint, None)
 
-    async def listing(self, _url: str) -> Listing:
+    async def listing(self, _url: str) -> AlertListing:
         """Answer the API's question for what fires."""
         alerts = {name: Alert(firing=True, labels=labels, fingerprint=name) for name, labels in self.firing.items()}
-        return Listing(alerts, dict.fromkeys(self.silenced & alerts.keys(), "silenced (by us)"), complete=True)
+        return AlertListing(alerts, dict.fromkeys(self.silenced & alerts.keys(), "silenced (by us)"), complete=True)
 
     async def close(self) -> None:
         for task in self._tasks.values():

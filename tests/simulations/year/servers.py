@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgslot.snapshot.identity import Identity
-from pgslot.snapshot.rows import Creation, NodeFacts, Sender, Slot, Standby, Transaction
+from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
 from tests.support.builders.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
 from tests.support.fakes import logical_decoding
 
@@ -221,11 +221,11 @@ class Servers:
         makers: dict[type[Any], Callable[[str], list[Any]]] = {
             NodeFacts: self._facts,
             Slot: self._slots,
-            Creation: self._creations,
+            SlotCreation: self._creations,
             Transaction: self._transactions,
             Standby: self._standby,
             Identity: lambda _node: [Identity(self.name)],
-            Sender: lambda _node: [],
+            WalSender: lambda _node: [],
         }
         return makers[row](node)
 
@@ -265,7 +265,7 @@ class Servers:
         )
         return [slot._replace(retained_wal_bytes=0, unconfirmed_wal_bytes=0, pinned_wal_bytes=0)]
 
-    def _creations(self, node: str) -> list[Creation]:
+    def _creations(self, node: str) -> list[SlotCreation]:
         making = self.making
         if making is None or not making.waits or node != making.node:
             return []

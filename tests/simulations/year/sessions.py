@@ -7,7 +7,7 @@ from typing import Any, Self
 import psycopg
 
 from healer.remedies.force_snapshot.statements import REHEARSAL, Act, PrimaryFacts
-from pgslot.postgres.session import Query
+from pgslot.postgres.session import SessionQuery
 from tests.simulations.year.servers import Servers
 
 CONNECT_SECONDS = 0.008
@@ -49,7 +49,7 @@ class Session:
         assert timeout > 0
         return False
 
-    async def ask(self, queries: Sequence[Query], timeout: float, *, bare: bool = False) -> list[list[Any]]:
+    async def ask(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """Answer as the servers would at this moment."""
         assert timeout > 0
         assert not bare, "only a pooler is asked so"

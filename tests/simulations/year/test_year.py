@@ -11,7 +11,7 @@ from healer.remedies.force_snapshot import outcome
 from healer.remedies.force_snapshot.schedule import Attempt, LookAgain, Progress
 from healer.remedies.progress import Track
 from healer.remedies.registry import RECORD, REMEDIES
-from healer.remedies.slot_state import Sight
+from healer.remedies.slot_state import SlotState
 from tests.simulations.year.incidents import KINDS
 from tests.simulations.year.run import run
 from tests.simulations.year.told import page
@@ -58,7 +58,7 @@ def test_the_judge_sees_a_healer_that_boasts() -> None:
     def ours(track: Track) -> Track:
         return replace(track, called_in_time=True)
 
-    def advance(track: Track, sight: Sight, now: float = 0.0) -> Track:
+    def advance(track: Track, sight: SlotState, now: float = 0.0) -> Track:
         return outcome.advance(ours(track), sight, now)
 
     with ruled(advance=advance), mock.patch.object(outcome, "_made_before", return_value=False):

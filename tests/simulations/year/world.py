@@ -10,16 +10,16 @@ from unittest import mock
 from prometheus_client import CollectorRegistry
 
 from healer.capability import CapabilityMonitor
-from healer.episodes.journal import Narrator
-from healer.episodes.manager import Episodes
+from healer.episodes.journal import EpisodeJournal
+from healer.episodes.manager import EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies import connection
 from healer.remedies.progress import Outcome, Track
-from healer.remedies.slot_state import Subject
+from healer.remedies.slot_state import SlotKey
 from healer.webhook import reconcile
 from healer.webhook.body import REFUSED, parse
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
+from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.snapshot import node
 from tests.simulations.year.clock import Clock
 from tests.simulations.year.judge import Judge
@@ -43,7 +43,7 @@ class World:
         self.post = Post(self.chance, self._deliver)
         self.judge = Judge(self)
         self.restarts = 0
-        self._episodes: Episodes | None = None
+        self._episodes: EpisodeManager | None = None
 
     @property
     def healer_is_up(self) -> bool:
@@ -74,8 +74,8 @@ class World:
         while True:
             registry = CollectorRegistry()
             metrics = HealerMetrics(registry)
-            self._episodes = Episodes(self.config, metrics, CapabilityMonitor(metrics))
-            asking = asyncio.create_task(reconcile.Resync("http://alertmanager", self._episodes, metrics).run())
+            self._episodes = EpisodeManager(self.config, metrics, CapabilityMonitor(metrics))
+            asking = asyncio.create_task(reconcile.Reconciler("http://alertmanager", self._episodes, metrics).run())
             try:
                 await asyncio.sleep(self.chance.expovariate(1 / RESTART_EACH))
             finally:
@@ -97,9 +97,9 @@ class World:
 @contextmanager
 def instead_of_servers(world: World) -> Iterator[None]:
     """Have the healer look at the model, ask this Alertmanager, and tell its verdicts to the judge."""
-    told: Callable[[Narrator, Subject, Track, Outcome], object] = Narrator.slot_ended
+    told: Callable[[EpisodeJournal, SlotKey, Track, Outcome], object] = EpisodeJournal.slot_ended
 
-    def slot_ended(narrator: Narrator, subject: Subject, track: Track, outcome: Outcome) -> object:
+    def slot_ended(narrator: EpisodeJournal, subject: SlotKey, track: Track, outcome: Outcome) -> object:
         if world.healer_is_up:
             world.judge.verdict(narrator.report.cluster, subject, outcome, track.why)
         return told(narrator, subject, track, outcome)
@@ -108,12 +108,12 @@ def instead_of_servers(world: World) -> Iterator[None]:
         mock.patch.object(Session, "world", world.servers, create=True),
         mock.patch.object(node, "Session", Session),
         mock.patch.object(connection, "Session", Session),
-        mock.patch.object(reconcile, "fetch", world.post.listing),
-        mock.patch.object(Narrator, "slot_ended", slot_ended),
+        mock.patch.object(reconcile, "fetch_listing", world.post.listing),
+        mock.patch.object(EpisodeJournal, "slot_ended", slot_ended),
     ):
         yield
 
 
 def _cluster(name: str) -> Cluster:
     nodes = tuple(Node(name, each, Conninfo(f"{name}.{each}")) for each in ("a", "b"))
-    return Cluster(name, nodes, HealerTarget(Conninfo(f"{name}.{HEALER}"), enabled=True, dry_run=False))
+    return Cluster(name, nodes, HealerConfig(Conninfo(f"{name}.{HEALER}"), enabled=True, dry_run=False))

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from healer.remedies.slot_state import Sight, State
-from pgslot.diagnosis.creation_wait import Wait, WaitReason
-from pgslot.diagnosis.failover_readiness import Unready
+from healer.remedies.slot_state import SlotCondition, SlotState
+from pgslot.diagnosis.creation_wait import CreationWait, WaitReason
+from pgslot.diagnosis.failover_readiness import NotReadyReason
 from pgslot.diagnosis.retention import RetentionCause
 from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION
 
@@ -12,9 +12,9 @@ R = WaitReason
 C = RetentionCause
 
 
-def waiting(reason: WaitReason, *, on_primary: bool = False, reserved: bool = True) -> Sight:
-    wait = Wait("n", replace(CREATION, wal_reserved=reserved), reason)
-    return Sight(State.WAITING, wait, on_primary=on_primary)
+def waiting(reason: WaitReason, *, on_primary: bool = False, reserved: bool = True) -> SlotState:
+    wait = CreationWait("n", replace(CREATION, wal_reserved=reserved), reason)
+    return SlotState(SlotCondition.WAITING, wait, on_primary=on_primary)
 
 
 def existing(
@@ -26,16 +26,18 @@ def existing(
     obstacle: WaitReason | None = None,
     decoded: int | None = None,
     xmin: int | None = None,
-) -> Sight:
+) -> SlotState:
     states = {
-        C.STALLED: State.STALLED,
-        C.INVALIDATED: State.LOST,
-        C.TRANSACTION: State.HELD,
-        C.CONSUMER: State.HELD,
+        C.STALLED: SlotCondition.STALLED,
+        C.INVALIDATED: SlotCondition.LOST,
+        C.TRANSACTION: SlotCondition.HELD,
+        C.CONSUMER: SlotCondition.HELD,
     }
     slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, total_bytes=decoded)
     slot = slot._replace(catalog_xmin=xmin)
-    return Sight(states.get(cause, State.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True)
+    return SlotState(
+        states.get(cause, SlotCondition.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True
+    )
 
 
 def temporary(
@@ -45,29 +47,29 @@ def temporary(
     active: bool = True,
     obstacle: WaitReason | None = None,
     blocked: bool = False,
-) -> Sight:
+) -> SlotState:
     """Return a standby's temporary copy; all but `obstacle` and `blocked` is the primary's slot."""
     copy = SLOT._replace(synced=True, temporary=True, active=True, restart_position=900, confirmed_position=None)
     original = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active)
-    return Sight(
-        State.NOT_PERSISTED,
+    return SlotState(
+        SlotCondition.NOT_PERSISTED,
         slot=copy,
         obstacle=obstacle,
         original=original,
-        unready=Unready.NOT_PERSISTED,
+        unready=NotReadyReason.NOT_PERSISTED,
         blocker=TRANSACTION if blocked else None,
     )
 
 
-def persistent(restart: int, state: State = State.USABLE) -> Sight:
+def persistent(restart: int, state: SlotCondition = SlotCondition.USABLE) -> SlotState:
     """Return a standby's copy that would outlive a promotion."""
     original = SLOT._replace(restart_position=restart)
-    return Sight(state, slot=original._replace(synced=True), cause=C.NONE, original=original)
+    return SlotState(state, slot=original._replace(synced=True), cause=C.NONE, original=original)
 
 
-def without_copy(reason: Unready = Unready.WORKER_DOWN, restart: int = 1000) -> Sight:
+def without_copy(reason: NotReadyReason = NotReadyReason.WORKER_DOWN, restart: int = 1000) -> SlotState:
     original = SLOT._replace(restart_position=restart)
-    return Sight(State.UNREADY, original=original, unready=reason)
+    return SlotState(SlotCondition.UNREADY, original=original, unready=reason)
 
 
 def lsn(position: int) -> str:

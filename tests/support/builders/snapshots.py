@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, Status
-from pgslot.snapshot.queries import PROBES
-from pgslot.snapshot.rows import Creation, NodeFacts, Slot, Standby, Transaction
+from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
+from pgslot.snapshot.queries import QUERIES
+from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction
 
 FACTS = NodeFacts(
     in_recovery=False,
@@ -62,7 +62,7 @@ SLOT = Slot(
     total_bytes=1,
 )
 
-CREATION = Creation(
+CREATION = SlotCreation(
     slot_name="w",
     database="app",
     pid=100,
@@ -118,13 +118,13 @@ def node(name: str, *, recovery: bool, **rows: Any) -> NodeSnapshot:
     rows = {"slots": (), "creations": (), "transactions": (), "senders": ()} | rows
     if recovery:
         rows = {"standby": STANDBY} | rows
-    statuses = dict.fromkeys((probe.name for probe in PROBES), Status.OK)
+    statuses = dict.fromkeys((probe.name for probe in QUERIES), QueryStatus.OK)
     return NodeSnapshot("c", name, 0.01, statuses, replace(FACTS, in_recovery=recovery), **rows)
 
 
 def dark(name: str) -> NodeSnapshot:
     """Return a node that did not answer."""
-    return NodeSnapshot("c", name, 0.01, dict.fromkeys((probe.name for probe in PROBES), Status.UNREACHABLE))
+    return NodeSnapshot("c", name, 0.01, dict.fromkeys((probe.name for probe in QUERIES), QueryStatus.UNREACHABLE))
 
 
 def cluster(*nodes: NodeSnapshot) -> ClusterSnapshot:

@@ -7,8 +7,8 @@ LogicalConfirmReceivedLocation). Positions are bytes of WAL; the clock ticks in 
 
 from dataclasses import dataclass, field, replace
 
-from pgslot.diagnosis.retention import Retention, retention
-from pgslot.snapshot.history import NOTHING, remember
+from pgslot.diagnosis.retention import Retention, diagnose_retention
+from pgslot.snapshot.history import EMPTY_HISTORY, record
 from pgslot.snapshot.rows import Slot, Transaction
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
@@ -149,7 +149,7 @@ def watch(
 ) -> list[tuple[int, Retention]]:
     """Let time go by, and look at the slot now and then; return (second, what the look said)."""
     server = consumer.server
-    of_primary, of_standby = NOTHING, NOTHING
+    of_primary, of_standby = EMPTY_HISTORY, EMPTY_HISTORY
     seen = []
     for _ in range(seconds):
         server.tick()
@@ -159,17 +159,17 @@ def watch(
         now, slot, transactions = float(server.now), _slot(consumer), _transactions(server)
         slots = (slot,) if consumer.replica is None else ()
         facts = replace(FACTS, wal_written_bytes=server.position, next_xid=server.next_xid)
-        of_primary = remember(of_primary, facts, slots, transactions, now)
+        of_primary = record(of_primary, facts, slots, transactions, now)
         primary = replace(
             node("p", recovery=False, slots=slots, transactions=transactions), facts=facts, history=of_primary
         )
         if consumer.replica is None:
-            seen.append((server.now, retention(slot, primary, cluster(primary))))
+            seen.append((server.now, diagnose_retention(slot, primary, cluster(primary))))
             continue
         facts = replace(FACTS, in_recovery=True, wal_written_bytes=consumer.here, next_xid=None)
-        of_standby = remember(of_standby, facts, (slot,), (), now)
+        of_standby = record(of_standby, facts, (slot,), (), now)
         standby = replace(node("s", recovery=True, slots=(slot,)), facts=facts, history=of_standby)
-        seen.append((server.now, retention(slot, standby, cluster(primary, standby))))
+        seen.append((server.now, diagnose_retention(slot, standby, cluster(primary, standby))))
     return seen
 
 

@@ -12,17 +12,17 @@ from healer.doctor.checks import alertmanager, prometheus
 from healer.doctor.checks import healer as receiver
 from healer.doctor.checks.shipped_rules import rules
 from healer.doctor.http import Client
-from healer.doctor.result import Finding, Status
+from healer.doctor.result import CheckStatus, Finding
 from pgslot import __version__
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, HealerTarget, Node
+from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from tests.support.paths import ROOT
 
 ALERTS = ROOT / "alerts"
 HEALER, PROMETHEUS, ALERTMANAGER = "http://healer:9878", "http://prometheus:9090", "http://alertmanager:9093"
 TOKEN = "right-token"
 NOWHERE = Conninfo("host=nowhere password=s3cr3t")
-TARGET = HealerTarget(NOWHERE, enabled=True, dry_run=False)
+TARGET = HealerConfig(NOWHERE, enabled=True, dry_run=False)
 STARTED = 1000.0
 
 
@@ -167,12 +167,14 @@ class World:
         with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
             self.answer(mock)
             client = Client(self.healer_url)
-            findings, metrics = receiver.examine(client, self.config)
+            findings, metrics = receiver.check_healer(client, self.config)
             there = Client(PROMETHEUS)
-            findings += prometheus.examine(there, self.config)
+            findings += prometheus.check_prometheus(there, self.config)
             labels = prometheus.external_labels(there)
             there = Client(ALERTMANAGER)
-            return findings + alertmanager.examine(there, self.config, labels, client, metrics, test_alert=test_alert)
+            return findings + alertmanager.check_alertmanager(
+                there, self.config, labels, client, metrics, test_alert=test_alert
+            )
 
 
 def notable(findings: list[Finding]) -> list[tuple[str, str, str, str]]:
@@ -180,5 +182,5 @@ def notable(findings: list[Finding]) -> list[tuple[str, str, str, str]]:
     return [
         (finding.check, finding.subject, f"{finding.status}", finding.found)
         for finding in findings
-        if finding.status is not Status.OK
+        if finding.status is not CheckStatus.OK
     ]

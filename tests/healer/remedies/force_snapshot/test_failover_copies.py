@@ -10,9 +10,9 @@ import pytest
 
 from healer.remedies.force_snapshot.schedule import HELD_SECONDS, LookAgain, Progress, next_step, settle
 from healer.remedies.progress import Outcome, Track
-from healer.remedies.slot_state import Sight, State, Subject, in_need, see
+from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState, evaluate, in_need
 from pgslot.config.model import HealerSettings
-from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, Unready
+from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, NotReadyReason
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED
 from pgslot.snapshot.rows import Slot, Transaction
@@ -40,7 +40,7 @@ TEMPORARY = COPY._replace(
     temporary=True, active=True, confirmed_position=None, in_creation=True, catalog_xmin=TRANSACTION.xid
 )
 SYNCHRONISES = replace(STANDBY, sync_replication_slots=True, slotsync_worker_running=True)
-SUBJECT = Subject("s", "f")
+SUBJECT = SlotKey("s", "f")
 YOUNG = replace(TRANSACTION, age_seconds=1.0)
 OLDER = replace(YOUNG, xid=(TRANSACTION.xid or 0) - 1)
 
@@ -53,70 +53,73 @@ def standby(*slots: Slot, **more: Any) -> NodeSnapshot:
     return node("s", recovery=True, slots=slots, **({"standby": SYNCHRONISES} | more))
 
 
-Seen = tuple[State, str | None]
+Seen = tuple[SlotCondition, str | None]
 
 SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
-    "temporary": ((primary(ORIGINAL), standby(TEMPORARY)), (State.NOT_PERSISTED, "not_persisted")),
+    "temporary": ((primary(ORIGINAL), standby(TEMPORARY)), (SlotCondition.NOT_PERSISTED, "not_persisted")),
     "temporary, its consumer is away": (
         (primary(ORIGINAL._replace(active=False)), standby(TEMPORARY)),
-        (State.NOT_PERSISTED, "inactive"),
+        (SlotCondition.NOT_PERSISTED, "inactive"),
     ),
     "temporary, and a transaction is in its way": (
         (primary(ORIGINAL, transactions=(TRANSACTION,)), standby(TEMPORARY)),
-        (State.NOT_PERSISTED, "transaction"),
+        (SlotCondition.NOT_PERSISTED, "transaction"),
     ),
     "temporary, a transaction comes and goes": (
         (primary(ORIGINAL, transactions=(YOUNG,)), standby(TEMPORARY)),
-        (State.NOT_PERSISTED, "not_persisted"),
+        (SlotCondition.NOT_PERSISTED, "not_persisted"),
     ),
     "temporary, a transaction that began before it": (
         (primary(ORIGINAL, transactions=(OLDER,)), standby(TEMPORARY)),
-        (State.NOT_PERSISTED, "transaction"),
+        (SlotCondition.NOT_PERSISTED, "transaction"),
     ),
     "temporary, replay is paused": (
         (primary(ORIGINAL), standby(TEMPORARY, standby=replace(SYNCHRONISES, replay_pause_state="paused"))),
-        (State.NOT_PERSISTED, "replay_paused"),
+        (SlotCondition.NOT_PERSISTED, "replay_paused"),
     ),
-    "persistent": ((primary(ORIGINAL), standby(COPY)), (State.USABLE, None)),
+    "persistent": ((primary(ORIGINAL), standby(COPY)), (SlotCondition.USABLE, None)),
     "invalidated": (
         (primary(ORIGINAL), standby(COPY._replace(invalidation_reason="rows_removed"))),
-        (State.LOST, None),
+        (SlotCondition.LOST, None),
     ),
-    "not copied": ((primary(ORIGINAL), standby()), (State.UNREADY, "not_synced")),
+    "not copied": ((primary(ORIGINAL), standby()), (SlotCondition.UNREADY, "not_synced")),
     "no worker": (
         (primary(ORIGINAL), standby(standby=replace(SYNCHRONISES, slotsync_worker_running=False))),
-        (State.UNREADY, "worker_down"),
+        (SlotCondition.UNREADY, "worker_down"),
     ),
-    "a slot of its own": ((primary(ORIGINAL), standby(COPY._replace(synced=False, active=True))), (State.USABLE, None)),
-    "the standby is not to synchronise": ((primary(ORIGINAL), standby(standby=STANDBY)), (State.GONE, None)),
-    "no failover slot": ((primary(), standby()), (State.GONE, None)),
-    "not there, and the primary is not known": ((standby(),), (State.UNSEEN, None)),
+    "a slot of its own": (
+        (primary(ORIGINAL), standby(COPY._replace(synced=False, active=True))),
+        (SlotCondition.USABLE, None),
+    ),
+    "the standby is not to synchronise": ((primary(ORIGINAL), standby(standby=STANDBY)), (SlotCondition.GONE, None)),
+    "no failover slot": ((primary(), standby()), (SlotCondition.GONE, None)),
+    "not there, and the primary is not known": ((standby(),), (SlotCondition.UNSEEN, None)),
     "not there, and there are two primaries": (
         (primary(ORIGINAL), primary(ORIGINAL), standby()),
-        (State.UNSEEN, None),
+        (SlotCondition.UNSEEN, None),
     ),
-    "temporary, and the primary is not known": ((standby(TEMPORARY),), (State.UNSEEN, None)),
+    "temporary, and the primary is not known": ((standby(TEMPORARY),), (SlotCondition.UNSEEN, None)),
     "temporary for want of a consistent point, and the primary is not known": (
         (standby(TEMPORARY._replace(confirmed_position=1060, in_creation=False)),),
-        (State.UNSEEN, None),
+        (SlotCondition.UNSEEN, None),
     ),
-    "persistent, and the primary is not known": ((standby(COPY),), (State.USABLE, None)),
+    "persistent, and the primary is not known": ((standby(COPY),), (SlotCondition.USABLE, None)),
     "not there, nothing is copied, and the primary is not known": (
         (standby(standby=STANDBY),),
-        (State.GONE, None),
+        (SlotCondition.GONE, None),
     ),
-    "not seen in full": ((primary(ORIGINAL), standby(standby=None, creations=None)), (State.UNSEEN, None)),
+    "not seen in full": ((primary(ORIGINAL), standby(standby=None, creations=None)), (SlotCondition.UNSEEN, None)),
 }
 
 
 @pytest.mark.parametrize(("nodes", "expected"), SIGHTS.values(), ids=SIGHTS.keys())
 def test_what_a_look_shows(nodes: tuple[NodeSnapshot, ...], expected: Seen) -> None:
-    sight = see(cluster(*nodes), [SUBJECT])[SUBJECT]
+    sight = evaluate(cluster(*nodes), [SUBJECT])[SUBJECT]
     assert (sight.state, sight.reason) == expected
 
 
 def test_a_persistent_copy_knows_its_original() -> None:
-    sight = see(cluster(primary(ORIGINAL), standby(COPY)), [SUBJECT])[SUBJECT]
+    sight = evaluate(cluster(primary(ORIGINAL), standby(COPY)), [SUBJECT])[SUBJECT]
     assert sight.persisted
     assert sight.original == ORIGINAL
 
@@ -127,7 +130,13 @@ def test_a_temporary_copy_is_in_need() -> None:
 
 NOW, LATE, SETTINGS = Progress(now=100.0), Progress(now=3600.0), HealerSettings()
 CALLED = Track(
-    temporary(), trouble=State.NOT_PERSISTED, attempts=1, calls=1, called_in_time=True, record=60_000_000, since=0.0
+    temporary(),
+    trouble=SlotCondition.NOT_PERSISTED,
+    attempts=1,
+    calls=1,
+    called_in_time=True,
+    record=60_000_000,
+    since=0.0,
 )
 
 
@@ -141,15 +150,15 @@ def test_one_record_ahead_of_its_consumer_is_enough() -> None:
     ("sight", "outcome", "why"),
     [
         (
-            without_copy(Unready.WORKER_DOWN),
+            without_copy(NotReadyReason.WORKER_DOWN),
             Outcome.GAVE_UP,
             "there is no copy of it: worker_down, which no record helps",
         ),
         (temporary(obstacle=R.REPLAY_PAUSED), None, ""),
     ],
 )
-def test_what_no_record_helps_is_not_waited_for(sight: Sight, outcome: Outcome | None, why: str) -> None:
-    held = NOW.now - HELD_SECONDS if sight.state is State.UNREADY else None
+def test_what_no_record_helps_is_not_waited_for(sight: SlotState, outcome: Outcome | None, why: str) -> None:
+    held = NOW.now - HELD_SECONDS if sight.state is SlotCondition.UNREADY else None
     track = settle(Track(sight, held_since=held), NOW, SETTINGS)
     assert (track.outcome, track.why) == (outcome, why)
 

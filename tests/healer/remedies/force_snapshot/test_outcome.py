@@ -7,13 +7,13 @@ import pytest
 from healer.remedies.attempt import Call, CallResult, Capability, Unavailable
 from healer.remedies.force_snapshot.outcome import advance, after_attempt, opens_again
 from healer.remedies.progress import Outcome, Track, begin
-from healer.remedies.slot_state import Sight, State
+from healer.remedies.slot_state import SlotCondition, SlotState
 from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.diagnosis.retention import RetentionCause
 from tests.support.builders.slot_states import C, R, existing, lsn, persistent, temporary, waiting, without_copy
 
-USABLE, GONE, UNSEEN = Sight(State.USABLE), Sight(State.GONE), Sight(State.UNSEEN)
-UNDECIDED = Sight(State.UNDECIDED)
+USABLE, GONE, UNSEEN = SlotState(SlotCondition.USABLE), SlotState(SlotCondition.GONE), SlotState(SlotCondition.UNSEEN)
+UNDECIDED = SlotState(SlotCondition.UNDECIDED)
 OURS = 60_000_000
 """Where a record of ours begins."""
 
@@ -26,16 +26,16 @@ CALL = call()
 MESSAGE = call(result=CallResult.EMITTED)
 LOCKED = Call(CallResult.LOCKED)
 REFUSED = Call(CallResult.UNAVAILABLE, capability=Capability(Unavailable.NO_PRIMARY))
-Story = list[Sight | Call]
+Story = list[SlotState | Call]
 """A second apart."""
 
 
-def young(sight: Sight) -> Sight:
+def young(sight: SlotState) -> SlotState:
     assert sight.wait is not None
     return replace(sight, wait=replace(sight.wait, creation=replace(sight.wait.creation, wait_seconds=0.9)))
 
 
-def begun(sight: Sight, *, pid: int = 1, restart: int = 1000) -> Sight:
+def begun(sight: SlotState, *, pid: int = 1, restart: int = 1000) -> SlotState:
     """Return the creation of another session, or from another position."""
     assert sight.wait is not None
     creation = replace(sight.wait.creation, pid=pid)
@@ -123,7 +123,7 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         Outcome.HEALED,
     ),
     "moved to our record, and cannot be told now": (
-        [existing(C.STALLED), CALL, replace(existing(C.NONE, OURS), state=State.UNDECIDED)],
+        [existing(C.STALLED), CALL, replace(existing(C.NONE, OURS), state=SlotCondition.UNDECIDED)],
         Outcome.HEALED,
     ),
     "moved to our record, and a transaction holds the rest": (
@@ -200,7 +200,7 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
     "a copy that became persistent without us": ([temporary(), persistent(2000)], Outcome.RESOLVED_ITSELF),
     "a copy that is persistent at the first look": ([persistent(1000)], Outcome.RESOLVED_ITSELF),
     "a copy that is persistent, and its slot stalled since": (
-        [temporary(), CALL, persistent(OURS, State.STALLED)],
+        [temporary(), CALL, persistent(OURS, SlotCondition.STALLED)],
         Outcome.HEALED,
     ),
     "a copy that waits on": ([temporary(), CALL, temporary(OURS)], None),
@@ -250,7 +250,7 @@ def told(story: Story) -> Track:
     track = begin()
     for now, step in enumerate(story, start=1):
         at = float(now)
-        track = advance(track, step, at) if isinstance(step, Sight) else after_attempt(track, step, at)
+        track = advance(track, step, at) if isinstance(step, SlotState) else after_attempt(track, step, at)
     return track
 
 
@@ -300,7 +300,7 @@ def test_why(story: Story, why: str) -> None:
         ([USABLE], USABLE, False),
     ],
 )
-def test_what_was_well_is_opened_again_when_it_is_in_need(story: Story, sight: Sight, *, again: bool) -> None:
+def test_what_was_well_is_opened_again_when_it_is_in_need(story: Story, sight: SlotState, *, again: bool) -> None:
     assert opens_again(told(story), sight) is again
 
 

@@ -7,7 +7,7 @@ import pytest
 from healer.remedies.attempt import Unavailable
 from healer.remedies.force_snapshot.schedule import HELD_SECONDS, Attempt, LookAgain, Progress, next_step, settle
 from healer.remedies.progress import Outcome, Track
-from healer.remedies.slot_state import Sight, State, Subject, see, state_of
+from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState, evaluate, state_of
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.creation_wait import WaitReason
 from tests.support.builders.slot_states import C, R, existing, waiting
@@ -16,16 +16,16 @@ from tests.support.builders.snapshots import CREATION, SLOT, cluster, dark, node
 SETTINGS = HealerSettings()
 NOW = Progress(now=100.0)
 LATE = replace(NOW, now=3600.0)
-UNSEEN = Sight(State.UNSEEN)
+UNSEEN = SlotState(SlotCondition.UNSEEN)
 MISSING = Track(waiting(R.RUNNING_XACTS), attempts=1, burst=1)
 """A creation that a call has been made for, and that waits for another record."""
-STALLED = Track(existing(C.STALLED), trouble=State.STALLED, attempts=1, burst=1, called_in_time=True)
+STALLED = Track(existing(C.STALLED), trouble=SlotCondition.STALLED, attempts=1, burst=1, called_in_time=True)
 AWAY = Track(
-    existing(C.STALLED, active=False), trouble=State.STALLED, attempts=1, called_in_time=True, record=60_000_000
+    existing(C.STALLED, active=False), trouble=SlotCondition.STALLED, attempts=1, called_in_time=True, record=60_000_000
 )
 
 
-def young(sight: Sight) -> Sight:
+def young(sight: SlotState) -> SlotState:
     assert sight.wait is not None
     return replace(sight, wait=replace(sight.wait, creation=replace(sight.wait.creation, wait_seconds=0.9)))
 
@@ -96,9 +96,9 @@ STEPS: dict[str, tuple[list[Track], Progress, Step]] = {
         LookAgain(1.0),
     ),
     "does not call when it cannot see": ([Track(UNSEEN)], NOW, LookAgain(1.0)),
-    "does not call before it can tell": ([Track(Sight(State.UNDECIDED))], NOW, LookAgain(1.0)),
+    "does not call before it can tell": ([Track(SlotState(SlotCondition.UNDECIDED))], NOW, LookAgain(1.0)),
     "does not call for what a transaction holds": ([Track(existing(C.TRANSACTION))], NOW, LookAgain(1.0)),
-    "stalled: calls at once": ([Track(existing(C.STALLED), trouble=State.STALLED)], NOW, 10.0),
+    "stalled: calls at once": ([Track(existing(C.STALLED), trouble=SlotCondition.STALLED)], NOW, 10.0),
     "stalled: no burst, no close looks": ([STALLED], replace(NOW, last_attempt=99.9), LookAgain(1.0)),
     "stalled: calls again after the interval": ([STALLED], replace(NOW, last_attempt=90.0), 10.0),
     "stalled, the consumer is away: one record ahead of it is enough": (
@@ -112,7 +112,7 @@ STEPS: dict[str, tuple[list[Track], Progress, Step]] = {
         10.0,
     ),
     "stalled on a standby whose replay is paused": (
-        [Track(existing(C.STALLED, obstacle=R.REPLAY_PAUSED), trouble=State.STALLED)],
+        [Track(existing(C.STALLED, obstacle=R.REPLAY_PAUSED), trouble=SlotCondition.STALLED)],
         NOW,
         LookAgain(1.0),
     ),
@@ -166,7 +166,7 @@ OUTCOMES: dict[str, tuple[Track, Progress, Outcome | None]] = {
     ),
     "gave up on a transaction": (replace(MISSING, sight=waiting(R.TRANSACTION)), LATE, Outcome.GAVE_UP),
     "gave up without seeing": (Track(UNSEEN), LATE, Outcome.GAVE_UP),
-    "gave up without being able to tell": (Track(Sight(State.UNDECIDED)), LATE, Outcome.GAVE_UP),
+    "gave up without being able to tell": (Track(SlotState(SlotCondition.UNDECIDED)), LATE, Outcome.GAVE_UP),
     "calls without effect": (replace(MISSING, called_in_time=True), LATE, Outcome.NO_EFFECT),
     "the consumer never came back": (AWAY, LATE, Outcome.NO_EFFECT),
     "its own clock counts": (replace(MISSING, since=3000.0), LATE, None),
@@ -211,20 +211,20 @@ def test_see() -> None:
     replica = node("s", recovery=True, slots=(SLOT,), creations=(CREATION,))
     both = cluster(node("p", recovery=False), replica, dark("d"))
     subjects = [
-        Subject("s", "w"),
-        Subject("s", "s"),
-        Subject("s", "other"),
-        Subject("elsewhere", "w"),
-        Subject("d", "w"),
+        SlotKey("s", "w"),
+        SlotKey("s", "s"),
+        SlotKey("s", "other"),
+        SlotKey("elsewhere", "w"),
+        SlotKey("d", "w"),
     ]
-    seen = see(both, subjects)
+    seen = evaluate(both, subjects)
     assert [sight.state for sight in seen.values()] == ["waiting", "usable", "gone", "unseen", "unseen"]
-    assert seen[Subject("s", "w")].reason is WaitReason.UNKNOWN
+    assert seen[SlotKey("s", "w")].reason is WaitReason.UNKNOWN
 
 
 def test_a_slot_between_two_queries_of_a_look_is_unseen() -> None:
     half_seen = node("s", recovery=True, slots=(SLOT._replace(in_creation=True),))
-    assert see(cluster(half_seen), [Subject("s", "s")])[Subject("s", "s")].state is State.UNSEEN
+    assert evaluate(cluster(half_seen), [SlotKey("s", "s")])[SlotKey("s", "s")].state is SlotCondition.UNSEEN
 
 
 MUCH = 17 * 1024 * 1024
@@ -233,22 +233,24 @@ MUCH = 17 * 1024 * 1024
 @pytest.mark.parametrize(
     ("cause", "pinned", "unconfirmed", "state"),
     [
-        (C.INVALIDATED, 0, 0, State.LOST),
-        (C.STALLED, MUCH, 0, State.STALLED),
-        (C.NONE, 0, 0, State.USABLE),
-        (C.CREATION, 0, 0, State.UNSEEN),
-        (C.TRANSACTION, MUCH, 0, State.HELD),
-        (C.CONSUMER, 0, MUCH, State.HELD),
-        (C.INACTIVE, 0, 0, State.USABLE),
-        (C.INACTIVE, MUCH, 0, State.UNDECIDED),
-        (C.INACTIVE, 0, MUCH, State.HELD),
-        (C.INACTIVE, MUCH, 2 * MUCH, State.HELD),
-        (C.UNKNOWN, MUCH, 0, State.UNDECIDED),
-        (C.STANDBY, MUCH, 0, State.HELD),
-        (C.IDLE_PUBLICATION, MUCH, 0, State.HELD),
-        ("a new one", MUCH, 0, State.HELD),
+        (C.INVALIDATED, 0, 0, SlotCondition.LOST),
+        (C.STALLED, MUCH, 0, SlotCondition.STALLED),
+        (C.NONE, 0, 0, SlotCondition.USABLE),
+        (C.CREATION, 0, 0, SlotCondition.UNSEEN),
+        (C.TRANSACTION, MUCH, 0, SlotCondition.HELD),
+        (C.CONSUMER, 0, MUCH, SlotCondition.HELD),
+        (C.INACTIVE, 0, 0, SlotCondition.USABLE),
+        (C.INACTIVE, MUCH, 0, SlotCondition.UNDECIDED),
+        (C.INACTIVE, 0, MUCH, SlotCondition.HELD),
+        (C.INACTIVE, MUCH, 2 * MUCH, SlotCondition.HELD),
+        (C.UNKNOWN, MUCH, 0, SlotCondition.UNDECIDED),
+        (C.STANDBY, MUCH, 0, SlotCondition.HELD),
+        (C.IDLE_PUBLICATION, MUCH, 0, SlotCondition.HELD),
+        ("a new one", MUCH, 0, SlotCondition.HELD),
     ],
 )
-def test_what_the_cause_of_retention_makes_of_a_slot(cause: C, pinned: int, unconfirmed: int, state: State) -> None:
+def test_what_the_cause_of_retention_makes_of_a_slot(
+    cause: C, pinned: int, unconfirmed: int, state: SlotCondition
+) -> None:
     slot = SLOT._replace(pinned_wal_bytes=pinned, unconfirmed_wal_bytes=unconfirmed)
     assert state_of(slot, cause) is state

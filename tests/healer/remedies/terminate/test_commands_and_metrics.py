@@ -11,16 +11,16 @@ import pytest
 from healer.app import _EPISODES, _MONITOR
 from healer.commands.grants import ENDER_ROLE
 from healer.commands.replay import replay_file
-from healer.doctor.checks.servers import examine
+from healer.doctor.checks.servers import check_servers
 from healer.doctor.checks.shipped_rules import alerts_for_healer
-from healer.doctor.result import Status
+from healer.doctor.result import CheckStatus
 from healer.remedies.attempt import CallResult, Unavailable
 from healer.remedies.force_snapshot.schedule import Attempt
 from healer.remedies.progress import Aim
 from healer.remedies.terminate.blocker import Suspect
 from healer.remedies.terminate.connection import Ender, check_ender
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, Ending
+from pgslot.config.model import Cluster, Config, TerminationConfig
 from tests.healer.doctor.test_canned_faults import is_named
 from tests.healer.remedies.terminate.test_termination_on_servers import endangered, guarded
 from tests.support.blocking_transactions import (
@@ -79,33 +79,33 @@ async def test_replay_says_what_it_would_do(
 
 @pytest.mark.usefixtures("ready")
 async def test_doctor_tries_the_role(databases: Stack) -> None:
-    findings = await examine(Config((guarded(databases),), QUICK))
+    findings = await check_servers(Config((guarded(databases),), QUICK))
     [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
-    assert (found.check, found.status) == ("capability", Status.OK)
+    assert (found.check, found.status) == ("capability", CheckStatus.OK)
     assert found.found == f"can act as {ENDER_ROLE} in database postgres"
     [same] = [finding for finding in findings if finding.check == "same cluster"]
     assert same.found.startswith("system identifier ")
     databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
     try:
-        findings = await examine(Config((guarded(databases),), QUICK))
+        findings = await check_servers(Config((guarded(databases),), QUICK))
         [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
-        assert (found.status, found.remedy) == (Status.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
+        assert (found.status, found.remedy) == (CheckStatus.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
     finally:
         prepare(databases.primary)
     dry = guarded(databases, replace(POLICY, dry_run=True))
     [found] = [
         finding
-        for finding in await examine(Config((dry,), QUICK))
+        for finding in await check_servers(Config((dry,), QUICK))
         if finding.subject == "c, end_transaction" and finding.check == "capability"
     ]
-    assert (found.status, "dry_run: true" in found.found) == (Status.WARNING, True)
+    assert (found.status, "dry_run: true" in found.found) == (CheckStatus.WARNING, True)
 
 
 def test_doctor_wants_its_alert_only_where_it_is_allowed(world: World) -> None:
     plain = world.config.clusters[0]
     assert plain.healer is not None
     allowed = replace(
-        plain, name="allowed", healer=replace(plain.healer, ending=Ending(Conninfo("user=ender"), POLICY))
+        plain, name="allowed", healer=replace(plain.healer, ending=TerminationConfig(Conninfo("user=ender"), POLICY))
     )
     wanted = [
         alert["cluster"]
@@ -121,7 +121,7 @@ def test_doctor_names_a_route_that_is_missing_for_it(world: World) -> None:
     def change(world: World) -> None:
         plain = world.config.clusters[0]
         assert plain.healer is not None
-        healer = replace(plain.healer, ending=Ending(Conninfo("user=ender"), POLICY))
+        healer = replace(plain.healer, ending=TerminationConfig(Conninfo("user=ender"), POLICY))
         world.config = replace(world.config, clusters=(replace(plain, healer=healer),))
         world.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
 

@@ -7,7 +7,7 @@ import pytest
 from healer.remedies.attempt import Call, CallResult, Capability, Unavailable
 from healer.remedies.force_snapshot.schedule import HELD_SECONDS, Attempt, LookAgain, Progress
 from healer.remedies.progress import Outcome, Track, begin
-from healer.remedies.slot_state import Sight, State
+from healer.remedies.slot_state import SlotCondition, SlotState
 from healer.remedies.terminate.blocker import HolderSession, Suspect, Way, suspect_of
 from healer.remedies.terminate.rules import (
     EFFECT_SECONDS,
@@ -20,7 +20,7 @@ from healer.remedies.terminate.rules import (
     wants,
 )
 from pgslot.config.model import HealerSettings
-from pgslot.diagnosis.creation_wait import Wait
+from pgslot.diagnosis.creation_wait import CreationWait
 from tests.support.builders.slot_states import C, R, existing, waiting
 from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION
 
@@ -29,11 +29,11 @@ OTHER = replace(TRANSACTION, pid=300, xid=695)
 PREPARED = replace(TRANSACTION, held_by="prepared", pid=None, application_name="order-7")
 
 
-def blocked(by: object = TRANSACTION, *, on_primary: bool = True) -> Sight:
-    return Sight(State.WAITING, Wait("n", CREATION, R.TRANSACTION, by), on_primary=on_primary)  # type: ignore[arg-type]
+def blocked(by: object = TRANSACTION, *, on_primary: bool = True) -> SlotState:
+    return SlotState(SlotCondition.WAITING, CreationWait("n", CREATION, R.TRANSACTION, by), on_primary=on_primary)  # type: ignore[arg-type]
 
 
-def pinned(restart: int = 1000, by: object = TRANSACTION) -> Sight:
+def pinned(restart: int = 1000, by: object = TRANSACTION) -> SlotState:
     sight = existing(C.TRANSACTION, restart)
     return replace(sight, pinned_by=by)  # type: ignore[arg-type]
 
@@ -42,13 +42,13 @@ def session(pid: int = 200, xid: int = 690) -> HolderSession:
     return HolderSession(pid, "worker", "batch", "app", "idle in transaction", "1", "2", "3", xid)
 
 
-def suspect(sight: Sight) -> Suspect:
+def suspect(sight: SlotState) -> Suspect:
     found = suspect_of(sight)
     assert found is not None
     return found
 
 
-def call(result: CallResult, sight: Sight, **more: object) -> Call:
+def call(result: CallResult, sight: SlotState, **more: object) -> Call:
     made = Call(result, suspect=suspect(sight), session=session())
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -69,14 +69,14 @@ SUSPECTS = {
 
 
 @pytest.mark.parametrize(("sight", "way"), SUSPECTS.values(), ids=SUSPECTS.keys())
-def test_whom_a_look_shows(sight: Sight, way: Way | None) -> None:
+def test_whom_a_look_shows(sight: SlotState, way: Way | None) -> None:
     found = suspect_of(sight)
     assert (None if found is None else found.way) == way
     if found is not None and way is not Way.RETENTION:
         assert found.consumer == (CREATION.usename, CREATION.application_name)
 
 
-def seen(sight: Sight, now: float = 0.0) -> Track:
+def seen(sight: SlotState, now: float = 0.0) -> Track:
     """Return a track of which the primary has said that its holder may be ended."""
     track = advance(begin(), sight, now)
     return after_attempt(track, call(CallResult.SEEN, sight), now)
@@ -105,13 +105,13 @@ def test_the_primary_is_asked_at_once_and_the_session_ended_at_the_second_look()
 FORGETS = {
     "another one is the oldest": blocked(OTHER),
     "nobody is in the way": waiting(R.RUNNING_XACTS),
-    "nothing was seen": Sight(State.UNSEEN),
+    "nothing was seen": SlotState(SlotCondition.UNSEEN),
     "the same session has another transaction": blocked(replace(TRANSACTION, xid=699)),
 }
 
 
 @pytest.mark.parametrize("between", FORGETS.values(), ids=FORGETS.keys())
-def test_what_was_seen_counts_only_if_each_look_has_shown_the_same(between: Sight) -> None:
+def test_what_was_seen_counts_only_if_each_look_has_shown_the_same(between: SlotState) -> None:
     track = advance(seen(blocked()), between, 2.0)
     track = advance(track, blocked(), 4.0)
     assert track.aim is not None
@@ -138,7 +138,7 @@ def test_an_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
     )
 
 
-ENDINGS: dict[str, tuple[Sight, Sight, Outcome, str]] = {
+ENDINGS: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
     "a creation": (blocked(), existing(C.NONE), Outcome.HEALED, "usable after we ended the transaction in its way"),
     "a creation that left much WAL": (
         blocked(),
@@ -154,7 +154,7 @@ ENDINGS: dict[str, tuple[Sight, Sight, Outcome, str]] = {
     ),
     "a creation that is gone": (
         blocked(),
-        Sight(State.GONE),
+        SlotState(SlotCondition.GONE),
         Outcome.RESOLVED_ITSELF,
         "gone after our act: nothing proves that it became usable",
     ),
@@ -163,7 +163,7 @@ ENDINGS: dict[str, tuple[Sight, Sight, Outcome, str]] = {
 
 
 @pytest.mark.parametrize(("before", "after", "outcome", "why"), ENDINGS.values(), ids=ENDINGS.keys())
-def test_how_it_ends_after_our_act(before: Sight, after: Sight, outcome: Outcome, why: str) -> None:
+def test_how_it_ends_after_our_act(before: SlotState, after: SlotState, outcome: Outcome, why: str) -> None:
     track = after_attempt(seen(before), call(CallResult.ENDED, before), 6.0)
     assert not wants(track), "nobody is told to end twice"
     track = advance(advance(track, before, 6.5), after, 7.0)
@@ -176,10 +176,10 @@ def test_how_it_ends_after_our_act(before: Sight, after: Sight, outcome: Outcome
         (blocked(), existing(C.NONE), "usable, by no act of ours"),
         (pinned(1000), existing(C.NONE, 2000), "restart_lsn moved, by no act of ours"),
         (pinned(1000), existing(C.NONE, 1000), "it sets WAL free, by no act of ours"),
-        (blocked(), Sight(State.GONE), "it is gone, by no act of ours"),
+        (blocked(), SlotState(SlotCondition.GONE), "it is gone, by no act of ours"),
     ],
 )
-def test_what_ends_without_us_is_not_our_success(before: Sight, after: Sight, why: str) -> None:
+def test_what_ends_without_us_is_not_our_success(before: SlotState, after: SlotState, why: str) -> None:
     track = advance(seen(before), after, 7.0)
     assert (track.outcome, track.why) == (Outcome.RESOLVED_ITSELF, why)
 
@@ -187,7 +187,7 @@ def test_what_ends_without_us_is_not_our_success(before: Sight, after: Sight, wh
 @pytest.mark.parametrize(
     ("other", "well"), [(pinned(1000), existing(C.NONE, 2000)), (blocked(on_primary=False), existing(C.NONE))]
 )
-def test_another_slot_that_the_same_transaction_held_up_is_healed_as_well(other: Sight, well: Sight) -> None:
+def test_another_slot_that_the_same_transaction_held_up_is_healed_as_well(other: SlotState, well: SlotState) -> None:
     ended = call(CallResult.ENDED, blocked())
     track = after_attempt(advance(begin(), other, 0.0), ended, 6.0)
     assert not wants(track)

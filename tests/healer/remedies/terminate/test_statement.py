@@ -14,7 +14,7 @@ from healer.remedies.force_snapshot.schedule import Attempt
 from healer.remedies.progress import Aim
 from healer.remedies.terminate.blocker import Suspect, Way
 from healer.remedies.terminate.connection import Ender, check_ender
-from pgslot.config.model import EndPolicy
+from pgslot.config.model import TerminationPolicy
 from pgslot.snapshot.queries import SUPPORTED
 from tests.support.blocking_transactions import (
     APPLICATION,
@@ -52,7 +52,7 @@ def _nobody_was_ended(request: pytest.FixtureRequest) -> None:
         forget(found)
 
 
-def ender(server: Postgres, policy: EndPolicy = POLICY, role: str = ENDER_ROLE) -> Ender:
+def ender(server: Postgres, policy: TerminationPolicy = POLICY, role: str = ENDER_ROLE) -> Ender:
     return Ender(acting(server.conninfo(role), policy), idle=60)
 
 
@@ -60,7 +60,7 @@ def at(suspect: Suspect, seen: Call | None = None) -> Attempt:
     return Attempt(1.0, Aim(suspect, 0.0, session=None if seen is None else seen.session))
 
 
-async def look(server: Postgres, suspect: Suspect, policy: EndPolicy = POLICY) -> Call:
+async def look(server: Postgres, suspect: Suspect, policy: TerminationPolicy = POLICY) -> Call:
     """Ask without acting, until it has been idle for long enough."""
     async with ender(server, policy) as primary:
         call = await primary.end(at(suspect))
@@ -70,7 +70,7 @@ async def look(server: Postgres, suspect: Suspect, policy: EndPolicy = POLICY) -
 
 
 async def end(
-    server: Postgres, suspect: Suspect, policy: EndPolicy = POLICY, between: Callable[[], object] = int
+    server: Postgres, suspect: Suspect, policy: TerminationPolicy = POLICY, between: Callable[[], object] = int
 ) -> Call:
     """See it, do something, and end it."""
     seen = await look(server, suspect)

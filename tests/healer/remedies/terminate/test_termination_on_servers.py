@@ -13,8 +13,8 @@ from healer.app import _EPISODES
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate import rules
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, Ending, EndPolicy
-from pgslot.config.reload import Configuration
+from pgslot.config.model import Cluster, Config, TerminationConfig, TerminationPolicy
+from pgslot.config.reload import ConfigReloader
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.blocking_transactions import (
     APPLICATION,
@@ -51,9 +51,9 @@ def _ready(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "HELD_SECONDS", 2 * SOON)
 
 
-def guarded(stack: Stack, policy: EndPolicy = POLICY, **target: Any) -> Cluster:
+def guarded(stack: Stack, policy: TerminationPolicy = POLICY, **target: Any) -> Cluster:
     conninfo = to_primary(stack.standby, stack.primary, role=ENDER_ROLE)
-    return watched(stack, ending=Ending(Conninfo(conninfo), policy), **target)
+    return watched(stack, ending=TerminationConfig(Conninfo(conninfo), policy), **target)
 
 
 def endangered(slot: str, node: str = "primary", **more: Any) -> dict[str, Any]:
@@ -239,7 +239,7 @@ async def until_asked(healer: Healer, line: str) -> None:
     await healer.until(repr(line), asked)
 
 
-Stop = Callable[[Healer, Configuration], object]
+Stop = Callable[[Healer, ConfigReloader], object]
 
 
 @asynccontextmanager
