@@ -110,7 +110,7 @@ async def _serve(
 ) -> None:
     app = application(configuration, lifecycle=options.lifecycle)
     collect_garbage_seldom()
-    await serve(app, address, "pg-slot-exporter", configuration.reload_soon, web_config)
+    await serve(app, address, "pg-slot-exporter", configuration.schedule_reload, web_config)
 
 
 def collect_garbage_seldom() -> None:

@@ -86,7 +86,7 @@ def accepts_gzip(header: str) -> bool:
 
 async def _metrics(request: web.Request) -> web.Response:
     asked = _asked(request)
-    snapshots = await request.app[_OBSERVER].look_at_all(_timeout(request), collectors.scope_for(asked))
+    snapshots = await request.app[_OBSERVER].collect_all(_timeout(request), collectors.scope_for(asked))
     memory = request.app[_MEMORY]
     series = [part for snapshot in snapshots for part in cluster_series(snapshot, asked, memory=memory)]
     if asked != collectors.ALL:
@@ -107,7 +107,9 @@ async def _probe(request: web.Request) -> web.Response:
     if not observer.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     asked = _asked(request)
-    snapshot = await observer.look_at(cluster, node, _timeout(request), collectors.scope_for(asked), peers=peers_needed)
+    snapshot = await observer.collect_node_with_peers(
+        cluster, node, _timeout(request), collectors.scope_for(asked), peers=peers_needed
+    )
     series = [*cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])]
     if asked == collectors.ALL:
         for status in request.app[_DISCOVERY].statuses(cluster):
@@ -117,7 +119,7 @@ async def _probe(request: web.Request) -> web.Response:
 
 async def _discovery(request: web.Request) -> web.Response:
     """Prometheus' http_sd_configs: each node is a target of this exporter, told apart by its instance label."""
-    if not request.app[_DISCOVERY].asked:
+    if not request.app[_DISCOVERY].complete:
         # Prometheus keeps the targets that it has, which a list without them would take from it for a minute.
         raise web.HTTPServiceUnavailable(text="Patroni has not been asked about all clusters yet.\n")
     return web.json_response(
@@ -159,7 +161,7 @@ async def _ready(_request: web.Request) -> web.Response:
 
 
 async def _reload(request: web.Request) -> web.Response:
-    return await answer_reload(request.app[_CONFIGURATION].reload_aside, enabled=request.app[_LIFECYCLE])
+    return await answer_reload(request.app[_CONFIGURATION].reload_async, enabled=request.app[_LIFECYCLE])
 
 
 def _asked(request: web.Request) -> frozenset[str]:

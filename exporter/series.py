@@ -140,7 +140,7 @@ def _slots(
     of_node = cached_label_text(NODE, (node.cluster, node.node))
     column = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
     names = (column["slot_name"], column["database"])
-    labels = memory.made(of_node, "labels", names, lambda: _slot_labels(of_node, *names))
+    labels = memory.get_or_render(of_node, "labels", names, lambda: _slot_labels(of_node, *names))
 
     def states(name: str, label: str, known: tuple[str, ...], actual: tuple[str | None, ...]) -> SeriesBlock:
         inputs = (labels, actual)
@@ -190,7 +190,7 @@ def _failover(cluster: ClusterSnapshot) -> Iterator[SeriesBlock]:
     labels = [label_text(SLOT, (cluster.cluster, *slot)) for slot in slots]
     yield Samples("pgslot_failover_ready", labels, [one.ready for one in found])
     yield Samples("pgslot_failover_lag_bytes", labels, [one.lag_bytes for one in found])
-    reasons = [(text, one.unready) for text, one in zip(labels, found, strict=True)]
+    reasons = [(text, one.not_ready_reason) for text, one in zip(labels, found, strict=True)]
     yield StateSet("pgslot_failover_unready_reason", "reason", tuple(NotReadyReason), reasons)
 
 

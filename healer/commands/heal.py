@@ -91,7 +91,7 @@ async def heal_cluster(config: Config, name: str, *, dry_run: bool, give_up_afte
         return _finish(Exit.UNAVAILABLE, None, capability, as_json=as_json)
     observer = ClusterCollector([cluster], APPLICATION_NAME)
     try:
-        snapshot = await observer.look(name, COLLECT_TIMEOUT)
+        snapshot = await observer.collect_cluster(name, COLLECT_TIMEOUT)
     finally:
         await observer.close()
     unseen = _unseen(snapshot)

@@ -125,7 +125,7 @@ def _read(file: Path) -> Sequence[Alert]:
 async def _look(accepted: AcceptedAlert) -> _Known:
     observer = ClusterCollector([accepted.cluster], APPLICATION_NAME)
     try:
-        snapshot = await observer.look(accepted.cluster.name, COLLECT_TIMEOUT)
+        snapshot = await observer.collect_cluster(accepted.cluster.name, COLLECT_TIMEOUT)
     finally:
         await observer.close()
     return _Known(snapshot, await accepted.remedy.check(accepted.target))

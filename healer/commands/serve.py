@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     log.setup(options.log_level, options.log_format)
     app = application(configuration, lifecycle=options.lifecycle)
-    asyncio.run(serve_until_stopped(app, address, "pg-slot-healer", configuration.reload_soon, web_config))
+    asyncio.run(serve_until_stopped(app, address, "pg-slot-healer", configuration.schedule_reload, web_config))
     return 0
 
 

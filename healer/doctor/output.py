@@ -4,7 +4,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TextIO
 
 from healer.doctor.result import CheckStatus, Finding
@@ -35,8 +34,18 @@ def exit_code(findings: Sequence[Finding]) -> int:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """Return a list of objects with the fields of Finding; in ASCII, as a terminal may act on the rest as well."""
-    return json.dumps([asdict(finding) for finding in findings], indent=2)
+    """Return a list of objects: check, subject, status, found, remedy (the advice); in ASCII, for a terminal's sake."""
+    return json.dumps([_as_object(finding) for finding in findings], indent=2)
+
+
+def _as_object(finding: Finding) -> dict[str, str]:
+    return {
+        "check": finding.check,
+        "subject": finding.subject,
+        "status": finding.status,
+        "found": finding.found,
+        "remedy": finding.advice,
+    }
 
 
 def as_text(findings: Sequence[Finding], *, colour: bool) -> str:
@@ -49,8 +58,8 @@ def as_text(findings: Sequence[Finding], *, colour: bool) -> str:
         shown = f"\x1b[{_COLOURS[finding.status]}m{word}\x1b[0m" if colour else word
         line = f"{shown}  {finding.check:<{checks}}  {_plain(finding.subject):<{subjects}}  {_plain(finding.found)}"
         lines.append(line.rstrip())
-        if finding.remedy:
-            lines.append(f"{'':<{_WIDTH}}  -> {_plain(finding.remedy)}")
+        if finding.advice:
+            lines.append(f"{'':<{_WIDTH}}  -> {_plain(finding.advice)}")
     counts = Counter(finding.status for finding in findings)
     lines.append(f"{len(findings)} checks: {', '.join(f'{counts[status]} {_WORDS[status]}' for status in CheckStatus)}")
     return "\n".join(lines)

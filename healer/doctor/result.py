@@ -26,5 +26,5 @@ class Finding:
     """What was checked: a file, cluster/node, a URL, an alert."""
     status: CheckStatus
     found: str
-    remedy: str = ""
+    advice: str = ""
     """What to do about it; empty when there is nothing to do."""

@@ -68,7 +68,7 @@ def _configuration(config: Config, file: Path) -> Finding:
     for cluster in config.clusters:
         secrets += [node.conninfo.read for node in cluster.nodes]
         secrets += [cluster.member.at("any", 1).read] if cluster.member is not None else []
-        secrets += [cluster.healer.conninfo.secret] if cluster.healer is not None else []
+        secrets += [cluster.healer.conninfo.configured_text] if cluster.healer is not None else []
     if config.healer.webhook_token_file is not None:
         secrets.append(partial(read_token, config.healer.webhook_token_file))
     unreadable = [error for read in secrets if (error := _error(read))]

@@ -65,7 +65,7 @@ async def fetch_server(conninfo: Conninfo) -> Server:
     try:
         session = await Session.connect(conninfo.read(), application_name=APPLICATION_NAME, timeout=TIMEOUT)
         try:
-            [[facts]] = await session.ask([(_FACTS, ServerFacts)], max(0.1, deadline - time.monotonic()))
+            [[facts]] = await session.fetch([(_FACTS, ServerFacts)], max(0.1, deadline - time.monotonic()))
             return Server(facts, await _identifier(session, max(0.1, deadline - time.monotonic())))
         finally:
             await session.close()
@@ -77,7 +77,7 @@ async def fetch_server(conninfo: Conninfo) -> Server:
 
 async def _identifier(session: Session, timeout: float) -> str | None:
     try:
-        [[identity]] = await session.ask([(IDENTITY, Identity)], timeout)
+        [[identity]] = await session.fetch([(IDENTITY, Identity)], timeout)
     except psycopg.errors.InsufficientPrivilege:
         return None
     return str(identity.system_identifier)

@@ -174,7 +174,7 @@ class Episode:
         while self._stop is None:
             self._changed.clear()
             lookout.follow(self.cluster)
-            snapshot = await lookout.look({subject.node for subject in self._tracks})
+            snapshot = await lookout.collect({subject.node for subject in self._tracks})
             self._take_in(evaluate(snapshot, self._tracks))
             self._settle()
             tracks = self._open().values()

@@ -58,7 +58,7 @@ class EpisodeManager:
         self._past: deque[Report] = deque(maxlen=MAX_PAST_EPISODES)
         self.closing = False
         """No alert is taken any more."""
-        self.heard = SeenAlerts()
+        self.seen = SeenAlerts()
         metrics.clusters_remaining.set_function(self._clusters_left)
         self.reconfigure(config)
 
@@ -69,7 +69,7 @@ class EpisodeManager:
         return [*reversed(running), *self._past]
 
     @property
-    def joined(self) -> dict[str, str]:
+    def active(self) -> dict[str, str]:
         """Which alert, by its fingerprint, takes part in the episode of which cluster, or waits for its next."""
         found = {
             fingerprint: cluster
@@ -82,7 +82,7 @@ class EpisodeManager:
         """Take a new configuration over. An episode whose cluster has changed is stopped: disabled means now."""
         self._config = config
         self._clusters = {cluster.name: cluster for cluster in config.clusters}
-        self.heard.clear()
+        self.seen.clear()
         self._set_budgets()
         for (name, _), running in self._running.items():
             cluster = self._clusters.get(name)
@@ -97,19 +97,19 @@ class EpisodeManager:
             else:
                 _stop(running, "the configuration of the cluster has changed")
 
-    def take(self, alert: Alert) -> Action:
+    def submit(self, alert: Alert) -> Action:
         """Act on one alert without waiting for anything; return what was done with it."""
         action = self._take(alert)
         self._metrics.alerts.labels(action).inc()
         if action in (Action.STARTED, Action.JOINED):
-            self.heard.add(alert.fingerprint)
+            self.seen.add(alert.fingerprint)
         return action
 
     def calls_left(self, cluster: str, remedy: str) -> int:
         """Return how many calls the cluster's budget allows at this moment."""
         return self._budgets[cluster, remedy].left(time.monotonic())
 
-    def leave(self, fingerprint: str, cluster: str, why: str = "resolved") -> bool:
+    def withdraw(self, fingerprint: str, cluster: str, why: str = "resolved") -> bool:
         """Take an alert out of the cluster's episodes, or of what waits for the next; return whether it was in."""
         late = [each.pop(fingerprint, None) for (name, _), each in self._late.items() if name == cluster]
         left = [
@@ -134,7 +134,7 @@ class EpisodeManager:
             return accepted
         name = accepted.cluster.name
         if not alert.firing:
-            return Action.RESOLVED if self.leave(alert.fingerprint, name) else Action.IGNORED_RESOLVED
+            return Action.RESOLVED if self.withdraw(alert.fingerprint, name) else Action.IGNORED_RESOLVED
         key = (name, accepted.remedy.name)
         running = self._running.get(key)
         if running is None:
@@ -169,7 +169,7 @@ class EpisodeManager:
         def healed(heal: SlotResult, firing: Collection[str]) -> None:
             self._metrics.heal_ended(*key, heal.outcome, heal.heal_seconds)
             for each in firing:
-                self.heard.ended(each)
+                self.seen.retry_later(each)
 
         watchers = Watchers(called, healed, partial(self._may_act, key))
         episode = Episode(remedy, cluster, self._config.healer, self._budgets[key], watchers)
@@ -196,7 +196,7 @@ class EpisodeManager:
         for alert in self._late.pop(key, {}).values():
             if not self.closing and self._take(alert) in REFUSED:
                 # Whoever sent it believes that it was taken.
-                self.heard.forget(alert.fingerprint)
+                self.seen.forget(alert.fingerprint)
 
     def _may_act(self, key: Key, wants: bool) -> bool:
         """Let a cluster be one of those that are acted on at the same time, or be none of them any more."""

@@ -22,7 +22,7 @@ class PartialCollector:
         """Nodes that did not answer when last asked: nobody waits for them before the others."""
         self._primary: str | None = None
 
-    async def look(self, nodes: Collection[str]) -> ClusterSnapshot:
+    async def collect(self, nodes: Collection[str]) -> ClusterSnapshot:
         """
         Look at these nodes and at the primary, within LOOK_TIMEOUT; a node that was not waited for is absent.
 
@@ -34,12 +34,12 @@ class PartialCollector:
         asked = {*wanted, self._primary} if self._primary is not None else set(names)
         for name in names:
             if name in asked and name not in self._flights:
-                look = self._observer.look_at_node(self._cluster.name, name, COLLECT_TIMEOUT)
+                look = self._observer.collect_node(self._cluster.name, name, COLLECT_TIMEOUT)
                 self._flights[name] = asyncio.create_task(look)
         asked_flights = {name: flight for name, flight in self._flights.items() if name in asked}
         while late := self._worth_waiting_for(asked_flights, wanted):
             await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
-        return self._observer.of_one_cluster(self._cluster.name, self._landed())
+        return self._observer.assemble(self._cluster.name, self._landed())
 
     def follow(self, cluster: Cluster) -> None:
         """Go by these nodes from now on; connections to those that stay are kept."""

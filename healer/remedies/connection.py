@@ -177,7 +177,7 @@ class Primary:
         assert self._session is not None  # noqa: S101 - call() has prepared
         if self._capability.reason is not None:
             # By way of the fallback so far; a GRANT is noticed.
-            [[facts]] = await self._session.ask([(FACTS, PrimaryFacts)], TIMEOUT)
+            [[facts]] = await self._session.fetch([(FACTS, PrimaryFacts)], TIMEOUT)
             self._capability = judge(facts)
         capability = self._capability
         if capability.reason is not None and not self._replaces(capability):
@@ -186,7 +186,7 @@ class Primary:
         by_message = capability.reason is not None
         statement = act(by_message=by_message, recent=OTHERS_MISS * pace)
         # By itself, see Session: the idle timeout runs from here on.
-        [[done]] = await self._session.ask([(statement, Act)], TIMEOUT)
+        [[done]] = await self._session.fetch([(statement, Act)], TIMEOUT)
         if done.state == "recovery":
             await self._close()
             return Call(CallResult.UNAVAILABLE, capability=Capability(Unavailable.NO_PRIMARY, "It is a standby now."))
@@ -212,7 +212,7 @@ async def _open(target: HealerConfig, proof: Proof, *ahead: SessionQuery) -> tup
     try:
         if await _is_pooled(session, conninfo, deadline) or (session.pooled and not proof.through_pooler):
             return session, _POOLED if proof.through_pooler else _POOLED_AT_ALL
-        [[facts], *_] = await session.ask([proof.query, *ahead], _left(deadline))
+        [[facts], *_] = await session.fetch([proof.query, *ahead], _left(deadline))
     except BaseException:
         await session.close()
         raise
@@ -226,13 +226,13 @@ async def _is_pooled(session: Session, conninfo: str, deadline: float) -> bool:
     A pooler is known by the process that it names at the start, which is none of the server's. One in session mode does
     no harm: there two connections have two sessions, of which neither changes.
     """
-    if not await session.find_out_whether_pooled(_left(deadline)):
+    if not await session.detect_pooler(_left(deadline)):
         return False
-    [[first]] = await session.ask([(_PROCESS, _Process)], _left(deadline), bare=True)
+    [[first]] = await session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
     other = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=_left(deadline))
     try:
-        [[second]] = await other.ask([(_PROCESS, _Process)], _left(deadline), bare=True)
-        [[again]] = await session.ask([(_PROCESS, _Process)], _left(deadline), bare=True)
+        [[second]] = await other.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
+        [[again]] = await session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
     finally:
         await other.close()
     return bool(second.pid == first.pid or again.pid != first.pid)

@@ -74,7 +74,7 @@ async def _end(primary: Primary, step: Attempt) -> Call:
 
 def _endings(target: HealerConfig, _settings: HealerSettings) -> Allowance:
     """All of them are there at the start: the primary remembers what was done before it, and has the last word."""
-    allowed = target.ending.policy.at_most_per_hour if target.ending is not None else 0
+    allowed = target.termination.policy.at_most_per_hour if target.termination is not None else 0
     return Allowance(allowed, allowed)
 
 

@@ -165,14 +165,14 @@ def evaluate(cluster: ClusterSnapshot, subjects: Collection[SlotKey]) -> dict[Sl
         if subject in waiting:
             return SlotState(SlotCondition.WAITING, waiting[subject], slots.get(subject), on_primary=node.is_primary)
         copy = copies[subject.node].get(subject.slot_name)
-        if copy is not None and copy.unready not in (None, NotReadyReason.NAME_CLASH):
+        if copy is not None and copy.not_ready_reason not in (None, NotReadyReason.NAME_CLASH):
             return _unready(copy, node, cluster)
         if cluster.primary is None and _may_be_a_copy(slots.get(subject), node):
             return SlotState(SlotCondition.UNSEEN)
         if subject not in slots:
             return SlotState(SlotCondition.GONE)
         found = _existing(slots[subject], node, cluster)
-        return found if copy is None or copy.unready else replace(found, original=copy.original)
+        return found if copy is None or copy.not_ready_reason else replace(found, original=copy.original)
 
     return {subject: sight(subject) for subject in subjects}
 
@@ -212,21 +212,23 @@ def state_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
 
 
 def _unready(found: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotState:
-    match found.unready:
+    match found.not_ready_reason:
         case NotReadyReason.UNKNOWN:
             return SlotState(SlotCondition.UNSEEN)
         case NotReadyReason.INVALIDATED:
-            return SlotState(SlotCondition.LOST, slot=found.copy, original=found.original, unready=found.unready)
+            return SlotState(
+                SlotCondition.LOST, slot=found.copy, original=found.original, unready=found.not_ready_reason
+            )
         case NotReadyReason.NOT_PERSISTED:
             return SlotState(
                 SlotCondition.NOT_PERSISTED,
                 slot=found.copy,
                 obstacle=replay_blocked_by(node, cluster.primary),
                 original=found.original,
-                unready=found.unready,
+                unready=found.not_ready_reason,
                 blocker=_in_the_way(found.copy, cluster.primary),
             )
-    return SlotState(SlotCondition.UNREADY, original=found.original, unready=found.unready)
+    return SlotState(SlotCondition.UNREADY, original=found.original, unready=found.not_ready_reason)
 
 
 def _may_be_a_copy(slot: Slot | None, node: NodeSnapshot) -> bool:

@@ -19,7 +19,7 @@ class SeenAlerts:
         return time.monotonic() < self._until.get(fingerprint, 0.0)
 
     @property
-    def now(self) -> set[str]:
+    def current(self) -> set[str]:
         """All of them that are no news at this moment."""
         moment = time.monotonic()
         return {fingerprint for fingerprint, until in self._until.items() if moment < until}
@@ -29,7 +29,7 @@ class SeenAlerts:
         if fingerprint in self._until or len(self._until) < MAX_SEEN:
             self._until[fingerprint] = float("inf")
 
-    def ended(self, fingerprint: str) -> None:
+    def retry_later(self, fingerprint: str) -> None:
         """The heal that it asked for has ended, and it still fires."""
         if fingerprint in self._until:
             self._until[fingerprint] = time.monotonic() + RETRY_AFTER
@@ -38,7 +38,7 @@ class SeenAlerts:
         """It was not taken in after all."""
         self._until.pop(fingerprint, None)
 
-    def keep(self, fingerprints: AbstractSet[str]) -> None:
+    def retain(self, fingerprints: AbstractSet[str]) -> None:
         """Forget all others: what is not listed any more, or is muted, is news when it comes back."""
         self._until = {each: until for each, until in self._until.items() if each in fingerprints}
 

@@ -71,7 +71,7 @@ class WebhookEndpoint:
         if webhook.alerts:
             # An empty one is the doctor's, and no proof that Alertmanager's arrive.
             self._metrics.last_webhook.set_to_current_time()
-            self._receivers.heard(webhook)
+            self._receivers.record(webhook)
         actions = _take_all(self._handler, webhook.alerts)
         log.info("webhook received", alerts=len(webhook.alerts), **actions)
         status = 503 if REFUSED & actions.keys() else 200
@@ -100,7 +100,7 @@ def _take_all(handler: AlertHandler, alerts: Iterable[Alert]) -> dict[str, int]:
     """Return how often each action was taken. Of the ignored ones the log gets one example each, not 10,000 lines."""
     actions: dict[str, int] = {}
     for alert in alerts:
-        action = handler.take(alert)
+        action = handler.submit(alert)
         if action not in actions and action.startswith(("ignored", "refused")) and action != Action.IGNORED_RESOLVED:
             labels = {name: alert.labels.get(name, "")[:200] for name in ("alertname", "cluster", "node", "slot_name")}
             log.info("alert not taken, for example", action=f"{action}", **labels)

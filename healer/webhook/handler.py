@@ -11,18 +11,18 @@ class AlertHandler(Protocol):
 
     closing: bool
     """It takes no alert any more."""
-    heard: SeenAlerts
+    seen: SeenAlerts
     """The firing alerts that it has taken."""
 
     @property
-    def joined(self) -> dict[str, str]:
+    def active(self) -> dict[str, str]:
         """The cluster of each alert, by fingerprint, that takes part in an episode or waits for the next one."""
         ...
 
-    def take(self, alert: Alert) -> Action:
+    def submit(self, alert: Alert) -> Action:
         """Act on one alert without waiting for anything; return what was done with it."""
         ...
 
-    def leave(self, fingerprint: str, cluster: str, why: str = ...) -> bool:
+    def withdraw(self, fingerprint: str, cluster: str, why: str = ...) -> bool:
         """Take an alert out of the cluster's episodes; return whether it was in one."""
         ...

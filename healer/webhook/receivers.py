@@ -16,7 +16,7 @@ class Receivers:
         self._names: dict[str, None] = {}
         """The latest comes last."""
 
-    def heard(self, webhook: Webhook) -> None:
+    def record(self, webhook: Webhook) -> None:
         """Remember whom a webhook that was let in is for. An empty one is the doctor's, and no proof of anything."""
         name = webhook.receiver
         if name is None or len(name) > MAX_NAME_LENGTH or not webhook.alerts:

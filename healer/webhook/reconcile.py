@@ -64,7 +64,7 @@ class Reconciler:
             complete = await self._ask()
             for _ in range(int(INTERVAL / BUSY_INTERVAL)):
                 await asyncio.sleep(BUSY_INTERVAL)
-                if self._handler.joined or not complete:
+                if self._handler.active or not complete:
                     break
 
     async def _ask(self) -> bool:
@@ -78,15 +78,15 @@ class Reconciler:
             log.exception("Alertmanager's answer could not be taken in")
             return False
         self._note(answered=True, alerts=len(listing.alerts), complete=listing.complete)
-        joined = self._handler.joined
-        changes = compare(listing, set(joined), self._handler.heard.now, self._listed)
+        joined = self._handler.active
+        changes = compare(listing, set(joined), self._handler.seen.current, self._listed)
         # What is not listed any more may come back, and is news then. What is muted is news when it no longer is.
-        self._handler.heard.keep(listing.alerts.keys() - listing.muted.keys())
+        self._handler.seen.retain(listing.alerts.keys() - listing.muted.keys())
         self._listed = (self._listed & joined.keys()) | listing.alerts.keys()
         for fingerprint, why in changes.leave.items():
-            self._handler.leave(fingerprint, joined[fingerprint], why)
+            self._handler.withdraw(fingerprint, joined[fingerprint], why)
         for alert in changes.take:
-            self._handler.take(alert)
+            self._handler.submit(alert)
         return listing.complete
 
     def _note(self, *, answered: bool, **fields: object) -> None:

@@ -18,14 +18,14 @@ ENDPOINT_OPTIONS = ("host", "hostaddr", "port", "target_session_attrs")
 class MemberAddresses:
     """Where a cluster's servers are, as last told: one object that changes, which whoever connects reads anew."""
 
-    places: tuple[tuple[str, int], ...] = ()
+    addresses: tuple[tuple[str, int], ...] = ()
     """Host and port of each."""
 
     def primary(self, text: str) -> str:
         """Return a connection string that leads to whichever of them is the primary. Raises ConfigError for none."""
-        if not self.places:
+        if not self.addresses:
             raise ConfigError("expected the members of Patroni, found that it has not told of any yet")
-        hosts, ports = zip(*self.places, strict=True)
+        hosts, ports = zip(*self.addresses, strict=True)
         wanted = conninfo_to_dict(text).get("target_session_attrs", "read-write")
         return make_conninfo(
             text, host=",".join(hosts), port=",".join(map(str, ports)), target_session_attrs=str(wanted)
@@ -39,9 +39,9 @@ class Conninfo:
     text: str = field(repr=False)
     file: Path | None = None
     """Read anew at each connection, so that a rotated secret is picked up; `text` is empty then."""
-    place: tuple[str, int] | None = None
+    endpoint: tuple[str, int] | None = None
     """Host and port, where the text says only who connects, and how."""
-    anywhere: MemberAddresses | None = field(default=None, repr=False)
+    members: MemberAddresses | None = field(default=None, repr=False)
     """Where a text without a host leads to, if not to libpq's default."""
 
     def read(self) -> str:
@@ -50,15 +50,15 @@ class Conninfo:
 
         Raises ConfigError when the file cannot be read or holds no connection string, or nobody knows a host.
         """
-        text = self.secret()
-        if self.place is not None:
-            host, port = self.place
+        text = self.configured_text()
+        if self.endpoint is not None:
+            host, port = self.endpoint
             return make_conninfo(text, host=host, port=port)
-        if self.anywhere is not None and not {"host", "hostaddr", "service"} & conninfo_to_dict(text).keys():
-            return self.anywhere.primary(text)
+        if self.members is not None and not {"host", "hostaddr", "service"} & conninfo_to_dict(text).keys():
+            return self.members.primary(text)
         return text
 
-    def secret(self) -> str:
+    def configured_text(self) -> str:
         """Return what the configuration says, without the place. Raises ConfigError as read() does for a file."""
         if self.file is None:
             return self.text
@@ -68,13 +68,13 @@ class Conninfo:
             raise ConfigError(f"{self.file}: expected a readable file with a conninfo, found: {error}") from None
         if not is_conninfo(text):
             raise ConfigError(f"{self.file}: expected {CONNINFO}, found text that is neither")
-        if self.place is not None and (found := _places_in(text)):
+        if self.endpoint is not None and (found := _places_in(text)):
             raise ConfigError(f"{self.file}: expected a conninfo without {_OR}, which Patroni tells; found {found}")
         return text
 
     def at(self, host: str, port: int) -> "Conninfo":
         """Return the same for a server there."""
-        return replace(self, place=(host, port))
+        return replace(self, endpoint=(host, port))
 
 
 _OR = f"{', '.join(ENDPOINT_OPTIONS[:-1])} and {ENDPOINT_OPTIONS[-1]}"

@@ -73,7 +73,7 @@ def _cluster(name: str, value: Value) -> Cluster:
     if "patroni" in keys:
         if target is not None:
             # Until Patroni has told of somebody it leads to nobody, and never to libpq's default.
-            target = target.anywhere(MemberAddresses())
+            target = target.with_members(MemberAddresses())
         member = read_conninfo(value, keys, without_place=True)
         return Cluster(name, (), target, _patroni(keys["patroni"]), member)
     for needless in ("conninfo", "conninfo_file"):
@@ -103,7 +103,7 @@ def _target(value: Value) -> HealerConfig:
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
         fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
         disabled_reason=_reason(keys),
-        ending=_ending(keys["end_transactions"], conninfo) if "end_transactions" in keys else None,
+        termination=_ending(keys["end_transactions"], conninfo) if "end_transactions" in keys else None,
     )
 
 

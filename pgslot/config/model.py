@@ -94,15 +94,15 @@ class HealerConfig:
     """Why it is not enabled, in the words of whoever switched it off."""
     disabled_everywhere: bool = False
     """Switched off by `healer.enabled`, for all clusters, and not by its own `enabled`."""
-    ending: TerminationConfig | None = None
+    termination: TerminationConfig | None = None
     """None: no transaction is ever ended."""
 
-    def anywhere(self, whereabouts: MemberAddresses) -> "HealerConfig":
+    def with_members(self, whereabouts: MemberAddresses) -> "HealerConfig":
         """Return the same for servers that are there, where a conninfo names none."""
-        ending = self.ending
+        ending = self.termination
         if ending is not None:
-            ending = replace(ending, conninfo=replace(ending.conninfo, anywhere=whereabouts))
-        return replace(self, conninfo=replace(self.conninfo, anywhere=whereabouts), ending=ending)
+            ending = replace(ending, conninfo=replace(ending.conninfo, members=whereabouts))
+        return replace(self, conninfo=replace(self.conninfo, members=whereabouts), termination=ending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class ConfigReloader:
         self._loaded(config)
         return None
 
-    async def reload_aside(self) -> str | None:
+    async def reload_async(self) -> str | None:
         """Do as reload() does, reading in a thread: that of 10,000 nodes takes seconds, in which the loop goes on."""
         async with self._one:
             try:
@@ -52,9 +52,9 @@ class ConfigReloader:
                 return self._failed(ConfigError(f"a defect of this program: {error!r}"))
             return None
 
-    def reload_soon(self) -> None:
+    def schedule_reload(self) -> None:
         """Begin reload_aside(), from a signal's handler; how it ends is in the log."""
-        task = asyncio.get_running_loop().create_task(self.reload_aside())
+        task = asyncio.get_running_loop().create_task(self.reload_async())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -20,9 +20,9 @@ def check_secrets(config: Config, *, healer: bool) -> None:
         if cluster.patroni is not None:
             _check_certificates(cluster.name, cluster.patroni)
         if healer and cluster.healer is not None:
-            cluster.healer.conninfo.secret()
-            if cluster.healer.ending is not None:
-                cluster.healer.ending.conninfo.secret()
+            cluster.healer.conninfo.configured_text()
+            if cluster.healer.termination is not None:
+                cluster.healer.termination.conninfo.configured_text()
 
 
 def _check_certificates(name: str, patroni: PatroniConfig) -> None:

@@ -45,13 +45,13 @@ class Readiness(NamedTuple):
     """The primary's."""
     copy: Slot | None
     """The standby's slot of this name. None: there is none, or it is not known."""
-    unready: NotReadyReason | None
+    not_ready_reason: NotReadyReason | None
     """None: it is ready."""
 
     @property
     def ready(self) -> bool | None:
         """Whether its consumer could go on from the copy after a promotion. None: unknown."""
-        return None if self.unready is NotReadyReason.UNKNOWN else self.unready is None
+        return None if self.not_ready_reason is NotReadyReason.UNKNOWN else self.not_ready_reason is None
 
     @property
     def lag_bytes(self) -> int | None:

@@ -162,7 +162,7 @@ def _answers(slot: Slot, delivery: DeliveryState, now: float) -> bool:
 
 def _answers_and_confirms_nothing(slot: Slot, node: NodeSnapshot) -> RetentionCause:
     """Has the consumer something to confirm? It has nothing if nothing was decoded for it."""
-    movement = node.history.movements.get(slot.slot_name)
+    movement = node.history.slots.get(slot.slot_name)
     all_sent = slot.sent_position is not None and slot.sent_position >= node.history.samples[-2].position
     if movement is None or not all_sent or not _answers(slot, movement.delivery, node.history.at):
         return RetentionCause.CONSUMER
@@ -200,7 +200,7 @@ def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retenti
 
     All of this is about times and xids of the primary; positions are the same on a standby, whose replay may be late.
     """
-    movement = node.history.movements.get(slot.slot_name)
+    movement = node.history.slots.get(slot.slot_name)
     undecided = _PLAIN[RetentionCause.UNKNOWN if slot.active else RetentionCause.INACTIVE]
     writer = node if node.is_primary else cluster.primary
     if movement is None or writer is None or writer.transactions is None or writer.facts is None:
@@ -210,7 +210,7 @@ def _pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retenti
     if due is None or confirmed < due:
         return _not_due(slot, node, movement)
     followed_by = history.reached(movement.restart + BEYOND_BYTES)
-    if followed_by is not None and not movement.arrived:
+    if followed_by is not None and not movement.moved_here:
         # Where a slot's creation began, or where it stood before anybody looked: then that record may be a later one.
         followed_by = max(followed_by, movement.seen)
     followed = None if followed_by is None else history.first_from(followed_by + patience)
@@ -247,7 +247,7 @@ def _not_due(slot: Slot, node: NodeSnapshot, movement: SlotHistory) -> Retention
     behind = _behind(slot, node)
     if behind is not None and behind.cause is not RetentionCause.UNKNOWN:
         return behind
-    lately = movement.arrived and node.history.at - movement.seen <= CONFIRM_SECONDS
+    lately = movement.moved_here and node.history.at - movement.seen <= CONFIRM_SECONDS
     return _PLAIN[RetentionCause.NONE if lately else RetentionCause.UNKNOWN]
 
 

@@ -18,13 +18,13 @@ class UnconfiguredStandbys:
 
     senders: tuple[WalSender, ...]
     """Those that are none of the standbys that answered."""
-    unseen: int
+    unanswered: int
     """Standbys that are configured and did not answer in full: each may be one of them."""
 
     @property
     def count(self) -> int | None:
         """How many standbys are certainly not configured. None: it may be none, and may be more."""
-        surely = max(0, len(self.senders) - self.unseen)
+        surely = max(0, len(self.senders) - self.unanswered)
         return surely if surely or not self.senders else None
 
 

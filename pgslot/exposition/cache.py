@@ -31,7 +31,7 @@ class RenderCache:
     def clear(self) -> None:
         self._made.clear()
 
-    def made(self, node: str, what: str, inputs: object, make: Callable[[], _T]) -> _T:
+    def get_or_render(self, node: str, what: str, inputs: object, make: Callable[[], _T]) -> _T:
         """Return what was made last time if the inputs are the same, else what is made now."""
         before = self._made.get((node, what))
         if before is not None and before[0] == inputs:
@@ -40,7 +40,7 @@ class RenderCache:
         self._made[node, what] = (inputs, result)
         return result
 
-    def last(self, node: str, what: str) -> Any:
+    def previous(self, node: str, what: str) -> Any:
         """Return what was made last, whatever from; None if nothing was."""
         before = self._made.get((node, what))
         return None if before is None else before[1]
@@ -56,7 +56,7 @@ class CachedSeries(NamedTuple):
     make: Callable[[], bytes]
 
     def lines(self) -> bytes:
-        return self.memory.made(self.node, self.name, self.inputs, self.make)
+        return self.memory.get_or_render(self.node, self.name, self.inputs, self.make)
 
 
 class CachedColumn(NamedTuple):
@@ -73,13 +73,13 @@ class CachedColumn(NamedTuple):
     values: tuple[float | None, ...]
 
     def lines(self) -> bytes:
-        return self.memory.made(self.node, self.name, (self.labels, self.values), self._written).lines
+        return self.memory.get_or_render(self.node, self.name, (self.labels, self.values), self._written).lines
 
     def _written(self) -> "_Written":
         shape = tuple(map(type, self.values))
         if float in shape and not all(isfinite(value) for value in self.values if value is not None):
             shape = ()
-        before: _Written | None = self.memory.last(self.node, self.name)
+        before: _Written | None = self.memory.previous(self.node, self.name)
         if not shape or before is None or before.shape != shape or before.labels != self.labels:
             return _Written(self.labels, shape, None, Samples(self.name, self.labels, self.values).lines())
         template = before.template or self._template(shape)

@@ -33,30 +33,30 @@ class ConnectionLimiter:
 
     def __init__(self, app: web.Application, most: int | None = None) -> None:
         """Watch requests of this application, which must not have started."""
-        self.most = most if most is not None else connection_limit()
+        self.limit = most if most is not None else connection_limit()
         self._guests: dict[asyncio.BaseTransport, LimitedConnection] = {}
         app.middlewares.insert(0, self._count)
 
-    def admit(self, inner: asyncio.Protocol) -> "LimitedConnection":
+    def wrap(self, inner: asyncio.Protocol) -> "LimitedConnection":
         """Return the protocol of one connection, around that of the application."""
         return LimitedConnection(inner, self)
 
-    async def watch(self) -> None:
+    async def sweep(self) -> None:
         """Show out, for ever, whoever has had his time."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             now = asyncio.get_running_loop().time()
             for guest in [guest for guest in self._guests.values() if guest.overdue(now)]:
-                guest.show_out()
+                guest.close()
 
-    def entered(self, guest: "LimitedConnection", transport: asyncio.Transport) -> None:
+    def opened(self, guest: "LimitedConnection", transport: asyncio.Transport) -> None:
         self._guests[transport] = guest
-        if len(self._guests) > self.most:
+        if len(self._guests) > self.limit:
             # The newest is the last choice: it may be the one that has something to say.
             idle = [each for each in self._guests.values() if not each.busy and each is not guest]
-            min(idle, key=lambda each: each.since, default=guest).show_out()
+            min(idle, key=lambda each: each.idle_since, default=guest).close()
 
-    def left(self, transport: asyncio.BaseTransport) -> None:
+    def closed(self, transport: asyncio.BaseTransport) -> None:
         self._guests.pop(transport, None)
 
     @web.middleware
@@ -64,11 +64,11 @@ class ConnectionLimiter:
         guest = self._guests.get(request.transport) if request.transport is not None else None
         if guest is None:
             return await handler(request)
-        guest.begins()
+        guest.request_started()
         try:
             return await handler(request)
         finally:
-            guest.ends()
+            guest.request_ended()
 
 
 class LimitedConnection(asyncio.Protocol):
@@ -81,7 +81,7 @@ class LimitedConnection(asyncio.Protocol):
         self._requests = 0
         self._paused = False
         self._limit = REQUEST_SECONDS
-        self.since = 0.0
+        self.idle_since = 0.0
         """Since when it is idle, by the loop's clock."""
 
     @property
@@ -91,32 +91,32 @@ class LimitedConnection(asyncio.Protocol):
 
     def overdue(self, now: float) -> bool:
         # Whoever does not read his answer has as long as whoever does not ask.
-        return not self.busy and now - self.since > (KEEP_ALIVE_SECONDS if self._paused else self._limit)
+        return not self.busy and now - self.idle_since > (KEEP_ALIVE_SECONDS if self._paused else self._limit)
 
-    def begins(self) -> None:
+    def request_started(self) -> None:
         self._requests += 1
 
-    def ends(self) -> None:
+    def request_ended(self) -> None:
         self._requests -= 1
         self._limit = KEEP_ALIVE_SECONDS
         self._now()
 
-    def show_out(self) -> None:
+    def close(self) -> None:
         """Close it without a word, as there is no request to answer."""
         if self._transport is not None:
             self._transport.abort()
-            self._door.left(self._transport)
+            self._door.closed(self._transport)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._now()
         self._inner.connection_made(transport)
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
-            self._door.entered(self, transport)
+            self._door.opened(self, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
-            self._door.left(self._transport)
+            self._door.closed(self._transport)
         self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -138,9 +138,9 @@ class LimitedConnection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def _now(self) -> None:
-        self.since = asyncio.get_running_loop().time()
+        self.idle_since = asyncio.get_running_loop().time()
 
 
 def protocol_factory(door: ConnectionLimiter, server: Callable[[], Any]) -> Callable[[], LimitedConnection]:
     """Return what asyncio makes a protocol with for each connection."""
-    return lambda: door.admit(server())
+    return lambda: door.wrap(server())

@@ -51,7 +51,7 @@ class WebConfigMiddleware:
         self._passwords = _Passwords()
         self._bucket = _Bucket()
 
-    def protect(self, app: web.Application) -> None:
+    def install(self, app: web.Application) -> None:
         """Guard every path of the application, unknown ones too; before it starts."""
         app.middlewares.insert(0, self._admit)
         app.on_response_prepare.append(self._add_headers)

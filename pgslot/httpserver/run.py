@@ -38,7 +38,7 @@ async def serve(
     guard = None
     if web_config is not None:
         guard = WebConfigMiddleware(web_config)
-        guard.protect(app)
+        guard.install(app)
     door = ConnectionLimiter(app)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ async def serve(
     assert runner.server is not None  # noqa: S101 - setup() has made it
     server: asyncio.Server | None = None
     handshakes: TlsListener | None = None
-    watch = asyncio.create_task(door.watch())
+    watch = asyncio.create_task(door.sweep())
     try:
         try:
             tls = guard.ssl_context() if guard else None
@@ -59,7 +59,7 @@ async def serve(
                 server = await loop.create_server(make, address.host, address.port, backlog=BACKLOG, reuse_address=True)
                 listening = [each.getsockname() for each in server.sockets]
             else:
-                handshakes = TlsListener(make, tls, door.most // 4)
+                handshakes = TlsListener(make, tls, door.limit // 4)
                 listening = await handshakes.listen(address.host, address.port, BACKLOG)
         except OSError as error:
             raise ConfigError(

@@ -47,14 +47,14 @@ class ClusterDiscovery:
         self.url, answer = await fetch_members(self.patroni, [self.url, *others] if self.url else others)
         before = None if self.answer is None else self.answer.system_identifier
         self.answer = replace(answer, system_identifier=answer.system_identifier or before)
-        self.whereabouts.places = tuple((member.host, member.port) for member in answer.members)
+        self.whereabouts.addresses = tuple((member.host, member.port) for member in answer.members)
         self.answered = time.time()
 
-    def joined(self, cluster: Cluster) -> Cluster:
+    def with_members(self, cluster: Cluster) -> Cluster:
         """Return the cluster with the members as its nodes; the healer's conninfo leads to them where it says none."""
         target = cluster.healer
         if target is not None:
-            target = target.anywhere(self.whereabouts)
+            target = target.with_members(self.whereabouts)
         if self.answer is None or cluster.member is None:
             return replace(cluster, healer=target)
         nodes = tuple(
@@ -88,7 +88,7 @@ class Discovery:
         configuration.on_change(self._configured)
 
     @property
-    def asked(self) -> bool:
+    def complete(self) -> bool:
         """Each cluster has been asked about since the start, with whatever came of it."""
         return all(known.up is not None for known in self._known.values())
 
@@ -171,7 +171,7 @@ class Discovery:
 def apply_members(config: Config, known: dict[str, ClusterDiscovery]) -> Config:
     """Return the configuration with the members of these clusters as nodes."""
     clusters = [
-        known[cluster.name].joined(cluster) if cluster.name in known else cluster for cluster in config.clusters
+        known[cluster.name].with_members(cluster) if cluster.name in known else cluster for cluster in config.clusters
     ]
     return replace(config, clusters=tuple(clusters))
 

@@ -47,7 +47,7 @@ class Pipeline:
         """Statements of the last round trip that had many rows for an answer."""
         self._names = itertools.count()
 
-    async def make(self, statements: Sequence[Statement], *, prepare: bool = False) -> list[list[Any]]:
+    async def execute(self, statements: Sequence[Statement], *, prepare: bool = False) -> list[list[Any]]:
         """
         Send these statements, one transaction all together, and return the rows of each.
 

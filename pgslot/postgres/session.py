@@ -109,7 +109,7 @@ class Session:
         """
         return self._pooled
 
-    async def ask(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
+    async def fetch(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """
         Run the queries in one round trip and return the rows of each as its dataclass.
 
@@ -119,7 +119,7 @@ class Session:
         the session is closed. Cancelling it closes the session as well, and waits for nothing.
         """
         return await self._within(
-            timeout, self._trips.make(_statements(queries)) if bare else self._ask(queries, timeout)
+            timeout, self._trips.execute(_statements(queries)) if bare else self._ask(queries, timeout)
         )
 
     async def _within(self, timeout: float, answer: Awaitable[_T]) -> _T:
@@ -128,13 +128,13 @@ class Session:
         def expire() -> None:
             nonlocal expired
             expired = True
-            self.hang_up()
+            self.abort()
 
         timer = asyncio.get_running_loop().call_later(timeout, expire)
         try:
             return await answer
         except asyncio.CancelledError:
-            self.hang_up()
+            self.abort()
             await self.close()
             raise
         except Exception as error:
@@ -144,13 +144,13 @@ class Session:
         finally:
             timer.cancel()
 
-    async def find_out_whether_pooled(self, timeout: float) -> bool:
+    async def detect_pooler(self, timeout: float) -> bool:
         """Ask for `pooled` alone, by which nothing is set in the server's session. Raises what ask() does."""
         await self._within(timeout, self._look_who_answers())
         return bool(self._pooled)
 
     async def _look_who_answers(self) -> None:
-        [[backend]] = await self._trips.make([_BACKEND])
+        [[backend]] = await self._trips.execute([_BACKEND])
         self._pooled = backend.pid != self.backend_pid
 
     async def _ask(self, queries: Sequence[SessionQuery], timeout: float) -> list[list[Any]]:
@@ -184,14 +184,14 @@ class Session:
         statements = _statements(queries)
         if self._pooled:
             # The round trip is one transaction. BEGIN would leave one open where a query fails.
-            _, *answers = await self._trips.make([self._settings(limits, local=True), *statements])
+            _, *answers = await self._trips.execute([self._settings(limits, local=True), *statements])
             return answers
         if limits != self._limits:
-            _, *answers = await self._trips.make([self._settings(limits, local=False), *statements], prepare=True)
+            _, *answers = await self._trips.execute([self._settings(limits, local=False), *statements], prepare=True)
             self._limits = limits
             return answers
         # Prepared at once: planning takes the server longer than answering does.
-        return await self._trips.make(statements, prepare=True)
+        return await self._trips.execute(statements, prepare=True)
 
     def _settings(self, limits: tuple[int, int], *, local: bool) -> Statement:
         """`local`: for this transaction, and not for the session."""
@@ -205,7 +205,7 @@ class Session:
     async def close(self) -> None:
         await self._connection.close()
 
-    def hang_up(self) -> None:
+    def abort(self) -> None:
         """Shut the socket down; whoever waits on it gets psycopg.OperationalError at once."""
         if self._connection.closed:
             return

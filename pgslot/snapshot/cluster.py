@@ -46,7 +46,7 @@ class ClusterCollector:
     def knows(self, cluster: str, node: str) -> bool:
         return node in self._clusters.get(cluster, ())
 
-    async def look(self, cluster: str, timeout: float, probes: Sequence[Query] = QUERIES) -> ClusterSnapshot:
+    async def collect_cluster(self, cluster: str, timeout: float, probes: Sequence[Query] = QUERIES) -> ClusterSnapshot:
         """
         Look at all nodes of one cluster at the same time. Raises KeyError for an unknown cluster.
 
@@ -55,22 +55,22 @@ class ClusterCollector:
         deadline = time.monotonic() + timeout
         # The same ones for both looks: a reload in between may have taken the cluster out.
         nodes = tuple(self._clusters[cluster].values())
-        found = self.of_one_cluster(cluster, await _all([node.look(timeout, probes) for node in nodes]))
+        found = self.assemble(cluster, await _all([node.collect(timeout, probes) for node in nodes]))
         left = deadline - time.monotonic()
         if probes is CREATIONS and any(node.creations for node in found.nodes) and left >= MIN_COLLECT_SECONDS:
-            return self.of_one_cluster(cluster, await _all([node.look(left, EXPLANATION) for node in nodes]))
+            return self.assemble(cluster, await _all([node.collect(left, EXPLANATION) for node in nodes]))
         return found
 
-    async def look_at_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
+    async def collect_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
         """Look at one node and at no other. Raises KeyError for an unknown one."""
-        [snapshot] = self._as_they_count(cluster, [await self._clusters[cluster][node].look(timeout)])
+        [snapshot] = self._as_they_count(cluster, [await self._clusters[cluster][node].collect(timeout)])
         return snapshot
 
-    def of_one_cluster(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> ClusterSnapshot:
+    def assemble(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> ClusterSnapshot:
         """Put looks at nodes together; what servers of another cluster show is left out of them."""
         return ClusterSnapshot(cluster, tuple(self._as_they_count(cluster, snapshots)))
 
-    async def look_at(
+    async def collect_node_with_peers(
         self,
         cluster: str,
         node: str,
@@ -87,22 +87,22 @@ class ClusterCollector:
         """
         deadline = time.monotonic() + timeout
         observers = self._clusters[cluster]
-        [snapshot] = self._as_they_count(cluster, [await observers[node].look(timeout, probes)])
+        [snapshot] = self._as_they_count(cluster, [await observers[node].collect(timeout, probes)])
         if probes is CREATIONS and snapshot.creations and deadline - time.monotonic() >= MIN_COLLECT_SECONDS:
             probes, left = EXPLANATION, deadline - time.monotonic()
-            [snapshot] = self._as_they_count(cluster, [await observers[node].look(left, probes)])
+            [snapshot] = self._as_they_count(cluster, [await observers[node].collect(left, probes)])
         others = [other for name, other in observers.items() if name != node]
         left = max(MIN_COLLECT_SECONDS, deadline - time.monotonic())
         needed = peers(snapshot)
         if needed is Peers.STANDBYS:
             standbys = await asyncio.gather(*(_in_short(other, left) for other in others))
-            return self.of_one_cluster(cluster, (snapshot, *standbys))
+            return self.assemble(cluster, (snapshot, *standbys))
         if needed is Peers.RECENT_STANDBYS:
             standbys = await asyncio.gather(*(_lately(other, left) for other in others))
-            return self.of_one_cluster(cluster, (snapshot, *standbys))
+            return self.assemble(cluster, (snapshot, *standbys))
         if needed is Peers.NONE:
             return ClusterSnapshot(cluster, (snapshot,))
-        looks = [asyncio.create_task(other.look(left, probes)) for other in others]
+        looks = [asyncio.create_task(other.collect(left, probes)) for other in others]
         pending = set(looks)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -112,18 +112,18 @@ class ClusterCollector:
                 break
         for look in pending:
             look.cancel()
-        return self.of_one_cluster(cluster, (snapshot, *(look.result() for look in looks if look not in pending)))
+        return self.assemble(cluster, (snapshot, *(look.result() for look in looks if look not in pending)))
 
-    async def look_at_all(self, timeout: float, probes: Sequence[Query] = QUERIES) -> list[ClusterSnapshot]:
-        return await _all([self.look(cluster, timeout, probes) for cluster in self._clusters])
+    async def collect_all(self, timeout: float, probes: Sequence[Query] = QUERIES) -> list[ClusterSnapshot]:
+        return await _all([self.collect_cluster(cluster, timeout, probes) for cluster in self._clusters])
 
     def _as_they_count(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
         observers = self._clusters.get(cluster, {})
-        identifiers = {name: observer.belonging.identifier for name, observer in observers.items()}
+        identifiers = {name: observer.membership.identifier for name, observer in observers.items()}
         identifier = expected_system_identifier(identifiers, self._told.get(cluster))
         # Who has been taken out of the configuration meanwhile is told for this once as it was.
         return [
-            observers[one.node].belonging.counted(one, identifier) if one.node in observers else one
+            observers[one.node].membership.mask_if_foreign(one, identifier) if one.node in observers else one
             for one in snapshots
         ]
 
@@ -149,17 +149,17 @@ class ClusterCollector:
 
 async def _in_short(standby: NodeCollector, timeout: float) -> NodeSnapshot:
     """Look at a standby for its primary's sake, which waits STANDBYS_LONGER for it; the look itself may take longer."""
-    look = asyncio.create_task(standby.look(timeout))
+    look = asyncio.create_task(standby.collect(timeout))
     done, _ = await asyncio.wait({look}, timeout=STANDBY_GRACE)
     if done:
         return look.result()
     look.cancel()
     # That no standby keeps copies of a slot can only be told when all are known: one that is not has to be among them.
-    return standby.blank(QueryStatus.TIMEOUT, STANDBY_GRACE)
+    return standby.empty_snapshot(QueryStatus.TIMEOUT, STANDBY_GRACE)
 
 
 async def _lately(standby: NodeCollector, timeout: float) -> NodeSnapshot:
-    return standby.lately or await _in_short(standby, timeout)
+    return standby.recent or await _in_short(standby, timeout)
 
 
 async def _all(looks: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -74,7 +74,7 @@ class SlotHistory(NamedTuple):
     """restart_lsn."""
     seen: float
     """The first look that showed restart_lsn here."""
-    arrived: bool
+    moved_here: bool
     """It was seen to come here; False: it was here already at the first look of all."""
     pinned_since: float | None
     """The first look that showed more than a segment between restart_lsn and confirmed_flush_lsn; None: it is less."""
@@ -91,7 +91,7 @@ class History:
     samples: tuple[Sample, ...] = ()
     """The oldest first."""
     in_recovery: bool = False
-    movements: Mapping[str, SlotHistory] = field(default_factory=dict)
+    slots: Mapping[str, SlotHistory] = field(default_factory=dict)
     """By slot name: the logical slots that the last look showed, except those that are lost or in creation."""
     rewound: int = 0
     """Bytes of WAL that were there at one look and not at the next: pg_rewind, a crash, another server."""
@@ -121,7 +121,7 @@ class History:
 EMPTY_HISTORY = History()
 
 
-def record(
+def extend_history(
     before: History,
     facts: NodeFacts,
     slots: Sequence[Slot] | None,
@@ -140,9 +140,9 @@ def record(
     sample = Sample(now, facts.wal_written_bytes, _oldest_xid(transactions), facts.next_xid)
     samples = _thinned((*before.samples, sample), now)
     if slots is None:
-        return History(now, samples, facts.in_recovery, before.movements, rewound)
+        return History(now, samples, facts.in_recovery, before.slots, rewound)
     movements = {
-        slot.slot_name: _moved(before.movements.get(slot.slot_name), slot, sample)
+        slot.slot_name: _moved(before.slots.get(slot.slot_name), slot, sample)
         for slot in slots
         if slot.slot_type == "logical" and slot.restart_position is not None and slot.confirmed_position is not None
     }
@@ -177,7 +177,7 @@ def _moved(was: SlotHistory | None, slot: Slot, look: Sample) -> SlotHistory:
     pinned_since: float | None = None
     pinned_at = 0
     if was is not None and was.restart == restart:
-        seen, arrived, pinned_since, pinned_at = was.seen, was.arrived, was.pinned_since, was.pinned_at
+        seen, arrived, pinned_since, pinned_at = was.seen, was.moved_here, was.pinned_since, was.pinned_at
     else:
         seen, arrived = look.at, not made_anew
     if confirmed - restart <= SEGMENT_BYTES:

@@ -59,16 +59,16 @@ class ClusterMembership:
         """Of the server that answered LATELY; None when none did, or it may not be read."""
         return self._identifier if time.monotonic() - self._answered <= RECENT_SECONDS else None
 
-    def answered(self) -> None:
+    def mark_answered(self) -> None:
         """The server has answered a look."""
         self._answered = time.monotonic()
 
-    def leads_elsewhere(self, session: Session, identifier: str | None) -> bool:
+    def server_changed(self, session: Session, identifier: str | None) -> bool:
         """Note what this session's server said; return whether it is certainly another one than before."""
         before, self._identifier, self.session = self._identifier, identifier, session
         return None not in (before, identifier) and before != identifier
 
-    def counted(self, snapshot: NodeSnapshot, expected_system_identifier: str | None) -> NodeSnapshot:
+    def mask_if_foreign(self, snapshot: NodeSnapshot, expected_system_identifier: str | None) -> NodeSnapshot:
         """
         Return the look as it counts in a cluster with this system identifier: one at a server of another shows nothing.
 

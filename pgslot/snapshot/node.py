@@ -12,7 +12,7 @@ from pgslot.cli.logging import get_logger
 from pgslot.config.model import Node
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
-from pgslot.snapshot.history import EMPTY_HISTORY, record
+from pgslot.snapshot.history import EMPTY_HISTORY, extend_history
 from pgslot.snapshot.identity import IDENTITY, RECENT_SECONDS, ClusterMembership, Identity
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Query
@@ -53,9 +53,9 @@ class NodeCollector:
         self._history = EMPTY_HISTORY
         self._last: tuple[float, NodeSnapshot] | None = None
         """The last whole look, and when it ended, monotonic."""
-        self.belonging = ClusterMembership(node.cluster, node.name)
+        self.membership = ClusterMembership(node.cluster, node.name)
 
-    async def look(self, timeout: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
+    async def collect(self, timeout: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
         """
         Return what the node looks like now, within `timeout` seconds; a failure is in the snapshot, never raised.
 
@@ -73,14 +73,14 @@ class NodeCollector:
         # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
         done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
         if done and flight.cancelled():
-            return self.blank(QueryStatus.UNREACHABLE, timeout, probes)
+            return self.empty_snapshot(QueryStatus.UNREACHABLE, timeout, probes)
         answer = flight.result() if done else self._answer
         if answer is None or (not done and answer is seen_before) or len(answer.statuses) < len(probes):
-            return self.blank(QueryStatus.TIMEOUT, timeout, probes)
+            return self.empty_snapshot(QueryStatus.TIMEOUT, timeout, probes)
         return answer
 
     @property
-    def lately(self) -> NodeSnapshot | None:
+    def recent(self) -> NodeSnapshot | None:
         """What the last whole look showed; None if that is longer ago than LATELY."""
         if self._last is None or time.monotonic() - self._last[0] > RECENT_SECONDS:
             return None
@@ -123,7 +123,7 @@ class NodeCollector:
         started = time.monotonic()
         try:
             answers, statuses = await self._ask_twice(deadline, probes)
-            self.belonging.answered()
+            self.membership.mark_answered()
             snapshot = self._snapshot(answers, statuses, time.monotonic() - started)
         except Exception as error:
             await self._drop()
@@ -131,7 +131,7 @@ class NodeCollector:
             if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._reported.get("") != f"{status}":
                 log.exception("a defect in looking at the node")
             self._report(status, str(error))
-            snapshot = self.blank(status, time.monotonic() - started, probes)
+            snapshot = self.empty_snapshot(status, time.monotonic() - started, probes)
         if len(probes) == len(QUERIES):
             self._last = (time.monotonic(), snapshot)
         return snapshot
@@ -155,7 +155,7 @@ class NodeCollector:
         return await self._ask_session(self._session, deadline, probes)
 
     async def _ask_session(self, session: Session, deadline: float, probes: Sequence[Query]) -> _Answered:
-        if self.belonging.session is not session or session.pooled:
+        if self.membership.session is not session or session.pooled:
             await self._identify(session, deadline)
         if session.major >= OLDEST_SUPPORTED:
             return await self._ask_all(session, deadline, probes)
@@ -166,14 +166,14 @@ class NodeCollector:
     async def _identify(self, session: Session, deadline: float) -> None:
         """Find out whose server it is: once for a connection, which leads to another later only by way of a pooler."""
         try:
-            [[found]] = await session.ask([(IDENTITY, Identity)], _left(deadline))
+            [[found]] = await session.fetch([(IDENTITY, Identity)], _left(deadline))
             identifier = found.system_identifier
         except psycopg.Error:
             if session.closed:
                 raise
             # It may not be read, or not now: what is not known rules nothing out.
             identifier = None
-        if self.belonging.leads_elsewhere(session, identifier):
+        if self.membership.server_changed(session, identifier):
             # What another server's slots did before explains nothing here.
             self._history = EMPTY_HISTORY
 
@@ -204,7 +204,7 @@ class NodeCollector:
             await self._session.close()
             self._session = None
 
-    def blank(self, status: QueryStatus, duration: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
+    def empty_snapshot(self, status: QueryStatus, duration: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
         """Return a look that showed nothing."""
         return self._snapshot({}, dict.fromkeys((probe.name for probe in probes), status), duration)
 
@@ -233,7 +233,7 @@ class NodeCollector:
             return tuple(answers[name]) if name in answers else None
 
         if facts is not None and len(statuses) == len(QUERIES):
-            self._history = record(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
+            self._history = extend_history(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
         return NodeSnapshot(
             cluster=self.node.cluster,
             node=self.node.name,
@@ -279,7 +279,7 @@ def classify(error: Exception, *, connected: bool) -> QueryStatus:
 
 async def _ask(session: Session, probes: Sequence[Query], deadline: float) -> dict[str, list[Any]]:
     queries = [(probe.sql(session.major), probe.row) for probe in probes]
-    rows = await session.ask(queries, _left(deadline))
+    rows = await session.fetch(queries, _left(deadline))
     return {probe.name: answer for probe, answer in zip(probes, rows, strict=True)}
 
 

@@ -153,11 +153,11 @@ async def test_a_part_is_not_remembered(databases: Stack) -> None:
     observer = ClusterCollector(config(databases).clusters, "parts")
     try:
         for _ in range(3):
-            [primary, _] = (await observer.look("c", 5, CREATIONS)).nodes
+            [primary, _] = (await observer.collect_cluster("c", 5, CREATIONS)).nodes
             assert (set(primary.statuses), primary.history) == ({"node", "creations"}, EMPTY_HISTORY)
-        [primary, _] = (await observer.look("c", 5)).nodes
+        [primary, _] = (await observer.collect_cluster("c", 5)).nodes
         assert len(primary.history.samples) == 1
-        [again, _] = (await observer.look("c", 5, CREATIONS)).nodes
+        [again, _] = (await observer.collect_cluster("c", 5, CREATIONS)).nodes
         assert again.history is primary.history
     finally:
         await observer.close()
@@ -173,12 +173,12 @@ async def test_a_failure_of_the_whole_is_logged_once_whatever_parts_do(
     databases.primary.sql("REVOKE SELECT ON pg_catalog.pg_prepared_xacts FROM PUBLIC")
     try:
         for _ in range(3):
-            [primary] = (await observer.look("c", 5)).nodes
+            [primary] = (await observer.collect_cluster("c", 5)).nodes
             assert primary.statuses["transactions"] is QueryStatus.PERMISSION_DENIED
-            [primary] = (await observer.look("c", 5, CREATIONS)).nodes
+            [primary] = (await observer.collect_cluster("c", 5, CREATIONS)).nodes
             assert set(primary.statuses.values()) == {QueryStatus.OK}
         databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
-        await observer.look("c", 5)
+        await observer.collect_cluster("c", 5)
     finally:
         databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
         await observer.close()

@@ -112,7 +112,7 @@ async def test_the_session_is_read_only_and_bounded(databases: Stack) -> None:
     """What the kept session has set is asked through the session itself."""
     observer = ClusterCollector(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
     try:
-        await observer.look("c", 5.0)
+        await observer.collect_cluster("c", 5.0)
         [node] = observer._clusters["c"].values()
         assert node._session is not None
         cursor = await node._session._connection.execute(

@@ -56,7 +56,7 @@ def ended(server: Postgres) -> list[tuple[Any, ...]]:
 
 def acting(conninfo: str, policy: TerminationPolicy = POLICY, **more: Any) -> HealerConfig:
     ending = TerminationConfig(Conninfo(conninfo), policy)
-    target = HealerConfig(Conninfo(conninfo), enabled=True, dry_run=policy.dry_run, ending=ending)
+    target = HealerConfig(Conninfo(conninfo), enabled=True, dry_run=policy.dry_run, termination=ending)
     return replace(target, **more)
 
 

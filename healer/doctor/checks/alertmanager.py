@@ -78,7 +78,7 @@ def check_alertmanager(
         taken = [(alert, matching(root, alert)) for alert in alerts]
         findings += [*judge_routes(taken, receivers), *judge_paces(taken, receivers)]
         for name in used(taken, receivers):
-            if receivers[name].lead is Destination.HEALER:
+            if receivers[name].destination is Destination.HEALER:
                 token = config.healer.webhook_token_file is not None
                 findings += judge_webhooks(receivers[name], token=token)
             findings.append(judge_address(receivers[name], healer, metrics))
@@ -113,7 +113,7 @@ def _test(
         why = "there is no healer that could hear it"
     elif not understood(metrics):
         why = "this healer is older, and would take it for a real one"
-    elif not planned.trials:
+    elif not planned.tests:
         why = "no route leads to a webhook"
     if why is not None:
         return {}, [Finding("test alert", client.shown, CheckStatus.SKIPPED, f"not sent: {why}")]
@@ -135,7 +135,7 @@ def used(taken: Taken, receivers: Mapping[str, Receiver]) -> list[str]:
     """
     found = set()
     for _, routes in taken:
-        leads = {route.receiver: receivers[route.receiver].lead for route in routes}
+        leads = {route.receiver: receivers[route.receiver].destination for route in routes}
         best = Destination.HEALER if Destination.HEALER in leads.values() else Destination.UNKNOWN
         found |= {name for name, lead in leads.items() if lead is best}
     return sorted(found)
@@ -151,9 +151,9 @@ def judge_routes(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Fi
             if alert["alertname"] != name:
                 continue
             there = [receivers[each] for each in dict.fromkeys(route.receiver for route in routes)]
-            leads = {receiver.lead for receiver in there}
+            leads = {receiver.destination for receiver in there}
             if Destination.HEALER in leads:
-                reached |= {receiver.name for receiver in there if receiver.lead is Destination.HEALER}
+                reached |= {receiver.name for receiver in there if receiver.destination is Destination.HEALER}
                 continue
             place = "/".join(filter(None, (alert.get("cluster"), alert.get("node"))))
             only = f"only to {', '.join(map(_told, there))}"
@@ -173,7 +173,7 @@ def judge_paces(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Fin
     leading: dict[Route, None] = {}
     beating: dict[Route, None] = {}
     for alert, routes in taken:
-        to_healer = [route for route in routes if receivers[route.receiver].lead is Destination.HEALER]
+        to_healer = [route for route in routes if receivers[route.receiver].destination is Destination.HEALER]
         (leading if HEAL_LABEL in alert else beating).update(dict.fromkeys(to_healer))
     for route in leading:
         for found, remedy in slow(route):
@@ -188,7 +188,7 @@ def judge_paces(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Fin
 
 def _told(receiver: Receiver) -> str:
     """Return its name, and what refutes that it is the healer's, where something does."""
-    return f"{receiver.name} ({receiver.evidence.text})" if receiver.evidence.arrives is False else receiver.name
+    return f"{receiver.name} ({receiver.evidence.text})" if receiver.evidence.delivered is False else receiver.name
 
 
 def slow(route: Route) -> Iterator[tuple[str, str]]:

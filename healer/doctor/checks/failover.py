@@ -54,7 +54,7 @@ def _judge(node: NodeSnapshot, standby: Standby, primary: NodeSnapshot, slots: l
         status = CheckStatus.FAILED if slots else CheckStatus.WARNING
         found = f"no copies of failover slots are kept: {', '.join(missing)}"
         return Finding("failover", subject, status, found, " ".join(remedies))
-    unready = [f"{one.original.slot_name} {one.unready}" for one in slots if one.unready is not None]
+    unready = [f"{one.original.slot_name} {one.not_ready_reason}" for one in slots if one.not_ready_reason is not None]
     if unready:
         remedy = "After a failover to this standby they are gone: see the runbook of PgSlotNotFailoverReady."
         return Finding("failover", subject, CheckStatus.WARNING, f"not ready: {', '.join(unready)}", remedy)

@@ -29,7 +29,7 @@ class Destination(StrEnum):
 class Evidence:
     """What webhooks that arrived say of a receiver, whatever its URL."""
 
-    arrives: bool | None
+    delivered: bool | None
     """Its webhooks come to this healer. None: neither that nor the opposite is proven."""
     text: str
     """How that is known, or why it is not."""
@@ -49,12 +49,12 @@ class Receiver:
     evidence: Evidence
 
     @property
-    def lead(self) -> Destination:
-        if self.evidence.arrives and (self.shown or self.hidden or self.others):
+    def destination(self) -> Destination:
+        if self.evidence.delivered and (self.shown or self.hidden or self.others):
             return Destination.HEALER
-        if self.evidence.arrives is None and self.shown:
+        if self.evidence.delivered is None and self.shown:
             return Destination.HEALER
-        if self.evidence.arrives is None and self.hidden:
+        if self.evidence.delivered is None and self.hidden:
             return Destination.UNKNOWN
         return Destination.ELSEWHERE
 
@@ -101,4 +101,4 @@ def remembered(name: str, metrics: HealerSamples | None, loaded_at: float | None
         )
     if last < loaded_at:
         return Evidence(None, "this healer has had no webhook of it since Alertmanager loaded its configuration")
-    return Evidence(arrives=True, text=f"this healer: a webhook of it came {max(0.0, now - last):.0f} s ago")
+    return Evidence(delivered=True, text=f"this healer: a webhook of it came {max(0.0, now - last):.0f} s ago")

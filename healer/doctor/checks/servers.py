@@ -38,7 +38,7 @@ async def _cluster(cluster: Cluster) -> list[Finding]:
         servers = dict(
             zip(cluster.nodes, await asyncio.gather(*(_inquired(node) for node in cluster.nodes)), strict=True)
         )
-        snapshot = await observer.look(cluster.name, COLLECT_TIMEOUT)
+        snapshot = await observer.collect_cluster(cluster.name, COLLECT_TIMEOUT)
     finally:
         await observer.close()
     findings: list[Finding] = []

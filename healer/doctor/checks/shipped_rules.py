@@ -35,7 +35,7 @@ class Rule:
         return REMEDIES.get(dict(self.labels).get(HEAL_LABEL, ""))
 
     @property
-    def beats(self) -> bool:
+    def heartbeat(self) -> bool:
         """It always fires, so that the healer hears that the way to it is open."""
         return HEARTBEAT in self.labels
 
@@ -53,7 +53,7 @@ def rules() -> tuple[Rule, ...]:
 def alerts_for_healer(config: Config) -> Iterator[dict[str, str]]:
     """Return the labels of each alert that the healer has to hear of; the slot's name stands for any."""
     for rule in rules():
-        if rule.beats:
+        if rule.heartbeat:
             yield {"alertname": rule.name, **dict(rule.labels)}
         if rule.remedy is None:
             continue

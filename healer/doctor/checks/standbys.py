@@ -21,7 +21,7 @@ def judge_unconfigured_standbys(cluster: ClusterSnapshot) -> Iterator[Finding]:
             "standbys", cluster.cluster, CheckStatus.WARNING, f"not among the nodes: {of_them}{named}", remedy
         )
     elif found.count is None:
-        told = f"unknown whether {named} is among the nodes: {found.unseen} of them did not answer"
+        told = f"unknown whether {named} is among the nodes: {found.unanswered} of them did not answer"
         yield Finding("standbys", cluster.cluster, CheckStatus.SKIPPED, told)
     else:
         told = f"all {len(cluster.primary.senders)} that stream from {cluster.primary.node} are among the nodes"

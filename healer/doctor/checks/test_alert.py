@@ -43,14 +43,14 @@ class TestAlert:
 class TestPlan:
     """What is to be tried, and when enough is known."""
 
-    trials: tuple[TestAlert, ...]
-    ways: frozenset[frozenset[str]]
+    tests: tuple[TestAlert, ...]
+    receiver_sets: frozenset[frozenset[str]]
     """Of each alert for the healer, the receivers by which it may come: one of them is enough."""
 
     def open_after(self, arrived: Collection[str]) -> tuple[TestAlert, ...]:
         """Return the trials that still matter when these receivers are proven."""
-        left = {name for way in self.ways if way.isdisjoint(arrived) for name in way}
-        return tuple(trial for trial in self.trials if trial.receiver in left)
+        left = {name for way in self.receiver_sets if way.isdisjoint(arrived) for name in way}
+        return tuple(trial for trial in self.tests if trial.receiver in left)
 
 
 def plan(
@@ -99,7 +99,7 @@ def send(alertmanager: Client, healer: Client, planned: TestPlan) -> dict[str, E
 
     Raises NoAnswerError when Alertmanager does not take them.
     """
-    trials = planned.trials
+    trials = planned.tests
     before = read_metrics(healer).by_label(LAST_TEST, "receiver")
     alerts = list({json.dumps(trial.labels): dict(trial.labels) for trial in trials}.values())
     started = time.monotonic()
@@ -121,12 +121,12 @@ def judge(test: TestAlert, seconds: float | None, waited: float, held: str | Non
     `seconds`: after which it arrived, None if it did not within `waited`; `held`: what Alertmanager holds it back by.
     """
     if seconds is not None:
-        return Evidence(arrives=True, text=f"this healer: a test alert came through it within {seconds:.1f} s")
+        return Evidence(delivered=True, text=f"this healer: a test alert came through it within {seconds:.1f} s")
     if held is not None:
         return Evidence(None, f"Alertmanager holds the test alert back ({held})")
     if test.due is None or waited < test.due:
         return Evidence(None, f"a test alert had not come through it after {waited:.0f} s, and may wait in its group")
-    return Evidence(arrives=False, text=f"a test alert did not come through it within {waited:.0f} s")
+    return Evidence(delivered=False, text=f"a test alert did not come through it within {waited:.0f} s")
 
 
 def _await(healer: Client, planned: TestPlan, before: Mapping[str, float], started: float) -> dict[str, float]:
@@ -140,7 +140,7 @@ def _await(healer: Client, planned: TestPlan, before: Mapping[str, float], start
             now = read_metrics(healer).by_label(LAST_TEST, "receiver")
         except NoAnswerError:
             continue
-        for trial in planned.trials:
+        for trial in planned.tests:
             if now.get(trial.receiver) != before.get(trial.receiver):
                 arrived.setdefault(trial.receiver, time.monotonic() - started)
     return arrived

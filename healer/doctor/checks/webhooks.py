@@ -18,7 +18,7 @@ PROOF = (
 def judge_address(receiver: Receiver, healer: Client, metrics: HealerSamples | None) -> Finding:
     """Does one of its webhooks lead to the healer that was examined? `metrics`: of that one, None when it is away."""
     subject = f"receiver {receiver.name}"
-    if receiver.evidence.arrives:
+    if receiver.evidence.delivered:
         return Finding("leads to", subject, CheckStatus.OK, receiver.evidence.text)
     if not receiver.shown:
         found = f"Alertmanager hides the URL, and {receiver.evidence.text}"
@@ -61,7 +61,7 @@ def judge_webhooks(receiver: Receiver, *, token: bool) -> Iterator[Finding]:
     of them holds for it.
     """
     # What has arrived has had the token, wherever that is set.
-    token = token and not receiver.evidence.arrives
+    token = token and not receiver.evidence.delivered
     faults = [list(_faults(f"receiver {receiver.name}", webhook, token=token)) for webhook in receiver.candidates]
     if receiver.shown:
         yield from (fault for each in faults for fault in each)

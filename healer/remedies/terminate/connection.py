@@ -45,10 +45,10 @@ _LOCK = "SELECT pg_catalog.pg_try_advisory_lock(x'706773656e64'::pg_catalog.int8
 def target(cluster: Cluster) -> HealerConfig | None:
     """Return as whom transactions are ended; None: that is not set up."""
     acting = cluster.healer
-    if acting is None or acting.ending is None:
+    if acting is None or acting.termination is None:
         return None
-    dry_run = acting.dry_run or acting.ending.policy.dry_run
-    return replace(acting, conninfo=acting.ending.conninfo, dry_run=dry_run, fallback=False)
+    dry_run = acting.dry_run or acting.termination.policy.dry_run
+    return replace(acting, conninfo=acting.termination.conninfo, dry_run=dry_run, fallback=False)
 
 
 async def check_ender(acting: HealerConfig) -> Capability:
@@ -63,9 +63,9 @@ class Ender(Primary):
 
     def __init__(self, acting: HealerConfig, *, idle: float) -> None:
         super().__init__(acting, idle=idle)
-        if acting.ending is None:
+        if acting.termination is None:
             raise ValueError("there is no section end_transactions")
-        self._ending: TerminationConfig = acting.ending
+        self._ending: TerminationConfig = acting.termination
 
     async def end(self, step: Attempt) -> Call:
         """Ask about whom the attempt aims at, and end it if it was seen before and is the same; never raises for it."""
@@ -85,7 +85,7 @@ class Ender(Primary):
     async def _prepare(self) -> Call | None:
         failed = await super()._prepare()
         if failed is None and self._session is not None:
-            await self._session.ask([(_WRITES, _Setting)], TIMEOUT)
+            await self._session.fetch([(_WRITES, _Setting)], TIMEOUT)
         return failed
 
     async def _end(self, aim: Aim) -> Call:
@@ -93,7 +93,7 @@ class Ender(Primary):
         if not act:
             return self._told(await self._ask(aim, act=False), aim)
         assert self._session is not None  # noqa: S101 - end() has prepared
-        [[lock]] = await self._session.ask([(_LOCK, _Locked)], TIMEOUT)
+        [[lock]] = await self._session.fetch([(_LOCK, _Locked)], TIMEOUT)
         answer = await self._ask(aim, act=True) if lock.locked else None
         await self._close()
         return Call(CallResult.LOCKED) if answer is None else self._told(answer, aim)
@@ -101,7 +101,7 @@ class Ender(Primary):
     async def _ask(self, aim: Aim, *, act: bool) -> Answer:
         assert self._session is not None  # noqa: S101 - end() has prepared
         asked = parameters(aim.suspect, aim.session, self._ending.policy, act=act, why=_why(aim.suspect))
-        [[answer]] = await self._session.ask([Statement(ACT, Answer, asked)], TIMEOUT)
+        [[answer]] = await self._session.fetch([Statement(ACT, Answer, asked)], TIMEOUT)
         found: Answer = answer
         return found
 

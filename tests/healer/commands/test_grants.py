@@ -142,7 +142,7 @@ def test_it_says_what_holds_now(stack: Stack) -> None:
 async def test_the_exporter_can_look(stack: Stack) -> None:
     nodes = [Node("c", server.name, Conninfo(conninfo(server, EXPORTER))) for server in (stack.primary, stack.standby)]
     observer = ClusterCollector([Cluster("c", tuple(nodes), None)], "test")
-    snapshot = await observer.look("c", 5.0)
+    snapshot = await observer.collect_cluster("c", 5.0)
     await observer.close()
     for node in snapshot.nodes:
         assert set(node.statuses.values()) == {QueryStatus.OK}

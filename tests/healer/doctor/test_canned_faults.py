@@ -21,7 +21,7 @@ Fault = tuple[str, Change, list[tuple[str, str, str, str]]]
 
 
 HEALED = [rule.name for rule in rules() if rule.remedy is RECORD]
-HEARD = [rule.name for rule in rules() if rule.remedy is RECORD or rule.beats]
+HEARD = [rule.name for rule in rules() if rule.remedy is RECORD or rule.heartbeat]
 """What the healer has to hear of, in the order of the rules."""
 
 
@@ -392,5 +392,5 @@ def is_named(world: World, change: Change, expected: list[tuple[str, str, str, s
         assert part in each[3]
     for finding in findings:
         if finding.status is CheckStatus.FAILED:
-            assert finding.remedy
-        assert not re.search(f"{TOKEN}|s3cr3t", f"{finding.found} {finding.remedy}")
+            assert finding.advice
+        assert not re.search(f"{TOKEN}|s3cr3t", f"{finding.found} {finding.advice}")

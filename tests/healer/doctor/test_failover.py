@@ -115,7 +115,7 @@ def test_what_is_said(nodes: tuple[NodeSnapshot, ...], expected: list[tuple[str,
     found = list(judge_failover(cluster(*nodes)))
     assert [(each.status, each.found) for each in found] == expected
     assert {each.check for each in found} <= {"failover"}
-    assert all(bool(each.remedy) == (each.status != "ok") for each in found)
+    assert all(bool(each.advice) == (each.status != "ok") for each in found)
     assert all(each.subject == "c/s" for each in found)
 
 
@@ -125,7 +125,7 @@ def test_failover_slots_without_a_standby_are_told_of_once() -> None:
     for nodes in ((PRIMARY,), (PRIMARY, late)):
         [finding] = judge_failover(cluster(*nodes))
         assert (finding.subject, finding.status, finding.found) == ("c/p", "warning", lonely)
-        assert finding.remedy
+        assert finding.advice
     assert list(judge_failover(cluster(NONE_WANTED, late))) == []
 
 
@@ -133,7 +133,7 @@ def test_the_remedy_names_what_to_set_and_where() -> None:
     lacking = replace(SYNCHRONISES, hot_standby_feedback=False)
     primary = node("p", recovery=False, slots=(ORIGINAL,))
     [finding] = judge_failover(cluster(primary, node("s", recovery=True, standby=lacking)))
-    assert finding.remedy == (
+    assert finding.advice == (
         "On s set hot_standby_feedback = on."
         " On the primary: SELECT pg_create_physical_replication_slot(...) of that name."
     )

@@ -22,7 +22,7 @@ def test_members_that_patroni_tells_and_one_that_does_not() -> None:
     assert (told.subject, told.status, told.found) == ("told", CheckStatus.OK, "Patroni tells of 2: a, b")
     assert (silent.subject, silent.status) == ("silent", CheckStatus.FAILED)
     assert silent.found == "http://10.0.0.1:8008: no answer in 3 s"
-    assert "URLs under patroni" in silent.remedy
+    assert "URLs under patroni" in silent.advice
 
 
 async def test_nothing_more_is_said_of_a_cluster_without_members() -> None:

@@ -59,7 +59,7 @@ def test_where_a_receiver_leads(
     webhooks: Iterable[dict[str, Any]], arrives: bool | None, lead: Destination, candidates: int
 ) -> None:
     found = receiver(*webhooks, arrives=arrives)
-    assert (found.lead, len(found.candidates)) == (lead, candidates)
+    assert (found.destination, len(found.candidates)) == (lead, candidates)
 
 
 def metrics(**last: float) -> HealerSamples:
@@ -82,7 +82,7 @@ def test_what_the_healer_remembers(
     known: HealerSamples | None, loaded_at: float | None, arrives: bool, text: str
 ) -> None:
     evidence = remembered("r", known, loaded_at, 130.0)
-    assert evidence.arrives is arrives
+    assert evidence.delivered is arrives
     assert text in evidence.text
 
 

@@ -68,4 +68,4 @@ def group(interval: float, *names: str) -> dict[str, Any]:
 def test_how_soon(targets: list[dict[str, Any]], groups: list[dict[str, Any]], status: CheckStatus, found: str) -> None:
     finding = judge("http://prometheus:9090", targets, groups)
     assert (finding.status, found in finding.found) == (status, True), finding
-    assert bool(finding.remedy) == (status is CheckStatus.WARNING)
+    assert bool(finding.advice) == (status is CheckStatus.WARNING)

@@ -92,12 +92,12 @@ def test_a_node(facts: ServerFacts, looked: NodeSnapshot, expected: list[tuple[s
     found = notable(findings)
     assert [(check, status) for check, _, status, _ in found] == [(check, status) for check, status, _ in expected]
     assert all(part in text for (*_, text), (*_, part) in zip(found, expected, strict=True))
-    assert all(finding.remedy for finding in findings if finding.status is not CheckStatus.OK)
+    assert all(finding.advice for finding in findings if finding.status is not CheckStatus.OK)
 
 
 def test_the_grant_for_the_probes_quotes_the_role() -> None:
     server = Server(replace(FACTS, role='o"d'), "1")
-    remedies = [each.remedy for each in judge_node(NODE, server, snapshot(standby=ProbeStatus.PERMISSION_DENIED))]
+    remedies = [each.advice for each in judge_node(NODE, server, snapshot(standby=ProbeStatus.PERMISSION_DENIED))]
     assert 'GRANT pg_read_all_stats, pg_read_all_settings TO "o""d";' in "".join(remedies)
 
 
@@ -166,7 +166,7 @@ def test_the_capability(
     assert finding.status is status
     assert found in finding.found
     if status is CheckStatus.FAILED:
-        assert finding.remedy == "the remedy"
+        assert finding.advice == "the remedy"
 
 
 FINDINGS = [
@@ -329,7 +329,7 @@ def test_secrets_in_urls_are_not_shown(world: World) -> None:
     world.elsewhere = {"http://elsewhere:1": "x 1\n"}
     world.healer_url = "http://user:s3cr3t@healer:9878"
     findings = world.examine()
-    assert "s3cr3t" not in "".join(f"{each.subject} {each.found} {each.remedy}" for each in findings)
+    assert "s3cr3t" not in "".join(f"{each.subject} {each.found} {each.advice}" for each in findings)
     assert [each.subject for each in findings if each.check == "healer"] == [HEALER]
 
 

@@ -43,4 +43,4 @@ def test_standbys_that_stream(
     assert [finding.status for finding in findings] == ([] if status is None else [status])
     for finding in findings:
         assert finding.found.startswith(told)
-        assert bool(finding.remedy) == (status is CheckStatus.WARNING)
+        assert bool(finding.advice) == (status is CheckStatus.WARNING)

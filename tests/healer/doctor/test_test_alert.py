@@ -30,7 +30,7 @@ def test_one_alert_for_each_receiver_that_may_be_the_healer_s() -> None:
     first, second, beat = {"heal": "x", "node": "n1"}, {"heal": "x", "node": "n2"}, {"beat": "x"}
     mark = {TEST_LABEL: "m"}
     found = plan(parse_route(ROUTE), [first, second, beat], receivers, "m", 0)
-    assert list(found.trials) == [
+    assert list(found.tests) == [
         TestAlert("a", first | mark, 2.0 + testalert.DELIVERY),
         # It may wait in a group, at other times be muted, or longer than the doctor waits.
         TestAlert("c", first | mark, None),
@@ -38,14 +38,14 @@ def test_one_alert_for_each_receiver_that_may_be_the_healer_s() -> None:
         TestAlert("d", beat | mark, None),
     ]
     # The second of a cluster waits for the first, and the third for both.
-    assert plan(parse_route(ROUTE), [first], receivers, "m", 3).trials[0].due == 32.0 + testalert.DELIVERY
+    assert plan(parse_route(ROUTE), [first], receivers, "m", 3).tests[0].due == 32.0 + testalert.DELIVERY
 
 
 def test_one_proof_for_each_alert_is_enough() -> None:
     receivers = {name: receiver(SECRET) for name in ("a", "b", "c", "d")} | {"people": receiver(CHAT)}
     alerts = [{"heal": "x", "node": "n1"}, {"heal": "x", "node": "n2"}, {"beat": "x"}, {"other": "x"}]
     found = plan(parse_route(ROUTE), alerts, receivers, "m", 0)
-    assert found.ways == {frozenset("ac"), frozenset("abc"), frozenset("d")}
+    assert found.receiver_sets == {frozenset("ac"), frozenset("abc"), frozenset("d")}
 
     def left(*arrived: str) -> str:
         return "".join(trial.receiver for trial in found.open_after(arrived))
@@ -68,7 +68,7 @@ def test_what_a_test_proves(
     known: tuple[TestAlert, float | None, float, str | None], arrives: bool | None, text: str
 ) -> None:
     evidence = judge(*known)
-    assert evidence.arrives is arrives
+    assert evidence.delivered is arrives
     assert text in evidence.text
 
 

@@ -78,7 +78,7 @@ def books() -> Books:
 async def test_a_reload_in_the_moment_of_a_start_leaves_nothing_behind() -> None:
     """Its task has not run yet, and never will: it ends all the same, and the next alert starts another."""
     books = Books(config())
-    assert books.episodes.take(firing()) is Action.STARTED
+    assert books.episodes.submit(firing()) is Action.STARTED
     books.episodes.reconfigure(OFF)
     await books.ended()
     [report] = books.episodes.reports
@@ -86,16 +86,16 @@ async def test_a_reload_in_the_moment_of_a_start_leaves_nothing_behind() -> None
     assert books.value("pgslot_heal_episodes_total", C | {"outcome": "cancelled"}) == 1
     assert books.value("pgslot_heal_episode_active", C) == 0
     books.episodes.reconfigure(config())
-    assert books.episodes.take(firing()) is Action.STARTED
+    assert books.episodes.submit(firing()) is Action.STARTED
     await books.episodes.close()
 
 
 async def test_off_and_on_again_in_one_moment_loses_no_alert() -> None:
     books = Books(config())
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
     books.episodes.reconfigure(OFF)
     books.episodes.reconfigure(config())
-    assert books.episodes.take(firing("t")) is Action.JOINED
+    assert books.episodes.submit(firing("t")) is Action.JOINED
     await until(lambda: len(books.episodes.reports) == 2, "the late alert has an episode of its own", 5)
     assert [subject.slot_name for subject in books.episodes.reports[0].subjects] == ["t"]
     await books.episodes.close()
@@ -117,9 +117,9 @@ Stop = Callable[[Books], None]
 async def test_a_stop_right_after_another_alert_joined_is_never_lost(stop: Stop, why: str, hops: int) -> None:
     """asyncio.wait_for of Python 3.11 swallows a cancellation then: the stop reason is what counts."""
     books = Books(config())
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
     await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unseen", "it has looked", 5)
-    books.episodes.take(firing("t"))
+    books.episodes.submit(firing("t"))
     for _ in range(hops):
         await asyncio.sleep(0)
     stop(books)
@@ -131,7 +131,7 @@ async def test_a_stop_right_after_another_alert_joined_is_never_lost(stop: Stop,
 async def test_a_stop_counts_without_any_cancellation() -> None:
     """Whatever a library does with one: the loop asks for the reason at each turn, and before each call."""
     books = Books(config())
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
     await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unseen", "it has looked", 5)
     [running] = books.episodes._running.values()
     running.episode.stop("somebody said so")
@@ -153,7 +153,7 @@ async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_
     registry_of = Books(config("c", "d"))
     books, both, one = registry_of, config("c", "d"), config("d")
     books.monitor.watch(both.clusters)
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
     await until(lambda: ("c", RECORD.name) in books.monitor.known, "it has been checked")
     books.episodes.reconfigure(one)
     books.monitor.watch(one.clusters)
@@ -169,7 +169,7 @@ async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_
 async def test_the_deadline_is_that_of_its_first_open_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """PgSlotHealOverdue fires when it is past: the episode is stuck, and others that join it do not make it less so."""
     books = Books(config(settings=replace(SETTINGS, give_up_after=100.0)))
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
 
     def left() -> float:
         found = books.value("pgslot_heal_episode_deadline_timestamp_seconds", C)
@@ -181,7 +181,7 @@ async def test_the_deadline_is_that_of_its_first_open_slot(monkeypatch: pytest.M
     monkeypatch.setattr(running.episode._narrator, "_started", time.monotonic() - 50)
     running.episode.report.started_at -= 50
     assert 49 < left() <= 50
-    books.episodes.take(firing("t"))
+    books.episodes.submit(firing("t"))
     assert 49 < left() <= 50
     tracks = running.episode._tracks
     tracks[SlotKey("n", "s")] = tracks[SlotKey("n", "s")].end(Outcome.GAVE_UP, "its time is over")
@@ -195,9 +195,9 @@ async def test_the_deadline_is_that_of_its_first_open_slot(monkeypatch: pytest.M
 async def test_a_slot_that_joins_late_has_its_own_time(books: Books) -> None:
     """It is looked at for give_up_after from its own alert, and the one before it is given up in time."""
     books = Books(config(settings=replace(SETTINGS, give_up_after=2.0)))
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
     await asyncio.sleep(1.2)
-    books.episodes.take(firing("t"))
+    books.episodes.submit(firing("t"))
     await until(lambda: not books.running, "it has ended", 10)
     [report] = books.episodes.reports
     assert [(heal.slot_name, heal.outcome) for heal in report.slots] == [("s", "gave_up"), ("t", "gave_up")]
@@ -209,22 +209,22 @@ async def test_a_slot_that_joins_late_has_its_own_time(books: Books) -> None:
 async def test_an_alert_whose_slot_is_left_open_is_news_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healer.webhook.deduplication.RETRY_AFTER", 0.5)
     books = Books(config(settings=replace(SETTINGS, give_up_after=0.2)))
-    books.episodes.take(firing())
-    assert firing().fingerprint in books.episodes.heard.now
+    books.episodes.submit(firing())
+    assert firing().fingerprint in books.episodes.seen.current
     await books.ended()
-    assert firing().fingerprint in books.episodes.heard.now
-    await until(lambda: firing().fingerprint not in books.episodes.heard.now, "it is news again", 5)
+    assert firing().fingerprint in books.episodes.seen.current
+    await until(lambda: firing().fingerprint not in books.episodes.seen.current, "it is news again", 5)
 
 
 async def test_a_late_alert_that_resolves_while_it_waits_starts_nothing() -> None:
     books = Books(config())
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
     books.episodes.reconfigure(config(settings=replace(SETTINGS, interval=11.0)))
     [running] = books.episodes._running.values()
     running.episode.stop("for the test")
-    assert books.episodes.take(firing("t")) is Action.JOINED
-    assert set(books.episodes.joined) == {"c/s", "c/t"}
-    assert books.episodes.take(firing("t", firing=False)) is Action.RESOLVED
+    assert books.episodes.submit(firing("t")) is Action.JOINED
+    assert set(books.episodes.active) == {"c/s", "c/t"}
+    assert books.episodes.submit(firing("t", firing=False)) is Action.RESOLVED
     await books.ended()
     await asyncio.sleep(0.1)
     assert len(books.episodes.reports) == 1
@@ -232,13 +232,13 @@ async def test_a_late_alert_that_resolves_while_it_waits_starts_nothing() -> Non
 
 async def test_a_late_alert_that_finds_no_room_is_not_remembered_as_taken() -> None:
     books = Books(config("c", "d", settings=replace(SETTINGS, clusters_at_once=1)))
-    books.episodes.take(firing())
+    books.episodes.submit(firing())
     [running] = books.episodes._running.values()
     running.episode.stop("for the test")
-    books.episodes.take(firing("t"))
+    books.episodes.submit(firing("t"))
     books.episodes._acting = {("d", RECORD.name)}
     await until(lambda: not books.episodes._running, "it has ended", 5)
-    assert "c/t" not in books.episodes.heard.now
+    assert "c/t" not in books.episodes.seen.current
 
 
 async def test_clusters_that_are_only_looked_at_do_not_count() -> None:
@@ -246,11 +246,11 @@ async def test_clusters_that_are_only_looked_at_do_not_count() -> None:
     names = [f"c{i}" for i in range(11)]
     books = Books(config(*names))
     for name in names[:10]:
-        assert books.episodes.take(firing(cluster=name)) is Action.STARTED
+        assert books.episodes.submit(firing(cluster=name)) is Action.STARTED
     assert books.value("pgslot_heal_clusters_remaining", {}) == 0
     await until(lambda: books.value("pgslot_heal_clusters_remaining", {}) == 10, "they are only looked at", 8)
     assert books.running == 10
-    assert books.episodes.take(firing(cluster="c10")) is Action.STARTED
+    assert books.episodes.submit(firing(cluster="c10")) is Action.STARTED
     await books.episodes.close()
 
 

@@ -73,20 +73,22 @@ async def test_a_look_waits_only_for_the_nodes_in_question_and_the_primary(datab
         try:
             for wanted, seen in (({"standby"}, {"standby", "primary"}), ({"primary"}, {"primary"})):
                 started = time.monotonic()
-                snapshot = await lookout.look(wanted)
+                snapshot = await lookout.collect(wanted)
                 assert time.monotonic() - started < 1.0
                 assert {node.node for node in snapshot.nodes} >= seen
                 assert snapshot.primary is not None
             started = time.monotonic()
-            [third] = [node for node in (await lookout.look({"third"})).nodes if node.node == "third"]
+            [third] = [node for node in (await lookout.collect({"third"})).nodes if node.node == "third"]
             assert not third.up
             # Known not to answer, it is waited for no more when there is another to look at.
             started = time.monotonic()
-            snapshot = await lookout.look({"third", "standby"})
+            snapshot = await lookout.collect({"third", "standby"})
             assert time.monotonic() - started < 1.0
             assert snapshot.node("standby") is not None
             proxy.set(Fault.NONE)
-            while (third_now := (await lookout.look({"third", "standby"})).node("third")) is None or not third_now.up:  # noqa: ASYNC110
+            while (
+                third_now := (await lookout.collect({"third", "standby"})).node("third")
+            ) is None or not third_now.up:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         finally:
             await lookout.close()

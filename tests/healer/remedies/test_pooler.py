@@ -96,4 +96,4 @@ async def test_the_doctor_says_what_to_do(databases: Stack, transaction: Pooler)
     [capability] = [finding for finding in found if finding.check == "capability"]
     assert capability.status is CheckStatus.FAILED
     assert "pooler" in capability.found
-    assert "name the servers themselves" in capability.remedy
+    assert "name the servers themselves" in capability.advice

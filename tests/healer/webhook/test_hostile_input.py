@@ -88,7 +88,7 @@ async def test_whoever_is_refused_at_the_door_is_counted_as_well(tmp_path: Path)
     (tmp_path / "web.yml").write_text(yaml.safe_dump({"basic_auth_users": {"am": hashed("right")}}))
     config = Config((cluster(),), HealerSettings())
     app = application(ConfigReloader(lambda: config, config))
-    WebConfigMiddleware(load_web_config(tmp_path / "web.yml")).protect(app)
+    WebConfigMiddleware(load_web_config(tmp_path / "web.yml")).install(app)
     right = basic("am", "right")
     async with TestClient(TestServer(app), headers=right) as client:
         healer = Healer(client)

@@ -24,15 +24,15 @@ def written(folder: Path, section: str, healer: str = "user=healer") -> Path:
 def ending(folder: Path, section: str) -> TerminationConfig:
     target = load(written(folder, section)).clusters[0].healer
     assert target is not None
-    assert target.ending is not None
-    return target.ending
+    assert target.termination is not None
+    return target.termination
 
 
 def test_without_it_no_transaction_is_ended(tmp_path: Path) -> None:
     (tmp_path / "pgslot.yml").write_text("clusters: {a: {nodes: {n: {conninfo: ''}}, healer: {conninfo: ''}}}")
     target = load(tmp_path / "pgslot.yml").clusters[0].healer
     assert isinstance(target, HealerConfig)
-    assert target.ending is None
+    assert target.termination is None
 
 
 def test_it_is_a_dry_run_unless_it_says_otherwise(tmp_path: Path) -> None:

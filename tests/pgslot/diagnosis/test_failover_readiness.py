@@ -40,7 +40,7 @@ def standby(name: str = "s", *slots: Slot, **more: Any) -> NodeSnapshot:
 
 
 def told(*nodes: NodeSnapshot) -> dict[str, NotReadyReason | None]:
-    return {one.node: one.unready for one in readiness(cluster(*nodes))}
+    return {one.node: one.not_ready_reason for one in readiness(cluster(*nodes))}
 
 
 CASES: dict[str, tuple[NodeSnapshot, NotReadyReason | None]] = {

@@ -42,12 +42,12 @@ MUTE: Changes = {"received_position": None, "reply_time": None}
 MOVEMENT = SlotHistory(
     restart=RECORD,
     seen=NOW - 300,
-    arrived=True,
+    moved_here=True,
     pinned_since=NOW - 290,
     pinned_at=HERE - 5 * SEGMENT,
     delivery=UNTOLD,
 )
-UNMOVED = MOVEMENT._replace(arrived=False, seen=NOW - 110)
+UNMOVED = MOVEMENT._replace(moved_here=False, seen=NOW - 110)
 NOT_DUE = MOVEMENT._replace(pinned_at=HERE)
 EARLY = replace(TRANSACTION, age_seconds=3000.0, xid=500, xid_age=203)
 """Had its xid before the record that followed restart_lsn: 580 was next then."""
@@ -69,7 +69,7 @@ CASES: list[Case] = [
     ("19's own slot", AWAY | {"slot_name": "pg_conflict_detection", "slot_type": "physical"}, None, (), "none"),
     ("pinned a little", {"pinned_wal_bytes": SEGMENT}, MOVEMENT, (EARLY,), "none"),
     ("unconfirmed a little", {"unconfirmed_wal_bytes": SEGMENT}, MOVEMENT, (), "none"),
-    ("pinned, seen for the first time", PINNED, NOT_DUE._replace(arrived=False), (EARLY,), "unknown"),
+    ("pinned, seen for the first time", PINNED, NOT_DUE._replace(moved_here=False), (EARLY,), "unknown"),
     ("pinned, moved a moment ago", PINNED, NOT_DUE._replace(seen=NOW - 20), (EARLY,), "none"),
     ("pinned, moved long ago, not due", PINNED, NOT_DUE, (EARLY,), "unknown"),
     (
@@ -136,7 +136,7 @@ def seen(
     slot: Slot, movement: SlotHistory | None, transactions: tuple[Transaction, ...], **changes: Any
 ) -> NodeSnapshot:
     """Return a primary with this slot and what was remembered of it."""
-    history = History(NOW, QUIET, movements={} if movement is None else {slot.slot_name: movement})
+    history = History(NOW, QUIET, slots={} if movement is None else {slot.slot_name: movement})
     facts = replace(FACTS, **{"synchronized_standby_slots": "gone"} | changes)
     return replace(node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history)
 
@@ -159,7 +159,7 @@ def test_every_cause_is_in_the_table() -> None:
 def test_a_slot_of_a_standby_is_pinned_by_who_is_open_on_the_primary() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
     replica = replace(
-        node("s", recovery=True, slots=(slot,)), history=History(NOW, QUIET, movements={slot.slot_name: MOVEMENT})
+        node("s", recovery=True, slots=(slot,)), history=History(NOW, QUIET, slots={slot.slot_name: MOVEMENT})
     )
     for transactions, cause in (((EARLY,), "transaction"), ((LATE,), "stalled"), ((), "stalled")):
         primary = seen(SLOT, None, transactions)
@@ -195,7 +195,7 @@ def test_who_has_ended_just_now_is_not_yet_ruled_out(*, active: bool) -> None:
     """The record that was logged after its end may still be on its way to the consumer, who may come once an hour."""
     slot = SLOT._replace(restart_position=RECORD, active=active, **PINNED)
     ended = tuple(sample._replace(oldest_xid=500 if sample.at == NOW - 30 else None) for sample in QUIET)
-    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, ended, movements={"s": MOVEMENT}))
+    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, ended, slots={"s": MOVEMENT}))
     assert retention_cause(slot, primary, cluster(primary)) == ("unknown" if active else "inactive")
 
 
@@ -203,7 +203,7 @@ def test_a_gap_between_two_looks_vouches_for_nobody() -> None:
     """Somebody who was open at the record that followed restart_lsn may have ended in it a moment ago."""
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
     looks = tuple(sample for sample in QUIET if sample.at not in (NOW - 120, NOW - 60, NOW - 30))
-    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, looks, movements={"s": MOVEMENT}))
+    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, looks, slots={"s": MOVEMENT}))
     assert retention_cause(slot, primary, cluster(primary)) == "unknown"
 
 

@@ -231,7 +231,7 @@ async def test_a_server_of_another_cluster_is_told_and_not_joined(
         try:
             # All are asked until one says that it is the primary; from the second look on it is known which one is.
             for _ in range(2):
-                looked = await lookout.look({"standby"})
+                looked = await lookout.collect({"standby"})
             assert looked.primary is not None
             assert looked.primary.node == "primary"
         finally:
@@ -249,7 +249,7 @@ async def test_what_may_not_be_read_rules_nothing_out(databases: Stack) -> None:
     databases.primary.sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
     observer = ClusterCollector(of(databases.primary, databases.standby).clusters, "unlisted")
     try:
-        looked = await observer.look("c", 5)
+        looked = await observer.collect_cluster("c", 5)
         assert {status for each in looked.nodes for status in each.statuses.values()} == {QueryStatus.OK}
         found = unconfigured_standbys(looked)
         assert found is not None

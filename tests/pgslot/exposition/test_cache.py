@@ -39,7 +39,7 @@ def test_numbers_that_change_are_put_into_a_template() -> None:
         values = (offset, None, True, 0.5 + offset)
         lines = CachedColumn(memory, "n", "it", labels, values).lines()
         assert lines.decode() == f'it{{a="100%"}} {offset}\nit{{a="c"}} 1\nit{{a="d"}} {0.5 + offset}\n'
-        assert (memory.last("n", "it").template is not None) == (offset > 0)
+        assert (memory.previous("n", "it").template is not None) == (offset > 0)
 
 
 def test_a_number_that_is_none_is_written_as_prometheus_reads_it() -> None:
@@ -71,7 +71,7 @@ def test_what_is_made_from_the_same_is_made_once() -> None:
 
 def test_two_nodes_are_not_mixed_up() -> None:
     memory = RenderCache()
-    assert [memory.made(each, "it", 0, lambda each=each: each) for each in ("p", "s", "p")] == ["p", "s", "p"]  # type: ignore[misc]
+    assert [memory.get_or_render(each, "it", 0, lambda each=each: each) for each in ("p", "s", "p")] == ["p", "s", "p"]  # type: ignore[misc]
 
 
 def page(snapshot: ClusterSnapshot, memory: RenderCache | None) -> str:

@@ -41,7 +41,7 @@ async def house(most: int = 10) -> AsyncIterator[House]:
     await runner.setup()
     assert runner.server is not None
     server = await asyncio.get_running_loop().create_server(protocol_factory(door, runner.server), "127.0.0.1", 0)
-    watch = asyncio.create_task(door.watch())
+    watch = asyncio.create_task(door.sweep())
     try:
         yield House(server.sockets[0].getsockname()[1], door)
     finally:

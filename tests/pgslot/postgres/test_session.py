@@ -33,7 +33,7 @@ class Row:
 async def looked(conninfo: str) -> NodeSnapshot:
     observer = NodeCollector(Node("c", "n", Conninfo(conninfo)), "looked")
     try:
-        return await observer.look(5)
+        return await observer.collect(5)
     finally:
         await observer.close()
 
@@ -78,7 +78,7 @@ async def test_descriptors_above_1023_do_not_matter(databases: Stack) -> None:
 
 async def test_a_deadline_holds_without_any_descriptor_left(databases: Stack) -> None:
     session = await Session.connect(databases.primary.conninfo(EXPORTER_ROLE), application_name="none left", timeout=5)
-    await session.ask([("SELECT 'x'::text AS value", Row)], 5)
+    await session.fetch([("SELECT 'x'::text AS value", Row)], 5)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     databases.primary.pause_all()
     held = []
@@ -88,7 +88,7 @@ async def test_a_deadline_holds_without_any_descriptor_left(databases: Stack) ->
             while True:
                 held.append(os.open("/dev/null", os.O_RDONLY))
         with pytest.raises(TimeoutError, match=r"no answer in 1\.0 s"):
-            await asyncio.wait_for(session.ask([("SELECT 'x'::text AS value", Row)], 1), 5)
+            await asyncio.wait_for(session.fetch([("SELECT 'x'::text AS value", Row)], 1), 5)
     finally:
         for descriptor in held:
             os.close(descriptor)
@@ -167,7 +167,7 @@ async def test_behind_a_pooler_it_works_and_leaves_nothing_to_other_clients(data
         with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as other:
             before = settings_of(other)
             for _ in range(3):
-                snapshot = await observer.look(5)
+                snapshot = await observer.collect(5)
                 assert set(snapshot.statuses.values()) == {QueryStatus.OK}
                 assert snapshot.facts is not None
                 assert settings_of(other) == before
@@ -190,12 +190,12 @@ async def test_behind_a_pooler_a_probe_that_fails_costs_that_probe(databases: St
         statuses = (await looked(through(pooler, HEALER_ROLE))).statuses
         assert (statuses["slots"], statuses["transactions"]) == (QueryStatus.OK, QueryStatus.PERMISSION_DENIED)
         observer = NodeCollector(Node("c", "n", Conninfo(through(pooler, EXPORTER_ROLE))), "pooled")
-        await observer.look(5)
+        await observer.collect(5)
         # pg_prepared_xacts reads it.
         with databases.primary.lock("pg_catalog.pg_authid"):
-            statuses = (await observer.look(5)).statuses
+            statuses = (await observer.collect(5)).statuses
         assert (statuses["slots"], statuses["transactions"]) == (QueryStatus.OK, QueryStatus.TIMEOUT)
-        assert set((await observer.look(5)).statuses.values()) == {QueryStatus.OK}
+        assert set((await observer.collect(5)).statuses.values()) == {QueryStatus.OK}
         await observer.close()
 
 
@@ -207,6 +207,6 @@ async def test_without_a_pooler_it_knows_that_as_well(databases: Stack) -> None:
     conninfo = make_conninfo(databases.primary.conninfo(EXPORTER_ROLE))
     session = await Session.connect(conninfo, application_name="direct", timeout=5)
     assert session.pooled is None
-    assert await session.ask([("SELECT 'x'::text AS value", Row)], 5) == [[Row("x")]]
+    assert await session.fetch([("SELECT 'x'::text AS value", Row)], 5) == [[Row("x")]]
     assert session.pooled is False
     await session.close()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.series import cluster_series
-from pgslot.snapshot.history import EMPTY_HISTORY, MAX_SAMPLES, SEGMENT_BYTES, History, record, record_seconds
+from pgslot.snapshot.history import EMPTY_HISTORY, MAX_SAMPLES, SEGMENT_BYTES, History, extend_history, record_seconds
 from pgslot.snapshot.rows import Slot
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
@@ -14,7 +14,7 @@ primary = node("p", recovery=False)
 
 def looked(before: History, now: float, position: int, *slots: Slot, xid: int | None = None) -> History:
     transactions = () if xid is None else (replace(TRANSACTION, xid=xid),)
-    return record(before, replace(FACTS, wal_written_bytes=position), slots, transactions, now)
+    return extend_history(before, replace(FACTS, wal_written_bytes=position), slots, transactions, now)
 
 
 @pytest.mark.parametrize("each", [0.005, 1, 5, 15, 60])
@@ -67,18 +67,18 @@ def test_the_older_of_two_is_kept_though_xids_wrap_around() -> None:
 
 
 def test_who_is_open_is_unknown_where_the_probe_failed() -> None:
-    history = record(EMPTY_HISTORY, FACTS, (), None, 5.0)
+    history = extend_history(EMPTY_HISTORY, FACTS, (), None, 5.0)
     assert history.samples[-1].may_hold(3)
     history = looked(history, 6.0, 1001, xid=500)
     assert [sample.may_hold(3) for sample in history.samples] == [True, False]
-    assert record(history, replace(FACTS, wal_written_bytes=None), (), (), 9.0) is history
+    assert extend_history(history, replace(FACTS, wal_written_bytes=None), (), (), 9.0) is history
 
 
 def test_another_server_behind_the_address_is_not_mixed_up() -> None:
     history = looked(EMPTY_HISTORY, 0, 5000, SLOT)
     history = looked(history, 15, 4999, SLOT)
     assert len(history.samples) == 1
-    assert history.movements["s"].arrived is False
+    assert history.slots["s"].moved_here is False
 
 
 def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
@@ -97,10 +97,10 @@ def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
 def test_nothing_of_a_standby_holds_after_its_promotion() -> None:
     """No transaction was ever open there."""
     facts = replace(FACTS, in_recovery=True, wal_written_bytes=100, next_xid=None)
-    history = record(EMPTY_HISTORY, facts, (SLOT,), (), 0.0)
+    history = extend_history(EMPTY_HISTORY, facts, (SLOT,), (), 0.0)
     history = looked(history, 15, 200, SLOT)
     assert len(history.samples) == 1
-    assert history.movements["s"].seen == 15
+    assert history.slots["s"].seen == 15
 
 
 def test_where_a_slot_was_seen_to_be_pinned() -> None:
@@ -108,20 +108,20 @@ def test_where_a_slot_was_seen_to_be_pinned() -> None:
     assert record_seconds(FACTS) == 30.0
     history = looked(EMPTY_HISTORY, 0, 100)
     history = looked(history, 30, 40_000_000, pinned)
-    movement = history.movements["s"]
+    movement = history.slots["s"]
     assert (movement.seen, movement.pinned_since, movement.pinned_at) == (30, 30, 40_000_000)
     # It is a new one: where its creation began it was not seen to come to.
-    assert movement.arrived is False
+    assert movement.moved_here is False
     history = looked(history, 60, 60_000_000, pinned)
-    assert history.movements["s"][:5] == movement[:5]
+    assert history.slots["s"][:5] == movement[:5]
     history = looked(history, 90, 80_000_000, pinned._replace(restart_position=1))
-    movement = history.movements["s"]
-    assert (movement.seen, movement.pinned_at, movement.arrived) == (90, 80_000_000, True)
+    movement = history.slots["s"]
+    assert (movement.seen, movement.pinned_at, movement.moved_here) == (90, 80_000_000, True)
     history = looked(history, 100, 80_000_000, pinned._replace(restart_position=2, total_txns=0))
     # It has decoded less than before: it has been dropped and made anew.
-    assert history.movements["s"].arrived is False
+    assert history.slots["s"].moved_here is False
     history = looked(history, 105, 80_000_000)
-    assert history.movements == {}
+    assert history.slots == {}
 
 
 DELIVERIES = [
@@ -146,7 +146,7 @@ def test_what_the_consumer_has_not_confirmed(
     for at, (active, txns, sent, confirmed) in enumerate(looks):
         slot = SLOT._replace(active=active, total_txns=txns, sent_position=sent, confirmed_position=confirmed)
         history = looked(history, at, 10_000, slot)
-    assert history.movements["s"].delivery.outstanding is outstanding
+    assert history.slots["s"].delivery.outstanding is outstanding
 
 
 def test_only_logical_slots_that_exist_are_remembered() -> None:
@@ -155,4 +155,4 @@ def test_only_logical_slots_that_exist_are_remembered() -> None:
         SLOT._replace(slot_name="lost", restart_position=None),
         SLOT._replace(slot_name="new", confirmed_position=None, in_creation=True),
     )
-    assert looked(EMPTY_HISTORY, 0, 1, *slots).movements == {}
+    assert looked(EMPTY_HISTORY, 0, 1, *slots).slots == {}

@@ -44,7 +44,7 @@ async def test_a_look_runs_to_the_longest_time_of_those_who_wait_for_it(database
 
     async def look(timeout: float) -> tuple[NodeSnapshot, float]:
         began = time.monotonic()
-        snapshot = await observer.look("c", timeout)
+        snapshot = await observer.collect_cluster("c", timeout)
         return snapshot.nodes[0], time.monotonic() - began
 
     try:
@@ -80,11 +80,11 @@ async def test_nobody_is_told_what_was_seen_before_he_asked(databases: Stack) ->
 
     observer._look = look  # type: ignore[method-assign]
     try:
-        first = asyncio.create_task(observer.look(1, CREATIONS))
+        first = asyncio.create_task(observer.collect(1, CREATIONS))
         await asyncio.sleep(0)
-        whole = asyncio.create_task(observer.look(3))
+        whole = asyncio.create_task(observer.collect(3))
         await hung.wait()
-        late = await observer.look(0.5, CREATIONS)
+        late = await observer.collect(0.5, CREATIONS)
         assert set(late.statuses.values()) == {QueryStatus.TIMEOUT}
         assert set((await first).statuses.values()) == {QueryStatus.OK}
         assert set((await whole).statuses.values()) == {QueryStatus.TIMEOUT}
@@ -129,7 +129,7 @@ async def test_a_reload_lets_a_scrape_in_flight_end(databases: Stack) -> None:
             scraping = asyncio.create_task(scrape(client, 2))
             await asyncio.sleep(0.3)
             current[0] = Config(tuple(after), HealerSettings())
-            assert await configured.reload_aside() is None
+            assert await configured.reload_async() is None
             metrics = await scraping
             assert sorted(metrics["pgslot_up"].values()) == [0, 1]
             assert status_of(metrics, "hung", "node") == QueryStatus.TIMEOUT
@@ -139,7 +139,7 @@ async def test_a_reload_lets_a_scrape_in_flight_end(databases: Stack) -> None:
 async def test_the_end_of_the_process_ends_a_look() -> None:
     with silent() as hung:
         observer = ClusterCollector(clusters(hung=hung), "flights")
-        look = asyncio.create_task(observer.look("c", 60))
+        look = asyncio.create_task(observer.collect_cluster("c", 60))
         await asyncio.sleep(0.2)
         observer.reconfigure([])
         await asyncio.wait_for(observer.close(), 2)
@@ -168,7 +168,9 @@ async def test_a_node_that_leaves_between_two_questions_of_a_probe_is_no_error(d
     with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
         observer = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
-        snapshot = await with_all_gone_meanwhile(databases, observer, observer.look_at("c", "s", 8, peers=peers_needed))
+        snapshot = await with_all_gone_meanwhile(
+            databases, observer, observer.collect_node_with_peers("c", "s", 8, peers=peers_needed)
+        )
     assert [node.node for node in snapshot.nodes] == ["s", "p"]
     databases.standby.drop_slot("leaving")
 
@@ -183,7 +185,9 @@ async def test_a_cluster_that_leaves_between_a_creation_and_its_explanation_is_n
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
         observer = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
         looking = (
-            observer.look_at("c", "s", 8, CREATIONS, peers=peers_needed) if one else observer.look("c", 8, CREATIONS)
+            observer.collect_node_with_peers("c", "s", 8, CREATIONS, peers=peers_needed)
+            if one
+            else observer.collect_cluster("c", 8, CREATIONS)
         )
         snapshot = await with_all_gone_meanwhile(databases, observer, looking)
     found = snapshot.node("s")
@@ -209,12 +213,14 @@ async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack
         try:
             await until(lambda: _creating(databases, "alone"), "it is in creation", 10)
             began = time.monotonic()
-            snapshot = await observer.look_at("c", "s", 8, peers=peers_needed)
+            snapshot = await observer.collect_node_with_peers("c", "s", 8, peers=peers_needed)
             assert time.monotonic() - began < 4
             assert [node.node for node in snapshot.nodes] == ["s", "p"]
             # With nobody who says that he is the primary, all are waited for.
             observer.reconfigure(clusters(s=both["s"], hung=hung))
-            assert [node.node for node in (await observer.look_at("c", "s", 1, peers=peers_needed)).nodes] == [
+            assert [
+                node.node for node in (await observer.collect_node_with_peers("c", "s", 1, peers=peers_needed)).nodes
+            ] == [
                 "s",
                 "hung",
             ]

@@ -89,7 +89,7 @@ class World:
         """As healer/app.py takes a webhook."""
         if self._episodes is None:
             return None
-        actions = {self._episodes.take(alert) for alert in parse(body).alerts}
+        actions = {self._episodes.submit(alert) for alert in parse(body).alerts}
         self.judge.actions.update(map(str, actions))
         return 503 if REFUSED & actions else 200
 

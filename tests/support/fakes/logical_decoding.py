@@ -8,7 +8,7 @@ LogicalConfirmReceivedLocation). Positions are bytes of WAL; the clock ticks in 
 from dataclasses import dataclass, field, replace
 
 from pgslot.diagnosis.retention import Retention, diagnose_retention
-from pgslot.snapshot.history import EMPTY_HISTORY, record
+from pgslot.snapshot.history import EMPTY_HISTORY, extend_history
 from pgslot.snapshot.rows import Slot, Transaction
 from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, node
 
@@ -159,7 +159,7 @@ def watch(
         now, slot, transactions = float(server.now), _slot(consumer), _transactions(server)
         slots = (slot,) if consumer.replica is None else ()
         facts = replace(FACTS, wal_written_bytes=server.position, next_xid=server.next_xid)
-        of_primary = record(of_primary, facts, slots, transactions, now)
+        of_primary = extend_history(of_primary, facts, slots, transactions, now)
         primary = replace(
             node("p", recovery=False, slots=slots, transactions=transactions), facts=facts, history=of_primary
         )
@@ -167,7 +167,7 @@ def watch(
             seen.append((server.now, diagnose_retention(slot, primary, cluster(primary))))
             continue
         facts = replace(FACTS, in_recovery=True, wal_written_bytes=consumer.here, next_xid=None)
-        of_standby = record(of_standby, facts, (slot,), (), now)
+        of_standby = extend_history(of_standby, facts, (slot,), (), now)
         standby = replace(node("s", recovery=True, slots=(slot,)), facts=facts, history=of_standby)
         seen.append((server.now, diagnose_retention(slot, standby, cluster(primary, standby))))
     return seen

@@ -89,7 +89,7 @@ async def test_doctor_tries_the_role(databases: Stack) -> None:
     try:
         findings = await check_servers(Config((guarded(databases),), QUICK))
         [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
-        assert (found.status, found.remedy) == (CheckStatus.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
+        assert (found.status, found.advice) == (CheckStatus.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
     finally:
         prepare(databases.primary)
     dry = guarded(databases, replace(POLICY, dry_run=True))
@@ -105,7 +105,9 @@ def test_doctor_wants_its_alert_only_where_it_is_allowed(world: World) -> None:
     plain = world.config.clusters[0]
     assert plain.healer is not None
     allowed = replace(
-        plain, name="allowed", healer=replace(plain.healer, ending=TerminationConfig(Conninfo("user=ender"), POLICY))
+        plain,
+        name="allowed",
+        healer=replace(plain.healer, termination=TerminationConfig(Conninfo("user=ender"), POLICY)),
     )
     wanted = [
         alert["cluster"]
@@ -121,7 +123,7 @@ def test_doctor_names_a_route_that_is_missing_for_it(world: World) -> None:
     def change(world: World) -> None:
         plain = world.config.clusters[0]
         assert plain.healer is not None
-        healer = replace(plain.healer, ending=TerminationConfig(Conninfo("user=ender"), POLICY))
+        healer = replace(plain.healer, termination=TerminationConfig(Conninfo("user=ender"), POLICY))
         world.config = replace(world.config, clusters=(replace(plain, healer=healer),))
         world.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
 
