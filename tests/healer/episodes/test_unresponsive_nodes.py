@@ -86,9 +86,9 @@ async def test_a_look_waits_only_for_the_nodes_in_question_and_the_primary(datab
             assert time.monotonic() - started < 1.0
             assert snapshot.node("standby") is not None
             proxy.set(Fault.NONE)
-            while (
+            while (  # noqa: ASYNC110
                 third_now := (await lookout.collect({"third", "standby"})).node("third")
-            ) is None or not third_now.up:  # noqa: ASYNC110
+            ) is None or not third_now.up:
                 await asyncio.sleep(0.05)
         finally:
             await lookout.close()

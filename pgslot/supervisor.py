@@ -1,0 +1,66 @@
+"""Background tasks: one owner keeps them, logs one that fails, and cancels and awaits all of them at the end."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from pgslot.cli.logging import get_logger
+
+log = get_logger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+
+class TaskSupervisor:
+    """
+    The background tasks of one owner, in the order in which they were started.
+
+    asyncio keeps only weak references to tasks, and reports an exception that nobody awaits when it collects the task;
+    here each task is referenced until it ends, and its exception is logged at once, with its traceback.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._failed: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the tasks that ended by an exception."""
+        return tuple(self._failed)
+
+    @property
+    def oldest(self) -> asyncio.Task[Any] | None:
+        """The task that was started first of those that run; None: none runs."""
+        return next(iter(self._tasks), None)
+
+    def start(
+        self,
+        coroutine: Coroutine[Any, Any, ResultT],
+        name: str,
+        on_end: Callable[[asyncio.Task[ResultT]], None] | None = None,
+    ) -> asyncio.Task[ResultT]:
+        """Run the coroutine as a task; `on_end` is called with the task when it has ended, however it ended."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
+        if on_end is not None:
+            task.add_done_callback(on_end)
+        return task
+
+    async def close(self, timeout: float | None = None) -> tuple[str, ...]:
+        """Cancel all tasks and wait for their end; return the names of those that still run after `timeout` seconds."""
+        for task in self._tasks:
+            task.cancel()
+        if not self._tasks:
+            return ()
+        _, pending = await asyncio.wait(self._tasks, timeout=timeout)
+        return tuple(task.get_name() for task in pending)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            self._failed.append(task.get_name())
+            log.critical("a background task failed: internal error", exc=task.exception(), task=task.get_name())
