@@ -153,7 +153,7 @@ def waits() -> Panels:
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )
-    who = "kind, pid, datname, usename, application_name, state"
+    who = "backend_type, pid, datname, usename, application_name, state"
     yield (
         rows(
             203,
@@ -161,7 +161,7 @@ def waits() -> Panels:
             [
                 Column("node", "Node"),
                 Column("slot_name", "Slot"),
-                Column("kind", "Blocked by", width=100),
+                Column("backend_type", "Blocked by", width=130),
                 Column("pid", "Pid", width=90),
                 Column("datname", "Database"),
                 Column("usename", "User"),
@@ -174,7 +174,7 @@ def waits() -> Panels:
         .height(5)
         .description(
             "The oldest transaction that a creation waits for; its database may be another than the slot's. Healthy: "
-            "empty. Bad: 'idle in transaction' that nobody works in, or kind prepared (its gid is under application). "
+            "empty. Bad: 'idle in transaction' that nobody works in, or prepared (its gid is under application). "
             "Next: the runbook of PgSlotCreationBlocked says how to end it. When it ends, the next one may follow."
         )
         .links(runbooks("PgSlotCreationBlocked", "PgSlotPreparedTransactionForgotten"))

@@ -6,7 +6,9 @@ from pgslot.exposition.metric import Metric, gauges
 NODE = ("cluster", "node")
 SLOT = (*NODE, "slot_name", "database")
 CREATOR = ("pid", "usename", "application_name")
-SESSION = ("kind", "pid", "datname", "usename", "application_name", "state")
+SESSION = ("pid", "datname", "usename", "application_name", "state")
+TRANSACTION = ("kind", *SESSION)
+BLOCKER = ("backend_type", *SESSION)
 
 
 _NODE = (
@@ -174,7 +176,7 @@ _SLOT = (
     Metric(
         "pgslot_retention_blocker_age_seconds",
         "gauge",
-        (*SLOT, *SESSION),
+        (*SLOT, *BLOCKER),
         "Where the cause is transaction: age of the transaction with the oldest xid that pins the slot, and whose it"
         " is. A prepared transaction has no pid; its gid is in application_name.",
         "pg_stat_activity, pg_prepared_xacts",
@@ -276,7 +278,7 @@ _SLOT = (
     Metric(
         "pgslot_creation_blocker_age_seconds",
         "gauge",
-        (*SLOT, *SESSION),
+        (*SLOT, *BLOCKER),
         "Age of the oldest transaction that blocks the creation, and whose it is. A prepared transaction has no pid;"
         " its gid is in application_name. Absent below 5 s of age.",
         "pg_stat_activity, pg_prepared_xacts",
@@ -318,14 +320,14 @@ _TRANSACTIONS = (
     Metric(
         "pgslot_oldest_transaction_info",
         "gauge",
-        (*NODE, *SESSION),
+        (*NODE, *TRANSACTION),
         "Whose the oldest open transaction of the kind is, by its start; always 1. Absent below 5 s of age.",
         "pg_stat_activity, pg_prepared_xacts",
     ),
     Metric(
         "pgslot_oldest_xid_transaction_age_seconds",
         "gauge",
-        (*NODE, *SESSION),
+        (*NODE, *TRANSACTION),
         "Age of the transaction with the oldest xid, open or prepared, and whose it is: the one that slots wait for"
         " first, even if another began before it. Absent below 5 s of age.",
         "pg_stat_activity, pg_prepared_xacts",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from exporter.catalogue import CATALOGUE, CREATOR, DECODING, NODE, SESSION, SLOT
+from exporter.catalogue import BLOCKER, CATALOGUE, CREATOR, DECODING, NODE, SLOT, TRANSACTION
 from exporter.collectors import ALL
 from pgslot.diagnosis.creation_wait import CreationWait, WaitReason, creation_waits, oldest_xid_transaction
 from pgslot.diagnosis.failover_readiness import NotReadyReason, missing_settings, readiness
@@ -205,8 +205,7 @@ def _culprits(found: Iterable[tuple[str, Retention]]) -> Iterator[SeriesBlock]:
 
 
 def _blocker(name: str, labels: str, blocker: Transaction) -> SeriesBlock:
-    held_by = "client" if blocker.held_by == "client backend" else blocker.held_by
-    return _one(name, _with(labels, SESSION, (held_by, *_session(blocker))), blocker.age_seconds)
+    return _one(name, _with(labels, BLOCKER, (blocker.held_by, *_session(blocker))), blocker.age_seconds)
 
 
 @lru_cache(maxsize=100)
@@ -236,11 +235,11 @@ def _transactions(node: NodeSnapshot) -> Iterator[SeriesBlock]:
         yield _one("pgslot_transactions", labels, transaction.open_count if transaction else 0)
         yield _one("pgslot_oldest_transaction_age_seconds", labels, transaction.age_seconds if transaction else 0)
         if transaction is not None and _settled(transaction):
-            session = _with(of_node, SESSION, (kind, *_session(transaction)))
+            session = _with(of_node, TRANSACTION, (kind, *_session(transaction)))
             yield _one("pgslot_oldest_transaction_info", session, 1)
     holder = oldest_xid_transaction(node)
     if holder is not None and _settled(holder):
-        session = _with(of_node, SESSION, (holder.kind, *_session(holder)))
+        session = _with(of_node, TRANSACTION, (holder.kind, *_session(holder)))
         yield _one("pgslot_oldest_xid_transaction_age_seconds", session, holder.age_seconds)
 
 

@@ -77,6 +77,14 @@ def test_a_transaction_is_named_once_it_is_old_enough(age: float | None, shown: 
     assert 'pgslot_transactions{cluster="c",node="p",kind="xid"} 1' in text
 
 
+@pytest.mark.parametrize("backend_type", ["client backend", "walsender", "autovacuum worker", "prepared"])
+def test_blocker_is_labelled_with_its_backend_type(backend_type: str) -> None:
+    blocker = replace(TRANSACTION, held_by=backend_type)
+    text = page(transactions=(blocker,), creations=(replace(CREATION, blocking_pids=[200]),))
+    [line] = [line for line in text.splitlines() if line.startswith("pgslot_creation_blocker_age_seconds{")]
+    assert (f',backend_type="{backend_type}",' in line, ",kind=" in line) == (True, False)
+
+
 def test_the_transaction_with_the_oldest_xid_is_named_and_its_own_age_told() -> None:
     first = replace(TRANSACTION, pid=1, age_seconds=900.0, xid=800, xid_age=10, oldest_xid=False)
     pins = replace(TRANSACTION, pid=2, age_seconds=60.0, xid=700, xid_age=110, oldest_start=False)
@@ -118,7 +126,7 @@ async def test_a_walsender_that_holds_an_xid_is_the_blocker(databases: Stack) ->
             sender.execute("SELECT pg_current_xact_id()")
             with primary.create_slot("blocked_by_sender"):
                 blocker = await until_named(client, "pgslot_creation_blocker_age_seconds")
-                assert (blocker["kind"], blocker["application_name"]) == ("walsender", "etl")
+                assert (blocker["backend_type"], blocker["application_name"]) == ("walsender", "etl")
                 assert blocker["pid"] == str(sender.info.backend_pid)
             sender.execute("ROLLBACK")
         primary.drop_slot("blocked_by_sender")

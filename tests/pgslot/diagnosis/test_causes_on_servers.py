@@ -237,7 +237,7 @@ async def test_a_prepared_transaction_on_the_primary_blocks_a_creation_on_the_st
         await until_waits_for(client, "far_from_it", "transaction")
         text = await (await client.get("/metrics")).text()
         [blocker] = [line for line in text.splitlines() if line.startswith("pgslot_creation_blocker_age_seconds{")]
-        for label in ('kind="prepared"', 'application_name="forgotten"', 'pid=""', 'node="standby"'):
+        for label in ('backend_type="prepared"', 'application_name="forgotten"', 'pid=""', 'node="standby"'):
             assert label in blocker
         primary.sql("ROLLBACK PREPARED 'forgotten'")
         for _ in range(4):

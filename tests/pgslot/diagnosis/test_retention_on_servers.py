@@ -194,7 +194,7 @@ async def test_transactions_on_a_busy_server(busy: Stack, tmp_path: Path) -> Non
             metrics = await watch.until_cause("transaction", *slots)
             for slot in slots:
                 blocker = metrics.labels("pgslot_retention_blocker_age_seconds", slot_name=slot)
-                assert (blocker["kind"], blocker["application_name"]) == ("prepared", "forgotten")
+                assert (blocker["backend_type"], blocker["application_name"]) == ("prepared", "forgotten")
             primary.sql("ROLLBACK PREPARED 'forgotten'")
             assert {cause for slot in slots for cause in watch.causes(slot)} <= HEALTHY | {"transaction"}
 
