@@ -13,7 +13,7 @@ from healer.metrics import HealerMetrics
 from healer.remedies.registry import REMEDIES
 from healer.status_page import ClusterStatus, status_page
 from healer.webhook.endpoint import MAX_BODY_BYTES, WebhookEndpoint
-from healer.webhook.receivers import Receivers
+from healer.webhook.receivers import RecentReceivers
 from healer.webhook.reconcile import Reconciler
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Config
@@ -47,7 +47,7 @@ def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> we
     app[_LIFECYCLE] = lifecycle
     app[_REGISTRY] = process_registry()
     app[_METRICS] = HealerMetrics(app[_REGISTRY])
-    receivers = Receivers(app[_METRICS])
+    receivers = RecentReceivers(app[_METRICS])
     app[_MONITOR] = CapabilityMonitor(app[_METRICS])
     discovery = app[_DISCOVERY] = Discovery(configuration)
     app[_EPISODES] = EpisodeManager(discovery.config, app[_METRICS], app[_MONITOR])
@@ -62,7 +62,7 @@ def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> we
     app.cleanup_ctx.append(_working)
     app.add_routes(
         [
-            web.post("/alerts", endpoint.answer),
+            web.post("/alerts", endpoint.handle),
             web.get("/", _status),
             web.get("/episodes", _episodes),
             web.get("/metrics", _metrics),

@@ -1,7 +1,7 @@
 """
-Alertmanager's webhook, version 4, and that of Grafana Alerting, version 1, to alerts.
+Parses the webhooks of Alertmanager (version 4) and of Grafana Alerting (version 1) into alerts.
 
-Unknown fields are accepted: Grafana, and newer Alertmanagers, send more.
+Unknown fields are accepted: Grafana and newer Alertmanagers send more.
 """
 
 import json
@@ -11,20 +11,20 @@ from enum import StrEnum
 from typing import Any
 
 HEAL_LABEL = "heal"
-"""Names the remedy that an alert asks for."""
+"""The label that names the remedy an alert asks for."""
 TEST_LABEL = "pgslot_test"
-"""Marks the alerts that the doctor sends to find out where a route leads; its value differs each time."""
+"""The label of the doctor's test alerts, which find out where a route leads; every run has its own value."""
 
 ALERTMANAGER, GRAFANA = "4", "1"
-"""Values of the key `version`."""
+"""Values of the field `version`."""
 _NOT_MEASURED = frozenset({"DatasourceNoData", "DatasourceError"})
-"""Grafana's alerts about a rule that it could not evaluate: with all labels of the rule's own alerts but the name."""
+"""Grafana's alerts about a rule that it could not evaluate; but for the name, they have the labels of that rule."""
 _STATE_REASON = "grafana_state_reason"
-"""Grafana's annotation where no value is behind a state: NoData, Error, KeepLast; MissingSeries of one that ended."""
+"""Grafana's annotation of a state without a value: NoData, Error, KeepLast, or MissingSeries when it resolved."""
 
 
 class WebhookError(Exception):
-    """The body is no webhook of version 4 or 1. The text names the place, the expected and the found."""
+    """The body is not a webhook of version 4 or 1. The text names the field, what was expected and what was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Alert:
     """One alert of a webhook: `alerts[]`."""
 
     firing: bool
-    """Its own `status`; a webhook mixes firing and resolved alerts, and the top-level status says little."""
+    """Its own `status`: a webhook mixes firing and resolved alerts, whatever its top-level `status`."""
     labels: dict[str, str]
     fingerprint: str
-    """Alertmanager's or Grafana's hash of the labels: the same from every Alertmanager of a cluster."""
+    """Alertmanager's or Grafana's hash of the labels, the same from every Alertmanager of a cluster."""
     unmeasured: bool = False
-    """Grafana says that no value is behind its state: it had no data, or an error, for the rule."""
+    """Grafana reports its state without a value: the rule had no data, or an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +46,17 @@ class Webhook:
 
     alerts: tuple[Alert, ...]
     truncated: int
-    """`truncatedAlerts`: how many were cut off by the receiver's max_alerts."""
+    """`truncatedAlerts`: how many alerts the receiver's `max_alerts` cut off."""
     receiver: str | None = None
     """
-    Its name in Alertmanager's configuration. None: it does not say, or not in text.
+    The receiver's name in Alertmanager's configuration. None: missing or not text.
 
-    Nor is it told of Grafana's, whose contact points prove nothing of Alertmanager's routes.
+    Also None for Grafana, whose contact points prove nothing about Alertmanager's routes.
     """
 
     @property
-    def tests(self) -> bool:
-        """Has an alert of the doctor's that fires."""
+    def has_test_alert(self) -> bool:
+        """Whether a test alert of the doctor fires in it."""
         return any(alert.firing and alert.labels.get(TEST_LABEL) for alert in self.alerts)
 
 
@@ -66,53 +66,55 @@ class Action(StrEnum):
     STARTED = "started"
     JOINED = "joined"
     REFUSED_FULL = "refused_full"
-    """The episode has no room for it. The webhook is answered with 503, so that Alertmanager sends it again."""
+    """The episode has no room for it. The answer is 503, so that Alertmanager sends the webhook again."""
     REFUSED_BUDGET = "refused_budget"
-    """As many clusters as may be healed at once are being healed. Answered with 503 as well."""
+    """`clusters_at_once` clusters are being healed already. The answer is 503 as well."""
     RESOLVED = "resolved"
-    """It took part in a running episode, and resolved."""
+    """It took part in a running episode and has resolved."""
     IGNORED_RESOLVED = "ignored_resolved"
     IGNORED_TEST = "ignored_test"
-    """The doctor's, to find out whether it arrives."""
+    """A test alert of the doctor, which only has to arrive."""
     IGNORED_NO_HEAL_LABEL = "ignored_no_heal_label"
     IGNORED_UNMEASURED = "ignored_unmeasured"
-    """It fires because Grafana had no data, or an error, for its rule, and not because of what was measured."""
+    """It fires because Grafana had no data, or an error, for its rule; nothing was measured."""
     IGNORED_NO_SLOT = "ignored_no_slot"
-    """It lacks the label node or slot_name. Nothing named is never taken for everything."""
+    """It lacks the label node or slot_name, which never stands for every node or slot."""
     IGNORED_UNKNOWN_CLUSTER = "ignored_unknown_cluster"
     IGNORED_UNKNOWN_NODE = "ignored_unknown_node"
-    """The configuration of the cluster has no such node: nobody could verify the effect."""
+    """The cluster's configuration has no such node: the effect could not be verified."""
     IGNORED_NOT_CONFIGURED = "ignored_not_configured"
-    """The cluster has no healer section: it is only observed."""
+    """The cluster has no `healer` section: it is only observed."""
     IGNORED_REMEDY_OFF = "ignored_remedy_off"
-    """Its remedy has a section of its own in the configuration, and the cluster has none: nobody has allowed it."""
+    """Its remedy needs a section of its own in the configuration, which the cluster does not have."""
     IGNORED_DISABLED = "ignored_disabled"
-    """Switched off, for this cluster or for all."""
+    """Healing is switched off, for this cluster or for all of them."""
 
 
 REFUSED = frozenset({Action.REFUSED_FULL, Action.REFUSED_BUDGET})
+"""The alert was not taken and has to be sent again."""
 
 
 def parse(body: bytes) -> Webhook:
     """Parse a request body. Raises WebhookError."""
-    top = _object(_json(body), "body")
-    version = top.get("version")
+    webhook = _object(_json(body), "body")
+    version = webhook.get("version")
     if version not in (ALERTMANAGER, GRAFANA):
         raise _error("version", 'the string "4" (Alertmanager) or "1" (Grafana)', version)
-    alerts = top.get("alerts")
+    alerts = webhook.get("alerts")
     if not isinstance(alerts, list):
         raise _error("alerts", "an array", alerts)
-    truncated = top.get("truncatedAlerts", 0)
+    truncated = webhook.get("truncatedAlerts", 0)
     if not isinstance(truncated, int) or isinstance(truncated, bool) or truncated < 0:
         raise _error("truncatedAlerts", "a whole number", truncated)
-    receiver = top.get("receiver") if version == ALERTMANAGER else None
-    named = receiver if isinstance(receiver, str) and receiver and is_text(receiver) else None
-    return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated, named)
+    receiver = webhook.get("receiver") if version == ALERTMANAGER else None
+    if not (isinstance(receiver, str) and receiver and is_text(receiver)):
+        receiver = None
+    return Webhook(tuple(_alert(item, f"alerts[{i}]") for i, item in enumerate(alerts)), truncated, receiver)
 
 
 def parse_saved(body: bytes) -> tuple[Alert, ...]:
     """
-    Return the alerts of a webhook's body, or of Alertmanager's GET /api/v2/alerts, which are those that fire.
+    Return the alerts of a saved webhook, or of a saved answer to GET /api/v2/alerts, which lists only firing alerts.
 
     Raises WebhookError.
     """
@@ -120,7 +122,7 @@ def parse_saved(body: bytes) -> tuple[Alert, ...]:
     if not isinstance(data, list):
         return parse(body).alerts
     places = [f"alerts[{i}]" for i in range(len(data))]
-    # There `status` says whether it is silenced.
+    # In a listing `status` is an object that says whether the alert is silenced.
     return tuple(
         _alert(_object(item, place) | {"status": "firing"}, place) for item, place in zip(data, places, strict=True)
     )
@@ -151,13 +153,13 @@ def _alert(item: Any, place: str) -> Alert:
 
 
 def is_unmeasured(labels: Mapping[str, str], annotations: Any) -> bool:
-    """Return whether Grafana says that the state of this alert does not come of a value."""
+    """Return whether Grafana reports this alert's state without a value."""
     reason = annotations.get(_STATE_REASON) if isinstance(annotations, dict) else None
     return labels.get("alertname") in _NOT_MEASURED or bool(reason)
 
 
 def is_text(value: str) -> bool:
-    """Return whether UTF-8 can hold it: JSON can write half a character, which no page and no log could show."""
+    """Return whether UTF-8 can encode it: JSON can escape half a surrogate pair, which no page or log can show."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -168,7 +170,7 @@ def _object(value: Any, place: str) -> dict[str, Any]:
 
 
 def _error(place: str, expected: str, found: Any) -> WebhookError:
-    # The answer ends up in Alertmanager's log, so that what was found is cut short. What is nested is only named.
+    # Alertmanager logs the answer: values are cut short, and nested ones only named.
     if isinstance(found, list | dict):
         shown = "an array" if isinstance(found, list) else "an object"
     else:

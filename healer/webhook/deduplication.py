@@ -1,46 +1,53 @@
-"""Which alerts have been taken in already, so that whoever asks Alertmanager brings only news."""
+"""Which firing alerts were taken already, so that reconciliation submits only those that were not."""
 
 import time
 from collections.abc import Set as AbstractSet
 
+from healer.webhook import deadlines
+
 MAX_SEEN = 100_000
-"""Fingerprints; beyond them an alert is taken in twice, which changes nothing."""
-RETRY_AFTER = 300.0
-"""Seconds from the end of its heal until an alert that still fires is news again; webhooks come as often."""
+"""Fingerprints; an alert beyond them is submitted again, which changes nothing."""
 
 
 class SeenAlerts:
-    """Fingerprints of firing alerts that were taken in."""
+    """
+    Fingerprints of firing alerts that were taken.
+
+    They are bounded by MAX_SEEN. A fingerprint whose heal has ended expires after `deadlines.RETRY_AFTER`.
+    """
 
     def __init__(self) -> None:
-        self._until: dict[str, float] = {}
+        self._expiry: dict[str, float] = {}
+        """By fingerprint, on the monotonic clock; infinite while the alert takes part in an episode."""
 
     def __contains__(self, fingerprint: str) -> bool:
-        return time.monotonic() < self._until.get(fingerprint, 0.0)
+        return time.monotonic() < self._expiry.get(fingerprint, 0.0)
 
     @property
     def current(self) -> set[str]:
-        """All of them that are no news at this moment."""
-        moment = time.monotonic()
-        return {fingerprint for fingerprint, until in self._until.items() if moment < until}
+        """The fingerprints that have not expired."""
+        now = time.monotonic()
+        return {fingerprint for fingerprint, expiry in self._expiry.items() if now < expiry}
 
     def add(self, fingerprint: str) -> None:
-        """It takes part in an episode."""
-        if fingerprint in self._until or len(self._until) < MAX_SEEN:
-            self._until[fingerprint] = float("inf")
+        """Record an alert that takes part in an episode."""
+        if fingerprint in self._expiry or len(self._expiry) < MAX_SEEN:
+            self._expiry[fingerprint] = float("inf")
 
     def retry_later(self, fingerprint: str) -> None:
-        """The heal that it asked for has ended, and it still fires."""
-        if fingerprint in self._until:
-            self._until[fingerprint] = time.monotonic() + RETRY_AFTER
+        """Let an alert expire whose heal has ended while it still fires."""
+        if fingerprint in self._expiry:
+            self._expiry[fingerprint] = time.monotonic() + deadlines.RETRY_AFTER
 
     def forget(self, fingerprint: str) -> None:
-        """It was not taken in after all."""
-        self._until.pop(fingerprint, None)
+        """Remove an alert that was not taken after all."""
+        self._expiry.pop(fingerprint, None)
 
     def retain(self, fingerprints: AbstractSet[str]) -> None:
-        """Forget all others: what is not listed any more, or is muted, is news when it comes back."""
-        self._until = {each: until for each, until in self._until.items() if each in fingerprints}
+        """Forget all but these: an alert that is no longer listed, or is muted, is new when it comes back."""
+        self._expiry = {
+            fingerprint: expiry for fingerprint, expiry in self._expiry.items() if fingerprint in fingerprints
+        }
 
     def clear(self) -> None:
-        self._until.clear()
+        self._expiry.clear()

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from healer.metrics import HealerMetrics
+from healer.webhook import deadlines
 from healer.webhook.body import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.webhook.handler import AlertHandler
-from healer.webhook.receivers import Receivers
+from healer.webhook.receivers import RecentReceivers
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import get_logger, printable
 from pgslot.config.reload import ConfigReloader
@@ -18,86 +19,104 @@ from pgslot.config.secrets import read_token
 log = get_logger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
-"""Bytes; 10,000 alerts fit."""
+"""10,000 alerts fit."""
 
 
-BODY_TIMEOUT = 30.0
+class RequestRefusedError(Exception):
+    """The request is not accepted; `status` and the text are its answer. Alertmanager retries only a 5xx."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class WebhookEndpoint:
-    """Checks the token, reads the body within its limits, and hands each alert on."""
+    """Checks the token, reads the body within its limits, and submits each alert."""
 
     def __init__(
-        self, configuration: ConfigReloader, handler: AlertHandler, metrics: HealerMetrics, receivers: Receivers
+        self, configuration: ConfigReloader, handler: AlertHandler, metrics: HealerMetrics, receivers: RecentReceivers
     ) -> None:
         self._configuration = configuration
         self._handler = handler
         self._metrics = metrics
         self._receivers = receivers
 
-    async def answer(self, request: web.Request) -> web.Response:
-        """Answer 200 once all alerts are taken, or say why not; Alertmanager tries again after a 5xx."""
-        status, text = await self._take(request)
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer 200 when every alert was submitted, otherwise why not; 503 if any alert has to be sent again."""
+        try:
+            status, text = self._submit(await self._accept(request))
+        except RequestRefusedError as refused:
+            status, text = refused.status, str(refused)
+        response = web.Response(status=status, text=f"{text}\n")
         if status != 200:
             log.warning("webhook refused", code=status, error=text, peer=request.remote)
-        answer = web.Response(status=status, text=f"{text}\n")
-        if status != 200:
-            # What is left of a refused body is not worth waiting for.
-            answer.force_close()
-        return answer
+            # aiohttp would otherwise wait for the rest of the body to reuse the connection.
+            response.force_close()
+        return response
 
-    async def _take(self, request: web.Request) -> tuple[int, str]:
-        if self._handler.closing:
-            return 503, "shutting down"
-        token_file = self._configuration.config.healer.webhook_token_file
-        try:
-            token = read_token(token_file) if token_file is not None else ""
-        except ConfigError as error:
-            # Without the token nobody can be let in; 503 makes Alertmanager try again.
-            log.error("cannot read the webhook token", error=str(error))
-            return 503, "the webhook token cannot be read"
-        given = request.headers.get("Authorization", "")
-        # A header may hold any byte, which aiohttp hands on as a surrogate.
-        if token and not hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
-            return 401, "expected the header Authorization: Bearer with the webhook token"
+    async def _accept(self, request: web.Request) -> Webhook:
+        """Authenticate the request and parse its body. Raises RequestRefusedError."""
+        self._refuse_if_closing()
+        self._authenticate(request)
         webhook = await _read(request)
-        if not isinstance(webhook, Webhook):
-            return webhook
+        # The shutdown may have begun while the body was read: no episode would take its alerts.
+        self._refuse_if_closing()
+        return webhook
+
+    def _refuse_if_closing(self) -> None:
         if self._handler.closing:
-            # It was let in before, and what it is about would be taken up by nobody.
-            return 503, "shutting down"
+            raise RequestRefusedError(503, "shutting down")
+
+    def _authenticate(self, request: web.Request) -> None:
+        """Check the bearer token, whose file is read for each request so that it can be rotated."""
+        token_file = self._configuration.config.healer.webhook_token_file
+        if token_file is None:
+            return
+        try:
+            token = read_token(token_file)
+        except ConfigError as error:
+            log.error("cannot read the webhook token", error=str(error))
+            # Not 401: the sender may be right, and Alertmanager retries a 503.
+            raise RequestRefusedError(503, "the webhook token cannot be read") from None
+        # aiohttp decodes bytes that are not UTF-8 as surrogates.
+        authorization = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if not hmac.compare_digest(authorization, f"Bearer {token}".encode()):
+            raise RequestRefusedError(401, "expected the header Authorization: Bearer with the webhook token")
+
+    def _submit(self, webhook: Webhook) -> tuple[int, str]:
+        """Submit the alerts; return the answer's status and the count of each action."""
         if webhook.truncated:
             log.warning("alerts were cut off: unset the receiver's max_alerts", truncated=webhook.truncated)
         if webhook.alerts:
-            # An empty one is the doctor's, and no proof that Alertmanager's arrive.
+            # A webhook without alerts is the doctor's, and does not prove that Alertmanager's arrive.
             self._metrics.last_webhook.set_to_current_time()
             self._receivers.record(webhook)
-        actions = _take_all(self._handler, webhook.alerts)
+        actions = _submit_all(self._handler, webhook.alerts)
         log.info("webhook received", alerts=len(webhook.alerts), **actions)
         status = 503 if REFUSED & actions.keys() else 200
         return status, " ".join(f"{action}={count}" for action, count in actions.items())
 
 
-async def _read(request: web.Request) -> Webhook | tuple[int, str]:
-    """Read the body; return what it says, or what to answer to one that cannot be taken."""
+async def _read(request: web.Request) -> Webhook:
+    """Read and parse the body. Raises RequestRefusedError."""
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with asyncio.timeout(deadlines.BODY_TIMEOUT):
             body = await request.read()
         return parse(body)
     except web.HTTPRequestEntityTooLarge:
-        return 413, f"expected a body of at most {MAX_BODY_BYTES} bytes"
+        raise RequestRefusedError(413, f"expected a body of at most {MAX_BODY_BYTES} bytes") from None
     except TimeoutError:
-        return 503, f"expected the whole body within {BODY_TIMEOUT:.0f} s"
+        raise RequestRefusedError(503, f"expected the whole body within {deadlines.BODY_TIMEOUT:.0f} s") from None
     except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
-        # Such as a body that is not compressed as its header says: nothing more of it can be read, by nobody.
+        # A body that is not compressed as its header says, for example: aiohttp must not wait for the rest of it.
         request.content.feed_eof()
-        return 400, f"body: cannot be read: {printable(str(error))[:200]}"
+        raise RequestRefusedError(400, f"body: cannot be read: {printable(str(error))[:200]}") from None
     except WebhookError as error:
-        return 400, str(error)
+        raise RequestRefusedError(400, str(error)) from None
 
 
-def _take_all(handler: AlertHandler, alerts: Iterable[Alert]) -> dict[str, int]:
-    """Return how often each action was taken. Of the ignored ones the log gets one example each, not 10,000 lines."""
+def _submit_all(handler: AlertHandler, alerts: Iterable[Alert]) -> dict[str, int]:
+    """Return how often each action was taken. The log gets one example of each kind of ignored alert, not 10,000."""
     actions: dict[str, int] = {}
     for alert in alerts:
         action = handler.submit(alert)

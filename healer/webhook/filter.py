@@ -1,4 +1,4 @@
-"""Which alerts are the healer's business: a pure function of the alert and the configuration."""
+"""Which alerts the healer acts on: a pure function of the alert and the configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from pgslot.config.model import Cluster, HealerConfig
 
 @dataclass(frozen=True, slots=True)
 class AcceptedAlert:
-    """A firing alert that asks for an episode, or the end of one: of a cluster that the healer may act on."""
+    """An alert that may start, join or (when it has resolved) leave an episode."""
 
     cluster: Cluster
     target: HealerConfig
-    """As whom the remedy acts there."""
+    """The role with which this remedy acts on the cluster, and its limits."""
     remedy: Remedy
     subject: SlotKey
 
 
 def classify(alert: Alert, clusters: Mapping[str, Cluster]) -> AcceptedAlert | Action:
     """
-    Return what the alert is about, or why it is ignored.
+    Return the slot and the remedy that an alert asks for, or why it is ignored.
 
-    Its labels only choose among what is configured, and nothing named is never taken for everything.
+    Labels only choose among what is configured; a missing label never stands for every cluster, node or slot.
     """
     if alert.labels.get(TEST_LABEL):
         return Action.IGNORED_TEST
@@ -45,8 +45,8 @@ def classify(alert: Alert, clusters: Mapping[str, Cluster]) -> AcceptedAlert | A
     node, slot_name = alert.labels.get("node", ""), alert.labels.get("slot_name", "")
     if not node or not slot_name:
         return Action.IGNORED_NO_SLOT
-    # One that ends may be about a member that has gone since.
-    if alert.firing and not any(each.name == node for each in cluster.nodes):
+    # A resolved alert may name a Patroni member that has left since.
+    if alert.firing and node not in {configured.name for configured in cluster.nodes}:
         return Action.IGNORED_UNKNOWN_NODE
     if alert.firing and not cluster.healer.enabled:
         return Action.IGNORED_DISABLED

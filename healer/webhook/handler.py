@@ -1,5 +1,6 @@
-"""Whom the webhook's alerts are handed to; the episode manager is one."""
+"""What the webhook and the reconciliation hand alerts to: an interface, which the episode manager implements."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from healer.webhook.body import Action, Alert
@@ -7,16 +8,21 @@ from healer.webhook.deduplication import SeenAlerts
 
 
 class AlertHandler(Protocol):
-    """Takes alerts, and knows which of them it acts on."""
-
-    closing: bool
-    """It takes no alert any more."""
-    seen: SeenAlerts
-    """The firing alerts that it has taken."""
+    """Acts on alerts (`healer.episodes.manager.EpisodeManager`)."""
 
     @property
-    def active(self) -> dict[str, str]:
-        """The cluster of each alert, by fingerprint, that takes part in an episode or waits for the next one."""
+    def closing(self) -> bool:
+        """The healer is shutting down: an alert submitted now would be lost."""
+        ...
+
+    @property
+    def seen(self) -> SeenAlerts:
+        """The firing alerts that were taken."""
+        ...
+
+    @property
+    def active(self) -> Mapping[str, str]:
+        """Cluster, by fingerprint, of each alert that takes part in an episode or waits for the next one."""
         ...
 
     def submit(self, alert: Alert) -> Action:
