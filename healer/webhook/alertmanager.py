@@ -1,7 +1,6 @@
 """Alertmanager's API v2: which alerts for the healer it has, which of them are silenced, and since when it runs."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,11 +8,9 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import aiohttp
-
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import HEAL_LABEL, Alert, is_text, is_unmeasured
-from pgslot.httpclient.limited import ThreadedResolver, read_limited
+from pgslot.httpclient import HttpClient, HttpError
 
 _FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
 
@@ -44,21 +41,15 @@ class AlertListing:
 
 async def fetch_listing(base_url: str) -> AlertListing:
     """Ask for the alerts and the status (GET /api/v2/alerts, /api/v2/status). Raises AlertmanagerError."""
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
-        connector = aiohttp.TCPConnector(resolver=ThreadedResolver())
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
-            status, now = await _get(client, f"{base_url}/api/v2/status", {})
-            items, _ = await _get(client, f"{base_url}/api/v2/alerts", {"filter": _FOR_US})
+        async with HttpClient(base_url, timeout=TIMEOUT, max_body_bytes=MAX_ANSWER_BYTES) as client:
+            status, now = await _get(client, "/api/v2/status", {})
+            items, _ = await _get(client, "/api/v2/alerts", {"filter": _FOR_US})
         return parse_listing(items, status, now)
-    except _NOT_AS_PROMISED as error:
+    except HttpError as error:
+        raise AlertmanagerError(f"{type(error.__cause__ or error).__name__}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise AlertmanagerError(f"{type(error).__name__}: {error}") from error
-
-
-_NOT_AS_PROMISED = (
-    *(aiohttp.ClientError, TimeoutError, OSError),
-    *(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError),
-)
 
 
 def parse_listing(items: Any, status: Any, now: datetime | None) -> AlertListing:
@@ -93,11 +84,10 @@ def _text(value: object) -> str:
     return found
 
 
-async def _get(client: aiohttp.ClientSession, url: str, parameters: dict[str, str]) -> tuple[Any, datetime | None]:
-    """Return the answer's JSON, and the server's time when it answered (its header Date)."""
-    async with client.get(url, params=parameters) as answer:
-        body = await read_limited(answer, MAX_ANSWER_BYTES)
+async def _get(client: HttpClient, path: str, parameters: dict[str, str]) -> tuple[Any, datetime | None]:
+    """Return the answer's JSON, and the server's time when it answered (its header Date). Raises HttpError."""
+    response = (await client.request("GET", path, params=parameters)).expect_ok()
     # An answer of this size takes a while to parse, during which webhooks have to be answered.
-    parsed = await asyncio.get_running_loop().run_in_executor(_PARSER, json.loads, body)
-    date = answer.headers.get("Date")
+    parsed = await asyncio.get_running_loop().run_in_executor(_PARSER, response.json)
+    date = response.headers.get("Date")
     return parsed, None if date is None else parsedate_to_datetime(date)

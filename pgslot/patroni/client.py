@@ -1,52 +1,40 @@
-"""Asks Patroni's REST API for the members of a cluster: one URL after the other, each within its time and size."""
+"""Fetches a cluster's members from Patroni's REST API: one URL after another, each within a time and size limit."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
-
-import aiohttp
 
 from pgslot.config.model import PatroniConfig
-from pgslot.httpclient.limited import ThreadedResolver, read_limited
+from pgslot.httpclient import HttpClient, HttpError, UnexpectedResponseError
 from pgslot.patroni.answer import Answer, parse_answer
 
-TIMEOUT = 3.0
-"""Seconds for one URL."""
+URL_TIMEOUT_SECONDS = 3.0
+"""For each of the two requests to one URL."""
 MAX_ANSWER_BYTES = 1024 * 1024
-"""Bytes."""
-
-_NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError)
 
 
 class NoAnswerError(Exception):
-    """No URL gave an answer that can be used. The text says why, of each."""
+    """No URL gave a usable answer. The text has each URL and why."""
 
 
 async def fetch_members(patroni: PatroniConfig, urls: Sequence[str]) -> tuple[str, Answer]:
-    """Return the first of these URLs whose answer can be used, and that answer. Raises NoAnswerError."""
+    """Return the first URL that gives a usable answer, and that answer. Raises NoAnswerError."""
     failures = []
     for url in urls:
         try:
-            return url, await _ask(patroni, url)
-        except _NO_ANSWER as error:
-            text = " ".join(str(error).split()) or f"no answer in {TIMEOUT:.0f} s"
-            failures.append(f"{url}: {text[:300]}")
+            return url, await _fetch(patroni, url)
+        except (HttpError, OSError, ValueError) as error:
+            failures.append(f"{url}: {' '.join(str(error).split())[:300]}")
     raise NoAnswerError("; ".join(failures))
 
 
-async def _ask(patroni: PatroniConfig, url: str) -> Answer:
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    connector = aiohttp.TCPConnector(resolver=ThreadedResolver(), ssl=patroni.tls())
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
-        cluster = await _get(client, f"{url}/cluster")
+async def _fetch(patroni: PatroniConfig, url: str) -> Answer:
+    """Raises HttpError, OSError for a certificate that cannot be read, or ValueError for an answer that is refused."""
+    async with HttpClient(
+        url, timeout=URL_TIMEOUT_SECONDS, max_body_bytes=MAX_ANSWER_BYTES, tls=patroni.tls()
+    ) as client:
+        cluster = await client.get_json("/cluster", allow_redirects=False)
         try:
-            status = await _get(client, f"{url}/patroni")
-        except ValueError:
-            # What it says of itself may be refused by whatever is between; the members are what counts.
+            status = await client.get_json("/patroni", allow_redirects=False)
+        except UnexpectedResponseError:
+            # A proxy in between may refuse /patroni, which only has the identity; the members are what counts.
             status = None
     return parse_answer(cluster, status, patroni.scope)
-
-
-async def _get(client: aiohttp.ClientSession, url: str) -> Any:
-    async with client.get(url, allow_redirects=False) as answer:
-        return json.loads(await read_limited(answer, MAX_ANSWER_BYTES))

@@ -20,12 +20,10 @@ import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg.conninfo import make_conninfo
 
-from pgslot.postgres.resolver import Resolver
+from pgslot.postgres.resolver import RESOLVER
 
 _IMPOSSIBLE = "none-of-them"
 _DEFAULT_PORT = "5432"
-RESOLVER = Resolver()
-"""One for the process: what is bounded are the process's threads."""
 
 _SAID_BY_SERVER = re.compile(r" failed: \S+:  ")
 """libpq puts the severity, in the server's language, and two spaces before what the server said."""

@@ -89,6 +89,10 @@ class Resolver:
             future.set_exception(error)
 
 
+RESOLVER = Resolver()
+"""The process's resolver: MAX_THREADS bounds the process's threads."""
+
+
 def _settle(answer: AsyncioFuture[list[str]], done: Future[list[str]]) -> None:
     if answer.done():  # whoever asked has given up
         return

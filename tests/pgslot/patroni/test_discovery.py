@@ -71,7 +71,7 @@ async def test_the_next_url_is_asked_and_why_is_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(patroni_client, "TIMEOUT", 1.0)
+    monkeypatch.setattr(patroni_client, "URL_TIMEOUT_SECONDS", 1.0)
     bad, good = Api(answer=answer), Api()
     async with apis(bad, good) as urls:
         config = load(written(tmp_path, json.dumps(urls)))
@@ -202,7 +202,7 @@ async def test_after_a_restart_targets_are_not_taken_from_prometheus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until Patroni has been asked there is no list; one that says nothing does not keep the others' from anybody."""
-    monkeypatch.setattr(patroni_client, "TIMEOUT", 1.0)
+    monkeypatch.setattr(patroni_client, "URL_TIMEOUT_SECONDS", 1.0)
     api = Api(answer=hang)
     async with apis(api) as urls:
         orders = f"{{patroni: {{urls: {json.dumps(urls)}, interval: 50ms}}, conninfo: ''}}"
