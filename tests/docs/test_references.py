@@ -1,0 +1,118 @@
+"""What documents, workflows and configuration name in this repository exists: paths, modules, tests."""
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+FOLDERS = ("pgslot", "exporter", "healer", "alerts", "dashboards", "deploy", "tests", r"\.github", r"\.ci")
+SUFFIXES = {".md", ".yml", ".yaml", ".toml", ".sh", ".cfg", ".service", ".env"}
+NAMES = {"Makefile", "Dockerfile", ".dockerignore"}
+MADE_ELSEWHERE = {"exporter/runbooks", "pgslot/pgslot.rules.yml"}
+"""Where pyproject.toml puts files into the wheel."""
+NOT_TESTS = {"test_decoding"}
+"""A plugin of PostgreSQL."""
+
+_PATH = re.compile(rf"(?<![\w/.$-])((?:{'|'.join(FOLDERS)})/[\w./-]*\w)")
+_MODULE = re.compile(r"python -m ((?:pgslot|exporter|healer|tests|dashboards)(?:\.\w+)*)")
+_LOGGER = re.compile(r'"logger": "([\w.]+)"')
+_TEST = re.compile(r"\btest_\w+")
+
+
+def sources() -> Iterator[Path]:
+    """Return the files of this repository, without what is installed or cached."""
+    for entry in ROOT.iterdir():
+        if entry.is_file():
+            yield entry
+        elif entry.name not in {".venv", ".git"} and not entry.name.endswith("_cache"):
+            yield from (file for file in entry.rglob("*") if file.is_file() and "node_modules" not in file.parts)
+
+
+SOURCES = sorted(sources())
+TEXTS = [file for file in SOURCES if file.suffix in SUFFIXES or file.name in NAMES]
+
+
+def named(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Return each file, by its path, with what it names."""
+    found = {
+        (file.relative_to(ROOT).as_posix(), name) for file in TEXTS for name in pattern.findall(file.read_text("utf-8"))
+    }
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("file", "path"), named(_PATH))
+def test_every_path_that_is_named_exists(file: str, path: str) -> None:
+    assert path in MADE_ELSEWHERE or (ROOT / path).exists(), f"{file} names a path that does not exist"
+
+
+@pytest.mark.parametrize(("file", "module"), named(_MODULE))
+def test_every_module_that_is_run_exists(file: str, module: str) -> None:
+    assert find_spec(module) is not None, f"{file} runs a module that does not exist"
+
+
+@pytest.mark.parametrize(("file", "logger"), named(_LOGGER))
+def test_every_logger_that_is_quoted_is_a_module_that_logs(file: str, logger: str) -> None:
+    spec = find_spec(logger)
+    assert spec is not None, f"{file} quotes a logger that does not exist"
+    assert spec.origin is not None
+    assert "get_logger(__name__)" in Path(spec.origin).read_text("utf-8")
+
+
+def test_every_test_that_is_named_exists() -> None:
+    tests = {
+        name
+        for file in SOURCES
+        if file.suffix == ".py"
+        for item in ast.walk(ast.parse(file.read_text("utf-8")))
+        for name in [file.stem, item.name if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) else ""]
+    }
+    missing = {(file, name) for file, name in named(_TEST) if name not in tests | NOT_TESTS}
+    assert not missing
+
+
+def test_references_are_found() -> None:
+    """As a check of the checks above."""
+    assert ("CONTRIBUTING.md", "healer/webhook/endpoint.py") in named(_PATH)
+    assert ("Makefile", "tests.bench") in named(_MODULE)
+    assert ("alerts/runbooks/PgSlotProbeFailing.md", "pgslot.snapshot.node") in named(_LOGGER)
+    assert ("CONTRIBUTING.md", "test_readme") in named(_TEST)
+
+
+def packages() -> set[str]:
+    """Return the programs' packages on two levels, with a slash at the end."""
+    files = chain(
+        *((ROOT / package).glob(depth) for package in FOLDERS[:3] for depth in ("__init__.py", "*/__init__.py"))
+    )
+    return {f"{file.parent.relative_to(ROOT).as_posix()}/" for file in files}
+
+
+def mapped() -> set[str]:
+    """Return the folders of CONTRIBUTING's tree."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    [tree] = re.findall(r"## Where things are\n\n```\n(.*?)```", text, re.DOTALL)
+    folders, parent = set(), ""
+    for indent, name in re.findall(r"^( *)(\w+/)", tree, re.MULTILINE):
+        parent = parent if indent else name
+        folders.add(parent + name if indent else name)
+    return folders
+
+
+def test_the_map_has_every_package_and_no_folder_that_does_not_exist() -> None:
+    assert packages() <= mapped()
+    assert {folder for folder in mapped() if not (ROOT / folder).is_dir()} == set()
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    """A newcomer who has only the tree and these lines finds the room of any behaviour."""
+    silent = {
+        package
+        for package in packages()
+        if not ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text("utf-8")))
+    }
+    assert silent == set()
