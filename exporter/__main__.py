@@ -9,6 +9,7 @@ from functools import partial
 
 from exporter.app import application
 from exporter.metrics_reference import metric_reference
+from pgslot import __version__
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
@@ -110,7 +111,14 @@ async def _serve(
 ) -> None:
     app = application(configuration, lifecycle=options.lifecycle)
     collect_garbage_seldom()
-    await serve(app, address, "pg-slot-exporter", configuration.schedule_reload, web_config)
+    await serve(
+        app,
+        address,
+        program="pg-slot-exporter",
+        version=__version__,
+        reload=configuration.schedule_reload,
+        web_config=web_config,
+    )
 
 
 def collect_garbage_seldom() -> None:

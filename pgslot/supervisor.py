@@ -21,14 +21,14 @@ class TaskSupervisor:
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[Any], None] = {}
-        self._failed: list[str] = []
+        self._failed: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the tasks that ended by an exception."""
+        """Names of the tasks that ended by an exception, each once."""
         return tuple(self._failed)
 
     @property
@@ -62,5 +62,5 @@ class TaskSupervisor:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
-            self._failed.append(task.get_name())
+            self._failed[task.get_name()] = None
             log.critical("a background task failed: internal error", exc=task.exception(), task=task.get_name())

@@ -6,6 +6,7 @@ from functools import partial
 
 from healer.app import application
 from healer.commands.configuration import read_config
+from pgslot import __version__
 from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
@@ -31,7 +32,16 @@ def run(options: argparse.Namespace) -> int:
         return 0
     log.setup(options.log_level, options.log_format)
     app = application(configuration, lifecycle=options.lifecycle)
-    asyncio.run(serve_until_stopped(app, address, "pg-slot-healer", configuration.schedule_reload, web_config))
+    asyncio.run(
+        serve_until_stopped(
+            app,
+            address,
+            program="pg-slot-healer",
+            version=__version__,
+            reload=configuration.schedule_reload,
+            web_config=web_config,
+        )
+    )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""POST /-/reload, as Prometheus has it."""
+"""POST /-/reload, as in Prometheus."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,7 +7,7 @@ from aiohttp import web
 
 async def answer_reload(reload: Callable[[], Awaitable[str | None]], *, enabled: bool) -> web.Response:
     """
-    Answer 403 unless the lifecycle API is enabled, 200 after a reload that worked, 500 with the error otherwise.
+    Reload and answer 200, or 500 with the error; 403 unless the lifecycle API is enabled.
 
     `reload` returns None, or the error that kept the old configuration in force.
     """

@@ -1,8 +1,8 @@
 """
-TLS connections on their way in: how many may be at their handshake at once.
+Accepts TLS connections, with a limit on how many may be in their handshake at once.
 
-asyncio's own server hands a connection over when its handshake is done, and counts none before: whoever connects and
-says nothing would take all descriptors that there are, for as long as a handshake may last, and fill the log with it.
+asyncio's own server passes a connection on only after its handshake, and does not count it before. Clients that connect
+and send nothing could use up all file descriptors until the handshakes time out, and would fill the log.
 """
 
 import asyncio
@@ -11,97 +11,98 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from pgslot.cli.logging import get_logger
+from pgslot.httpserver import deadlines
+from pgslot.supervisor import TaskSupervisor
 
-HANDSHAKE_TIMEOUT = 10.0
-"""How long a handshake may take."""
 MIN_HANDSHAKES = 16
-RETRY_SECONDS = 1.0
-"""After a connection that could not be accepted, for want of descriptors."""
 
-_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""IPv6 is not there, as in many containers: its address is left out where there is another."""
+_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""No IPv6, as in many containers: its address is skipped where there is another one."""
 
 log = get_logger(__name__)
 
 
 class TlsListener:
-    """When there are too many, the oldest makes room for the next."""
+    """Listening sockets and the handshakes in flight. When these are too many, the oldest is cancelled."""
 
-    def __init__(self, make: Callable[[], asyncio.Protocol], context: ssl.SSLContext, most: int) -> None:
-        self._make = make
+    def __init__(
+        self, protocol_factory: Callable[[], asyncio.Protocol], context: ssl.SSLContext, max_handshakes: int
+    ) -> None:
+        self._protocol_factory = protocol_factory
         self._context = context
-        self._most = max(MIN_HANDSHAKES, most)
-        self._listening: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
-        self._under_way: dict[asyncio.Task[None], None] = {}
-        """The oldest first."""
+        self._max_handshakes = max(MIN_HANDSHAKES, max_handshakes)
+        self._sockets: list[socket.socket] = []
+        self._accepting = TaskSupervisor()
+        self._handshakes = TaskSupervisor()
+
+    @property
+    def handshakes(self) -> int:
+        """How many handshakes are in flight."""
+        return len(self._handshakes)
 
     async def listen(self, host: str | None, port: int, backlog: int) -> list[tuple[Any, ...]]:
-        """Listen on each address of this host, or on all there are; return the sockets' names. Raises OSError."""
+        """Listen on each address of this host, or on all interfaces; return the sockets' names. Raises OSError."""
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        infos = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         failure: OSError | None = None
-        for family, _, _, _, address in dict.fromkeys(found):
+        for family, _, _, _, address in dict.fromkeys(infos):
             try:
-                opened = socket.create_server(address, family=family, backlog=backlog)
+                listening = socket.create_server(address, family=family, backlog=backlog)
             except OSError as error:
-                if error.errno not in _NO_FAMILY:
+                if error.errno not in _NO_SUCH_FAMILY:
                     raise
                 failure = error
                 continue
-            opened.setblocking(False)
-            self._listening.append(opened)
-        if not self._listening and failure is not None:
+            listening.setblocking(False)
+            self._sockets.append(listening)
+        if not self._sockets and failure is not None:
             raise failure
-        self._accepting = [asyncio.create_task(self._accept(each)) for each in self._listening]
-        return [each.getsockname() for each in self._listening]
+        for listening in self._sockets:
+            self._accepting.start(self._accept_all(listening), "accepting TLS connections")
+        return [listening.getsockname() for listening in self._sockets]
 
     async def close(self) -> None:
-        """Let nobody in any more; connections that are in stay."""
-        ending = [*self._accepting, *self._under_way]
-        for task in ending:
-            task.cancel()
-        await asyncio.gather(*ending, return_exceptions=True)
-        for each in self._listening:
-            each.close()
+        """Accept no more connections and cancel the handshakes in flight; established connections stay open."""
+        await self._accepting.close()
+        await self._handshakes.close()
+        for listening in self._sockets:
+            listening.close()
 
-    async def _accept(self, listening: socket.socket) -> None:
+    async def _accept_all(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                opened, _ = await loop.sock_accept(listening)
+                accepted, _ = await loop.sock_accept(listening)
             except ConnectionAbortedError:
                 continue
             except OSError as error:
                 log.error("cannot accept a connection", error=error.strerror)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(deadlines.ACCEPT_RETRY_SECONDS)
                 continue
-            if len(self._under_way) >= self._most:
-                oldest = next(iter(self._under_way))
-                del self._under_way[oldest]
+            self._start_handshake(accepted)
+            # Waiting for the end of the oldest bounds a crowd, too, whose connections are all accepted without a break.
+            while len(self._handshakes) > self._max_handshakes and (oldest := self._handshakes.oldest):
                 oldest.cancel()
-            task = asyncio.create_task(self._shake(opened))
-            self._under_way[task] = None
-            task.add_done_callback(partial(self._done, opened))
-            # Else a crowd that is there already is let in without a break, and none of it is shown out meanwhile.
-            await asyncio.sleep(0)
+                await asyncio.wait([oldest])
 
-    async def _shake(self, opened: socket.socket) -> None:
+    def _start_handshake(self, accepted: socket.socket) -> None:
+        def close_if_cancelled(task: asyncio.Task[None]) -> None:
+            # A task that was cancelled before it began has not closed the socket.
+            if task.cancelled():
+                accepted.close()
+
+        self._handshakes.start(self._handshake(accepted), "TLS handshake", close_if_cancelled)
+
+    async def _handshake(self, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        # Whoever is no client of TLS, or too slow, is no news.
+        # A client that does not speak TLS or is too slow is not worth a log line.
         with contextlib.suppress(OSError):
             await loop.connect_accepted_socket(
-                self._make, opened, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                self._protocol_factory,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=deadlines.HANDSHAKE_SECONDS,
             )
-
-    def _done(self, opened: socket.socket, task: asyncio.Task[None]) -> None:
-        self._under_way.pop(task, None)
-        if task.cancelled():
-            # It may not even have begun.
-            opened.close()
-        elif task.exception() is not None:
-            log.critical("a connection was not let in: a defect", exc=task.exception())

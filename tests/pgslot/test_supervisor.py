@@ -37,6 +37,13 @@ async def test_a_failed_task_is_logged_with_its_name_and_traceback(caplog: pytes
     assert vars(record)["fields"] == {"task": "reload"}
 
 
+async def test_a_task_that_fails_again_is_named_once() -> None:
+    supervisor = TaskSupervisor()
+    for _ in range(2):
+        await asyncio.wait({supervisor.start(fails(), "reload")})
+    assert supervisor.failed == ("reload",)
+
+
 async def test_a_cancelled_task_is_not_a_failure() -> None:
     supervisor = TaskSupervisor()
     task = supervisor.start(forever(), "endless")

@@ -1,4 +1,4 @@
-"""Web configurations with real certificates, and the exporter's server run on them."""
+"""Web configurations with real certificates, and a server that runs with them."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ from tests.support.servers.processes import free_port
 
 
 def hashed(password: str) -> str:
-    # Always with the same salt: a test's name may have the hash in it, and is the same in each worker then.
+    # A constant salt: parametrized tests have the hash in their names, which must be the same in all workers.
     return bcrypt.hashpw(password.encode(), b"$2b$04$abcdefghijklmnopqrstuu").decode()
 
 
@@ -33,7 +33,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 @dataclass
 class Files:
-    """A folder with a web configuration, and the authorities its certificates are from."""
+    """A folder with a web configuration, the CA of its certificates, and another CA."""
 
     folder: Path
     ours: trustme.CA
@@ -56,7 +56,7 @@ class Files:
 
 
 def folder(path: Path) -> Files:
-    """Fill a folder with a server's certificate and its authority's."""
+    """Fill a folder with a server's certificate and that of its CA."""
     result = Files(path, trustme.CA(), trustme.CA())
     result.issue(result.ours, "server", "localhost", "127.0.0.1")
     result.ours.cert_pem.write_to_path(str(path / "ca.crt"))
@@ -69,10 +69,14 @@ async def hello(_request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def serving(path: Path) -> AsyncIterator[int]:
+    """Serve "hello" at / under this web configuration; return the port."""
+    descriptors_before = descriptors("self")
     app = web.Application()
     app.router.add_get("/", hello)
     port = free_port()
-    task = asyncio.create_task(serve(app, Address("127.0.0.1", port), "test", lambda: None, web_config.load(path)))
+    address, config = Address("127.0.0.1", port), web_config.load(path)
+    server = serve(app, address, program="test", version="0", reload=lambda: None, web_config=config)
+    task = asyncio.create_task(server)
     try:
         async with asyncio.timeout(10):
             while not task.done():
@@ -85,21 +89,21 @@ async def serving(path: Path) -> AsyncIterator[int]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await goodbyes()
+        # TLS connections close only after their owner has closed them; the loop must not end before that.
+        async with asyncio.timeout(10):
+            while descriptors("self") > descriptors_before:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
-async def goodbyes() -> None:
-    """TLS connections say goodbye after their owner has closed them; the loop must not end before."""
-    loop: Any = asyncio.get_running_loop()
-    async with asyncio.timeout(10):
-        while any(transport._sock is not None for transport in list(loop._transports.values())):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+def descriptors(pid: int | str) -> int:
+    """Return how many file descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 async def get(
     port: int, tls: ssl.SSLContext | None = None, *, path: str = "/", headers: dict[str, str] | None = None
 ) -> tuple[int, str, dict[str, str]]:
-    """Ask over a connection of its own."""
+    """Send a request over a new connection; return status, text and headers of the answer."""
     scheme = "https" if tls else "http"
     async with aiohttp.ClientSession() as session:
         url = f"{scheme}://127.0.0.1:{port}{path}"

@@ -1,4 +1,4 @@
-"""The guard around an application: passwords, headers, rate limit, and changes of the files while it runs."""
+"""A web configuration in force: passwords, headers, rate limit, and changes of its files while it runs."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ def files(tmp_path: Path) -> Files:
         (basic("bob", PASSWORD + "x"), 401),
         (basic("bob", "short"), 401),
         (basic("bob", ""), 401),
-        (basic("stranger", PASSWORD), 401),
+        (basic("mallory", PASSWORD), 401),
         (basic("", ""), 401),
         (basic("bob", "nul\0"), 401),
         (basic("bob", "x" * 1000), 401),
@@ -41,19 +41,21 @@ def files(tmp_path: Path) -> Files:
         ({"Authorization": "Basic Ym9i"}, 401),
     ],
 )
-async def test_basic_authentication(files: Files, headers: dict[str, str], status: int) -> None:
+async def test_basic_authentication_accepts_only_right_passwords(
+    files: Files, headers: dict[str, str], status: int
+) -> None:
     path = files.write({"basic_auth_users": {"bob": hashed(PASSWORD), "jörg": hashed("short").replace("$2b$", "$2y$")}})
     assert web_config.load(path).authenticates
     async with serving(path) as port:
         for _ in range(2):
-            found, text, answered = await get(port, headers=headers)
-            assert found == status
+            answered_status, text, answered = await get(port, headers=headers)
+            assert answered_status == status
             assert (text == "hello") == (status == 200)
             assert answered.get("WWW-Authenticate", "").startswith("Basic") == (status == 401)
         assert (await get(port, path="/nowhere", headers=headers))[0] == (404 if status == 200 else 401)
 
 
-async def test_a_right_password_costs_bcrypt_once(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_right_password_is_compared_by_bcrypt_once(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[bytes] = []
     real = bcrypt.checkpw
 
@@ -62,37 +64,37 @@ async def test_a_right_password_costs_bcrypt_once(files: Files, monkeypatch: pyt
         return real(password, expected)
 
     monkeypatch.setattr(bcrypt, "checkpw", counted)
-    known = hashed("a")
-    path = files.write({"basic_auth_users": {"bob": known}})
+    password_hash = hashed("a")
+    path = files.write({"basic_auth_users": {"bob": password_hash}})
     async with serving(path) as port:
         for user, password in (("bob", "a"), ("bob", "a"), ("bob", "b"), ("bob", "b"), ("eve", "a"), ("eve", "a")):
             await get(port, headers=basic(user, password))
         assert calls == [b"a", b"b", b"b", b"a", b"a"]
-        # The same hash under another name: what was remembered for the old name is not right any more.
-        files.write({"basic_auth_users": {"carol": known}})
+        # The same hash under another name: the credentials that were verified for the old name are no longer right.
+        files.write({"basic_auth_users": {"carol": password_hash}})
         assert (await get(port, headers=basic("bob", "a")))[0] == 401
         assert (await get(port, headers=basic("carol", "a")))[0] == 200
 
 
-async def test_bcrypt_does_not_hold_up_others(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_guesses_do_not_delay_a_verified_client(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     path = files.write({"basic_auth_users": {"bob": hashed("a")}})
     async with serving(path) as port:
         assert (await get(port, headers=basic("bob", "a")))[0] == 200
-        going_on = asyncio.Event()
+        release = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def slow(_password: bytes, _expected: bytes) -> bool:
-            return asyncio.run_coroutine_threadsafe(going_on.wait(), loop).result(10)
+            return asyncio.run_coroutine_threadsafe(release.wait(), loop).result(10)
 
         monkeypatch.setattr(bcrypt, "checkpw", slow)
         guesses = [asyncio.create_task(get(port, headers=basic("eve", "a"))) for _ in range(3)]
         assert (await get(port, headers=basic("bob", "a")))[0] == 200
         assert not any(guess.done() for guess in guesses)
-        going_on.set()
+        release.set()
         assert {(await guess)[0] for guess in guesses} == {401}
 
 
-async def test_headers_are_on_every_answer(files: Files) -> None:
+async def test_configured_headers_are_on_every_answer(files: Files) -> None:
     headers = {"X-Frame-Options": "deny", "X-XSS-Protection": 0, "Content-Security-Policy": ""}
     path = files.write({"http_server_config": {"http2": True, "headers": headers}})
     async with serving(path) as port:
@@ -102,7 +104,7 @@ async def test_headers_are_on_every_answer(files: Files) -> None:
             assert "Content-Security-Policy" not in answered
 
 
-async def test_the_rate_limit(files: Files) -> None:
+async def test_rate_limit_rejects_requests_beyond_the_burst_until_it_changes(files: Files) -> None:
     path = files.write({"rate_limit": {"interval": "1h", "burst": 2}})
     async with serving(path) as port:
         assert [(await get(port))[0] for _ in range(3)] == [200, 200, 429]
@@ -114,7 +116,7 @@ async def test_the_rate_limit(files: Files) -> None:
         assert {(await get(port))[0] for _ in range(10)} == {200}
 
 
-async def test_a_certificate_is_rotated(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+async def test_certificate_is_rotated_without_a_restart(files: Files, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pgslot.httpserver.middleware")
     async with serving(files.write(files.tls())) as port:
         async with aiohttp.ClientSession() as session:
@@ -125,7 +127,7 @@ async def test_a_certificate_is_rotated(files: Files, caplog: pytest.LogCaptureF
             assert (await get(port, client(files.other)))[0] == 200
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
                 await get(port, client(files.ours))
-        # Half a rotation: the certificate is here and its key is not.
+        # Half a rotation: the new certificate is written, its key is not yet.
         other = (files.folder / "server.key").read_bytes()
         files.issue(files.ours, "server", "127.0.0.1")
         key = (files.folder / "server.key").read_bytes()
@@ -161,7 +163,7 @@ async def test_minimum_version_and_client_ca_change_without_a_restart(files: Fil
         lambda path: path.write_text("basic_auth_users: {}\n"),
     ],
 )
-async def test_a_bad_change_keeps_the_users(
+async def test_bad_change_keeps_the_users_in_force(
     files: Files, change: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = files.write({"basic_auth_users": {"bob": hashed("a")}})

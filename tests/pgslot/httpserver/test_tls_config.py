@@ -1,4 +1,4 @@
-"""`tls_server_config`: who gets a connection, with real certificates on real sockets."""
+"""`tls_server_config`: which clients get a connection, with real certificates on real sockets."""
 
 import asyncio
 import socket
@@ -20,21 +20,21 @@ def files(tmp_path: Path) -> Files:
     return folder(tmp_path)
 
 
-def ask(port: int, authority: Path) -> tuple[int, str]:
+def fetch(port: int, authority: Path) -> tuple[int, str]:
     answer = requests.get(f"https://127.0.0.1:{port}/", verify=str(authority), timeout=10)
     return answer.status_code, answer.text
 
 
-async def test_https_is_served(files: Files) -> None:
+async def test_https_is_served_and_plain_http_is_not(files: Files) -> None:
     async with serving(files.write(files.tls())) as port:
-        assert await asyncio.to_thread(ask, port, files.folder / "ca.crt") == (200, "hello")
+        assert await asyncio.to_thread(fetch, port, files.folder / "ca.crt") == (200, "hello")
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await get(port, client(files.other))
         with pytest.raises(aiohttp.ClientError):
             await get(port)
 
 
-async def test_inline_certificates(files: Files) -> None:
+async def test_certificate_and_key_may_be_inline(files: Files) -> None:
     inline = {"cert": (files.folder / "server.crt").read_text(), "key": (files.folder / "server.key").read_text()}
     path = files.write({"tls_server_config": inline | {"client_auth_type": "NoClientCert"}})
     async with serving(path) as port:
@@ -42,7 +42,7 @@ async def test_inline_certificates(files: Files) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "without", "stranger"),
+    ("policy", "without_certificate", "foreign_certificate"),
     [
         ("NoClientCert", True, True),
         ("VerifyClientCertIfGiven", True, False),
@@ -50,18 +50,18 @@ async def test_inline_certificates(files: Files) -> None:
     ],
 )
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_client_certificates(
-    files: Files, policy: str, without: bool, stranger: bool, version: ssl.TLSVersion
+async def test_client_auth_type_decides_which_clients_connect(
+    files: Files, policy: str, without_certificate: bool, foreign_certificate: bool, version: ssl.TLSVersion
 ) -> None:
     authority = {} if policy == "NoClientCert" else {"client_ca_file": "ca.crt"}
     path = files.write(files.tls(client_auth_type=policy, **authority))
     assert web_config.load(path).authenticates == (policy == "RequireAndVerifyClientCert")
     certificates = (None, files.issue(files.other, "b", "b.example"), files.issue(files.ours, "c", "c.example"))
     async with serving(path) as port:
-        for certificate, welcome in zip(certificates, (without, stranger, True), strict=True):
+        for certificate, accepted in zip(certificates, (without_certificate, foreign_certificate, True), strict=True):
             context = client(files.ours, certificate)
             context.maximum_version = version
-            if welcome:
+            if accepted:
                 assert (await get(port, context))[0] == 200
             else:
                 with pytest.raises((aiohttp.ClientError, OSError)):
@@ -69,7 +69,7 @@ async def test_client_certificates(
 
 
 @pytest.mark.parametrize(
-    ("names", "welcome"),
+    ("names", "accepted"),
     [
         (["scraper.example"], True),
         (["other.example", "2001:DB8::1"], True),
@@ -77,11 +77,11 @@ async def test_client_certificates(
         (["example"], False),
     ],
 )
-async def test_names_of_client_certificates(files: Files, names: list[str], welcome: bool) -> None:
+async def test_client_certificate_needs_an_allowed_name(files: Files, names: list[str], accepted: bool) -> None:
     certificate = files.issue(files.ours, "scraper", "scraper.example", "2001:db8:0::1")
     policy = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.crt"}
     async with serving(files.write(files.tls(**policy, client_allowed_sans=names))) as port:
-        if welcome:
+        if accepted:
             assert (await get(port, client(files.ours, certificate)))[0] == 200
         else:
             with pytest.raises((aiohttp.ClientError, OSError)):
@@ -111,7 +111,7 @@ def handshake(port: int, context: ssl.SSLContext) -> tuple[str | None, str]:
         ({"curve_preferences": ["CurveP521"]}, "TLSv1_3", None),
     ],
 )
-async def test_versions_suites_and_curves(
+async def test_versions_suites_and_curves_are_limited_to_the_configured_ones(
     files: Files, settings: dict[str, Any], client_max: str, expected: str | None
 ) -> None:
     context = client(files.ours)
@@ -127,18 +127,18 @@ async def test_versions_suites_and_curves(
                 await asyncio.to_thread(handshake, port, context)
 
 
-async def test_every_suite_and_curve_of_go_is_known_to_openssl(files: Files) -> None:
-    for curve, name in tls_config._CURVES.items():
+async def test_openssl_supports_every_suite_and_curve_of_go(files: Files) -> None:
+    for curve, name in tls_config.CURVES.items():
         path = files.write(files.tls(curve_preferences=[curve]))
-        if tls_config.takes_curve(name):
+        if tls_config.supports_curve(name):
             web_config.load(path).ssl_context()
         else:
             # X25519 with the Python of Debian 12.
             with pytest.raises(ConfigError, match=rf"curve_preferences: expected a curve .* found '{curve}'"):
                 web_config.load(path)
-    assert all(tls_config.takes_curve(name) for curve, name in tls_config._CURVES.items() if curve != "X25519")
-    for suite, name in tls_config._SUITES.items():
+    assert all(tls_config.supports_curve(name) for curve, name in tls_config.CURVES.items() if curve != "X25519")
+    for suite, name in tls_config.CIPHER_SUITES.items():
         settings = {"cipher_suites": [suite]} | ({} if name else {"min_version": "TLS13"})
         context = web_config.load(files.write(files.tls(**settings))).ssl_context()
         assert context
-        assert {name or suite} <= {found["name"] for found in context.get_ciphers()}
+        assert {name or suite} <= {cipher["name"] for cipher in context.get_ciphers()}

@@ -1,4 +1,4 @@
-"""Connections that want TLS, or only seem to: they are bounded from their first moment on."""
+"""How many TLS handshakes may be in flight, and for how long."""
 
 import asyncio
 import errno
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from pgslot.httpserver import tls_listener
-from tests.healer.episodes.test_lifecycle import write
+from pgslot.httpserver import deadlines
+from pgslot.httpserver.tls_listener import MIN_HANDSHAKES, TlsListener
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.programs import Program
-from tests.support.web_configs import Files, client, folder, get, serving
+from tests.support.web_configs import Files, client, descriptors, folder, get, serving
 
 
 @pytest.fixture
@@ -23,10 +23,11 @@ def files(tmp_path: Path) -> Files:
     return folder(tmp_path)
 
 
-def test_strangers_who_begin_no_handshake_do_not_use_up_its_descriptors(files: Files) -> None:
-    """Six hundred of them, and 256 descriptors: whoever means it is answered, and the log is quiet."""
-    write(files.folder / "pgslot.yml", enabled=True)
-    program = Program("pg-slot-healer", files.folder / "pgslot.yml", files.folder)
+def test_connections_without_a_handshake_do_not_use_up_descriptors(files: Files) -> None:
+    """600 silent connections, 256 descriptors: a real client is answered, and no error is logged."""
+    config = files.folder / "pgslot.yml"
+    config.write_text("clusters: {c: {nodes: {n: {conninfo: host=127.0.0.1 port=1}}}}\n")
+    program = Program("pg-slot-exporter", config, files.folder)
     program.process.arguments[:0] = ["bash", "-c", 'ulimit -n 256; exec "$0" "$@"']
     program.process.arguments.append(f"--web.config.file={files.write(files.tls())}")
     ready = f"https://localhost:{program.port}/-/ready"
@@ -40,9 +41,9 @@ def test_strangers_who_begin_no_handshake_do_not_use_up_its_descriptors(files: F
     program.process.start()
     try:
         wait_for(answers, "it is ready", log=program.process.log)
-        with ExitStack() as held:
+        with ExitStack() as silent:
             for _ in range(600):
-                held.enter_context(socket.create_connection(("127.0.0.1", program.port), timeout=5))
+                silent.enter_context(socket.create_connection(("127.0.0.1", program.port), timeout=5))
             assert answers()
             assert descriptors(program.process.pid) < 128
     finally:
@@ -51,57 +52,53 @@ def test_strangers_who_begin_no_handshake_do_not_use_up_its_descriptors(files: F
 
 
 @asynccontextmanager
-async def narrow(files: Files, port: int) -> AsyncIterator[tls_listener.TlsListener]:
-    """Listen for TLS, with room for the fewest."""
+async def listening(files: Files, port: int) -> AsyncIterator[TlsListener]:
+    """Listen for TLS, with room for MIN_HANDSHAKES."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.folder / "server.crt", files.folder / "server.key")
-    entrance = tls_listener.TlsListener(asyncio.Protocol, context, most=0)
-    await entrance.listen("127.0.0.1", port, 200)
+    listener = TlsListener(asyncio.Protocol, context, max_handshakes=0)
+    await listener.listen("127.0.0.1", port, 200)
     try:
-        yield entrance
+        yield listener
     finally:
-        await entrance.close()
+        await listener.close()
 
 
-def descriptors(pid: int | str) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-async def test_the_oldest_makes_room_and_whoever_is_in_stays(files: Files) -> None:
+async def test_oldest_handshake_is_cancelled_at_the_limit_and_established_connections_stay(files: Files) -> None:
     port = free_port()
-    async with narrow(files, port) as entrance:
+    async with listening(files, port) as listener:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client(files.ours))
-        waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(tls_listener.MIN_HANDSHAKES + 1)]
+        waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MIN_HANDSHAKES + 1)]
         async with asyncio.timeout(5):
             assert await waiting[0][0].read() == b""
         for silent, _ in waiting[1:]:
             assert not silent.at_eof()
         assert not reader.at_eof()
-        for _, each in [*waiting, (reader, writer)]:
-            each.close()
-        # Theirs end with them.
-        while entrance._under_way:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        for _, opened in [*waiting, (reader, writer)]:
+            opened.close()
+        async with asyncio.timeout(5):
+            while listener.handshakes:  # noqa: ASYNC110 - it is behind a socket
+                await asyncio.sleep(0.01)
 
 
-async def test_a_crowd_that_is_there_already_makes_room_as_it_comes(files: Files) -> None:
-    """All of them wait in the backlog: letting them in without a break took all descriptors before any was closed."""
+async def test_connections_waiting_in_the_backlog_do_not_exceed_the_limit(files: Files) -> None:
+    """Accepting all of them without a break would take their descriptors before the first one is closed."""
     port = free_port()
-    most = 0
-    async with narrow(files, port):
+    peak = 0
+    async with listening(files, port):
         with ExitStack() as crowd:
             waiting = [crowd.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(150)]
             before = descriptors("self")
             for _ in range(3000):
                 await asyncio.sleep(0)
-                most = max(most, descriptors("self") - before)
+                peak = max(peak, descriptors("self") - before)
             waiting[0].settimeout(5)
             assert waiting[0].recv(1) == b""
-    assert tls_listener.MIN_HANDSHAKES <= most < 2 * tls_listener.MIN_HANDSHAKES
+    assert MIN_HANDSHAKES <= peak < 2 * MIN_HANDSHAKES
 
 
-async def test_a_family_that_is_not_there_is_left_out_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """IPv6 in many containers."""
+async def test_missing_address_family_is_skipped_if_another_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without IPv6 in many containers."""
     create = socket.create_server
     missing = {socket.AF_INET6}
 
@@ -111,27 +108,28 @@ async def test_a_family_that_is_not_there_is_left_out_where_there_is_another(mon
         return create(address, family=family, backlog=backlog)
 
     monkeypatch.setattr(socket, "create_server", without)
-    entrance = tls_listener.TlsListener(asyncio.Protocol, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), most=0)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    listener = TlsListener(asyncio.Protocol, context, max_handshakes=0)
     port = free_port()
     try:
-        assert await entrance.listen(None, port, 1) == [("0.0.0.0", port)]
+        assert await listener.listen(None, port, 1) == [("0.0.0.0", port)]
         with pytest.raises(OSError, match="in use"):
-            await tls_listener.TlsListener(asyncio.Protocol, entrance._context, most=0).listen("127.0.0.1", port, 1)
+            await TlsListener(asyncio.Protocol, context, max_handshakes=0).listen("127.0.0.1", port, 1)
         missing.add(socket.AF_INET)
         with pytest.raises(OSError, match="not supported"):
-            await tls_listener.TlsListener(asyncio.Protocol, entrance._context, most=0).listen(None, port, 1)
+            await TlsListener(asyncio.Protocol, context, max_handshakes=0).listen(None, port, 1)
     finally:
-        await entrance.close()
+        await listener.close()
 
 
-async def test_whoever_takes_too_long_or_speaks_no_tls_is_shown_out(
+async def test_slow_handshake_and_plain_http_are_closed_without_an_error_in_the_log(
     files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tls_listener, "HANDSHAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr(deadlines, "HANDSHAKE_SECONDS", 0.3)
     async with serving(files.write(files.tls())) as port:
-        for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
+        for sent in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(said)
+            writer.write(sent)
             async with asyncio.timeout(5):
                 assert b"hello" not in await reader.read()
             writer.close()

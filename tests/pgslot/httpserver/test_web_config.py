@@ -1,4 +1,4 @@
-"""The file of `--web.config.file`: what is read, and every mistake named with its place."""
+"""The file of `--web.config.file`: what is read, and how mistakes are reported."""
 
 import subprocess
 from pathlib import Path
@@ -110,7 +110,7 @@ def write(files: Files, text: str) -> Path:
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_place(files: Files, text: str, place: str, message: str) -> None:
+def test_mistake_is_reported_with_file_line_and_key(files: Files, text: str, place: str, message: str) -> None:
     path = write(files, text)
     with pytest.raises(ConfigError) as caught:
         web_config.load(path)
@@ -121,14 +121,14 @@ def test_a_mistake_is_named_with_its_place(files: Files, text: str, place: str, 
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "# nothing\n", "basic_auth_users: {}\n"])
-def test_an_empty_file_changes_nothing(files: Files, text: str) -> None:
+def test_empty_file_changes_nothing(files: Files, text: str) -> None:
     path = write(files, text)
     config = web_config.load(path)
     assert config == web_config.WebConfig(path)
     assert (config.authenticates, config.ssl_context()) == (False, None)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a readable file, found: No such file or directory"):
         web_config.load(tmp_path / "web.yml")
 
@@ -136,12 +136,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("interval", "seconds"), [("1s", 1.0), ("1m30s", 90.0), ("1.5s", 1.5), ("100ms", 0.1), ("2h", 7200.0)]
 )
-def test_durations_are_those_of_go(files: Files, interval: str, seconds: float) -> None:
+def test_durations_are_written_as_in_go(files: Files, interval: str, seconds: float) -> None:
     path = write(files, f"rate_limit: {{interval: {interval}, burst: 3}}\n")
     assert web_config.load(path).rate_limit == RateLimit(seconds, 3)
 
 
-def test_secrets_are_not_shown(files: Files) -> None:
+def test_secrets_are_not_in_the_repr(files: Files) -> None:
     config = web_config.load(write(files, f"{TLS}basic_auth_users: {{bob: {hashed('x')}}}\n"))
     assert "PRIVATE KEY" not in repr(config)
     assert "$2" not in repr(config)
