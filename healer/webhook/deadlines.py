@@ -1,14 +1,14 @@
 """Timeouts and intervals of webhooks and of the reconciliation with Alertmanager, all in seconds."""
 
-BODY_TIMEOUT = 30.0
+BODY_TIMEOUT_SECONDS = 30.0
 """How long a client may take to send the body of a webhook; then it is answered with 503."""
 
-RECONCILE_INTERVAL = 60.0
+RECONCILE_INTERVAL_SECONDS = 60.0
 """Between two listings of Alertmanager's alerts, while no episode runs and the last listing was complete."""
-RECONCILE_BUSY_INTERVAL = 5.0
+RECONCILE_BUSY_INTERVAL_SECONDS = 5.0
 """The same while an episode runs, so that a silence stops it soon, and until Alertmanager has answered in full."""
 
-RETRY_AFTER = 300.0
+RETRY_AFTER_SECONDS = 300.0
 """
 From the end of its heal until an alert that still fires is submitted again.
 

@@ -13,7 +13,7 @@ class SeenAlerts:
     """
     Fingerprints of firing alerts that were taken.
 
-    They are bounded by MAX_SEEN. A fingerprint whose heal has ended expires after `deadlines.RETRY_AFTER`.
+    They are bounded by MAX_SEEN. A fingerprint whose heal has ended expires after `deadlines.RETRY_AFTER_SECONDS`.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class SeenAlerts:
     def retry_later(self, fingerprint: str) -> None:
         """Let an alert expire whose heal has ended while it still fires."""
         if fingerprint in self._expiry:
-            self._expiry[fingerprint] = time.monotonic() + deadlines.RETRY_AFTER
+            self._expiry[fingerprint] = time.monotonic() + deadlines.RETRY_AFTER_SECONDS
 
     def forget(self, fingerprint: str) -> None:
         """Remove an alert that was not taken after all."""

@@ -100,13 +100,15 @@ class WebhookEndpoint:
 async def _read(request: web.Request) -> Webhook:
     """Read and parse the body. Raises RequestRefusedError."""
     try:
-        async with asyncio.timeout(deadlines.BODY_TIMEOUT):
+        async with asyncio.timeout(deadlines.BODY_TIMEOUT_SECONDS):
             body = await request.read()
         return parse(body)
     except web.HTTPRequestEntityTooLarge:
         raise RequestRefusedError(413, f"expected a body of at most {MAX_BODY_BYTES} bytes") from None
     except TimeoutError:
-        raise RequestRefusedError(503, f"expected the whole body within {deadlines.BODY_TIMEOUT:.0f} s") from None
+        raise RequestRefusedError(
+            503, f"expected the whole body within {deadlines.BODY_TIMEOUT_SECONDS:.0f} s"
+        ) from None
     except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
         # A body that is not compressed as its header says, for example: aiohttp must not wait for the rest of it.
         request.content.feed_eof()

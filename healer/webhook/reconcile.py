@@ -52,7 +52,7 @@ def compare(
 
 
 class Reconciler:
-    """Lists Alertmanager's alerts at start and every `deadlines.RECONCILE_INTERVAL`, and applies the changes."""
+    """Lists Alertmanager's alerts at start and at the intervals of deadlines.py, and applies the changes."""
 
     def __init__(self, url: str, handler: AlertHandler, metrics: HealerMetrics) -> None:
         self._url = url
@@ -65,10 +65,10 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled; a failure shows as a gauge, and is logged when it begins and ends."""
-        busy_interval = deadlines.RECONCILE_BUSY_INTERVAL
+        busy_interval = deadlines.RECONCILE_BUSY_INTERVAL_SECONDS
         while True:
             complete = await self._reconcile()
-            for _ in range(int(deadlines.RECONCILE_INTERVAL / busy_interval)):
+            for _ in range(int(deadlines.RECONCILE_INTERVAL_SECONDS / busy_interval)):
                 await asyncio.sleep(busy_interval)
                 if self._handler.active or not complete:
                     break

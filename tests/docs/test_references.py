@@ -93,19 +93,19 @@ def packages() -> set[str]:
 
 
 def mapped() -> set[str]:
-    """Return the folders of CONTRIBUTING's tree."""
+    """Return the folders and modules of CONTRIBUTING's tree."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     [tree] = re.findall(r"## Where things are\n\n```\n(.*?)```", text, re.DOTALL)
-    folders, parent = set(), ""
-    for indent, name in re.findall(r"^( *)(\w+/)", tree, re.MULTILINE):
+    paths, parent = set(), ""
+    for indent, name in re.findall(r"^( *)([\w.]+/?)  ", tree, re.MULTILINE):
         parent = parent if indent else name
-        folders.add(parent + name if indent else name)
-    return folders
+        paths.add(parent + name if indent else name)
+    return paths
 
 
-def test_the_map_has_every_package_and_no_folder_that_does_not_exist() -> None:
+def test_map_has_every_package_and_nothing_that_does_not_exist() -> None:
     assert packages() <= mapped()
-    assert {folder for folder in mapped() if not (ROOT / folder).is_dir()} == set()
+    assert {path for path in mapped() if not (ROOT / path).exists()} == set()
 
 
 def test_every_package_says_what_it_is_for() -> None:

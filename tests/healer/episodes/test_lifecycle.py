@@ -207,7 +207,7 @@ async def test_a_slot_that_joins_late_has_its_own_time(books: Books) -> None:
 
 
 async def test_an_alert_whose_slot_is_left_open_is_news_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healer.webhook.deadlines.RETRY_AFTER", 0.5)
+    monkeypatch.setattr("healer.webhook.deadlines.RETRY_AFTER_SECONDS", 0.5)
     books = Books(config(settings=replace(SETTINGS, give_up_after=0.2)))
     books.episodes.submit(firing())
     assert firing().fingerprint in books.episodes.seen.current

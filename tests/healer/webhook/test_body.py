@@ -1,4 +1,4 @@
-"""Alertmanager's webhook to alerts."""
+"""Bodies of webhooks: the alerts that they hold, and the errors that invalid ones get."""
 
 import json
 from typing import Any
@@ -33,14 +33,14 @@ def encoded(**changes: Any) -> bytes:
     return json.dumps(BODY | changes).encode()
 
 
-def test_each_alert_has_its_own_status() -> None:
+def test_every_alert_keeps_its_own_status() -> None:
     webhook = parse(encoded(alerts=[ALERT, ALERT | {"status": "resolved"}]))
     assert [alert.firing for alert in webhook.alerts] == [True, False]
     assert webhook.alerts[0].labels == ALERT["labels"]
     assert webhook.alerts[0].fingerprint == "0123456789abcdef"
 
 
-def test_truncation_is_known() -> None:
+def test_truncated_alerts_are_counted() -> None:
     assert parse(encoded(truncatedAlerts=7)).truncated == 7
 
 
@@ -68,7 +68,7 @@ MISTAKES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("body", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_named_with_its_place(body: bytes, message: str) -> None:
+def test_invalid_body_is_refused_with_field_expected_and_found(body: bytes, message: str) -> None:
     with pytest.raises(WebhookError) as caught:
         parse(body)
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Whatever arrives as a webhook: the intake answers with a promised code, and nothing that was taken is lost."""
+"""Generated webhooks: parser, filter and endpoint take or refuse every one, and no alert goes uncounted."""
 
 import asyncio
 import json
@@ -69,40 +69,40 @@ def parsed_or_refused(body: bytes) -> Webhook | str:
 
 
 @given(BODY)
-def test_every_valid_webhook_is_parsed_and_each_alert_keeps_its_own_status(body: dict[str, Any]) -> None:
+def test_valid_webhook_is_parsed_and_every_alert_keeps_its_status(body: dict[str, Any]) -> None:
     webhook = parse(json.dumps(body).encode())
     assert webhook.truncated == body.get("truncatedAlerts", 0)
-    found = [(each.firing, each.labels, each.fingerprint) for each in webhook.alerts]
-    sent = [(each["status"] == "firing", each["labels"], each["fingerprint"]) for each in body["alerts"]]
-    assert found == sent
+    parsed = [(alert.firing, alert.labels, alert.fingerprint) for alert in webhook.alerts]
+    sent = [(alert["status"] == "firing", alert["labels"], alert["fingerprint"]) for alert in body["alerts"]]
+    assert parsed == sent
 
 
 @given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
-def test_whatever_else_is_refused_with_a_short_answer(body: bytes) -> None:
-    found = parsed_or_refused(body)
-    assert isinstance(found, Webhook) or ("expected" in found and len(found) < 300)
+def test_arbitrary_body_is_parsed_or_refused_with_a_short_error(body: bytes) -> None:
+    result = parsed_or_refused(body)
+    assert isinstance(result, Webhook) or ("expected" in result and len(result) < 300)
 
 
 @given(BODY, st.data())
-def test_one_wrong_value_anywhere_is_named_or_does_not_matter(body: dict[str, Any], data: st.DataObject) -> None:
+def test_wrong_value_is_harmless_or_named_in_the_error(body: dict[str, Any], data: st.DataObject) -> None:
     assume(body["alerts"])
     alert = data.draw(st.sampled_from(body["alerts"]))
     key = data.draw(st.sampled_from(["status", "labels", "fingerprint"]))
     alert[key] = data.draw(JSON)
-    found = parsed_or_refused(json.dumps(body).encode())
-    assert isinstance(found, Webhook) or f".{key}" in found
+    result = parsed_or_refused(json.dumps(body).encode())
+    assert isinstance(result, Webhook) or f".{key}" in result
 
 
 @given(LABELS, st.booleans())
-def test_only_what_is_configured_is_ever_accepted(labels: dict[str, str], firing: bool) -> None:
-    found = classify(Alert(firing, labels, "f"), CLUSTERS)
-    if isinstance(found, AcceptedAlert):
+def test_only_configured_clusters_nodes_and_remedies_are_accepted(labels: dict[str, str], firing: bool) -> None:
+    decision = classify(Alert(firing, labels, "f"), CLUSTERS)
+    if isinstance(decision, AcceptedAlert):
         assert labels["heal"] == "log_standby_snapshot"
-        assert (found.cluster, found.target) == (CLUSTERS["c"], TARGET)
-        assert (found.subject.node, found.subject.slot_name) == ("n", labels["slot_name"])
+        assert (decision.cluster, decision.target) == (CLUSTERS["c"], TARGET)
+        assert (decision.subject.node, decision.subject.slot_name) == ("n", labels["slot_name"])
         assert labels["slot_name"]
     else:
-        assert found.startswith("ignored")
+        assert decision.startswith("ignored")
 
 
 BODIES = st.lists(st.binary(max_size=200) | BODY.map(lambda body: json.dumps(body).encode()), max_size=6)
@@ -110,8 +110,8 @@ BODIES = st.lists(st.binary(max_size=200) | BODY.map(lambda body: json.dumps(bod
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BODIES)
-def test_the_endpoint_answers_everything_and_its_counters_add_up(bodies: list[bytes]) -> None:
-    """No body makes it fail: each answer is a promised one, and each alert of a good one is counted once."""
+def test_endpoint_answers_every_body_and_counts_every_alert_once(bodies: list[bytes]) -> None:
+    """No body causes a 500, and the counters add up."""
 
     async def run() -> None:
         config = Config(tuple(CLUSTERS.values()), HealerSettings())

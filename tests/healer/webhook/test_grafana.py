@@ -43,14 +43,14 @@ def grafana_alert(slot: str, *, name: str = "PgSlotCreationStuck", firing: bool 
 
 
 def datasource_alert(name: str, slot: str | None) -> dict[str, Any]:
-    """Return the alert about a rule that could not be evaluated: the rule's labels, another name. None: of no slot."""
-    found = grafana_alert(
+    """Return the alert about a rule that could not be evaluated, with that rule's labels; None: without a slot."""
+    alert = grafana_alert(
         slot or "", name=name, rulename="PgSlotCreationStuck", datasource_uid="prometheus", ref_id="query"
     )
     if slot is None:
         for label in ("cluster", "node", "database", "slot_name"):
-            del found["labels"][label]
-    return found | {"values": None, "valueString": ""}
+            del alert["labels"][label]
+    return alert | {"values": None, "valueString": ""}
 
 
 def annotated(alert: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -82,13 +82,13 @@ async def post(healer: Healer, *alerts: dict[str, Any]) -> tuple[int, str]:
     return answer.status, (await answer.text()).strip()
 
 
-def test_a_contact_point_is_no_proof_of_alertmanagers_routes() -> None:
+def test_contact_point_proves_nothing_about_alertmanagers_routes() -> None:
     webhook = parse(json.dumps(body(grafana_alert("s"))).encode())
     assert webhook.receiver is None
     assert [(alert.firing, alert.labels["slot_name"]) for alert in webhook.alerts] == [(True, "s")]
 
 
-def test_the_button_test_of_a_contact_point_asks_for_nothing() -> None:
+def test_contact_points_test_button_asks_for_no_heal() -> None:
     test = {
         "status": "firing",
         "labels": {"alertname": "TestAlert", "instance": "Grafana"},
@@ -113,21 +113,21 @@ UNMEASURED = {
 
 
 @pytest.mark.parametrize("sent", UNMEASURED.values(), ids=UNMEASURED.keys())
-def test_what_nobody_measured_is_refused(sent: dict[str, Any]) -> None:
+def test_alert_without_a_measured_value_is_ignored(sent: dict[str, Any]) -> None:
     sent = sent | {"labels": {**sent["labels"], "node": "n"}} if "node" in sent["labels"] else sent
     (alert,) = parse(json.dumps(body(sent)).encode()).alerts
     assert classify(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
 
 
 @pytest.mark.parametrize("sent", UNMEASURED.values(), ids=UNMEASURED.keys())
-def test_it_is_refused_as_well_where_an_alertmanager_passes_it_on(sent: dict[str, Any]) -> None:
+def test_alert_without_a_measured_value_is_ignored_when_alertmanager_lists_it(sent: dict[str, Any]) -> None:
     item = sent | {"status": {"state": "active", "silencedBy": [], "inhibitedBy": [], "mutedBy": []}}
     status = {"uptime": NOW.isoformat(), "cluster": {"status": "ready"}}
     (alert,) = parse_listing([item], status, NOW).alerts.values()
     assert classify(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
 
 
-def test_one_whose_series_is_gone_has_ended() -> None:
+def test_alert_whose_series_is_gone_has_resolved() -> None:
     gone = annotated(grafana_alert("s", firing=False, node="n"), "MissingSeries")
     (alert,) = parse(json.dumps(body(gone)).encode()).alerts
     assert isinstance(classify(alert, CLUSTERS), AcceptedAlert)
@@ -145,33 +145,33 @@ async def test_grafanas_alert_heals_a_slot(databases: Stack) -> None:
     assert episode["calls"] >= 1
 
 
-async def test_its_end_ends_the_episode(databases: Stack) -> None:
+async def test_resolved_grafana_alert_ends_the_episode(databases: Stack) -> None:
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("ends"):
         async with healing(watched(databases)) as healer:
             await post(healer, grafana_alert("ends"))
-            await healer.until("it calls", lambda found: found and found[0]["calls"])
-            # What keeps Grafana from looking is no news of the slot, and neither ends nor doubles anything.
+            await healer.until("it calls", lambda episodes: episodes and episodes[0]["calls"])
+            # An alert about a failing data source says nothing about the slot: the episode goes on.
             assert await post(healer, datasource_alert("DatasourceError", "ends")) == (200, "ignored_unmeasured=1")
-            assert len([each for each in await healer.episodes() if each["outcome"] is None]) == 1
+            assert [episode["outcome"] for episode in await healer.episodes()].count(None) == 1
             assert await post(healer, grafana_alert("ends", firing=False)) == (200, "resolved=1")
             episode = await healer.ended()
     databases.drop_slot("ends")
     assert episode["outcome"] == "cancelled"
 
 
-async def test_what_nobody_measured_makes_no_episode_and_no_call(
+async def test_alert_without_a_measured_value_starts_no_episode(
     databases: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also while a slot of that very name hangs: the healer acts on what was seen, not on what could not be."""
+    """Even while a slot of that name hangs: the healer acts only on measured values."""
     with databases.quiet(), databases.standby.create_slot("unseen"):
         async with healing(watched(databases)) as healer:
-            unseen = [
+            unmeasured = [
                 datasource_alert("DatasourceNoData", "unseen"),
                 datasource_alert("DatasourceError", "unseen"),
                 annotated(grafana_alert("unseen"), "Error"),
             ]
-            with caplog.at_level("INFO", logger="healer.app"):
-                assert await post(healer, *unseen) == (200, "ignored_unmeasured=3")
+            with caplog.at_level("INFO", logger="healer.webhook.endpoint"):
+                assert await post(healer, *unmeasured) == (200, "ignored_unmeasured=3")
             assert await healer.episodes() == []
             assert await healer.value("pgslot_heal_alerts_total", action="ignored_unmeasured") == 3
     databases.drop_slot("unseen")
@@ -179,11 +179,13 @@ async def test_what_nobody_measured_makes_no_episode_and_no_call(
     assert len(examples) == 1
 
 
-async def test_replay_tells_why(databases: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_replay_says_why_an_unmeasured_alert_is_ignored(
+    databases: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "webhook.json"
     file.write_text(json.dumps(body(datasource_alert("DatasourceNoData", "s"), grafana_alert("s"))))
     config = Config((watched(databases),), QUICK)
     assert await replay_file(config, file, offline=True, as_json=True) == 0
     decisions = json.loads(capsys.readouterr().out)
-    assert [each["would"] for each in decisions] == ["ignore", "start"]
+    assert [decision["would"] for decision in decisions] == ["ignore", "start"]
     assert decisions[0]["why"].startswith("Grafana had no data, or an error, for its rule")

@@ -1,4 +1,4 @@
-"""In step with Alertmanager: what its listing changes, and with a real Alertmanager."""
+"""Reconciliation: what a listing changes, and the same with a real Alertmanager."""
 
 import asyncio
 import threading
@@ -25,26 +25,34 @@ A, B = (Alert(firing=True, labels={"slot_name": name}, fingerprint=name) for nam
 
 
 def listing(*alerts: Alert, complete: bool = True, **muted: str) -> AlertListing:
-    return AlertListing({each.fingerprint: each for each in alerts}, muted, complete)
+    return AlertListing({alert.fingerprint: alert for alert in alerts}, muted, complete)
 
 
 CASES: dict[str, tuple[AlertListing, set[str], set[str], set[str], Changes]] = {
-    # What is listed; what takes part in an episode; what we have heard of; what was listed before; what follows.
+    # The listing; active, seen and earlier listed fingerprints; the changes.
     "nothing new": (listing(A), {"a"}, {"a"}, {"a"}, Changes((), {})),
-    "nobody told us": (listing(A, B), {"a"}, {"a"}, {"a"}, Changes((B,), {})),
+    "a webhook was lost": (listing(A, B), {"a"}, {"a"}, {"a"}, Changes((B,), {})),
     "its episode is over, and it still fires": (listing(A), set(), {"a"}, {"a"}, Changes((), {})),
     "silenced in flight": (listing(A, a="silenced"), {"a"}, {"a"}, {"a"}, Changes((), {"a": "silenced"})),
-    "silenced before we heard of it": (listing(A, a="silenced"), set(), set(), set(), Changes((), {})),
+    "silenced before it was seen": (listing(A, a="silenced"), set(), set(), set(), Changes((), {})),
     "no longer silenced": (listing(A), set(), set(), {"a"}, Changes((A,), {})),
-    "ended unsaid": (listing(B), {"a"}, {"a", "b"}, {"a", "b"}, Changes((), {"a": "resolved, and no webhook said so"})),
+    "resolved without a webhook": (
+        listing(B),
+        {"a"},
+        {"a", "b"},
+        {"a", "b"},
+        Changes((), {"a": "resolved, and no webhook said so"}),
+    ),
     "not listed, but Alertmanager has just started": (listing(complete=False), {"a"}, {"a"}, {"a"}, Changes((), {})),
     "never listed: another Alertmanager's": (listing(), {"a"}, {"a"}, set(), Changes((), {})),
 }
 
 
-@pytest.mark.parametrize(("listed", "joined", "heard", "before", "expected"), CASES.values(), ids=CASES.keys())
-def test_compare(listed: AlertListing, joined: set[str], heard: set[str], before: set[str], expected: Changes) -> None:
-    assert compare(listed, joined, heard, before) == expected
+@pytest.mark.parametrize(("listed", "active", "seen", "before", "expected"), CASES.values(), ids=CASES.keys())
+def test_listing_submits_missed_alerts_and_withdraws_silenced_and_resolved_ones(
+    listed: AlertListing, active: set[str], seen: set[str], before: set[str], expected: Changes
+) -> None:
+    assert compare(listed, active, seen, before) == expected
 
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -66,30 +74,30 @@ ITEM: dict[str, Any] = {
         ({"uptime": "2026-11-23T01:00:00Z", "cluster": {"status": "a new one"}}, False),
     ],
 )
-def test_an_alertmanager_that_has_just_started_is_told_apart(answer: dict[str, Any], *, complete: bool) -> None:
+def test_listing_is_incomplete_while_alertmanager_has_just_started(answer: dict[str, Any], *, complete: bool) -> None:
     assert parse_listing([ITEM], answer, NOW).complete is complete
 
 
 @pytest.mark.parametrize("key", ["silencedBy", "inhibitedBy", "mutedBy"])
-def test_what_is_muted(key: str) -> None:
+def test_silenced_inhibited_and_muted_alerts_count_as_muted(key: str) -> None:
     item = ITEM | {"status": ITEM["status"] | {key: ["1234"]}}
-    found = parse_listing([item], {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}, NOW)
-    assert list(found.alerts) == ["f"]
-    assert found.muted["f"].endswith("(by 1234)")
+    parsed = parse_listing([item], {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}, NOW)
+    assert list(parsed.alerts) == ["f"]
+    assert parsed.muted["f"].endswith("(by 1234)")
 
 
-def test_an_older_alertmanager_has_no_muted_by() -> None:
+def test_older_alertmanager_without_muted_by_is_understood() -> None:
     item = ITEM | {"status": {"state": "active", "silencedBy": [], "inhibitedBy": []}}
     assert parse_listing([item], {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}, NOW).muted == {}
 
 
-async def test_nobody_answers() -> None:
+async def test_unreachable_alertmanager_is_an_error() -> None:
     with pytest.raises(AlertmanagerError, match="ClientConnector"):
         await fetch_listing(f"http://127.0.0.1:{free_port()}")
 
 
-async def test_its_name_and_its_answer_do_not_wait_for_what_fills_asyncios_threads() -> None:
-    """A name server that hangs holds up neither others nor the end of the process, which waits for those threads."""
+async def test_listing_does_not_wait_for_asyncios_thread_pool() -> None:
+    """A name server that hangs delays no other request, nor the end of the process, which waits for that pool."""
     released = threading.Event()
     loop = asyncio.get_running_loop()
     for _ in range(100):
@@ -115,7 +123,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
     (tmp_path / "webhook-token").write_text("unused")
     addresses = {
         "alertmanager:9093": f"127.0.0.1:{free_port()}",
-        # Nobody takes webhooks: whatever reaches the healer in these tests, it has asked for.
+        # Webhooks are not delivered: every alert that reaches the healer in these tests comes from a listing.
         "healer:9878": f"127.0.0.1:{free_port()}",
         "/run/secrets/webhook-token": str(tmp_path / "webhook-token"),
     }
@@ -129,8 +137,8 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
 async def healer(
     databases: Stack, alertmanager: Alertmanager, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Healer]:
-    monkeypatch.setattr("healer.webhook.reconcile.INTERVAL", 0.4)
-    monkeypatch.setattr("healer.webhook.reconcile.BUSY_INTERVAL", 0.2)
+    monkeypatch.setattr("healer.webhook.deadlines.RECONCILE_INTERVAL_SECONDS", 0.4)
+    monkeypatch.setattr("healer.webhook.deadlines.RECONCILE_BUSY_INTERVAL_SECONDS", 0.2)
     async with healing(watched(databases), settings=replace(QUICK, alertmanager_url=alertmanager.url)) as healer:
         yield healer
 
@@ -161,7 +169,7 @@ def expire(alertmanager: Alertmanager, number: str) -> None:
     requests.delete(f"{alertmanager.url}/api/v2/silence/{number}", timeout=10).raise_for_status()
 
 
-async def test_am_silence_honoured_mid_flight_and_taken_up_again_when_it_ends(
+async def test_am_silence_is_honoured_mid_flight_and_the_alert_is_taken_again_when_it_ends(
     databases: Stack, alertmanager: Alertmanager, healer: Healer
 ) -> None:
     with (
@@ -170,19 +178,19 @@ async def test_am_silence_honoured_mid_flight_and_taken_up_again_when_it_ends(
         databases.standby.create_slot("silenced"),
     ):
         fire(alertmanager, "silenced")
-        await healer.until("it has found the alert and called", lambda found: found and found[0]["calls"])
+        await healer.until("the listed alert has led to a call", lambda episodes: episodes and episodes[0]["calls"])
         number = silence(alertmanager, "silenced")
         episode = await healer.ended()
         assert episode["outcome"] == "cancelled"
         assert f"silenced (by {number})" in episode["why"]
         calls = await healer.value("pgslot_heal_calls_total", cluster="c", result="ok")
         expire(alertmanager, number)
-        await healer.until("another episode has called", lambda found: len(found) == 2 and found[0]["calls"])
+        await healer.until("another episode has called", lambda episodes: len(episodes) == 2 and episodes[0]["calls"])
         assert calls == episode["calls"]
     databases.drop_slot("silenced")
 
 
-async def test_an_alert_that_ended_while_nobody_could_say_so(
+async def test_alert_that_resolved_without_a_webhook_ends_its_episode(
     databases: Stack, alertmanager: Alertmanager, healer: Healer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("healer.webhook.alertmanager.REFILLED_SECONDS", 0.0)
@@ -192,7 +200,7 @@ async def test_an_alert_that_ended_while_nobody_could_say_so(
         databases.standby.create_slot("unsaid"),
     ):
         fire(alertmanager, "unsaid")
-        await healer.until("it has found the alert and called", lambda found: found and found[0]["calls"])
+        await healer.until("the listed alert has led to a call", lambda episodes: episodes and episodes[0]["calls"])
         fire(alertmanager, "unsaid", ended=True)
         episode = await healer.ended()
     assert episode["outcome"] == "cancelled"
@@ -200,24 +208,24 @@ async def test_an_alert_that_ended_while_nobody_could_say_so(
     databases.drop_slot("unsaid")
 
 
-async def test_an_alertmanager_that_restarts_does_not_end_an_episode(
+async def test_alertmanager_restart_does_not_end_an_episode(
     databases: Stack, alertmanager: Alertmanager, healer: Healer
 ) -> None:
-    """It comes back without alerts: that is not the same as resolved."""
+    """It comes back without alerts, which does not mean that they resolved."""
     with (
         databases.quiet(),
         databases.primary.hold_transaction() as holder,
         databases.standby.create_slot("restarts") as creator,
     ):
         fire(alertmanager, "restarts")
-        await healer.until("it has found the alert and called", lambda found: found and found[0]["calls"])
+        await healer.until("the listed alert has led to a call", lambda episodes: episodes and episodes[0]["calls"])
         alertmanager.stop()
         await until_up(healer, 0)
         alertmanager.start()
         await until_up(healer, 1)
         assert alertmanager.alerts() == []
         calls = (await healer.episodes())[0]["calls"]
-        await healer.until("it goes on calling", lambda found: found[0]["calls"] > calls + 1)
+        await healer.until("it goes on calling", lambda episodes: episodes[0]["calls"] > calls + 1)
         holder.commit()
         episode = await healer.ended()
         assert creator.wait(5)
@@ -231,7 +239,7 @@ async def until_up(healer: Healer, expected: float) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_without_an_alertmanager_there_is_no_such_gauge(databases: Stack) -> None:
+async def test_alertmanager_gauge_is_absent_without_an_alertmanager(databases: Stack) -> None:
     async with healing(watched(databases)) as healer:
         assert await healer.value("pgslot_heal_alertmanager_up") is None
         assert await healer.value("pgslot_heal_clusters_remaining") == QUICK.clusters_at_once

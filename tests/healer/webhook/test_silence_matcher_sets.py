@@ -1,7 +1,7 @@
 """
 Silences with several matcher sets, in a real Alertmanager: from 0.32 on each set silences what it matches.
 
-No API of these versions makes one: it is put into the file that they keep theirs in, as one of a newer peer would be.
+No API of these versions creates one: it is written into the silences file, as one from a newer peer would be.
 """
 
 import time
@@ -22,7 +22,7 @@ from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version
 from tests.support.servers.processes import free_port
 
 UNDERSTANDS = version_of(ALERTMANAGER) >= (0, 32)
-"""This Alertmanager knows matcher sets; an older one takes the first set for the whole silence."""
+"""Whether this Alertmanager knows matcher sets; an older one takes the first set for the whole silence."""
 
 SILENCE = "0b9d7a5e-5f0a-4d8b-9a55-1d3b9a2f6c10"
 FIRST, SECOND, NEITHER = "PgSlotStalled", "PgSlotCreationStuck", "PgSlotCreationBlocked"
@@ -75,7 +75,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
     server.stop()
 
 
-async def test_the_healer_leaves_alone_what_any_set_silences(alertmanager: Alertmanager) -> None:
+async def test_healer_ignores_alerts_that_any_matcher_set_silences(alertmanager: Alertmanager) -> None:
     listing = await fetch_listing(alertmanager.url)
     muted = {listing.alerts[fingerprint].labels["alertname"]: why for fingerprint, why in listing.muted.items()}
     silenced = {FIRST, SECOND} if UNDERSTANDS else {FIRST}
@@ -83,7 +83,7 @@ async def test_the_healer_leaves_alone_what_any_set_silences(alertmanager: Alert
     assert len(listing.alerts) == 3
 
 
-def test_the_doctor_names_what_is_silenced_and_what_cannot_be_told(alertmanager: Alertmanager) -> None:
+def test_doctor_names_silenced_alerts_and_reports_unlisted_matcher_sets(alertmanager: Alertmanager) -> None:
     alerts = [{"alertname": name, HEAL_LABEL: RECORD.name, "cluster": "c"} for name in (FIRST, SECOND, NEITHER)]
     findings = list(judge_silences(Client(alertmanager.url), alerts))
     if UNDERSTANDS:

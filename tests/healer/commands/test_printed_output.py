@@ -1,0 +1,56 @@
+"""What commands print: control characters in names are escaped, and a closed pipe is not an error."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.running_healer import alert
+from tests.support.servers.processes import free_port
+
+HOSTILE_NAME = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("pg-slot-healer")
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def replay_arguments(folder: Path, **more: Any) -> list[str]:
+    """Save a webhook of one alert, whose labels `more` changes, and return the arguments that replay it."""
+    labels = alert("s")["labels"] | more
+    (folder / "body.json").write_text(json.dumps({"version": "4", "alerts": [alert("s") | {"labels": labels}]}))
+    node = f"{{conninfo: 'host=127.0.0.1 port={free_port()} dbname=x user=x'}}"
+    (folder / "p.yml").write_text(f"clusters: {{c: {{nodes: {{standby: {node}}}, healer: {node}}}}}")
+    return ["replay", str(folder / "body.json"), f"--config.file={folder / 'p.yml'}"]
+
+
+def test_replay_escapes_control_characters_in_labels(tmp_path: Path) -> None:
+    completed = run(*replay_arguments(tmp_path, alertname=HOSTILE_NAME))
+    assert "\\x1b[2J" in completed.stdout
+    assert all(line.isprintable() for line in completed.stdout.splitlines())
+
+
+def test_replay_of_an_unreachable_node_claims_nothing_about_its_slot(tmp_path: Path) -> None:
+    completed = run(*replay_arguments(tmp_path))
+    assert completed.returncode == 1
+    assert "fail" in completed.stdout
+    assert "nobody can tell: the node did not answer, or not in full (node unreachable" in completed.stdout
+    assert "not help" not in completed.stdout
+
+
+def test_broken_pipe_ends_without_a_traceback(tmp_path: Path) -> None:
+    healer, exporter = (str(Path(sys.executable).with_name(f"pg-slot-{name}")) for name in ("healer", "exporter"))
+    for command in (
+        [healer, *replay_arguments(tmp_path)],
+        [healer, "grants"],
+        [exporter, "metrics"],
+        [exporter, "sql"],
+    ):
+        read, write = socket.socketpair()
+        read.close()
+        with write:
+            completed = subprocess.run(command, stdout=write.fileno(), stderr=subprocess.PIPE, timeout=60, check=False)
+        assert (completed.returncode, completed.stderr) == (141, b"")
