@@ -3,6 +3,8 @@
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pgslot.snapshot.queries
@@ -15,59 +17,38 @@ from pgslot.snapshot.identity import IDENTITY
 from pgslot.snapshot.queries import QUERIES, SUPPORTED
 from tests.support.paths import ROOT
 
-LONGEST_FILE = 400
-LONGEST_OF_A_PROGRAM = 300
-CATALOGUE = ROOT / "exporter" / "catalogue.py"
-"""A list of metrics: nobody has to keep it in mind as a whole."""
+PROGRAMS = ("pgslot", "exporter", "healer")
 
 
-def imports(folder: str) -> set[str]:
-    found: set[str] = set()
-    for file in (ROOT / folder).rglob("*.py"):
-        for item in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(item, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in item.names}
-            elif isinstance(item, ast.ImportFrom) and item.module:
-                found.add(item.module.split(".")[0])
-    return found
+def test_imports_follow_the_contracts() -> None:
+    """The layers, and what never imports what, are contracts of import-linter in pyproject.toml."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-logo"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
 
 
-def test_imports_run_one_way() -> None:
-    assert "exporter" in imports("healer")
-    assert not imports("exporter") & {"healer", "tests"}
-    assert "tests" not in imports("healer")
-
-
-def test_no_file_is_too_long() -> None:
-    for folder in ("exporter", "healer", "tests", "dashboards"):
-        for file in (ROOT / folder).rglob("*.py"):
-            of_a_program = folder in ("exporter", "healer") and file != CATALOGUE
-            limit = LONGEST_OF_A_PROGRAM if of_a_program else LONGEST_FILE
-            assert len(file.read_text("utf-8").splitlines()) <= limit, file
-
-
-def test_who_decides_does_not_tell_and_who_tells_does_not_wait() -> None:
-    episode, narration = ((ROOT / "healer" / name).read_text("utf-8") for name in ("episode.py", "narration.py"))
-    assert "logging" not in episode
-    assert "event(" not in episode
-    assert "event(" in narration
-    assert not any(isinstance(item, ast.Await | ast.AsyncFunctionDef) for item in ast.walk(ast.parse(narration)))
+def test_loop_does_not_log_and_journal_does_not_wait() -> None:
+    loop, journal = ((ROOT / "healer/episodes" / name).read_text("utf-8") for name in ("loop.py", "journal.py"))
+    assert "logging" not in loop
+    assert not re.search(r"\blog\.\w+\(", loop)
+    assert re.search(r"\blog\.\w+\(", journal)
+    assert not any(isinstance(item, ast.Await | ast.AsyncFunctionDef) for item in ast.walk(ast.parse(journal)))
 
 
 def test_database_errors_are_caught_in_four_places_only() -> None:
     catching = {
         file.relative_to(ROOT).as_posix()
-        for folder in ("exporter", "healer")
+        for folder in PROGRAMS
         for file in (ROOT / folder).rglob("*.py")
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(item, ast.ExceptHandler) and item.type is not None and "psycopg" in ast.unparse(item.type)
     }
-    looking, acting, asking = (
+    assert catching == {
+        "pgslot/postgres/connect.py",
         "pgslot/snapshot/node.py",
         "healer/remedies/connection.py",
         "healer/doctor/server_facts.py",
-    )
-    assert catching == {"pgslot/postgres/connect.py", looking, acting, asking}
+    }
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:
