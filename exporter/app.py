@@ -19,7 +19,7 @@ from pgslot.exposition.text_format import Family
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
 from pgslot.snapshot.cluster import ClusterCollector
-from pgslot.snapshot.node import MIN_COLLECT_SECONDS
+from pgslot.snapshot.deadlines import MIN_COLLECT_SECONDS
 
 APPLICATION_NAME = "pg_slot_exporter"
 DEFAULT_TIMEOUT = 10.0

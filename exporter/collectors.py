@@ -1,26 +1,26 @@
-"""Which part of a scrape is asked for: the parameter collect[], as node_exporter has it."""
+"""The part of a scrape that is asked for: the parameter collect[], as in node_exporter."""
 
 from collections.abc import Sequence
 
-from pgslot.snapshot.queries import CREATIONS, QUERIES, Query
+from pgslot.snapshot.queries import QUERIES, Scope
 
-ALL = frozenset(probe.name for probe in QUERIES)
-"""The parts are named after the probes that they show; pgslot_up and the look's duration come with each."""
+ALL = frozenset(query.name for query in QUERIES)
+"""Collectors are named after the queries whose rows they show; pgslot_up and the scrape's duration come with each."""
 
 
 def parse_collect(names: Sequence[str]) -> frozenset[str]:
-    """Return the parts of these names, all for none. Raises ValueError for a name that is no part's."""
+    """Return the collectors of these names, all of them for no name. Raises ValueError for an unknown name."""
     unknown = sorted(set(names) - ALL)
     if unknown:
         raise ValueError(f"collect[]: expected {', '.join(sorted(ALL))}; found {', '.join(map(repr, unknown))}")
     return frozenset(names) or ALL
 
 
-def scope_for(parts: frozenset[str]) -> Sequence[Query]:
+def scope_for(collectors: frozenset[str]) -> Scope:
     """
-    Return what has to be asked for these parts.
+    Return what the nodes have to be asked for these collectors.
 
-    Only creations are told by fewer probes than all: everything else is explained by what the node's history shows, and
-    that needs whole looks.
+    Only creations can do with less than everything: what the other collectors show is explained by the node's history,
+    in which only complete snapshots are recorded.
     """
-    return CREATIONS if parts == {"creations"} else QUERIES
+    return Scope.CREATIONS if collectors == {"creations"} else Scope.EVERYTHING

@@ -1,4 +1,4 @@
-"""Looks at clusters: at all nodes at once, at one of them, and at others only where they explain it."""
+"""Snapshots of clusters: of all nodes at once, or of one node and only those others that explain it."""
 
 import asyncio
 import time
@@ -7,17 +7,12 @@ from enum import Enum, auto
 from typing import Any, TypeVar
 
 from pgslot.config.model import Cluster, Node
+from pgslot.snapshot.deadlines import MIN_COLLECT_SECONDS, PEER_GRACE_SECONDS, STANDBY_GRACE_SECONDS
 from pgslot.snapshot.identity import expected_system_identifier
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
-from pgslot.snapshot.node import MIN_COLLECT_SECONDS, NodeCollector
-from pgslot.snapshot.queries import CREATIONS, EXPLANATION, QUERIES, Query
-
-PEER_GRACE = 0.2
-"""Seconds that other nodes have after the primary has answered: long enough to notice that there are two."""
-
-STANDBY_GRACE = 1.0
-"""Seconds that standbys have after a primary with failover slots: a new connection across an ocean takes less."""
-
+from pgslot.snapshot.node import NodeCollector
+from pgslot.snapshot.queries import Scope
+from pgslot.supervisor import TaskSupervisor
 
 _T = TypeVar("_T")
 
@@ -33,135 +28,160 @@ class Peers(Enum):
 
 
 class ClusterCollector:
-    """All nodes of some clusters."""
+    """All nodes of some clusters, one NodeCollector each."""
 
     def __init__(self, clusters: Sequence[Cluster], application_name: str) -> None:
         self._application_name = application_name
         self._clusters: dict[str, dict[str, NodeCollector]] = {}
-        self._told: dict[str, str | None] = {}
-        """The system identifiers that Patroni told of clusters."""
-        self._leaving: dict[NodeCollector, asyncio.Task[None]] = {}
+        self._declared_identifiers: dict[str, str | None] = {}
+        """The system identifiers that Patroni reports, by cluster; None: not known."""
+        self._retiring: set[NodeCollector] = set()
+        """Of nodes that are no longer configured, until their collection in flight has ended."""
+        self._retirements = TaskSupervisor()
         self.reconfigure(clusters)
 
     def knows(self, cluster: str, node: str) -> bool:
+        """Return whether the node is configured."""
         return node in self._clusters.get(cluster, ())
 
-    async def collect_cluster(self, cluster: str, timeout: float, probes: Sequence[Query] = QUERIES) -> ClusterSnapshot:
-        """
-        Look at all nodes of one cluster at the same time. Raises KeyError for an unknown cluster.
+    async def collect_all(self, timeout: float, scope: Scope = Scope.EVERYTHING) -> list[ClusterSnapshot]:
+        """Query all nodes of all clusters at the same time."""
+        return await _gather([self.collect_cluster(cluster, timeout, scope) for cluster in self._clusters])
 
-        For creations alone (CREATIONS) a second look asks what explains them, if there are any.
+    async def collect_cluster(self, cluster: str, timeout: float, scope: Scope = Scope.EVERYTHING) -> ClusterSnapshot:
+        """
+        Query all nodes of one cluster at the same time. Raises KeyError for an unknown cluster.
+
+        A scope that shows creations without what explains them is widened, in a second collection, if there are any.
         """
         deadline = time.monotonic() + timeout
-        # The same ones for both looks: a reload in between may have taken the cluster out.
-        nodes = tuple(self._clusters[cluster].values())
-        found = self.assemble(cluster, await _all([node.collect(timeout, probes) for node in nodes]))
-        left = deadline - time.monotonic()
-        if probes is CREATIONS and any(node.creations for node in found.nodes) and left >= MIN_COLLECT_SECONDS:
-            return self.assemble(cluster, await _all([node.collect(left, EXPLANATION) for node in nodes]))
-        return found
-
-    async def collect_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
-        """Look at one node and at no other. Raises KeyError for an unknown one."""
-        [snapshot] = self._as_they_count(cluster, [await self._clusters[cluster][node].collect(timeout)])
+        # The same ones both times: a reload in between may have removed the cluster.
+        collectors = tuple(self._clusters[cluster].values())
+        snapshots = await _gather([collector.collect(timeout, scope) for collector in collectors])
+        snapshot = self.assemble(cluster, snapshots)
+        remaining = deadline - time.monotonic()
+        if any(_lacks_explanation(node, scope) for node in snapshot.nodes) and remaining >= MIN_COLLECT_SECONDS:
+            explained = [collector.collect(remaining, Scope.EXPLANATION) for collector in collectors]
+            return self.assemble(cluster, await _gather(explained))
         return snapshot
 
-    def assemble(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> ClusterSnapshot:
-        """Put looks at nodes together; what servers of another cluster show is left out of them."""
-        return ClusterSnapshot(cluster, tuple(self._as_they_count(cluster, snapshots)))
+    async def collect_node(self, cluster: str, node: str, timeout: float) -> NodeSnapshot:
+        """Query one node and no other. Raises KeyError for an unknown node."""
+        [snapshot] = self._exclude_foreign(cluster, [await self._clusters[cluster][node].collect(timeout)])
+        return snapshot
 
     async def collect_node_with_peers(
         self,
         cluster: str,
         node: str,
         timeout: float,
-        probes: Sequence[Query] = QUERIES,
+        scope: Scope = Scope.EVERYTHING,
         *,
         peers: Callable[[NodeSnapshot], Peers],
     ) -> ClusterSnapshot:
         """
-        Look at one node, and at the others only if this one cannot be diagnosed without them.
+        Query one node, and those others without which it cannot be diagnosed. Raises KeyError for an unknown node.
 
-        Once the primary is found, no other is waited for that takes longer than OTHERS_LONGER: a node that hangs is no
-        business of those that ask for another. Raises KeyError for an unknown node.
+        Once the primary has answered, the others have PEER_GRACE_SECONDS left: a node that hangs must not delay the
+        result for another one.
         """
         deadline = time.monotonic() + timeout
-        observers = self._clusters[cluster]
-        [snapshot] = self._as_they_count(cluster, [await observers[node].collect(timeout, probes)])
-        if probes is CREATIONS and snapshot.creations and deadline - time.monotonic() >= MIN_COLLECT_SECONDS:
-            probes, left = EXPLANATION, deadline - time.monotonic()
-            [snapshot] = self._as_they_count(cluster, [await observers[node].collect(left, probes)])
-        others = [other for name, other in observers.items() if name != node]
-        left = max(MIN_COLLECT_SECONDS, deadline - time.monotonic())
+        collectors = self._clusters[cluster]
+        [snapshot] = self._exclude_foreign(cluster, [await collectors[node].collect(timeout, scope)])
+        remaining = deadline - time.monotonic()
+        if _lacks_explanation(snapshot, scope) and remaining >= MIN_COLLECT_SECONDS:
+            scope = Scope.EXPLANATION
+            [snapshot] = self._exclude_foreign(cluster, [await collectors[node].collect(remaining, scope)])
+        others = [collector for name, collector in collectors.items() if name != node]
+        remaining = max(MIN_COLLECT_SECONDS, deadline - time.monotonic())
         needed = peers(snapshot)
-        if needed is Peers.STANDBYS:
-            standbys = await asyncio.gather(*(_in_short(other, left) for other in others))
-            return self.assemble(cluster, (snapshot, *standbys))
-        if needed is Peers.RECENT_STANDBYS:
-            standbys = await asyncio.gather(*(_lately(other, left) for other in others))
-            return self.assemble(cluster, (snapshot, *standbys))
         if needed is Peers.NONE:
             return ClusterSnapshot(cluster, (snapshot,))
-        looks = [asyncio.create_task(other.collect(left, probes)) for other in others]
-        pending = set(looks)
-        while pending:
-            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            if any(look.result().is_primary for look in done):
-                if pending:
-                    _, pending = await asyncio.wait(pending, timeout=PEER_GRACE)
-                break
-        for look in pending:
-            look.cancel()
-        return self.assemble(cluster, (snapshot, *(look.result() for look in looks if look not in pending)))
+        if needed is Peers.PRIMARY:
+            return self.assemble(cluster, (snapshot, *await _until_primary(others, remaining, scope)))
+        collect_standby = _recent_or_brief if needed is Peers.RECENT_STANDBYS else _brief
+        standbys = await asyncio.gather(*(collect_standby(collector, remaining) for collector in others))
+        return self.assemble(cluster, (snapshot, *standbys))
 
-    async def collect_all(self, timeout: float, probes: Sequence[Query] = QUERIES) -> list[ClusterSnapshot]:
-        return await _all([self.collect_cluster(cluster, timeout, probes) for cluster in self._clusters])
-
-    def _as_they_count(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
-        observers = self._clusters.get(cluster, {})
-        identifiers = {name: observer.membership.identifier for name, observer in observers.items()}
-        identifier = expected_system_identifier(identifiers, self._told.get(cluster))
-        # Who has been taken out of the configuration meanwhile is told for this once as it was.
-        return [
-            observers[one.node].membership.mask_if_foreign(one, identifier) if one.node in observers else one
-            for one in snapshots
-        ]
+    def assemble(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> ClusterSnapshot:
+        """Return a cluster's snapshot of these; what servers of another cluster show is left out."""
+        return ClusterSnapshot(cluster, tuple(self._exclude_foreign(cluster, snapshots)))
 
     def reconfigure(self, clusters: Sequence[Cluster]) -> None:
-        """Take a new configuration over; nodes that are in both keep their connections, looks in flight end first."""
-        before = {observer.node: observer for nodes in self._clusters.values() for observer in nodes.values()}
+        """Take a new configuration over; nodes in both keep their connections, collections in flight end first."""
+        before = {collector.node: collector for nodes in self._clusters.values() for collector in nodes.values()}
 
-        def observer_of(node: Node) -> NodeCollector:
+        def collector_of(node: Node) -> NodeCollector:
             return before.pop(node) if node in before else NodeCollector(node, self._application_name)
 
         self._clusters = {
-            cluster.name: {node.name: observer_of(node) for node in cluster.nodes} for cluster in clusters
+            cluster.name: {node.name: collector_of(node) for node in cluster.nodes} for cluster in clusters
         }
-        self._told = {cluster.name: cluster.system_identifier for cluster in clusters}
-        for observer in before.values():
-            task = self._leaving[observer] = asyncio.create_task(observer.retire())
-            task.add_done_callback(lambda _, observer=observer: self._leaving.pop(observer))  # type: ignore[misc]
+        self._declared_identifiers = {cluster.name: cluster.system_identifier for cluster in clusters}
+        for collector in before.values():
+            self._retiring.add(collector)
+            self._retirements.start(self._retire(collector), f"retire {collector.node.cluster}/{collector.node.name}")
 
     async def close(self) -> None:
-        observers = [observer for nodes in self._clusters.values() for observer in nodes.values()]
-        await asyncio.gather(*(observer.close() for observer in (*self._leaving, *observers)))
+        """End all collections in flight and close all connections."""
+        collectors = [collector for nodes in self._clusters.values() for collector in nodes.values()]
+        await asyncio.gather(*(collector.close() for collector in (*self._retiring, *collectors)))
+        await self._retirements.close()
+
+    async def _retire(self, collector: NodeCollector) -> None:
+        try:
+            await collector.retire()
+        finally:
+            self._retiring.discard(collector)
+
+    def _exclude_foreign(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
+        collectors = self._clusters.get(cluster, {})
+        identifiers = {name: collector.membership.identifier for name, collector in collectors.items()}
+        expected = expected_system_identifier(identifiers, self._declared_identifiers.get(cluster))
+        # A node that has been removed from the configuration meanwhile is shown this last time as it is.
+        return [
+            collectors[snapshot.node].membership.mask_if_foreign(snapshot, expected)
+            if snapshot.node in collectors
+            else snapshot
+            for snapshot in snapshots
+        ]
 
 
-async def _in_short(standby: NodeCollector, timeout: float) -> NodeSnapshot:
-    """Look at a standby for its primary's sake, which waits STANDBYS_LONGER for it; the look itself may take longer."""
-    look = asyncio.create_task(standby.collect(timeout))
-    done, _ = await asyncio.wait({look}, timeout=STANDBY_GRACE)
+def _lacks_explanation(snapshot: NodeSnapshot, scope: Scope) -> bool:
+    """Return whether slots are being created and the scope does not show what they wait for."""
+    return scope < Scope.EXPLANATION and bool(snapshot.creations)
+
+
+async def _until_primary(collectors: Sequence[NodeCollector], timeout: float, scope: Scope) -> list[NodeSnapshot]:
+    """Return the snapshots of these nodes, without those that take PEER_GRACE_SECONDS longer than the primary."""
+    tasks = [asyncio.create_task(collector.collect(timeout, scope)) for collector in collectors]
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.result().is_primary for task in done):
+            if pending:
+                _, pending = await asyncio.wait(pending, timeout=PEER_GRACE_SECONDS)
+            break
+    for task in pending:
+        task.cancel()
+    return [task.result() for task in tasks if task not in pending]
+
+
+async def _brief(standby: NodeCollector, timeout: float) -> NodeSnapshot:
+    """Wait STANDBY_GRACE_SECONDS for a standby, for its primary's sake; the collection itself may take longer."""
+    task = asyncio.create_task(standby.collect(timeout))
+    done, _ = await asyncio.wait({task}, timeout=STANDBY_GRACE_SECONDS)
     if done:
-        return look.result()
-    look.cancel()
-    # That no standby keeps copies of a slot can only be told when all are known: one that is not has to be among them.
-    return standby.empty_snapshot(QueryStatus.TIMEOUT, STANDBY_GRACE)
+        return task.result()
+    task.cancel()
+    # Whether no standby keeps copies of a slot can only be said when all are known: this one must be among them.
+    return standby.empty_snapshot(QueryStatus.TIMEOUT, STANDBY_GRACE_SECONDS)
 
 
-async def _lately(standby: NodeCollector, timeout: float) -> NodeSnapshot:
-    return standby.recent or await _in_short(standby, timeout)
+async def _recent_or_brief(standby: NodeCollector, timeout: float) -> NodeSnapshot:
+    return standby.recent or await _brief(standby, timeout)
 
 
-async def _all(looks: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Wait for all at the same time; one alone needs no task of its own, and goes round the event loop less often."""
-    return [await looks[0]] if len(looks) == 1 else await asyncio.gather(*looks)
+async def _gather(coroutines: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run all at the same time; a single one needs no task of its own, and fewer turns of the event loop."""
+    return [await coroutines[0]] if len(coroutines) == 1 else await asyncio.gather(*coroutines)

@@ -8,7 +8,7 @@ from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transac
 
 
 class QueryStatus(StrEnum):
-    """How a probe ended."""
+    """How a query ended; the values of pgslot_probe_status."""
 
     OK = "ok"
     PERMISSION_DENIED = "permission_denied"
@@ -18,19 +18,19 @@ class QueryStatus(StrEnum):
     UNREACHABLE = "unreachable"
     LOGIN_FAILED = "login_failed"
     WRONG_CLUSTER = "wrong_cluster"
-    """The server answered, and is one of another cluster than the others of its cluster in the configuration."""
+    """The server answered, but its system identifier is not that of the cluster that it is configured for."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
-    """One look at one node. None in place of rows means unknown: the probe's status says why."""
+    """What one node showed at one moment. None in place of rows means unknown: the query's status says why."""
 
     cluster: str
     node: str
     duration: float
-    """Seconds that the look took."""
+    """Seconds that collecting it took."""
     statuses: dict[str, QueryStatus]
-    """By probe name; every probe is there, whatever happened."""
+    """By query name: every query of the scope that was collected, whatever happened."""
     facts: NodeFacts | None = None
     slots: tuple[Slot, ...] | None = None
     creations: tuple[SlotCreation, ...] | None = None
@@ -38,13 +38,13 @@ class NodeSnapshot:
     standby: Standby | None = None
     """None also on a primary."""
     senders: tuple[WalSender, ...] | None = None
-    """Standbys that stream from it; none of a standby."""
+    """Standbys that stream from this node; empty for a standby."""
     history: History = EMPTY_HISTORY
-    """What this look and those before it showed, where the same observer took them."""
+    """What this snapshot and the earlier ones by the same collector showed."""
 
     @property
     def up(self) -> bool:
-        """The node answered the node probe on the very connection of this look."""
+        """Whether the node answered node.sql on the connection that this snapshot was taken with."""
         return self.facts is not None
 
     @property
@@ -52,20 +52,20 @@ class NodeSnapshot:
         return self.facts is not None and not self.facts.in_recovery
 
     def slot(self, name: str) -> Slot | None:
-        """Return the slot of this name; None when there is none or the slots are unknown."""
+        """Return the slot of this name; None: there is none, or the slots are unknown."""
         return next((slot for slot in self.slots or () if slot.slot_name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSnapshot:
-    """One look at all nodes of a cluster, taken at the same time."""
+    """Snapshots of the nodes of one cluster, taken at the same time."""
 
     cluster: str
     nodes: tuple[NodeSnapshot, ...]
 
     @property
     def primary(self) -> NodeSnapshot | None:
-        """The one node that is not in recovery; None when no node, or more than one (a split brain), says so."""
+        """The only node that is not in recovery; None: no node says so, or several do (a split brain)."""
         primaries = [node for node in self.nodes if node.is_primary]
         return primaries[0] if len(primaries) == 1 else None
 

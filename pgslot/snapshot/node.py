@@ -1,4 +1,4 @@
-"""Looks at a node: one kept connection, however many ask, and an answer in time whatever the server does."""
+"""Snapshots of one node: one kept connection, whatever the number of callers, and a result in time whatever it does."""
 
 import asyncio
 import time
@@ -12,212 +12,220 @@ from pgslot.cli.logging import get_logger
 from pgslot.config.model import Node
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
+from pgslot.snapshot.deadlines import GRACE_SECONDS, MIN_COLLECT_SECONDS, RECENT_SECONDS
 from pgslot.snapshot.history import EMPTY_HISTORY, extend_history
-from pgslot.snapshot.identity import IDENTITY, RECENT_SECONDS, ClusterMembership, Identity
+from pgslot.snapshot.identity import IDENTITY, ClusterMembership, Identity
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
-from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Query
-
-GRACE = 0.1
-"""Seconds that a look may take beyond its time, to end in order and say how it failed."""
-
-MIN_COLLECT_SECONDS = 0.5
-"""Seconds; less would only ever time out."""
+from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Query, Scope
 
 log = get_logger(__name__)
 
-_Answered = tuple[dict[str, list[Any]], dict[str, QueryStatus]]
+_Rows = dict[str, list[Any]]
+_Statuses = dict[str, QueryStatus]
 
 _UNDEFINED = psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedTable
 
 
 class NodeCollector:
     """
-    One node and the one connection to it. Concurrent looks share the one in flight.
+    One node and the one connection to it. Concurrent callers share the collection in flight.
 
-    Whoever joins a look that asks for less than he wants waits for another one, which begins when that one ends.
+    A caller that needs a larger scope than the collection in flight has, or has more time, waits for another round of
+    it, which begins when the current one ends.
     """
 
     def __init__(self, node: Node, application_name: str) -> None:
         self.node = node
+        self.membership = ClusterMembership(node.cluster, node.name)
         self._application_name = application_name
         self._session: Session | None = None
-        self._flight: asyncio.Task[NodeSnapshot] | None = None
+        self._in_flight: asyncio.Task[NodeSnapshot] | None = None
         self._deadline = 0.0
-        """Of the look in flight, monotonic: that of whoever joined it with the most time."""
-        self._asked: Sequence[Query] = ()
-        """The most that any of those who wait for the look in flight wants: of PROBES' parts each holds the next."""
-        self._answer: NodeSnapshot | None = None
-        """To less than that, from the same flight."""
+        """Of the collection in flight, monotonic: the latest of its callers'."""
+        self._scope = Scope.CREATIONS
+        """The largest scope that a caller of the collection in flight needs."""
+        self._interim: NodeSnapshot | None = None
+        """The last round of the collection in flight; None: the first one has not ended."""
         self._retired = False
         self._reported: dict[str, str] = {}
+        """The status last logged, by query name; `` for the node itself."""
         self._history = EMPTY_HISTORY
-        self._last: tuple[float, NodeSnapshot] | None = None
-        """The last whole look, and when it ended, monotonic."""
-        self.membership = ClusterMembership(node.cluster, node.name)
+        self._last_complete: tuple[float, NodeSnapshot] | None = None
+        """The last snapshot of everything, and when it ended, monotonic."""
 
-    async def collect(self, timeout: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
+    async def collect(self, timeout: float, scope: Scope = Scope.EVERYTHING) -> NodeSnapshot:
         """
-        Return what the node looks like now, within `timeout` seconds; a failure is in the snapshot, never raised.
+        Return what the node shows now, within `timeout` seconds; a failure is in the snapshot, never raised.
 
-        `probes` are PROBES or one of its parts, CREATIONS and EXPLANATION; the answer may hold more than that. Only
-        whole looks are remembered in the history.
+        The snapshot may hold more than the scope. Only complete snapshots are recorded in the history.
         """
         deadline = time.monotonic() + timeout
-        if self._flight is None or self._flight.done():
-            self._deadline, self._asked, self._answer = deadline, probes, None
-            self._flight = asyncio.create_task(self._fly())
-            self._flight.add_done_callback(self._landed)
+        if self._in_flight is None or self._in_flight.done():
+            self._deadline, self._scope, self._interim = deadline, scope, None
+            self._in_flight = asyncio.create_task(self._collect())
+            self._in_flight.add_done_callback(self._landed)
         self._deadline = max(self._deadline, deadline)
-        self._asked = max(self._asked, probes, key=len)
-        flight, seen_before = self._flight, self._answer
-        # Whoever joins a look in flight has a deadline of his own; the flight itself goes on for the others.
-        done, _ = await asyncio.wait({flight}, timeout=timeout + GRACE)
-        if done and flight.cancelled():
-            return self.empty_snapshot(QueryStatus.UNREACHABLE, timeout, probes)
-        answer = flight.result() if done else self._answer
-        if answer is None or (not done and answer is seen_before) or len(answer.statuses) < len(probes):
-            return self.empty_snapshot(QueryStatus.TIMEOUT, timeout, probes)
-        return answer
+        self._scope = max(self._scope, scope)
+        in_flight, stale = self._in_flight, self._interim
+        # A caller that joins has a deadline of its own; the collection itself goes on for the others.
+        done, _ = await asyncio.wait({in_flight}, timeout=timeout + GRACE_SECONDS)
+        if done and in_flight.cancelled():
+            return self.empty_snapshot(QueryStatus.UNREACHABLE, timeout, scope)
+        snapshot = in_flight.result() if done else self._interim
+        if snapshot is None or (not done and snapshot is stale) or not scope.value <= snapshot.statuses.keys():
+            return self.empty_snapshot(QueryStatus.TIMEOUT, timeout, scope)
+        return snapshot
+
+    @property
+    def session(self) -> Session | None:
+        """The kept connection; None: there is none at the moment."""
+        return self._session
 
     @property
     def recent(self) -> NodeSnapshot | None:
-        """What the last whole look showed; None if that is longer ago than LATELY."""
-        if self._last is None or time.monotonic() - self._last[0] > RECENT_SECONDS:
+        """The last complete snapshot; None: there was none in the last RECENT_SECONDS."""
+        if self._last_complete is None or time.monotonic() - self._last_complete[0] > RECENT_SECONDS:
             return None
-        return self._last[1]
+        return self._last_complete[1]
 
     async def close(self) -> None:
-        """End the look in flight and the connection; whoever waits for the look gets it as unreachable."""
-        if self._flight is not None:
-            self._flight.cancel()
+        """End the collection in flight, which its callers get as unreachable, and close the connection."""
+        if self._in_flight is not None:
+            self._in_flight.cancel()
         await self.retire()
 
     async def retire(self) -> None:
-        """Close the connection once the look in flight, if any, has ended by itself, and keep none from then on."""
+        """Close the connection once the collection in flight, if any, has ended by itself, and keep none after that."""
         self._retired = True
-        while self._flight is not None:
-            await asyncio.wait({self._flight})
-        await self._drop()
+        while self._in_flight is not None:
+            await asyncio.wait({self._in_flight})
+        await self._disconnect()
 
-    def _landed(self, flight: asyncio.Task[NodeSnapshot]) -> None:
-        if self._flight is flight:
-            self._flight = None
+    def empty_snapshot(self, status: QueryStatus, duration: float, scope: Scope = Scope.EVERYTHING) -> NodeSnapshot:
+        """Return a snapshot in which all queries of the scope ended with this status."""
+        return self._snapshot(scope, {}, _same_status(scope, status), duration)
 
-    async def _fly(self) -> NodeSnapshot:
-        """Look; and once more for whoever has joined meanwhile and asks for more, or has more time than there was."""
+    def _landed(self, task: asyncio.Task[NodeSnapshot]) -> None:
+        if self._in_flight is task:
+            self._in_flight = None
+
+    async def _collect(self) -> NodeSnapshot:
+        """Take a snapshot; then another one if callers have joined since that need a larger scope or have more time."""
         while True:
-            deadline, probes = self._deadline, self._asked
-            self._answer = snapshot = await self._look(deadline, probes)
+            deadline, scope = self._deadline, self._scope
+            self._interim = snapshot = await self._collect_once(deadline, scope)
             if QueryStatus.TIMEOUT in snapshot.statuses.values():
-                enough = self._deadline - max(deadline, time.monotonic()) < MIN_COLLECT_SECONDS
+                finished = self._deadline - max(deadline, time.monotonic()) < MIN_COLLECT_SECONDS
             else:
-                enough = len(self._asked) == len(probes) or self._deadline - time.monotonic() < MIN_COLLECT_SECONDS
-            if enough:
+                finished = self._scope is scope or self._deadline - time.monotonic() < MIN_COLLECT_SECONDS
+            if finished:
                 break
         if self._retired:
-            # By whoever had begun before the reload, and came to this node after it.
-            await self._drop()
+            # A caller from before the reload came to this node after it.
+            await self._disconnect()
         return snapshot
 
-    async def _look(self, deadline: float, probes: Sequence[Query]) -> NodeSnapshot:
+    async def _collect_once(self, deadline: float, scope: Scope) -> NodeSnapshot:
         started = time.monotonic()
         try:
-            answers, statuses = await self._ask_twice(deadline, probes)
+            rows, statuses = await self._fetch(deadline, scope)
             self.membership.mark_answered()
-            snapshot = self._snapshot(answers, statuses, time.monotonic() - started)
+            snapshot = self._snapshot(scope, rows, statuses, time.monotonic() - started)
         except Exception as error:
-            await self._drop()
+            await self._disconnect()
             status = classify(error, connected=False)
             if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._reported.get("") != f"{status}":
-                log.exception("a defect in looking at the node")
+                log.exception("internal error in looking at the node")
             self._report(status, str(error))
-            snapshot = self.empty_snapshot(status, time.monotonic() - started, probes)
-        if len(probes) == len(QUERIES):
-            self._last = (time.monotonic(), snapshot)
+            snapshot = self.empty_snapshot(status, time.monotonic() - started, scope)
+        if scope is Scope.EVERYTHING:
+            self._last_complete = (time.monotonic(), snapshot)
         return snapshot
 
-    async def _ask_twice(self, deadline: float, probes: Sequence[Query]) -> _Answered:
-        """Ask on the kept connection; if that turns out to be dead, on a new one."""
-        kept = self._session
-        if kept is not None and not kept.closed:
+    async def _fetch(self, deadline: float, scope: Scope) -> tuple[_Rows, _Statuses]:
+        """
+        Run the queries of the scope in one round trip; if one fails, each by itself, so that the others still answer.
+
+        If the kept connection turns out to be dead, all of it is repeated on a new one.
+        """
+        while True:
+            kept = self._session is not None and not self._session.closed
+            session = await self._connect(deadline)
+            rows: _Rows = {}
+            statuses = _same_status(scope, QueryStatus.UNSUPPORTED)
             try:
-                return await self._ask_session(kept, deadline, probes)
+                await self._identify(session, deadline)
+                batches = [self._supported_queries(session, scope)]
+                while batches:
+                    batch = batches.pop(0)
+                    try:
+                        answers = await _run(session, batch, deadline)
+                    except psycopg.Error as error:
+                        if session.closed or session.major < OLDEST_SUPPORTED:
+                            raise
+                        if len(batch) > 1:
+                            batches = [(query,) for query in batch]
+                        else:
+                            statuses[batch[0].name] = classify(error, connected=True)
+                            self._report(statuses[batch[0].name], str(error), batch[0].name)
+                    else:
+                        rows |= answers
+                        statuses |= dict.fromkeys(answers, QueryStatus.OK)
             except psycopg.OperationalError:
-                # Proxies and firewalls cut connections that are idle from one scrape to the next. The server knows
-                # nothing of it, and the node is as well as before.
-                if not kept.closed:
+                # Proxies and firewalls cut connections that are idle between two scrapes. The server knows nothing of
+                # it, and the node is as well as before.
+                if not (kept and session.closed):
                     raise
-        await self._drop()
+            else:
+                return rows, statuses
+
+    def _supported_queries(self, session: Session, scope: Scope) -> tuple[Query, ...]:
+        """Return the queries of the scope; for a server that is too old for the others, node.sql alone."""
+        if session.major >= OLDEST_SUPPORTED:
+            return scope.queries
+        self._report(QueryStatus.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
+        return QUERIES[:1]
+
+    async def _connect(self, deadline: float) -> Session:
+        """Return the kept connection, or a new one if there is none."""
+        if self._session is not None and not self._session.closed:
+            return self._session
+        await self._disconnect()
         self._session = await Session.connect(
-            self.node.conninfo.read(), application_name=self._application_name, timeout=_left(deadline)
+            self.node.conninfo.read(), application_name=self._application_name, timeout=_remaining(deadline)
         )
         log.debug("connected", cluster=self.node.cluster, node=self.node.name)
-        return await self._ask_session(self._session, deadline, probes)
+        return self._session
 
-    async def _ask_session(self, session: Session, deadline: float, probes: Sequence[Query]) -> _Answered:
-        if self.membership.session is not session or session.pooled:
-            await self._identify(session, deadline)
-        if session.major >= OLDEST_SUPPORTED:
-            return await self._ask_all(session, deadline, probes)
-        self._report(QueryStatus.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
-        statuses = dict.fromkeys((probe.name for probe in probes), QueryStatus.UNSUPPORTED)
-        return await _ask(session, QUERIES[:1], deadline), statuses | {"node": QueryStatus.OK}
+    async def _disconnect(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
 
     async def _identify(self, session: Session, deadline: float) -> None:
-        """Find out whose server it is: once for a connection, which leads to another later only by way of a pooler."""
+        """Ask for the system identifier: once per connection; behind a pooler, which may switch servers, every time."""
+        if self.membership.session is session and not session.pooled:
+            return
         try:
-            [[found]] = await session.fetch([(IDENTITY, Identity)], _left(deadline))
-            identifier = found.system_identifier
+            [[row]] = await session.fetch([(IDENTITY, Identity)], _remaining(deadline))
+            identifier = row.system_identifier
         except psycopg.Error:
             if session.closed:
                 raise
-            # It may not be read, or not now: what is not known rules nothing out.
+            # It may not be read, or not now. What is unknown rules nothing out.
             identifier = None
         if self.membership.server_changed(session, identifier):
             # What another server's slots did before explains nothing here.
             self._history = EMPTY_HISTORY
 
-    async def _ask_all(self, session: Session, deadline: float, probes: Sequence[Query]) -> _Answered:
-        """All probes in one round trip; if one of them fails, each by itself, so that the others still answer."""
-        try:
-            answers = await _ask(session, probes, deadline)
-        except psycopg.Error:
-            if session.closed:
-                raise
-        else:
-            return answers, dict.fromkeys((probe.name for probe in probes), QueryStatus.OK)
-        answers = {}
-        statuses = {}
-        for probe in probes:
-            try:
-                answers |= await _ask(session, (probe,), deadline)
-                statuses[probe.name] = QueryStatus.OK
-            except psycopg.Error as error:
-                if session.closed:
-                    raise
-                statuses[probe.name] = classify(error, connected=True)
-                self._report(statuses[probe.name], str(error), probe.name)
-        return answers, statuses
-
-    async def _drop(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    def empty_snapshot(self, status: QueryStatus, duration: float, probes: Sequence[Query] = QUERIES) -> NodeSnapshot:
-        """Return a look that showed nothing."""
-        return self._snapshot({}, dict.fromkeys((probe.name for probe in probes), status), duration)
-
-    def _snapshot(
-        self, answers: dict[str, list[Any]], statuses: dict[str, QueryStatus], duration: float
-    ) -> NodeSnapshot:
-        facts = answers["node"][0] if "node" in answers else None
+    def _snapshot(self, scope: Scope, rows: _Rows, statuses: _Statuses, duration: float) -> NodeSnapshot:
+        facts = rows["node"][0] if "node" in rows else None
         if facts is not None and not facts.reads_all_stats:
-            # pg_stat_activity would answer, with everything that matters blanked out: no answer beats a wrong one.
-            for probe in QUERIES:
-                if probe.needs_all_stats and statuses.get(probe.name) is QueryStatus.OK:
-                    statuses[probe.name] = QueryStatus.PERMISSION_DENIED
-                    answers.pop(probe.name, None)
+            # pg_stat_activity would answer with everything that matters blanked out: no answer beats a wrong one.
+            for query in QUERIES:
+                if query.needs_all_stats and statuses.get(query.name) is QueryStatus.OK:
+                    statuses[query.name] = QueryStatus.PERMISSION_DENIED
+                    rows.pop(query.name, None)
             self._report(
                 QueryStatus.PERMISSION_DENIED, "the role is not a member of pg_monitor: GRANT pg_monitor TO it"
             )
@@ -229,41 +237,43 @@ class NodeCollector:
                 text = "looking at the node works again"
                 log.info(text, cluster=self.node.cluster, node=self.node.name)
 
-        def rows(name: str) -> tuple[Any, ...] | None:
-            return tuple(answers[name]) if name in answers else None
+        def rows_of(name: str) -> tuple[Any, ...] | None:
+            return tuple(rows[name]) if name in rows else None
 
-        if facts is not None and len(statuses) == len(QUERIES):
-            self._history = extend_history(self._history, facts, rows("slots"), rows("transactions"), time.monotonic())
+        if facts is not None and scope is Scope.EVERYTHING:
+            self._history = extend_history(
+                self._history, facts, rows_of("slots"), rows_of("transactions"), time.monotonic()
+            )
         return NodeSnapshot(
             cluster=self.node.cluster,
             node=self.node.name,
             duration=duration,
             statuses=statuses,
             facts=facts,
-            slots=rows("slots"),
-            creations=rows("creations"),
-            transactions=rows("transactions"),
-            standby=next(iter(answers.get("standby", ())), None),
-            senders=rows("senders"),
+            slots=rows_of("slots"),
+            creations=rows_of("creations"),
+            transactions=rows_of("transactions"),
+            standby=next(iter(rows.get("standby", ())), None),
+            senders=rows_of("senders"),
             history=self._history,
         )
 
-    def _report(self, status: QueryStatus, message: str, probe: str = "") -> None:
+    def _report(self, status: QueryStatus, message: str, query: str = "") -> None:
         """Log a failure once per change, not once per scrape."""
-        if self._reported.get(probe) != f"{status}":
-            self._reported[probe] = f"{status}"
+        if self._reported.get(query) != f"{status}":
+            self._reported[query] = f"{status}"
             log.warning(
                 "cannot look at the node",
                 cluster=self.node.cluster,
                 node=self.node.name,
-                probe=probe or None,
+                probe=query or None,
                 status=f"{status}",
                 error=" ".join(message.split()),
             )
 
 
 def classify(error: Exception, *, connected: bool) -> QueryStatus:
-    """Return what an error means for a probe; `connected`: the session outlived it."""
+    """Return the status of a query that failed with this error; `connected`: the session outlived it."""
     if isinstance(error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
         return QueryStatus.TIMEOUT
     if isinstance(error, LoginFailedError):
@@ -277,14 +287,19 @@ def classify(error: Exception, *, connected: bool) -> QueryStatus:
     return QueryStatus.ERROR
 
 
-async def _ask(session: Session, probes: Sequence[Query], deadline: float) -> dict[str, list[Any]]:
-    queries = [(probe.sql(session.major), probe.row) for probe in probes]
-    rows = await session.fetch(queries, _left(deadline))
-    return {probe.name: answer for probe, answer in zip(probes, rows, strict=True)}
+async def _run(session: Session, queries: Sequence[Query], deadline: float) -> _Rows:
+    """Run these queries in one round trip, and return the rows of each by its name."""
+    statements = [(query.sql(session.major), query.row) for query in queries]
+    answers = await session.fetch(statements, _remaining(deadline))
+    return {query.name: rows for query, rows in zip(queries, answers, strict=True)}
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _same_status(scope: Scope, status: QueryStatus) -> _Statuses:
+    return dict.fromkeys((query.name for query in scope.queries), status)
+
+
+def _remaining(deadline: float) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
         raise TimeoutError("no time left")
-    return left
+    return remaining

@@ -1,6 +1,7 @@
 """A part of a scrape, collect[]: asked for by itself, told as in the whole, and in nobody's way."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from pgslot.config.reload import ConfigReloader
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.history import EMPTY_HISTORY
 from pgslot.snapshot.model import QueryStatus
-from pgslot.snapshot.queries import CREATIONS, EXPLANATION, QUERIES
+from pgslot.snapshot.queries import QUERIES, Scope
 from tests.exporter.test_versions import Metrics
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
@@ -49,23 +50,27 @@ async def get(client: Client, path: str) -> Metrics:
     return Metrics(found)
 
 
-def test_each_part_holds_the_one_before() -> None:
-    """A look that asks for more answers one that asks for less."""
-    assert set(CREATIONS) < set(EXPLANATION) < set(QUERIES)
+def test_each_scope_contains_the_one_before() -> None:
+    """A collection of more answers one of less."""
+    scopes = [set(scope.queries) for scope in Scope]
+    assert all(smaller < larger for smaller, larger in itertools.pairwise(scopes))
+    assert sorted(Scope, reverse=True) == list(reversed(Scope))
+    assert Scope.EVERYTHING.queries == QUERIES
+    assert {query.name for query in Scope.CREATIONS.queries} == {"node", "creations"}
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([], QUERIES),
-        (["creations"], CREATIONS),
-        (["creations", "creations"], CREATIONS),
-        (["creations", "slots"], QUERIES),
-        (["transactions"], QUERIES),
+        ([], Scope.EVERYTHING),
+        (["creations"], Scope.CREATIONS),
+        (["creations", "creations"], Scope.CREATIONS),
+        (["creations", "slots"], Scope.EVERYTHING),
+        (["transactions"], Scope.EVERYTHING),
     ],
 )
-def test_what_has_to_be_asked(names: list[str], expected: tuple[object, ...]) -> None:
-    assert collectors.scope_for(collectors.parse_collect(names)) == expected
+def test_creations_alone_need_less_than_everything(names: list[str], expected: Scope) -> None:
+    assert collectors.scope_for(collectors.parse_collect(names)) is expected
 
 
 async def test_with_nothing_waiting_it_is_three_series_a_node(client: Client, databases: Stack) -> None:
@@ -153,11 +158,11 @@ async def test_a_part_is_not_remembered(databases: Stack) -> None:
     observer = ClusterCollector(config(databases).clusters, "parts")
     try:
         for _ in range(3):
-            [primary, _] = (await observer.collect_cluster("c", 5, CREATIONS)).nodes
+            [primary, _] = (await observer.collect_cluster("c", 5, Scope.CREATIONS)).nodes
             assert (set(primary.statuses), primary.history) == ({"node", "creations"}, EMPTY_HISTORY)
         [primary, _] = (await observer.collect_cluster("c", 5)).nodes
         assert len(primary.history.samples) == 1
-        [again, _] = (await observer.collect_cluster("c", 5, CREATIONS)).nodes
+        [again, _] = (await observer.collect_cluster("c", 5, Scope.CREATIONS)).nodes
         assert again.history is primary.history
     finally:
         await observer.close()
@@ -175,7 +180,7 @@ async def test_a_failure_of_the_whole_is_logged_once_whatever_parts_do(
         for _ in range(3):
             [primary] = (await observer.collect_cluster("c", 5)).nodes
             assert primary.statuses["transactions"] is QueryStatus.PERMISSION_DENIED
-            [primary] = (await observer.collect_cluster("c", 5, CREATIONS)).nodes
+            [primary] = (await observer.collect_cluster("c", 5, Scope.CREATIONS)).nodes
             assert set(primary.statuses.values()) == {QueryStatus.OK}
         databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
         await observer.collect_cluster("c", 5)

@@ -1,5 +1,5 @@
 """
-The questions put to a node: one .sql file each, and the frozen dataclass (of a slot, the named tuple) of its rows.
+The queries that a node is asked: one .sql file each, whose rows fill the type in rows.py that has the same columns.
 
 A line that holds for some PostgreSQL versions only ends in a mark (`-- pg >= 17`, `-- pg < 17`, `-- pg = 16`); every
 version selects the same columns, in the order of the fields, so that a row always fills it.
@@ -8,6 +8,7 @@ version selects the same columns, in the order of the fields, so that a row alwa
 import operator
 import re
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -26,7 +27,7 @@ _COMPARE = {">=": operator.ge, "<": operator.lt, "=": operator.eq}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question: the name in pgslot_probe_status, its rows' type, and whether an honest answer needs pg_monitor."""
+    """One query: its name in pgslot_probe_status, its rows' type, and whether an honest answer needs pg_monitor."""
 
     name: str
     row: type[Any]
@@ -46,11 +47,31 @@ QUERIES = (
     Query("senders", WalSender, needs_all_stats=True),
 )
 
-CREATIONS = tuple(probe for probe in QUERIES if probe.name in ("node", "creations"))
-"""What shows whether a slot's creation waits, and for how long."""
 
-EXPLANATION = tuple(probe for probe in QUERIES if probe.name not in ("slots", "senders"))
-"""What shows for what it waits, too."""
+class Scope(Enum):
+    """
+    The names of the queries that one collection runs.
+
+    Each scope contains the one above it. So scopes are ordered, and a snapshot of a larger one serves a smaller one.
+    """
+
+    CREATIONS = frozenset({"node", "creations"})
+    """Whether a slot creation waits, and for how long."""
+    EXPLANATION = CREATIONS | {"transactions", "standby"}
+    """Also what it waits for."""
+    EVERYTHING = EXPLANATION | {"slots", "senders"}
+    """All queries. Only this is recorded in a node's history."""
+
+    def __lt__(self, other: "Scope") -> bool:
+        return self.value < other.value
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """The queries of the scope, in the order of QUERIES."""
+        return _QUERIES_OF[self]
+
+
+_QUERIES_OF = {scope: tuple(query for query in QUERIES if query.name in scope.value) for scope in Scope}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Looks that several wait for: each within its own time, whatever the node, the others or a reload do meanwhile."""
+"""Concurrent callers of one node: each is answered in its own time, whatever the node, the others or a reload do."""
 
 import asyncio
 import socket
@@ -16,11 +16,11 @@ from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis.peers import peers_needed
-from pgslot.postgres.session import Session
+from pgslot.postgres.session import Session, SessionQuery
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
 from pgslot.snapshot.node import NodeCollector
-from pgslot.snapshot.queries import CREATIONS, Query
+from pgslot.snapshot.queries import Scope
 from tests.exporter.test_scrape import configuration, scrape, status_of
 from tests.support.running_healer import until
 from tests.support.servers.proxy import Proxy
@@ -38,22 +38,22 @@ def silent() -> Iterator[str]:
         yield f"host=127.0.0.1 port={listener.getsockname()[1]} user=x"
 
 
-async def test_a_look_runs_to_the_longest_time_of_those_who_wait_for_it(databases: Stack) -> None:
+async def test_collection_runs_until_the_latest_deadline_of_its_callers(databases: Stack) -> None:
     """Half a second is too short for a server that pauses for longer; ten seconds, asked for meanwhile, are not."""
-    observer = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE)), "flights")
+    collector = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE)), "in flight")
 
-    async def look(timeout: float) -> tuple[NodeSnapshot, float]:
+    async def collect(timeout: float) -> tuple[NodeSnapshot, float]:
         began = time.monotonic()
-        snapshot = await observer.collect_cluster("c", timeout)
+        snapshot = await collector.collect_cluster("c", timeout)
         return snapshot.nodes[0], time.monotonic() - began
 
     try:
-        await look(5)
+        await collect(5)
         databases.primary.pause_all()
         try:
-            short = asyncio.create_task(look(0.5))
+            short = asyncio.create_task(collect(0.5))
             await asyncio.sleep(0.1)
-            long = asyncio.create_task(look(10))
+            long = asyncio.create_task(collect(10))
             node, took = await short
             assert (set(node.statuses.values()), took < 1) == ({QueryStatus.TIMEOUT}, True)
         finally:
@@ -62,64 +62,69 @@ async def test_a_look_runs_to_the_longest_time_of_those_who_wait_for_it(database
         assert set(node.statuses.values()) == {QueryStatus.OK}
         assert took < 9
     finally:
-        await observer.close()
+        await collector.close()
 
 
-async def test_nobody_is_told_what_was_seen_before_he_asked(databases: Stack) -> None:
-    """A look for creations ends, the whole one that somebody else has joined for hangs: a third one comes to that."""
-    observer = NodeCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE))[0].nodes[0], "flights")
-    really = observer._look
+async def test_late_caller_does_not_get_a_stale_snapshot(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection of creations ends, the complete one that it goes on with hangs: a third caller joins that."""
+    collector = NodeCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE))[0].nodes[0], "in flight")
+    fetch = Session.fetch
     hung = asyncio.Event()
 
-    async def look(deadline: float, probes: Sequence[Query]) -> NodeSnapshot:
-        snapshot = await really(deadline, probes)
-        if not hung.is_set():
+    async def fetch_then_hang(session: Session, queries: Sequence[SessionQuery], timeout: float) -> list[list[Any]]:
+        rows = await fetch(session, queries, timeout)
+        if len(queries) == len(Scope.CREATIONS.queries) and not hung.is_set():
             databases.primary.pause_all()
             hung.set()
-        return snapshot
+        return rows
 
-    observer._look = look  # type: ignore[method-assign]
+    monkeypatch.setattr(Session, "fetch", fetch_then_hang)
     try:
-        first = asyncio.create_task(observer.collect(1, CREATIONS))
+        first = asyncio.create_task(collector.collect(1, Scope.CREATIONS))
         await asyncio.sleep(0)
-        whole = asyncio.create_task(observer.collect(3))
+        complete = asyncio.create_task(collector.collect(3))
         await hung.wait()
-        late = await observer.collect(0.5, CREATIONS)
+        late = await collector.collect(0.5, Scope.CREATIONS)
         assert set(late.statuses.values()) == {QueryStatus.TIMEOUT}
         assert set((await first).statuses.values()) == {QueryStatus.OK}
-        assert set((await whole).statuses.values()) == {QueryStatus.TIMEOUT}
+        assert set((await complete).statuses.values()) == {QueryStatus.TIMEOUT}
     finally:
         databases.primary.resume_all()
-        await observer.close()
+        await collector.close()
 
 
-async def test_a_defect_that_one_node_brings_out_costs_that_node(
+async def test_internal_error_of_one_node_costs_that_node_alone(
     databases: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What nobody thought of, as where a server answers in a way that none should."""
-    really = NodeCollector._identify
+    """As if its server answered in a way in which none should."""
+    connect = Session.connect
 
-    async def identify(observer: NodeCollector, session: Session, deadline: float) -> None:
-        if observer.node.name == "n0":
-            raise ValueError("not enough values to unpack")
-        await really(observer, session, deadline)
+    async def misbehave(*_: object) -> list[list[Any]]:
+        raise ValueError("not enough values to unpack")
 
-    monkeypatch.setattr(NodeCollector, "_identify", identify)
+    async def connect_to(conninfo: str, **more: Any) -> Session:
+        session = await connect(conninfo, **more)
+        if "misbehaves" in conninfo:
+            monkeypatch.setattr(session, "fetch", misbehave)
+        return session
+
+    monkeypatch.setattr(Session, "connect", connect_to)
     conninfo = databases.primary.conninfo(EXPORTER_ROLE)
-    async with TestClient(TestServer(application(configuration(conninfo, conninfo)))) as client:
+    app = application(configuration(make_conninfo(conninfo, application_name="misbehaves"), conninfo))
+    async with TestClient(TestServer(app)) as client:
         for _ in range(2):
             metrics = await scrape(client)
             assert {dict(labels)["node"]: up for labels, up in metrics["pgslot_up"].items()} == {"n0": 0, "n1": 1}
             assert status_of(metrics, "n0", "node") == QueryStatus.ERROR
-        # Once, with the place that it comes from; and the end of it as of any failure.
-        [told] = [record for record in caplog.records if record.exc_info]
+        # It is logged once, with a traceback; and so is its end, as that of any failure.
+        [logged] = [record for record in caplog.records if record.exc_info]
         assert "ValueError" in caplog.text
-        assert told.levelname == "ERROR"
-        monkeypatch.setattr(NodeCollector, "_identify", really)
+        assert logged.levelname == "ERROR"
+        monkeypatch.setattr(Session, "connect", connect)
         assert list((await scrape(client))["pgslot_up"].values()) == [1, 1]
 
 
-async def test_a_reload_lets_a_scrape_in_flight_end(databases: Stack) -> None:
+async def test_reload_lets_scrape_in_flight_end(databases: Stack) -> None:
     with silent() as hung:
         before = clusters(p=databases.primary.conninfo(EXPORTER_ROLE), hung=hung)
         after = clusters(p=databases.primary.conninfo(EXPORTER_ROLE), hung=f"{hung} dbname=y")
@@ -136,68 +141,68 @@ async def test_a_reload_lets_a_scrape_in_flight_end(databases: Stack) -> None:
             assert sorted((await scrape(client, 1))["pgslot_up"].values()) == [0, 1]
 
 
-async def test_the_end_of_the_process_ends_a_look() -> None:
+async def test_closing_ends_a_collection_in_flight_even_of_a_removed_node() -> None:
     with silent() as hung:
-        observer = ClusterCollector(clusters(hung=hung), "flights")
-        look = asyncio.create_task(observer.collect_cluster("c", 60))
+        collector = ClusterCollector(clusters(hung=hung), "in flight")
+        collecting = asyncio.create_task(collector.collect_cluster("c", 60))
         await asyncio.sleep(0.2)
-        observer.reconfigure([])
-        await asyncio.wait_for(observer.close(), 2)
-        [node] = (await look).nodes
+        collector.reconfigure([])
+        await asyncio.wait_for(collector.close(), 2)
+        [node] = (await collecting).nodes
     assert set(node.statuses.values()) == {QueryStatus.UNREACHABLE}
 
 
-async def with_all_gone_meanwhile(
-    databases: Stack, observer: ClusterCollector, looking: Coroutine[Any, Any, ClusterSnapshot]
+async def removed_meanwhile(
+    databases: Stack, collector: ClusterCollector, collection: Coroutine[Any, Any, ClusterSnapshot]
 ) -> ClusterSnapshot:
-    """Return what the look shows when a reload takes everything out while the standby has not answered yet."""
+    """Return what is collected when a reload removes everything while the standby has not answered yet."""
     databases.standby.pause_all()
     try:
-        look = asyncio.create_task(looking)
+        collecting = asyncio.create_task(collection)
         await asyncio.sleep(0.3)
-        observer.reconfigure([])
+        collector.reconfigure([])
     finally:
         databases.standby.resume_all()
-    snapshot = await look
-    await observer.close()
+    snapshot = await collecting
+    await collector.close()
     return snapshot
 
 
-async def test_a_node_that_leaves_between_two_questions_of_a_probe_is_no_error(databases: Stack) -> None:
-    """A standby's creation is explained by its primary, which is asked after a reload that knows neither."""
+async def test_node_removed_between_two_queries_of_a_probe_is_not_an_error(databases: Stack) -> None:
+    """A standby's creation is explained by its primary, which is queried after a reload that has removed both."""
     with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
-        observer = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
-        snapshot = await with_all_gone_meanwhile(
-            databases, observer, observer.collect_node_with_peers("c", "s", 8, peers=peers_needed)
+        collector = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "in flight")
+        snapshot = await removed_meanwhile(
+            databases, collector, collector.collect_node_with_peers("c", "s", 8, peers=peers_needed)
         )
     assert [node.node for node in snapshot.nodes] == ["s", "p"]
     databases.standby.drop_slot("leaving")
 
 
-@pytest.mark.parametrize("one", [True, False], ids=["/probe", "/metrics"])
-async def test_a_cluster_that_leaves_between_a_creation_and_its_explanation_is_no_error(
-    databases: Stack, one: bool
+@pytest.mark.parametrize("one_node", [True, False], ids=["/probe", "/metrics"])
+async def test_cluster_removed_between_a_creation_and_its_explanation_is_not_an_error(
+    databases: Stack, one_node: bool
 ) -> None:
-    """A look for creations alone asks twice if there is one; the reload comes while it asks for the first time."""
+    """Creations alone are collected twice if there are any; the reload comes during the first time."""
     with databases.quiet(), databases.standby.create_slot("leaving"), Proxy(databases.standby.port) as proxy:
         await until(lambda: _creating(databases, "leaving"), "it is in creation", 10)
         standby = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
-        observer = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "flights")
-        looking = (
-            observer.collect_node_with_peers("c", "s", 8, CREATIONS, peers=peers_needed)
-            if one
-            else observer.collect_cluster("c", 8, CREATIONS)
+        collector = ClusterCollector(clusters(p=databases.primary.conninfo(EXPORTER_ROLE), s=standby), "in flight")
+        collection = (
+            collector.collect_node_with_peers("c", "s", 8, Scope.CREATIONS, peers=peers_needed)
+            if one_node
+            else collector.collect_cluster("c", 8, Scope.CREATIONS)
         )
-        snapshot = await with_all_gone_meanwhile(databases, observer, looking)
-    found = snapshot.node("s")
-    assert found is not None
-    assert found.standby is not None, "what explains it"
-    assert [creation.slot_name for creation in found.creations or ()] == ["leaving"]
+        snapshot = await removed_meanwhile(databases, collector, collection)
+    node = snapshot.node("s")
+    assert node is not None
+    assert node.standby is not None, "what explains it"
+    assert [creation.slot_name for creation in node.creations or ()] == ["leaving"]
     databases.standby.drop_slot("leaving")
 
 
-async def test_connections_that_are_cut_between_scrapes_are_no_outage(databases: Stack) -> None:
+async def test_connection_cut_between_scrapes_is_not_an_outage(databases: Stack) -> None:
     with Proxy(databases.primary.port) as proxy:
         conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
         async with TestClient(TestServer(application(configuration(conninfo)))) as client:
@@ -206,51 +211,46 @@ async def test_connections_that_are_cut_between_scrapes_are_no_outage(databases:
                 proxy.cut()
 
 
-async def test_a_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack) -> None:
+async def test_probe_of_a_standby_waits_for_its_primary_alone(databases: Stack) -> None:
     with silent() as hung, databases.quiet(), databases.standby.create_slot("alone"):
         both = {"p": databases.primary.conninfo(EXPORTER_ROLE), "s": databases.standby.conninfo(EXPORTER_ROLE)}
-        observer = ClusterCollector(clusters(**both, hung=hung), "flights")
+        collector = ClusterCollector(clusters(**both, hung=hung), "in flight")
         try:
             await until(lambda: _creating(databases, "alone"), "it is in creation", 10)
             began = time.monotonic()
-            snapshot = await observer.collect_node_with_peers("c", "s", 8, peers=peers_needed)
+            snapshot = await collector.collect_node_with_peers("c", "s", 8, peers=peers_needed)
             assert time.monotonic() - began < 4
             assert [node.node for node in snapshot.nodes] == ["s", "p"]
-            # With nobody who says that he is the primary, all are waited for.
-            observer.reconfigure(clusters(s=both["s"], hung=hung))
-            assert [
-                node.node for node in (await observer.collect_node_with_peers("c", "s", 1, peers=peers_needed)).nodes
-            ] == [
-                "s",
-                "hung",
-            ]
+            # Without a node that says that it is the primary, all are waited for.
+            collector.reconfigure(clusters(s=both["s"], hung=hung))
+            snapshot = await collector.collect_node_with_peers("c", "s", 1, peers=peers_needed)
+            assert [node.node for node in snapshot.nodes] == ["s", "hung"]
         finally:
-            await observer.close()
+            await collector.close()
     databases.standby.drop_slot("alone")
 
 
 def _creating(databases: Stack, name: str) -> bool:
-    found = databases.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [name])
-    return bool(found)
+    return bool(databases.standby.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [name]))
 
 
-async def test_a_failed_login_has_its_own_status_on_the_page(databases: Stack) -> None:
+async def test_failed_login_has_its_own_status(databases: Stack) -> None:
     conninfo = make_conninfo(databases.primary.conninfo(), user="nosuchrole")
     async with TestClient(TestServer(application(configuration(conninfo)))) as client:
         assert status_of(await scrape(client), "n0", "node") == "login_failed"
 
 
-def test_a_node_is_known_without_going_through_all_of_them() -> None:
-    """10,000 probes each 15 s ask this."""
+def test_node_is_looked_up_without_a_search_through_all() -> None:
+    """10,000 requests to /probe every 15 s do this."""
 
     async def main() -> None:
         many = [Cluster(f"c{i}", (Node(f"c{i}", "n", Conninfo("host=x")),), None) for i in range(10_000)]
-        observer = ClusterCollector(many, "flights")
+        collector = ClusterCollector(many, "in flight")
         began = time.monotonic()
-        assert all(observer.knows(f"c{i}", "n") for i in range(10_000))
-        assert not observer.knows("c0", "m")
-        assert not observer.knows("x", "n")
+        assert all(collector.knows(f"c{i}", "n") for i in range(10_000))
+        assert not collector.knows("c0", "m")
+        assert not collector.knows("x", "n")
         assert time.monotonic() - began < 0.5
-        await observer.close()
+        await collector.close()
 
     asyncio.run(main())

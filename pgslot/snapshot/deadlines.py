@@ -1,0 +1,20 @@
+"""
+All times that bound a collection, in seconds. The time of the collection itself is given by its caller.
+
+Nothing here depends on anything else in the package.
+"""
+
+MIN_COLLECT_SECONDS = 0.5
+"""A shorter collection would only ever time out: none is started, or repeated, with less time left."""
+
+GRACE_SECONDS = 0.1
+"""A collection may take this much longer than its time, to end in order and say how it failed."""
+
+PEER_GRACE_SECONDS = 0.2
+"""Other nodes have this long after the primary has answered: enough to notice that there are two primaries."""
+
+STANDBY_GRACE_SECONDS = 1.0
+"""Standbys have this long after a primary with failover slots: a new connection across an ocean takes less."""
+
+RECENT_SECONDS = 60.0
+"""A node's last answer says for this long what the node is; longer than the interval between two scrapes."""
