@@ -161,7 +161,7 @@ async def _ready(_request: web.Request) -> web.Response:
 
 
 async def _reload(request: web.Request) -> web.Response:
-    return await answer_reload(request.app[_CONFIGURATION].reload_async, enabled=request.app[_LIFECYCLE])
+    return await answer_reload(request.app[_CONFIGURATION].reload, enabled=request.app[_LIFECYCLE])
 
 
 def _asked(request: web.Request) -> frozenset[str]:

@@ -150,7 +150,7 @@ def _page(request: web.Request) -> slice:
 
 
 async def _reload(request: web.Request) -> web.Response:
-    return await answer_reload(request.app[_CONFIGURATION].reload_async, enabled=request.app[_LIFECYCLE])
+    return await answer_reload(request.app[_CONFIGURATION].reload, enabled=request.app[_LIFECYCLE])
 
 
 async def _healthy(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""How to reach a server, in libpq's words: as the configuration has it, or with the host that Patroni tells."""
+"""Connection strings: from the configuration, or completed with a host that Patroni lists."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,44 +11,49 @@ from pgslot.config.yaml_values import Value
 
 CONNINFO = "libpq's key=value pairs or a URI"
 ENDPOINT_OPTIONS = ("host", "hostaddr", "port", "target_session_attrs")
-"""What says where, and not who."""
+"""Options that say where to connect to, not as whom."""
 
 
 @dataclass(slots=True, eq=False)
 class MemberAddresses:
-    """Where a cluster's servers are, as last told: one object that changes, which whoever connects reads anew."""
+    """
+    A cluster's servers, by Patroni's last answer.
+
+    One mutable object for discovery, which updates it, and the Conninfos that refer to it, which read it at every
+    connection.
+    """
 
     addresses: tuple[tuple[str, int], ...] = ()
-    """Host and port of each."""
+    """Host and port of every server."""
 
     def primary(self, text: str) -> str:
-        """Return a connection string that leads to whichever of them is the primary. Raises ConfigError for none."""
+        """Return a connection string that finds the primary. Raises ConfigError while there are no addresses."""
         if not self.addresses:
             raise ConfigError("expected the members of Patroni, found that it has not told of any yet")
         hosts, ports = zip(*self.addresses, strict=True)
-        wanted = conninfo_to_dict(text).get("target_session_attrs", "read-write")
+        session_attrs = conninfo_to_dict(text).get("target_session_attrs", "read-write")
         return make_conninfo(
-            text, host=",".join(hosts), port=",".join(map(str, ports)), target_session_attrs=str(wanted)
+            text, host=",".join(hosts), port=",".join(map(str, ports)), target_session_attrs=str(session_attrs)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Conninfo:
-    """How to reach a server; never shown, because it may hold a password."""
+    """A connection string, or the file that has it. Never shown: it may hold a password."""
 
     text: str = field(repr=False)
     file: Path | None = None
-    """Read anew at each connection, so that a rotated secret is picked up; `text` is empty then."""
+    """Read at every connection, so that a rotated secret takes effect; `text` is empty then."""
     endpoint: tuple[str, int] | None = None
-    """Host and port, where the text says only who connects, and how."""
+    """Host and port, where the text does not have them."""
     members: MemberAddresses | None = field(default=None, repr=False)
-    """Where a text without a host leads to, if not to libpq's default."""
+    """Hosts for a text without one. None: libpq's default host."""
 
     def read(self) -> str:
         """
         Return libpq's connection string.
 
-        Raises ConfigError when the file cannot be read or holds no connection string, or nobody knows a host.
+        Raises ConfigError if the file cannot be read or has no connection string, or while there are no members.
         """
         text = self.configured_text()
         if self.endpoint is not None:
@@ -59,7 +64,7 @@ class Conninfo:
         return text
 
     def configured_text(self) -> str:
-        """Return what the configuration says, without the place. Raises ConfigError as read() does for a file."""
+        """Return the string without endpoint and members. Raises ConfigError for the file, as read() does."""
         if self.file is None:
             return self.text
         try:
@@ -68,20 +73,25 @@ class Conninfo:
             raise ConfigError(f"{self.file}: expected a readable file with a conninfo, found: {error}") from None
         if not is_conninfo(text):
             raise ConfigError(f"{self.file}: expected {CONNINFO}, found text that is neither")
-        if self.endpoint is not None and (found := _places_in(text)):
-            raise ConfigError(f"{self.file}: expected a conninfo without {_OR}, which Patroni tells; found {found}")
+        if self.endpoint is not None and (given := _endpoint_options_in(text)):
+            expected = f"expected a conninfo without {_ENDPOINT_OPTIONS}, which Patroni tells"
+            raise ConfigError(f"{self.file}: {expected}; found {given}")
         return text
 
     def at(self, host: str, port: int) -> "Conninfo":
-        """Return the same for a server there."""
+        """Return the same for the server at this endpoint."""
         return replace(self, endpoint=(host, port))
 
 
-_OR = f"{', '.join(ENDPOINT_OPTIONS[:-1])} and {ENDPOINT_OPTIONS[-1]}"
+_ENDPOINT_OPTIONS = f"{', '.join(ENDPOINT_OPTIONS[:-1])} and {ENDPOINT_OPTIONS[-1]}"
 
 
-def read_conninfo(parent: Value, keys: dict[str, Value], *, without_place: bool = False) -> Conninfo:
-    """Return what `conninfo` or `conninfo_file` of a section says. `without_place`: where to is told by others."""
+def read_conninfo(parent: Value, keys: dict[str, Value], *, without_endpoint: bool = False) -> Conninfo:
+    """
+    Return the conninfo or conninfo_file of a section. Raises ConfigError.
+
+    `without_endpoint`: host and port must not be in it, because Patroni lists them.
+    """
     if ("conninfo" in keys) == ("conninfo_file" in keys):
         found = "both" if "conninfo" in keys else "neither"
         raise parent.error("exactly one of conninfo and conninfo_file", found)
@@ -90,14 +100,14 @@ def read_conninfo(parent: Value, keys: dict[str, Value], *, without_place: bool 
     text = keys["conninfo"].string(CONNINFO)
     if not is_conninfo(text):
         raise keys["conninfo"].error(CONNINFO, "text that is neither (not shown: secrets)")
-    if without_place and (places := _places_in(text)):
-        raise keys["conninfo"].error(f"a conninfo without {_OR}, which Patroni tells", places)
+    if without_endpoint and (given := _endpoint_options_in(text)):
+        raise keys["conninfo"].error(f"a conninfo without {_ENDPOINT_OPTIONS}, which Patroni tells", given)
     return Conninfo(text)
 
 
 def is_conninfo(text: str) -> bool:
     """Return whether libpq can parse it."""
-    # libpq's own message is not passed on: for a badly quoted password it quotes a part of the password.
+    # libpq's own message is not passed on: it quotes part of a badly quoted password.
     try:
         conninfo_to_dict(text)
     except ProgrammingError:
@@ -105,5 +115,5 @@ def is_conninfo(text: str) -> bool:
     return True
 
 
-def _places_in(text: str) -> str:
+def _endpoint_options_in(text: str) -> str:
     return ", ".join(name for name in ENDPOINT_OPTIONS if name in conninfo_to_dict(text))

@@ -1,7 +1,7 @@
 """
 Reads pgslot.yml, and the files that it includes, into the dataclasses of model.py.
 
-Every error names the file, the line, the key, what was expected and what was found.
+Every ConfigError names the file, the line, the key, what was expected and what was found.
 """
 
 from collections.abc import Iterator
@@ -35,28 +35,29 @@ MAX_REASON_LENGTH = 200
 _REASON = f"one line of at most {MAX_REASON_LENGTH} characters"
 _FALLBACKS = "emit_message or none"
 IDLE_FOR = 300.0
+"""Seconds: the default of idle_in_transaction_for."""
 _POLICY_NAMES = "a list of names, each in full, at least one"
 _POLICY_KEYS = ("dry_run", "idle_in_transaction_for", "users", "applications", "databases", "at_most_per_hour")
 
 
 def load(path: Path) -> Config:
-    """Read the file. Raises ConfigError, which names the file, the line, the key, the expected and the found."""
+    """Return the configuration of this file and its includes. Raises ConfigError."""
     top = read(path)
     keys = top.mapping("a mapping with the key clusters", ("clusters", "include", "healer"))
     if "clusters" not in keys and "include" not in keys:
         raise top.error("the key clusters, or include")
     healer = _settings(keys["healer"]) if "healer" in keys else HealerSettings()
-    known = tuple(_cluster(name, value) for name, value in _cluster_sections(keys))
-    if not known:
+    clusters = tuple(_cluster(name, value) for name, value in _cluster_sections(keys))
+    if not clusters:
         raise keys.get("clusters", top).error("at least one cluster", None if "clusters" in keys else "none")
     switch = keys["healer"].mapping("a mapping") if "healer" in keys else {}
     if _enabled(switch):
-        return Config(known, healer)
-    return Config(tuple(_switched_off(cluster, _reason(switch)) for cluster in known), healer)
+        return Config(clusters, healer)
+    return Config(tuple(_switched_off(cluster, _reason(switch)) for cluster in clusters), healer)
 
 
 def single(conninfo: str) -> Config:
-    """Return the configuration that `--conninfo` stands for. Raises ConfigError when libpq cannot parse it."""
+    """Return the configuration of one node, for `--conninfo`. Raises ConfigError if libpq cannot parse it."""
     if not is_conninfo(conninfo):
         raise ConfigError("--conninfo: expected libpq's key=value pairs or a URI, found text that is neither")
     node = Node("default", "default", Conninfo(conninfo))
@@ -65,24 +66,24 @@ def single(conninfo: str) -> Config:
 
 def _cluster(name: str, value: Value) -> Cluster:
     _check_name(name, value)
-    known = ("nodes", "patroni", "conninfo", "conninfo_file", "healer")
-    keys = value.mapping("a mapping with the key nodes, or patroni", known)
+    allowed = ("nodes", "patroni", "conninfo", "conninfo_file", "healer")
+    keys = value.mapping("a mapping with the key nodes, or patroni", allowed)
     if ("nodes" in keys) == ("patroni" in keys):
         raise value.error("exactly one of the keys nodes and patroni", "both" if "nodes" in keys else "neither")
-    target = _target(keys["healer"]) if "healer" in keys else None
+    healer = _healer(keys["healer"]) if "healer" in keys else None
     if "patroni" in keys:
-        if target is not None:
-            # Until Patroni has told of somebody it leads to nobody, and never to libpq's default.
-            target = target.with_members(MemberAddresses())
-        member = read_conninfo(value, keys, without_place=True)
-        return Cluster(name, (), target, _patroni(keys["patroni"]), member)
-    for needless in ("conninfo", "conninfo_file"):
-        if needless in keys:
-            raise keys[needless].error(f"{needless} beside patroni, or in each of the nodes", "it beside nodes")
+        if healer is not None:
+            # No members until Patroni answers: an error at each connection, instead of libpq's default host.
+            healer = healer.with_members(MemberAddresses())
+        member = read_conninfo(value, keys, without_endpoint=True)
+        return Cluster(name, (), healer, _patroni(keys["patroni"]), member)
+    for key in ("conninfo", "conninfo_file"):
+        if key in keys:
+            raise keys[key].error(f"{key} beside patroni, or in each of the nodes", "it beside nodes")
     nodes = keys["nodes"].mapping("a mapping of node names")
     if not nodes:
         raise keys["nodes"].error("at least one node")
-    return Cluster(name, tuple(_node(name, node, node_value) for node, node_value in nodes.items()), target)
+    return Cluster(name, tuple(_node(name, node, node_value) for node, node_value in nodes.items()), healer)
 
 
 def _node(cluster: str, name: str, value: Value) -> Node:
@@ -91,9 +92,10 @@ def _node(cluster: str, name: str, value: Value) -> Node:
     return Node(cluster, name, read_conninfo(value, keys))
 
 
-def _target(value: Value) -> HealerConfig:
-    known = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
-    keys = value.mapping("a mapping with conninfo or conninfo_file", known)
+def _healer(value: Value) -> HealerConfig:
+    """Return the `healer` of a cluster."""
+    allowed = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
+    keys = value.mapping("a mapping with conninfo or conninfo_file", allowed)
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
     conninfo = read_conninfo(value, keys)
@@ -103,15 +105,16 @@ def _target(value: Value) -> HealerConfig:
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else False,
         fallback="fallback" in keys and keys["fallback"].string(_FALLBACKS) == "emit_message",
         disabled_reason=_reason(keys),
-        termination=_ending(keys["end_transactions"], conninfo) if "end_transactions" in keys else None,
+        termination=_termination(keys["end_transactions"], conninfo) if "end_transactions" in keys else None,
     )
 
 
-def _ending(value: Value, healer: Conninfo) -> TerminationConfig:
-    known = ("conninfo", "conninfo_file", *_POLICY_KEYS)
-    keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", known)
+def _termination(value: Value, healer: Conninfo) -> TerminationConfig:
+    """Return the `end_transactions` of a cluster's healer, which otherwise connects with `healer`."""
+    allowed = ("conninfo", "conninfo_file", *_POLICY_KEYS)
+    keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", allowed)
     conninfo = read_conninfo(value, keys)
-    # Where both are in the file; what the role may do the server knows.
+    # Only if both conninfos name a user. What the roles may do is for the server to say.
     user = conninfo_to_dict(conninfo.text).get("user")
     if user is not None and user == conninfo_to_dict(healer.text).get("user"):
         raise value.error("a role of its own", "that of the healer's other conninfo")
@@ -132,18 +135,19 @@ def _reason(keys: dict[str, Value]) -> str:
 
 
 def _switched_off(cluster: Cluster, reason: str) -> Cluster:
-    """Return the cluster as `healer.enabled: false` leaves it; its own switch, if off as well, keeps its reason."""
-    target = cluster.healer
-    if target is None or not target.enabled:
+    """Return the cluster under the top-level `healer.enabled: false`; its own switch, if off, keeps its reason."""
+    healer = cluster.healer
+    if healer is None or not healer.enabled:
         return cluster
-    return replace(cluster, healer=replace(target, enabled=False, disabled_reason=reason, disabled_everywhere=True))
+    return replace(cluster, healer=replace(healer, enabled=False, disabled_reason=reason, disabled_everywhere=True))
 
 
 def _settings(value: Value) -> HealerSettings:
+    """Return the top-level `healer`."""
     durations = ("burst_interval", "interval", "give_up_after")
     numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
-    known = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
-    keys = value.mapping(f"a mapping with keys out of {', '.join(known)}", known)
+    allowed = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
+    keys = value.mapping(f"a mapping with keys out of {', '.join(allowed)}", allowed)
     given: dict[str, Any] = {name: keys[name].duration() for name in durations if name in keys}
     given |= {name: keys[name].positive_integer() for name in numbers if name in keys}
     if "alertmanager_url" in keys:
@@ -160,9 +164,9 @@ def _check_name(name: str, value: Value) -> None:
 
 def _cluster_sections(main: dict[str, Value]) -> Iterator[tuple[str, Value]]:
     """
-    Return each cluster's name and section: of the main file first, then of those that it includes.
+    Yield the name and section of every cluster: those of the main file first, then those of its includes.
 
-    Raises ConfigError, also for a cluster that is there twice, which names both places.
+    Raises ConfigError. For a name that is used twice it has both places.
     """
     sections = [main["clusters"]] if "clusters" in main else []
     if "include" in main:
@@ -171,20 +175,20 @@ def _cluster_sections(main: dict[str, Value]) -> Iterator[tuple[str, Value]]:
     for section in sections:
         for name, value in section.mapping("a mapping of cluster names").items():
             if name in seen:
-                there = f"{seen[name].file}:{seen[name].line}"
-                raise value.error("each cluster once", f"one that is in {there} as well")
+                first = f"{seen[name].file}:{seen[name].line}"
+                raise value.error("each cluster once", f"one that is in {first} as well")
             seen[name] = value
             yield name, value
 
 
 def _included_files(include: Value) -> Iterator[Path]:
-    """Names are relative to the main file. A pattern may match nothing, and is sorted; a name has to be there."""
+    """Yield paths, relative to the main file. Matches of a pattern are sorted; only a pattern may match nothing."""
     for item in include.items("a list of file names or patterns such as clusters/*.yml"):
         name = str(item.path())
         if not has_magic(name):
             yield Path(name)
         else:
-            yield from (Path(found) for found in sorted(glob(name)))  # noqa: PTH207 - the folder may be a pattern, too
+            yield from map(Path, sorted(glob(name)))  # noqa: PTH207 - the folder may be a pattern, too
 
 
 def _included_clusters(file: Path) -> Value:
@@ -196,7 +200,7 @@ def _included_clusters(file: Path) -> Value:
 
 
 def _patroni(value: Value) -> PatroniConfig:
-    """Return what `patroni` of a cluster says: a list of URLs, or a mapping with more. Raises ConfigError."""
+    """Return the `patroni` of a cluster, which is a list of URLs, or a mapping with more."""
     if isinstance(value.data, list):
         return PatroniConfig(tuple(_patroni_urls(value)))
     keys = value.mapping("a list of URLs, or a mapping with the key urls", _PATRONI_KEYS)
@@ -225,7 +229,7 @@ def _patroni_urls(value: Value) -> Iterator[str]:
 
 
 def _termination_policy(section: Value, keys: dict[str, Value]) -> TerminationPolicy:
-    """Return what the section allows. Raises ConfigError, which names the place."""
+    """Return the keys of `end_transactions` that say which transactions may be ended."""
     if "users" not in keys and "applications" not in keys:
         raise section.error("at least one of the keys users and applications", "neither: that would be everybody")
     return TerminationPolicy(
@@ -249,6 +253,6 @@ def _names(keys: dict[str, Value], key: str) -> tuple[str, ...] | None:
     names = tuple(item.string("a name, in quotes if it reads as something else") for item in value.data)
     for item, name in zip(value.data, names, strict=True):
         if not name:
-            # Who sets no application_name has an empty one: that would be a good part of everybody.
+            # Every client that does not set application_name has an empty one.
             raise item.error("a name")
     return names

@@ -1,4 +1,4 @@
-"""The configuration file as frozen dataclasses; loader.py reads the file, both programs use the result."""
+"""The configuration file as frozen dataclasses. loader.py creates them."""
 
 import re
 import ssl
@@ -8,33 +8,34 @@ from pathlib import Path
 from pgslot.config.conninfo import Conninfo, MemberAddresses
 
 PATRONI_INTERVAL = 15.0
+"""Seconds between two polls of a cluster's Patroni, unless `interval` says otherwise."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
-"""What a cluster or a node may be called."""
+"""Names of clusters and nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatroniConfig:
-    """Whom to ask for the members of a cluster, and how."""
+    """Patroni's REST API, which lists the members of a cluster."""
 
     urls: tuple[str, ...]
-    """Base URLs of the REST API; one that answers is enough."""
+    """Base URLs; one that answers is enough."""
     scope: str | None = None
-    """The cluster's name in Patroni; an answer of another one is refused. None: whatever answers."""
+    """The cluster's name in Patroni; an answer for another scope is refused. None: any scope."""
     interval: float = PATRONI_INTERVAL
-    """Seconds between two questions."""
+    """Seconds between two polls."""
     ca_file: Path | None = None
-    """In place of the system's certificate authorities."""
+    """None: the system's certificate authorities."""
     cert_file: Path | None = None
-    """The client's, where Patroni asks for one; with key_file."""
+    """The client certificate, if Patroni requires one; with key_file."""
     key_file: Path | None = None
 
     def tls(self) -> ssl.SSLContext | bool:
-        """Read the files anew each time, so that one that was replaced is picked up. Raises OSError."""
+        """Return what aiohttp takes as `ssl`, with the files as they are now. Raises OSError, which ssl.SSLError is."""
         files = [file for file in (self.ca_file, self.cert_file, self.key_file) if file is not None]
         if not files:
             return True
         for file in files:
-            # Whoever opens it below does not say which one is missing.
+            # The ssl module does not say which file is missing.
             file.read_bytes()
         context = ssl.create_default_context(cafile=self.ca_file)
         if self.cert_file is not None:
@@ -44,7 +45,7 @@ class PatroniConfig:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One server, under the `cluster` and `node` labels of its metrics."""
+    """One server; its metrics have the labels `cluster` and `node`."""
 
     cluster: str
     name: str
@@ -53,7 +54,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class TerminationPolicy:
-    """What its owner allows. Names are whole names, not patterns; those of each list that is not None have to match."""
+    """
+    Which transactions the owner of a cluster allows to be ended.
+
+    A session has to match every list that is not None. Names are complete names, not patterns.
+    """
 
     users: tuple[str, ...] | None
     applications: tuple[str, ...] | None
@@ -62,20 +67,20 @@ class TerminationPolicy:
     idle_in_transaction_for: float
     """Seconds since pg_stat_activity.state_change."""
     at_most_per_hour: int
-    """On this cluster, counted by its primary: whoever's healer it was."""
+    """On this cluster, by all healers together; the primary counts."""
     dry_run: bool
 
     @property
     def rule(self) -> str:
-        """What allowed it, in words."""
+        """The policy in words, for logs and audits."""
         lists = {"users": self.users, "applications": self.applications, "databases": self.databases}
-        given = [f"{name}: [{', '.join(names)}]" for name, names in lists.items() if names is not None]
-        return f"{', '.join(given)}, idle_in_transaction_for: {self.idle_in_transaction_for:g}s"
+        shown = [f"{name}: [{', '.join(names)}]" for name, names in lists.items() if names is not None]
+        return f"{', '.join(shown)}, idle_in_transaction_for: {self.idle_in_transaction_for:g}s"
 
 
 @dataclass(frozen=True, slots=True)
 class TerminationConfig:
-    """`end_transactions`: as whom the healer may end transactions that are about to cost a slot, and whose."""
+    """`end_transactions`: the role that ends transactions which endanger a slot, and which of them it may end."""
 
     conninfo: Conninfo
     policy: TerminationPolicy
@@ -83,71 +88,72 @@ class TerminationConfig:
 
 @dataclass(frozen=True, slots=True)
 class HealerConfig:
-    """Where and whether the healer acts for one cluster."""
+    """`healer` of a cluster: whether and how the healer acts on it."""
 
     conninfo: Conninfo
     enabled: bool
     dry_run: bool
     fallback: bool = False
-    """`fallback: emit_message`: without the function, a message makes the server log the record by itself."""
+    """`fallback: emit_message`: without pg_log_standby_snapshot(), a message makes the server log the record itself."""
     disabled_reason: str = ""
-    """Why it is not enabled, in the words of whoever switched it off."""
+    """Why it is not enabled, in the operator's words; may be empty."""
     disabled_everywhere: bool = False
-    """Switched off by `healer.enabled`, for all clusters, and not by its own `enabled`."""
+    """Switched off by the top-level `healer.enabled`, for all clusters, not by its own `enabled`."""
     termination: TerminationConfig | None = None
-    """None: no transaction is ever ended."""
+    """None: the healer never ends a transaction."""
 
-    def with_members(self, whereabouts: MemberAddresses) -> "HealerConfig":
-        """Return the same for servers that are there, where a conninfo names none."""
-        ending = self.termination
-        if ending is not None:
-            ending = replace(ending, conninfo=replace(ending.conninfo, members=whereabouts))
-        return replace(self, conninfo=replace(self.conninfo, members=whereabouts), termination=ending)
+    def with_members(self, addresses: MemberAddresses) -> "HealerConfig":
+        """Return the same with these servers as hosts of every conninfo that has none."""
+        termination = self.termination
+        if termination is not None:
+            termination = replace(termination, conninfo=replace(termination.conninfo, members=addresses))
+        return replace(self, conninfo=replace(self.conninfo, members=addresses), termination=termination)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Servers that replicate from one another; `healer` None: the cluster is only observed."""
+    """Servers that replicate from one another."""
 
     name: str
     nodes: tuple[Node, ...]
-    """As configured; where Patroni tells them, those that it has told, none before its first answer."""
+    """As configured, or as Patroni lists them: empty before its first answer."""
     healer: HealerConfig | None
+    """None: the cluster is only observed."""
     patroni: PatroniConfig | None = None
-    """Who tells the nodes. None: the configuration does."""
+    """None: the nodes are configured."""
     member: Conninfo | None = None
-    """How to reach each of them then, but for the place."""
+    """With patroni: the conninfo of every node, but for host and port."""
     system_identifier: str | None = None
-    """As Patroni tells it. None: what most nodes have counts."""
+    """From Patroni. None: the identifier of the majority of nodes counts."""
 
     @property
     def as_configured(self) -> "Cluster":
-        """The same without what Patroni has told: whether somebody has changed it."""
+        """The cluster without what Patroni listed: equal before and after a reload that did not change it."""
         return self if self.patroni is None else replace(self, nodes=(), system_identifier=None)
 
 
 @dataclass(frozen=True, slots=True)
 class HealerSettings:
-    """How the healer paces itself. Times in seconds."""
+    """The top-level `healer`: how often the healer acts, and where it listens. Times in seconds."""
 
     burst_interval: float = 1.0
     burst_calls: int = 5
     interval: float = 10.0
     give_up_after: float = 3600.0
     calls_per_episode: int = 400
-    """Enough for an hour at the other settings' defaults, no more."""
+    """Just enough for an hour at the other settings' defaults."""
     calls_per_hour: int = 500
-    """For each cluster, over all its episodes."""
+    """Per cluster, over all its episodes."""
     clusters_at_once: int = 10
-    """More clusters in need than this at once point to another trouble than a missing record."""
+    """If more clusters than this need help at once, a missing record is unlikely to be the cause."""
     alertmanager_url: str | None = None
-    """Base URL; None: running alerts are not picked up again after a restart."""
+    """Base URL. None: alerts that fire are not picked up again after a restart."""
     webhook_token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file."""
+    """The whole file, with its includes."""
 
     clusters: tuple[Cluster, ...]
     healer: HealerSettings

@@ -8,65 +8,60 @@ from concurrent.futures import ThreadPoolExecutor
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Config
+from pgslot.supervisor import TaskSupervisor
 
 log = get_logger(__name__)
 
 
 class ConfigReloader:
-    """What was loaded last, and how the last attempt ended."""
+    """The configuration that was loaded last, and how the last reload ended."""
 
     def __init__(self, read: Callable[[], Config], config: Config) -> None:
         self._read = read
-        self._apply: list[Callable[[Config], None]] = []
-        self._one = asyncio.Lock()
+        self._listeners: list[Callable[[Config], None]] = []
+        self._lock = asyncio.Lock()
+        # A thread of its own: other work must not wait for a large file, nor a reload for other work.
         self._reader = ThreadPoolExecutor(1, "read the configuration")
-        """Its own: nothing else may have to wait for a large file, nor this for anything else."""
-        self._tasks: set[asyncio.Task[str | None]] = set()
+        self._tasks = TaskSupervisor()
         self.config = config
         self.last_ok = True
         self.loaded_at = time.time()
-        """Unix time of the last load that worked."""
+        """Unix time of the last load that succeeded."""
 
-    def on_change(self, apply: Callable[[Config], None]) -> None:
-        """Call this with each new configuration."""
-        self._apply.append(apply)
+    def on_change(self, listener: Callable[[Config], None]) -> None:
+        """Call `listener` with every new configuration."""
+        self._listeners.append(listener)
 
-    def reload(self) -> str | None:
-        """Load anew; return None, or the error that kept the old configuration in force."""
-        try:
-            config = self._read()
-        except ConfigError as error:
-            return self._failed(error)
-        self._loaded(config)
-        return None
+    async def reload(self) -> str | None:
+        """
+        Load the file again; return None, or the error that kept the old configuration in force.
 
-    async def reload_async(self) -> str | None:
-        """Do as reload() does, reading in a thread: that of 10,000 nodes takes seconds, in which the loop goes on."""
-        async with self._one:
+        The file is read in a thread: 10,000 nodes take seconds, during which the event loop goes on.
+        """
+        async with self._lock:
             try:
-                self._loaded(await asyncio.get_running_loop().run_in_executor(self._reader, self._read))
+                self.apply(await asyncio.get_running_loop().run_in_executor(self._reader, self._read))
             except ConfigError as error:
                 return self._failed(error)
             except Exception as error:
-                log.exception("a defect in loading the configuration")
-                return self._failed(ConfigError(f"a defect of this program: {error!r}"))
+                log.exception("internal error in loading the configuration")
+                return self._failed(ConfigError(f"internal error: {error!r}"))
             return None
 
     def schedule_reload(self) -> None:
-        """Begin reload_aside(), from a signal's handler; how it ends is in the log."""
-        task = asyncio.get_running_loop().create_task(self.reload_async())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """Start reload() from a signal handler; the log shows how it ends."""
+        self._tasks.start(self.reload(), "reload of the configuration")
+
+    def apply(self, config: Config) -> None:
+        """Put this configuration in force, and hand it to the listeners."""
+        self.config = config
+        self.last_ok = True
+        self.loaded_at = time.time()
+        for listener in self._listeners:
+            listener(config)
+        log.info("configuration reloaded", clusters=len(config.clusters))
 
     def _failed(self, error: ConfigError) -> str:
         self.last_ok = False
         log.error("reload failed, the old configuration stays in force", error=str(error))
         return str(error)
-
-    def _loaded(self, config: Config) -> None:
-        self.config = config
-        self.last_ok = True
-        self.loaded_at = time.time()
-        for apply in self._apply:
-            apply(config)
-        log.info("configuration reloaded", clusters=len(config.clusters))

@@ -1,4 +1,4 @@
-"""Secrets that the configuration names: passwords in connection strings, certificates, the webhook token."""
+"""Reads the files that the configuration refers to: connection strings, certificates, the webhook token."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from pgslot.config.model import Config, PatroniConfig
 
 def check_secrets(config: Config, *, healer: bool) -> None:
     """
-    Read the secrets of the nodes and of Patroni, and the healer's if asked to: the exporter needs none of the latter.
+    Read the secrets of the nodes and of Patroni; with `healer`, which the exporter does not set, the healer's as well.
 
-    Raises ConfigError for the first that cannot be used.
+    Raises ConfigError for the first one that cannot be used.
     """
     for cluster in config.clusters:
         for node in cluster.nodes:
@@ -29,12 +29,12 @@ def _check_certificates(name: str, patroni: PatroniConfig) -> None:
     try:
         patroni.tls()
     except OSError as error:
-        where, expected = f"clusters.{name}.patroni", "certificates in ca_file, cert_file and key_file"
-        raise ConfigError(f"{where}: expected {expected}, found: {error}") from None
+        place, expected = f"clusters.{name}.patroni", "certificates in ca_file, cert_file and key_file"
+        raise ConfigError(f"{place}: expected {expected}, found: {error}") from None
 
 
 def read_token(path: Path) -> str:
-    """Return the webhook token without the line end. Raises ConfigError when the file cannot be read or is empty."""
+    """Return the webhook token without its line end. Raises ConfigError if the file cannot be read or is empty."""
     try:
         token = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Reads YAML so that every error can name its place: file, line and key."""
+"""Reads YAML into values that know their file, line and key, so that every error can name its place."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 @dataclass(frozen=True)
 class Value:
-    """One value of a YAML file, with the place it stands at."""
+    """One value of a YAML file, and its place there."""
 
     file: str
     line: int
@@ -27,12 +27,12 @@ class Value:
     """A scalar as YAML resolves it, a list of Value, or a dict of str to Value."""
 
     def error(self, expected: str, found: str | None = None) -> ConfigError:
-        """Say what was expected here; `found` defaults to the value itself and must not be a secret."""
+        """Return an error at this place. `found` must not show a secret; None: the value itself."""
         place = f"{self.file}:{self.line}: {self.key}" if self.key else f"{self.file}:{self.line}"
         return ConfigError(f"{place}: expected {expected}, found {self.shown() if found is None else found}")
 
     def shown(self) -> str:
-        """Describe the value in an error: its kind for a collection, the text itself for a scalar."""
+        """Return the value for an error: what kind of collection it is, or the scalar itself."""
         if isinstance(self.data, dict):
             return "a mapping" if self.data else "an empty mapping"
         if isinstance(self.data, list):
@@ -42,14 +42,14 @@ class Value:
         except ValueError:  # more than 4,300 digits
             return "a number too long to be shown"
 
-    def mapping(self, expected: str, known: tuple[str, ...] | None = None) -> dict[str, "Value"]:
-        """Return the mapping. Raises ConfigError if it is none, or has a key that is not in `known`."""
+    def mapping(self, expected: str, allowed: tuple[str, ...] | None = None) -> dict[str, "Value"]:
+        """Return the mapping. Raises ConfigError if it is not one, or has a key that is not in `allowed`."""
         if not isinstance(self.data, dict):
             raise self.error(expected)
-        if known is not None:
+        if allowed is not None:
             for name, value in self.data.items():
-                if name not in known:
-                    raise value.error(f"one of the keys {', '.join(known)}", f"the unknown key {name!r}")
+                if name not in allowed:
+                    raise value.error(f"one of the keys {', '.join(allowed)}", f"the unknown key {name!r}")
         return self.data
 
     def string(self, expected: str) -> str:
@@ -58,7 +58,7 @@ class Value:
         return self.data
 
     def items(self, expected: str) -> list["Value"]:
-        """Return the list, which has at least one item."""
+        """Return the items of a list. Raises ConfigError if it is not a list, or empty."""
         if not isinstance(self.data, list) or not self.data:
             raise self.error(expected)
         return self.data
@@ -85,7 +85,7 @@ class Value:
         return seconds
 
     def url(self) -> str:
-        """Return a base URL, without a slash at its end."""
+        """Return an http or https URL without a trailing slash."""
         url = self.string("an http or https URL")
         try:
             parts = urlsplit(url)
@@ -96,12 +96,12 @@ class Value:
         return url.rstrip("/")
 
     def path(self) -> Path:
-        """Return a file's path, which is relative to the file that this stands in, as in Prometheus."""
+        """Return a path; a relative one is relative to the YAML file, as in Prometheus."""
         return Path(self.file).parent / self.string("a file name")
 
 
 def parse_duration(text: str) -> float:
-    """Return seconds for a duration as Prometheus writes it (`500ms`, `10s`, `1h30m`). Raises ValueError."""
+    """Return the seconds of a duration in Prometheus' notation (`500ms`, `10s`, `1h30m`). Raises ValueError."""
     match = _DURATION.fullmatch(text)
     if not text or match is None:
         raise ValueError(f"not a duration: {text!r}")
@@ -112,7 +112,7 @@ def read(path: Path) -> Value:
     """
     Read a YAML file with one document.
 
-    Raises ConfigError when the file cannot be read, is not YAML, or has a key twice in one mapping.
+    Raises ConfigError if the file cannot be read, is not YAML, or has a key twice in one mapping.
     """
     try:
         text = path.read_text("utf-8")
@@ -120,7 +120,7 @@ def read(path: Path) -> Value:
         raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x}") from None
-    # Not CSafeLoader, which is three times as fast and takes the process with it where a file is nested too deeply.
+    # CSafeLoader is three times as fast, but a file that is nested too deeply crashes the process.
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
@@ -153,7 +153,7 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, file: str, key: str) -> Val
         except ValueError as error:
             raise Value(file, line, key, None).error("a YAML value", str(error)) from None
         except (LookupError, AttributeError):
-            # From PyYAML itself, for such as !!bool "x".
+            # PyYAML itself fails so, for example for !!bool "x".
             raise Value(file, line, key, None).error("a YAML value", f"text that is no {node.tag}") from None
     return Value(file, line, key, data)
 

@@ -1,8 +1,8 @@
 """
-The members that Patroni tells of, beside the configuration, which is as its file says.
+Cluster members as Patroni lists them, merged into the configuration, which itself stays as the file has it.
 
-Each cluster is asked about by itself, in the background: whoever looks at servers goes by the last answer, and never
-waits for the next one. It is kept for as long as nobody answers.
+Each cluster is polled in the background, independently of the others. Scrapes and heals use the last answer and never
+wait for the next one; while nobody answers, the last answer stays in use.
 """
 
 import asyncio
@@ -18,57 +18,58 @@ from pgslot.config.model import Cluster, Config, Node, PatroniConfig
 from pgslot.config.reload import ConfigReloader
 from pgslot.patroni.answer import Answer
 from pgslot.patroni.client import NoAnswerError, fetch_members
+from pgslot.supervisor import TaskSupervisor
 
 STARTUP_JITTER = 0.02
-"""Seconds between the first questions about two clusters, at most."""
+"""Seconds between the first polls of two clusters, at most."""
 
 log = get_logger(__name__)
 
 
 @dataclass(slots=True)
 class ClusterDiscovery:
-    """What is known of one cluster's members."""
+    """The members of one cluster, as far as known."""
 
     patroni: PatroniConfig
-    whereabouts: MemberAddresses = field(default_factory=MemberAddresses)
+    addresses: MemberAddresses = field(default_factory=MemberAddresses)
     answer: Answer | None = None
-    """The last one; None before the first."""
-    answered: float | None = None
-    """Its Unix time."""
+    """The last answer; None before the first."""
+    answered_at: float | None = None
+    """Unix time of the last answer; None before the first."""
     up: bool | None = None
-    """Whether the last question had an answer. None before the first question."""
+    """Whether the last poll had an answer; None before the first poll."""
     url: str = ""
-    """Who gave it, and is asked first."""
-    task: asyncio.Task[None] | None = None
+    """The URL that gave the last answer; the next poll tries it first."""
 
-    async def ask(self) -> None:
-        """Ask once; raises NoAnswerError, with everything left as it was."""
+    async def refresh(self) -> None:
+        """Poll once. Raises NoAnswerError, with everything left as it was."""
         others = [url for url in self.patroni.urls if url != self.url]
         self.url, answer = await fetch_members(self.patroni, [self.url, *others] if self.url else others)
-        before = None if self.answer is None else self.answer.system_identifier
-        self.answer = replace(answer, system_identifier=answer.system_identifier or before)
-        self.whereabouts.addresses = tuple((member.host, member.port) for member in answer.members)
-        self.answered = time.time()
+        last_identifier = None if self.answer is None else self.answer.system_identifier
+        self.answer = replace(answer, system_identifier=answer.system_identifier or last_identifier)
+        self.addresses.addresses = tuple((member.host, member.port) for member in answer.members)
+        self.answered_at = time.time()
 
     def with_members(self, cluster: Cluster) -> Cluster:
-        """Return the cluster with the members as its nodes; the healer's conninfo leads to them where it says none."""
-        target = cluster.healer
-        if target is not None:
-            target = target.with_members(self.whereabouts)
+        """Return the cluster with the members as its nodes, and as hosts of a healer's conninfo without a host."""
+        healer = cluster.healer
+        if healer is not None:
+            healer = healer.with_members(self.addresses)
         if self.answer is None or cluster.member is None:
-            return replace(cluster, healer=target)
+            return replace(cluster, healer=healer)
         nodes = tuple(
-            Node(cluster.name, each.name, cluster.member.at(each.host, each.port)) for each in self.answer.members
+            Node(cluster.name, member.name, cluster.member.at(member.host, member.port))
+            for member in self.answer.members
         )
-        return replace(cluster, nodes=nodes, healer=target, system_identifier=self.answer.system_identifier)
+        return replace(cluster, nodes=nodes, healer=healer, system_identifier=self.answer.system_identifier)
 
 
 class DiscoveryStatus(NamedTuple):
-    """How discovery of one cluster's members stands."""
+    """How the discovery of one cluster's members stands."""
 
     cluster: str
     up: bool
-    """Whether Patroni answered the last question."""
+    """Whether Patroni answered the last poll."""
     answered_at: float | None
     """Unix time of the last answer; None before the first."""
     members: int | None
@@ -76,129 +77,139 @@ class DiscoveryStatus(NamedTuple):
 
 
 class Discovery:
-    """The configuration in force with the members that are known; `run` it for as long as it shall be kept up."""
+    """The configuration in force, with the members that Patroni lists; kept up to date while `run` runs."""
 
     def __init__(self, configuration: ConfigReloader) -> None:
-        self._apply: list[Callable[[Config], None]] = []
-        self._known: dict[str, ClusterDiscovery] = {}
+        self._listeners: list[Callable[[Config], None]] = []
+        self._clusters: dict[str, ClusterDiscovery] = {}
+        self._tasks = TaskSupervisor()
+        self._polls: dict[str, asyncio.Task[None]] = {}
+        """By cluster."""
         self._running = False
         self._file = configuration.config
         self.config = configuration.config
-        self._configured(configuration.config)
-        configuration.on_change(self._configured)
+        self._reconfigure(configuration.config)
+        configuration.on_change(self._reconfigure)
 
     @property
     def complete(self) -> bool:
-        """Each cluster has been asked about since the start, with whatever came of it."""
-        return all(known.up is not None for known in self._known.values())
+        """Whether every cluster has been polled since the start, with an answer or without."""
+        return all(cluster.up is not None for cluster in self._clusters.values())
 
-    def on_change(self, apply: Callable[[Config], None]) -> None:
-        """Call this with each new configuration, and when members have come, gone or moved."""
-        self._apply.append(apply)
+    def on_change(self, listener: Callable[[Config], None]) -> None:
+        """Call `listener` with every new configuration, and whenever members have come, gone or moved."""
+        self._listeners.append(listener)
 
     async def run(self, _app: object = None) -> AsyncIterator[None]:
-        """Ask from now on, until the end of the context."""
+        """Poll from now on, until the end of the context."""
         self._running = True
-        self._start()
+        self._start_polls()
         yield
         self._running = False
-        tasks = [known.task for known in self._known.values() if known.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._polls.clear()
+        await self._tasks.close()
 
     def statuses(self, only: str | None = None) -> Iterator[DiscoveryStatus]:
-        """Return how the last question about each cluster, or about `only` this one, ended; none before the first."""
-        for name, known in self._known.items():
-            if only in (None, name) and known.up is not None:
-                members = None if known.answer is None else len(known.answer.members)
-                yield DiscoveryStatus(name, known.up, known.answered, members)
+        """Yield the status of every cluster that has been polled, or of the cluster `only`."""
+        for name, cluster in self._clusters.items():
+            if only in (None, name) and cluster.up is not None:
+                members = None if cluster.answer is None else len(cluster.answer.members)
+                yield DiscoveryStatus(name, cluster.up, cluster.answered_at, members)
 
-    def _configured(self, config: Config) -> None:
+    def _reconfigure(self, config: Config) -> None:
         self._file = config
-        wanted = {cluster.name: cluster.patroni for cluster in config.clusters if cluster.patroni is not None}
-        for name, known in list(self._known.items()):
-            if wanted.get(name) != known.patroni:
-                if known.task is not None:
-                    known.task.cancel()
-                del self._known[name]
-        self._known |= {name: ClusterDiscovery(patroni) for name, patroni in wanted.items() if name not in self._known}
+        configured = {cluster.name: cluster.patroni for cluster in config.clusters if cluster.patroni is not None}
+        for name, cluster in list(self._clusters.items()):
+            if configured.get(name) != cluster.patroni:
+                if name in self._polls:
+                    self._polls.pop(name).cancel()
+                del self._clusters[name]
+        self._clusters |= {
+            name: ClusterDiscovery(patroni) for name, patroni in configured.items() if name not in self._clusters
+        }
         if self._running:
-            self._start()
-        self._put_in_force()
+            self._start_polls()
+        self._publish()
 
-    def _put_in_force(self) -> None:
-        self.config = apply_members(self._file, self._known)
-        for apply in self._apply:
-            apply(self.config)
+    def _publish(self) -> None:
+        self.config = apply_members(self._file, self._clusters)
+        for listener in self._listeners:
+            listener(self.config)
 
-    def _start(self) -> None:
-        new = [(name, known) for name, known in self._known.items() if known.task is None]
-        for number, (name, known) in enumerate(new):
-            delay = number * min(STARTUP_JITTER, known.patroni.interval / len(new))
-            known.task = asyncio.create_task(self._watch(name, known, delay), name=f"members of {name}")
+    def _start_polls(self) -> None:
+        new = [(name, cluster) for name, cluster in self._clusters.items() if name not in self._polls]
+        for number, (name, cluster) in enumerate(new):
+            delay = number * min(STARTUP_JITTER, cluster.patroni.interval / len(new))
+            self._polls[name] = self._tasks.start(self._poll(name, cluster, delay), f"members of {name}")
 
-    async def _watch(self, name: str, known: ClusterDiscovery, delay: float) -> None:
+    async def _poll(self, name: str, cluster: ClusterDiscovery, delay: float) -> None:
         await asyncio.sleep(delay)
         while True:
-            await self._ask(name, known)
-            await asyncio.sleep(known.patroni.interval)
+            await self._poll_once(name, cluster)
+            await asyncio.sleep(cluster.patroni.interval)
 
-    async def _ask(self, name: str, known: ClusterDiscovery) -> None:
-        before, was_up = known.answer, known.up
+    async def _poll_once(self, name: str, cluster: ClusterDiscovery) -> None:
+        last_answer, was_up = cluster.answer, cluster.up
         try:
-            await known.ask()
-            known.up = True
+            await cluster.refresh()
+            cluster.up = True
         except NoAnswerError as error:
-            self._failed(name, known, str(error))
+            _failed(name, cluster, str(error))
         except Exception:
-            self._failed(name, known, "a defect of this program, see below")
+            _failed(name, cluster, "internal error, see below")
             log.exception("Patroni's answer could not be taken in")
-        if known.up and not was_up:
-            log.info("asked Patroni for the members", cluster=name, url=known.url)
-        if known.answer is not None and known.answer != before:
-            _tell(name, before, known.answer)
-            self._put_in_force()
-
-    def _failed(self, name: str, known: ClusterDiscovery, error: str) -> None:
-        """Log it once per change."""
-        if known.up is not False:
-            text = "Patroni does not tell the members, those that are known are kept"
-            log.warning(text, cluster=name, error=error)
-        known.up = False
+        if cluster.up and not was_up:
+            log.info("asked Patroni for the members", cluster=name, url=cluster.url)
+        if cluster.answer is not None and cluster.answer != last_answer:
+            _log_changes(name, last_answer, cluster.answer)
+            self._publish()
 
 
-def apply_members(config: Config, known: dict[str, ClusterDiscovery]) -> Config:
-    """Return the configuration with the members of these clusters as nodes."""
-    clusters = [
-        known[cluster.name].with_members(cluster) if cluster.name in known else cluster for cluster in config.clusters
-    ]
-    return replace(config, clusters=tuple(clusters))
+def apply_members(config: Config, clusters: dict[str, ClusterDiscovery]) -> Config:
+    """Return the configuration with the discovered members of these clusters, by name, as their nodes."""
+    return replace(
+        config,
+        clusters=tuple(
+            clusters[cluster.name].with_members(cluster) if cluster.name in clusters else cluster
+            for cluster in config.clusters
+        ),
+    )
 
 
 async def discover_once(config: Config, names: Collection[str] | None = None) -> tuple[Config, dict[str, str]]:
     """
-    Ask once, for a command that ends: about these clusters, None for all.
+    Poll these clusters once, None for all of them; for commands that end.
 
-    Returns the configuration with the members, and by cluster why there is no answer.
+    Returns the configuration with the members, and for each cluster without an answer the reason.
     """
-    wanted = [cluster for cluster in config.clusters if names is None or cluster.name in names]
-    known = {cluster.name: ClusterDiscovery(cluster.patroni) for cluster in wanted if cluster.patroni is not None}
-    answers = await asyncio.gather(*(each.ask() for each in known.values()), return_exceptions=True)
+    clusters = {
+        cluster.name: ClusterDiscovery(cluster.patroni)
+        for cluster in config.clusters
+        if cluster.patroni is not None and (names is None or cluster.name in names)
+    }
+    outcomes = await asyncio.gather(*(cluster.refresh() for cluster in clusters.values()), return_exceptions=True)
     errors = {}
-    for name, answer in zip(known, answers, strict=True):
-        if isinstance(answer, NoAnswerError):
-            errors[name] = str(answer)
-        elif answer is not None:
-            raise answer
-    return apply_members(config, known), errors
+    for name, outcome in zip(clusters, outcomes, strict=True):
+        if isinstance(outcome, NoAnswerError):
+            errors[name] = str(outcome)
+        elif outcome is not None:
+            raise outcome
+    return apply_members(config, clusters), errors
 
 
-def _tell(name: str, before: Answer | None, now: Answer) -> None:
+def _failed(name: str, cluster: ClusterDiscovery, error: str) -> None:
+    """Log that Patroni does not answer, once until it answers again."""
+    if cluster.up is not False:
+        text = "Patroni does not tell the members, those that are known are kept"
+        log.warning(text, cluster=name, error=error)
+    cluster.up = False
+
+
+def _log_changes(name: str, before: Answer | None, now: Answer) -> None:
     members = {member.name: member for member in now.members}
     past = {member.name: member for member in before.members} if before is not None else {}
     come, gone = sorted(members.keys() - past.keys()), sorted(past.keys() - members.keys())
-    moved = sorted(each for each in members.keys() & past.keys() if members[each] != past[each])
+    moved = sorted(member for member in members.keys() & past.keys() if members[member] != past[member])
     fields = {"come": come or None, "gone": gone or None, "moved": moved or None, "left_out": now.left_out or None}
     level = logging.WARNING if now.left_out else logging.INFO
     log.log(level, "the members have changed", cluster=name, members=len(members), **fields)

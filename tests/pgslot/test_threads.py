@@ -66,7 +66,7 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: P
     longest = 0.0
     with all_of_asyncios_threads_held():
         began = time.monotonic()
-        reload = asyncio.create_task(configuration.reload_async())
+        reload = asyncio.create_task(configuration.reload())
         async with asyncio.timeout(HELD_SECONDS / 2):
             while not reload.done():
                 turn = time.monotonic()
@@ -83,7 +83,7 @@ async def test_reloads_come_one_after_the_other_and_the_last_one_counts() -> Non
     files = iter(["host=a", "host=b", "host=c"])
     configuration = ConfigReloader(lambda: loader.single(next(files)), loader.single(""))
     configuration.schedule_reload()
-    assert not any(await asyncio.gather(configuration.reload_async(), configuration.reload_async()))
+    assert not any(await asyncio.gather(configuration.reload(), configuration.reload()))
     assert configuration.config == loader.single("host=c")
 
 
@@ -93,7 +93,7 @@ async def test_a_file_that_is_nested_too_deeply_changes_nothing(tmp_path: Path) 
     with pytest.raises(ConfigError, match="collections nested too deeply"):
         loader.load(file)
     configuration = ConfigReloader(lambda: loader.load(file), loader.single("host=a"))
-    assert "nested too deeply" in str(await configuration.reload_async())
+    assert "nested too deeply" in str(await configuration.reload())
     assert (configuration.last_ok, configuration.config) == (False, loader.single("host=a"))
 
 
@@ -104,12 +104,12 @@ async def test_a_defect_in_a_reload_is_told_as_any_reload_that_fails(caplog: pyt
         raise KeyError("nobody thought of it")
 
     configuration = ConfigReloader(defect, loader.single("host=a"))
-    assert "nobody thought of it" in str(await configuration.reload_async())
+    assert "nobody thought of it" in str(await configuration.reload())
     assert (configuration.last_ok, configuration.config) == (False, loader.single("host=a"))
     [told] = [record for record in caplog.records if record.exc_info]
     assert told.levelname == "ERROR"
     # As well where what is read cannot be put in force.
     found = ConfigReloader(lambda: loader.single("host=b"), loader.single("host=a"))
     found.on_change(defect)
-    assert "nobody thought of it" in str(await found.reload_async())
+    assert "nobody thought of it" in str(await found.reload())
     assert not found.last_ok

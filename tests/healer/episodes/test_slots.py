@@ -234,21 +234,19 @@ async def test_a_kill_switch_in_the_moment_of_another_alert(databases: Stack) ->
     """No call is made any more, and the gauge says that it is switched off."""
     on = Config((watched(databases),), QUICK)
     off = Config((watched(databases, enabled=False, disabled_reason="CHG-7"),), QUICK)
-    known = [on]
-    configuration = ConfigReloader(lambda: known[0], on)
+    configuration = ConfigReloader(lambda: on, on)
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("killed"):
         app = application(configuration)
         async with TestClient(TestServer(app)) as client:
             healer = Healer(client)
             await healer.post(alert("killed"))
             await healer.until("it has called", called)
-            known[0] = off
             posted = asyncio.create_task(healer.post(alert("joins")))
             episodes = app[_EPISODES]
             # The very next moment is the point.
             while not any(subject.slot_name == "joins" for subject in episodes.reports[0].subjects):  # noqa: ASYNC110
                 await asyncio.sleep(0)
-            configuration.reload()
+            configuration.apply(off)
             await posted
             episode = await healer.ended(5)
             assert (episode["outcome"], episode["why"]) == ("cancelled", "switched off: CHG-7")

@@ -91,8 +91,8 @@ async def test_a_reload_reads_them_anew(tmp_path: Path) -> None:
     file = write(tmp_path, {"pgslot.yml": "include: ['fleet/*.yml']", "fleet/a.yml": CLUSTER % "a"})
     configuration = ConfigReloader(lambda: load(file), load(file))
     write(tmp_path, {"fleet/b.yml": CLUSTER % "b"})
-    assert configuration.reload() is None
+    assert await configuration.reload() is None
     assert [cluster.name for cluster in configuration.config.clusters] == ["a", "b"]
     write(tmp_path, {"fleet/b.yml": CLUSTER % "a"})
-    assert "expected each cluster once" in (configuration.reload() or "")
+    assert "expected each cluster once" in (await configuration.reload() or "")
     assert [cluster.name for cluster in configuration.config.clusters] == ["a", "b"]

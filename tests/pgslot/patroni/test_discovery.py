@@ -160,7 +160,7 @@ async def test_members_come_go_and_move_and_the_others_keep_their_connections(
             api.cluster = {"members": [primary, standby]}
             await until(lambda: now("primary", "standby"))
             assert (await get(client, "/metrics")).value("pgslot_unlisted_standbys", node="primary") == 0
-            assert configuration.reload() is None
+            assert await configuration.reload() is None
             assert await names(client) == ["primary", "standby"], "a reload forgets nobody"
             assert (await get(client, "/probe?cluster=orders&node=standby")).value("pgslot_patroni_up") == 1
             assert databases.primary.sql(session) == [kept]
@@ -251,14 +251,14 @@ async def test_a_reload_asks_whom_it_names_from_then_on(tmp_path: Path) -> None:
         async with exporting(lambda: load(file)) as (client, configuration):
             await until(lambda: known(client, 2))
             written(tmp_path, f"{{urls: [{urls[1]}], interval: 50ms}}")
-            assert configuration.reload() is None
+            assert await configuration.reload() is None
             await until(lambda: known(client, 1))
             assert await names(client) == ["c"]
             written(tmp_path, "[]")
-            assert configuration.reload() is not None
+            assert await configuration.reload() is not None
             assert await names(client) == ["c"]
             file.write_text("clusters: {orders: {nodes: {n: {conninfo: 'host=127.0.0.1 port=1'}}}}")
-            assert configuration.reload() is None
+            assert await configuration.reload() is None
             assert await names(client) == ["n"]
             assert (await get(client, "/metrics")).found("pgslot_patroni_up") == []
             await until(nobody_asks)

@@ -134,7 +134,7 @@ async def test_reload_lets_scrape_in_flight_end(databases: Stack) -> None:
             scraping = asyncio.create_task(scrape(client, 2))
             await asyncio.sleep(0.3)
             current[0] = Config(tuple(after), HealerSettings())
-            assert await configured.reload_async() is None
+            assert await configured.reload() is None
             metrics = await scraping
             assert sorted(metrics["pgslot_up"].values()) == [0, 1]
             assert status_of(metrics, "hung", "node") == QueryStatus.TIMEOUT

@@ -8,7 +8,10 @@ from healer.remedies.progress import WELL, Outcome
 from tests.simulations.day.violation import Violation
 
 INVARIANT = "the programs' logs are without defects"
-_DEFECTS = ("Traceback", "never awaited", "never retrieved", "was destroyed but it is pending", "Unclosed", "a defect")
+_DEFECTS = (
+    *("Traceback", "never awaited", "never retrieved", "was destroyed but it is pending", "Unclosed"),
+    *("a defect", "internal error"),
+)
 
 
 def events(text: str) -> Iterator[dict[str, Any]]:
