@@ -1,4 +1,4 @@
-"""The alerting rules as they are shipped, with links to runbooks that the user's people can open."""
+"""The alerting rules as shipped, with runbook links to a base URL of the user's choice."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -7,11 +7,12 @@ from urllib.parse import urlsplit
 from pgslot.cli.errors import ConfigError
 
 SHIPPED_BASE = "http://localhost:9877/runbooks"
+"""Base URL of the runbooks in the file: the exporter's own pages."""
 FILE = "pgslot.rules.yml"
 
 
 def alerting_rules(runbook_base: str = SHIPPED_BASE) -> str:
-    """Return the rule file; each runbook_url is this base, a slash and the alert's name. Raises ConfigError."""
+    """Return the rule file, in which every runbook_url is `runbook_base`/ALERTNAME. Raises ConfigError."""
     base = runbook_base.rstrip("/")
     url = urlsplit(base)
     plain = not any(character.isspace() or character in "'\"{}#?" for character in base)
@@ -24,7 +25,7 @@ def alerting_rules(runbook_base: str = SHIPPED_BASE) -> str:
 
 
 def _shipped() -> Path:
-    """Where the file is: in an installed package, or beside the code in a checkout."""
-    here = Path(str(files("pgslot")))
-    installed = here / FILE
-    return installed if installed.is_file() else here.parent / "alerts" / FILE
+    """Return the path of the file: in the installed package, or in alerts/ of a checkout."""
+    package = Path(str(files("pgslot")))
+    installed = package / FILE
+    return installed if installed.is_file() else package.parent / "alerts" / FILE

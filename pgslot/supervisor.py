@@ -1,4 +1,4 @@
-"""Background tasks: one owner keeps them, logs one that fails, and cancels and awaits all of them at the end."""
+"""Background tasks: TaskSupervisor keeps them, logs failures, and cancels and awaits them at the end."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -15,8 +15,8 @@ class TaskSupervisor:
     """
     The background tasks of one owner, in the order in which they were started.
 
-    asyncio keeps only weak references to tasks, and reports an exception that nobody awaits when it collects the task;
-    here each task is referenced until it ends, and its exception is logged at once, with its traceback.
+    asyncio keeps only weak references to tasks, and reports an exception that is never awaited when it collects the
+    task. Here a task is referenced until it ends, and its exception is logged at once, with its traceback.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class TaskSupervisor:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the tasks that ended by an exception, each once."""
+        """Names of the tasks that ended with an exception, each once."""
         return tuple(self._failed)
 
     @property
     def oldest(self) -> asyncio.Task[Any] | None:
-        """The task that was started first of those that run; None: none runs."""
+        """The running task that was started first; None: no task runs."""
         return next(iter(self._tasks), None)
 
     def start(

@@ -1,0 +1,1 @@
+"""Flags, exit codes and logs of both command line programs. Open flags.py first."""

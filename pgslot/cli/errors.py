@@ -2,4 +2,4 @@
 
 
 class ConfigError(Exception):
-    """Bad input from the user. The text names the place, what was expected and what was found."""
+    """Bad input from the user. The text names the place, what was expected, and what was found."""

@@ -1,4 +1,4 @@
-"""The command line flags that both programs have, in Prometheus' style."""
+"""The command line flags of both programs, in Prometheus' style."""
 
 import argparse
 import ipaddress
@@ -12,7 +12,7 @@ from pgslot.cli.logging import FORMATS, LEVELS
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen; host None: on all interfaces."""
+    """Address to listen on. Host None: all interfaces."""
 
     host: str | None
     port: int
@@ -23,7 +23,7 @@ class Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach it, or be reached by it."""
+    """Return whether the host is this machine's loopback interface."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -31,7 +31,7 @@ def is_loopback(host: str) -> bool:
 
 
 def add_config_file(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
-    """Add --config.file; `again`: it may have been given before the command already, which then stays."""
+    """Add --config.file; `again`: for a subcommand, where a missing flag keeps the value given before it."""
     parser.add_argument(
         "--config.file",
         dest="config_file",
@@ -43,7 +43,7 @@ def add_config_file(parser: argparse.ArgumentParser, *, again: bool = False) -> 
 
 
 def add_common(parser: argparse.ArgumentParser, *, default_address: str, again: bool = False) -> None:
-    """Add the flags that the exporter and the healer share; `again`: as in add_config_file."""
+    """Add the flags that the exporter and the healer share; `again` as in add_config_file()."""
 
     def otherwise(default: object) -> object:
         return argparse.SUPPRESS if again else default

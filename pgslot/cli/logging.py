@@ -1,4 +1,4 @@
-"""Structured logs on standard error: one event a line, as logfmt (Prometheus' habit) or JSON."""
+"""Structured logs on standard error: one event per line, as logfmt, like Prometheus, or JSON."""
 
 import json
 import logging
@@ -14,9 +14,9 @@ FORMATS = ("logfmt", "json")
 
 class Logger:
     """
-    `log.info("listening", addresses=[...])`: keyword arguments are the fields of the line.
+    Writes events: `log.info("listening", addresses=[...])`, with keyword arguments as fields.
 
-    A field that is None is left out: an unknown is absent, not empty.
+    A field that is None is left out.
     """
 
     def __init__(self, name: str) -> None:
@@ -39,7 +39,7 @@ class Logger:
         self._write(logging.ERROR, message, fields, sys.exc_info()[1])
 
     def critical(self, message: str, *, exc: BaseException | None, **fields: object) -> None:
-        """Log the exception that ended something which must not end, with its traceback."""
+        """Log the exception that ended a task which must not end, with its traceback."""
         self._write(logging.CRITICAL, message, fields, exc)
 
     def log(self, level: int, message: str, **fields: object) -> None:
@@ -53,23 +53,23 @@ class Logger:
 
 
 def get_logger(name: str) -> Logger:
-    """Return the logger of a module, by its __name__."""
+    """Return the logger of a module; pass its __name__."""
     return Logger(name)
 
 
 def printable(text: str) -> str:
-    """Return the text with every character that a terminal might act on, or that hides others, as an escape."""
+    """Return the text with escapes for characters that are invisible or that a terminal may act on."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def setup(level: str, form: str) -> None:
-    """Send all loggers' records of this level and above to standard error."""
+    """Write records of all loggers, from this level on, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Logfmt())
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
-    # psycopg warns of each lost connection while it cleans up; the caller logs the same with the node's name.
+    # psycopg warns of every lost connection; our own code logs it with the node's name.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
@@ -110,7 +110,7 @@ def _logfmt_value(value: object) -> str:
 
 
 def _json(value: object) -> str:
-    """JSON in which what json leaves raw although a terminal acts on it (C1 controls, line separators) is escaped."""
+    """Return JSON with escapes for C1 controls and line separators, which json.dumps() does not escape."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     if text.isprintable():
         return text

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo, MemberAddresses, is_conninfo, read_conninfo
 from pgslot.config.model import (
+    IDLE_IN_TRANSACTION_FOR,
     NAME,
     PATRONI_INTERVAL,
     Cluster,
@@ -34,8 +35,6 @@ _PATRONI_KEYS = ("urls", "scope", "interval", "ca_file", "cert_file", "key_file"
 MAX_REASON_LENGTH = 200
 _REASON = f"one line of at most {MAX_REASON_LENGTH} characters"
 _FALLBACKS = "emit_message or none"
-IDLE_FOR = 300.0
-"""Seconds: the default of idle_in_transaction_for."""
 _POLICY_NAMES = "a list of names, each in full, at least one"
 _POLICY_KEYS = ("dry_run", "idle_in_transaction_for", "users", "applications", "databases", "at_most_per_hour")
 
@@ -237,7 +236,7 @@ def _termination_policy(section: Value, keys: dict[str, Value]) -> TerminationPo
         applications=_names(keys, "applications"),
         databases=_names(keys, "databases"),
         idle_in_transaction_for=(
-            keys["idle_in_transaction_for"].duration() if "idle_in_transaction_for" in keys else IDLE_FOR
+            keys["idle_in_transaction_for"].duration() if "idle_in_transaction_for" in keys else IDLE_IN_TRANSACTION_FOR
         ),
         at_most_per_hour=keys["at_most_per_hour"].positive_integer() if "at_most_per_hour" in keys else 1,
         dry_run=keys["dry_run"].boolean() if "dry_run" in keys else True,

@@ -9,6 +9,9 @@ from pgslot.config.conninfo import Conninfo, MemberAddresses
 
 PATRONI_INTERVAL = 15.0
 """Seconds between two polls of a cluster's Patroni, unless `interval` says otherwise."""
+IDLE_IN_TRANSACTION_FOR = 300.0
+"""Seconds that a transaction has to be idle before it may be ended, unless `end_transactions` says otherwise."""
+
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 """Names of clusters and nodes."""
 

@@ -1,4 +1,4 @@
-"""Patroni's part of the configuration, and what its REST API's answers mean: nothing is asked here."""
+"""Parses the answers of Patroni's REST API; client.py fetches them."""
 
 import re
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from pgslot.config.model import NAME
 
 MAX_MEMBERS = 100
 _HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
-"""No comma, which separates hosts for libpq, and no leading / or @, which make a socket of it."""
+"""Without a comma, which separates hosts for libpq, and without / and @, which would make it a socket."""
 _DEFAULT_PORT = 5432
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A server of the cluster."""
+    """One server of the cluster."""
 
     name: str
     host: str
@@ -23,35 +23,36 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Patroni said of a cluster at one moment."""
+    """The members of a cluster, as Patroni listed them at one moment."""
 
     members: tuple[Member, ...]
-    """In the order of their names; at least one."""
+    """Sorted by name; at least one."""
     left_out: tuple[str, ...]
-    """Why other members are none of them, one line each."""
+    """Why listed members are not among them, one line per member."""
     system_identifier: str | None
-    """None: it did not say."""
+    """None: not in the answer."""
 
 
 def parse_answer(cluster: Any, status: Any, scope: str | None) -> Answer:
     """
-    Return what `GET /cluster` and `GET /patroni` of one server say together; `status` is None if it did not say that.
+    Return the members by `cluster`, the JSON of GET /cluster, and `status`, that of GET /patroni, or None without it.
 
-    Raises ValueError for what Patroni would not say, for another scope than expected, and for no usable member at all.
+    Raises ValueError if Patroni cannot have sent it, if its scope is not `scope`, and if no member is usable.
     """
     identity = status if isinstance(status, dict) else {}
     if not isinstance(cluster, dict) or not isinstance(cluster.get("members"), list):
-        raise ValueError("/cluster: expected a list of members, found none")  # noqa: TRY004 - of what others sent
-    itself = identity.get("patroni")
-    told = cluster.get("scope", itself.get("scope") if isinstance(itself, dict) else None)
-    if scope is not None and told != scope:
-        raise ValueError(f"expected the scope {scope!r}, found {str(told)[:100]!r}")
-    found = cluster["members"]
-    if len(found) > MAX_MEMBERS:
-        raise ValueError(f"/cluster: expected at most {MAX_MEMBERS} members, found {len(found)}")
+        raise ValueError("/cluster: expected a list of members, found none")  # noqa: TRY004 - bad input, not a bad argument
+    patroni = identity.get("patroni")
+    # Not every version of Patroni has it in /cluster.
+    actual_scope = cluster.get("scope", patroni.get("scope") if isinstance(patroni, dict) else None)
+    if scope is not None and actual_scope != scope:
+        raise ValueError(f"expected the scope {scope!r}, found {str(actual_scope)[:100]!r}")
+    items = cluster["members"]
+    if len(items) > MAX_MEMBERS:
+        raise ValueError(f"/cluster: expected at most {MAX_MEMBERS} members, found {len(items)}")
     members: dict[str, Member] = {}
     left_out: list[str] = []
-    for item in found:
+    for item in items:
         try:
             member = _member(item)
         except ValueError as error:

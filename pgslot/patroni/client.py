@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pgslot.config.model import PatroniConfig
 from pgslot.httpclient import HttpClient, HttpError, UnexpectedResponseError
 from pgslot.patroni.answer import Answer, parse_answer
+from pgslot.patroni.deadlines import URL_TIMEOUT_SECONDS
 
-URL_TIMEOUT_SECONDS = 3.0
-"""For each of the two requests to one URL."""
 MAX_ANSWER_BYTES = 1024 * 1024
 
 

@@ -18,10 +18,8 @@ from pgslot.config.model import Cluster, Config, Node, PatroniConfig
 from pgslot.config.reload import ConfigReloader
 from pgslot.patroni.answer import Answer
 from pgslot.patroni.client import NoAnswerError, fetch_members
+from pgslot.patroni.deadlines import STARTUP_JITTER_SECONDS
 from pgslot.supervisor import TaskSupervisor
-
-STARTUP_JITTER = 0.02
-"""Seconds between the first polls of two clusters, at most."""
 
 log = get_logger(__name__)
 
@@ -139,7 +137,7 @@ class Discovery:
     def _start_polls(self) -> None:
         new = [(name, cluster) for name, cluster in self._clusters.items() if name not in self._polls]
         for number, (name, cluster) in enumerate(new):
-            delay = number * min(STARTUP_JITTER, cluster.patroni.interval / len(new))
+            delay = number * min(STARTUP_JITTER_SECONDS, cluster.patroni.interval / len(new))
             self._polls[name] = self._tasks.start(self._poll(name, cluster, delay), f"members of {name}")
 
     async def _poll(self, name: str, cluster: ClusterDiscovery, delay: float) -> None:

@@ -1,7 +1,7 @@
 """
 One bounded connection to one server.
 
-Every wait has a deadline, at which the socket is shut down: nobody waits for a hung server to end what it was asked.
+Every wait has a deadline. When it passes, the socket is shut down: no caller waits for a server that hangs.
 """
 
 import asyncio
@@ -16,14 +16,11 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 
 from pgslot.postgres.connect import connect
+from pgslot.postgres.deadlines import LOCK_SHARE, STATEMENT_SHARE
 from pgslot.postgres.pipeline import Pipeline, Statement
 
-STATEMENT_SHARE = 0.8
-"""Part of a look's time that one statement may take, so that the server's error arrives before our own deadline."""
-LOCK_SHARE = 0.4
-
 _UTF8 = "UTF8"
-# pg_temp by name, or it would come first.
+# If pg_temp were not named, PostgreSQL would search it first.
 _SETTINGS = """
 SELECT
   pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', $1::pg_catalog.bool) AS search_path,
@@ -59,30 +56,30 @@ class Session:
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
-        self._trips = Pipeline(connection)
-        self._limits: tuple[int, int] | None = None
+        self._pipeline = Pipeline(connection)
+        self._timeouts: tuple[int, int] | None = None
         self._pooled: bool | None = None
         self._encoding = connection.info.parameter_status("server_encoding") or _UTF8
         if self._encoding != _UTF8:
-            self._replace_what_is_not(_codec(self._encoding))
+            self._decode_with_replacement(_python_codec(self._encoding))
 
     @classmethod
     async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
         """
-        Connect within `timeout` seconds, several hosts sharing that time.
+        Connect within `timeout` seconds, which all hosts share.
 
-        Raises psycopg.Error (LoginFailedError: the server does not let this user in), or TimeoutError.
+        Raises psycopg.Error (LoginFailedError: the server refused the login), or TimeoutError.
         """
         return cls(await connect(conninfo, timeout, fallback_application_name=application_name, client_encoding="UTF8"))
 
     @property
     def major(self) -> int:
-        """PostgreSQL's major version, known from the connection's start."""
+        """PostgreSQL's major version."""
         return self._connection.info.server_version // 10000
 
     @property
     def backend_pid(self) -> int:
-        """The server process as the other side named it at the start; a pooler names none of the server's."""
+        """Process id that the peer sent at the start of the connection; a pooler sends one that it made up."""
         return self._connection.info.backend_pid
 
     @property
@@ -91,38 +88,38 @@ class Session:
 
     @property
     def stale(self) -> bool:
-        """Something waits to be read although nothing was asked: nearly always the server's good-bye."""
+        """Whether unrequested bytes have arrived, which nearly always means that the server closed the connection."""
         if self.closed:
             return True
-        # Not select(), which cannot look at a descriptor above 1023.
-        waiting = select.poll()
-        waiting.register(self._connection.fileno(), select.POLLIN)
-        return bool(waiting.poll(0))
+        # poll(), as select() cannot watch a descriptor above 1023.
+        poll = select.poll()
+        poll.register(self._connection.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def pooled(self) -> bool | None:
         """
-        Whether a pooler such as PgBouncer stands in between; None before the first question.
+        Whether a pooler such as PgBouncer is in between; None before the first fetch.
 
-        Then the next statement may run in another session of the server, and what is set or locked for a session stays
-        behind in one that others use: each question is a transaction of its own, and nothing outlives it.
+        With a pooler the next statement may run in another session of the server, and settings and locks of a session
+        stay behind for other clients. Therefore every fetch is one transaction, and nothing outlives it.
         """
         return self._pooled
 
     async def fetch(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """
-        Run the queries in one round trip and return the rows of each as its dataclass.
+        Run the queries in one round trip, and return the rows of each.
 
-        With `bare` it sets and prepares nothing in the server's session, which a pooler may give to somebody else next.
+        With `bare` nothing is set or prepared in the server's session, which a pooler may hand to another client next.
 
-        Raises psycopg.Error for the first query that fails (no rows are returned then), or TimeoutError, after which
-        the session is closed. Cancelling it closes the session as well, and waits for nothing.
+        Raises psycopg.Error for the first query that fails, or TimeoutError, which closes the session. Cancelling
+        closes the session as well, without waiting.
         """
-        return await self._within(
-            timeout, self._trips.execute(_statements(queries)) if bare else self._ask(queries, timeout)
+        return await self._with_deadline(
+            timeout, self._pipeline.execute(_statements(queries)) if bare else self._fetch(queries, timeout)
         )
 
-    async def _within(self, timeout: float, answer: Awaitable[_T]) -> _T:
+    async def _with_deadline(self, timeout: float, awaitable: Awaitable[_T]) -> _T:
         expired = False
 
         def expire() -> None:
@@ -132,7 +129,7 @@ class Session:
 
         timer = asyncio.get_running_loop().call_later(timeout, expire)
         try:
-            return await answer
+            return await awaitable
         except asyncio.CancelledError:
             self.abort()
             await self.close()
@@ -145,31 +142,31 @@ class Session:
             timer.cancel()
 
     async def detect_pooler(self, timeout: float) -> bool:
-        """Ask for `pooled` alone, by which nothing is set in the server's session. Raises what ask() does."""
-        await self._within(timeout, self._look_who_answers())
+        """Return `pooled`, without setting anything in the server's session. Raises what fetch() does."""
+        await self._with_deadline(timeout, self._detect_pooler())
         return bool(self._pooled)
 
-    async def _look_who_answers(self) -> None:
-        [[backend]] = await self._trips.execute([_BACKEND])
+    async def _detect_pooler(self) -> None:
+        [[backend]] = await self._pipeline.execute([_BACKEND])
+        # A pooler makes up the process id that it sends to its clients.
         self._pooled = backend.pid != self.backend_pid
 
-    async def _ask(self, queries: Sequence[SessionQuery], timeout: float) -> list[list[Any]]:
+    async def _fetch(self, queries: Sequence[SessionQuery], timeout: float) -> list[list[Any]]:
         if self._pooled is None:
-            # A pooler makes up the process id that it tells its clients.
-            await self._look_who_answers()
-        # Rounded, so that the few microseconds between two looks do not send new limits to the server each time.
+            await self._detect_pooler()
+        # Rounded, so that timeouts that differ by microseconds are not sent to the server again.
         tenths = max(1, int(timeout * 10))
-        limits = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
+        timeouts = (int(tenths * 100 * STATEMENT_SHARE), int(tenths * 100 * LOCK_SHARE))
         try:
-            return await self._answers(queries, limits)
+            return await self._execute(queries, timeouts)
         except UnicodeDecodeError:
-            # The name of a role or database that was made in a database of another encoding: nobody checks it. One
-            # character less in a label, and not a node less. Only then, as it takes longer.
-            self._replace_what_is_not("utf-8")
-            return await self._answers(queries, limits)
+            # PostgreSQL does not check the encoding of names of roles and databases. A label with U+FFFD is better than
+            # a node without data. Only now, because this takes longer.
+            self._decode_with_replacement("utf-8")
+            return await self._execute(queries, timeouts)
 
-    def _replace_what_is_not(self, codec: str) -> None:
-        """Read text in this encoding, with U+FFFD in place of what is none."""
+    def _decode_with_replacement(self, codec: str) -> None:
+        """Decode text with this codec from now on, with U+FFFD for what it cannot decode."""
 
         class Replacing(Loader):
             format = pq.Format.BINARY
@@ -177,51 +174,52 @@ class Session:
             def load(self, data: Buffer) -> str:
                 return bytes(data).decode(codec, "replace")
 
-        for kind in ("text", "varchar", "name", "bpchar"):
-            self._connection.adapters.register_loader(kind, Replacing)
+        for type_name in ("text", "varchar", "name", "bpchar"):
+            self._connection.adapters.register_loader(type_name, Replacing)
 
-    async def _answers(self, queries: Sequence[SessionQuery], limits: tuple[int, int]) -> list[list[Any]]:
+    async def _execute(self, queries: Sequence[SessionQuery], timeouts: tuple[int, int]) -> list[list[Any]]:
         statements = _statements(queries)
         if self._pooled:
-            # The round trip is one transaction. BEGIN would leave one open where a query fails.
-            _, *answers = await self._trips.execute([self._settings(limits, local=True), *statements])
-            return answers
-        if limits != self._limits:
-            _, *answers = await self._trips.execute([self._settings(limits, local=False), *statements], prepare=True)
-            self._limits = limits
-            return answers
-        # Prepared at once: planning takes the server longer than answering does.
-        return await self._trips.execute(statements, prepare=True)
+            # The round trip is one transaction. BEGIN would leave it open if a query fails.
+            _, *results = await self._pipeline.execute([self._settings(timeouts, local=True), *statements])
+            return results
+        if timeouts != self._timeouts:
+            settings = self._settings(timeouts, local=False)
+            _, *results = await self._pipeline.execute([settings, *statements], prepare=True)
+            self._timeouts = timeouts
+            return results
+        # Prepared at the first use: planning takes the server longer than running them.
+        return await self._pipeline.execute(statements, prepare=True)
 
-    def _settings(self, limits: tuple[int, int], *, local: bool) -> Statement:
-        """`local`: for this transaction, and not for the session."""
-        # From any other encoding than its own name for ASCII the server would convert, and fail where it cannot.
+    def _settings(self, timeouts: tuple[int, int], *, local: bool) -> Statement:
+        """Return the statement that makes the session safe; with `local` only for the transaction."""
+        # SQL_ASCII: no conversion by the server, which fails for text that is invalid in the server's encoding.
         encoding = _UTF8 if self._encoding == _UTF8 else "SQL_ASCII"
         read_only = "transaction_read_only" if local else "default_transaction_read_only"
         return Statement(
-            _SETTINGS, _Settings, ("on" if local else "off", str(limits[0]), str(limits[1]), encoding, read_only)
+            _SETTINGS, _Settings, ("on" if local else "off", str(timeouts[0]), str(timeouts[1]), encoding, read_only)
         )
 
     async def close(self) -> None:
         await self._connection.close()
 
     def abort(self) -> None:
-        """Shut the socket down; whoever waits on it gets psycopg.OperationalError at once."""
+        """Shut the socket down; a pending fetch() raises psycopg.OperationalError at once."""
         if self._connection.closed:
             return
-        # Not a copy of the descriptor: there may be none left, and the deadline has to hold then as well.
-        ours = socket.socket(fileno=self._connection.fileno())
+        # The descriptor itself, not a copy: the deadline has to hold even if there are no descriptors left.
+        own = socket.socket(fileno=self._connection.fileno())
         try:
-            ours.shutdown(socket.SHUT_RDWR)
+            own.shutdown(socket.SHUT_RDWR)
         except OSError:
-            # ENOTCONN: the peer has reset it already, and the waiting side knows.
+            # ENOTCONN: the peer has already reset the connection, which the pending fetch() notices.
             return
         finally:
-            ours.detach()
+            own.detach()
 
 
-def _codec(encoding: str) -> str:
-    """Return Python's name of one of PostgreSQL's encodings; for SQL_ASCII, which is any, UTF-8."""
+def _python_codec(encoding: str) -> str:
+    """Return Python's name of a PostgreSQL encoding; UTF-8 for SQL_ASCII, which may be any, and unknown ones."""
     try:
         return codecs.lookup(encoding.replace("WIN", "cp").replace("KOI8", "koi8-")).name
     except LookupError:

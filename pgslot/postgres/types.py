@@ -1,17 +1,17 @@
-"""PostgreSQL's own types in Python: log sequence numbers, transaction ids, identifiers."""
+"""PostgreSQL's LSNs, transaction ids and identifiers in Python."""
 
 
 def parse_lsn(lsn: str) -> int:
-    """Return an LSN's text as bytes since 0/0."""
+    """Return an LSN such as 16/B374D848 in bytes since 0/0."""
     high, low = lsn.split("/")
     return (int(high, 16) << 32) + int(low, 16)
 
 
 def xid_precedes(first: int, second: int) -> bool:
-    """Return whether one 32-bit xid is older than another, as PostgreSQL's TransactionIdPrecedes does: modulo 2^32."""
+    """Return whether `first` is older, modulo 2^32, as PostgreSQL's TransactionIdPrecedes() does."""
     return (first - second) % 2**32 >= 2**31
 
 
 def quote_identifier(name: str) -> str:
-    """Return an identifier as it stands in SQL, in double quotes."""
+    """Return the identifier in double quotes, for SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,4 +1,4 @@
-"""What runs beside the loop runs beside everything else as well: passwords, large configurations, names."""
+"""Slow work outside the event loop has threads of its own: passwords, large configurations, name lookups."""
 
 import asyncio
 import threading
@@ -29,8 +29,8 @@ def files(tmp_path: Path) -> Files:
 
 
 @contextmanager
-def all_of_asyncios_threads_held() -> Iterator[None]:
-    """As name servers that hang hold them, and whoever looks names up in them."""
+def asyncios_threads_blocked() -> Iterator[None]:
+    """As by name lookups that hang."""
     released = threading.Event()
     loop = asyncio.get_running_loop()
     try:
@@ -41,22 +41,22 @@ def all_of_asyncios_threads_held() -> Iterator[None]:
         released.set()
 
 
-async def test_a_password_does_not_wait_for_what_fills_asyncios_threads(files: Files) -> None:
+async def test_a_password_is_verified_while_asyncios_threads_are_blocked(files: Files) -> None:
     path = files.write({"basic_auth_users": {"prometheus": hashed("secret")}})
-    with all_of_asyncios_threads_held():
+    with asyncios_threads_blocked():
         async with serving(path) as port, asyncio.timeout(HELD_SECONDS / 2):
             assert (await get(port, headers=basic("prometheus", "secret")))[0] == 200
             assert (await get(port, headers=basic("prometheus", "wrong")))[0] == 401
 
 
-async def test_an_answer_of_alertmanager_does_not_wait_for_them_either() -> None:
-    """Its JSON may be 64 MiB; it has a thread of its own."""
-    with all_of_asyncios_threads_held():
+async def test_an_answer_of_alertmanager_is_parsed_while_asyncios_threads_are_blocked() -> None:
+    """It may be 64 MiB of JSON, which has a thread of its own."""
+    with asyncios_threads_blocked():
         async with alertmanager("[]", datetime.now(UTC).isoformat()) as url, asyncio.timeout(HELD_SECONDS / 2):
             assert (await fetch_listing(url)).alerts == {}
 
 
-async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: Path) -> None:
+async def test_a_reload_of_ten_thousand_nodes_does_not_block_the_event_loop(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     node = {"conninfo": "host=db dbname=postgres user=pgslot_exporter"}
     file.write_text(yaml.safe_dump({"clusters": {f"c{i}": {"nodes": {"a": node, "b": node}} for i in range(5_000)}}))
@@ -64,7 +64,7 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: P
     observer = ClusterCollector(configuration.config.clusters, "executors")
     configuration.on_change(lambda model: observer.reconfigure(model.clusters))
     longest = 0.0
-    with all_of_asyncios_threads_held():
+    with asyncios_threads_blocked():
         began = time.monotonic()
         reload = asyncio.create_task(configuration.reload())
         async with asyncio.timeout(HELD_SECONDS / 2):
@@ -79,7 +79,7 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_stop_the_loop(tmp_path: P
     await observer.close()
 
 
-async def test_reloads_come_one_after_the_other_and_the_last_one_counts() -> None:
+async def test_reloads_run_one_after_another_and_the_last_one_counts() -> None:
     files = iter(["host=a", "host=b", "host=c"])
     configuration = ConfigReloader(lambda: loader.single(next(files)), loader.single(""))
     configuration.schedule_reload()
@@ -97,19 +97,19 @@ async def test_a_file_that_is_nested_too_deeply_changes_nothing(tmp_path: Path) 
     assert (configuration.last_ok, configuration.config) == (False, loader.single("host=a"))
 
 
-async def test_a_defect_in_a_reload_is_told_as_any_reload_that_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody waits for the one that a signal asks for: only pgslot_config_last_reload_successful can tell of it."""
+async def test_an_internal_error_in_a_reload_is_a_failed_reload(caplog: pytest.LogCaptureFixture) -> None:
+    """Only pgslot_config_last_reload_successful can show it after a signal, whose reload nobody awaits."""
 
-    def defect(*_: object) -> Any:
-        raise KeyError("nobody thought of it")
+    def fail(*_: object) -> Any:
+        raise KeyError("unexpected")
 
-    configuration = ConfigReloader(defect, loader.single("host=a"))
-    assert "nobody thought of it" in str(await configuration.reload())
+    configuration = ConfigReloader(fail, loader.single("host=a"))
+    assert "unexpected" in str(await configuration.reload())
     assert (configuration.last_ok, configuration.config) == (False, loader.single("host=a"))
-    [told] = [record for record in caplog.records if record.exc_info]
-    assert told.levelname == "ERROR"
-    # As well where what is read cannot be put in force.
-    found = ConfigReloader(lambda: loader.single("host=b"), loader.single("host=a"))
-    found.on_change(defect)
-    assert "nobody thought of it" in str(await found.reload())
-    assert not found.last_ok
+    [logged] = [record for record in caplog.records if record.exc_info]
+    assert logged.levelname == "ERROR"
+    # The same if the configuration can be read and cannot be put in force.
+    reloader = ConfigReloader(lambda: loader.single("host=b"), loader.single("host=a"))
+    reloader.on_change(fail)
+    assert "unexpected" in str(await reloader.reload())
+    assert not reloader.last_ok

@@ -1,4 +1,4 @@
-"""Log lines, as people and log collectors read them."""
+"""Log lines in logfmt and JSON."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ def _root_as_before() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
-def test_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logfmt_quotes_what_is_not_plain(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup("info", "logfmt")
     log.get_logger("here").warning("slot seen", **FIELDS)
     line = capsys.readouterr().err
@@ -43,7 +43,7 @@ def test_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_fields_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup("info", "json")
     log.get_logger("here").info("slot seen", **FIELDS)
     line = json.loads(capsys.readouterr().err)
@@ -52,7 +52,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert line == {"level": "info", "msg": "slot seen", "logger": "here"} | known
 
 
-def test_the_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup("warn", "logfmt")
     logging.getLogger("here").info("quiet")
     assert capsys.readouterr().err == ""

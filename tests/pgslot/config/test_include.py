@@ -1,4 +1,4 @@
-"""`include:` further files with clusters: what it gives, how mistakes are named, and that a reload reads them anew."""
+"""`include`: clusters in further files, the errors of mistakes in them, and that a reload reads them again."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
     return folder / "pgslot.yml"
 
 
-def test_clusters_of_all_files_in_order(tmp_path: Path) -> None:
+def test_clusters_come_from_all_files_in_order(tmp_path: Path) -> None:
     file = write(
         tmp_path,
         {
@@ -32,12 +32,12 @@ def test_clusters_of_all_files_in_order(tmp_path: Path) -> None:
     )
     config = load(file)
     assert [cluster.name for cluster in config.clusters] == ["own", "more", "a", "b"]
-    # Secrets are beside the file that names them.
+    # Paths are relative to the file that they stand in.
     assert config.clusters[2].nodes[0].conninfo.file == tmp_path / "fleet/secret"
     assert config.healer.burst_calls == 3
 
 
-def test_a_main_file_without_clusters_of_its_own(tmp_path: Path) -> None:
+def test_a_main_file_needs_no_clusters_of_its_own(tmp_path: Path) -> None:
     files = {
         "pgslot.yml": "include: [a.yml]\nhealer: {enabled: false}",
         "a.yml": "clusters: {a: {nodes: {n: {conninfo: ''}}, healer: {conninfo: ''}}}",
@@ -73,13 +73,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("files", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_named_with_its_place(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_an_error_names_file_line_and_key(tmp_path: Path, files: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, files))
     assert f"{tmp_path}/{message}" in str(caught.value)
 
 
-def test_a_cluster_that_is_there_twice_names_both_places(tmp_path: Path) -> None:
+def test_a_duplicate_cluster_is_an_error_with_both_places(tmp_path: Path) -> None:
     file = write(tmp_path, {"pgslot.yml": "include: [a.yml]\n" + CLUSTER % "a", "a.yml": "\n\n" + CLUSTER % "a"})
     with pytest.raises(ConfigError) as caught:
         load(file)
@@ -87,7 +87,7 @@ def test_a_cluster_that_is_there_twice_names_both_places(tmp_path: Path) -> None
     assert str(caught.value) == expected
 
 
-async def test_a_reload_reads_them_anew(tmp_path: Path) -> None:
+async def test_a_reload_reads_included_files_again(tmp_path: Path) -> None:
     file = write(tmp_path, {"pgslot.yml": "include: ['fleet/*.yml']", "fleet/a.yml": CLUSTER % "a"})
     configuration = ConfigReloader(lambda: load(file), load(file))
     write(tmp_path, {"fleet/b.yml": CLUSTER % "b"})

@@ -1,4 +1,4 @@
-"""The configuration file: what it gives, and how each mistake is named."""
+"""The configuration file: its values, its defaults, and the error of each mistake."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ healer:
 """
 
 
-def test_a_full_file(tmp_path: Path) -> None:
+def test_a_full_file_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("host=10.0.0.2 password=hidden\n")
     (tmp_path / "token").write_text("abc\n")
     (tmp_path / "pgslot.yml").write_text(FULL)
@@ -51,14 +51,14 @@ def test_a_full_file(tmp_path: Path) -> None:
     assert config.healer.webhook_token_file == tmp_path / "token"
 
 
-def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
+def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     (tmp_path / "pgslot.yml").write_text(NODE)
     settings = load(tmp_path / "pgslot.yml").healer
     assert (settings.burst_interval, settings.burst_calls) == (1, 5)
     assert (settings.interval, settings.give_up_after) == (10, 3600)
 
 
-def test_no_conninfo_is_ever_shown(tmp_path: Path) -> None:
+def test_a_conninfo_is_not_in_the_representation(tmp_path: Path) -> None:
     (tmp_path / "pgslot.yml").write_text(NODE.replace("host=db", "host=db password=hidden"))
     assert "hidden" not in repr(load(tmp_path / "pgslot.yml"))
 
@@ -115,7 +115,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_names_file_line_and_key(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "pgslot.yml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -130,14 +130,14 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
     ["2026-02-30", '!!bool "x"', '!!int ""', '!!timestamp ""', f"0x{'f' * 9000}"],
     ids=["day", "bool", "int", "timestamp", "digits"],
 )
-def test_what_is_no_value_of_its_type_is_named(tmp_path: Path, text: str) -> None:
+def test_a_scalar_that_yaml_cannot_convert_is_an_error_with_its_place(tmp_path: Path, text: str) -> None:
     file = tmp_path / "pgslot.yml"
     file.write_text(f"clusters:\n  c:\n    nodes:\n      n:\n        conninfo: {text}\n")
     with pytest.raises(ConfigError, match=r"pgslot\.yml:5: clusters\.c\.nodes\.n\.conninfo: expected "):
         load(file)
 
 
-def test_a_bad_secret_is_named(tmp_path: Path) -> None:
+def test_a_bad_conninfo_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     file.write_text("clusters: {a: {nodes: {n: {conninfo_file: secret}}}}")
     with pytest.raises(ConfigError, match=r"secret: expected a readable file with a conninfo, found: .*No such file"):
@@ -148,7 +148,7 @@ def test_a_bad_secret_is_named(tmp_path: Path) -> None:
     assert "hidden" not in str(caught.value)
 
 
-def test_the_exporter_needs_no_secret_of_the_healer(tmp_path: Path) -> None:
+def test_the_exporter_does_not_read_secrets_of_the_healer(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     healer = "{conninfo_file: nowhere}"
     file.write_text(f"clusters: {{a: {{nodes: {{n: {{conninfo: ''}}}}, healer: {healer}}}}}")
@@ -157,7 +157,7 @@ def test_the_exporter_needs_no_secret_of_the_healer(tmp_path: Path) -> None:
         check_secrets(load(file), healer=True)
 
 
-def test_the_webhook_token(tmp_path: Path) -> None:
+def test_the_webhook_token_is_read_without_its_line_end(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="token: expected a readable file with the webhook token, found"):
         read_token(tmp_path / "token")
     (tmp_path / "token").write_text("\n")
@@ -167,18 +167,18 @@ def test_the_webhook_token(tmp_path: Path) -> None:
     assert read_token(tmp_path / "token") == "abc"
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yml: expected a readable file, found: No such file"):
         load(tmp_path / "nowhere.yml")
 
 
-def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "pgslot.yml").write_bytes(b"clusters: \xff")
     with pytest.raises(ConfigError, match="expected UTF-8 text, found byte 0xff"):
         load(tmp_path / "pgslot.yml")
 
 
-def test_conninfo_flag() -> None:
+def test_the_conninfo_flag_is_one_cluster_with_one_node() -> None:
     [cluster] = single("").clusters
     assert (cluster.name, cluster.nodes[0].name, cluster.healer) == ("default", "default", None)
     with pytest.raises(ConfigError, match="--conninfo: expected"):
@@ -188,11 +188,11 @@ def test_conninfo_flag() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("500ms", 0.5), ("10s", 10), ("1h", 3600), ("1h30m", 5400), ("1d2h3m4s5ms", 93784.005)]
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_durations_are_in_prometheus_notation(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "10", "s", "1.5h", "-1s", "10s 5s", "5s1h", "1 h"])
-def test_not_durations(text: str) -> None:
+def test_other_notations_of_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)

@@ -1,4 +1,4 @@
-"""The section end_transactions: what it gives, what it does not give by default, and how each mistake is named."""
+"""The section end_transactions: its values, its defaults, and the error of each mistake."""
 
 from pathlib import Path
 
@@ -21,41 +21,41 @@ def written(folder: Path, section: str, healer: str = "user=healer") -> Path:
     return file
 
 
-def ending(folder: Path, section: str) -> TerminationConfig:
+def termination(folder: Path, section: str) -> TerminationConfig:
     target = load(written(folder, section)).clusters[0].healer
     assert target is not None
     assert target.termination is not None
     return target.termination
 
 
-def test_without_it_no_transaction_is_ended(tmp_path: Path) -> None:
+def test_without_the_section_no_transaction_is_ended(tmp_path: Path) -> None:
     (tmp_path / "pgslot.yml").write_text("clusters: {a: {nodes: {n: {conninfo: ''}}, healer: {conninfo: ''}}}")
     target = load(tmp_path / "pgslot.yml").clusters[0].healer
     assert isinstance(target, HealerConfig)
     assert target.termination is None
 
 
-def test_it_is_a_dry_run_unless_it_says_otherwise(tmp_path: Path) -> None:
-    policy = ending(tmp_path, "{conninfo: user=ender, users: [batch]}").policy
+def test_it_is_a_dry_run_by_default(tmp_path: Path) -> None:
+    policy = termination(tmp_path, "{conninfo: user=ender, users: [batch]}").policy
     assert policy.dry_run is True
     assert (policy.users, policy.applications, policy.databases) == (("batch",), None, None)
     assert (policy.idle_in_transaction_for, policy.at_most_per_hour) == (300, 1)
 
 
-def test_all_of_it(tmp_path: Path) -> None:
-    found = ending(
+def test_every_key_is_loaded(tmp_path: Path) -> None:
+    config = termination(
         tmp_path,
         "{conninfo: user=ender password=hidden, dry_run: false, idle_in_transaction_for: 10m, users: [batch, etl],"
         " applications: [nightly load], databases: [shop], at_most_per_hour: 3}",
     )
-    policy = found.policy
+    policy = config.policy
     assert policy.dry_run is False
     assert (policy.users, policy.applications, policy.databases) == (("batch", "etl"), ("nightly load",), ("shop",))
     assert (policy.idle_in_transaction_for, policy.at_most_per_hour) == (600, 3)
     assert policy.rule == (
         "users: [batch, etl], applications: [nightly load], databases: [shop], idle_in_transaction_for: 600s"
     )
-    assert "hidden" not in repr(found)
+    assert "hidden" not in repr(config)
 
 
 MISTAKES = {
@@ -87,14 +87,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("section", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_named_with_its_place(tmp_path: Path, section: str, message: str) -> None:
+def test_an_error_names_file_line_and_key(tmp_path: Path, section: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(written(tmp_path, section))
     assert message in str(caught.value)
     assert f"{tmp_path / 'pgslot.yml'}:6: " in str(caught.value)
 
 
-def test_its_secret_is_the_healer_s_to_read(tmp_path: Path) -> None:
+def test_only_the_healer_reads_its_secret(tmp_path: Path) -> None:
     config = load(written(tmp_path, "{conninfo_file: nowhere, users: [a]}"))
     check_secrets(config, healer=False)
     with pytest.raises(ConfigError, match="nowhere: expected a readable file"):

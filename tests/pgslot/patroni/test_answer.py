@@ -1,4 +1,4 @@
-"""Patroni's part of the configuration and what its answers mean."""
+"""Patroni's answers, and its section of the configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from tests.support.fakes.patroni import SELF, TWO, A, B, written
 
 ANSWERS: dict[str, tuple[Any, Any, Answer]] = {
     "two members": (TWO, SELF, Answer((A, B), (), "7712224370954780933")),
-    "it does not tell of itself": (TWO, None, Answer((A, B), (), None)),
-    "its identity is nonsense": (TWO, {"database_system_identifier": {"a": 1}}, Answer((A, B), (), None)),
+    "without GET /patroni": (TWO, None, Answer((A, B), (), None)),
+    "an identifier that is not one": (TWO, {"database_system_identifier": {"a": 1}}, Answer((A, B), (), None)),
     "without a port": ({"members": [{"name": "a", "host": "10.0.0.1"}]}, None, Answer((A,), (), None)),
-    "a member that is about to be made": (
+    "a member that is being created": (
         {"members": [*TWO["members"], {"name": "c", "state": "creating replica"}]},
         None,
         Answer((A, B), ("c: has no host yet",), None),
@@ -26,7 +26,7 @@ ANSWERS: dict[str, tuple[Any, Any, Answer]] = {
 
 
 @pytest.mark.parametrize(("cluster", "status", "expected"), ANSWERS.values(), ids=ANSWERS)
-def test_what_an_answer_means(cluster: Any, status: Any, expected: Answer) -> None:
+def test_members_are_parsed_from_answers(cluster: Any, status: Any, expected: Answer) -> None:
     assert parse_answer(cluster, status, None) == expected
 
 
@@ -45,10 +45,10 @@ def test_what_an_answer_means(cluster: Any, status: Any, expected: Answer) -> No
         ({"name": "c", "host": "h", "port": True}, "c: expected a port, found 'True'"),
     ],
 )
-def test_a_member_that_cannot_be_is_left_out_and_told(member: Any, why: str) -> None:
-    found = parse_answer({"members": [member, *TWO["members"]]}, None, None)
-    assert found.members == (A, B)
-    assert [why in each for each in found.left_out] == [True]
+def test_an_invalid_member_is_left_out_with_its_reason(member: Any, why: str) -> None:
+    answer = parse_answer({"members": [member, *TWO["members"]]}, None, None)
+    assert answer.members == (A, B)
+    assert [why in reason for reason in answer.left_out] == [True]
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_a_member_that_cannot_be_is_left_out_and_told(member: Any, why: str) -> 
         ({**TWO, "scope": "billing"}, SELF, "expected the scope 'orders', found 'billing'"),
     ],
 )
-def test_an_answer_that_cannot_be_is_refused(cluster: Any, status: Any, why: str) -> None:
+def test_an_invalid_answer_is_refused(cluster: Any, status: Any, why: str) -> None:
     scope = "orders" if "scope" in why else None
     with pytest.raises(ValueError, match="expected") as caught:
         parse_answer(cluster, status, scope)
     assert why in str(caught.value)
 
 
-def test_a_list_of_urls_or_a_mapping(tmp_path: Path) -> None:
+def test_the_section_is_a_list_of_urls_or_a_mapping(tmp_path: Path) -> None:
     [cluster] = load(written(tmp_path, "['http://a:8008/', 'https://b']")).clusters
     assert cluster.patroni is not None
     assert (cluster.patroni.urls, cluster.patroni.interval) == (("http://a:8008", "https://b"), 15)
@@ -115,7 +115,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("patroni", "conninfo", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_is_named_with_its_place(tmp_path: Path, patroni: str, conninfo: str, message: str) -> None:
+def test_an_error_names_file_line_and_key(tmp_path: Path, patroni: str, conninfo: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(written(tmp_path, patroni, conninfo))
     assert f"{tmp_path}/pgslot.yml:1: clusters." in str(caught.value)
@@ -123,7 +123,7 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, patroni: str, conninf
     assert "hidden" not in str(caught.value)
 
 
-def test_nodes_and_patroni_are_either_or(tmp_path: Path) -> None:
+def test_a_cluster_has_either_nodes_or_patroni(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     file.write_text("clusters: {a: {patroni: ['http://a'], nodes: {n: {conninfo: ''}}, conninfo: ''}}")
     with pytest.raises(ConfigError, match="a: expected exactly one of the keys nodes and patroni, found both"):
@@ -136,16 +136,14 @@ def test_nodes_and_patroni_are_either_or(tmp_path: Path) -> None:
         load(file)
 
 
-def test_a_secret_in_a_file_is_checked_without_anybody_s_answer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_conninfo_file_is_checked_before_patroni_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "pgslot.yml"
     file.write_text("clusters: {a: {patroni: ['http://127.0.0.1:1'], conninfo_file: secret, healer: {conninfo: ''}}}")
     (tmp_path / "secret").write_text("user=eyes password=hidden")
     check_secrets(load(file), healer=True)
     exporter.__main__.main([f"--config.file={file}", "--check"])
-    told = "configuration is valid: 1 cluster(s), 0 node(s) and the members of 1 that Patroni tells\n"
-    assert capsys.readouterr().out == told
+    printed = "configuration is valid: 1 cluster(s), 0 node(s) and the members of 1 that Patroni tells\n"
+    assert capsys.readouterr().out == printed
     (tmp_path / "secret").write_text("host=b password=hidden")
     with pytest.raises(
         ConfigError, match=r"secret: expected a conninfo without host, .*which Patroni tells; found host"
@@ -161,7 +159,7 @@ def test_a_secret_in_a_file_is_checked_without_anybody_s_answer(
         ("ca_file: text.pem", "[X509"),
     ],
 )
-def test_certificates_are_checked_without_anybody_s_answer(tmp_path: Path, keys: str, found: str) -> None:
+def test_certificates_are_checked_before_patroni_answers(tmp_path: Path, keys: str, found: str) -> None:
     (tmp_path / "text.pem").write_text("no certificate\n")
     config = load(written(tmp_path, f"{{urls: ['https://127.0.0.1:1'], {keys}}}"))
     expected = "clusters.orders.patroni: expected certificates in ca_file, cert_file and key_file, found: "

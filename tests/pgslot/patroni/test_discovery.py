@@ -1,4 +1,4 @@
-"""The members that Patroni tells: how it is asked, and how exporter and healer go by its answers."""
+"""Members that Patroni lists: how it is polled, and how exporter and healer use its answers."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ async def too_long() -> web.StreamResponse:
     return web.Response(body=b" " * (patroni_client.MAX_ANSWER_BYTES + 1))
 
 
-async def no_json() -> web.StreamResponse:
+async def not_json() -> web.StreamResponse:
     return web.Response(text="<html>")
 
 
@@ -60,12 +60,12 @@ async def refused() -> web.StreamResponse:
         (hang, "no answer in 1 s"),
         (redirect, "expected 200, found 302"),
         (too_long, "expected at most 1048576 bytes, found more"),
-        (no_json, "Expecting value"),
+        (not_json, "Expecting value"),
         (too_deep, "recursion"),
         (refused, "expected 200, found 503"),
     ],
 )
-async def test_the_next_url_is_asked_and_why_is_told(
+async def test_the_next_url_is_tried_and_the_error_has_the_reasons(
     answer: Callable[[], Awaitable[web.StreamResponse]],
     why: str,
     tmp_path: Path,
@@ -75,21 +75,21 @@ async def test_the_next_url_is_asked_and_why_is_told(
     bad, good = Api(answer=answer), Api()
     async with apis(bad, good) as urls:
         config = load(written(tmp_path, json.dumps(urls)))
-        known, errors = await discover_once(config)
-        assert ([node.name for node in known.clusters[0].nodes], errors) == (["a", "b"], {})
+        discovered, errors = await discover_once(config)
+        assert ([node.name for node in discovered.clusters[0].nodes], errors) == (["a", "b"], {})
         good.answer = answer
-        known, errors = await discover_once(config)
-        assert known.clusters[0].nodes == ()
+        discovered, errors = await discover_once(config)
+        assert discovered.clusters[0].nodes == ()
         assert errors["orders"].count(why) == 2, errors
         assert urls[0] in errors["orders"]
 
 
-async def test_conninfos_of_members_and_of_the_healer(tmp_path: Path) -> None:
+async def test_members_become_hosts_of_the_conninfos_of_nodes_and_healer(tmp_path: Path) -> None:
     api = Api()
     async with apis(api) as urls:
         config = load(written(tmp_path, json.dumps(urls), "user=eyes sslmode=disable", "user=hands"))
-        known, _ = await discover_once(config)
-        [cluster] = known.clusters
+        discovered, _ = await discover_once(config)
+        [cluster] = discovered.clusters
         assert cluster.system_identifier == SELF["database_system_identifier"]
         assert [set(node.conninfo.read().split()) for node in cluster.nodes] == [
             {"user=eyes", "sslmode=disable", "host=10.0.0.1", "port=5432"},
@@ -98,19 +98,19 @@ async def test_conninfos_of_members_and_of_the_healer(tmp_path: Path) -> None:
         assert cluster.healer is not None
         expected = {"user=hands", "host=10.0.0.1,10.0.0.2", "port=5432,5433", "target_session_attrs=read-write"}
         assert set(cluster.healer.conninfo.read().split()) == expected
-        # Whoever has a proxy or an address that moves for the primary names it.
-        own, _ = await discover_once(load(written(tmp_path, json.dumps(urls), healer="host=vip user=hands")))
-        assert own.clusters[0].healer is not None
-        assert own.clusters[0].healer.conninfo.read() == "host=vip user=hands"
+        # A proxy or a virtual address of the primary may be configured instead.
+        with_host, _ = await discover_once(load(written(tmp_path, json.dumps(urls), healer="host=vip user=hands")))
+        assert with_host.clusters[0].healer is not None
+        assert with_host.clusters[0].healer.conninfo.read() == "host=vip user=hands"
 
 
-async def test_without_members_the_healer_connects_to_nobody(tmp_path: Path) -> None:
-    """And not to libpq's default host."""
+async def test_without_members_the_healer_does_not_connect_to_libpqs_default_host(tmp_path: Path) -> None:
     config = load(written(tmp_path, "['http://127.0.0.1:1']"))
-    for each in (config, (await discover_once(config))[0], Discovery(ConfigReloader(lambda: config, config)).config):
-        target = each.clusters[0].healer
-        assert target is not None
-        capability = await check(target)
+    discovered, _ = await discover_once(config)
+    for without_members in (config, discovered, Discovery(ConfigReloader(lambda: config, config)).config):
+        healer = without_members.clusters[0].healer
+        assert healer is not None
+        capability = await check(healer)
         assert capability.reason is Unavailable.UNREACHABLE
         assert "Patroni, found that it has not told of any yet" in capability.remedy
 
@@ -133,7 +133,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_members_come_go_and_move_and_the_others_keep_their_connections(
+async def test_members_come_go_and_move_while_the_others_keep_their_connections(
     databases: Stack, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pgslot.patroni.discovery")
@@ -161,7 +161,7 @@ async def test_members_come_go_and_move_and_the_others_keep_their_connections(
             await until(lambda: now("primary", "standby"))
             assert (await get(client, "/metrics")).value("pgslot_unlisted_standbys", node="primary") == 0
             assert await configuration.reload() is None
-            assert await names(client) == ["primary", "standby"], "a reload forgets nobody"
+            assert await names(client) == ["primary", "standby"], "a reload keeps the members"
             assert (await get(client, "/probe?cluster=orders&node=standby")).value("pgslot_patroni_up") == 1
             assert databases.primary.sql(session) == [kept]
 
@@ -169,8 +169,8 @@ async def test_members_come_go_and_move_and_the_others_keep_their_connections(
             await until(lambda: down(client))
             metrics = await get(client, "/metrics")
             assert [metrics.value("pgslot_up", node=node) for node in ("primary", "standby")] == [1, 1]
-            told_at = metrics.value("pgslot_patroni_last_answer_timestamp_seconds")
-            assert (await get(client, "/metrics")).value("pgslot_patroni_last_answer_timestamp_seconds") == told_at
+            answered_at = metrics.value("pgslot_patroni_last_answer_timestamp_seconds")
+            assert (await get(client, "/metrics")).value("pgslot_patroni_last_answer_timestamp_seconds") == answered_at
 
             api.answer, api.cluster = None, {"members": [primary, {**standby, "port": 1}]}
             await until(lambda: now_down(client, "standby"))
@@ -178,16 +178,16 @@ async def test_members_come_go_and_move_and_the_others_keep_their_connections(
             await until(lambda: now("primary"))
             assert databases.primary.sql(session) == [kept]
 
-            # Patroni knows whose members these are: who answers there and is none of them is told.
+            # A server with another system identifier than Patroni's is not one of the members.
             api.itself = {"database_system_identifier": "1"}
             await until(lambda: now_down(client, "primary"))
             status = (await get(client, "/metrics")).state(
                 "pgslot_probe_status", "status", node="primary", probe="node"
             )
             assert status == "wrong_cluster"
-    said = [record.getMessage() for record in caplog.records if record.name == "pgslot.patroni.discovery"]
-    assert said.count("Patroni does not tell the members, those that are known are kept") == 1
-    assert said.count("asked Patroni for the members") == 2
+    messages = [record.getMessage() for record in caplog.records if record.name == "pgslot.patroni.discovery"]
+    assert messages.count("Patroni does not tell the members, those that are known are kept") == 1
+    assert messages.count("asked Patroni for the members") == 2
 
 
 async def down(client: TestClient[Any, Any]) -> bool:
@@ -198,10 +198,8 @@ async def now_down(client: TestClient[Any, Any], node: str) -> bool:
     return (await get(client, "/metrics")).value("pgslot_up", node=node) == 0
 
 
-async def test_after_a_restart_targets_are_not_taken_from_prometheus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until Patroni has been asked there is no list; one that says nothing does not keep the others' from anybody."""
+async def test_after_a_restart_prometheus_keeps_its_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No list until every Patroni has been polled; one that does not answer does not hide the other clusters."""
     monkeypatch.setattr(patroni_client, "URL_TIMEOUT_SECONDS", 1.0)
     api = Api(answer=hang)
     async with apis(api) as urls:
@@ -213,10 +211,10 @@ async def test_after_a_restart_targets_are_not_taken_from_prometheus(
         async with exporting(lambda: load(file)) as (client, _):
             answer = await client.get("/sd")
             assert (answer.status, await answer.text()) == (503, "Patroni has not been asked about all clusters yet.\n")
-            await until(lambda: known(client, 1))
+            await until(lambda: has_members(client, 1))
             assert await names(client) == ["n"]
             api.answer = None
-            await until(lambda: known(client, 3))
+            await until(lambda: has_members(client, 3))
 
 
 async def test_a_scrape_never_waits_for_patroni(databases: Stack, tmp_path: Path) -> None:
@@ -226,33 +224,33 @@ async def test_a_scrape_never_waits_for_patroni(databases: Stack, tmp_path: Path
             tmp_path, f"{{urls: {json.dumps(urls)}, interval: 50ms}}", f"dbname=postgres user={EXPORTER_ROLE}"
         )
         async with exporting(lambda: load(file)) as (client, _):
-            await until(lambda: known(client, 2))
+            await until(lambda: has_members(client, 2))
             api.answer, asked = hang, api.asked
-            await until(lambda: asked_again(api, asked))
-            # It hangs now, for three seconds: whoever scrapes meanwhile gets all of it.
+            await until(lambda: polled_again(api, asked))
+            # It hangs now, for three seconds; a scrape meanwhile is complete.
             metrics = await get(client, "/metrics")
             assert metrics.value("pgslot_patroni_up", cluster="orders") == 1
             assert len(metrics.found("pgslot_up")) == 2
 
 
-async def known(client: TestClient[Any, Any], count: int) -> bool:
+async def has_members(client: TestClient[Any, Any], count: int) -> bool:
     return len(await names(client)) == count
 
 
-async def asked_again(api: Api, before: int) -> bool:
+async def polled_again(api: Api, before: int) -> bool:
     return api.asked > before
 
 
-async def test_a_reload_asks_whom_it_names_from_then_on(tmp_path: Path) -> None:
-    """A cluster whose Patroni is as before keeps what is known; another one begins anew."""
+async def test_a_reload_polls_the_new_urls(tmp_path: Path) -> None:
+    """A cluster with the same `patroni` keeps its members; with another one it starts without."""
     first, second = Api(), Api({"members": [{"name": "c", "host": "10.0.0.3"}]})
     async with apis(first, second) as urls:
         file = written(tmp_path, f"{{urls: [{urls[0]}], interval: 50ms}}")
         async with exporting(lambda: load(file)) as (client, configuration):
-            await until(lambda: known(client, 2))
+            await until(lambda: has_members(client, 2))
             written(tmp_path, f"{{urls: [{urls[1]}], interval: 50ms}}")
             assert await configuration.reload() is None
-            await until(lambda: known(client, 1))
+            await until(lambda: has_members(client, 1))
             assert await names(client) == ["c"]
             written(tmp_path, "[]")
             assert await configuration.reload() is not None
@@ -261,15 +259,15 @@ async def test_a_reload_asks_whom_it_names_from_then_on(tmp_path: Path) -> None:
             assert await configuration.reload() is None
             assert await names(client) == ["n"]
             assert (await get(client, "/metrics")).found("pgslot_patroni_up") == []
-            await until(nobody_asks)
+            await until(no_polls)
 
 
-async def nobody_asks() -> bool:
+async def no_polls() -> bool:
     return all(task.get_name() != "members of orders" for task in asyncio.all_tasks())
 
 
-async def test_tls_with_an_authority_and_a_certificate_of_its_own(tmp_path: Path) -> None:
-    """`verify_client: required` of Patroni asks those who only look as well."""
+async def test_tls_uses_the_configured_authority_and_client_certificate(tmp_path: Path) -> None:
+    """With `verify_client: required` Patroni requires a client certificate for GET as well."""
     files = folder(tmp_path)
     server, client = files.issue(files.ours, "patroni", "127.0.0.1"), files.issue(files.ours, "client", "eyes")
     files.ours.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -290,18 +288,18 @@ async def test_tls_with_an_authority_and_a_certificate_of_its_own(tmp_path: Path
             assert why.lower() in errors.get("orders", "").lower()
 
 
-async def test_whether_somebody_has_changed_it_does_not_count_what_patroni_tells(tmp_path: Path) -> None:
+async def test_members_do_not_count_as_a_change_of_the_configuration(tmp_path: Path) -> None:
     api = Api()
     async with apis(api) as urls:
         config = load(written(tmp_path, json.dumps(urls)))
         configuration = ConfigReloader(lambda: config, config)
         discovery = Discovery(configuration)
-        heard: list[Config] = []
-        discovery.on_change(heard.append)
+        published: list[Config] = []
+        discovery.on_change(published.append)
         runs = discovery.run()
         await anext(runs)
-        await until_true(lambda: bool(heard), "Patroni has answered")
-        before, after = config.clusters[0], heard[-1].clusters[0]
+        await until_true(lambda: bool(published), "Patroni has answered")
+        before, after = config.clusters[0], published[-1].clusters[0]
         assert (len(before.nodes), len(after.nodes)) == (0, 2)
         again = discovery.config.clusters[0]
         assert again.as_configured == replace(after, nodes=(), system_identifier=None)

@@ -1,4 +1,4 @@
-"""From a connection string to a connection: hosts that hang, names that do, logins that fail; on real servers."""
+"""Connecting by a connection string: hosts and names that hang, logins that fail; on real servers."""
 
 import asyncio
 import socket
@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 
 from pgslot.postgres.connect import Endpoint, LoginFailedError, login_failed, parse_endpoints
+from pgslot.postgres.pipeline import Statement
 from pgslot.postgres.session import Session
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import free_port, wait_for
@@ -19,17 +20,24 @@ from tests.support.servers.proxy import Fault, Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 
+class Port(NamedTuple):
+    port: int
+
+
+SERVER_PORT = Statement("SELECT pg_catalog.inet_server_port() AS port", Port)
+
+
 async def connected(conninfo: str, timeout: float = 5) -> int:
     """Return which server answered, by its port."""
     session = await Session.connect(conninfo, application_name="connecting", timeout=timeout)
-    port = session._connection.info.port
+    [[row]] = await session.fetch([SERVER_PORT], 5, bare=True)
     await session.close()
-    return port
+    return int(row.port)
 
 
 @pytest.mark.parametrize("hung", [1, 2, 4])
 @pytest.mark.parametrize("more", ["", "connect_timeout=10", "connect_timeout=3"])
-async def test_hosts_that_hang_leave_time_for_the_others(databases: Stack, hung: int, more: str) -> None:
+async def test_hosts_that_hang_leave_time_for_the_other_hosts(databases: Stack, hung: int, more: str) -> None:
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
         ports = ",".join(map(str, [*[proxy.port] * hung, databases.primary.port]))
@@ -40,7 +48,7 @@ async def test_hosts_that_hang_leave_time_for_the_others(databases: Stack, hung:
         )
 
 
-async def test_what_failed_names_each_host(databases: Stack) -> None:
+async def test_an_error_names_every_host_that_failed(databases: Stack) -> None:
     closed = free_port()
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
@@ -52,7 +60,7 @@ async def test_what_failed_names_each_host(databases: Stack) -> None:
             await connected(f"host=127.0.0.1 port={proxy.port} user=x", 1)
 
 
-async def test_the_session_that_is_asked_for_is_found(databases: Stack) -> None:
+async def test_target_session_attrs_selects_the_server(databases: Stack) -> None:
     primary, standby = databases.primary.port, databases.standby.port
     role = f"dbname=postgres user={EXPORTER_ROLE} target_session_attrs="
     both = f"host=127.0.0.1,127.0.0.1 port={primary},{standby} {role}"
@@ -69,7 +77,7 @@ async def test_the_session_that_is_asked_for_is_found(databases: Stack) -> None:
         await connected(f"{alone}standby")
 
 
-async def test_a_service_files_host_is_resolved_beside_the_loop(
+async def test_a_host_of_a_service_file_is_resolved_without_blocking_the_event_loop(
     databases: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "services").write_text(
@@ -87,7 +95,7 @@ async def test_a_service_files_host_is_resolved_beside_the_loop(
             longest = max(longest, time.monotonic() - began)
 
     watching = asyncio.create_task(watch())
-    # libpq's own look-up, in C, finds no such name.
+    # libpq's own lookup, in C, does not find the name.
     assert await connected("service=orders") == databases.primary.port
     watching.cancel()
     assert longest < 0.5
@@ -106,7 +114,7 @@ async def test_a_name_that_hangs_leaves_time_for_the_other_host(
 
 
 def resolve_with(monkeypatch: pytest.MonkeyPatch, name: str, *, seconds: float) -> None:
-    """Have this name lead to 127.0.0.1, after some time."""
+    """Resolve this name to 127.0.0.1, after some time."""
     real = socket.getaddrinfo
 
     def slow(host: Any, *arguments: Any, **more: Any) -> Any:
@@ -119,7 +127,7 @@ def resolve_with(monkeypatch: pytest.MonkeyPatch, name: str, *, seconds: float) 
 
 
 @pytest.mark.parametrize(
-    ("conninfo", "found", "limit"),
+    ("conninfo", "endpoints", "limit"),
     [
         ("", [Endpoint(port="5432")], None),
         ("host=a", [Endpoint("a", port="5432")], None),
@@ -137,11 +145,13 @@ def resolve_with(monkeypatch: pytest.MonkeyPatch, name: str, *, seconds: float) 
         ("service=nowhere", [Endpoint()], None),
     ],
 )
-def test_the_hosts_that_libpq_means(conninfo: str, found: list[Endpoint], limit: float | None) -> None:
-    assert parse_endpoints(conninfo) == (found, limit)
+def test_endpoints_are_those_that_libpq_would_try(
+    conninfo: str, endpoints: list[Endpoint], limit: float | None
+) -> None:
+    assert parse_endpoints(conninfo) == (endpoints, limit)
 
 
-async def test_a_contradiction_is_described_by_libpq(databases: Stack) -> None:
+async def test_a_contradictory_connection_string_is_described_by_libpq(databases: Stack) -> None:
     for conninfo, text in (
         ("host=a,b port=1,2,3", "could not match 3 port numbers to 2 hosts"),
         ("service=nowhere", 'definition of service "nowhere" not found'),
@@ -151,8 +161,7 @@ async def test_a_contradiction_is_described_by_libpq(databases: Stack) -> None:
             await connected(conninfo)
 
 
-async def test_a_login_that_fails_is_told_from_a_server_that_cannot_be_reached(databases: Stack) -> None:
-    """Without and with a password; and a server that has no room is not one that refuses this user."""
+async def test_a_failed_login_is_distinguished_from_an_unreachable_or_full_server(databases: Stack) -> None:
     primary = databases.primary
     primary.sql("CREATE ROLE locked_out NOLOGIN")
     primary.sql("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
@@ -171,7 +180,7 @@ async def test_a_login_that_fails_is_told_from_a_server_that_cannot_be_reached(d
 
 @contextmanager
 def asked_for_a_password(server: Postgres, role: str, password: str) -> Iterator[str]:
-    """A role that has to prove who it is; as its own line of pg_hba.conf has it, before all others."""
+    """A role that needs a password, by a line of its own at the top of pg_hba.conf."""
     [(path,)] = server.sql("SHOW hba_file")
     file = Path(path)
     before = file.read_text()
@@ -180,7 +189,7 @@ def asked_for_a_password(server: Postgres, role: str, password: str) -> Iterator
         file.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{before}")
         loaded = server.sql("SELECT pg_catalog.pg_conf_load_time()")
         server.sql("SELECT pg_catalog.pg_reload_conf()")
-        wait_for(lambda: server.sql("SELECT pg_catalog.pg_conf_load_time()") != loaded, "the file is read anew")
+        wait_for(lambda: server.sql("SELECT pg_catalog.pg_conf_load_time()") != loaded, "the file has been reloaded")
         yield f"host=127.0.0.1 port={server.port} dbname=postgres user={role}"
     finally:
         file.write_text(before)
@@ -188,7 +197,7 @@ def asked_for_a_password(server: Postgres, role: str, password: str) -> Iterator
         server.sql(f"DROP ROLE {role}")
 
 
-async def test_a_password_that_is_wrong_or_missing_is_a_login_that_fails(databases: Stack) -> None:
+async def test_a_wrong_or_missing_password_is_a_failed_login(databases: Stack) -> None:
     with asked_for_a_password(databases.primary, "proven", "right") as conninfo:
         with pytest.raises(LoginFailedError):
             await connected(f"{conninfo} password=wrong")
@@ -216,5 +225,5 @@ SERVER = 'connection failed: connection to server at "127.0.0.1", port 5432 fail
         (f"{SERVER}Connection refused", False, False),
     ],
 )
-def test_what_a_failure_to_connect_means(text: str, used_password: bool, failed: bool) -> None:
+def test_a_failed_login_is_recognized_by_its_text(text: str, used_password: bool, failed: bool) -> None:
     assert login_failed(text, used_password=used_password) is failed

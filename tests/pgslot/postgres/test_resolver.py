@@ -1,4 +1,4 @@
-"""Look-ups of names: bounded, shared, and those that hang hold up nobody."""
+"""Name lookups are bounded and shared, and those that hang block no others."""
 
 import asyncio
 import socket
@@ -9,27 +9,26 @@ from typing import Any
 
 import pytest
 
-from pgslot.postgres import resolver
 from pgslot.postgres.resolver import Resolver
 
 MAX_WAIT = 10.0
 
 
 class NameServer:
-    """Stands in for getaddrinfo: names that begin with `hang` get no answer before `released`."""
+    """Replaces getaddrinfo(): names that begin with `hang` have no answer before `released`."""
 
     def __init__(self) -> None:
         self.released = threading.Event()
         self.asked: list[str] = []
-        self.now = 0
-        self.most = 0
+        self.running = 0
+        self.max_running = 0
         self._lock = threading.Lock()
 
     def __call__(self, host: str, *_arguments: Any, **_more: Any) -> list[Any]:
         with self._lock:
             self.asked.append(host)
-            self.now += 1
-            self.most = max(self.most, self.now)
+            self.running += 1
+            self.max_running = max(self.max_running, self.running)
         try:
             if host.startswith("hang"):
                 self.released.wait(MAX_WAIT)
@@ -37,7 +36,7 @@ class NameServer:
             return [(2, 1, 6, "", ("192.0.2.7", 0)), (10, 1, 6, "", ("2001:db8::7", 0, 0, 0))]
         finally:
             with self._lock:
-                self.now -= 1
+                self.running -= 1
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     server.released.set()
 
 
-async def test_a_name_answers_while_others_hang(names: NameServer) -> None:
+async def test_a_name_is_resolved_while_others_hang(names: NameServer) -> None:
     resolver = Resolver()
     hanging = [asyncio.create_task(resolver.addresses(f"hang{i}")) for i in range(40)]
     await asyncio.sleep(0)
@@ -60,32 +59,29 @@ async def test_a_name_answers_while_others_hang(names: NameServer) -> None:
         assert "Temporary failure" in str(error)
 
 
-async def test_threads_are_bounded_and_names_that_hung_have_half_of_them(
-    names: NameServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resolver, "SLOW_SECONDS", 0.2)
-    few = Resolver(at_once=4)
+async def test_threads_are_limited_and_names_that_hung_get_half_of_them(names: NameServer) -> None:
+    few = Resolver(max_threads=4, slow_seconds=0.2)
     once = [asyncio.create_task(few.addresses(f"hang{i}")) for i in range(4)]
     behind = asyncio.create_task(few.addresses("well"))
     _, pending = await asyncio.wait({behind}, timeout=0.5)
-    assert pending, "nobody has known yet that they hang"
+    assert pending, "that they hang is not known before their first lookup ends"
     names.released.set()
     await asyncio.gather(*once, return_exceptions=True)
     assert await behind
     names.released.clear()
     again = [asyncio.create_task(few.addresses(f"hang{i}")) for i in range(4)]
     assert await asyncio.wait_for(few.addresses("well"), MAX_WAIT / 2)
-    assert names.now == 2
+    assert names.running == 2
     names.released.set()
     await asyncio.gather(*again, return_exceptions=True)
-    assert names.most == 4
+    assert names.max_running == 4
 
 
-async def test_whoever_asks_for_the_same_name_shares_the_answer(names: NameServer) -> None:
+async def test_concurrent_lookups_of_a_name_share_the_answer(names: NameServer) -> None:
     resolver = Resolver()
     both = [asyncio.create_task(resolver.addresses("hang")) for _ in range(2)]
     await asyncio.sleep(0)
-    # Who gives up takes nothing from the other.
+    # Cancelling one does not cancel the other.
     both[0].cancel()
     await asyncio.wait({both[0]})
     names.released.set()
@@ -94,20 +90,20 @@ async def test_whoever_asks_for_the_same_name_shares_the_answer(names: NameServe
     assert names.asked == ["hang"]
 
 
-async def test_a_name_that_is_none_is_an_error_as_well() -> None:
+async def test_an_invalid_name_is_an_oserror() -> None:
     with pytest.raises(OSError, match=r"cannot resolve 'a{70}': "):
         await Resolver().addresses("a" * 70)
 
 
-async def test_the_machines_own_names_are_found() -> None:
+async def test_names_of_etc_hosts_are_resolved() -> None:
     assert set(await Resolver().addresses("localhost")) <= {"127.0.0.1", "::1"}
 
 
-async def test_a_thread_that_cannot_be_had_costs_one_look_up(
+async def test_a_thread_that_cannot_be_started_fails_one_lookup_only(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A limit of processes is reached for a moment: the name can be asked for again, and there is room."""
-    few = Resolver(at_once=1)
+    """A limit of processes is reached for a moment: afterwards the same name is resolved."""
+    few = Resolver(max_threads=1)
 
     def refused(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -121,10 +117,10 @@ async def test_a_thread_that_cannot_be_had_costs_one_look_up(
     assert names.asked == ["well"]
 
 
-async def test_a_name_that_waits_behind_one_that_hung_is_not_lost_with_a_thread(
+async def test_a_queued_name_fails_if_its_thread_cannot_be_started(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = Resolver(at_once=1)
+    few = Resolver(max_threads=1)
     first = asyncio.create_task(few.addresses("hang"))
     behind = asyncio.create_task(few.addresses("well"))
     await asyncio.sleep(0)

@@ -45,11 +45,11 @@ class Session:
     def major(self) -> int:
         return self._servers.major
 
-    async def find_out_whether_pooled(self, timeout: float) -> bool:
+    async def detect_pooler(self, timeout: float) -> bool:
         assert timeout > 0
         return False
 
-    async def ask(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
+    async def fetch(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
         """Answer as the servers would at this moment."""
         assert timeout > 0
         assert not bare, "only a pooler is asked so"
@@ -69,7 +69,7 @@ class Session:
             return [PrimaryFacts(recovery, servers.major * 10000, "healer", "postgres", "logical", has, may)]
         if row is Act:
             return [self._act(rehearsed=sql == REHEARSAL)]
-        if row.__module__.startswith("exporter."):
+        if row.__module__.startswith("pgslot."):
             return servers.rows(self._node, row)
         return []
 
