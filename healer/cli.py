@@ -85,7 +85,8 @@ def parser() -> argparse.ArgumentParser:
         "doctor",
         help="check the whole chain from the servers to Alertmanager, and say what to do",
         description="Checks each link and says what to do where one fails. URLs are as seen from here. They may have a"
-        " user and password, which is better kept in ~/.netrc; REQUESTS_CA_BUNDLE names a certificate authority.",
+        " user and password, which is better kept in ~/.netrc; REQUESTS_CA_BUNDLE or SSL_CERT_FILE names a certificate"
+        " authority.",
     )
     doctor_parser.add_argument(
         "--healer.url", dest="healer_url", default=DEFAULT_URL, metavar="URL", help="default %(default)s"

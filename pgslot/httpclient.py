@@ -34,11 +34,18 @@ class HttpError(Exception):
 class UnexpectedResponseError(HttpError):
     """There was an answer, but with another status than 200, too large, or not JSON."""
 
+    def __init__(self, text: str, response: "Response | None" = None) -> None:
+        super().__init__(text)
+        self.response = response
+        """The answer; None if it was too large."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
     """A complete answer."""
 
+    path: str
+    """As given to `request`."""
     status: int
     headers: Mapping[str, str]
     """Names in any case."""
@@ -55,12 +62,12 @@ class Response:
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError) as error:
-            raise UnexpectedResponseError(str(error)) from error
+            raise UnexpectedResponseError(str(error), self) from error
 
     def expect_ok(self) -> Self:
         """Return this answer if its status is 200. Raises UnexpectedResponseError."""
         if self.status != 200:
-            raise UnexpectedResponseError(f"expected 200, found {self.status}")
+            raise UnexpectedResponseError(f"expected 200, found {self.status}", self)
         return self
 
 
@@ -79,19 +86,21 @@ class HttpClient:
         timeout: float,
         max_body_bytes: int,
         connect_timeout: float | None = None,
+        read_timeout: float | None = None,
         tls: ssl.SSLContext | bool = True,
         trust_env: bool = False,
     ) -> None:
         """
         Send requests to `base_url`, whose user and password, if any, become basic authentication.
 
-        `timeout`: seconds for a whole request. `connect_timeout`: seconds until the connection stands, name resolution
-        included; None: no limit of its own. `tls`: True for the system's certificate authorities. `trust_env`: use the
+        `timeout`: seconds for a whole request, name resolution included. `connect_timeout`: seconds until the
+        connection stands, TLS included and name resolution excluded. `read_timeout`: seconds between two pieces of the
+        answer. None: no limit of its own. `tls`: True for the system's certificate authorities. `trust_env`: use the
         proxies of the environment (http_proxy, https_proxy, no_proxy) and the credentials of ~/.netrc.
         """
         self._url, self._auth = _split_credentials(base_url.rstrip("/"))
-        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=connect_timeout)
-        self._seconds, self._connect_seconds = timeout, connect_timeout
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout, sock_read=read_timeout)
+        self._seconds, self._connect_seconds, self._read_seconds = timeout, connect_timeout, read_timeout
         self._max_body_bytes = max_body_bytes
         self._tls = tls
         self._proxy: str | None = None
@@ -111,6 +120,11 @@ class HttpClient:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def base_url(self) -> str:
+        """The base URL, without user and password."""
+        return self._url
 
     @property
     def host(self) -> str:
@@ -147,14 +161,29 @@ class HttpClient:
         `body`: JSON. `token`: a bearer token, sent instead of user and password. `anonymous`: send no credentials.
         Raises HttpError.
         """
-        if self._session is None:
-            raise RuntimeError("HttpClient is used outside of its context")
         sent = dict(headers or {})
         if body is not None:
             sent.setdefault("Content-Type", "application/json")
         authorization = f"Bearer {token}" if token is not None else None if anonymous else self._auth
         if authorization is not None:
             sent["Authorization"] = authorization
+        return await self.exchange(
+            method, path, headers=sent, params=params, body=body, allow_redirects=allow_redirects
+        )
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None,
+        body: str | bytes | None,
+        allow_redirects: bool,
+    ) -> Response:
+        """Send a request with exactly these headers; a fake server overrides this. Raises HttpError."""
+        if self._session is None:
+            raise RuntimeError("HttpClient is used outside of its context")
         to_proxy = {} if self._proxy_auth is None else {"Proxy-Authorization": self._proxy_auth}
         # A proxy reads the request itself, but of https only CONNECT, which is all that may carry its password then.
         tunnelled = self._url.startswith("https:")
@@ -163,13 +192,13 @@ class HttpClient:
                 method,
                 f"{self._url}{path}",
                 params=params,
-                headers=sent if tunnelled else sent | to_proxy,
+                headers=dict(headers) if tunnelled else {**headers, **to_proxy},
                 data=body,
                 proxy=self._proxy,
                 proxy_headers=to_proxy if tunnelled else None,
                 allow_redirects=allow_redirects,
             ) as answer:
-                return Response(answer.status, answer.headers, await self._read(answer))
+                return Response(path, answer.status, answer.headers, await self._read(answer))
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
@@ -187,6 +216,8 @@ class HttpClient:
             yield
         except aiohttp.ConnectionTimeoutError as error:
             raise HttpError(f"no connection in {self._connect_seconds or self._seconds:.0f} s") from error
+        except aiohttp.SocketTimeoutError as error:
+            raise HttpError(f"no answer in {self._read_seconds or self._seconds:.0f} s") from error
         except TimeoutError as error:
             raise HttpError(f"no answer in {self._seconds:.0f} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:

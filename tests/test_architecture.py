@@ -66,7 +66,7 @@ def test_every_statement_names_its_schema() -> None:
     for probe in QUERIES:
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
-    for sql in (server_facts._FACTS, IDENTITY):
+    for sql in (server_facts.FACTS, IDENTITY):
         assert_functions_qualified(sql)
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(primary, name))

@@ -1,95 +1,101 @@
-"""Asks HTTP servers, with an end to every wait."""
+"""
+HTTP as the doctor uses it: deadlines, proxies, ~/.netrc, certificate authorities, and errors in a few words.
 
-import json
-import threading
-from dataclasses import dataclass
-from typing import Any
+REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, a file or a folder, replaces the system's certificate authorities (SSL_CERT_FILE).
+"""
+
+import os
+import re
+import socket
+import ssl
+from pathlib import Path
 from urllib.parse import urlsplit
 
-import requests
-from requests.auth import AuthBase
+import aiohttp
 
 from pgslot.cli.errors import ConfigError
+from pgslot.httpclient import HttpClient, HttpError, UnexpectedResponseError
 
-CONNECT_TIMEOUT = 3.0
-READ_TIMEOUT = 5.0
-TOTAL_TIMEOUT = 10.0
-"""Seconds for the whole of a request, with name resolution and an answer that trickles in."""
-
-
-class NoAnswerError(Exception):
-    """There was no answer, or none that could be understood. The text says what came instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    text: str
+CONNECT_TIMEOUT_SECONDS = 3.0
+"""Until the connection stands, TLS included and name resolution excluded."""
+READ_TIMEOUT_SECONDS = 5.0
+"""Between two pieces of an answer."""
+TOTAL_TIMEOUT_SECONDS = 10.0
+"""For a whole request: name resolution, redirects, and an answer that trickles in."""
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+"""Prometheus lists all its targets and rules in one answer."""
 
 
-class Client:
-    """One server by its base URL. User and password in it, or in ~/.netrc, are sent and never shown."""
+class Client(HttpClient):
+    """A server by its base URL. User and password, from the URL or ~/.netrc, are sent and never shown."""
 
-    def __init__(self, base: str) -> None:
-        self._base = base.rstrip("/")
-        self.shown = without_secrets(self._base)
+    def __init__(self, base_url: str) -> None:
+        """Raises ConfigError if the certificate authorities that an https URL needs cannot be read."""
+        super().__init__(
+            base_url,
+            timeout=TOTAL_TIMEOUT_SECONDS,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=READ_TIMEOUT_SECONDS,
+            max_body_bytes=MAX_ANSWER_BYTES,
+            tls=_certificate_authorities(base_url),
+            trust_env=True,
+        )
+        self.shown = without_secrets(self.base_url)
+        """The URL without anything that may be secret, as findings show it."""
 
-    def get(self, path: str, **parameters: str) -> Answer:
-        """Raises NoAnswerError."""
-        return self._ask("GET", path, params=parameters)
 
-    def get_json(self, path: str, **parameters: str) -> Any:
-        """Return the JSON of an answer with status 200. Raises NoAnswerError."""
-        answer = self.get(path, **parameters)
+def describe(error: HttpError) -> str:
+    """Say in a few words why there was no usable answer, without the URL."""
+    cause = error.__cause__
+    if isinstance(error, UnexpectedResponseError) and error.response is not None:
+        answer = error.response
         if answer.status != 200:
-            raise NoAnswerError(f"{path}: expected status 200, found {answer.status}: {answer.text.strip()[:200]}")
-        try:
-            return json.loads(answer.text)
-        except (ValueError, RecursionError):
-            raise NoAnswerError(f"{path}: expected JSON, found {answer.text.strip()[:80]!r}") from None
-
-    def post(self, path: str, body: str, *, token: str | None) -> Answer:
-        """Post JSON with this bearer token; None: without any credentials. Raises NoAnswerError."""
-        headers = {"Content-Type": "application/json"}
-        # A redirect would turn it into a GET.
-        return self._ask("POST", path, data=body, headers=headers, auth=_Bearer(token), allow_redirects=False)
-
-    def post_as_user(self, path: str, body: str) -> Answer:
-        """Post JSON with the user and password of the URL. Raises NoAnswerError."""
-        headers = {"Content-Type": "application/json"}
-        return self._ask("POST", path, data=body, headers=headers, allow_redirects=False)
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self._base).hostname or ""
-
-    @property
-    def has_user(self) -> bool:
-        return "@" in urlsplit(self._base).netloc
-
-    def _ask(self, method: str, path: str, **arguments: Any) -> Answer:
-        # In a thread of its own, because no timeout of requests covers the name resolution or a slow drip of bytes.
-        outcome: list[Answer | NoAnswerError] = []
-
-        def ask() -> None:
-            try:
-                with requests.request(
-                    method, f"{self._base}{path}", timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), **arguments
-                ) as answer:
-                    outcome.append(Answer(answer.status_code, answer.text))
-            except requests.RequestException as error:
-                outcome.append(NoAnswerError(_why(error)))
-
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        thread.join(TOTAL_TIMEOUT)
-        found = outcome[0] if outcome else NoAnswerError(f"no whole answer within {TOTAL_TIMEOUT:.0f} s")
-        if isinstance(found, NoAnswerError):
-            raise found
-        return found
+            return f"{answer.path}: expected status 200, found {answer.status}: {answer.text.strip()[:200]}"
+        return f"{answer.path}: expected JSON, found {answer.text.strip()[:80]!r}"
+    if isinstance(cause, aiohttp.ConnectionTimeoutError):
+        return f"no connection within {CONNECT_TIMEOUT_SECONDS:.0f} s"
+    if isinstance(cause, aiohttp.SocketTimeoutError):
+        return f"no answer within {READ_TIMEOUT_SECONDS:.0f} s"
+    if isinstance(cause, TimeoutError):
+        return f"no whole answer within {TOTAL_TIMEOUT_SECONDS:.0f} s"
+    reason = _operating_system_error(error)
+    if isinstance(cause, aiohttp.ClientSSLError):
+        return f"TLS: {reason or 'the handshake failed'}"
+    if reason or cause is None:
+        return reason or str(error)
+    return next((word for kind, word in _WORDS if isinstance(cause, kind)), type(cause).__name__)
 
 
-def check_url(place: str, url: str) -> str:
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.TooManyRedirects, "TooManyRedirects"),
+    (aiohttp.ClientPayloadError, "ChunkedEncodingError"),
+    (aiohttp.ServerDisconnectedError, "ConnectionError"),
+    (aiohttp.ClientResponseError, "ConnectionError"),
+)
+"""Words for errors that are not the operating system's. The first that matches counts."""
+
+
+def _operating_system_error(error: BaseException) -> str:
+    """Return the operating system's words for the deepest cause that has a number; empty if none has."""
+    cause: BaseException | None = error
+    words = ""
+    while cause is not None:
+        if isinstance(cause, OSError) and not isinstance(cause, aiohttp.ClientError):
+            words = _words_of(cause) or words
+        cause = cause.__cause__ or cause.__context__
+    return words
+
+
+def _words_of(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError | socket.gaierror):
+        return error.strerror or ""
+    # asyncio writes the address in place of the words: "[Errno 111] Connect call failed ('127.0.0.1', 9093)". A host
+    # with several addresses has an error for each in one text, if they differ.
+    numbers = re.findall(r"\[Errno (\d+)\]", str(error))
+    return os.strerror(int(numbers[-1])) if numbers else error.strerror or ""
+
+
+def check_url(flag: str, url: str) -> str:
     """Return the URL if it can be a base URL. Raises ConfigError, which does not show it: it may hold a password."""
     try:
         parts = urlsplit(url)
@@ -97,41 +103,26 @@ def check_url(place: str, url: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ConfigError(f"{place}: expected an http or https URL, found something else")
+        raise ConfigError(f"{flag}: expected an http or https URL, found something else")
     return url
 
 
 def without_secrets(url: str) -> str:
-    """Return scheme, host, port and path alone: the rest may hold passwords and tokens."""
+    """Return only scheme, host, port and path: the rest may hold passwords and tokens."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-class _Bearer(AuthBase):
-    """A token, or nothing; also in place of what ~/.netrc has."""
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token is not None:
-            # As UTF-8, which Alertmanager sends; requests writes whatever it is given as latin-1.
-            request.headers["Authorization"] = f"Bearer {self._token}".encode().decode("latin-1")
-        return request
-
-
-def _why(error: requests.RequestException) -> str:
-    """Say in a few words why there was no answer, without the URL, which requests' own text has in full."""
-    if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {CONNECT_TIMEOUT:.0f} s"
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {READ_TIMEOUT:.0f} s"
-    cause: BaseException | None = error
-    reason = ""
-    while cause is not None:
-        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.strerror:
-            reason = cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"TLS: {reason or 'the handshake failed'}"
-    return reason or type(error).__name__
+def _certificate_authorities(url: str) -> ssl.SSLContext:
+    name = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), None)
+    if name is None:
+        return ssl.create_default_context()
+    bundle = os.environ[name]
+    try:
+        if Path(bundle).is_dir():
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        if url.startswith("https:"):
+            raise ConfigError(f"{name}: cannot read {bundle}: {error.strerror or error}") from error
+        return ssl.create_default_context()

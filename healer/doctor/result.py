@@ -1,4 +1,4 @@
-"""What a check found out."""
+"""What a check returns: a finding, with its status and advice."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,12 +9,12 @@ class CheckStatus(StrEnum):
 
     OK = "ok"
     WARNING = "warning"
-    """It works, and somebody may want it otherwise."""
+    """It works, but may not be what the operator wants."""
     FAILED = "failed"
     UNKNOWN = "unknown"
-    """It may be as it should, and may not: there is no proof. `found` says what is missing."""
+    """There is no proof either way. `found` says what is missing."""
     SKIPPED = "skipped"
-    """Not looked for; `found` says why."""
+    """Not checked; `found` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +26,6 @@ class Finding:
     """What was checked: a file, cluster/node, a URL, an alert."""
     status: CheckStatus
     found: str
+    """What the check saw, in words."""
     advice: str = ""
     """What to do about it; empty when there is nothing to do."""

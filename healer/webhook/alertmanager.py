@@ -1,7 +1,12 @@
-"""Alertmanager's API v2: which alerts for the healer it has, which of them are silenced, and since when it runs."""
+"""
+Alertmanager's API v2, for reconciliation and for the doctor: status, alerts, silences, and posting alerts.
+
+What a listing of alerts means to the healer is in `parse_listing`.
+"""
 
 import asyncio
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,18 +14,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from healer.remedies.registry import REMEDIES
+from healer.webhook import deadlines
 from healer.webhook.body import HEAL_LABEL, Alert, is_text, is_unmeasured
-from pgslot.httpclient import HttpClient, HttpError
+from pgslot.httpclient import HttpClient, HttpError, Response
 
-_FOR_US = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
+HEAL_MATCHER = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
+"""Matches the alerts that the healer acts on."""
 
-TIMEOUT = 10.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-"""Bytes."""
+
 _PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="json")
-"""Nobody else's work is done in it: name servers that hang fill asyncio's own threads."""
-REFILLED_SECONDS = 300.0
-"""Alertmanager keeps no alerts over a restart; Prometheus sends what fires again each minute or so."""
+"""Parses large answers, during which webhooks have to be answered. Slow name servers fill asyncio's own threads."""
 
 
 class AlertmanagerError(Exception):
@@ -29,23 +33,64 @@ class AlertmanagerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AlertListing:
-    """What Alertmanager has at one moment."""
+    """The alerts that Alertmanager has at one moment."""
 
     alerts: Mapping[str, Alert]
-    """By fingerprint; those that fire and carry the healer's label."""
+    """Firing alerts with the healer's label, by fingerprint."""
     muted: Mapping[str, str]
-    """Of these, which are silenced or inhibited, and by what in words (status.silencedBy, inhibitedBy, mutedBy)."""
+    """By fingerprint, what silences or inhibits it, in words (status.silencedBy, inhibitedBy, mutedBy)."""
     complete: bool
-    """False while it may not have heard of all alerts again since its own start: absent is not resolved then."""
+    """False while it may not have received all alerts again since its own start: absent is not resolved then."""
+
+
+class AlertmanagerClient:
+    """The API v2 of one Alertmanager. All methods raise HttpError, also for another status than 200."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    async def status(self) -> Any:
+        """Return version, cluster state, configuration and start time (GET /api/v2/status)."""
+        return await _json(await self._get("/api/v2/status"))
+
+    async def alerts(self, matcher: str | None = None) -> Any:
+        """Return the alerts that fire and match, or all; silenced ones included (GET /api/v2/alerts)."""
+        parameters = {} if matcher is None else {"filter": matcher}
+        return await _json(await self._get("/api/v2/alerts", **parameters))
+
+    async def silences(self) -> Any:
+        """Return all silences, expired ones included (GET /api/v2/silences)."""
+        return await _json(await self._get("/api/v2/silences"))
+
+    async def post_alerts(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+        """Fire alerts, or end those with an `endsAt` in the past (POST /api/v2/alerts)."""
+        # A redirect would turn it into a GET.
+        answer = await self._http.request("POST", "/api/v2/alerts", body=json.dumps(alerts), allow_redirects=False)
+        answer.expect_ok()
+
+    async def metrics(self) -> str:
+        """Return its metrics as text (GET /metrics)."""
+        return (await self._get("/metrics")).text
+
+    async def listing(self) -> AlertListing:
+        """Return the alerts for the healer. Raises what `parse_listing` raises, too."""
+        answer = await self._get("/api/v2/status")
+        status = await _json(answer)
+        date = answer.headers.get("Date")
+        now = None if date is None else parsedate_to_datetime(date)
+        return parse_listing(await self.alerts(HEAL_MATCHER), status, now)
+
+    async def _get(self, path: str, **parameters: str) -> Response:
+        return (await self._http.request("GET", path, params=parameters)).expect_ok()
 
 
 async def fetch_listing(base_url: str) -> AlertListing:
-    """Ask for the alerts and the status (GET /api/v2/alerts, /api/v2/status). Raises AlertmanagerError."""
+    """Return the alerts for the healer of the Alertmanager at this URL. Raises AlertmanagerError."""
     try:
-        async with HttpClient(base_url, timeout=TIMEOUT, max_body_bytes=MAX_ANSWER_BYTES) as client:
-            status, now = await _get(client, "/api/v2/status", {})
-            items, _ = await _get(client, "/api/v2/alerts", {"filter": _FOR_US})
-        return parse_listing(items, status, now)
+        async with HttpClient(
+            base_url, timeout=deadlines.LISTING_TIMEOUT_SECONDS, max_body_bytes=MAX_ANSWER_BYTES
+        ) as http:
+            return await AlertmanagerClient(http).listing()
     except HttpError as error:
         raise AlertmanagerError(f"{type(error.__cause__ or error).__name__}: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
@@ -54,10 +99,10 @@ async def fetch_listing(base_url: str) -> AlertListing:
 
 def parse_listing(items: Any, status: Any, now: datetime | None) -> AlertListing:
     """
-    Return what the two answers say; `now` is Alertmanager's own time, None when it does not tell.
+    Return what the answers of `alerts` and `status` say; `now` is Alertmanager's time, None if it has no `Date`.
 
-    Since when it runs is by its clock, which the healer's need not agree with. Raises ValueError, TypeError, KeyError,
-    AttributeError or OverflowError when they are not what the API promises.
+    How long it has run is measured by its own clock, which need not agree with the healer's. Raises ValueError,
+    TypeError, KeyError, AttributeError or OverflowError when they are not what the API promises.
     """
     alerts: dict[str, Alert] = {}
     muted: dict[str, str] = {}
@@ -73,21 +118,16 @@ def parse_listing(items: Any, status: Any, now: datetime | None) -> AlertListing
                 break
     started = datetime.fromisoformat(status["uptime"])
     settled = status["cluster"]["status"] in ("ready", "disabled")
-    refilled = now is not None and (now - started).total_seconds() >= REFILLED_SECONDS
+    refilled = now is not None and (now - started).total_seconds() >= deadlines.REFILL_SECONDS
     return AlertListing(alerts, muted, complete=settled and refilled)
 
 
 def _text(value: object) -> str:
-    """Return it as text. Raises ValueError for what no page and no log could show."""
-    if not is_text(found := str(value)):
-        raise ValueError(f"expected text that UTF-8 can hold, found {ascii(found)[:100]}")
-    return found
+    """Return it as text. Raises ValueError for text that no page and no log could show."""
+    if not is_text(text := str(value)):
+        raise ValueError(f"expected text that UTF-8 can hold, found {ascii(text)[:100]}")
+    return text
 
 
-async def _get(client: HttpClient, path: str, parameters: dict[str, str]) -> tuple[Any, datetime | None]:
-    """Return the answer's JSON, and the server's time when it answered (its header Date). Raises HttpError."""
-    response = (await client.request("GET", path, params=parameters)).expect_ok()
-    # An answer of this size takes a while to parse, during which webhooks have to be answered.
-    parsed = await asyncio.get_running_loop().run_in_executor(_PARSER, response.json)
-    date = response.headers.get("Date")
-    return parsed, None if date is None else parsedate_to_datetime(date)
+async def _json(answer: Response) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(_PARSER, answer.json)

@@ -8,6 +8,15 @@ RECONCILE_INTERVAL_SECONDS = 60.0
 RECONCILE_BUSY_INTERVAL_SECONDS = 5.0
 """The same while an episode runs, so that a silence stops it soon, and until Alertmanager has answered in full."""
 
+LISTING_TIMEOUT_SECONDS = 10.0
+"""For each of the two requests of a listing, name resolution included."""
+REFILL_SECONDS = 300.0
+"""
+From Alertmanager's start until its listing is complete.
+
+It keeps no alerts over a restart; Prometheus sends those that fire again every minute or so.
+"""
+
 RETRY_AFTER_SECONDS = 300.0
 """
 From the end of its heal until an alert that still fires is submitted again.

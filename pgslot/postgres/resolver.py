@@ -84,6 +84,7 @@ class Resolver:
             addresses = [str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
         except (OSError, UnicodeError) as failure:
             error = OSError(f"cannot resolve {host!r}: {failure}")
+            error.__cause__ = failure
         with self._lock:
             (self._slow.add if time.monotonic() - started > self._slow_seconds else self._slow.discard)(host)
             self._running[was_slow] -= 1

@@ -1,88 +1,111 @@
-"""Alertmanager: sends what is for the healer to this healer, soon enough, and nobody has silenced it."""
+"""
+Alertmanager: routes the alerts for the healer to this healer, soon enough, and nobody has silenced them.
+
+The routing itself is in `routing.py`, what a receiver leads to in `receivers.py`, `--test-alert` in
+`alert_delivery.py`, silences in `silences.py`.
+"""
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import yaml
 
+from healer.doctor.checks.alert_delivery import TestPlan, new_mark, plan_tests, run_tests, supports_test_alerts
 from healer.doctor.checks.healer import MAX_WEBHOOK_AGE, HealerSamples
-from healer.doctor.checks.receivers import Destination, Evidence, Receiver, receivers_of, remembered
-from healer.doctor.checks.routing import EACH_BY_ITSELF, Route, RoutingError, matching, parse_route
+from healer.doctor.checks.receivers import (
+    GET_PROOF,
+    SEE_EXAMPLE,
+    Destination,
+    Evidence,
+    Receiver,
+    check_destination,
+    evidence_from_webhooks,
+    judge_webhooks,
+    parse_receivers,
+)
+from healer.doctor.checks.routing import GROUP_BY_ALL, Route, RoutingError, matching_routes, parse_route
 from healer.doctor.checks.shipped_rules import alerts_for_healer
-from healer.doctor.checks.silences import judge_silences
-from healer.doctor.checks.test_alert import TestPlan, new_mark, plan, send, understood
-from healer.doctor.checks.webhooks import PROOF, SEE, judge_address, judge_webhooks
-from healer.doctor.http import Client, NoAnswerError
+from healer.doctor.checks.silences import check_silences
+from healer.doctor.http import Client, describe
 from healer.doctor.result import CheckStatus, Finding
 from healer.remedies.registry import REMEDIES
+from healer.webhook.alertmanager import AlertmanagerClient
 from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
+from pgslot.httpclient import HttpError
 
-LONGEST_WAIT = 30.0
-LONGEST_INTERVAL = 60.0
-LONGEST_REPEAT = 3600.0
-"""Seconds that a route of the healer should not exceed; the shipped one has 0, 30 and 300."""
+MAX_GROUP_WAIT = 30.0
+MAX_GROUP_INTERVAL = 60.0
+MAX_REPEAT_INTERVAL = 3600.0
+"""Seconds that a route to the healer should not exceed; the shipped one has 0, 30 and 300."""
 
-TELLS_APART = {"alertname", "cluster", "node", "slot_name"}
-"""Labels by which a route has to group, so that alerts about two slots are not one group."""
+GROUPING_LABELS = {"alertname", "cluster", "node", "slot_name"}
+"""Labels that a route has to group by, so that alerts about two slots are in two groups."""
 
 _LOADED = "alertmanager_config_last_reload_success_timestamp_seconds"
 
-_ROUTE = (
+_ADD_ROUTE = (
     "Add a receiver with webhook_configs: [url: http://HEALER:9878/alerts] and, before other routes, a route with"
-    f""" matchers: ['{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'], group_by: ["..."], group_wait: 0s, continue: true. {SEE}"""
+    f""" matchers: ['{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'], group_by: ["..."], group_wait: 0s, continue: true."""
+    f" {SEE_EXAMPLE}"
 )
 
+RoutedAlerts = Sequence[tuple[Mapping[str, str], Sequence[Route]]]
+"""The labels of each alert for the healer, and the routes that send it."""
 
-def check_alertmanager(
+
+async def check_alertmanager(
     client: Client,
     config: Config,
-    labels: Mapping[str, str],
+    external_labels: Mapping[str, str],
     healer: Client,
     metrics: HealerSamples | None,
     *,
     test_alert: bool = False,
+    connect: Callable[[str], Client] = Client,
 ) -> list[Finding]:
     """
-    Examine one Alertmanager.
+    Check one Alertmanager.
 
-    `labels` are what Prometheus adds to its alerts; `metrics` those of the healer at `healer`, None when it is away;
-    `test_alert`: send a marked alert along each route, and see whether it arrives.
+    `external_labels`: what Prometheus adds to its alerts. `metrics`: those of `healer`, None when it is away.
+    `test_alert`: send a marked alert along each route, and see whether it arrives. `connect`: makes the client for a
+    webhook's base URL.
     """
     shown = client.shown
+    alertmanager = AlertmanagerClient(client)
     try:
-        status = client.get_json("/api/v2/status")
+        status = await alertmanager.status()
         version, state = status["versionInfo"]["version"], status["cluster"]["status"]
         findings = [Finding("alertmanager", shown, CheckStatus.OK, f"version {version}, cluster {state}")]
         data = yaml.safe_load(status["config"]["original"])
-    except NoAnswerError as error:
-        remedy = "Is --alertmanager.url (or healer.alertmanager_url) its address as seen from here?"
-        return [Finding("alertmanager", shown, CheckStatus.FAILED, str(error), remedy)]
+    except HttpError as error:
+        advice = "Is --alertmanager.url (or healer.alertmanager_url) its address as seen from here?"
+        return [Finding("alertmanager", shown, CheckStatus.FAILED, describe(error), advice)]
     except (KeyError, TypeError, yaml.YAMLError) as error:
         found = f"answers otherwise than Alertmanager's API promises: {type(error).__name__} {error}"
         return [Finding("alertmanager", shown, CheckStatus.FAILED, found, "Is the URL that of an Alertmanager?")]
     try:
-        alerts = [{**labels, **alert} for alert in alerts_for_healer(config)]
+        alerts = [{**external_labels, **alert} for alert in alerts_for_healer(config)]
         root = parse_route(data["route"])
-        loaded_at = _loaded_at(client)
+        loaded_at = await _loaded_at(alertmanager)
         names = [str(receiver["name"]) for receiver in data["receivers"]]
-        evidence = {name: remembered(name, metrics, loaded_at, time.time()) for name in names}
+        evidence = {name: evidence_from_webhooks(name, metrics, loaded_at, time.time()) for name in names}
         if test_alert:
             peers = len(status["cluster"].get("peers") or ())
-            planned = plan(root, alerts, receivers_of(data, evidence), new_mark(), peers)
-            tested, finding = _test(client, healer, metrics, planned)
-            evidence |= tested
-            findings += finding
-        receivers = receivers_of(data, evidence)
-        taken = [(alert, matching(root, alert)) for alert in alerts]
-        findings += [*judge_routes(taken, receivers), *judge_paces(taken, receivers)]
-        for name in used(taken, receivers):
+            plan = plan_tests(root, alerts, parse_receivers(data, evidence), new_mark(), peers)
+            evidence_from_tests, test_findings = await _test(alertmanager, shown, healer, metrics, plan)
+            evidence |= evidence_from_tests
+            findings += test_findings
+        receivers = parse_receivers(data, evidence)
+        routed = [(alert, matching_routes(root, alert)) for alert in alerts]
+        findings += [*judge_routes(routed, receivers), *judge_timing(routed, receivers)]
+        for name in healer_receivers(routed, receivers):
             if receivers[name].destination is Destination.HEALER:
                 token = config.healer.webhook_token_file is not None
                 findings += judge_webhooks(receivers[name], token=token)
-            findings.append(judge_address(receivers[name], healer, metrics))
-        findings += judge_silences(client, alerts)
+            findings.append(await check_destination(receivers[name], healer, metrics, connect))
+        findings += await check_silences(alertmanager, shown, alerts)
     except RoutingError as error:
         findings.append(Finding("route", shown, CheckStatus.SKIPPED, f"cannot be evaluated here: {error}"))
     except (KeyError, TypeError, AttributeError) as error:
@@ -91,122 +114,115 @@ def check_alertmanager(
     return findings
 
 
-def _loaded_at(client: Client) -> float | None:
-    """Return the Unix time at which this Alertmanager took its configuration into use; None when it does not say."""
+async def _loaded_at(alertmanager: AlertmanagerClient) -> float | None:
+    """Return the Unix time at which Alertmanager loaded its configuration; None when it does not say."""
     try:
-        answer = client.get("/metrics")
-    except NoAnswerError:
+        metrics = await alertmanager.metrics()
+    except HttpError:
         return None
-    found = re.search(rf"^{_LOADED} (\S+)$", answer.text, re.MULTILINE)
+    sample = re.search(rf"^{_LOADED} (\S+)$", metrics, re.MULTILINE)
     try:
-        return float(found[1]) if answer.status == 200 and found is not None else None
+        return float(sample[1]) if sample is not None else None
     except ValueError:
         return None
 
 
-def _test(
-    client: Client, healer: Client, metrics: HealerSamples | None, planned: TestPlan
+async def _test(
+    alertmanager: AlertmanagerClient, shown: str, healer: Client, metrics: HealerSamples | None, plan: TestPlan
 ) -> tuple[dict[str, Evidence], list[Finding]]:
-    """Return what the test alerts prove, and why they could not be sent."""
+    """Return the evidence of the test alerts by receiver, and a finding if they could not be sent."""
     why = None
     if metrics is None:
         why = "there is no healer that could hear it"
-    elif not understood(metrics):
+    elif not supports_test_alerts(metrics):
         why = "this healer is older, and would take it for a real one"
-    elif not planned.tests:
+    elif not plan.tests:
         why = "no route leads to a webhook"
     if why is not None:
-        return {}, [Finding("test alert", client.shown, CheckStatus.SKIPPED, f"not sent: {why}")]
+        return {}, [Finding("test alert", shown, CheckStatus.SKIPPED, f"not sent: {why}")]
     try:
-        return send(client, healer, planned), []
-    except NoAnswerError as error:
-        return {}, [Finding("test alert", client.shown, CheckStatus.FAILED, str(error), "See Alertmanager's log.")]
+        return await run_tests(alertmanager, healer, plan), []
+    except HttpError as error:
+        return {}, [Finding("test alert", shown, CheckStatus.FAILED, describe(error), "See Alertmanager's log.")]
 
 
-Taken = Sequence[tuple[Mapping[str, str], Sequence[Route]]]
-"""Each alert for the healer, and the routes that send it."""
-
-
-def used(taken: Taken, receivers: Mapping[str, Receiver]) -> list[str]:
+def healer_receivers(routed: RoutedAlerts, receivers: Mapping[str, Receiver]) -> list[str]:
     """
-    Return the receivers by which the healer is told, and where an alert has none, those by which it may be.
+    Return the receivers that send alerts to the healer, and those that may, for an alert that no other one sends.
 
-    Of one that may be somebody else's nothing is said where another leads to the healer.
+    A receiver that may be somebody else's is left out where another one of the alert leads to the healer.
     """
-    found = set()
-    for _, routes in taken:
-        leads = {route.receiver: receivers[route.receiver].destination for route in routes}
-        best = Destination.HEALER if Destination.HEALER in leads.values() else Destination.UNKNOWN
-        found |= {name for name, lead in leads.items() if lead is best}
-    return sorted(found)
+    names = set()
+    for _, routes in routed:
+        destinations = {route.receiver: receivers[route.receiver].destination for route in routes}
+        best = Destination.HEALER if Destination.HEALER in destinations.values() else Destination.UNKNOWN
+        names |= {name for name, destination in destinations.items() if destination is best}
+    return sorted(names)
 
 
-def judge_routes(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
-    """Say for each alert's name whether the healer hears of it."""
-    for name in dict.fromkeys(alert["alertname"] for alert, _ in taken):
+def judge_routes(routed: RoutedAlerts, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
+    """Report for each alert name whether the healer receives it."""
+    for name in dict.fromkeys(alert["alertname"] for alert, _ in routed):
         lost: list[str] = []
         unknown: list[str] = []
         reached: set[str] = set()
-        for alert, routes in taken:
+        for alert, routes in routed:
             if alert["alertname"] != name:
                 continue
-            there = [receivers[each] for each in dict.fromkeys(route.receiver for route in routes)]
-            leads = {receiver.destination for receiver in there}
-            if Destination.HEALER in leads:
-                reached |= {receiver.name for receiver in there if receiver.destination is Destination.HEALER}
+            reachable = [receivers[receiver] for receiver in dict.fromkeys(route.receiver for route in routes)]
+            destinations = {receiver.destination for receiver in reachable}
+            if Destination.HEALER in destinations:
+                reached |= {receiver.name for receiver in reachable if receiver.destination is Destination.HEALER}
                 continue
-            place = "/".join(filter(None, (alert.get("cluster"), alert.get("node"))))
-            only = f"only to {', '.join(map(_told, there))}"
-            (unknown if Destination.UNKNOWN in leads else lost).append(f"{place} {only}" if place else only)
+            node = "/".join(filter(None, (alert.get("cluster"), alert.get("node"))))
+            only = f"only to {', '.join(map(_name_and_disproof, reachable))}"
+            (unknown if Destination.UNKNOWN in destinations else lost).append(f"{node} {only}" if node else only)
         if lost:
             found = f"does not reach a webhook that ends in /alerts: {'; '.join(lost)}"
-            yield Finding("route", name, CheckStatus.FAILED, found, _ROUTE)
+            yield Finding("route", name, CheckStatus.FAILED, found, _ADD_ROUTE)
         if unknown:
             found = f"Alertmanager hides where that leads, and there is no proof: {'; '.join(unknown)}"
-            yield Finding("route", name, CheckStatus.UNKNOWN, found, PROOF)
+            yield Finding("route", name, CheckStatus.UNKNOWN, found, GET_PROOF)
         if not lost and not unknown:
             yield Finding("route", name, CheckStatus.OK, f"to receiver {', '.join(sorted(reached))}")
 
 
-def judge_paces(taken: Taken, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
-    """Say how soon the healer hears of it, by the routes that lead to it."""
-    leading: dict[Route, None] = {}
-    beating: dict[Route, None] = {}
-    for alert, routes in taken:
-        to_healer = [route for route in routes if receivers[route.receiver].destination is Destination.HEALER]
-        (leading if HEAL_LABEL in alert else beating).update(dict.fromkeys(to_healer))
-    for route in leading:
-        for found, remedy in slow(route):
-            yield Finding("pace", f"route to {route.receiver}", CheckStatus.WARNING, found, f"{remedy} {SEE}")
-    for route in beating:
-        if max(route.repeat_interval, route.group_interval) >= MAX_WEBHOOK_AGE:
-            found = f"the heartbeat comes every {route.repeat_interval:.0f} s: too seldom for PgSlotHealerDown"
-            yield Finding(
-                "pace", f"route to {route.receiver}", CheckStatus.WARNING, found, f"repeat_interval: 5m. {SEE}"
-            )
-
-
-def _told(receiver: Receiver) -> str:
-    """Return its name, and what refutes that it is the healer's, where something does."""
+def _name_and_disproof(receiver: Receiver) -> str:
     return f"{receiver.name} ({receiver.evidence.text})" if receiver.evidence.delivered is False else receiver.name
 
 
-def slow(route: Route) -> Iterator[tuple[str, str]]:
-    """Return what makes the healer hear late, and what to do about it."""
-    swallows = route.group_by != EACH_BY_ITSELF and not set(route.group_by) >= TELLS_APART
-    if swallows:
+def judge_timing(routed: RoutedAlerts, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
+    """Report which routes to the healer are too slow, or too seldom for the heartbeat."""
+    healing: dict[Route, None] = {}
+    heartbeat: dict[Route, None] = {}
+    for alert, routes in routed:
+        to_healer = [route for route in routes if receivers[route.receiver].destination is Destination.HEALER]
+        (healing if HEAL_LABEL in alert else heartbeat).update(dict.fromkeys(to_healer))
+    for route in healing:
+        for found, advice in delays(route):
+            yield Finding("pace", f"route to {route.receiver}", CheckStatus.WARNING, found, f"{advice} {SEE_EXAMPLE}")
+    for route in heartbeat:
+        if max(route.repeat_interval, route.group_interval) >= MAX_WEBHOOK_AGE:
+            found = f"the heartbeat comes every {route.repeat_interval:.0f} s: too seldom for PgSlotHealerDown"
+            advice = f"repeat_interval: 5m. {SEE_EXAMPLE}"
+            yield Finding("pace", f"route to {route.receiver}", CheckStatus.WARNING, found, advice)
+
+
+def delays(route: Route) -> Iterator[tuple[str, str]]:
+    """Return what makes a route reach the healer late, with advice."""
+    if route.group_by != GROUP_BY_ALL and not set(route.group_by) >= GROUPING_LABELS:
         grouped = ", ".join(route.group_by) or "nothing"
         found = f"group_by {grouped}: a further alert of a group waits for up to {route.group_interval:.0f} s"
         yield found, 'Set group_by: ["..."].'
-    if route.group_wait > LONGEST_WAIT:
+    if route.group_wait > MAX_GROUP_WAIT:
         yield (
             f"group_wait {route.group_wait:.0f} s: so long the healer does not hear of an alert",
             "Set group_wait: 0s.",
         )
-    if route.group_interval > LONGEST_INTERVAL:
+    if route.group_interval > MAX_GROUP_INTERVAL:
         found = f"group_interval {route.group_interval:.0f} s: so long the healer does not hear that an alert has ended"
         yield found, "Set group_interval: 30s."
-    if route.repeat_interval > LONGEST_REPEAT:
+    if route.repeat_interval > MAX_REPEAT_INTERVAL:
         found = f"repeat_interval {route.repeat_interval:.0f} s: so long a healer that gave up is not told again"
         yield found, "Set repeat_interval: 5m."
     if route.time_intervals:

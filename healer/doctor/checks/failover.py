@@ -1,4 +1,4 @@
-"""Would failover slots survive a failover? What each standby lacks for that, and which slots would not."""
+"""Whether failover slots would survive a failover: what each standby lacks for that, and which slots would be lost."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from pgslot.diagnosis.failover_readiness import (
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Standby
 
-_REMEDIES = {
+_SETTINGS = {
     "sync_replication_slots": "sync_replication_slots = on",
     "hot_standby_feedback": "hot_standby_feedback = on",
     "primary_slot_name": "primary_slot_name to a physical slot of the primary",
@@ -22,41 +22,43 @@ _REMEDIES = {
 
 
 def judge_failover(cluster: ClusterSnapshot) -> Iterator[Finding]:
-    """Say what holds for each standby that synchronises, or should; nothing where nobody asks for that."""
+    """Report on each standby that synchronises slots, or should because the primary has failover slots."""
     primary = cluster.primary
     if primary is None:
         return
-    wanted = failover_slots(primary)
-    found = list(readiness(cluster))
+    slots = failover_slots(primary)
+    copies = list(readiness(cluster))
     standbys = sync_candidates(cluster)
-    if wanted and not standbys and all(node.up for node in cluster.nodes):
-        lonely = f"{len(wanted)} failover slot(s), and no standby under nodes that could keep copies of them"
-        remedy = "List a standby that streams from the primary, without delay: no metric and no alert tells of others."
-        yield Finding("failover", f"{cluster.cluster}/{primary.node}", CheckStatus.WARNING, lonely, remedy)
+    if slots and not standbys and all(node.up for node in cluster.nodes):
+        found = f"{len(slots)} failover slot(s), and no standby under nodes that could keep copies of them"
+        advice = "List a standby that streams from the primary, without delay: no metric and no alert tells of others."
+        yield Finding("failover", f"{cluster.cluster}/{primary.node}", CheckStatus.WARNING, found, advice)
     for node in standbys:
-        # A standby before 17, or whose settings may not be read, has nothing to be judged by: `probes` says so.
-        if node.standby is not None and (wanted or node.standby.sync_replication_slots):
-            yield _judge(node, node.standby, primary, [one for one in found if one.node == node.node])
+        # A standby before 17, or one whose settings the role may not read, has no row: `probes` reports that.
+        if node.standby is not None and (slots or node.standby.sync_replication_slots):
+            yield _judge_standby(node, node.standby, primary, [copy for copy in copies if copy.node == node.node])
 
 
-def _judge(node: NodeSnapshot, standby: Standby, primary: NodeSnapshot, slots: list[Readiness]) -> Finding:
+def _judge_standby(node: NodeSnapshot, standby: Standby, primary: NodeSnapshot, copies: list[Readiness]) -> Finding:
     subject = f"{node.cluster}/{node.node}"
     missing = [setting for setting, lacks in missing_settings(standby).items() if lacks]
-    remedies = [f"On {node.node} set {', '.join(_REMEDIES[setting] for setting in missing)}."] if missing else []
+    advice = [f"On {node.node} set {', '.join(_SETTINGS[setting] for setting in missing)}."] if missing else []
     upstream = standby.primary_slot_name
     if upstream and primary.slots is not None and primary.slot(upstream) is None:
         missing.append(f"the primary has no slot {upstream}")
-        remedies.append("On the primary: SELECT pg_create_physical_replication_slot(...) of that name.")
-    if missing == ["sync_replication_slots"] and slots and all(one.ready for one in slots):
-        found = f"{len(slots)} failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()"
-        return Finding("failover", subject, CheckStatus.WARNING, found, f"{remedies[0]} Until then they fall behind.")
+        advice.append("On the primary: SELECT pg_create_physical_replication_slot(...) of that name.")
+    if missing == ["sync_replication_slots"] and copies and all(copy.ready for copy in copies):
+        found = f"{len(copies)} failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()"
+        return Finding("failover", subject, CheckStatus.WARNING, found, f"{advice[0]} Until then they fall behind.")
     if missing:
-        status = CheckStatus.FAILED if slots else CheckStatus.WARNING
+        status = CheckStatus.FAILED if copies else CheckStatus.WARNING
         found = f"no copies of failover slots are kept: {', '.join(missing)}"
-        return Finding("failover", subject, status, found, " ".join(remedies))
-    unready = [f"{one.original.slot_name} {one.not_ready_reason}" for one in slots if one.not_ready_reason is not None]
+        return Finding("failover", subject, status, found, " ".join(advice))
+    unready = [
+        f"{copy.original.slot_name} {copy.not_ready_reason}" for copy in copies if copy.not_ready_reason is not None
+    ]
     if unready:
-        remedy = "After a failover to this standby they are gone: see the runbook of PgSlotNotFailoverReady."
-        return Finding("failover", subject, CheckStatus.WARNING, f"not ready: {', '.join(unready)}", remedy)
-    ready = f"{len(slots)} failover slot(s) ready" if slots else "synchronises; no slot has failover set"
+        lost = "After a failover to this standby they are gone: see the runbook of PgSlotNotFailoverReady."
+        return Finding("failover", subject, CheckStatus.WARNING, f"not ready: {', '.join(unready)}", lost)
+    ready = f"{len(copies)} failover slot(s) ready" if copies else "synchronises; no slot has failover set"
     return Finding("failover", subject, CheckStatus.OK, ready)

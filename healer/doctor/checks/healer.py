@@ -1,4 +1,4 @@
-"""The healer itself: running with this configuration, and taking webhooks from whom it should and from nobody else."""
+"""The healer itself: it runs with this configuration, and accepts webhooks from those that should send them only."""
 
 import json
 import time
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from healer.doctor.http import Answer, Client, NoAnswerError
+from healer.doctor.http import Client, describe
 from healer.doctor.result import CheckStatus, Finding
 from pgslot import __version__
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.flags import is_loopback
 from pgslot.config.model import Config
 from pgslot.config.secrets import read_token
+from pgslot.httpclient import HttpClient, HttpError, Response
 
 EMPTY_WEBHOOK = json.dumps({"version": "4", "alerts": []})
 
@@ -23,7 +24,7 @@ MAX_WEBHOOK_AGE = 900.0
 
 @dataclass(frozen=True, slots=True)
 class HealerSamples:
-    """What /metrics of a healer says."""
+    """The samples of a healer's /metrics."""
 
     samples: tuple[Sample, ...]
 
@@ -36,7 +37,7 @@ class HealerSamples:
         return {sample.labels[label] for sample in self.samples if sample.name == name and label in sample.labels}
 
     def by_label(self, name: str, label: str) -> dict[str, float]:
-        """Return the values of the series of this name by what this label of theirs says."""
+        """Return the values of the series of this name, keyed by this label's value."""
         return {
             sample.labels[label]: sample.value
             for sample in self.samples
@@ -45,19 +46,19 @@ class HealerSamples:
 
     @property
     def process(self) -> float | None:
-        """When the process started: two URLs that show the same lead to the same healer."""
+        """The process's start, as Unix time: two URLs that show the same lead to the same healer."""
         return self.value("process_start_time_seconds")
 
 
-class OtherProgramError(NoAnswerError):
-    """Something answers, and it is no healer."""
+class OtherProgramError(HttpError):
+    """A program answers that is not a healer."""
 
 
-def read_metrics(client: Client) -> HealerSamples:
-    """Return what the healer at this URL says of itself. Raises NoAnswerError, OtherProgramError among them."""
-    answer = client.get("/metrics")
+async def fetch_metrics(client: HttpClient) -> HealerSamples:
+    """Return the metrics of the healer at this URL. Raises HttpError, OtherProgramError among them."""
+    answer = await client.request("GET", "/metrics")
     if answer.status != 200:
-        raise NoAnswerError(f"/metrics: expected status 200, found {answer.status}")
+        raise HttpError(f"/metrics: expected status 200, found {answer.status}")
     try:
         families = list(text_string_to_metric_families(answer.text))
     except ValueError:
@@ -68,21 +69,21 @@ def read_metrics(client: Client) -> HealerSamples:
     return metrics
 
 
-def check_healer(client: Client, config: Config) -> tuple[list[Finding], HealerSamples | None]:
-    """Examine the healer; its metrics are None when there is none."""
+async def check_healer(client: Client, config: Config) -> tuple[list[Finding], HealerSamples | None]:
+    """Check the healer; return also its metrics, None when it does not answer."""
     shown = client.shown
     try:
-        ready = client.get("/-/ready")
-        metrics = read_metrics(client)
-    except NoAnswerError as error:
-        remedy = "Start it, or say where it is: --healer.url (its --web.listen-address, as seen from here)."
+        ready = await client.request("GET", "/-/ready")
+        metrics = await fetch_metrics(client)
+    except HttpError as error:
+        advice = "Start it, or say where it is: --healer.url (its --web.listen-address, as seen from here)."
         skipped = [
             Finding(check, shown, CheckStatus.SKIPPED, "the healer did not answer")
             for check in ("clusters", "webhooks")
         ]
-        return [Finding("healer", shown, CheckStatus.FAILED, str(error), remedy), *skipped], None
+        return [Finding("healer", shown, CheckStatus.FAILED, describe(error), advice), *skipped], None
     findings = [_judge_process(shown, ready.status, ready.text, metrics), _judge_clusters(shown, config, metrics)]
-    findings += [_try_webhooks(client, config), _judge_arrivals(shown, metrics, time.time())]
+    findings += [await _try_webhooks(client, config), _judge_arrivals(shown, metrics, time.time())]
     return findings, metrics
 
 
@@ -91,88 +92,97 @@ def _judge_process(shown: str, status: int, text: str, metrics: HealerSamples) -
     if status != 200:
         return Finding("healer", shown, CheckStatus.FAILED, f"not ready: {text.strip()}", "See its log.")
     if metrics.value("pgslot_config_last_reload_successful") == 0:
-        remedy = "It runs with its previous configuration: see its log for the error, and reload it."
-        return Finding("healer", shown, CheckStatus.FAILED, "the last reload of its configuration failed", remedy)
+        advice = "It runs with its previous configuration: see its log for the error, and reload it."
+        return Finding("healer", shown, CheckStatus.FAILED, "the last reload of its configuration failed", advice)
     if version != __version__:
-        remedy = "Restart it, or run the doctor of its own installation."
+        advice = "Restart it, or run the doctor of its own installation."
         found = f"version {version}, and this doctor is of {__version__}"
-        return Finding("healer", shown, CheckStatus.WARNING, found, remedy)
+        return Finding("healer", shown, CheckStatus.WARNING, found, advice)
     return Finding("healer", shown, CheckStatus.OK, f"ready, version {version}")
 
 
 def _judge_clusters(shown: str, config: Config, metrics: HealerSamples) -> Finding:
     wanted = {cluster.name for cluster in config.clusters if cluster.healer is not None}
-    known = metrics.labels("pgslot_heal_episode_active", "cluster")
-    if missing := wanted - known:
+    healed = metrics.labels("pgslot_heal_episode_active", "cluster")
+    if missing := wanted - healed:
         found = f"does not know {', '.join(sorted(missing))}"
-        remedy = "It runs with another configuration than this one, or an older state of it: reload it (SIGHUP)."
-        return Finding("clusters", shown, CheckStatus.FAILED, found, remedy)
+        advice = "It runs with another configuration than this one, or an older state of it: reload it (SIGHUP)."
+        return Finding("clusters", shown, CheckStatus.FAILED, found, advice)
     return Finding("clusters", shown, CheckStatus.OK, ", ".join(sorted(wanted)) or "none with a healer section")
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookAttempts:
-    """How empty webhooks were answered."""
+    """How the healer answered empty webhooks."""
 
-    stranger: int
-    """The status without any credentials."""
-    known: Answer | None
-    """With the token, or the user of the URL; None: there is neither."""
+    anonymous: int
+    """The status without credentials."""
+    authenticated: Response | None
+    """The answer with the token, or else with user and password; None: there is neither."""
     token: bool
-    """The configuration has one."""
+    """Whether the configuration has a token."""
     local: bool
-    """The healer was asked at a loopback address."""
+    """Whether the healer's URL is a loopback address."""
 
 
-def _try_webhooks(client: Client, config: Config) -> Finding:
+async def _try_webhooks(client: Client, config: Config) -> Finding:
     file = config.healer.webhook_token_file
     try:
         token = read_token(file) if file is not None else None
-        stranger = client.post("/alerts", EMPTY_WEBHOOK, token=None).status
-        known = None
-        if token is not None:
-            known = client.post("/alerts", EMPTY_WEBHOOK, token=token)
-        elif client.has_user:
-            known = client.post_as_user("/alerts", EMPTY_WEBHOOK)
+        anonymous = await _post_webhook(client, anonymous=True)
+        authenticated = None
+        if token is not None or client.has_credentials:
+            authenticated = await _post_webhook(client, token=token)
     except ConfigError:
         found = "the webhook token cannot be read, see configuration"
         return Finding("webhooks", client.shown, CheckStatus.SKIPPED, found)
-    except NoAnswerError as error:
-        return Finding("webhooks", client.shown, CheckStatus.FAILED, f"/alerts: {error}", "See the healer's log.")
-    tried = WebhookAttempts(stranger, known, token=token is not None, local=is_loopback(client.host))
-    return judge_webhooks(client.shown, tried)
+    except HttpError as error:
+        return Finding(
+            "webhooks", client.shown, CheckStatus.FAILED, f"/alerts: {describe(error)}", "See the healer's log."
+        )
+    local = is_loopback(client.host)
+    attempts = WebhookAttempts(anonymous.status, authenticated, token=token is not None, local=local)
+    return judge_authentication(client.shown, attempts)
 
 
-def judge_webhooks(shown: str, tried: WebhookAttempts) -> Finding:
-    """Say whether webhooks are taken from whom they should be, and from nobody else."""
-    known = tried.known
-    if known is not None and known.status == 401:
-        remedy = "The healer has another token (or other users) than this configuration and URL: compare the files."
-        found = "refused with 401, with the token" if tried.token else "refused with 401, with the user of the URL"
-        return Finding("webhooks", shown, CheckStatus.FAILED, found, remedy)
-    if known is not None and known.status != 200:
-        found = f"refused with {known.status}: {known.text.strip()[:200]}"
+async def _post_webhook(client: Client, *, token: str | None = None, anonymous: bool = False) -> Response:
+    """Post an empty webhook, with a token or user and password if not anonymous. Raises HttpError."""
+    # A redirect would turn it into a GET.
+    return await client.request(
+        "POST", "/alerts", body=EMPTY_WEBHOOK, token=token, anonymous=anonymous, allow_redirects=False
+    )
+
+
+def judge_authentication(shown: str, attempts: WebhookAttempts) -> Finding:
+    """Report whether webhooks are accepted with credentials, and only with them."""
+    answer = attempts.authenticated
+    if answer is not None and answer.status == 401:
+        advice = "The healer has another token (or other users) than this configuration and URL: compare the files."
+        found = "refused with 401, with the token" if attempts.token else "refused with 401, with the user of the URL"
+        return Finding("webhooks", shown, CheckStatus.FAILED, found, advice)
+    if answer is not None and answer.status != 200:
+        found = f"refused with {answer.status}: {answer.text.strip()[:200]}"
         return Finding("webhooks", shown, CheckStatus.FAILED, found, "See the healer's log.")
-    if tried.stranger == 200:
-        return _judge_open(shown, tried)
-    if tried.stranger != 401:
-        found = f"/alerts: expected status 200 or 401, found {tried.stranger}"
+    if attempts.anonymous == 200:
+        return _judge_open(shown, attempts)
+    if attempts.anonymous != 401:
+        found = f"/alerts: expected status 200 or 401, found {attempts.anonymous}"
         return Finding("webhooks", shown, CheckStatus.FAILED, found, "See the healer's log.")
-    if known is None:
+    if answer is None:
         found = "refused without a user, as it should be; not tried with one"
-        remedy = "To try it, put user and password into --healer.url or ~/.netrc."
-        return Finding("webhooks", shown, CheckStatus.SKIPPED, found, remedy)
-    what = "the token" if tried.token else "the user of the URL"
-    return Finding("webhooks", shown, CheckStatus.OK, f"taken with {what}, refused with 401 without")
+        advice = "To try it, put user and password into --healer.url or ~/.netrc."
+        return Finding("webhooks", shown, CheckStatus.SKIPPED, found, advice)
+    credentials = "the token" if attempts.token else "the user of the URL"
+    return Finding("webhooks", shown, CheckStatus.OK, f"taken with {credentials}, refused with 401 without")
 
 
-def _judge_open(shown: str, tried: WebhookAttempts) -> Finding:
-    if tried.token:
-        remedy = "It runs without webhook_token_file: reload it (SIGHUP), or restart it, with this configuration."
-        return Finding("webhooks", shown, CheckStatus.FAILED, "taken without the token", remedy)
-    if not tried.local:
-        remedy = "Set healer.webhook_token_file, unless something else keeps strangers away."
-        return Finding("webhooks", shown, CheckStatus.WARNING, "taken from anybody who reaches it: no token", remedy)
+def _judge_open(shown: str, attempts: WebhookAttempts) -> Finding:
+    if attempts.token:
+        advice = "It runs without webhook_token_file: reload it (SIGHUP), or restart it, with this configuration."
+        return Finding("webhooks", shown, CheckStatus.FAILED, "taken without the token", advice)
+    if not attempts.local:
+        advice = "Set healer.webhook_token_file, unless something else keeps strangers away."
+        return Finding("webhooks", shown, CheckStatus.WARNING, "taken from anybody who reaches it: no token", advice)
     return Finding("webhooks", shown, CheckStatus.OK, "taken without a token, on loopback")
 
 
@@ -186,7 +196,7 @@ def _judge_arrivals(shown: str, metrics: HealerSamples, now: float) -> Finding:
         return Finding("arrivals", shown, CheckStatus.SKIPPED, "started less than 15 minutes ago, no webhook since")
     if age < MAX_WEBHOOK_AGE:
         return Finding("arrivals", shown, CheckStatus.OK, f"the last webhook came {age:.0f} s ago")
-    remedy = (
+    advice = (
         "PgSlotWatchdog makes Alertmanager send one every 5 minutes: see which of its links below, or above, fails."
     )
-    return Finding("arrivals", shown, CheckStatus.WARNING, f"no webhook for {age / 60:.0f} minutes", remedy)
+    return Finding("arrivals", shown, CheckStatus.WARNING, f"no webhook for {age / 60:.0f} minutes", advice)

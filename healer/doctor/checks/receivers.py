@@ -1,51 +1,65 @@
-"""Where Alertmanager's receivers lead: to this healer, elsewhere, or nobody can tell. Pure."""
+"""
+Alertmanager's receivers: does one lead to this healer, and does it send as it should?
 
-from collections.abc import Mapping
+Alertmanager 0.28 and newer hide the URLs of webhooks, so that webhooks that arrived are the proof (`Evidence`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from healer.doctor.checks.healer import HealerSamples
+from healer.doctor.checks.healer import HealerSamples, OtherProgramError, fetch_metrics
+from healer.doctor.http import Client, describe
+from healer.doctor.result import CheckStatus, Finding
+from pgslot.httpclient import HttpError
 
 HIDDEN = "<secret>"
 """What Alertmanager 0.28 and newer show in place of a webhook's URL."""
 
 LAST_WEBHOOK = "pgslot_heal_receiver_last_webhook_timestamp_seconds"
 
+SEE_EXAMPLE = "See alerts/alertmanager.yml."
+GET_PROOF = (
+    "Ask again with --test-alert: it sends a marked alert the same way, which the healer notes, and nothing more."
+    " A receiver that gets PgSlotWatchdog is proven by it, within 5 minutes."
+)
+
 Webhook = Mapping[str, Any]
+"""An entry of `webhook_configs`."""
 
 
 class Destination(StrEnum):
     """Where a receiver leads."""
 
     HEALER = "healer"
-    """By proof, or by the look of its URL, which is to be checked."""
+    """By proof, or going by its URL, which is still to be checked."""
     ELSEWHERE = "elsewhere"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What webhooks that arrived say of a receiver, whatever its URL."""
+    """What webhooks that arrived prove about a receiver, whatever its URL."""
 
     delivered: bool | None
-    """Its webhooks come to this healer. None: neither that nor the opposite is proven."""
+    """Whether its webhooks come to this healer. None: neither is proven."""
     text: str
     """How that is known, or why it is not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """One of Alertmanager's, by what its configuration shows and by what has arrived."""
+    """A receiver of Alertmanager: what its configuration shows, and what has arrived from it."""
 
     name: str
     shown: tuple[Webhook, ...]
-    """Its webhooks whose URL ends in /alerts, as the healer's does."""
+    """Its webhooks with a URL that ends in /alerts, as the healer's does."""
     others: tuple[Webhook, ...]
-    """Those whose URL ends otherwise: the healer's only by proof."""
+    """Its webhooks with any other URL: only proof makes one the healer's."""
     hidden: tuple[Webhook, ...]
-    """Those whose URL is not shown."""
+    """Its webhooks whose URL is not shown."""
     evidence: Evidence
 
     @property
@@ -60,35 +74,35 @@ class Receiver:
 
     @property
     def candidates(self) -> tuple[Webhook, ...]:
-        """Of its webhooks, one of which is the healer's, those that may be it."""
+        """The webhooks that may be the healer's, if one of them is."""
         return self.shown or (*self.hidden, *self.others)
 
 
-def receivers_of(data: Any, evidence: Mapping[str, Evidence]) -> dict[str, Receiver]:
-    """Return the receivers of a configuration by name. Raises KeyError, TypeError or AttributeError if it is none."""
-    found = {}
+def parse_receivers(data: Any, evidence: Mapping[str, Evidence]) -> dict[str, Receiver]:
+    """Return a configuration's receivers by name. Raises KeyError, TypeError or AttributeError if it is not one."""
+    receivers = {}
     for receiver in data["receivers"]:
         name = str(receiver["name"])
-        kinds: dict[str, list[Webhook]] = {"shown": [], "others": [], "hidden": []}
+        by_url: dict[str, list[Webhook]] = {"shown": [], "others": [], "hidden": []}
         for webhook in receiver.get("webhook_configs") or ():
-            kinds[_kind(str(webhook.get("url") or HIDDEN))].append(webhook)
-        shown, others, hidden = map(tuple, kinds.values())
-        found[name] = Receiver(name, shown, others, hidden, evidence[name])
-    return found
+            by_url[_classify(str(webhook.get("url") or HIDDEN))].append(webhook)
+        shown, others, hidden = map(tuple, by_url.values())
+        receivers[name] = Receiver(name, shown, others, hidden, evidence[name])
+    return receivers
 
 
-def _kind(url: str) -> str:
+def _classify(url: str) -> str:
     if url == HIDDEN:
         return "hidden"
     return "shown" if urlsplit(url).path.endswith("/alerts") else "others"
 
 
-def remembered(name: str, metrics: HealerSamples | None, loaded_at: float | None, now: float) -> Evidence:
+def evidence_from_webhooks(name: str, metrics: HealerSamples | None, loaded_at: float | None, now: float) -> Evidence:
     """
-    Return what the healer's memory of webhooks says of the receiver of this name.
+    Return what the healer's own record of webhooks proves about the receiver of this name.
 
-    `metrics` are the healer's, None when it is away; `loaded_at` is when Alertmanager took its present configuration
-    into use, None when it does not say. A webhook from before that proves nothing of it. Unix times.
+    `metrics`: the healer's, None when it is away. `loaded_at`: when Alertmanager loaded its current configuration, None
+    when it does not say; a webhook from before that proves nothing about it. Unix times.
     """
     if metrics is None:
         return Evidence(None, "there is no healer to ask for the webhooks that it had")
@@ -102,3 +116,85 @@ def remembered(name: str, metrics: HealerSamples | None, loaded_at: float | None
     if last < loaded_at:
         return Evidence(None, "this healer has had no webhook of it since Alertmanager loaded its configuration")
     return Evidence(delivered=True, text=f"this healer: a webhook of it came {max(0.0, now - last):.0f} s ago")
+
+
+async def check_destination(
+    receiver: Receiver, healer: Client, metrics: HealerSamples | None, connect: Callable[[str], Client] = Client
+) -> Finding:
+    """
+    Check that one of its webhooks leads to the checked healer, by what answers at its URL.
+
+    `metrics`: the healer's, None when it is away. `connect`: makes the client for a webhook's base URL.
+    """
+    subject = f"receiver {receiver.name}"
+    if receiver.evidence.delivered:
+        return Finding("leads to", subject, CheckStatus.OK, receiver.evidence.text)
+    if not receiver.shown:
+        found = f"Alertmanager hides the URL, and {receiver.evidence.text}"
+        return Finding("leads to", subject, CheckStatus.UNKNOWN, found, GET_PROOF)
+    if metrics is None:
+        return Finding(
+            "leads to", subject, CheckStatus.SKIPPED, f"there is no healer at {healer.shown} to compare with"
+        )
+    elsewhere: list[str] = []
+    unknown: list[str] = []
+    for webhook in receiver.shown:
+        url = urlsplit(str(webhook["url"]))
+        async with connect(url._replace(path=url.path.removesuffix("/alerts"), query="").geturl()) as server:
+            if server.shown == healer.shown:
+                return Finding("leads to", subject, CheckStatus.OK, f"{server.shown}/alerts, this healer")
+            try:
+                process = (await fetch_metrics(server)).process
+            except OtherProgramError:
+                elsewhere.append(f"{server.shown} (no healer)")
+                continue
+            except HttpError as error:
+                unknown.append(f"{server.shown} cannot be asked from here ({describe(error)})")
+                continue
+        if process is not None and process == metrics.process:
+            return Finding("leads to", subject, CheckStatus.OK, f"{server.shown}/alerts, this healer by another name")
+        elsewhere.append(server.shown)
+    if unknown:
+        found = f"{'; '.join(unknown)}, and {receiver.evidence.text}"
+        return Finding("leads to", subject, CheckStatus.UNKNOWN, found, GET_PROOF)
+    advice = "Put the URL right, or examine that healer: --healer.url."
+    found = f"leads elsewhere than to {healer.shown}: {', '.join(elsewhere)}"
+    return Finding("leads to", subject, CheckStatus.FAILED, found, advice)
+
+
+def judge_webhooks(receiver: Receiver, *, token: bool) -> Iterator[Finding]:
+    """
+    Report what is wrong with how the healer's receiver sends; `token`: the healer expects one.
+
+    If it has several webhooks with hidden URLs, any of them may be the healer's: only faults that all of them have are
+    certain.
+    """
+    # A webhook that arrived had the token, wherever that is configured.
+    token = token and not receiver.evidence.delivered
+    faults = [list(_faults(f"receiver {receiver.name}", webhook, token=token)) for webhook in receiver.candidates]
+    if receiver.shown:
+        yield from (fault for webhook_faults in faults for fault in webhook_faults)
+        return
+    common = [fault for fault in faults[0] if all(fault in webhook_faults for webhook_faults in faults)]
+    yield from common
+    doubtful = dict.fromkeys(
+        fault.found for webhook_faults in faults for fault in webhook_faults if fault not in common
+    )
+    if doubtful:
+        found = f"{'; '.join(doubtful)}: of one of its {len(faults)} webhooks, and which is the healer's is hidden"
+        advice = f"Give the healer a receiver of its own. {SEE_EXAMPLE}"
+        yield Finding("webhook", f"receiver {receiver.name}", CheckStatus.UNKNOWN, found, advice)
+
+
+def _faults(subject: str, webhook: Webhook, *, token: bool) -> Iterator[Finding]:
+    http = webhook.get("http_config") or {}
+    if token and not (http.get("authorization") or http.get("basic_auth") or http.get("oauth2")):
+        advice = f"Set http_config.authorization.credentials_file to a copy of webhook_token_file. {SEE_EXAMPLE}"
+        yield Finding("webhook", subject, CheckStatus.FAILED, "sends no token: each webhook is refused", advice)
+    if not webhook.get("send_resolved", True):
+        advice = "Set send_resolved: true."
+        found = "send_resolved: false: the healer does not hear that an alert has ended"
+        yield Finding("webhook", subject, CheckStatus.WARNING, found, advice)
+    if webhook.get("max_alerts"):
+        found = f"max_alerts {webhook['max_alerts']}: alerts beyond that are cut off, firing ones among them"
+        yield Finding("webhook", subject, CheckStatus.WARNING, found, "Take max_alerts away.")

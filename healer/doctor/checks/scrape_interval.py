@@ -1,4 +1,4 @@
-"""How soon Prometheus tells of a slot that hangs in its creation, by the intervals at which it looks."""
+"""How soon a slot creation that hangs becomes an alert, by the scrape and evaluation intervals of Prometheus."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,60 +9,61 @@ from healer.doctor.checks.routing import RoutingError, parse_seconds
 from healer.doctor.checks.shipped_rules import EXPORTER_JOB
 from healer.doctor.result import CheckStatus, Finding
 
-SOON = "PgSlotCreationWaiting"
-LATER = "PgSlotCreationStuck"
-LONGEST = 30.0
-"""Seconds that nobody should have to wait for; consumers that help themselves look each 10 s."""
+FAST_RULE = "PgSlotCreationWaiting"
+SLOW_RULE = "PgSlotCreationStuck"
+MAX_LATENCY = 30.0
+"""Seconds until an alert that are still acceptable; consumers that help themselves look every 10 s."""
 
-_PART = "creations"
+_COLLECTOR = "creations"
 _AGE = re.compile(r"pgslot_creation_wait_seconds\)?\s*>\s*(\d+)")
-_REMEDY = (
+_ADVICE = (
     "Scrape /metrics?collect[]=creations of the exporter each 2 s, in a job of its own as in alerts/prometheus.yml, and"
     " load the output of `pg-slot-exporter rules` with its group pgslot-creations."
 )
 
 
-def judge(shown: str, targets: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]) -> Finding:
+def judge_scrape_interval(shown: str, targets: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]) -> Finding:
     """
-    Say within how many seconds an alert about a creation reaches Alertmanager at the latest.
+    Report after how many seconds an alert about a creation reaches Alertmanager at the latest.
 
-    `targets` as Prometheus' API has them (2.28 and newer tell the interval), `groups` those of its rules.
+    `targets`: from Prometheus' API, which has their interval from 2.28 on; `groups`: of its rules.
     """
     try:
-        scraped = sorted(_scrapes(targets))
-        told = sorted(_rules(groups))
+        scrape_intervals = sorted(_creation_scrape_intervals(targets))
+        creation_rules = sorted(_creation_rules(groups))
     except RoutingError as error:
         return Finding("heal time", shown, CheckStatus.SKIPPED, str(error))
-    if not scraped or not told:
-        missing = "scrapes no exporter's creations" if not scraped else f"has neither {SOON} nor {LATER}"
+    if not scrape_intervals or not creation_rules:
+        lacks_rules = f"has neither {FAST_RULE} nor {SLOW_RULE}"
+        missing = lacks_rules if scrape_intervals else "scrapes no exporter's creations"
         return Finding(
             "heal time", shown, CheckStatus.SKIPPED, f"not known: Prometheus {missing}, or does not tell how often"
         )
-    interval, (_, name, age, each) = scraped[0], told[0]
-    latest = age + interval + each
+    scraped, (_, name, age, evaluated) = scrape_intervals[0], creation_rules[0]
+    latest = age + scraped + evaluated
     found = (
-        f"a creation on a standby is told within {latest:g} s: {name} after {age:g} s, scraped each {interval:g} s, "
-        f"evaluated each {each:g} s; Alertmanager and healer add a second, and any group_wait of the route"
+        f"a creation on a standby is told within {latest:g} s: {name} after {age:g} s, scraped each {scraped:g} s, "
+        f"evaluated each {evaluated:g} s; Alertmanager and healer add a second, and any group_wait of the route"
     )
-    if latest > LONGEST:
-        return Finding("heal time", shown, CheckStatus.WARNING, found, _REMEDY)
+    if latest > MAX_LATENCY:
+        return Finding("heal time", shown, CheckStatus.WARNING, found, _ADVICE)
     return Finding("heal time", shown, CheckStatus.OK, found)
 
 
-def _scrapes(targets: Sequence[dict[str, Any]]) -> Iterator[float]:
-    """Yield the intervals, in seconds, of what shows creations: the exporter's whole, or that part of it."""
+def _creation_scrape_intervals(targets: Sequence[dict[str, Any]]) -> Iterator[float]:
+    """Yield the intervals, in seconds, of scrapes that show creations: all of the exporter, or collect[]=creations."""
     for target in targets:
-        parts = parse_qs(urlsplit(target["scrapeUrl"]).query).get("collect[]", [])
-        ours = target["labels"].get("job") == EXPORTER_JOB if not parts else _PART in parts
-        if ours and "scrapeInterval" in target:
+        collectors = parse_qs(urlsplit(target["scrapeUrl"]).query).get("collect[]", [])
+        shows_creations = _COLLECTOR in collectors if collectors else target["labels"].get("job") == EXPORTER_JOB
+        if shows_creations and "scrapeInterval" in target:
             yield parse_seconds(target["scrapeInterval"])
 
 
-def _rules(groups: Sequence[dict[str, Any]]) -> Iterator[tuple[float, str, float, float]]:
+def _creation_rules(groups: Sequence[dict[str, Any]]) -> Iterator[tuple[float, str, float, float]]:
     """Yield delay, name, threshold and interval of the rules about creations, in seconds."""
     for group in groups:
         for rule in group["rules"]:
-            age = _AGE.search(rule["query"]) if rule["name"] in (SOON, LATER) else None
+            age = _AGE.search(rule["query"]) if rule["name"] in (FAST_RULE, SLOW_RULE) else None
             if age is not None:
-                threshold, each = float(age[1]), float(group["interval"])
-                yield threshold + each, rule["name"], threshold, each
+                threshold, interval = float(age[1]), float(group["interval"])
+                yield threshold + interval, rule["name"], threshold, interval

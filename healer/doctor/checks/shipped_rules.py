@@ -1,4 +1,4 @@
-"""The alerting rules that come with this version, and the alerts that they would make."""
+"""The alerting rules of this version, and the alerts for the healer that they can fire."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,29 +14,31 @@ from pgslot.shipped_rules import alerting_rules
 
 EXPORTER_JOB = "pgslot-exporter"
 HEALER_JOB = "pgslot-healer"
-"""job_name in the shipped alerts/prometheus.yml, which the rules rely on."""
+"""job_name in the shipped alerts/prometheus.yml; PgSlotExporterDown and PgSlotHealerDown rely on them."""
 
-HEARTBEAT = ("heartbeat", "pgslot-healer")
+HEARTBEAT_LABEL = "heartbeat"
+HEARTBEAT = (HEARTBEAT_LABEL, "pgslot-healer")
 ANY_SLOT = "any_slot"
+"""Stands for any slot's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of alerts/pgslot.rules.yml."""
+    """A rule of alerts/pgslot.rules.yml."""
 
     name: str
-    """`alert` or `record`."""
+    """Its `alert` or `record`."""
     expression: str
     labels: tuple[tuple[str, str], ...]
 
     @property
     def remedy(self) -> Remedy | None:
-        """By which the healer acts on its alerts; None: they are not for it to act on."""
+        """What the healer does about its alerts; None: nothing."""
         return REMEDIES.get(dict(self.labels).get(HEAL_LABEL, ""))
 
     @property
     def heartbeat(self) -> bool:
-        """It always fires, so that the healer hears that the way to it is open."""
+        """Whether it always fires, which shows the healer that alerts reach it."""
         return HEARTBEAT in self.labels
 
 
@@ -51,7 +53,7 @@ def rules() -> tuple[Rule, ...]:
 
 
 def alerts_for_healer(config: Config) -> Iterator[dict[str, str]]:
-    """Return the labels of each alert that the healer has to hear of; the slot's name stands for any."""
+    """Return the labels of each alert that has to reach the healer, with ANY_SLOT as the slot's name."""
     for rule in rules():
         if rule.heartbeat:
             yield {"alertname": rule.name, **dict(rule.labels)}

@@ -1,4 +1,4 @@
-"""Does the configuration name all standbys? Nobody watches the slots of one that it forgot, or heals them."""
+"""Whether the configuration has all standbys: slots on a standby that it lacks are neither watched nor healed."""
 
 from collections.abc import Iterator
 
@@ -9,25 +9,23 @@ from pgslot.snapshot.rows import WalSender
 
 
 def judge_unconfigured_standbys(cluster: ClusterSnapshot) -> Iterator[Finding]:
-    """Name the standbys that stream from the primary and are none of the nodes; nothing where none streams."""
-    found = unconfigured_standbys(cluster)
-    if found is None or cluster.primary is None or not cluster.primary.senders:
+    """Name the standbys that stream from the primary and are not in the configuration; nothing if none streams."""
+    unconfigured = unconfigured_standbys(cluster)
+    if unconfigured is None or cluster.primary is None or not cluster.primary.senders:
         return
-    named = ", ".join(_shown(sender) for sender in found.senders)
-    if found.count:
-        of_them = f"{found.count} of these: " if found.count < len(found.senders) else ""
-        remedy = "Add them to the cluster's nodes: on a standby that is not listed no slot is watched, and none healed."
-        yield Finding(
-            "standbys", cluster.cluster, CheckStatus.WARNING, f"not among the nodes: {of_them}{named}", remedy
-        )
-    elif found.count is None:
-        told = f"unknown whether {named} is among the nodes: {found.unanswered} of them did not answer"
-        yield Finding("standbys", cluster.cluster, CheckStatus.SKIPPED, told)
+    names = ", ".join(_name(sender) for sender in unconfigured.senders)
+    if unconfigured.count:
+        some = f"{unconfigured.count} of these: " if unconfigured.count < len(unconfigured.senders) else ""
+        advice = "Add them to the cluster's nodes: on a standby that is not listed no slot is watched, and none healed."
+        yield Finding("standbys", cluster.cluster, CheckStatus.WARNING, f"not among the nodes: {some}{names}", advice)
+    elif unconfigured.count is None:
+        found = f"unknown whether {names} is among the nodes: {unconfigured.unanswered} of them did not answer"
+        yield Finding("standbys", cluster.cluster, CheckStatus.SKIPPED, found)
     else:
-        told = f"all {len(cluster.primary.senders)} that stream from {cluster.primary.node} are among the nodes"
-        yield Finding("standbys", cluster.cluster, CheckStatus.OK, told)
+        found = f"all {len(cluster.primary.senders)} that stream from {cluster.primary.node} are among the nodes"
+        yield Finding("standbys", cluster.cluster, CheckStatus.OK, found)
 
 
-def _shown(sender: WalSender) -> str:
+def _name(sender: WalSender) -> str:
     slot = f", slot {sender.slot_name}" if sender.slot_name else ""
     return f"{sender.application_name} ({sender.client_addr or 'local'}{slot})"

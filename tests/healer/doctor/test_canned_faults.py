@@ -1,31 +1,30 @@
-"""Each fault of healer, Prometheus and Alertmanager that the doctor can name, in canned answers."""
+"""Each fault of healer, Prometheus and Alertmanager that the doctor can name, by canned answers."""
 
-import re
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import pytest
 import requests
 
-from healer.doctor.checks.shipped_rules import rules
-from healer.doctor.result import CheckStatus
-from healer.remedies.registry import RECORD
-from pgslot.config.model import HealerSettings
-from tests.support.fakes.monitoring import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, TOKEN, World, notable
+from tests.support.fakes.monitoring import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, World, notable
+from tests.support.fakes.monitoring_faults import (
+    HEAL_ALERTS,
+    ROUTED_ALERTS,
+    Change,
+    Expected,
+    Fault,
+    another_healer,
+    assert_named,
+    both,
+    broken,
+    metric,
+    moved,
+    setting,
+    without_secret_file,
+    without_token,
+)
 
-Change = Callable[[World], object]
-Fault = tuple[str, Change, list[tuple[str, str, str, str]]]
-"""Its name; how to bring it about; check, subject, status and a part of what is found, of all findings but the good."""
 
-
-HEALED = [rule.name for rule in rules() if rule.remedy is RECORD]
-HEARD = [rule.name for rule in rules() if rule.remedy is RECORD or rule.heartbeat]
-"""What the healer has to hear of, in the order of the rules."""
-
-
-def test_all_is_well(world: World) -> None:
+def test_nothing_is_reported_if_all_is_well(world: World) -> None:
     findings = world.examine()
     assert notable(findings) == []
     assert [finding.check for finding in findings] == [
@@ -40,42 +39,11 @@ def test_all_is_well(world: World) -> None:
             "alerting",
             "firing for healer",
         ),
-        *("alertmanager", *("route" for _ in HEARD), "leads to", "silence"),
+        *("alertmanager", *("route" for _ in ROUTED_ALERTS), "leads to", "silence"),
     ]
 
 
-def setting(**values: Any) -> Change:
-    return lambda world: world.__dict__.update(values)
-
-
-def both(*changes: Change) -> Change:
-    return lambda world: [change(world) for change in changes]
-
-
-def metric(series: str, value: float | None) -> Change:
-    def change(world: World) -> None:
-        world.metrics = {name: known for name, known in world.metrics.items() if not name.startswith(series)}
-        if value is not None:
-            world.metrics[series] = value
-
-    return change
-
-
-def broken(url: str, fault: str | int | Exception) -> Change:
-    return lambda world: world.broken.update({url: fault})
-
-
 FIRING = [("PgSlotStalled", ["1f2e", "3a4b"]), ("PgSlotLost", ["9c9c"]), ("PgSlotWatchdog", ["1f2e"])]
-
-
-def without_token(world: World) -> None:
-    world.config = replace(world.config, healer=HealerSettings())
-    world.token = None
-
-
-def without_secret_file(world: World) -> None:
-    assert world.config.healer.webhook_token_file is not None
-    world.config.healer.webhook_token_file.unlink()
 
 
 HEALER_FAULTS: list[Fault] = [
@@ -169,7 +137,7 @@ PROMETHEUS_FAULTS: list[Fault] = [
     ),
     (
         "targets that are new",
-        both(lambda world: [each.update(health="unknown") for each in world.targets], setting(up=[])),
+        both(lambda world: [target.update(health="unknown") for target in world.targets], setting(up=[])),
         [(f"{name} target", f"pgslot-{name}", "skipped", "not scraped yet: ask") for name in ("exporter", "healer")]
         + [("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: ask again in a minute")],
     ),
@@ -213,20 +181,6 @@ SILENCE = {
 PEOPLE = {"receiver": "people", "matchers": ['component="pgslot"']}
 
 
-def moved(url: str, *there: str | Exception) -> Change:
-    """Let the webhook lead to another URL, at which a healer answers with these metrics, or nobody."""
-
-    def change(world: World) -> None:
-        world.webhook["url"] = url
-        world.elsewhere = dict.fromkeys((url.removesuffix("/alerts"),), there[0])
-
-    return change
-
-
-def another_healer(started: float) -> str:
-    return f'process_start_time_seconds {started}\npgslot_heal_webhooks_total{{code="200"}} 1.0\n'
-
-
 ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "an error",
@@ -243,7 +197,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
         lambda world: world.routing["route"]["routes"].pop(0),
         [
             ("route", name, "failed", f"in /alerts: c/n1 only to {whom}; c/n2 only to {whom}")
-            for name in HEALED
+            for name in HEAL_ALERTS
             for whom in ["nobody" if name == "PgSlotCreationWaiting" else "people"]
         ],
     ),
@@ -267,7 +221,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a webhook to something else",
         lambda world: world.webhook.update(url="http://healer:9878/webhook"),
-        [("route", name, "failed", "only to healer") for name in HEARD],
+        [("route", name, "failed", "only to healer") for name in ROUTED_ALERTS],
     ),
     (
         "a group that swallows alerts",
@@ -332,7 +286,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a silence",
         setting(silences=[SILENCE]),
-        [("silence", "1f2e", "warning", f"{', '.join(HEALED)}: active until")],
+        [("silence", "1f2e", "warning", f"{', '.join(HEAL_ALERTS)}: active until")],
     ),
     (
         "a silence for one slot, to come",
@@ -376,21 +330,39 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("change", "expected"), FAULTS)
-def test_a_fault_is_named(world: World, change: Change, expected: list[tuple[str, str, str, str]]) -> None:
-    is_named(world, change, expected)
+def test_fault_is_named_and_nothing_else(world: World, change: Change, expected: Expected) -> None:
+    assert_named(world, change, expected)
 
 
-def is_named(world: World, change: Change, expected: list[tuple[str, str, str, str]]) -> None:
-    """It, and nothing else: each other finding stays good."""
-    change(world)
+def test_rules_are_compared_as_prometheus_formats_them(world: World) -> None:
+    shipped = " ".join(world.rule("PgSlotWalHeadroomLow")["query"].split())
+    world.rule("PgSlotWalHeadroomLow")["query"] = f"({shipped})"
+    world.formatted = {f"({shipped})": shipped}
+    assert notable(world.examine()) == []
+
+
+def test_external_labels_take_part_in_routing(world: World) -> None:
+    world.routing["route"]["routes"].insert(0, {"receiver": "people", "matchers": ['dc="north"']})
+    assert notable(world.examine()) == []
+    world.external_labels = {"dc": "north"}
+    assert {finding[0] for finding in notable(world.examine())} == {"route"}
+
+
+def test_firing_alerts_for_the_healer_are_named(world: World) -> None:
+    heal = {"heal": "log_standby_snapshot", "alertname": "PgSlotStalled", "cluster": "c", "node": "n1"}
+    world.alerts = [{"state": "firing", "labels": heal | {"slot_name": f"s{i}"}} for i in range(7)]
+    world.alerts.append({"state": "pending", "labels": heal})
+    world.alerts.append({"state": "firing", "labels": {"alertname": "PgSlotLost"}})
+    [finding] = [finding for finding in world.examine() if finding.check == "firing for healer"]
+    assert finding.found.startswith("c/n1/s0 PgSlotStalled, ")
+    assert finding.found.endswith("c/n1/s4 PgSlotStalled and 2 more")
+
+
+def test_secrets_in_urls_are_not_shown(world: World) -> None:
+    """Neither of our own URLs nor of those in Alertmanager's configuration."""
+    world.webhook["url"] = "http://user:s3cr3t@elsewhere:1/alerts?token=s3cr3t"
+    world.elsewhere = {"http://elsewhere:1": "x 1\n"}
+    world.healer_url = "http://user:s3cr3t@healer:9878"
     findings = world.examine()
-    found = notable(findings)
-    assert [each[:3] for each in found] == [
-        (check, subject or each[1], status) for (check, subject, status, _), each in zip(expected, found, strict=True)
-    ]
-    for each, (_, _, _, part) in zip(found, expected, strict=True):
-        assert part in each[3]
-    for finding in findings:
-        if finding.status is CheckStatus.FAILED:
-            assert finding.advice
-        assert not re.search(f"{TOKEN}|s3cr3t", f"{finding.found} {finding.advice}")
+    assert "s3cr3t" not in "".join(f"{finding.subject} {finding.found} {finding.advice}" for finding in findings)
+    assert [finding.subject for finding in findings if finding.check == "healer"] == [HEALER]

@@ -1,4 +1,4 @@
-"""Alertmanager's routing as evaluated here: on tables of cases, and against Alertmanager's own tool."""
+"""Alertmanager's routing as evaluated here: by tables of cases, and compared with amtool."""
 
 import itertools
 import json
@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.doctor.checks.routing import Matcher, RoutingError, matching, parse_matchers, parse_route, parse_seconds
+from healer.doctor.checks.routing import (
+    Matcher,
+    RoutingError,
+    matching_routes,
+    parse_matchers,
+    parse_route,
+    parse_seconds,
+)
 from tests.support.paths import ROOT
 
 ALERTS = ROOT / "alerts"
@@ -81,9 +88,9 @@ LABELS: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_as_amtool_says(name: str, tmp_path: Path) -> None:
+def test_receivers_are_those_that_amtool_names(name: str, tmp_path: Path) -> None:
     route = CONFIGS[name]
-    receivers = [{"name": each} for each in ("a", "b", "c", "d", "e", "f", "healer", "nobody", "people")]
+    receivers = [{"name": receiver} for receiver in ("a", "b", "c", "d", "e", "f", "healer", "nobody", "people")]
     file = tmp_path / "alertmanager.yml"
     file.write_text(yaml.safe_dump({"route": route, "receivers": receivers}), "utf-8")
     for labels in LABELS:
@@ -95,22 +102,22 @@ def test_as_amtool_says(name: str, tmp_path: Path) -> None:
             check=True,
             timeout=30,
         )
-        ours = [found.receiver for found in matching(parse_route(route), labels)]
+        ours = [match.receiver for match in matching_routes(parse_route(route), labels)]
         assert ",".join(ours) == done.stdout.strip(), labels
 
 
-def test_the_cases_tell_routes_apart() -> None:
+def test_cases_reach_and_miss_each_receiver() -> None:
     """Each receiver of each configuration is reached by one of the label sets, and missed by another."""
     for name, data in CONFIGS.items():
         route = parse_route(data)
-        found = [{each.receiver for each in matching(route, labels)} for labels in LABELS]
-        every = set(itertools.chain.from_iterable(found))
+        reached = [{match.receiver for match in matching_routes(route, labels)} for labels in LABELS]
+        every = set(itertools.chain.from_iterable(reached))
         if name != "alone":
             assert len(every) > 1
-            assert not set.intersection(*found)
+            assert not set.intersection(*reached)
 
 
-def test_what_is_inherited() -> None:
+def test_routes_inherit_all_but_time_intervals() -> None:
     tree = parse_route(
         {
             "receiver": "a",
@@ -141,12 +148,12 @@ MATCHERS = [
 
 
 @pytest.mark.parametrize(("text", "matchers"), MATCHERS)
-def test_matchers(text: str, matchers: list[Matcher]) -> None:
+def test_matchers_are_parsed(text: str, matchers: list[Matcher]) -> None:
     assert parse_matchers(text) == matchers
 
 
 @pytest.mark.parametrize("text", ["a", "=b", 'a="b', '{a="b"', 'a="b" c="d"'])
-def test_what_is_no_matcher(text: str) -> None:
+def test_text_that_is_not_a_matcher_is_refused(text: str) -> None:
     with pytest.raises(RoutingError, match="expected a matcher"):
         parse_matchers(text)
 
@@ -154,22 +161,22 @@ def test_what_is_no_matcher(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("0s", 0), ("0", 0), ("5m", 300), ("1w2d", 777600), ("1y", 31536000), ("500ms", 0.5)]
 )
-def test_durations(text: str, seconds: float) -> None:
+def test_durations_are_parsed(text: str, seconds: float) -> None:
     assert parse_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "1m1h"])
-def test_what_is_no_duration(text: str) -> None:
+def test_text_that_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(RoutingError, match="expected a duration"):
         parse_seconds(text)
 
 
-def test_a_pattern_that_only_go_knows() -> None:
+def test_pattern_that_only_go_knows_is_refused() -> None:
     route = parse_route({"receiver": "a", "routes": [{"matchers": [r'a=~"\\pL+"']}]})
     with pytest.raises(RoutingError, match="only Go knows"):
-        matching(route, {"a": "b"})
+        matching_routes(route, {"a": "b"})
 
 
-def test_what_is_no_route() -> None:
+def test_data_that_is_not_a_route_is_refused() -> None:
     with pytest.raises(RoutingError, match="expected a route, found str"):
         parse_route({"receiver": "a", "routes": ["b"]})

@@ -193,7 +193,7 @@ async def test_am_silence_is_honoured_mid_flight_and_the_alert_is_taken_again_wh
 async def test_alert_that_resolved_without_a_webhook_ends_its_episode(
     databases: Stack, alertmanager: Alertmanager, healer: Healer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healer.webhook.alertmanager.REFILLED_SECONDS", 0.0)
+    monkeypatch.setattr("healer.webhook.deadlines.REFILL_SECONDS", 0.0)
     with (
         databases.quiet(),
         databases.primary.hold_transaction(),

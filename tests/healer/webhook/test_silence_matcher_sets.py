@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from healer.doctor.checks.silences import judge_silences
+from healer.doctor.checks.silences import check_silences
 from healer.doctor.http import Client
 from healer.doctor.result import CheckStatus
 from healer.remedies.registry import RECORD
-from healer.webhook.alertmanager import fetch_listing
+from healer.webhook.alertmanager import AlertmanagerClient, fetch_listing
 from healer.webhook.body import HEAL_LABEL
 from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version_of
 from tests.support.servers.processes import free_port
@@ -83,9 +83,10 @@ async def test_healer_ignores_alerts_that_any_matcher_set_silences(alertmanager:
     assert len(listing.alerts) == 3
 
 
-def test_doctor_names_silenced_alerts_and_reports_unlisted_matcher_sets(alertmanager: Alertmanager) -> None:
+async def test_doctor_names_silenced_alerts_and_reports_unlisted_matcher_sets(alertmanager: Alertmanager) -> None:
     alerts = [{"alertname": name, HEAL_LABEL: RECORD.name, "cluster": "c"} for name in (FIRST, SECOND, NEITHER)]
-    findings = list(judge_silences(Client(alertmanager.url), alerts))
+    async with Client(alertmanager.url) as client:
+        findings = await check_silences(AlertmanagerClient(client), client.shown, alerts)
     if UNDERSTANDS:
         unlisted, silence = findings
         assert unlisted.status is CheckStatus.UNKNOWN

@@ -1,21 +1,27 @@
-"""A healer, a Prometheus and an Alertmanager that answer as told: for faults that real ones cannot be made to have."""
+"""A healer, a Prometheus and an Alertmanager with canned answers: for faults that real ones cannot be made to have."""
 
+import asyncio
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import requests
 import responses
 import yaml
 
-from healer.doctor.checks import alertmanager, prometheus
-from healer.doctor.checks import healer as receiver
+from healer.doctor.checks.alertmanager import check_alertmanager
+from healer.doctor.checks.healer import check_healer
+from healer.doctor.checks.prometheus import check_prometheus, fetch_external_labels
 from healer.doctor.checks.shipped_rules import rules
 from healer.doctor.http import Client
 from healer.doctor.result import CheckStatus, Finding
 from pgslot import __version__
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
+from pgslot.httpclient import HttpError, Response
 from tests.support.paths import ROOT
 
 ALERTS = ROOT / "alerts"
@@ -26,8 +32,39 @@ TARGET = HealerConfig(NOWHERE, enabled=True, dry_run=False)
 STARTED = 1000.0
 
 
+class CannedClient(Client):
+    """The doctor's client, whose requests are answered by `responses`; an exception as an answer fails the request."""
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None,
+        body: str | bytes | None,
+        allow_redirects: bool,
+    ) -> Response:
+        with requests.Session() as session:
+            session.trust_env = False
+            try:
+                answer = session.request(
+                    method,
+                    f"{self.base_url}{path}",
+                    headers=dict(headers),
+                    params=dict(params or {}),
+                    data=body,
+                    allow_redirects=allow_redirects,
+                )
+            except requests.ConnectTimeout as error:
+                raise HttpError("no connection") from aiohttp.ConnectionTimeoutError(error)
+            except requests.ConnectionError as error:
+                raise HttpError("no connection") from error.args[0]
+        return Response(path, answer.status_code, answer.headers, answer.content)
+
+
 class World:
-    """What the three servers answer; everything is well until it is changed."""
+    """The answers of the three servers; everything is well until a test changes it."""
 
     def __init__(self, token_file: Path) -> None:
         token_file.write_text(TOKEN)
@@ -67,44 +104,44 @@ class World:
         self.routing = yaml.safe_load((ALERTS / "alertmanager.yml").read_text("utf-8"))
         self.silences: list[dict[str, Any]] = []
         self.firing: list[tuple[str, list[str]]] = []
-        """Alerts that Alertmanager lists beside those of --test-alert: the name, and which silences it is under."""
+        """Alerts that Alertmanager lists besides those of --test-alert: the name, and its silences."""
         self.loaded_at: float | None = STARTED
         """When Alertmanager loaded its configuration; None: it does not answer /metrics."""
         self.tests: list[dict[str, Any]] = []
-        """What was sent to Alertmanager in answer to --test-alert."""
+        """Alerts that --test-alert posted to Alertmanager."""
         self.test_arrives_by: set[str] = set()
         self.held: dict[str, list[str]] = {}
-        """What Alertmanager says in the status of a test alert: silencedBy and the like."""
+        """Alertmanager's status of a test alert: silencedBy and the like."""
         self.broken: dict[str, str | int | Exception] = {}
         self.elsewhere: dict[str, str | Exception] = {}
 
     @property
     def heal_route(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.routing["route"]["routes"][0]
-        return found
+        route: dict[str, Any] = self.routing["route"]["routes"][0]
+        return route
 
     @property
     def webhook(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.routing["receivers"][0]["webhook_configs"][0]
-        return found
+        webhook: dict[str, Any] = self.routing["receivers"][0]["webhook_configs"][0]
+        return webhook
 
     def rule(self, name: str) -> dict[str, Any]:
         return next(rule for rule in self.rules if rule["name"] == name)
 
     def answer(self, mock: responses.RequestsMock) -> None:
-        """Put all answers in place."""
+        """Register all answers."""
 
-        def good(data: Any) -> dict[str, Any]:
+        def success(data: Any) -> dict[str, Any]:
             return {"status": "success", "data": data}
 
         config = yaml.safe_dump({"global": {"external_labels": self.external_labels}})
         answers = {
-            f"{PROMETHEUS}/api/v1/targets": good({"activeTargets": self.targets}),
-            f"{PROMETHEUS}/api/v1/query": good({"result": self.up}),
-            f"{PROMETHEUS}/api/v1/rules": good({"groups": [{"interval": 2, "rules": self.rules}]}),
-            f"{PROMETHEUS}/api/v1/alertmanagers": good({"activeAlertmanagers": self.alertmanagers}),
-            f"{PROMETHEUS}/api/v1/alerts": good({"alerts": self.alerts}),
-            f"{PROMETHEUS}/api/v1/status/config": good({"yaml": config}),
+            f"{PROMETHEUS}/api/v1/targets": success({"activeTargets": self.targets}),
+            f"{PROMETHEUS}/api/v1/query": success({"result": self.up}),
+            f"{PROMETHEUS}/api/v1/rules": success({"groups": [{"interval": 2, "rules": self.rules}]}),
+            f"{PROMETHEUS}/api/v1/alertmanagers": success({"activeAlertmanagers": self.alertmanagers}),
+            f"{PROMETHEUS}/api/v1/alerts": success({"alerts": self.alerts}),
+            f"{PROMETHEUS}/api/v1/status/config": success({"yaml": config}),
             f"{ALERTMANAGER}/api/v2/status": {
                 "versionInfo": {"version": "0.25.0"},
                 "cluster": {"status": "ready"},
@@ -118,22 +155,22 @@ class World:
                 mock.get(url, status=fault, body="broken")
             else:
                 mock.get(url, body=fault if fault is not None else json.dumps(data))
-        mock.add_callback(responses.GET, f"{PROMETHEUS}/api/v1/format_query", self._format)
+        mock.add_callback(responses.GET, f"{PROMETHEUS}/api/v1/format_query", self._format_query)
         loaded = f"alertmanager_config_last_reload_success_timestamp_seconds {self.loaded_at}\n"
         mock.get(f"{ALERTMANAGER}/metrics", body=loaded, status=404 if self.loaded_at is None else 200)
-        mock.add_callback(responses.POST, f"{ALERTMANAGER}/api/v2/alerts", self._test_alerts)
-        mock.add_callback(responses.GET, f"{ALERTMANAGER}/api/v2/alerts", self._held)
+        mock.add_callback(responses.POST, f"{ALERTMANAGER}/api/v2/alerts", self._post_alerts)
+        mock.add_callback(responses.GET, f"{ALERTMANAGER}/api/v2/alerts", self._list_alerts)
         status, text = self.ready
         mock.get(f"{HEALER}/-/ready", status=status, body=self.broken.get(HEALER, text))
-        mock.add_callback(responses.GET, f"{HEALER}/metrics", self._exposed)
+        mock.add_callback(responses.GET, f"{HEALER}/metrics", self._metrics)
         mock.add_callback(responses.POST, f"{HEALER}/alerts", self._webhook)
         for base, body in self.elsewhere.items():
             mock.get(f"{base}/metrics", body=body)
 
-    def _exposed(self, _request: Any) -> tuple[int, dict[str, str], str]:
+    def _metrics(self, _request: Any) -> tuple[int, dict[str, str], str]:
         return 200, {}, "".join(f"{series} {value}\n" for series, value in self.metrics.items())
 
-    def _test_alerts(self, request: Any) -> tuple[int, dict[str, str], str]:
+    def _post_alerts(self, request: Any) -> tuple[int, dict[str, str], str]:
         fault = self.broken.get("test alert")
         if fault is not None:
             return 400, {}, str(fault)
@@ -142,12 +179,12 @@ class World:
             self.metrics[f'pgslot_heal_receiver_last_test_timestamp_seconds{{receiver="{name}"}}'] = time.time()
         return 200, {}, ""
 
-    def _held(self, _request: Any) -> tuple[int, dict[str, str], str]:
+    def _list_alerts(self, _request: Any) -> tuple[int, dict[str, str], str]:
         tests = [{"labels": alert["labels"], "status": self.held} for alert in self.tests]
         firing = [{"labels": {"alertname": name}, "status": {"silencedBy": by}} for name, by in self.firing]
         return 200, {}, json.dumps([*tests, *firing])
 
-    def _format(self, request: Any) -> tuple[int, dict[str, str], str]:
+    def _format_query(self, request: Any) -> tuple[int, dict[str, str], str]:
         if not self.formatted:
             return 404, {}, "not found"
         query = " ".join(request.params["query"].split())
@@ -163,22 +200,28 @@ class World:
         return fault, {}, "text of the answer"
 
     def examine(self, *, test_alert: bool = False) -> list[Finding]:
-        """Examine all three, as the command does after the servers."""
+        """Check all three, as the command does after the servers."""
         with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
             self.answer(mock)
-            client = Client(self.healer_url)
-            findings, metrics = receiver.check_healer(client, self.config)
-            there = Client(PROMETHEUS)
-            findings += prometheus.check_prometheus(there, self.config)
-            labels = prometheus.external_labels(there)
-            there = Client(ALERTMANAGER)
-            return findings + alertmanager.check_alertmanager(
-                there, self.config, labels, client, metrics, test_alert=test_alert
+            return asyncio.run(self._examine(test_alert=test_alert))
+
+    async def _examine(self, *, test_alert: bool) -> list[Finding]:
+        async with (
+            CannedClient(self.healer_url) as healer,
+            CannedClient(PROMETHEUS) as prometheus,
+            CannedClient(ALERTMANAGER) as alertmanager,
+        ):
+            findings, metrics = await check_healer(healer, self.config)
+            findings += await check_prometheus(prometheus, self.config)
+            labels = await fetch_external_labels(prometheus)
+            findings += await check_alertmanager(
+                alertmanager, self.config, labels, healer, metrics, test_alert=test_alert, connect=CannedClient
             )
+        return findings
 
 
 def notable(findings: list[Finding]) -> list[tuple[str, str, str, str]]:
-    """Return all but the good findings: check, subject, status, found."""
+    """Return check, subject, status and found of all findings that are not ok."""
     return [
         (finding.check, finding.subject, f"{finding.status}", finding.found)
         for finding in findings

@@ -21,7 +21,6 @@ from healer.remedies.terminate.blocker import Suspect
 from healer.remedies.terminate.connection import Ender, check_ender
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, TerminationConfig
-from tests.healer.doctor.test_canned_faults import is_named
 from tests.healer.remedies.terminate.test_termination_on_servers import endangered, guarded
 from tests.support.blocking_transactions import (
     APPLICATION,
@@ -35,6 +34,7 @@ from tests.support.blocking_transactions import (
     wait_until_blocked,
 )
 from tests.support.fakes.monitoring import World
+from tests.support.fakes.monitoring_faults import assert_named
 from tests.support.running_healer import QUICK, alert, healing, to_primary, watched
 from tests.support.servers.pooler import Pooler
 from tests.support.servers.stack import Stack
@@ -128,7 +128,7 @@ def test_doctor_names_a_route_that_is_missing_for_it(world: World) -> None:
         world.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
 
     found = "in /alerts: c/n1 only to nobody; c/n2 only to nobody"
-    is_named(world, change, [("route", "PgSlotEndangeredByTransaction", "failed", found)])
+    assert_named(world, change, [("route", "PgSlotEndangeredByTransaction", "failed", found)])
 
 
 @pytest.mark.usefixtures("ready")

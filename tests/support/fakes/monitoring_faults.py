@@ -1,0 +1,106 @@
+"""Faults to bring about in a `World`, and the findings that they are to make."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from healer.doctor.checks.shipped_rules import rules
+from healer.doctor.result import CheckStatus
+from healer.remedies.registry import RECORD
+from pgslot.config.model import HealerSettings
+from tests.support.fakes.monitoring import TOKEN, World, notable
+
+Change = Callable[[World], object]
+Expected = list[tuple[str, str, str, str]]
+"""Check, subject, status and a part of `found`, for each finding that is not ok."""
+Fault = tuple[str, Change, Expected]
+"""Its name, how to bring it about, and what it is to make."""
+
+HEAL_ALERTS = [rule.name for rule in rules() if rule.remedy is RECORD]
+ROUTED_ALERTS = [rule.name for rule in rules() if rule.remedy is RECORD or rule.heartbeat]
+"""The alerts that have to reach the healer, in the order of the rules."""
+
+
+def assert_named(world: World, change: Change, expected: Expected) -> None:
+    """Bring a fault about; assert that the doctor names it, and that each other finding stays ok."""
+    change(world)
+    findings = world.examine()
+    actual = notable(findings)
+    assert [finding[:3] for finding in actual] == [
+        (check, subject or finding[1], status)
+        for (check, subject, status, _), finding in zip(expected, actual, strict=True)
+    ]
+    for finding, (_, _, _, part) in zip(actual, expected, strict=True):
+        assert part in finding[3]
+    assert all(finding.advice for finding in findings if finding.status is CheckStatus.FAILED)
+    assert not re.search(f"{TOKEN}|s3cr3t", " ".join(f"{finding.found} {finding.advice}" for finding in findings))
+
+
+def setting(**values: Any) -> Change:
+    return lambda world: world.__dict__.update(values)
+
+
+def both(*changes: Change) -> Change:
+    return lambda world: [change(world) for change in changes]
+
+
+def metric(series: str, value: float | None) -> Change:
+    """Replace the healer's series that begin so by one; None: by none."""
+
+    def change(world: World) -> None:
+        world.metrics = {name: sample for name, sample in world.metrics.items() if not name.startswith(series)}
+        if value is not None:
+            world.metrics[series] = value
+
+    return change
+
+
+def broken(url: str, fault: str | int | Exception) -> Change:
+    """Answer with another body, another status, or not at all."""
+    return lambda world: world.broken.update({url: fault})
+
+
+def without_token(world: World) -> None:
+    world.config = replace(world.config, healer=HealerSettings())
+    world.token = None
+
+
+def without_secret_file(world: World) -> None:
+    assert world.config.healer.webhook_token_file is not None
+    world.config.healer.webhook_token_file.unlink()
+
+
+def moved(url: str, answer: str | Exception) -> Change:
+    """Let the webhook lead to another URL, where a program has these metrics, or fails to answer."""
+
+    def change(world: World) -> None:
+        world.webhook["url"] = url
+        world.elsewhere = {url.removesuffix("/alerts"): answer}
+
+    return change
+
+
+def another_healer(started: float) -> str:
+    return f'process_start_time_seconds {started}\npgslot_heal_webhooks_total{{code="200"}} 1.0\n'
+
+
+def hide_urls(world: World) -> None:
+    """As Alertmanager 0.28 and newer do."""
+    for receiver in world.routing["receivers"]:
+        for webhook in receiver.get("webhook_configs", ()):
+            webhook["url"] = "<secret>"
+
+
+def webhook_arrived(receiver: str) -> Change:
+    return metric(f'pgslot_heal_receiver_last_webhook_timestamp_seconds{{receiver="{receiver}"}}', time.time())
+
+
+def add_people_webhook(world: World) -> None:
+    """A chat's: without a token, and resolved alerts are not sent."""
+    world.routing["receivers"][1]["webhook_configs"] = [{"url": "<secret>", "send_resolved": False, "max_alerts": 3}]
+
+
+def add_healer_webhook(**settings: Any) -> Change:
+    return lambda world: world.routing["receivers"][0]["webhook_configs"].append({"url": "<secret>", **settings})
