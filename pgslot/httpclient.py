@@ -14,6 +14,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -274,7 +275,19 @@ def _netrc_credentials(host: str) -> str | None:
 
 def _environment_proxy(url: str) -> str | None:
     parts = urlsplit(url)
-    if proxy_bypass(parts.netloc):
+    if proxy_bypass(parts.netloc) or _is_in_no_proxy_network(parts.hostname or ""):
         return None
     proxies = getproxies()
     return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _is_in_no_proxy_network(host: str) -> bool:
+    """Return whether no_proxy has a network of this address (10.0.0.0/8), which urllib does not know."""
+    no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    with suppress(ValueError):
+        address = ip_address(host)
+        for entry in no_proxy.split(","):
+            with suppress(ValueError):
+                if "/" in entry and address in ip_network(entry.strip(), strict=False):
+                    return True
+    return False

@@ -82,7 +82,7 @@ def plan_tests(
 
 
 def _may_be_healer(receiver: Receiver) -> bool:
-    return bool(receiver.shown or receiver.hidden)
+    return bool(receiver.with_alerts_url or receiver.with_hidden_url)
 
 
 def _due(route: Route, peers: int) -> float | None:

@@ -1,5 +1,5 @@
 """
-Alertmanager's receivers: does one lead to this healer, and does it send as it should?
+Alertmanager's receivers: which of them lead to this healer, and whether they send webhooks as they should.
 
 Alertmanager 0.28 and newer hide the URLs of webhooks, so that webhooks that arrived are the proof (`Evidence`).
 """
@@ -54,28 +54,28 @@ class Receiver:
     """A receiver of Alertmanager: what its configuration shows, and what has arrived from it."""
 
     name: str
-    shown: tuple[Webhook, ...]
-    """Its webhooks with a URL that ends in /alerts, as the healer's does."""
-    others: tuple[Webhook, ...]
-    """Its webhooks with any other URL: only proof makes one the healer's."""
-    hidden: tuple[Webhook, ...]
+    with_alerts_url: tuple[Webhook, ...]
+    """Its webhooks whose URL ends in /alerts, as the healer's does."""
+    with_other_url: tuple[Webhook, ...]
+    """Its webhooks with another URL, which is the healer's only by proof."""
+    with_hidden_url: tuple[Webhook, ...]
     """Its webhooks whose URL is not shown."""
     evidence: Evidence
 
     @property
     def destination(self) -> Destination:
-        if self.evidence.delivered and (self.shown or self.hidden or self.others):
+        if self.evidence.delivered and (self.with_alerts_url or self.with_hidden_url or self.with_other_url):
             return Destination.HEALER
-        if self.evidence.delivered is None and self.shown:
+        if self.evidence.delivered is None and self.with_alerts_url:
             return Destination.HEALER
-        if self.evidence.delivered is None and self.hidden:
+        if self.evidence.delivered is None and self.with_hidden_url:
             return Destination.UNKNOWN
         return Destination.ELSEWHERE
 
     @property
     def candidates(self) -> tuple[Webhook, ...]:
         """The webhooks that may be the healer's, if one of them is."""
-        return self.shown or (*self.hidden, *self.others)
+        return self.with_alerts_url or (*self.with_hidden_url, *self.with_other_url)
 
 
 def parse_receivers(data: Any, evidence: Mapping[str, Evidence]) -> dict[str, Receiver]:
@@ -83,18 +83,18 @@ def parse_receivers(data: Any, evidence: Mapping[str, Evidence]) -> dict[str, Re
     receivers = {}
     for receiver in data["receivers"]:
         name = str(receiver["name"])
-        by_url: dict[str, list[Webhook]] = {"shown": [], "others": [], "hidden": []}
+        by_url: dict[str, list[Webhook]] = {"alerts": [], "other": [], "hidden": []}
         for webhook in receiver.get("webhook_configs") or ():
             by_url[_classify(str(webhook.get("url") or HIDDEN))].append(webhook)
-        shown, others, hidden = map(tuple, by_url.values())
-        receivers[name] = Receiver(name, shown, others, hidden, evidence[name])
+        alerts, other, hidden = map(tuple, by_url.values())
+        receivers[name] = Receiver(name, alerts, other, hidden, evidence[name])
     return receivers
 
 
 def _classify(url: str) -> str:
     if url == HIDDEN:
         return "hidden"
-    return "shown" if urlsplit(url).path.endswith("/alerts") else "others"
+    return "alerts" if urlsplit(url).path.endswith("/alerts") else "other"
 
 
 def evidence_from_webhooks(name: str, metrics: HealerSamples | None, loaded_at: float | None, now: float) -> Evidence:
@@ -129,7 +129,7 @@ async def check_destination(
     subject = f"receiver {receiver.name}"
     if receiver.evidence.delivered:
         return Finding("leads to", subject, CheckStatus.OK, receiver.evidence.text)
-    if not receiver.shown:
+    if not receiver.with_alerts_url:
         found = f"Alertmanager hides the URL, and {receiver.evidence.text}"
         return Finding("leads to", subject, CheckStatus.UNKNOWN, found, GET_PROOF)
     if metrics is None:
@@ -138,7 +138,7 @@ async def check_destination(
         )
     elsewhere: list[str] = []
     unknown: list[str] = []
-    for webhook in receiver.shown:
+    for webhook in receiver.with_alerts_url:
         url = urlsplit(str(webhook["url"]))
         async with connect(url._replace(path=url.path.removesuffix("/alerts"), query="").geturl()) as server:
             if server.shown == healer.shown:
@@ -172,7 +172,7 @@ def judge_webhooks(receiver: Receiver, *, token: bool) -> Iterator[Finding]:
     # A webhook that arrived had the token, wherever that is configured.
     token = token and not receiver.evidence.delivered
     faults = [list(_faults(f"receiver {receiver.name}", webhook, token=token)) for webhook in receiver.candidates]
-    if receiver.shown:
+    if receiver.with_alerts_url:
         yield from (fault for webhook_faults in faults for fault in webhook_faults)
         return
     common = [fault for fault in faults[0] if all(fault in webhook_faults for webhook_faults in faults)]

@@ -184,6 +184,18 @@ async def test_redirect_is_followed_by_get_only_if_allowed() -> None:
         assert answer.status == 302
 
 
+@pytest.mark.parametrize("no_proxy", ["127.0.0.1", "10.0.0.0/8, 127.0.0.0/8"])
+async def test_no_proxy_may_be_an_address_or_a_network(monkeypatch: pytest.MonkeyPatch, no_proxy: str) -> None:
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    async with served() as url:
+        assert await failure(url) == "Connection refused"
+        monkeypatch.setenv("no_proxy", no_proxy)
+        async with Client(url) as client:
+            assert (await client.get_json("/"))[0] == "GET"
+
+
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 async def test_certificate_authority_is_taken_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -1,4 +1,4 @@
-"""What the doctor says of clusters whose members Patroni tells."""
+"""The doctor's findings about clusters that are configured by Patroni."""
 
 import subprocess
 from pathlib import Path
@@ -12,24 +12,30 @@ from tests.support.doctor import PROGRAM
 from tests.support.fakes.patroni import written
 
 PATRONI = PatroniConfig(("http://10.0.0.1:8008",))
-TOLD = Cluster("told", (Node("told", "a", Conninfo("")), Node("told", "b", Conninfo(""))), None, PATRONI)
+ANSWERED = Cluster(
+    "answered", (Node("answered", "a", Conninfo("")), Node("answered", "b", Conninfo(""))), None, PATRONI
+)
 SILENT = Cluster("silent", (), None, PATRONI)
-CONFIG = Config((Cluster("listed", TOLD.nodes, None), TOLD, SILENT), HealerSettings())
+CONFIG = Config((Cluster("listed", ANSWERED.nodes, None), ANSWERED, SILENT), HealerSettings())
 
 
-def test_members_that_patroni_tells_and_one_that_does_not() -> None:
-    told, silent = judge_members(CONFIG, {"silent": "http://10.0.0.1:8008: no answer in 3 s"})
-    assert (told.subject, told.status, told.found) == ("told", CheckStatus.OK, "Patroni tells of 2: a, b")
+def test_members_are_named_or_why_patroni_gave_none() -> None:
+    answered, silent = judge_members(CONFIG, {"silent": "http://10.0.0.1:8008: no answer in 3 s"})
+    assert (answered.subject, answered.status, answered.found) == (
+        "answered",
+        CheckStatus.OK,
+        "Patroni tells of 2: a, b",
+    )
     assert (silent.subject, silent.status) == ("silent", CheckStatus.FAILED)
     assert silent.found == "http://10.0.0.1:8008: no answer in 3 s"
     assert "URLs under patroni" in silent.advice
 
 
-async def test_nothing_more_is_said_of_a_cluster_without_members() -> None:
+async def test_cluster_without_members_has_no_other_findings() -> None:
     assert await check_servers(Config((SILENT,), HealerSettings())) == []
 
 
-def test_the_command_fails_and_names_each_url(tmp_path: Path) -> None:
+def test_command_fails_and_names_each_url(tmp_path: Path) -> None:
     file = written(tmp_path, "['http://127.0.0.1:1', 'http://127.0.0.1:2']")
     done = subprocess.run(
         [PROGRAM, "doctor", f"--config.file={file}"], capture_output=True, text=True, timeout=60, check=False

@@ -1,4 +1,4 @@
-"""PostgreSQL 19, which decides by itself whether logical slots are possible."""
+"""PostgreSQL 19, which raises the effective wal_level when the first logical slot is created."""
 
 from healer.doctor.server_facts import fetch_server
 from pgslot.config.conninfo import Conninfo
@@ -6,7 +6,7 @@ from tests.support.servers.binaries import NEXT
 from tests.support.servers.stack import Stack
 
 
-async def test_the_wal_level_in_effect_is_what_counts() -> None:
+async def test_wal_level_is_the_effective_one() -> None:
     with Stack(major=NEXT) as stack:
         server = stack.single(wal_level="replica")
         conninfo = Conninfo(server.conninfo())

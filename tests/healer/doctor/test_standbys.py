@@ -1,4 +1,4 @@
-"""What the doctor says of standbys that the configuration may have forgotten."""
+"""The doctor's findings about standbys that may be missing in the configuration."""
 
 from collections.abc import Sequence
 
@@ -35,12 +35,12 @@ CASES: list[tuple[Sequence[WalSender], Sequence[NodeSnapshot], CheckStatus | Non
 ]
 
 
-@pytest.mark.parametrize(("senders", "others", "status", "told"), CASES)
-def test_standbys_that_stream(
-    senders: Sequence[WalSender], others: Sequence[NodeSnapshot], status: CheckStatus | None, told: str
+@pytest.mark.parametrize(("senders", "standbys", "status", "text"), CASES)
+def test_streaming_standbys_are_compared_with_the_nodes(
+    senders: Sequence[WalSender], standbys: Sequence[NodeSnapshot], status: CheckStatus | None, text: str
 ) -> None:
-    findings = list(judge_unconfigured_standbys(cluster(node("p", recovery=False, senders=tuple(senders)), *others)))
+    findings = list(judge_unconfigured_standbys(cluster(node("p", recovery=False, senders=tuple(senders)), *standbys)))
     assert [finding.status for finding in findings] == ([] if status is None else [status])
     for finding in findings:
-        assert finding.found.startswith(told)
+        assert finding.found.startswith(text)
         assert bool(finding.advice) == (status is CheckStatus.WARNING)
