@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import ssl
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -113,16 +114,24 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _certificate_authorities(url: str) -> ssl.SSLContext:
+def _certificate_authorities(url: str) -> ssl.SSLContext | bool:
+    """Return what verifies certificates; True, which costs nothing, for a URL that needs none. Raises ConfigError."""
+    needed = url.startswith("https:")
     name = next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), None)
     if name is None:
-        return ssl.create_default_context()
+        return ssl.create_default_context() if needed else True
     bundle = os.environ[name]
     try:
-        if Path(bundle).is_dir():
-            return ssl.create_default_context(capath=bundle)
-        return ssl.create_default_context(cafile=bundle)
+        return _verifier(bundle)
     except OSError as error:
-        if url.startswith("https:"):
+        if needed:
             raise ConfigError(f"{name}: cannot read {bundle}: {error.strerror or error}") from error
-        return ssl.create_default_context()
+        return True
+
+
+@cache
+def _verifier(bundle: str) -> ssl.SSLContext:
+    """Raises OSError."""
+    if Path(bundle).is_dir():
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
