@@ -48,8 +48,8 @@ class Logger:
     def _write(
         self, level: int, message: str, fields: Mapping[str, object], error: BaseException | None = None
     ) -> None:
-        known = {name: value for name, value in fields.items() if value is not None}
-        self._logger.log(level, message, exc_info=error, extra={"fields": known}, stacklevel=3)
+        present = {name: value for name, value in fields.items() if value is not None}
+        self._logger.log(level, message, exc_info=error, extra={"fields": present}, stacklevel=3)
 
 
 def get_logger(name: str) -> Logger:

@@ -2,7 +2,7 @@
 Cluster members as Patroni lists them, merged into the configuration, which itself stays as the file has it.
 
 Each cluster is polled in the background, independently of the others. Scrapes and heals use the last answer and never
-wait for the next one; while nobody answers, the last answer stays in use.
+wait for the next one; while Patroni does not answer, the last answer stays in use.
 """
 
 import asyncio

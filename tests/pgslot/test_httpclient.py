@@ -60,6 +60,12 @@ async def test_user_and_password_of_the_url_are_sent_as_basic_authentication() -
         assert (await client.get_json("/"))["authorization"] == basic("ann@x", "p:w")
 
 
+async def test_user_and_password_are_sent_as_utf_8() -> None:
+    """As Prometheus and curl send them."""
+    async with served(echo) as url, HttpClient(url.replace("//", "//j%C3%B6rg:%E2%82%AC@"), **LIMITS) as client:
+        assert (await client.get_json("/"))["authorization"] == basic("j\u00f6rg", "\u20ac")
+
+
 async def test_a_token_or_no_credentials_are_sent_instead_of_user_and_password() -> None:
     async with served(echo) as url, HttpClient(with_user(url), **LIMITS) as client:
         posted = (await client.request("POST", "/alerts", body='{"a": 1}', token="Äß")).json()
