@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter import series
-from tests.support.fakes.monitoring import World
+from tests.support.fakes.monitoring import FakeMonitoring
 from tests.support.servers.monitoring import ALERTMANAGER, PROMETHEUS, version_of
 from tests.support.servers.stack import Stack
 
@@ -28,9 +28,9 @@ def databases() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def monitoring(tmp_path: Path) -> FakeMonitoring:
     """A healer, a Prometheus and an Alertmanager in canned answers; everything is well."""
-    return World(tmp_path / "token")
+    return FakeMonitoring(tmp_path / "token")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from healer.doctor.checks.alert_delivery import judge_delivery, plan_tests
 from healer.doctor.checks.routing import parse_route
 from healer.webhook.body import TEST_LABEL
 from tests.support.builders.receivers import CHAT, SECRET, receiver
-from tests.support.fakes.monitoring import World, notable
+from tests.support.fakes.monitoring import FakeMonitoring, notable
 from tests.support.fakes.monitoring_faults import (
     HEAL_ALERTS,
     ROUTED_ALERTS,
@@ -88,20 +88,20 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(alert_delivery, name, seconds)
 
 
-def test_alert_that_arrives_proves_the_receiver(world: World) -> None:
-    hide_urls(world)
-    world.test_arrives_by = {"healer"}
-    findings = world.examine(test_alert=True)
+def test_alert_that_arrives_proves_the_receiver(monitoring: FakeMonitoring) -> None:
+    hide_urls(monitoring)
+    monitoring.test_arrives_by = {"healer"}
+    findings = monitoring.examine(test_alert=True)
     assert notable(findings) == []
     [finding] = [finding for finding in findings if finding.check == "leads to"]
     assert "a test alert came through it" in finding.found
 
 
-def test_alert_is_marked_and_ended(world: World) -> None:
-    hide_urls(world)
-    world.test_arrives_by = {"healer"}
-    world.examine(test_alert=True)
-    sent, ended = world.tests
+def test_alert_is_marked_and_ended(monitoring: FakeMonitoring) -> None:
+    hide_urls(monitoring)
+    monitoring.test_arrives_by = {"healer"}
+    monitoring.examine(test_alert=True)
+    sent, ended = monitoring.tests
     assert "endsAt" not in sent
     assert "endsAt" in ended
     assert sent["labels"] == ended["labels"]
@@ -109,43 +109,43 @@ def test_alert_is_marked_and_ended(world: World) -> None:
     assert "nothing is wrong" in sent["annotations"]["summary"]
     assert sent["labels"]["heal"] == "log_standby_snapshot"
     first = sent["labels"][TEST_LABEL]
-    world.examine(test_alert=True)
-    assert world.tests[-1]["labels"][TEST_LABEL] != first
+    monitoring.examine(test_alert=True)
+    assert monitoring.tests[-1]["labels"][TEST_LABEL] != first
 
 
-def test_route_to_another_receiver_is_disproved(world: World) -> None:
+def test_route_to_another_receiver_is_disproved(monitoring: FakeMonitoring) -> None:
     """The heartbeat's route leads to the healer; that of the alerts that heal does not."""
-    hide_urls(world)
-    add_people_webhook(world)
-    world.heal_route["receiver"] = "people"
-    world.heal_route.pop("continue")
-    world.test_arrives_by = {"healer"}
-    findings = notable(world.examine(test_alert=True))
+    hide_urls(monitoring)
+    add_people_webhook(monitoring)
+    monitoring.heal_route["receiver"] = "people"
+    monitoring.heal_route.pop("continue")
+    monitoring.test_arrives_by = {"healer"}
+    findings = notable(monitoring.examine(test_alert=True))
     assert [finding[:3] for finding in findings] == [("route", name, "failed") for name in HEAL_ALERTS]
     assert "c/n1 only to people (a test alert did not come through it" in findings[0][3]
 
 
-def test_test_alert_outweighs_an_earlier_webhook(world: World) -> None:
-    hide_urls(world)
-    webhook_arrived("healer")(world)
-    findings = notable(world.examine(test_alert=True))
+def test_test_alert_outweighs_an_earlier_webhook(monitoring: FakeMonitoring) -> None:
+    hide_urls(monitoring)
+    webhook_arrived("healer")(monitoring)
+    findings = notable(monitoring.examine(test_alert=True))
     assert [finding[:3] for finding in findings] == [("route", name, "failed") for name in ROUTED_ALERTS]
 
 
-def test_alert_that_alertmanager_holds_back_proves_nothing(world: World) -> None:
-    hide_urls(world)
-    world.held = {"silencedBy": ["1f2e"]}
-    findings = notable(world.examine(test_alert=True))
+def test_alert_that_alertmanager_holds_back_proves_nothing(monitoring: FakeMonitoring) -> None:
+    hide_urls(monitoring)
+    monitoring.held = {"silencedBy": ["1f2e"]}
+    findings = notable(monitoring.examine(test_alert=True))
     assert {finding[2] for finding in findings} == {"unknown"}
     assert "holds the test alert back (silencedBy 1f2e)" in findings[-1][3]
 
 
-def without_the_action(world: World) -> None:
-    del world.metrics['pgslot_heal_alerts_total{action="ignored_test"}']
+def without_the_action(monitoring: FakeMonitoring) -> None:
+    del monitoring.metrics['pgslot_heal_alerts_total{action="ignored_test"}']
 
 
-def without_routes(world: World) -> None:
-    del world.routing["route"]["routes"]
+def without_routes(monitoring: FakeMonitoring) -> None:
+    del monitoring.routing["route"]["routes"]
 
 
 @pytest.mark.parametrize(
@@ -153,20 +153,22 @@ def without_routes(world: World) -> None:
     [
         (without_the_action, "skipped", "this healer is older"),
         (
-            lambda world: world.broken.update(
+            lambda monitoring: monitoring.broken.update(
                 {"http://healer:9878": requests.ConnectionError(OSError(111, "refused"))}
             ),
             "skipped",
             "no healer",
         ),
         (without_routes, "skipped", "no route leads to a webhook"),
-        (lambda world: world.broken.update({"test alert": "no thanks"}), "failed", "found 400: no thanks"),
+        (lambda monitoring: monitoring.broken.update({"test alert": "no thanks"}), "failed", "found 400: no thanks"),
     ],
 )
-def test_alert_is_not_sent(world: World, change: Callable[[World], object], status: str, text: str) -> None:
-    hide_urls(world)
-    change(world)
-    [finding] = [finding for finding in notable(world.examine(test_alert=True)) if finding[0] == "test alert"]
+def test_alert_is_not_sent(
+    monitoring: FakeMonitoring, change: Callable[[FakeMonitoring], object], status: str, text: str
+) -> None:
+    hide_urls(monitoring)
+    change(monitoring)
+    [finding] = [finding for finding in notable(monitoring.examine(test_alert=True)) if finding[0] == "test alert"]
     assert finding[2] == status
     assert text in finding[3]
-    assert world.tests == []
+    assert monitoring.tests == []

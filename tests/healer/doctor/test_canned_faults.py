@@ -5,7 +5,7 @@ import time
 import pytest
 import requests
 
-from tests.support.fakes.monitoring import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, World, notable
+from tests.support.fakes.monitoring import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, FakeMonitoring, notable
 from tests.support.fakes.monitoring_faults import (
     HEAL_ALERTS,
     ROUTED_ALERTS,
@@ -24,8 +24,8 @@ from tests.support.fakes.monitoring_faults import (
 )
 
 
-def test_nothing_is_reported_if_all_is_well(world: World) -> None:
-    findings = world.examine()
+def test_nothing_is_reported_if_all_is_well(monitoring: FakeMonitoring) -> None:
+    findings = monitoring.examine()
     assert notable(findings) == []
     assert [finding.check for finding in findings] == [
         *("healer", "clusters", "webhooks", "arrivals"),
@@ -99,7 +99,9 @@ HEALER_FAULTS: list[Fault] = [
     ),
     (
         "silence for an hour",
-        lambda world: world.metrics.update({"pgslot_heal_last_webhook_timestamp_seconds": time.time() - 3600}),
+        lambda monitoring: monitoring.metrics.update(
+            {"pgslot_heal_last_webhook_timestamp_seconds": time.time() - 3600}
+        ),
         [("arrivals", HEALER, "warning", "no webhook for 60 minutes")],
     ),
     (
@@ -127,21 +129,25 @@ PROMETHEUS_FAULTS: list[Fault] = [
     ),
     (
         "no target",
-        lambda world: world.targets.pop(),
+        lambda monitoring: monitoring.targets.pop(),
         [("healer target", "pgslot-healer", "failed", "Prometheus has no such target")],
     ),
     (
         "a target that is down",
-        lambda world: world.targets[0].update(health="down", lastError="connection refused"),
+        lambda monitoring: monitoring.targets[0].update(health="down", lastError="connection refused"),
         [("exporter target", "pgslot-exporter", "failed", "pgslot-exporter/metrics is down: connection refused")],
     ),
     (
         "targets that are new",
-        both(lambda world: [target.update(health="unknown") for target in world.targets], setting(up=[])),
+        both(lambda monitoring: [target.update(health="unknown") for target in monitoring.targets], setting(up=[])),
         [(f"{name} target", f"pgslot-{name}", "skipped", "not scraped yet: ask") for name in ("exporter", "healer")]
         + [("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: ask again in a minute")],
     ),
-    ("a node that is not there", lambda world: world.up.pop(), [("nodes", PROMETHEUS, "failed", "pgslot_up for c/n2")]),
+    (
+        "a node that is not there",
+        lambda monitoring: monitoring.up.pop(),
+        [("nodes", PROMETHEUS, "failed", "pgslot_up for c/n2")],
+    ),
     (
         "no rules",
         setting(rules=[]),
@@ -149,22 +155,22 @@ PROMETHEUS_FAULTS: list[Fault] = [
     ),
     (
         "a rule that is missing",
-        lambda world: world.rules.remove(world.rule("PgSlotLost")),
+        lambda monitoring: monitoring.rules.remove(monitoring.rule("PgSlotLost")),
         [("rules", PROMETHEUS, "failed", "not loaded: PgSlotLost")],
     ),
     (
         "a rule that was changed",
-        lambda world: world.rule("PgSlotWalHeadroomLow").update(query="slot:pgslot_wal_headroom:ratio < 0.5"),
+        lambda monitoring: monitoring.rule("PgSlotWalHeadroomLow").update(query="slot:pgslot_wal_headroom:ratio < 0.5"),
         [("rules", "PgSlotWalHeadroomLow", "warning", "another expression than shipped: slot:pgslot_wal")],
     ),
     (
         "a rule that cannot be evaluated",
-        lambda world: world.rule("PgSlotLost").update(health="err", lastError="many-to-many"),
+        lambda monitoring: monitoring.rule("PgSlotLost").update(health="err", lastError="many-to-many"),
         [("rules", "PgSlotLost", "failed", "cannot be evaluated: many-to-many")],
     ),
     (
         "a rule without the label",
-        lambda world: world.rule("PgSlotStalled")["labels"].pop("heal"),
+        lambda monitoring: monitoring.rule("PgSlotStalled")["labels"].pop("heal"),
         [("rules", "PgSlotStalled", "failed", 'expected the label heal="log_standby_snapshot", found None')],
     ),
     ("no Alertmanager", setting(alertmanagers=[]), [("alerting", PROMETHEUS, "failed", "to no Alertmanager")]),
@@ -194,7 +200,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     ),
     (
         "no route for what heals",
-        lambda world: world.routing["route"]["routes"].pop(0),
+        lambda monitoring: monitoring.routing["route"]["routes"].pop(0),
         [
             ("route", name, "failed", f"in /alerts: c/n1 only to {whom}; c/n2 only to {whom}")
             for name in HEAL_ALERTS
@@ -203,34 +209,36 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     ),
     (
         "no route for the heartbeat",
-        lambda world: world.routing["route"]["routes"].pop(1),
+        lambda monitoring: monitoring.routing["route"]["routes"].pop(1),
         [("route", "PgSlotWatchdog", "failed", "only to people")],
     ),
     (
         "a route before that takes it",
-        lambda world: world.routing["route"]["routes"].insert(0, {**PEOPLE, "matchers": ['alertname="PgSlotStalled"']}),
+        lambda monitoring: monitoring.routing["route"]["routes"].insert(
+            0, {**PEOPLE, "matchers": ['alertname="PgSlotStalled"']}
+        ),
         [("route", "PgSlotStalled", "failed", "c/n1 only to people; c/n2 only to people")],
     ),
     (
         "one node that goes elsewhere",
-        lambda world: world.routing["route"]["routes"].insert(
+        lambda monitoring: monitoring.routing["route"]["routes"].insert(
             0, {"receiver": "people", "matchers": ['node="n2"', 'alertname="PgSlotStalled"']}
         ),
         [("route", "PgSlotStalled", "failed", "in /alerts: c/n2 only to people")],
     ),
     (
         "a webhook to something else",
-        lambda world: world.webhook.update(url="http://healer:9878/webhook"),
+        lambda monitoring: monitoring.webhook.update(url="http://healer:9878/webhook"),
         [("route", name, "failed", "only to healer") for name in ROUTED_ALERTS],
     ),
     (
         "a group that swallows alerts",
-        lambda world: world.heal_route.update(group_by=["cluster"]),
+        lambda monitoring: monitoring.heal_route.update(group_by=["cluster"]),
         [("pace", "route to healer", "warning", "group_by cluster: a further alert of a group waits for up to 30 s")],
     ),
     (
         "a slow route",
-        lambda world: world.heal_route.update(group_wait="1m", group_interval="5m", repeat_interval="4h"),
+        lambda monitoring: monitoring.heal_route.update(group_wait="1m", group_interval="5m", repeat_interval="4h"),
         [
             ("pace", "route to healer", "warning", "group_wait 60 s"),
             ("pace", "route to healer", "warning", "group_interval 300 s"),
@@ -239,27 +247,27 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     ),
     (
         "a route with time intervals",
-        lambda world: world.heal_route.update(mute_time_intervals=["nights"]),
+        lambda monitoring: monitoring.heal_route.update(mute_time_intervals=["nights"]),
         [("pace", "route to healer", "warning", "nothing is sent at some times: nights")],
     ),
     (
         "a slow heartbeat",
-        lambda world: world.routing["route"]["routes"][1].update(repeat_interval="1h"),
+        lambda monitoring: monitoring.routing["route"]["routes"][1].update(repeat_interval="1h"),
         [("pace", "route to healer", "warning", "the heartbeat comes every 3600 s")],
     ),
     (
         "a webhook without the token",
-        lambda world: world.webhook.pop("http_config"),
+        lambda monitoring: monitoring.webhook.pop("http_config"),
         [("webhook", "receiver healer", "failed", "sends no token")],
     ),
     (
         "ends that are not sent",
-        lambda world: world.webhook.update(send_resolved=False),
+        lambda monitoring: monitoring.webhook.update(send_resolved=False),
         [("webhook", "receiver healer", "warning", "send_resolved: false")],
     ),
     (
         "alerts that are cut off",
-        lambda world: world.webhook.update(max_alerts=10),
+        lambda monitoring: monitoring.webhook.update(max_alerts=10),
         [("webhook", "receiver healer", "warning", "max_alerts 10")],
     ),
     ("another name of this healer", moved("http://alias:1/alerts", another_healer(STARTED)), []),
@@ -280,7 +288,9 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     ),
     (
         "a pattern of Go's",
-        lambda world: world.routing["route"]["routes"].insert(0, PEOPLE | {"matchers": [r'cluster=~"\\pL+"']}),
+        lambda monitoring: monitoring.routing["route"]["routes"].insert(
+            0, PEOPLE | {"matchers": [r'cluster=~"\\pL+"']}
+        ),
         [("route", "", "skipped", "cannot be evaluated here: the pattern")],
     ),
     (
@@ -330,39 +340,39 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("change", "expected"), FAULTS)
-def test_fault_is_named_and_nothing_else(world: World, change: Change, expected: Expected) -> None:
-    assert_named(world, change, expected)
+def test_fault_is_named_and_nothing_else(monitoring: FakeMonitoring, change: Change, expected: Expected) -> None:
+    assert_named(monitoring, change, expected)
 
 
-def test_rules_are_compared_as_prometheus_formats_them(world: World) -> None:
-    shipped = " ".join(world.rule("PgSlotWalHeadroomLow")["query"].split())
-    world.rule("PgSlotWalHeadroomLow")["query"] = f"({shipped})"
-    world.formatted = {f"({shipped})": shipped}
-    assert notable(world.examine()) == []
+def test_rules_are_compared_as_prometheus_formats_them(monitoring: FakeMonitoring) -> None:
+    shipped = " ".join(monitoring.rule("PgSlotWalHeadroomLow")["query"].split())
+    monitoring.rule("PgSlotWalHeadroomLow")["query"] = f"({shipped})"
+    monitoring.formatted = {f"({shipped})": shipped}
+    assert notable(monitoring.examine()) == []
 
 
-def test_external_labels_take_part_in_routing(world: World) -> None:
-    world.routing["route"]["routes"].insert(0, {"receiver": "people", "matchers": ['dc="north"']})
-    assert notable(world.examine()) == []
-    world.external_labels = {"dc": "north"}
-    assert {finding[0] for finding in notable(world.examine())} == {"route"}
+def test_external_labels_take_part_in_routing(monitoring: FakeMonitoring) -> None:
+    monitoring.routing["route"]["routes"].insert(0, {"receiver": "people", "matchers": ['dc="north"']})
+    assert notable(monitoring.examine()) == []
+    monitoring.external_labels = {"dc": "north"}
+    assert {finding[0] for finding in notable(monitoring.examine())} == {"route"}
 
 
-def test_firing_alerts_for_the_healer_are_named(world: World) -> None:
+def test_firing_alerts_for_the_healer_are_named(monitoring: FakeMonitoring) -> None:
     heal = {"heal": "log_standby_snapshot", "alertname": "PgSlotStalled", "cluster": "c", "node": "n1"}
-    world.alerts = [{"state": "firing", "labels": heal | {"slot_name": f"s{i}"}} for i in range(7)]
-    world.alerts.append({"state": "pending", "labels": heal})
-    world.alerts.append({"state": "firing", "labels": {"alertname": "PgSlotLost"}})
-    [finding] = [finding for finding in world.examine() if finding.check == "firing for healer"]
+    monitoring.alerts = [{"state": "firing", "labels": heal | {"slot_name": f"s{i}"}} for i in range(7)]
+    monitoring.alerts.append({"state": "pending", "labels": heal})
+    monitoring.alerts.append({"state": "firing", "labels": {"alertname": "PgSlotLost"}})
+    [finding] = [finding for finding in monitoring.examine() if finding.check == "firing for healer"]
     assert finding.found.startswith("c/n1/s0 PgSlotStalled, ")
     assert finding.found.endswith("c/n1/s4 PgSlotStalled and 2 more")
 
 
-def test_secrets_in_urls_are_not_shown(world: World) -> None:
+def test_secrets_in_urls_are_not_shown(monitoring: FakeMonitoring) -> None:
     """Neither of our own URLs nor of those in Alertmanager's configuration."""
-    world.webhook["url"] = "http://user:s3cr3t@elsewhere:1/alerts?token=s3cr3t"
-    world.elsewhere = {"http://elsewhere:1": "x 1\n"}
-    world.healer_url = "http://user:s3cr3t@healer:9878"
-    findings = world.examine()
+    monitoring.webhook["url"] = "http://user:s3cr3t@elsewhere:1/alerts?token=s3cr3t"
+    monitoring.elsewhere = {"http://elsewhere:1": "x 1\n"}
+    monitoring.healer_url = "http://user:s3cr3t@healer:9878"
+    findings = monitoring.examine()
     assert "s3cr3t" not in "".join(f"{finding.subject} {finding.found} {finding.advice}" for finding in findings)
     assert [finding.subject for finding in findings if finding.check == "healer"] == [HEALER]

@@ -11,7 +11,7 @@ from prometheus_client.samples import Sample
 from healer.doctor.checks.healer import HealerSamples
 from healer.doctor.checks.receivers import Destination, evidence_from_webhooks
 from tests.support.builders.receivers import CHAT, HEALER_WEBHOOK, SECRET, receiver
-from tests.support.fakes.monitoring import HEALER, World
+from tests.support.fakes.monitoring import HEALER, FakeMonitoring
 from tests.support.fakes.monitoring_faults import (
     HEAL_ALERTS,
     ROUTED_ALERTS,
@@ -114,7 +114,7 @@ FAULTS: list[Fault] = [
             hide_urls,
             webhook_arrived("healer"),
             add_people_webhook,
-            lambda world: world.heal_route.update(receiver="people"),
+            lambda monitoring: monitoring.heal_route.update(receiver="people"),
         ),
         [
             *(("route", name, "unknown", "there is no proof: c/n1 only to people") for name in HEAL_ALERTS),
@@ -123,12 +123,14 @@ FAULTS: list[Fault] = [
     ),
     (
         "a hidden URL, and a route that is proven and slow",
-        both(hide_urls, webhook_arrived("healer"), lambda world: world.heal_route.update(repeat_interval="4h")),
+        both(
+            hide_urls, webhook_arrived("healer"), lambda monitoring: monitoring.heal_route.update(repeat_interval="4h")
+        ),
         [("pace", "route to healer", "warning", "repeat_interval 14400 s")],
     ),
     (
         "a hidden URL without a token, which arrives all the same",
-        both(hide_urls, webhook_arrived("healer"), lambda world: world.webhook.pop("http_config")),
+        both(hide_urls, webhook_arrived("healer"), lambda monitoring: monitoring.webhook.pop("http_config")),
         [],
     ),
     (
@@ -137,7 +139,7 @@ FAULTS: list[Fault] = [
             hide_urls,
             webhook_arrived("healer"),
             add_healer_webhook(max_alerts=5),
-            lambda world: world.webhook.update(max_alerts=5),
+            lambda monitoring: monitoring.webhook.update(max_alerts=5),
         ),
         [("webhook", "receiver healer", "warning", "max_alerts 5")],
     ),
@@ -170,5 +172,5 @@ FAULTS: list[Fault] = [
 
 
 @pytest.mark.parametrize(("change", "expected"), [pytest.param(*fault, id=name) for name, *fault in FAULTS])
-def test_findings_about_hidden_urls(world: World, change: Change, expected: Expected) -> None:
-    assert_named(world, change, expected)
+def test_findings_about_hidden_urls(monitoring: FakeMonitoring, change: Change, expected: Expected) -> None:
+    assert_named(monitoring, change, expected)

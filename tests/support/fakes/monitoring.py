@@ -63,7 +63,7 @@ class CannedClient(Client):
         return Response(path, answer.status_code, answer.headers, answer.content)
 
 
-class World:
+class FakeMonitoring:
     """The answers of the three servers; everything is well until a test changes it."""
 
     def __init__(self, token_file: Path) -> None:

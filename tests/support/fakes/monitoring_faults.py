@@ -1,4 +1,4 @@
-"""Faults to bring about in a `World`, and the findings that they are to make."""
+"""Faults to bring about in a `FakeMonitoring`, and the findings that they are to make."""
 
 import re
 import time
@@ -10,9 +10,9 @@ from healer.doctor.checks.shipped_rules import rules
 from healer.doctor.result import CheckStatus
 from healer.remedies.registry import RECORD
 from pgslot.config.model import HealerSettings
-from tests.support.fakes.monitoring import TOKEN, World, notable
+from tests.support.fakes.monitoring import TOKEN, FakeMonitoring, notable
 
-Change = Callable[[World], object]
+Change = Callable[[FakeMonitoring], object]
 Expected = list[tuple[str, str, str, str]]
 """Check, subject, status and a part of `found`, for each finding that is not ok."""
 Fault = tuple[str, Change, Expected]
@@ -23,10 +23,10 @@ ROUTED_ALERTS = [rule.name for rule in rules() if rule.remedy is RECORD or rule.
 """The alerts that have to reach the healer, in the order of the rules."""
 
 
-def assert_named(world: World, change: Change, expected: Expected) -> None:
+def assert_named(monitoring: FakeMonitoring, change: Change, expected: Expected) -> None:
     """Bring a fault about; assert that the doctor names it, and that each other finding stays ok."""
-    change(world)
-    findings = world.examine()
+    change(monitoring)
+    findings = monitoring.examine()
     actual = notable(findings)
     assert [finding[:3] for finding in actual] == [
         (check, subject or finding[1], status)
@@ -39,45 +39,47 @@ def assert_named(world: World, change: Change, expected: Expected) -> None:
 
 
 def setting(**values: Any) -> Change:
-    return lambda world: world.__dict__.update(values)
+    return lambda monitoring: monitoring.__dict__.update(values)
 
 
 def both(*changes: Change) -> Change:
-    return lambda world: [change(world) for change in changes]
+    return lambda monitoring: [change(monitoring) for change in changes]
 
 
 def metric(series: str, value: float | None) -> Change:
     """Replace the healer's series that begin so by one; None: by none."""
 
-    def change(world: World) -> None:
-        world.metrics = {name: sample for name, sample in world.metrics.items() if not name.startswith(series)}
+    def change(monitoring: FakeMonitoring) -> None:
+        monitoring.metrics = {
+            name: sample for name, sample in monitoring.metrics.items() if not name.startswith(series)
+        }
         if value is not None:
-            world.metrics[series] = value
+            monitoring.metrics[series] = value
 
     return change
 
 
 def broken(url: str, fault: str | int | Exception) -> Change:
     """Answer with another body, another status, or not at all."""
-    return lambda world: world.broken.update({url: fault})
+    return lambda monitoring: monitoring.broken.update({url: fault})
 
 
-def without_token(world: World) -> None:
-    world.config = replace(world.config, healer=HealerSettings())
-    world.token = None
+def without_token(monitoring: FakeMonitoring) -> None:
+    monitoring.config = replace(monitoring.config, healer=HealerSettings())
+    monitoring.token = None
 
 
-def without_secret_file(world: World) -> None:
-    assert world.config.healer.webhook_token_file is not None
-    world.config.healer.webhook_token_file.unlink()
+def without_secret_file(monitoring: FakeMonitoring) -> None:
+    assert monitoring.config.healer.webhook_token_file is not None
+    monitoring.config.healer.webhook_token_file.unlink()
 
 
 def moved(url: str, answer: str | Exception) -> Change:
     """Let the webhook lead to another URL, where a program has these metrics, or fails to answer."""
 
-    def change(world: World) -> None:
-        world.webhook["url"] = url
-        world.elsewhere = {url.removesuffix("/alerts"): answer}
+    def change(monitoring: FakeMonitoring) -> None:
+        monitoring.webhook["url"] = url
+        monitoring.elsewhere = {url.removesuffix("/alerts"): answer}
 
     return change
 
@@ -86,9 +88,9 @@ def another_healer(started: float) -> str:
     return f'process_start_time_seconds {started}\npgslot_heal_webhooks_total{{code="200"}} 1.0\n'
 
 
-def hide_urls(world: World) -> None:
+def hide_urls(monitoring: FakeMonitoring) -> None:
     """As Alertmanager 0.28 and newer do."""
-    for receiver in world.routing["receivers"]:
+    for receiver in monitoring.routing["receivers"]:
         for webhook in receiver.get("webhook_configs", ()):
             webhook["url"] = "<secret>"
 
@@ -97,10 +99,14 @@ def webhook_arrived(receiver: str) -> Change:
     return metric(f'pgslot_heal_receiver_last_webhook_timestamp_seconds{{receiver="{receiver}"}}', time.time())
 
 
-def add_people_webhook(world: World) -> None:
+def add_people_webhook(monitoring: FakeMonitoring) -> None:
     """A chat's: without a token, and resolved alerts are not sent."""
-    world.routing["receivers"][1]["webhook_configs"] = [{"url": "<secret>", "send_resolved": False, "max_alerts": 3}]
+    monitoring.routing["receivers"][1]["webhook_configs"] = [
+        {"url": "<secret>", "send_resolved": False, "max_alerts": 3}
+    ]
 
 
 def add_healer_webhook(**settings: Any) -> Change:
-    return lambda world: world.routing["receivers"][0]["webhook_configs"].append({"url": "<secret>", **settings})
+    return lambda monitoring: monitoring.routing["receivers"][0]["webhook_configs"].append(
+        {"url": "<secret>", **settings}
+    )

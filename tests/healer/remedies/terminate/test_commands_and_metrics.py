@@ -33,7 +33,7 @@ from tests.support.blocking_transactions import (
     suspected,
     wait_until_blocked,
 )
-from tests.support.fakes.monitoring import World
+from tests.support.fakes.monitoring import FakeMonitoring
 from tests.support.fakes.monitoring_faults import assert_named
 from tests.support.running_healer import QUICK, alert, healing, to_primary, watched
 from tests.support.servers.pooler import Pooler
@@ -101,8 +101,8 @@ async def test_doctor_tries_the_role(databases: Stack) -> None:
     assert (found.status, "dry_run: true" in found.found) == (CheckStatus.WARNING, True)
 
 
-def test_doctor_wants_its_alert_only_where_it_is_allowed(world: World) -> None:
-    plain = world.config.clusters[0]
+def test_doctor_wants_its_alert_only_where_it_is_allowed(monitoring: FakeMonitoring) -> None:
+    plain = monitoring.config.clusters[0]
     assert plain.healer is not None
     allowed = replace(
         plain,
@@ -117,18 +117,18 @@ def test_doctor_wants_its_alert_only_where_it_is_allowed(world: World) -> None:
     assert wanted == ["allowed"] * len(plain.nodes)
 
 
-def test_doctor_names_a_route_that_is_missing_for_it(world: World) -> None:
+def test_doctor_names_a_route_that_is_missing_for_it(monitoring: FakeMonitoring) -> None:
     """As in a configuration of Alertmanager that is older than this remedy."""
 
-    def change(world: World) -> None:
-        plain = world.config.clusters[0]
+    def change(monitoring: FakeMonitoring) -> None:
+        plain = monitoring.config.clusters[0]
         assert plain.healer is not None
         healer = replace(plain.healer, termination=TerminationConfig(Conninfo("user=ender"), POLICY))
-        world.config = replace(world.config, clusters=(replace(plain, healer=healer),))
-        world.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
+        monitoring.config = replace(monitoring.config, clusters=(replace(plain, healer=healer),))
+        monitoring.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
 
     found = "in /alerts: c/n1 only to nobody; c/n2 only to nobody"
-    assert_named(world, change, [("route", "PgSlotEndangeredByTransaction", "failed", found)])
+    assert_named(monitoring, change, [("route", "PgSlotEndangeredByTransaction", "failed", found)])
 
 
 @pytest.mark.usefixtures("ready")
