@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability
-from healer.remedies.base import Remedy
+from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, HealerConfig
@@ -84,12 +84,12 @@ class CapabilityMonitor:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
 
-    def note(self, cluster: Cluster, remedy: Remedy, capability: Capability) -> None:
+    def note(self, cluster: Cluster, remedy: AnyRemedy, capability: Capability) -> None:
         """Take in what an attempt to act has shown; one as of another configuration tells nothing."""
         if self._targets.get(cluster.name) == cluster.healer:
             self._take_in(cluster.name, remedy, capability)
 
-    def _take_in(self, cluster: str, remedy: Remedy, capability: Capability) -> None:
+    def _take_in(self, cluster: str, remedy: AnyRemedy, capability: Capability) -> None:
         before = self._known.get((cluster, remedy.name))
         self._known[cluster, remedy.name] = capability
         self._metrics.set_capability(cluster, remedy.name, capability)
@@ -101,12 +101,12 @@ class CapabilityMonitor:
                 cluster=cluster,
                 heal=remedy.name,
                 reason=f"{capability.reason}",
-                remedy=capability.remedy,
+                remedy=capability.advice,
             )
         else:
             log.info("can heal this cluster if it has to be", cluster=cluster, heal=remedy.name)
 
-    async def _watch(self, cluster: str, remedy: Remedy, target: HealerConfig, delay: float) -> None:
+    async def _watch(self, cluster: str, remedy: AnyRemedy, target: HealerConfig, delay: float) -> None:
         # Switched off is known at once: nothing is asked for it.
         await asyncio.sleep(delay if target.enabled else 0.0)
         while True:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from healer.remedies.attempt import DONE, Call, CallResult, Capability, Unavailable
+from healer.remedies.attempt import Attempt, AttemptResult, Capability, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import Action
@@ -129,7 +129,7 @@ class HealerMetrics:
             self.active.labels(cluster, remedy)
             for outcome in Outcome:
                 self.episodes.labels(cluster, remedy, outcome)
-            for result in CallResult:
+            for result in AttemptResult:
                 self.calls.labels(cluster, remedy, result)
             for guard in REMEDIES[remedy].guards:
                 self.refusals.labels(cluster, remedy, guard)
@@ -175,7 +175,7 @@ class HealerMetrics:
         remove(self.deadline, cluster, remedy)
         remove(self.calls_remaining, cluster, remedy, "episode")
 
-    def heal_ended(self, cluster: str, remedy: str, outcome: Outcome, heal_seconds: float | None) -> None:
+    def slot_ended(self, cluster: str, remedy: str, outcome: Outcome, heal_seconds: float | None) -> None:
         self.episodes.labels(cluster, remedy, outcome).inc()
         if heal_seconds is not None:
             self.seconds.labels(remedy).observe(heal_seconds)
@@ -194,11 +194,11 @@ class HealerMetrics:
         for reason in Unavailable:
             self.capability.labels(cluster, remedy, reason).set(reason is capability.reason)
 
-    def count_call(self, cluster: str, remedy: str, call: Call) -> None:
-        self.calls.labels(cluster, remedy, call.result).inc()
-        if call.refusal is not None:
-            self.refusals.labels(cluster, remedy, call.refusal).inc()
-        if call.result in DONE and cluster not in self._gone:
+    def count_attempt(self, cluster: str, remedy: str, attempt: Attempt) -> None:
+        self.calls.labels(cluster, remedy, attempt.result).inc()
+        if attempt.refusal is not None:
+            self.refusals.labels(cluster, remedy, attempt.refusal).inc()
+        if attempt.acted and cluster not in self._gone:
             self.last_call.labels(cluster, remedy).set_to_current_time()
 
 

@@ -54,6 +54,10 @@ class TaskSupervisor:
         """Cancel all tasks and wait for their end; return the names of those that still run after `timeout` seconds."""
         for task in self._tasks:
             task.cancel()
+        return await self.wait(timeout)
+
+    async def wait(self, timeout: float | None = None) -> tuple[str, ...]:
+        """Wait for the end of all tasks; return the names of those that still run after `timeout` seconds."""
         if not self._tasks:
             return ()
         _, pending = await asyncio.wait(self._tasks, timeout=timeout)

@@ -70,11 +70,11 @@ def test_every_statement_names_its_schema() -> None:
         assert_functions_qualified(sql)
     for name in ("_PROCESS", "_KEEPALIVES", "_IDLE_TIMEOUT"):
         assert_functions_qualified(getattr(primary, name))
-    acts = [log_standby_snapshot.act(by_message=each, recent=1.0) for each in (False, True)]
+    acts = [log_standby_snapshot.act_statement(by_message=each, recent=1.0) for each in (False, True)]
     for name in ("_WRITES", "_LOCK"):
         assert_functions_qualified(getattr(ender, name))
     without_comments = re.sub(r"^ *--.*$", "", end_transaction.ACT, flags=re.MULTILINE)
-    forced = (log_standby_snapshot.FACTS, log_standby_snapshot.REHEARSAL, *acts)
+    forced = (log_standby_snapshot.FACTS, log_standby_snapshot.WARM_UP, *acts)
     for sql in (*forced, end_transaction.FACTS, without_comments):
         assert_functions_qualified(sql)
         assert re.findall(r"::(?!pg_catalog\.)\w+", sql) == [], "a domain of that name could run somebody else's check"

@@ -14,11 +14,12 @@ from healer.episodes.budget import CallBudget
 from healer.episodes.loop import Episode
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from healer.episodes.report import Report, TimelineEntry
-from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
-from healer.remedies.connection import check
+from healer.remedies.attempt import APPLICATION_NAME, Capability
+from healer.remedies.force_snapshot.connection import has_fallback
+from healer.remedies.force_snapshot.need import slots_in_need
 from healer.remedies.progress import Outcome
-from healer.remedies.registry import RECORD
-from healer.remedies.slot_state import SlotKey, in_need
+from healer.remedies.registry import FORCE_SNAPSHOT
+from healer.remedies.slot_state import SlotKey
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
@@ -84,9 +85,9 @@ async def heal_cluster(config: Config, name: str, *, dry_run: bool, give_up_afte
     """Heal whatever waits or is stalled in the cluster now, and print what was seen and done."""
     cluster, target = find_cluster(config, name)
     say: Callable[[str], None] = (lambda _text: None) if as_json else _say
-    capability = await check(target)
+    capability = await FORCE_SNAPSHOT.check(target)
     say(f"{name}: {_told(capability)}")
-    fallback = target.fallback and capability.reason in REPLACEABLE
+    fallback = has_fallback(target, capability)
     if not target.enabled or (dry_run and capability.reason is not None and not fallback):
         return _finish(Exit.UNAVAILABLE, None, capability, as_json=as_json)
     observer = ClusterCollector([cluster], APPLICATION_NAME)
@@ -97,7 +98,7 @@ async def heal_cluster(config: Config, name: str, *, dry_run: bool, give_up_afte
     unseen = _unseen(snapshot)
     for node, why in unseen.items():
         say(f"node {node}: cannot look: {why}")
-    subjects = in_need(snapshot)
+    subjects = slots_in_need(snapshot)
     if not subjects:
         nothing = (
             "nothing to heal: no slot creation waits, no slot is stalled, and no copy of a failover slot temporary"
@@ -119,7 +120,7 @@ async def _episode(
 ) -> Report:
     settings = replace(config.healer, give_up_after=limit)
     budget = CallBudget(settings.calls_per_hour, time.monotonic(), at_start=settings.calls_per_hour)
-    episode = Episode(RECORD, cluster, settings, budget)
+    episode = Episode(FORCE_SNAPSHOT, cluster, settings, budget)
     episode.report.listener = listener
     for subject in subjects:
         episode.join(f"{subject.node}/{subject.slot_name}", subject)
@@ -134,7 +135,7 @@ def _exit(report: Report) -> Exit:
 
 def _finish(code: Exit, report: Report | None, capability: Capability, *, as_json: bool) -> Exit:
     if as_json:
-        unavailable = {"reason": capability.reason, "remedy": capability.remedy}
+        unavailable = {"reason": capability.reason, "remedy": capability.advice}
         found = {"exit": int(code), "capability": unavailable, "episode": report.as_json() if report else None}
         json.dump(found, sys.stdout, indent=2)
         print()
@@ -150,7 +151,7 @@ def _unseen(snapshot: ClusterSnapshot) -> dict[str, str]:
 
 
 def _told(capability: Capability) -> str:
-    return "can heal" if capability.reason is None else f"cannot heal: {capability.reason}. {capability.remedy}"
+    return "can heal" if capability.reason is None else f"cannot heal: {capability.reason}. {capability.advice}"
 
 
 def _print(line: TimelineEntry) -> None:

@@ -7,17 +7,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from healer.metrics import WEBHOOK_CODES, HealerMetrics
-from healer.remedies.attempt import CallResult, Unavailable
+from healer.remedies.attempt import AttemptResult, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
-from healer.remedies.terminate.statements import Refusal
+from healer.remedies.terminate.guards import Refusal
 from healer.webhook.body import Action
 from pgslot.exposition.reference import client_rows, label_values
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "remedy": tuple(REMEDIES),
     "reason": tuple(Unavailable),
-    "result": tuple(CallResult),
+    "result": tuple(AttemptResult),
     "guard": tuple(Refusal),
     "outcome": tuple(Outcome),
     "action": tuple(Action),

@@ -11,10 +11,9 @@ from pathlib import Path
 from healer.commands.configuration import read_config
 from healer.episodes.journal import describe_state
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
-from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability
-from healer.remedies.force_snapshot.schedule import Attempt, Progress
-from healer.remedies.progress import begin
-from healer.remedies.registry import RECORD, REMEDIES
+from healer.remedies.attempt import APPLICATION_NAME, Capability, Wait
+from healer.remedies.base import EpisodeProgress
+from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotCondition, SlotState, evaluate
 from healer.webhook.body import Action, Alert, WebhookError, parse_saved
 from healer.webhook.filter import AcceptedAlert, classify
@@ -154,8 +153,8 @@ def _decide(
     if _key(examined) not in known:
         return decision("start", "an episode looks at the slot first; no database was asked (--offline)")
     found = known[_key(examined)]
-    sight = evaluate(found.snapshot, [examined.subject])[examined.subject]
-    unseen = _why_unseen(found.snapshot.node(examined.subject.node))
+    sight = evaluate(found.snapshot, [examined.slot])[examined.slot]
+    unseen = _why_unseen(found.snapshot.node(examined.slot.node))
     return decision(*_step(sight, found.capability, examined, settings, unseen))
 
 
@@ -165,31 +164,30 @@ def _why_unseen(node: NodeSnapshot | None) -> str:
 
 
 def _step(
-    sight: SlotState, capability: Capability, accepted: AcceptedAlert, settings: HealerSettings, unseen: str
+    state: SlotState, capability: Capability, accepted: AcceptedAlert, settings: HealerSettings, unobserved: str
 ) -> tuple[str, str]:
-    """Ask the policy itself, with a track that begins now."""
-    rules, target = accepted.remedy.rules, accepted.target
-    if sight.state is SlotCondition.UNSEEN:
-        return "fail", f"nobody can tell: {unseen}"
-    seen = f"the slot is {' '.join(describe_state(sight))}"
-    progress = Progress(now=0.0, dry_run=target.dry_run)
-    track = rules.settle(rules.advance(begin(), sight, 0.0), progress, settings)
-    if track.outcome is not None:
-        return "nothing", f"{seen}: {track.outcome} ({track.why})"
-    if sight.state in (SlotCondition.HELD, SlotCondition.UNREADY) and not rules.wants(track):
-        helped = "no record helps" if accepted.remedy is RECORD else "no transaction's end helps"
-        return "nothing", f"{seen}, which {helped}"
-    if sight.state is SlotCondition.UNDECIDED:
+    """Ask the remedy's own rules, with a heal that begins now."""
+    remedy, target = accepted.remedy, accepted.target
+    if state.condition is SlotCondition.UNOBSERVED:
+        return "fail", f"nobody can tell: {unobserved}"
+    seen = f"the slot is {' '.join(describe_state(state))}"
+    episode = EpisodeProgress(now=0.0, dry_run=target.dry_run)
+    progress = remedy.apply_timeouts(remedy.apply_observation(remedy.begin(), state, 0.0), episode, settings)
+    if progress.outcome is not None:
+        return "nothing", f"{seen}: {progress.outcome} ({progress.why})"
+    if state.condition in (SlotCondition.RETAINED, SlotCondition.UNREADY) and not remedy.wants_attempt(progress):
+        return "nothing", f"{seen}, which {remedy.cannot_help}"
+    if state.condition is SlotCondition.INCONCLUSIVE:
         return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"
-    step = rules.next_step([track], progress, settings)
-    if isinstance(step, Attempt):
-        if capability.reason is None:
-            dry = " (dry run: it would only say so)" if target.dry_run else ""
-            return "call", f"{seen}: {accepted.remedy.plan}{dry}"
-        if target.fallback and capability.reason in REPLACEABLE:
-            return "message", f"{seen}; {capability.reason}, so pg_logical_emit_message() on the primary"
-        return "fail", f"{seen}, but {capability.reason}: {capability.remedy}"
-    return "wait", f"{seen}: {accepted.remedy.not_now}"
+    if isinstance(remedy.next_step([progress], episode, settings), Wait):
+        return "wait", f"{seen}: {remedy.not_now}"
+    if capability.reason is None:
+        dry = " (dry run: it would only say so)" if target.dry_run else ""
+        return "call", f"{seen}: {remedy.plan}{dry}"
+    fallback = remedy.fallback_plan(target, capability)
+    if fallback is not None:
+        return "message", f"{seen}; {capability.reason}, so {fallback}"
+    return "fail", f"{seen}, but {capability.reason}: {capability.advice}"
 
 
 def _print(decisions: Sequence[Decision]) -> None:

@@ -1,13 +1,13 @@
-"""What an episode tells: lines of its timeline, and of the log. It decides nothing."""
+"""What an episode reports: lines of its timeline, and of the log. It decides nothing, and waits for nothing."""
 
 import logging
 import time
 from collections.abc import Collection
 
 from healer.episodes.report import MAX_RESULTS, Report, SlotResult
-from healer.remedies.attempt import DONE, Call, CallResult
-from healer.remedies.base import Remedy
-from healer.remedies.progress import WELL, Outcome, Track
+from healer.remedies.attempt import Attempt
+from healer.remedies.base import AnyRemedy
+from healer.remedies.progress import WELL, Outcome, SlotProgress
 from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState
 from pgslot.cli.logging import get_logger
 
@@ -17,9 +17,9 @@ log = get_logger(__name__)
 class EpisodeJournal:
     """Fills the report of one episode, and logs what happens in it."""
 
-    def __init__(self, cluster: str, remedy: Remedy) -> None:
+    def __init__(self, cluster: str, remedy: AnyRemedy) -> None:
         self.report = Report(cluster, remedy.name, time.time())
-        self._say = remedy.say
+        self._remedy = remedy
         self._started = time.monotonic()
 
     @property
@@ -27,88 +27,97 @@ class EpisodeJournal:
         """Seconds since the episode's start."""
         return time.monotonic() - self._started
 
-    def joined(self, subject: SlotKey) -> None:
-        if subject not in self.report.subjects[-1:] and subject not in self.report.subjects:
-            self.report.subjects.append(subject)
-            del self.report.subjects[:-MAX_RESULTS]
-        self._tell(f"alert for slot {subject.slot_name} on {subject.node}")
+    def joined(self, key: SlotKey) -> None:
+        slots = self.report.subjects
+        if key not in slots[-1:] and key not in slots:
+            slots.append(key)
+            del slots[:-MAX_RESULTS]
+        self._append(f"alert for slot {key.slot_name} on {key.node}")
 
-    def left(self, subject: SlotKey, why: str) -> None:
-        self._tell(f"alert for slot {subject.slot_name} on {subject.node} {why}")
+    def left(self, key: SlotKey, why: str) -> None:
+        self._append(f"alert for slot {key.slot_name} on {key.node} {why}")
 
-    def seen(self, subject: SlotKey, sight: SlotState) -> None:
-        """Tell of a sight that differs from the one before."""
-        reason = sight.reason
+    def observed(self, key: SlotKey, state: SlotState) -> None:
+        """Report a state that differs from the one before."""
+        reason = state.reason
         if reason is not None and reason not in self.report.reasons:
             self.report.reasons.append(f"{reason}")
-        held = None
-        blocker = (sight.blocker or sight.pinned_by) if sight.wait is None else sight.wait.blocker
+        holder = None
+        blocker = (state.blocker or state.pinned_by) if state.wait is None else state.wait.blocker
         if blocker is not None:
-            held = f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
-        self._tell(f"slot {subject.slot_name}: {' '.join(describe_state(sight))}{f', held by {held}' if held else ''}")
+            holder = (
+                f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
+            )
+        held_by = f", held by {holder}" if holder else ""
+        self._append(f"slot {key.slot_name}: {' '.join(describe_state(state))}{held_by}")
         log.info(
             "slot seen",
             cluster=self.report.cluster,
-            node=subject.node,
-            slot=subject.slot_name,
-            state=f"{sight.state}",
+            node=key.node,
+            slot=key.slot_name,
+            state=f"{state.condition}",
             reason=f"{reason}" if reason else None,
-            blocker=held,
+            blocker=holder,
         )
 
     def no_room(self) -> None:
-        """Tell it once, however often it is so in a row."""
+        """Report it once, however often it repeats."""
         text = "not called: as many clusters as may be healed at once are being healed"
         if not self.report.timeline or self.report.timeline[-1].text != text:
-            self._tell(text)
+            self._append(text)
 
-    def called(self, call: Call, alerts: Collection[str]) -> None:
-        said = self._say(call)
-        if said.once and self.report.timeline and self.report.timeline[-1].text == said.line:
+    def attempted(self, attempt: Attempt, alerts: Collection[str]) -> None:
+        """Report an attempt; `alerts` are the names of the alerts that ask for it."""
+        entry = self._remedy.describe(attempt)
+        if entry.once and self.report.timeline and self.report.timeline[-1].text == entry.line:
             return
-        if call.result in DONE:
-            self._count(call)
-        self._tell(said.line)
+        if attempt.acted:
+            self.report.calls += 1
+            self.report.messages += attempt.by_fallback
+            if attempt.returned_lsn is not None:
+                self.report.lsns.append(attempt.returned_lsn)
+        self._append(entry.line)
         log.log(
-            logging.INFO if said.done else logging.WARNING,
-            said.message,
+            logging.INFO if entry.done else logging.WARNING,
+            entry.message,
             cluster=self.report.cluster,
             heal=self.report.remedy,
-            slots=[subject.slot_name for subject in self.report.subjects],
+            slots=[key.slot_name for key in self.report.subjects],
             alerts=sorted(filter(None, alerts)) or None,
-            result=f"{call.result}",
-            **said.fields,
+            result=f"{attempt.result}",
+            **entry.fields,
         )
 
-    def slot_ended(self, subject: SlotKey, track: Track, outcome: Outcome) -> SlotResult:
-        """Put down what became of a slot, and return it."""
+    def slot_ended(self, key: SlotKey, progress: SlotProgress, outcome: Outcome) -> SlotResult:
+        """Report a slot's outcome, and return it."""
         now = self.elapsed
-        took = now - track.first_call if outcome is Outcome.HEALED and track.first_call is not None else None
-        heal = SlotResult(
-            subject.node, subject.slot_name, outcome, track.why, round(now - track.since, 3), track.calls, took
+        first = progress.first_call
+        took = now - first if outcome is Outcome.HEALED and first is not None else None
+        result = SlotResult(
+            key.node, key.slot_name, outcome, progress.why, round(now - progress.since, 3), progress.calls, took
         )
-        self.report.slots.append(heal)
-        self._tell(f"slot {subject.slot_name}: {outcome}: {track.why}")
+        self.report.slots.append(result)
+        self._append(f"slot {key.slot_name}: {outcome}: {progress.why}")
         log.log(
             logging.INFO if outcome in WELL else logging.WARNING,
             "heal ended",
             cluster=self.report.cluster,
             heal=self.report.remedy,
-            node=subject.node,
-            slot=subject.slot_name,
+            node=key.node,
+            slot=key.slot_name,
             outcome=f"{outcome}",
-            why=track.why,
-            calls=track.calls,
-            seconds=heal.seconds,
+            why=progress.why,
+            calls=progress.calls,
+            seconds=result.seconds,
             heal_seconds=None if took is None else round(took, 3),
         )
-        return heal
+        return result
 
     def ended(self, otherwise: tuple[Outcome, str]) -> None:
-        """Put down how the whole episode ended."""
+        """Report how the whole episode ended; `otherwise`: it ended before any slot did."""
         report = self.report
         report.conclude(self.elapsed, otherwise)
-        self._tell(f"{report.outcome}: {report.why}")
+        self._append(f"{report.outcome}: {report.why}")
         log.log(
             logging.INFO if report.outcome in WELL else logging.WARNING,
             "episode ended",
@@ -116,8 +125,8 @@ class EpisodeJournal:
             heal=report.remedy,
             outcome=f"{report.outcome}",
             why=report.why,
-            nodes=sorted({subject.node for subject in report.subjects}),
-            slots=[subject.slot_name for subject in report.subjects],
+            nodes=sorted({key.node for key in report.subjects}),
+            slots=[key.slot_name for key in report.subjects],
             reasons=report.reasons,
             calls=report.calls,
             messages=report.messages or None,
@@ -127,23 +136,18 @@ class EpisodeJournal:
         )
 
     def failed(self) -> None:
-        log.exception("the episode failed", cluster=self.report.cluster)  # noqa: LOG004 - called while the exception is handled
+        """Log the exception that is being handled."""
+        log.exception("the episode failed", cluster=self.report.cluster)  # noqa: LOG004 - called by its handler
 
-    def _count(self, call: Call) -> None:
-        self.report.calls += 1
-        self.report.messages += call.result is CallResult.EMITTED
-        if call.lsn is not None:
-            self.report.lsns.append(call.lsn)
-
-    def _tell(self, text: str) -> None:
-        self.report.tell(self.elapsed, text)
+    def _append(self, text: str) -> None:
+        self.report.append(self.elapsed, text)
 
 
-def describe_state(sight: SlotState) -> tuple[str, ...]:
-    """Return a sight in words."""
-    reason = sight.reason
-    if reason is None or reason == sight.state:
-        return (sight.state,)
-    because = (SlotCondition.UNDECIDED, SlotCondition.NOT_PERSISTED, SlotCondition.UNREADY)
-    by = "by" if sight.state is SlotCondition.HELD else "because of" if sight.state in because else "for"
-    return (sight.state, by, reason)
+def describe_state(state: SlotState) -> tuple[str, ...]:
+    """Return a slot's state in words."""
+    reason = state.reason
+    if reason is None or reason == state.condition:
+        return (state.condition,)
+    because = (SlotCondition.INCONCLUSIVE, SlotCondition.NOT_PERSISTED, SlotCondition.UNREADY)
+    by = "by" if state.condition is SlotCondition.RETAINED else "because of" if state.condition in because else "for"
+    return (state.condition, by, reason)

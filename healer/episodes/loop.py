@@ -1,20 +1,24 @@
-"""The loop of one cluster: look, call, look again, until each slot has its outcome. narration.py tells of it."""
+"""
+The loop of one episode: take a snapshot, act, take another one, until each slot has its outcome.
+
+It decides and acts, and writes nothing: journal.py does that.
+"""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
 
 from healer.episodes.budget import CallBudget
 from healer.episodes.journal import EpisodeJournal, describe_state
 from healer.episodes.partial_snapshot import PartialCollector
 from healer.episodes.report import Report, SlotResult
-from healer.remedies.attempt import Call, CallResult
-from healer.remedies.base import Remedy
-from healer.remedies.connection import SHORTEST_IDLE, Primary
-from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL, Attempt, Progress
-from healer.remedies.progress import WELL, Outcome, Track, begin
+from healer.remedies.attempt import Act, Attempt, Wait
+from healer.remedies.base import AnyRemedy, EpisodeProgress
+from healer.remedies.connection import MIN_IDLE_TIMEOUT, PrimaryConnection
+from healer.remedies.progress import WELL, Outcome, SlotProgress
 from healer.remedies.slot_state import SlotKey, SlotState, evaluate
 from pgslot.config.model import Cluster, HealerSettings
 
@@ -22,35 +26,43 @@ MAX_SLOTS = 1000
 """Slots in one episode. A server with more of them in creation has another problem."""
 MAX_ALERTS = 20_000
 
-FRESH_SECONDS = 0.5
-"""For so long after a look its answer is acted on."""
+# Intervals, in seconds.
+MAX_SNAPSHOT_AGE = 0.5
+"""An attempt follows a snapshot that is no older; otherwise another one is taken first."""
+NO_ROOM_INTERVAL = 1.0
+"""Between two questions whether this cluster may be acted on, while as many as may be are."""
+INTERVALS_UNTIL_IDLE = 3
+"""The server ends the episode's session after so many intervals of the healer without a statement."""
 
 
-def _nothing(*_: object) -> None:
-    """Nobody is told."""
+class EpisodeCallbacks:
+    """What an episode reports to its manager, and asks it; by default nobody listens, and it may act."""
 
+    def attempted(self, attempt: Attempt) -> None:
+        """Take note of an attempt."""
 
-@dataclass(frozen=True, slots=True)
-class Watchers:
-    """Whom an episode tells, and asks, of what is not its own."""
+    def slot_ended(self, result: SlotResult, firing: Collection[str]) -> None:
+        """Take note of a slot's outcome; `firing` are the fingerprints of the alerts about it that still fire."""
 
-    called: Callable[[Call], None] = _nothing
-    healed: Callable[[SlotResult, Collection[str]], None] = _nothing
-    """A slot has its outcome: and the alerts about it, by fingerprint, that still fire."""
-    may_act: Callable[[bool], bool] = lambda _wants: True
-    """Asked before each attempt with True, told False when nothing is to be called for: is it one of the clusters?"""
+    def may_act(self, *, wanted: bool) -> bool:
+        """
+        Return whether the limit clusters_at_once lets this cluster be acted on.
+
+        Asked before each attempt with `wanted`; without, it releases the cluster's place.
+        """
+        return wanted
 
 
 class Episode:
-    """One episode. `run` it once; alerts join and leave while it runs, and `stop` ends it before the next call."""
+    """One episode. `run` it once; alerts join and leave while it runs, and `stop` ends it before the next attempt."""
 
     def __init__(
         self,
-        remedy: Remedy,
+        remedy: AnyRemedy,
         cluster: Cluster,
         settings: HealerSettings,
         budget: CallBudget,
-        watchers: Watchers | None = None,
+        callbacks: EpisodeCallbacks | None = None,
     ) -> None:
         target = remedy.target(cluster)
         if target is None:
@@ -58,28 +70,28 @@ class Episode:
         self.remedy = remedy
         self.cluster = cluster
         self._target = target
-        self._rules = remedy.rules
         self._settings = settings
         self._budget = budget
-        self._watchers = watchers or Watchers()
+        self._callbacks = callbacks or EpisodeCallbacks()
         self._alerts: dict[str, SlotKey] = {}
+        """The slot of each alert, by fingerprint."""
         self._names: dict[str, str] = {}
-        """What the alerts are called, for whoever reads the log."""
-        self._askers: dict[SlotKey, set[str]] = {}
-        """The alerts about each slot, by fingerprint."""
-        self._tracks: dict[SlotKey, Track] = {}
-        self._concluded: set[SlotKey] = set()
-        """Those of them whose outcome has been told."""
-        self._progress = Progress(now=0.0, dry_run=target.dry_run)
+        """What the alerts are called, for people who read the log."""
+        self._fingerprints: dict[SlotKey, set[str]] = {}
+        """The alerts about each slot."""
+        self._slots: dict[SlotKey, SlotProgress] = {}
+        self._reported: set[SlotKey] = set()
+        """Those slots whose outcome has been reported."""
+        self._progress = EpisodeProgress(now=0.0, dry_run=target.dry_run)
         self._stop: str | None = None
-        self._looks = True
+        self._collecting = True
         """False: it only closes its connections."""
         self._changed = asyncio.Event()
-        self._narrator = EpisodeJournal(cluster.name, remedy)
+        self._journal = EpisodeJournal(cluster.name, remedy)
 
     @property
     def report(self) -> Report:
-        return self._narrator.report
+        return self._journal.report
 
     @property
     def fingerprints(self) -> frozenset[str]:
@@ -88,51 +100,48 @@ class Episode:
 
     @property
     def calls_left(self) -> int:
-        """Of the slot that has most of them left."""
+        """Calls that the slot with most of them left may still have."""
         limit = self._settings.calls_per_episode
-        return max((limit - track.calls for track in self._open().values()), default=0)
+        return max((limit - progress.calls for progress in self._open().values()), default=0)
 
     @property
     def deadline(self) -> float:
-        """Unix time at which the next of its slots is given up; the last one, when all have an outcome."""
-        ended = max((track.since for track in self._tracks.values()), default=0.0)
-        since = min((track.since for track in self._open().values()), default=ended)
-        return self.report.started_at + since + self._settings.give_up_after
+        """Unix time at which the next slot is given up; when all have an outcome, the last deadline."""
+        return self.report.started_at + next_deadline(self._slots.values(), self._settings.give_up_after)
 
     @property
     def over(self) -> bool:
-        """It takes no alerts in any more: it has ended, or is about to."""
-        return self._stop is not None or not self._looks or self.report.outcome is not None
+        """It takes no more alerts: it has ended, or is about to."""
+        return self._stop is not None or not self._collecting or self.report.outcome is not None
 
-    def has_room(self, subject: SlotKey) -> bool:
-        """Return whether another alert about this subject can join."""
-        known = subject in self._tracks
-        return len(self._alerts) < MAX_ALERTS and (known or len(self._tracks) < MAX_SLOTS)
+    def has_room(self, key: SlotKey) -> bool:
+        """Return whether another alert about this slot can join."""
+        return len(self._alerts) < MAX_ALERTS and (key in self._slots or len(self._slots) < MAX_SLOTS)
 
-    def join(self, fingerprint: str, subject: SlotKey, name: str = "") -> None:
-        """Take a firing alert in. Another one about a slot that is open changes nothing, and costs no look."""
-        news = fingerprint not in self._alerts
-        self._alerts[fingerprint] = subject
+    def join(self, fingerprint: str, key: SlotKey, name: str = "") -> None:
+        """Take a firing alert in. Another one about a slot that is open changes nothing, and costs no snapshot."""
+        new = fingerprint not in self._alerts
+        self._alerts[fingerprint] = key
         self._names[fingerprint] = name
-        self._askers.setdefault(subject, set()).add(fingerprint)
-        track = self._tracks.get(subject)
-        if track is None or (not track.open and news):
-            self._begin(subject)
+        self._fingerprints.setdefault(key, set()).add(fingerprint)
+        progress = self._slots.get(key)
+        if progress is None or (not progress.open and new):
+            self._begin(key)
             self._changed.set()
-        elif track.left is not None:
-            self._tracks[subject] = replace(track, left=None)
+        elif progress.withdrawn is not None:
+            self._slots[key] = replace(progress, withdrawn=None)
 
     def leave(self, fingerprint: str, why: str = "resolved") -> bool:
-        """Take an alert out, because it resolved or was silenced; return whether it was in."""
-        subject = self._alerts.pop(fingerprint, None)
-        if subject is None:
+        """Take an alert out, because it resolved or was silenced; return whether it took part."""
+        key = self._alerts.pop(fingerprint, None)
+        if key is None:
             return False
         self._names.pop(fingerprint, None)
-        self._narrator.left(subject, why)
-        self._askers[subject].discard(fingerprint)
-        if not self._askers[subject]:
+        self._journal.left(key, why)
+        self._fingerprints[key].discard(fingerprint)
+        if not self._fingerprints[key]:
             reason = f"the alert was {why} while the slot still waited"
-            self._tracks[subject] = replace(self._tracks[subject], left=reason)
+            self._slots[key] = replace(self._slots[key], withdrawn=reason)
             self._changed.set()
         return True
 
@@ -142,110 +151,108 @@ class Episode:
         self._changed.set()
 
     def stop(self, reason: str) -> None:
-        """End it before the next call, whatever it waits for; the first reason counts."""
+        """End it before the next attempt, whatever it waits for; the first reason counts."""
         self._stop = self._stop or reason
         self._changed.set()
 
     async def run(self) -> Report:
         """Run until each slot has an outcome; the report has them."""
-        lookout = PartialCollector(self.cluster)
+        collector = PartialCollector(self.cluster)
+        idle_timeout = max(MIN_IDLE_TIMEOUT, INTERVALS_UNTIL_IDLE * self._settings.interval)
         try:
-            async with self.remedy.primary(self._target, max(SHORTEST_IDLE, 3 * self._settings.interval)) as primary:
+            async with self.remedy.connect(self._target, idle_timeout) as connection:
                 if not self._target.dry_run:
-                    # It takes as long as the first look, which is what most often shows that it is needed.
-                    primary.prepare_ahead()
+                    # It takes as long as the first snapshot, which most often shows that it is needed.
+                    connection.prepare_in_background()
                 try:
-                    await self._loop(lookout, primary)
+                    await self._loop(collector, connection)
                 finally:
-                    # Closing takes a moment, in which nobody would look at a slot that joined.
-                    self._looks = False
+                    # Closing takes a moment, in which no snapshot would show a slot that joined.
+                    self._collecting = False
         except asyncio.CancelledError:
             self.stop("the healer stops")
             raise
-        except Exception:  # noqa: BLE001 - one cluster's defect must not end the others' episodes
-            self._narrator.failed()
-            self.finish(Outcome.ERROR, "a defect of the healer: see its log")
+        except Exception:  # noqa: BLE001 - an internal error in one cluster must not end the others' episodes
+            self._journal.failed()
+            self.finish(Outcome.ERROR, "an internal error of the healer: see its log")
         finally:
             self.finish()
-            await lookout.close()
+            await collector.close()
         return self.report
 
-    async def _loop(self, lookout: PartialCollector, primary: Primary) -> None:
+    async def _loop(self, collector: PartialCollector, connection: PrimaryConnection[Any, Any]) -> None:
         while self._stop is None:
             self._changed.clear()
-            lookout.follow(self.cluster)
-            snapshot = await lookout.collect({subject.node for subject in self._tracks})
-            self._take_in(evaluate(snapshot, self._tracks))
-            self._settle()
-            tracks = self._open().values()
-            if not tracks:
+            collector.follow(self.cluster)
+            snapshot = await collector.collect({key.node for key in self._slots})
+            self._apply_observations(evaluate(snapshot, self._slots))
+            self._apply_timeouts()
+            open_slots = self._open().values()
+            if not open_slots:
                 return
-            step = self._rules.next_step(tracks, self._progress, self._settings)
-            if isinstance(step, Attempt):
-                await self._attempt(primary, step)
-                continue
-            if not any(self._rules.wants(track) for track in tracks):
-                self._watchers.may_act(False)
-                await primary.not_needed()
-            await self._pause(step.seconds)
+            match self.remedy.next_step(open_slots, self._progress, self._settings):
+                case Wait(seconds):
+                    if not any(self.remedy.wants_attempt(progress) for progress in open_slots):
+                        self._callbacks.may_act(wanted=False)
+                        await connection.cancel_preparation()
+                    await self._pause(seconds)
+                case act:
+                    await self._attempt(connection, act)
 
-    async def _attempt(self, primary: Primary, step: Attempt) -> None:
-        """Act, unless it has been stopped; if connecting took long it is looked once more before."""
-        if not self._watchers.may_act(True):
-            self._narrator.no_room()
-            return await self._pause(LOOK_INTERVAL)
+    async def _attempt(self, connection: PrimaryConnection[Any, Any], step: Act) -> None:
+        """Act, unless it has been stopped; if connecting took long, another snapshot is taken first."""
+        if not self._callbacks.may_act(wanted=True):
+            self._journal.no_room()
+            return await self._pause(NO_ROOM_INTERVAL)
         failed = None
-        if not primary.ready:
-            failed = await primary.prepare()
-            if failed is None and self._narrator.elapsed - self._progress.now > FRESH_SECONDS:
-                # What the look has shown may be over. One that fails is an attempt, whose pace is kept.
+        if not connection.ready:
+            failed = await connection.prepare()
+            if failed is None and self._journal.elapsed - self._progress.now > MAX_SNAPSHOT_AGE:
+                # What the snapshot showed may be over. Connecting that fails is an attempt, whose interval is kept.
                 return None
         if self._stop is None:
-            self._attempted(failed or await self.remedy.act(primary, step))
+            self._apply_attempt(failed or await connection.act(step))
         return None
 
-    def _take_in(self, sights: dict[SlotKey, SlotState]) -> None:
-        """Put down what a look has shown."""
-        now = self._narrator.elapsed
-        for subject, sight in sights.items():
-            if self._rules.opens_again(self._tracks[subject], sight):
-                self._begin(subject)
-            before = self._tracks[subject]
-            self._tracks[subject] = self._rules.advance(before, sight, now)
-            if before.now == before.since or describe_state(before.sight) != describe_state(sight):
-                self._narrator.seen(subject, sight)
-        self._progress = replace(self._progress, now=now, hour_spent=not self._budget.left(time.monotonic()))
+    def _apply_observations(self, states: dict[SlotKey, SlotState]) -> None:
+        now = self._journal.elapsed
+        for key, state in states.items():
+            if self.remedy.should_reopen(self._slots[key], state):
+                self._begin(key)
+            before = self._slots[key]
+            self._slots[key] = self.remedy.apply_observation(before, state, now)
+            if before.now == before.since or describe_state(before.state) != describe_state(state):
+                self._journal.observed(key, state)
+        self._progress = replace(self._progress, now=now, budget_spent=not self._budget.left(time.monotonic()))
 
-    def _settle(self) -> None:
-        """Give the slots their outcomes. Who is well is watched on while its alert fires; the others are let go."""
-        for subject in list(self._tracks):
-            self._tracks[subject] = self._rules.settle(self._tracks[subject], self._progress, self._settings)
-            self._conclude(subject)
+    def _apply_timeouts(self) -> None:
+        """Give slots their outcomes. A slot that is well is watched while its alert fires; the others are let go."""
+        for key in list(self._slots):
+            self._slots[key] = self.remedy.apply_timeouts(self._slots[key], self._progress, self._settings)
+            self._conclude(key)
 
-    def _conclude(self, subject: SlotKey) -> None:
-        track = self._tracks[subject]
-        if track.outcome is None:
+    def _conclude(self, key: SlotKey) -> None:
+        progress = self._slots[key]
+        if progress.outcome is None:
             return
-        if subject not in self._concluded:
-            self._concluded.add(subject)
-            self._watchers.healed(self._narrator.slot_ended(subject, track, track.outcome), set(self._askers[subject]))
-        if track.outcome not in WELL or not self._askers[subject]:
-            for fingerprint in self._askers.pop(subject):
+        if key not in self._reported:
+            self._reported.add(key)
+            result = self._journal.slot_ended(key, progress, progress.outcome)
+            self._callbacks.slot_ended(result, set(self._fingerprints[key]))
+        if progress.outcome not in WELL or not self._fingerprints[key]:
+            for fingerprint in self._fingerprints.pop(key):
                 del self._alerts[fingerprint], self._names[fingerprint]
-            del self._tracks[subject]
-            self._concluded.discard(subject)
+            del self._slots[key]
+            self._reported.discard(key)
 
-    def _attempted(self, call: Call) -> None:
-        self._watchers.called(call)
-        self._narrator.called(call, {self._names[fingerprint] for fingerprint in self._alerts})
-        now = self._narrator.elapsed
-        if call.result in self.remedy.spending:
+    def _apply_attempt(self, attempt: Attempt) -> None:
+        self._callbacks.attempted(attempt)
+        self._journal.attempted(attempt, {self._names[fingerprint] for fingerprint in self._alerts})
+        now = self._journal.elapsed
+        if attempt.result in self.remedy.spending:
             self._budget.spend(time.monotonic())
-        after = self._rules.after_attempt
-        self._tracks = {subject: after(track, call, now) for subject, track in self._tracks.items()}
-        self._progress = replace(
-            self._progress, now=now, last_attempt=now, by_message=call.result is CallResult.EMITTED
-        )
+        self._slots = {key: self.remedy.apply_attempt(progress, attempt, now) for key, progress in self._slots.items()}
+        self._progress = replace(self._progress, now=now, last_attempt=now, by_fallback=attempt.by_fallback)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but no longer than until something has changed."""
@@ -258,15 +265,21 @@ class Episode:
         if self.report.outcome is not None:
             return
         why = why or self._stop or "the healer stops"
-        for subject, track in self._open().items():
-            self._tracks[subject] = track.end(outcome, why)
-            self._conclude(subject)
-        self._narrator.ended((outcome, why))
+        for key, progress in self._open().items():
+            self._slots[key] = progress.end(outcome, why)
+            self._conclude(key)
+        self._journal.ended((outcome, why))
 
-    def _begin(self, subject: SlotKey) -> None:
-        self._tracks[subject] = begin(self._narrator.elapsed)
-        self._concluded.discard(subject)
-        self._narrator.joined(subject)
+    def _begin(self, key: SlotKey) -> None:
+        self._slots[key] = self.remedy.begin(self._journal.elapsed)
+        self._reported.discard(key)
+        self._journal.joined(key)
 
-    def _open(self) -> dict[SlotKey, Track]:
-        return {subject: track for subject, track in self._tracks.items() if track.open}
+    def _open(self) -> dict[SlotKey, SlotProgress]:
+        return {key: progress for key, progress in self._slots.items() if progress.open}
+
+
+def next_deadline(slots: Collection[SlotProgress], give_up_after: float) -> float:
+    """Return when the first open slot is given up, in seconds since the start; without one, the last deadline."""
+    last = max((progress.since for progress in slots), default=0.0)
+    return min((progress.since for progress in slots if progress.open), default=last) + give_up_after

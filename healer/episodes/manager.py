@@ -1,8 +1,8 @@
 """
-One episode at a time for each cluster and remedy: alerts start it, join it, or are left alone; and past ones.
+One episode at a time for each cluster and remedy: alerts start it, join it, or are left alone; and past episodes.
 
-An episode is supervised from outside of it: it is told to stop by a reason that it checks before each call, and
-whatever becomes of its task, the task's end is what takes it out of the books.
+An episode is supervised from outside: it is stopped by a reason that it checks before each attempt, and the end of its
+task, however it came, is what removes it.
 """
 
 import asyncio
@@ -14,10 +14,11 @@ from functools import partial
 
 from healer.capability import CapabilityMonitor, Key
 from healer.episodes.budget import CallBudget
-from healer.episodes.loop import MAX_ALERTS, Episode, Watchers
+from healer.episodes.loop import MAX_ALERTS, Episode, EpisodeCallbacks
 from healer.episodes.report import Report, SlotResult
 from healer.metrics import HealerMetrics
-from healer.remedies.attempt import Call
+from healer.remedies.attempt import Attempt
+from healer.remedies.base import AnyRemedy
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import REFUSED, Action, Alert
@@ -25,10 +26,11 @@ from healer.webhook.deduplication import SeenAlerts
 from healer.webhook.filter import AcceptedAlert, classify
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, Config
+from pgslot.supervisor import TaskSupervisor
 
 MAX_PAST_EPISODES = 100
-CLOSE_SECONDS = 10.0
-"""How long episodes may take to close their connections at the end; the longest look or call is shorter."""
+CLOSE_TIMEOUT = 10.0
+"""Seconds that episodes may take to close their connections at the end; each snapshot and attempt is shorter."""
 
 log = get_logger(__name__)
 
@@ -47,17 +49,18 @@ class EpisodeManager:
     def __init__(self, config: Config, metrics: HealerMetrics, monitor: CapabilityMonitor) -> None:
         self._config = config
         self._clusters: Mapping[str, Cluster] = {}
-        self._metrics = metrics
-        self._monitor = monitor
+        self.metrics = metrics
+        self.monitor = monitor
         self._budgets: dict[Key, CallBudget] = {}
         self._running: dict[Key, Running] = {}
+        self._tasks = TaskSupervisor()
         self._acting: set[Key] = set()
-        """Those in which something is called for, or that have not been looked at yet."""
+        """Those that want an attempt, or that have no snapshot yet; clusters_at_once counts them."""
         self._late: dict[Key, dict[str, Alert]] = {}
-        """By cluster and remedy, and fingerprint: firing alerts that came while its episode was about to end."""
+        """Firing alerts, by fingerprint, that came while the episode was about to end: for the next one."""
         self._past: deque[Report] = deque(maxlen=MAX_PAST_EPISODES)
         self.closing = False
-        """No alert is taken any more."""
+        """It takes no more alerts."""
         self.seen = SeenAlerts()
         metrics.clusters_remaining.set_function(self._clusters_left)
         self.reconfigure(config)
@@ -65,18 +68,18 @@ class EpisodeManager:
     @property
     def reports(self) -> list[Report]:
         """All known episodes, the newest first."""
-        running = sorted((each.episode.report for each in self._running.values()), key=lambda report: report.started_at)
+        running = sorted((run.episode.report for run in self._running.values()), key=lambda report: report.started_at)
         return [*reversed(running), *self._past]
 
     @property
     def active(self) -> dict[str, str]:
-        """Which alert, by its fingerprint, takes part in the episode of which cluster, or waits for its next."""
-        found = {
+        """The cluster of each alert, by fingerprint, that takes part in an episode or waits for the next one."""
+        active = {
             fingerprint: cluster
             for (cluster, _), running in self._running.items()
             for fingerprint in running.episode.fingerprints
         }
-        return found | {fingerprint: cluster for (cluster, _), late in self._late.items() for fingerprint in late}
+        return active | {fingerprint: cluster for (cluster, _), late in self._late.items() for fingerprint in late}
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration over. An episode whose cluster has changed is stopped: disabled means now."""
@@ -87,7 +90,7 @@ class EpisodeManager:
         for (name, _), running in self._running.items():
             cluster = self._clusters.get(name)
             if cluster is not None and cluster.as_configured == running.episode.cluster.as_configured:
-                # A failover is when members come and go, and no reason to stop.
+                # Members come and go in a failover, which is no reason to stop.
                 if cluster.patroni is not None:
                     running.episode.follow(cluster)
                 continue
@@ -99,8 +102,8 @@ class EpisodeManager:
 
     def submit(self, alert: Alert) -> Action:
         """Act on one alert without waiting for anything; return what was done with it."""
-        action = self._take(alert)
-        self._metrics.alerts.labels(action).inc()
+        action = self._handle(alert)
+        self.metrics.alerts.labels(action).inc()
         if action in (Action.STARTED, Action.JOINED):
             self.seen.add(alert.fingerprint)
         return action
@@ -110,8 +113,8 @@ class EpisodeManager:
         return self._budgets[cluster, remedy].left(time.monotonic())
 
     def withdraw(self, fingerprint: str, cluster: str, why: str = "resolved") -> bool:
-        """Take an alert out of the cluster's episodes, or of what waits for the next; return whether it was in."""
-        late = [each.pop(fingerprint, None) for (name, _), each in self._late.items() if name == cluster]
+        """Take an alert out of the cluster's episodes, running and next; return whether it was in one."""
+        late = [alerts.pop(fingerprint, None) for (name, _), alerts in self._late.items() if name == cluster]
         left = [
             running.episode.leave(fingerprint, why) for (name, _), running in self._running.items() if name == cluster
         ]
@@ -120,15 +123,12 @@ class EpisodeManager:
     async def close(self) -> None:
         """Stop all episodes and wait until their connections are closed."""
         self.closing = True
-        tasks = {running.task for running in self._running.values()}
         for running in self._running.values():
             _stop(running, "the healer stops")
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
-            for task in late:
-                log.error("an episode does not end, and is left", task=task.get_name())
+        for name in await self._tasks.wait(CLOSE_TIMEOUT):
+            log.error("an episode does not end, and is left", task=name)
 
-    def _take(self, alert: Alert) -> Action:
+    def _handle(self, alert: Alert) -> Action:
         accepted = classify(alert, self._clusters)
         if not isinstance(accepted, AcceptedAlert):
             return accepted
@@ -143,14 +143,14 @@ class EpisodeManager:
             self._start(accepted, alert)
             return Action.STARTED
         if running.episode.over or running.task.done():
-            # It has ended and is closing its connections: this one is for the next.
-            return self._take_later(key, alert)
-        if not running.episode.has_room(accepted.subject):
+            # It has ended and is closing its connections: this alert is for the next episode.
+            return self._keep_for_next(key, alert)
+        if not running.episode.has_room(accepted.slot):
             return Action.REFUSED_FULL
-        running.episode.join(alert.fingerprint, accepted.subject, alert.labels.get("alertname", ""))
+        running.episode.join(alert.fingerprint, accepted.slot, alert.labels.get("alertname", ""))
         return Action.JOINED
 
-    def _take_later(self, key: Key, alert: Alert) -> Action:
+    def _keep_for_next(self, key: Key, alert: Alert) -> Action:
         late = self._late.setdefault(key, {})
         if len(late) >= MAX_ALERTS and alert.fingerprint not in late:
             return Action.REFUSED_FULL
@@ -158,61 +158,49 @@ class EpisodeManager:
         return Action.JOINED
 
     def _start(self, accepted: AcceptedAlert, alert: Alert) -> None:
-        cluster, remedy, subject = accepted.cluster, accepted.remedy, accepted.subject
+        cluster, remedy, slot = accepted.cluster, accepted.remedy, accepted.slot
         key = (cluster.name, remedy.name)
 
-        def called(call: Call) -> None:
-            self._metrics.count_call(*key, call)
-            if call.capability is not None:
-                self._monitor.note(cluster, remedy, call.capability)
-
-        def healed(heal: SlotResult, firing: Collection[str]) -> None:
-            self._metrics.heal_ended(*key, heal.outcome, heal.heal_seconds)
-            for each in firing:
-                self.seen.retry_later(each)
-
-        watchers = Watchers(called, healed, partial(self._may_act, key))
-        episode = Episode(remedy, cluster, self._config.healer, self._budgets[key], watchers)
-        episode.join(alert.fingerprint, subject, alert.labels.get("alertname", ""))
-        self._metrics.episode_began(*key, lambda: episode.calls_left, lambda: episode.deadline)
+        callbacks = _Callbacks(self, cluster, remedy)
+        episode = Episode(remedy, cluster, self._config.healer, self._budgets[key], callbacks)
+        episode.join(alert.fingerprint, slot, alert.labels.get("alertname", ""))
+        self.metrics.episode_began(*key, lambda: episode.calls_left, lambda: episode.deadline)
         self._acting.add(key)
-        task = asyncio.create_task(episode.run(), name=f"episode of {cluster.name}, {remedy.name}")
+        name = f"episode of {cluster.name}, {remedy.name}"
+        task = self._tasks.start(episode.run(), name, partial(self._ended, episode))
         self._running[key] = Running(episode, task)
-        task.add_done_callback(partial(self._ended, episode))
-        named = {"node": subject.node, "slot": subject.slot_name}
-        log.info("episode started", cluster=cluster.name, heal=remedy.name, **named)
+        log.info("episode started", cluster=cluster.name, heal=remedy.name, node=slot.node, slot=slot.slot_name)
 
     def _ended(self, episode: Episode, task: asyncio.Task[Report]) -> None:
-        """Take an episode out of the books, also one whose task never ran."""
+        """Remove an episode, also one whose task never ran."""
         key = (episode.cluster.name, episode.remedy.name)
         del self._running[key]
         self._acting.discard(key)
         if not task.cancelled() and task.exception() is not None:
-            log.critical("an episode ended by a defect", exc=task.exception())
-            episode.finish(Outcome.ERROR, "a defect of the healer: see its log")
+            episode.finish(Outcome.ERROR, "an internal error of the healer: see its log")
         episode.finish()
         self._past.appendleft(episode.report)
-        self._metrics.episode_ended(*key)
+        self.metrics.episode_ended(*key)
         for alert in self._late.pop(key, {}).values():
-            if not self.closing and self._take(alert) in REFUSED:
-                # Whoever sent it believes that it was taken.
+            if not self.closing and self._handle(alert) in REFUSED:
+                # Its sender believes that it was taken.
                 self.seen.forget(alert.fingerprint)
 
-    def _may_act(self, key: Key, wants: bool) -> bool:
-        """Let a cluster be one of those that are acted on at the same time, or be none of them any more."""
-        if not wants:
+    def may_act(self, key: Key, *, wanted: bool) -> bool:
+        """Give a cluster a place among those that are acted on at the same time, or take it away."""
+        if not wanted:
             self._acting.discard(key)
         elif key not in self._acting and self._clusters_left(key[0]) > 0:
             self._acting.add(key)
         return key in self._acting
 
-    def _clusters_left(self, but: str | None = None) -> int:
-        """Return how many more clusters may be acted on; `but`: one that is not counted if it is acted on already."""
-        acting = {cluster for cluster, _ in self._acting} - {but}
+    def _clusters_left(self, except_for: str | None = None) -> int:
+        """Return how many more clusters may be acted on; `except_for` is not counted if it is acted on already."""
+        acting = {cluster for cluster, _ in self._acting} - {except_for}
         return max(0, self._config.healer.clusters_at_once - len(acting))
 
     def _set_budgets(self) -> None:
-        """Give each cluster its budgets of calls; one that had one, even under another configuration, keeps it."""
+        """Give each cluster its budgets of calls; a budget that exists, even from another configuration, is kept."""
         settings = self._config.healer
         now = time.monotonic()
         for cluster in self._config.clusters:
@@ -220,17 +208,40 @@ class EpisodeManager:
                 target = remedy.target(cluster)
                 if target is None:
                     continue
-                key, allowed = (cluster.name, remedy.name), remedy.allowance(target, settings)
+                key, limit = (cluster.name, remedy.name), remedy.budget_limit(target, settings)
                 if key in self._budgets:
-                    self._budgets[key].resize(allowed.per_hour)
+                    self._budgets[key].resize(limit.per_hour)
                 else:
-                    self._budgets[key] = CallBudget(allowed.per_hour, now, at_start=allowed.at_start)
-                self._metrics.budget(*key, partial(self.calls_left, *key))
+                    self._budgets[key] = CallBudget(limit.per_hour, now, at_start=limit.at_start)
+                self.metrics.budget(*key, partial(self.calls_left, *key))
+
+
+class _Callbacks(EpisodeCallbacks):
+    """What one episode reports, in metrics, capability and deduplication."""
+
+    def __init__(self, manager: EpisodeManager, cluster: Cluster, remedy: AnyRemedy) -> None:
+        self._manager = manager
+        self._cluster = cluster
+        self._remedy = remedy
+        self._key = (cluster.name, remedy.name)
+
+    def attempted(self, attempt: Attempt) -> None:
+        self._manager.metrics.count_attempt(*self._key, attempt)
+        if attempt.capability is not None:
+            self._manager.monitor.note(self._cluster, self._remedy, attempt.capability)
+
+    def slot_ended(self, result: SlotResult, firing: Collection[str]) -> None:
+        self._manager.metrics.slot_ended(*self._key, result.outcome, result.heal_seconds)
+        for fingerprint in firing:
+            self._manager.seen.retry_later(fingerprint)
+
+    def may_act(self, *, wanted: bool) -> bool:
+        return self._manager.may_act(self._key, wanted=wanted)
 
 
 def _stop(running: Running, reason: str) -> None:
-    """Say why, which it checks before each call, and wake it from whatever it waits for."""
+    """Set the reason, which the episode checks before each attempt, and interrupt what it waits for."""
     if not running.episode.over:
-        # Only once: it is closing its connections after that.
+        # Only once: after that it closes its connections.
         running.episode.stop(reason)
         running.task.cancel()

@@ -1,4 +1,4 @@
-"""An episode as the log, the status page, /episodes and the command line tell it."""
+"""What is reported of an episode: to the log, the status page, /episodes and the command line."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from healer.remedies.slot_state import SlotKey
 
 TIMELINE_LENGTH = 200
 MAX_RESULTS = 2000
-"""Slots, and their outcomes, that an episode remembers: one may go on for days, with others each hour."""
-WHYS_SHOWN = 5
+"""Slots, and their outcomes, that an episode keeps: it may go on for days, with other slots every hour."""
+MAX_REASONS_SHOWN = 5
 
 _GRAVEST = (
     Outcome.ERROR,
@@ -24,7 +24,7 @@ _GRAVEST = (
     Outcome.HEALED,
     Outcome.RESOLVED_ITSELF,
 )
-"""What an episode of several slots is called after: first what most needs a person."""
+"""An episode of several slots has the outcome that comes first here: what needs a person most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class SlotResult:
-    """What became of one slot; one that stalled again has several."""
+    """What became of one slot; a slot that stalled again has several."""
 
     node: str
     slot_name: str
@@ -46,7 +46,7 @@ class SlotResult:
     seconds: float
     """From its alert to its outcome."""
     calls: int
-    """Those that were made while it needed one."""
+    """Calls that were made while it needed one."""
     heal_seconds: float | None
     """From the first call to the effect; None unless healed."""
 
@@ -60,7 +60,7 @@ class Report:
     started_at: float
     """Unix time."""
     subjects: list[SlotKey] = field(default_factory=list)
-    """The last ones that alerts were about."""
+    """The last slots that alerts were about."""
     reasons: list[str] = field(default_factory=list)
     """What was waited for, in the order in which it was first seen."""
     calls: int = 0
@@ -72,15 +72,15 @@ class Report:
     heal_seconds: float | None = None
     """The longest of its healed slots; None when none was."""
     outcome: Outcome | None = None
-    """The gravest of its slots'; None while it runs."""
+    """The gravest outcome of its slots; None while it runs."""
     why: str = ""
     slots: deque[SlotResult] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
     """Each slot's own outcome, in the order in which they came."""
     timeline: deque[TimelineEntry] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
     listener: Callable[[TimelineEntry], None] | None = field(default=None, repr=False)
-    """Told each line of the timeline as it is written; the command line prints it."""
+    """Called with each line of the timeline as it is written; the command line prints it."""
 
-    def tell(self, seconds: float, text: str) -> None:
+    def append(self, seconds: float, text: str) -> None:
         """Write a line of the timeline."""
         line = TimelineEntry(round(seconds, 3), text)
         self.timeline.append(line)
@@ -88,34 +88,34 @@ class Report:
             self.listener(line)
 
     def conclude(self, seconds: float, otherwise: tuple[Outcome, str]) -> None:
-        """Put down how it ended, by how its slots did; `otherwise`: it ended before there was one."""
+        """Record how it ended, by its slots' outcomes; `otherwise`: it ended before any slot did."""
         self.seconds = seconds
         self.outcome, self.why = summary(self.slots, otherwise)
-        took = [heal.heal_seconds for heal in self.slots if heal.heal_seconds is not None]
+        took = [result.heal_seconds for result in self.slots if result.heal_seconds is not None]
         self.heal_seconds = max(took, default=None)
 
     def as_json(self) -> dict[str, Any]:
         """Return what json can write."""
         plain = {name: value for name, value in vars(self).items() if name != "listener"}
         return plain | {
-            "subjects": [asdict(subject) for subject in self.subjects],
+            "subjects": [asdict(key) for key in self.subjects],
             "lsns": list(self.lsns),
-            "slots": [asdict(heal) for heal in self.slots],
+            "slots": [asdict(result) for result in self.slots],
             "timeline": [asdict(line) for line in self.timeline],
         }
 
 
-def summary(heals: Sequence[SlotResult], otherwise: tuple[Outcome, str]) -> tuple[Outcome, str]:
+def summary(results: Sequence[SlotResult], otherwise: tuple[Outcome, str]) -> tuple[Outcome, str]:
     """Return one outcome and why for all slots of an episode."""
-    if not heals:
+    if not results:
         return otherwise
-    gravest = min((heal.outcome for heal in heals), key=_GRAVEST.index)
-    if len({(heal.outcome, heal.why) for heal in heals}) == 1:
-        return gravest, heals[0].why
-    whys = [f"{heal.slot_name}: {heal.outcome} ({heal.why})" for heal in sorted(heals, key=_gravity)]
-    more = f"; and {len(whys) - WHYS_SHOWN} more" if len(whys) > WHYS_SHOWN else ""
-    return gravest, "; ".join(whys[:WHYS_SHOWN]) + more
+    gravest = min((result.outcome for result in results), key=_GRAVEST.index)
+    if len({(result.outcome, result.why) for result in results}) == 1:
+        return gravest, results[0].why
+    whys = [f"{result.slot_name}: {result.outcome} ({result.why})" for result in sorted(results, key=_gravity)]
+    more = f"; and {len(whys) - MAX_REASONS_SHOWN} more" if len(whys) > MAX_REASONS_SHOWN else ""
+    return gravest, "; ".join(whys[:MAX_REASONS_SHOWN]) + more
 
 
-def _gravity(heal: SlotResult) -> int:
-    return _GRAVEST.index(heal.outcome)
+def _gravity(result: SlotResult) -> int:
+    return _GRAVEST.index(result.outcome)

@@ -1,1 +1,1 @@
-"""What can be done to a cluster, one file each: its statements, what may be done with them, and why not."""
+"""What the healer can do to a cluster: one folder a remedy. Open base.py first; registry.py lists the remedies."""

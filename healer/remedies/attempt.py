@@ -1,17 +1,14 @@
-"""What an attempt to act can end in, and why one cannot be made at all: plain facts, which primary.py finds out."""
+"""An attempt to act: the step that asks for it, what it ends in, and why it cannot be made; common to all remedies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from healer.remedies.terminate.blocker import HolderSession, Suspect
-from pgslot.postgres.types import parse_lsn
-
 APPLICATION_NAME = "pg_slot_healer"
 
 
 class Unavailable(StrEnum):
-    """Why the function cannot be called."""
+    """Why the healer cannot act on a cluster; values of pgslot_heal_capability_unavailable's label `reason`."""
 
     SERVER_TOO_OLD = "server_too_old"
     MISSING_FUNCTION = "missing_function"
@@ -24,11 +21,8 @@ class Unavailable(StrEnum):
     DISABLED = "disabled"
 
 
-REPLACEABLE = frozenset({Unavailable.SERVER_TOO_OLD, Unavailable.MISSING_FUNCTION, Unavailable.MISSING_PRIVILEGE})
-"""What `fallback: emit_message` helps against: the server logs the record without the function then, only later."""
-
-PASSING = frozenset({Unavailable.NO_PRIMARY, Unavailable.UNREACHABLE})
-"""What a failover looks like from outside: worth another try within the same episode."""
+TRANSIENT = frozenset({Unavailable.NO_PRIMARY, Unavailable.UNREACHABLE})
+"""What a failover looks like from outside: worth another attempt within the same episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,81 +30,89 @@ class Capability:
     """Whether the healer could act on a cluster; `reason` None: it could."""
 
     reason: Unavailable | None
-    remedy: str = ""
+    advice: str = ""
     """What to do about it; for a missing privilege the exact GRANT."""
 
 
-class CallResult(StrEnum):
-    """How an attempt to call ended."""
+class AttemptResult(StrEnum):
+    """How an attempt ended; values of pgslot_heal_calls_total's label `result`."""
 
     OK = "ok"
+    """A running-xacts record was forced."""
     EMITTED = "emitted"
-    """The fallback: a message was written in place of the record, which the server logs by itself then."""
+    """The fallback: a message was written instead, after which the server logs the record itself."""
     LOCKED = "locked"
-    """Another healer acts on this cluster, or somebody else holds the healers' lock."""
+    """Another healer acts on this cluster, or another client holds the healers' lock."""
     SEEN = "seen"
-    """A transaction is in the way and may be ended, if the next look shows the very same."""
+    """A transaction blocks the slot and may be terminated, if the next snapshot shows the same one."""
     ENDED = "ended"
-    """The session that held it was told to end."""
+    """The session that held the transaction was told to end."""
     DRY_RUN = "dry_run"
-    """It would have been."""
+    """It would have been told to end, but for the dry run."""
     REFUSED = "refused"
-    """A guard spoke against it."""
+    """A guard refused."""
     UNAVAILABLE = "unavailable"
     ERROR = "error"
 
 
-WROTE = frozenset({CallResult.OK, CallResult.EMITTED})
-"""A record was forced, or the message written in its place."""
+@dataclass(frozen=True, slots=True)
+class Act:
+    """The next step is an attempt; a remedy whose attempts are about something has a subclass that says about what."""
 
-DONE = WROTE | {CallResult.ENDED}
-"""Something was done."""
+    interval: float
+    """Seconds until the next attempt; another healer's attempt within them stands for ours."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What is told of an attempt."""
+class Wait:
+    """The next step is another snapshot, after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An attempt in words."""
 
     line: str
-    """Of the timeline."""
+    """For the timeline."""
     message: str
-    """Of the log."""
+    """For the log."""
     done: bool
-    """Something was done; False: it could not be, and is a warning."""
+    """Something was done; False: it could not be, which the log shows as a warning."""
     fields: Mapping[str, object] = field(default_factory=dict)
-    """Of the log line, beside those that each has."""
+    """For the log line, beside those that every attempt has."""
     once: bool = False
-    """Told once, however often it is so in a row."""
+    """Written once, however often it repeats."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One attempt."""
+class Attempt:
+    """One attempt to act; each remedy has a subclass with what only its attempts tell."""
 
-    result: CallResult
-    lsn: str | None = None
-    """What pg_log_standby_snapshot() returned: the end of the record; or pg_logical_emit_message(), of the message."""
-    before: str | None = None
-    """Where WAL was inserted just before: the record begins there or later, and before `lsn`. None: not called."""
+    result: AttemptResult
     capability: Capability | None = None
-    """None when the attempt does not tell."""
-    stranger: str | None = None
-    """Who holds the lock, in words, when that is no healer."""
+    """What the attempt showed of it; None: nothing."""
     error: str = ""
-    suspect: Suspect | None = None
-    """The transaction that it was about; None of an attempt that is about none."""
-    session: HolderSession | None = None
-    """Its session, as the primary showed it."""
     refusal: str | None = None
-    """Which guard spoke against it."""
-    why: str = ""
-    """For which slot it was ended, and why."""
-    rule: str = ""
-    """Which rule of the configuration allowed it."""
+    """The guard that refused; values of pgslot_heal_refusals_total's label `guard`."""
 
     @property
-    def interval(self) -> tuple[int, int] | None:
-        """The record lies in [first, second), in bytes since 0/0; None when the call did not write it itself."""
-        if self.result is not CallResult.OK or self.before is None or self.lsn is None:
-            return None
-        return parse_lsn(self.before), parse_lsn(self.lsn)
+    def acted(self) -> bool:
+        """Something was done on the server."""
+        return self.result in (AttemptResult.OK, AttemptResult.EMITTED, AttemptResult.ENDED)
+
+    @property
+    def by_fallback(self) -> bool:
+        """It took the remedy's slower fallback."""
+        return self.result is AttemptResult.EMITTED
+
+    @property
+    def returned_lsn(self) -> str | None:
+        """The LSN that the server returned; None: the remedy, or this attempt, has none."""
+        return None
+
+    @property
+    def unavailable(self) -> Unavailable | None:
+        """Why it could not be made; None: it could, or an error says no more."""
+        return self.capability.reason if self.capability and self.result is AttemptResult.UNAVAILABLE else None

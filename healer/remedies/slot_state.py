@@ -1,6 +1,6 @@
 """
-What one look shows of what alerts point at: a creation that waits, an existing slot and what keeps its WAL, a standby's
-copy of a failover slot and whether it would outlive a promotion.
+What a snapshot shows of the slot that an alert is about: a slot that is being created, one that exists and what retains
+its WAL, or a standby's copy of a failover slot and whether it would outlive a promotion.
 """
 
 from collections.abc import Collection
@@ -21,125 +21,86 @@ from pgslot.snapshot.history import SEGMENT_BYTES
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Slot, Transaction
 
-SETTLED_SECONDS = 1.0
-"""A younger creation may be about to end: it lasts milliseconds when all is well. The alert was about an older one."""
-
-LONG_SECONDS = 5.0
-"""A transaction that has been open for longer may be in the way of a copy; shorter ones come and go."""
-
-_HELPED_BY_A_RECORD = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, WaitReason.TRANSACTION})
+LONG_TRANSACTION_SECONDS = 5.0
+"""A transaction that has been open for longer may block a copy; shorter ones come and go."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotKey:
-    """What an alert points at: a slot, on the node where it lives."""
+    """The slot that an alert is about, on the node where it lives."""
 
     node: str
     slot_name: str
 
 
 class SlotCondition(StrEnum):
-    """What a look shows of a subject."""
+    """What a snapshot shows of a slot."""
 
     WAITING = "waiting"
     """Its creation has not finished."""
     STALLED = "stalled"
-    """It exists, and its restart_lsn is pinned though nothing pins it."""
+    """It exists, and its restart_lsn is pinned although no transaction pins it."""
     NOT_PERSISTED = "not_persisted"
     """A standby's copy of a failover slot is temporary: the primary's slot is behind the standby's horizon."""
     UNREADY = "unready"
-    """There is no copy of a failover slot on this standby, for a reason that no record helps."""
-    UNDECIDED = "undecided"
-    """It exists, and one look cannot tell what keeps its WAL: only its movement, or the lack of it, can."""
-    HELD = "held"
-    """It exists, and something that no record helps keeps its WAL: a transaction, its consumer, and the like."""
+    """There is no copy of a failover slot on this standby, for a reason that no remedy removes."""
+    INCONCLUSIVE = "inconclusive"
+    """It exists, and one snapshot cannot tell what retains its WAL: only movement, or the lack of it, can."""
+    RETAINED = "retained"
+    """It exists, and a transaction, its consumer, a standby or the like retains its WAL."""
     USABLE = "usable"
     LOST = "lost"
     """Invalidated: nothing helps it any more."""
-    GONE = "gone"
-    UNSEEN = "unseen"
+    DROPPED = "dropped"
+    UNOBSERVED = "unobserved"
     """The node did not answer, or not in full."""
-
-
-IN_NEED = frozenset({SlotCondition.WAITING, SlotCondition.STALLED, SlotCondition.NOT_PERSISTED})
 
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """What one look showed of one subject."""
+    """What one snapshot showed of one slot."""
 
-    state: SlotCondition
+    condition: SlotCondition
     wait: CreationWait | None = None
-    """Only while waiting."""
+    """None unless the condition is WAITING."""
     slot: Slot | None = None
-    """None of a slot that is gone or was not seen."""
+    """None for a slot that was dropped or not observed."""
     cause: RetentionCause | None = None
     """Why an existing slot retains WAL."""
     obstacle: WaitReason | None = None
     """Why no new record reaches the node for now: it replays nothing. None on a primary."""
     on_primary: bool = False
     original: Slot | None = None
-    """The primary's failover slot, where this is a standby's copy of it, or should be."""
-    unready: NotReadyReason | None = None
-    """Why that copy would be of no use after a promotion. None also where nothing is to be copied."""
+    """The primary's failover slot, where this one is its copy on a standby, or should be."""
+    not_ready_reason: NotReadyReason | None = None
+    """Why that copy would be useless after a promotion. None also where nothing is to be copied."""
     blocker: Transaction | None = None
-    """A transaction that keeps such a copy temporary."""
+    """The transaction that keeps such a copy temporary."""
     pinned_by: Transaction | None = None
-    """A transaction that keeps an existing slot's WAL, where that is the cause."""
+    """The transaction that retains an existing slot's WAL, where that is the cause."""
 
     @property
     def consumed(self) -> Slot | None:
-        """The slot that a consumer has to read for this one to move; it never reads a copy."""
-        return self.original if self.state is SlotCondition.NOT_PERSISTED else self.slot
+        """The slot that a consumer has to read for this slot to move; no consumer reads a copy."""
+        return self.original if self.condition is SlotCondition.NOT_PERSISTED else self.slot
 
     @property
     def persisted(self) -> bool:
         """It is a copy that would outlive a promotion."""
-        return self.original is not None and self.unready is None
+        return self.original is not None and self.not_ready_reason is None
 
     @property
     def reason(self) -> str | None:
         """What is waited for, in the words of the metrics; None when nothing is."""
         if self.wait is not None:
             return self.wait.reason
-        if self.state is SlotCondition.STALLED:
+        if self.condition is SlotCondition.STALLED:
             return self.obstacle or RetentionCause.STALLED
-        if self.state is SlotCondition.NOT_PERSISTED:
+        if self.condition is SlotCondition.NOT_PERSISTED:
             return self._why_temporary
-        if self.state is SlotCondition.UNREADY:
-            return self.unready
-        return self.cause if self.state in (SlotCondition.HELD, SlotCondition.UNDECIDED) else None
-
-    @property
-    def helped(self) -> bool:
-        """A record helps, at once or when a transaction ends; one written before WAL is reserved would be lost."""
-        if self.state in (SlotCondition.STALLED, SlotCondition.NOT_PERSISTED):
-            return self.obstacle is None
-        if self.wait is None:
-            return False
-        if self.on_primary:
-            # What is waited for there is a transaction; when it ends, the server logs the record itself.
-            return False
-        creation = self.wait.creation
-        settled = creation.wait_seconds is not None and creation.wait_seconds >= SETTLED_SECONDS
-        return settled and creation.wal_reserved and (self.wait.reason in _HELPED_BY_A_RECORD or self.helped_once)
-
-    @property
-    def helped_once(self) -> bool:
-        """One record may help, and more of them would not: they travel in whole segments, by way of an archive."""
-        return self.wait is not None and self.wait.reason is WaitReason.ARCHIVED_SEGMENT
-
-    @property
-    def awaits_commit(self) -> bool:
-        """A creation on a standby, for which a transaction of the primary has to end, and a record to follow."""
-        return self.wait is not None and self.wait.reason is WaitReason.TRANSACTION and not self.on_primary
-
-    @property
-    def curable(self) -> bool:
-        """A record alone can end this; a transaction that a creation waits for has to end first."""
-        if self.wait is None:
-            return self.helped and self.blocker is None
-        return self.helped and self.wait.reason is not WaitReason.TRANSACTION
+        if self.condition is SlotCondition.UNREADY:
+            return self.not_ready_reason
+        return self.cause if self.condition in (SlotCondition.RETAINED, SlotCondition.INCONCLUSIVE) else None
 
     @property
     def _why_temporary(self) -> str:
@@ -151,45 +112,34 @@ class SlotState:
         return RetentionCause.INACTIVE if away else NotReadyReason.NOT_PERSISTED
 
 
-def evaluate(cluster: ClusterSnapshot, subjects: Collection[SlotKey]) -> dict[SlotKey, SlotState]:
-    """Return what the look shows of each subject, on the node where it lives."""
+def evaluate(cluster: ClusterSnapshot, keys: Collection[SlotKey]) -> dict[SlotKey, SlotState]:
+    """Return what the snapshot shows of each of these slots."""
     waiting = {SlotKey(wait.node, wait.creation.slot_name): wait for wait in creation_waits(cluster)}
-    in_full = {node.node: node for node in cluster.nodes if node.slots is not None and node.creations is not None}
-    slots = {SlotKey(node.node, slot.slot_name): slot for node in in_full.values() for slot in node.slots or ()}
-    copies = {name: synced_slots(in_full[name], cluster) for name in {s.node for s in subjects} & in_full.keys()}
+    answered = {node.node: node for node in cluster.nodes if node.slots is not None and node.creations is not None}
+    slots = {SlotKey(node.node, slot.slot_name): slot for node in answered.values() for slot in node.slots or ()}
+    copies = {name: synced_slots(answered[name], cluster) for name in {key.node for key in keys} & answered.keys()}
 
-    def sight(subject: SlotKey) -> SlotState:
-        if subject.node not in in_full:
-            return SlotState(SlotCondition.UNSEEN)
-        node = in_full[subject.node]
-        if subject in waiting:
-            return SlotState(SlotCondition.WAITING, waiting[subject], slots.get(subject), on_primary=node.is_primary)
-        copy = copies[subject.node].get(subject.slot_name)
+    def state_of(key: SlotKey) -> SlotState:
+        if key.node not in answered:
+            return SlotState(SlotCondition.UNOBSERVED)
+        node = answered[key.node]
+        if key in waiting:
+            return SlotState(SlotCondition.WAITING, waiting[key], slots.get(key), on_primary=node.is_primary)
+        copy = copies[key.node].get(key.slot_name)
         if copy is not None and copy.not_ready_reason not in (None, NotReadyReason.NAME_CLASH):
             return _unready(copy, node, cluster)
-        if cluster.primary is None and _may_be_a_copy(slots.get(subject), node):
-            return SlotState(SlotCondition.UNSEEN)
-        if subject not in slots:
-            return SlotState(SlotCondition.GONE)
-        found = _existing(slots[subject], node, cluster)
-        return found if copy is None or copy.not_ready_reason else replace(found, original=copy.original)
+        if cluster.primary is None and _may_be_a_copy(slots.get(key), node):
+            return SlotState(SlotCondition.UNOBSERVED)
+        if key not in slots:
+            return SlotState(SlotCondition.DROPPED)
+        state = _existing(slots[key], node, cluster)
+        return state if copy is None or copy.not_ready_reason else replace(state, original=copy.original)
 
-    return {subject: sight(subject) for subject in subjects}
-
-
-def in_need(cluster: ClusterSnapshot) -> list[SlotKey]:
-    """Return every slot that waits for its creation's end, is stalled or a temporary copy, or may turn out to be."""
-    everything = [
-        SlotKey(node.node, name)
-        for node in cluster.nodes
-        for name in sorted({slot.slot_name for slot in node.slots or ()} | {c.slot_name for c in node.creations or ()})
-    ]
-    wanted = IN_NEED | {SlotCondition.UNDECIDED}
-    return [subject for subject, sight in evaluate(cluster, everything).items() if sight.state in wanted]
+    return {key: state_of(key) for key in keys}
 
 
-def state_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
-    """Return what the reason for which an existing slot retains WAL makes of it."""
+def condition_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
+    """Return the condition of an existing slot that retains WAL for this cause."""
     match cause:
         case RetentionCause.INVALIDATED:
             return SlotCondition.LOST
@@ -198,74 +148,77 @@ def state_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
         case RetentionCause.NONE:
             return SlotCondition.USABLE
         case RetentionCause.CREATION:
-            # Both queries of the look saw it at slightly different moments.
-            return SlotCondition.UNSEEN
+            # The two queries of the snapshot saw it at slightly different moments.
+            return SlotCondition.UNOBSERVED
         case RetentionCause.UNKNOWN:
-            return SlotCondition.UNDECIDED
+            return SlotCondition.INCONCLUSIVE
         case RetentionCause.INACTIVE:
             pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
             if max(pinned, unconfirmed) <= SEGMENT_BYTES:
                 return SlotCondition.USABLE
-            # Its consumer is away. If it has confirmed what it read, whether a record is missing shows with time.
-            return SlotCondition.UNDECIDED if pinned > unconfirmed else SlotCondition.HELD
-    return SlotCondition.HELD
+            # Its consumer is away. If it confirmed what it read, time will tell whether a record is missing.
+            return SlotCondition.INCONCLUSIVE if pinned > unconfirmed else SlotCondition.RETAINED
+    return SlotCondition.RETAINED
 
 
-def _unready(found: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotState:
-    match found.not_ready_reason:
+def _unready(readiness: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotState:
+    match readiness.not_ready_reason:
         case NotReadyReason.UNKNOWN:
-            return SlotState(SlotCondition.UNSEEN)
+            return SlotState(SlotCondition.UNOBSERVED)
         case NotReadyReason.INVALIDATED:
             return SlotState(
-                SlotCondition.LOST, slot=found.copy, original=found.original, unready=found.not_ready_reason
+                SlotCondition.LOST,
+                slot=readiness.copy,
+                original=readiness.original,
+                not_ready_reason=readiness.not_ready_reason,
             )
         case NotReadyReason.NOT_PERSISTED:
             return SlotState(
                 SlotCondition.NOT_PERSISTED,
-                slot=found.copy,
+                slot=readiness.copy,
                 obstacle=replay_blocked_by(node, cluster.primary),
-                original=found.original,
-                unready=found.not_ready_reason,
-                blocker=_in_the_way(found.copy, cluster.primary),
+                original=readiness.original,
+                not_ready_reason=readiness.not_ready_reason,
+                blocker=_copy_blocker(readiness.copy, cluster.primary),
             )
-    return SlotState(SlotCondition.UNREADY, original=found.original, unready=found.not_ready_reason)
+    return SlotState(SlotCondition.UNREADY, original=readiness.original, not_ready_reason=readiness.not_ready_reason)
 
 
 def _may_be_a_copy(slot: Slot | None, node: NodeSnapshot) -> bool:
     """
-    Return whether what the node shows cannot be told from a copy that is not ready, as long as no primary is known.
+    Return whether this may be a copy that is not ready, which nobody can tell while no primary is known.
 
-    The worker ends with its connection to the primary, and the copies that are not persistent end with the worker.
+    The slot synchronization worker ends with its connection to the primary, and temporary copies end with the worker.
     """
     if node.is_primary or not synchronises(node):
         return False
     return slot is None or (slot.synced is True and slot.temporary)
 
 
-def _in_the_way(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction | None:
+def _copy_blocker(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction | None:
     """
-    Return the oldest transaction of the primary if the copy has to wait for its end.
+    Return the primary's oldest transaction if the copy has to wait for its end.
 
-    It keeps the primary's catalog_xmin behind the standby's if its xid is older than that. If it is not, it still keeps
-    the standby from finding a consistent point (LogicalSlotAdvanceAndCheckSnapState) for as long as it is open.
+    A transaction whose xid is older than the copy's catalog_xmin keeps the primary's catalog_xmin behind the standby's.
+    While a younger one is open, the standby still finds no consistent point (LogicalSlotAdvanceAndCheckSnapState).
     """
     oldest = None if primary is None else oldest_xid_transaction(primary)
     if oldest is None or oldest.xid is None or copy is None:
         return None
     older = copy.catalog_xmin is not None and xid_precedes(oldest.xid, copy.catalog_xmin)
-    return oldest if older or oldest.age_seconds is None or oldest.age_seconds >= LONG_SECONDS else None
+    return oldest if older or oldest.age_seconds is None or oldest.age_seconds >= LONG_TRANSACTION_SECONDS else None
 
 
 def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotState:
-    kept = diagnose_retention(slot, node, cluster)
-    state = state_of(slot, kept.cause)
-    if state is SlotCondition.UNSEEN:
-        return SlotState(state)
+    retention = diagnose_retention(slot, node, cluster)
+    condition = condition_of(slot, retention.cause)
+    if condition is SlotCondition.UNOBSERVED:
+        return SlotState(condition)
     return SlotState(
-        state,
+        condition,
         slot=slot,
-        cause=kept.cause,
+        cause=retention.cause,
         obstacle=replay_blocked_by(node, cluster.primary),
         on_primary=node.is_primary,
-        pinned_by=kept.blocker,
+        pinned_by=retention.blocker,
     )

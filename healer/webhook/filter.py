@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from healer.remedies.base import Remedy
+from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotKey
 from healer.webhook.body import HEAL_LABEL, TEST_LABEL, Action, Alert
@@ -17,8 +17,8 @@ class AcceptedAlert:
     cluster: Cluster
     target: HealerConfig
     """The role with which this remedy acts on the cluster, and its limits."""
-    remedy: Remedy
-    subject: SlotKey
+    remedy: AnyRemedy
+    slot: SlotKey
 
 
 def classify(alert: Alert, clusters: Mapping[str, Cluster]) -> AcceptedAlert | Action:

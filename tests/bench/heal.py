@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from healer.remedies.slot_state import SETTLED_SECONDS
+from healer.remedies.force_snapshot.need import MIN_WAIT_SECONDS
 from tests.bench.client import Client
 from tests.bench.measure import alternate
 from tests.bench.programs import running
@@ -156,7 +156,7 @@ def waiting(stack: Stack, slot: str, event: str = "WalSenderWaitForWal") -> Iter
             " WHERE s.slot_name = %s AND coalesce(a.wait_event, '') ILIKE %s"
             " AND extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) > %s"
         )
-        wait_for(lambda: stack.standby.sql(query, [slot, event, SETTLED_SECONDS]), f"{slot} waits")
+        wait_for(lambda: stack.standby.sql(query, [slot, event, MIN_WAIT_SECONDS]), f"{slot} waits")
         yield creator.wait
         if creator.error is not None:
             raise RuntimeError(f"{slot}: {creator.error}")

@@ -268,7 +268,11 @@ async def test_a_creation_on_the_primary_names_the_prepared_transaction(client: 
         with databases.primary.create_slot("waits") as creator:
             metrics = await until_waiting(client, "waits")
             [blocker] = [dict(labels) for labels in metrics["pgslot_creation_blocker_age_seconds"]]
-            assert (blocker["backend_type"], blocker["pid"], blocker["application_name"]) == ("prepared", "", "left over")
+            assert (blocker["backend_type"], blocker["pid"], blocker["application_name"]) == (
+                "prepared",
+                "",
+                "left over",
+            )
             databases.primary.sql("ROLLBACK PREPARED 'left over'")
             assert creator.wait(10)
     finally:

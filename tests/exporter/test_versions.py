@@ -295,7 +295,11 @@ async def test_a_creation_on_the_primary_waits_for_a_session(client: Client, dat
             metrics = await until_waiting(client, "transaction")
             for slot in WAYS:
                 blocker = metrics.labels("pgslot_creation_blocker_age_seconds", slot_name=slot)
-                assert (blocker["node"], blocker["backend_type"], blocker["pid"]) == (PRIMARY, "client backend", str(holder.pid))
+                assert (blocker["node"], blocker["backend_type"], blocker["pid"]) == (
+                    PRIMARY,
+                    "client backend",
+                    str(holder.pid),
+                )
                 assert blocker["application_name"] == "holder"
                 assert metrics.state("pgslot_retention_cause", "cause", slot_name=slot) == "creation"
                 assert 0 <= (metrics.value("pgslot_creation_wait_seconds", slot_name=slot) or -1) < 30
@@ -392,7 +396,11 @@ async def test_a_creation_on_the_standby(client: Client, databases: Stack) -> No
         metrics = await force(lambda metrics: metrics.reasons() == dict.fromkeys(WAYS, "transaction"))
         for slot in WAYS:
             blocker = metrics.labels("pgslot_creation_blocker_age_seconds", slot_name=slot)
-            assert (blocker["node"], blocker["backend_type"], blocker["pid"]) == (STANDBY, "client backend", str(holder.pid))
+            assert (blocker["node"], blocker["backend_type"], blocker["pid"]) == (
+                STANDBY,
+                "client backend",
+                str(holder.pid),
+            )
         holder.commit()
         await force(created)
         assert [creator.error for creator in creators] == [None, None]

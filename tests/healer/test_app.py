@@ -18,7 +18,7 @@ from healer.capability import CapabilityMonitor
 from healer.episodes.loop import MAX_SLOTS
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
-from healer.remedies.registry import RECORD
+from healer.remedies.registry import FORCE_SNAPSHOT
 from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
@@ -175,7 +175,7 @@ async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptur
     await monitor.close()
     refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
     for capability in (refused, refused, Capability(None), Capability(None), refused):
-        monitor.note(cluster, RECORD, capability)
+        monitor.note(cluster, FORCE_SNAPSHOT, capability)
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", "cannot heal this cluster if it has to be"),
         ("INFO", "can heal this cluster if it has to be"),

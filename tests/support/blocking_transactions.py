@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from healer.commands.grants import ENDER_ROLE, ender_script
-from healer.remedies.terminate.blocker import Suspect, Way
+from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import HealerConfig, TerminationConfig, TerminationPolicy
 from tests.support.servers.postgres import Postgres
@@ -77,9 +77,13 @@ def xid_of(server: Postgres, pid: int) -> int:
     return int(found[0][0])
 
 
-def suspected(server: Postgres, pid: int, slot: str = "s", way: Way = Way.CREATION_ON_STANDBY, **more: Any) -> Suspect:
+def suspected(
+    server: Postgres, pid: int, slot: str = "s", way: BlockKind = BlockKind.CREATION_ON_STANDBY, **more: Any
+) -> BlockingTransaction:
     """Return it as a look would, by pid and xid as they are now."""
-    return replace(Suspect(slot, way, pid, xid_of(server, pid), "client backend", USER, APPLICATION), **more)
+    return replace(
+        BlockingTransaction(slot, way, pid, xid_of(server, pid), "client backend", USER, APPLICATION), **more
+    )
 
 
 def alive(server: Postgres, pid: int) -> bool:

@@ -14,6 +14,8 @@ from healer.app import application
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
+from pgslot.diagnosis import retention
+from pgslot.snapshot import history
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -112,8 +114,8 @@ def impatient() -> Iterator[None]:
     Only where no_records_by_itself() holds: then a record that has not come within seconds will not come.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("history", "retention"):
-            patch.setattr(f"exporter.{module}.record_seconds", lambda _: PATIENCE)
+        for module in (history, retention):
+            patch.setattr(module, "record_seconds", lambda _: PATIENCE)
         yield
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import psycopg
 
 from healer.commands.grants import ENDER_ROLE
-from healer.remedies.terminate.blocker import Suspect, Way
+from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind
 from pgslot.config.model import TerminationPolicy
 from tests.support.blocking_transactions import APPLICATION, POLICY, USER, holding, suspected, wait_until_blocked
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 
-Case = Callable[[Postgres, ExitStack], tuple[Suspect, TerminationPolicy]]
+Case = Callable[[Postgres, ExitStack], tuple[BlockingTransaction, TerminationPolicy]]
 
 
 def of_nobody_allowed(server: Postgres, stack: ExitStack, user: str, application: str, **policy: Any) -> Any:
@@ -100,7 +100,7 @@ def younger_than_a_prepared_one(server: Postgres, stack: ExitStack) -> Any:
 def waits_for_no_transaction(server: Postgres, stack: ExitStack) -> Any:
     """No slot of this name is in creation."""
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, way=Way.CREATION), POLICY
+    return suspected(server, victim.info.backend_pid, way=BlockKind.CREATION), POLICY
 
 
 def waits_for_an_older_one(server: Postgres, stack: ExitStack) -> Any:
@@ -109,14 +109,14 @@ def waits_for_an_older_one(server: Postgres, stack: ExitStack) -> Any:
     stack.enter_context(server.create_slot("early"))
     wait_until_blocked(server, "early")
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, "early", Way.CREATION), POLICY
+    return suspected(server, victim.info.backend_pid, "early", BlockKind.CREATION), POLICY
 
 
 def a_slot_that_has_moved(server: Postgres, stack: ExitStack) -> Any:
     with server.create_slot("moves") as creator:
         assert creator.wait(20)
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, "moves", Way.RETENTION, restart=1), POLICY
+    return suspected(server, victim.info.backend_pid, "moves", BlockKind.RETENTION, restart=1), POLICY
 
 
 def a_slot_that_nobody_reads(server: Postgres, stack: ExitStack) -> Any:
@@ -127,7 +127,7 @@ def a_slot_that_nobody_reads(server: Postgres, stack: ExitStack) -> Any:
         " WHERE slot_name = 'unread'"
     )
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, "unread", Way.RETENTION, restart=here), POLICY
+    return suspected(server, victim.info.backend_pid, "unread", BlockKind.RETENTION, restart=here), POLICY
 
 
 def prepared(server: Postgres) -> Any:

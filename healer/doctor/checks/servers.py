@@ -8,7 +8,8 @@ from healer.doctor.checks.standbys import judge_unconfigured_standbys
 from healer.doctor.result import CheckStatus, Finding
 from healer.doctor.server_facts import Server, ServerFacts, ServerQueryError, fetch_server
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
-from healer.remedies.attempt import APPLICATION_NAME, REPLACEABLE, Capability, Unavailable
+from healer.remedies.attempt import APPLICATION_NAME, Capability, Unavailable
+from healer.remedies.force_snapshot.connection import has_fallback
 from healer.remedies.registry import REMEDIES
 from pgslot.config.model import Cluster, Config, HealerConfig, Node
 from pgslot.diagnosis.wal_level import depends_on_primary, has_dependent_slots, slots_keeping_decoding
@@ -234,12 +235,12 @@ def judge_capability(
     """Report whether the healer could act."""
     if capability.reason is Unavailable.DISABLED:
         advice = "Nothing is healed until that is changed, and the healer is told to reload."
-        return Finding("capability", subject, CheckStatus.WARNING, f"switched off: {capability.remedy}", advice)
-    if target.fallback and capability.reason in REPLACEABLE:
+        return Finding("capability", subject, CheckStatus.WARNING, f"switched off: {capability.advice}", advice)
+    if has_fallback(target, capability):
         found = f"{capability.reason}; by its fallback emit_message it heals within some 25 s"
-        return Finding("capability", subject, CheckStatus.WARNING, found, capability.remedy)
+        return Finding("capability", subject, CheckStatus.WARNING, found, capability.advice)
     if capability.reason is not None:
-        return Finding("capability", subject, CheckStatus.FAILED, f"{capability.reason}", capability.remedy)
+        return Finding("capability", subject, CheckStatus.FAILED, f"{capability.reason}", capability.advice)
     facts = acting_server.facts if isinstance(acting_server, Server) else None
     found = f"can act as {facts.role} in database {facts.database}" if facts else "can act"
     if target.dry_run:

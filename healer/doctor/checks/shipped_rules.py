@@ -6,7 +6,7 @@ from functools import cache
 
 import yaml
 
-from healer.remedies.base import Remedy
+from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from healer.webhook.body import HEAL_LABEL
 from pgslot.config.model import Config
@@ -32,7 +32,7 @@ class Rule:
     labels: tuple[tuple[str, str], ...]
 
     @property
-    def remedy(self) -> Remedy | None:
+    def remedy(self) -> AnyRemedy | None:
         """What the healer does about its alerts; None: nothing."""
         return REMEDIES.get(dict(self.labels).get(HEAL_LABEL, ""))
 

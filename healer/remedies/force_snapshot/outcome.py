@@ -1,106 +1,114 @@
 """
-What looks and calls make of a slot's heal: whether our calls could have been the cure, and the verdict.
+What snapshots and calls make of a slot's heal: could one of our calls have been the cure, and how did it end?
 
-A call counts as the cure only if a running-xacts record could help at that moment, if nothing else was waited for
-since, and if it is still the same slot. A slot that was stalled is healed when its restart_lsn stands in a record of
-ours: it always moves to the start of such a record. A standby's temporary copy is healed when it is persistent, and its
-primary's slot has moved to a record of ours before. Everything else that ends well resolved itself.
+A call counts as the cure only if a running-xacts record could help at that moment, if the slot waited for nothing else
+since then, and if it is still the same slot. A stalled slot is healed when its restart_lsn stands in a record of ours:
+restart_lsn always moves to the start of such a record. A standby's temporary copy is healed when it is persistent and
+the primary's slot moved to a record of ours before. Everything else that ends well resolved itself.
 """
 
 from dataclasses import replace
 
-from healer.remedies.attempt import WROTE, Call, CallResult
-from healer.remedies.progress import WELL, Outcome, Track
-from healer.remedies.slot_state import IN_NEED, SlotCondition, SlotState
+from healer.remedies.attempt import AttemptResult
+from healer.remedies.force_snapshot.connection import RecordAttempt
+from healer.remedies.force_snapshot.need import IN_NEED, record_cures
+from healer.remedies.force_snapshot.progress import RecordProgress
+from healer.remedies.progress import WELL, Outcome
+from healer.remedies.slot_state import SlotCondition, SlotState
 from pgslot.diagnosis.retention import RetentionCause
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.rows import Slot
 
-INTERVALS_KEPT = 64
+MAX_RECORD_RANGES = 64
 """Records of ours that a slot's restart_lsn may still move to; an older one has been passed by all that read."""
 MESSAGE_SECONDS = 30.0
 """The server logs its record at the latest 25 s after our message; the first move within that counts as ours."""
 
 
-def advance(track: Track, sight: SlotState, now: float = 0.0) -> Track:
-    """Return the track after another look."""
-    before = track
-    track = replace(track, sight=sight, now=now)
-    if sight.state is SlotCondition.UNSEEN:
-        return track
-    track = replace(track, known=sight)
-    if not track.open:
-        return track
-    if before.known is not None and _is_another(before.known, sight):
-        track = replace(_forgotten(track), made_anew=True)
-    held = sight.state in (SlotCondition.HELD, SlotCondition.UNREADY)
-    track = replace(track, held_since=(now if track.held_since is None else track.held_since) if held else None)
-    match sight.state:
+def apply_observation(progress: RecordProgress, state: SlotState, now: float = 0.0) -> RecordProgress:
+    """Return the progress after another snapshot."""
+    before = progress
+    progress = replace(progress, state=state, now=now)
+    if state.condition is SlotCondition.UNOBSERVED:
+        return progress
+    progress = replace(progress, last_observed=state)
+    if not progress.open:
+        return progress
+    if before.last_observed is not None and _is_another(before.last_observed, state):
+        progress = replace(_forgotten(progress), recreated=True)
+    since = now if progress.retained_since is None else progress.retained_since
+    retained = state.condition in (SlotCondition.RETAINED, SlotCondition.UNREADY)
+    progress = replace(progress, retained_since=since if retained else None)
+    match state.condition:
         case SlotCondition.LOST:
-            return track.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
-        case SlotCondition.GONE:
+            return progress.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
+        case SlotCondition.DROPPED:
             gone = "gone after our call: nothing proves that it became usable"
-            return track.end(Outcome.RESOLVED_ITSELF, gone if track.called_in_time else _not_ours(track))
+            return progress.end(Outcome.RESOLVED_ITSELF, gone if progress.called_in_time else _not_ours(progress))
         case SlotCondition.WAITING:
-            return _still_in_creation(track, before)
-    if track.trouble is SlotCondition.WAITING and sight.state is not SlotCondition.NOT_PERSISTED:
-        return _made(track, before.known)
-    if SlotCondition.NOT_PERSISTED in (track.trouble, sight.state) or sight.state is SlotCondition.UNREADY:
-        return _copied(track)
-    return _existing(track)
+            return _still_in_creation(progress, before)
+    if progress.initial_condition is SlotCondition.WAITING and state.condition is not SlotCondition.NOT_PERSISTED:
+        return _created(progress, before.last_observed)
+    if (
+        SlotCondition.NOT_PERSISTED in (progress.initial_condition, state.condition)
+        or state.condition is SlotCondition.UNREADY
+    ):
+        return _copied(progress)
+    return _existing(progress)
 
 
-def opens_again(track: Track, sight: SlotState) -> bool:
+def should_reopen(progress: RecordProgress, state: SlotState) -> bool:
     """Return whether a slot that was well needs a heal again, while its alert still fires."""
-    return track.outcome in WELL and sight.state in IN_NEED and track.sight.state not in IN_NEED
+    return progress.outcome in WELL and state.condition in IN_NEED and progress.state.condition not in IN_NEED
 
 
-def after_attempt(track: Track, call: Call, now: float) -> Track:
-    """Return the track after an attempt to call; a record helps every slot that is open, asked for or not."""
-    if not track.open:
-        return track
-    wrote = call.result in WROTE
-    if track.wants_a_call:
-        unavailable = call.capability.reason if call.capability and call.result is CallResult.UNAVAILABLE else None
-        track = replace(
-            track,
-            attempts=track.attempts + 1,
-            burst=track.burst + 1,
-            calls=track.calls + wrote,
-            refused=unavailable,
-            locked_out=call.result is CallResult.LOCKED,
-            stranger=call.stranger,
+def apply_attempt(progress: RecordProgress, attempt: RecordAttempt, now: float) -> RecordProgress:
+    """Return the progress after an attempt to call; a record helps every slot that is open, asked for or not."""
+    if not progress.open:
+        return progress
+    if progress.wants_call:
+        progress = replace(
+            progress,
+            attempts=progress.attempts + 1,
+            burst=progress.burst + 1,
+            calls=progress.calls + attempt.acted,
+            unavailable=attempt.unavailable,
+            locked_out=attempt.result is AttemptResult.LOCKED,
+            lock_holder=attempt.lock_holder,
         )
-    return _called(track, call, now) if wrote and track.trouble is not None else track
+    return _called(progress, attempt, now) if attempt.acted and progress.initial_condition is not None else progress
 
 
-def _called(track: Track, call: Call, now: float) -> Track:
-    stalled = track.trouble is not SlotCondition.WAITING
-    interval = call.interval
-    if interval is not None:
-        track = replace(
-            track,
-            intervals=(*track.intervals, interval)[-INTERVALS_KEPT:],
-            record=interval[1] if stalled and track.wants_a_call else track.record,
+def _called(progress: RecordProgress, attempt: RecordAttempt, now: float) -> RecordProgress:
+    stalled = progress.initial_condition is not SlotCondition.WAITING
+    written = attempt.record_range
+    if written is not None:
+        progress = replace(
+            progress,
+            record_ranges=(*progress.record_ranges, written)[-MAX_RECORD_RANGES:],
+            record=written[1] if stalled and progress.wants_call else progress.record,
         )
-    if call.result is CallResult.EMITTED:
-        # Only the first move after it may be claimed for it.
-        here = track.sight.consumed.restart_position if track.sight.consumed is not None else None
-        track = replace(track, message_at=now, stalled_at=here if stalled and here is not None else track.stalled_at)
+    if attempt.result is AttemptResult.EMITTED:
+        # Only the first move after the message may be claimed for it.
+        here = progress.state.consumed.restart_position if progress.state.consumed is not None else None
+        progress = replace(
+            progress, message_at=now, stalled_at=here if stalled and here is not None else progress.stalled_at
+        )
     return replace(
-        track,
-        first_call=now if track.first_call is None else track.first_call,
-        called_in_time=track.sight.curable or (track.called_in_time and (stalled or not track.wants_a_call)),
+        progress,
+        first_call=now if progress.first_call is None else progress.first_call,
+        called_in_time=record_cures(progress.state)
+        or (progress.called_in_time and (stalled or not progress.wants_call)),
     )
 
 
-def _is_another(known: SlotState, found: SlotState) -> bool:
-    """A slot that was dropped and made anew: another creator, or what only ever goes forward went back."""
-    if known.wait is not None and found.wait is not None and known.wait.creation.pid != found.wait.creation.pid:
+def _is_another(before: SlotState, now: SlotState) -> bool:
+    """Return whether the slot was dropped and created again: another creator, or a position that went back."""
+    if before.wait is not None and now.wait is not None and before.wait.creation.pid != now.wait.creation.pid:
         return True
-    if known.wait is None and found.wait is not None and known.slot is not None:
+    if before.wait is None and now.wait is not None and before.slot is not None:
         return True
-    return _went_back(known.slot, found.slot) or _went_back(known.original, found.original)
+    return _went_back(before.slot, now.slot) or _went_back(before.original, now.original)
 
 
 def _went_back(before: Slot | None, now: Slot | None) -> bool:
@@ -110,7 +118,7 @@ def _went_back(before: Slot | None, now: Slot | None) -> bool:
         _back(before.restart_position, now.restart_position)
         or _back(before.confirmed_position, now.confirmed_position)
         or _older(before.catalog_xmin, now.catalog_xmin)
-        # Its statistics begin anew with it; whoever only resets them costs us a claim.
+        # Its statistics begin again with the slot; a user who only resets them costs us a claim.
         or _back(before.total_bytes, now.total_bytes)
     )
 
@@ -123,119 +131,124 @@ def _older(before: int | None, now: int | None) -> bool:
     return before is not None and now is not None and xid_precedes(now, before)
 
 
-def _forgotten(track: Track) -> Track:
-    """Nothing that was done for another slot of this name counts for this one; its alert's clock goes on."""
+def _forgotten(progress: RecordProgress) -> RecordProgress:
+    """Return the progress without what was done for another slot of this name; the alert's clock goes on."""
     return replace(
-        track,
-        trouble=None,
+        progress,
+        initial_condition=None,
         called_in_time=False,
         burst=0,
         first_call=None,
         stalled_at=None,
-        intervals=(),
+        record_ranges=(),
         record=None,
         message_at=None,
         moved_by_us=False,
     )
 
 
-def _still_in_creation(track: Track, before: Track) -> Track:
-    sight = track.sight
-    if track.trouble is not SlotCondition.WAITING:
-        track = replace(_forgotten(track), trouble=SlotCondition.WAITING)
+def _still_in_creation(progress: RecordProgress, before: RecordProgress) -> RecordProgress:
+    state = progress.state
+    if progress.initial_condition is not SlotCondition.WAITING:
+        progress = replace(_forgotten(progress), initial_condition=SlotCondition.WAITING)
     return replace(
-        track,
-        called_in_time=track.called_in_time and sight.curable,
-        burst=track.burst if before.hurried or not track.hurried else 0,
+        progress,
+        called_in_time=progress.called_in_time and record_cures(state),
+        burst=progress.burst if before.burst_eligible or not progress.burst_eligible else 0,
     )
 
 
-def _made(track: Track, before: SlotState | None) -> Track:
-    """It counts as made, however much WAL its long creation leaves behind; by us, if it is that creation's slot."""
-    if track.sight.state is SlotCondition.UNREADY:
-        return track.end(Outcome.RESOLVED_ITSELF, "gone, and what should be there is a copy of the primary's slot")
-    if not track.called_in_time or _made_before(track):
-        return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
-    began, stands = (each.slot.restart_position if each and each.slot else None for each in (before, track.sight))
-    if began is not None and stands is not None and stands != began and not _within(track.intervals, stands):
-        return track.end(Outcome.RESOLVED_ITSELF, "usable after our call, but perhaps another slot of that name")
-    return track.end(Outcome.HEALED, f"usable after our {_act(track)}")
+def _created(progress: RecordProgress, before: SlotState | None) -> RecordProgress:
+    """End the heal of a creation: it is done, however much WAL it left behind; by us, if it is that creation's slot."""
+    if progress.state.condition is SlotCondition.UNREADY:
+        return progress.end(Outcome.RESOLVED_ITSELF, "gone, and what should be there is a copy of the primary's slot")
+    if not progress.called_in_time or _created_before_call(progress):
+        return progress.end(Outcome.RESOLVED_ITSELF, _not_ours(progress))
+    first, last = (
+        state.slot.restart_position if state is not None and state.slot is not None else None
+        for state in (before, progress.state)
+    )
+    if first is not None and last is not None and last != first and not _within(progress.record_ranges, last):
+        return progress.end(Outcome.RESOLVED_ITSELF, "usable after our call, but perhaps another slot of that name")
+    return progress.end(Outcome.HEALED, f"usable after our {_act(progress)}")
 
 
-def _made_before(track: Track) -> bool:
+def _created_before_call(progress: RecordProgress) -> bool:
     """
-    Return whether the creation ended with a record from before our first call, one that was on its way by then.
+    Return whether the creation ended with a record that was on its way before our first call.
 
     confirmed_flush_lsn of a new slot is the end of the record that its creation ended with (CreateInitDecodingContext
     and DecodingContextFindStartpoint, logical.c), or later, once its consumer has read.
     """
-    made = track.sight.slot.confirmed_position if track.sight.slot is not None else None
-    return made is not None and bool(track.intervals) and made <= track.intervals[0][0]
+    end = progress.state.slot.confirmed_position if progress.state.slot is not None else None
+    return end is not None and bool(progress.record_ranges) and end <= progress.record_ranges[0][0]
 
 
-def _existing(track: Track) -> Track:
-    """A slot that exists: it is free when its restart_lsn has moved, and nothing else keeps its WAL."""
-    sight = track.sight
-    here = sight.slot.restart_position if sight.slot is not None else None
-    if sight.state is SlotCondition.STALLED and track.trouble is None:
-        return replace(track, trouble=SlotCondition.STALLED, stalled_at=here)
-    moved, track = _moved(track, here)
-    if track.moved_by_us and sight.state is not SlotCondition.STALLED:
-        return track.end(Outcome.HEALED, f"restart_lsn moved after our {_act(track)}")
-    if sight.cause is RetentionCause.TRANSACTION:
-        # When it ends, the slot moves by itself: what was written before that is no cure.
-        track = replace(track, called_in_time=False, intervals=(), message_at=None)
-    if sight.state is not SlotCondition.USABLE or (track.trouble is SlotCondition.STALLED and not moved):
-        return track
-    if track.calls and moved:
-        return track.end(Outcome.RESOLVED_ITSELF, "restart_lsn moved, but not to a record of ours")
-    return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
+def _existing(progress: RecordProgress) -> RecordProgress:
+    """Follow an existing slot: it is well when its restart_lsn has moved and nothing else retains its WAL."""
+    state = progress.state
+    here = state.slot.restart_position if state.slot is not None else None
+    if state.condition is SlotCondition.STALLED and progress.initial_condition is None:
+        return replace(progress, initial_condition=SlotCondition.STALLED, stalled_at=here)
+    moved, progress = _moved(progress, here)
+    if progress.moved_by_us and state.condition is not SlotCondition.STALLED:
+        return progress.end(Outcome.HEALED, f"restart_lsn moved after our {_act(progress)}")
+    if state.cause is RetentionCause.TRANSACTION:
+        # When the transaction ends, the slot moves by itself: no earlier record is the cure.
+        progress = replace(progress, called_in_time=False, record_ranges=(), message_at=None)
+    if state.condition is not SlotCondition.USABLE or (
+        progress.initial_condition is SlotCondition.STALLED and not moved
+    ):
+        return progress
+    if progress.calls and moved:
+        return progress.end(Outcome.RESOLVED_ITSELF, "restart_lsn moved, but not to a record of ours")
+    return progress.end(Outcome.RESOLVED_ITSELF, _not_ours(progress))
 
 
-def _copied(track: Track) -> Track:
-    """A standby's copy is well when it is persistent: that follows when the primary's slot has moved far enough."""
-    sight = track.sight
-    here = sight.original.restart_position if sight.original is not None else None
-    if sight.state is SlotCondition.UNREADY:
-        # It has gone with its worker. The next one has a horizon of its own, to which nothing of before is a cure.
-        return replace(_forgotten(track), trouble=track.trouble, stalled_at=here)
-    if sight.state is SlotCondition.NOT_PERSISTED and track.trouble is not SlotCondition.NOT_PERSISTED:
-        return replace(_forgotten(track), trouble=SlotCondition.NOT_PERSISTED, stalled_at=here)
-    if sight.blocker is not None:
-        # When it ends, the copy becomes persistent with any record: what was written before that is no cure.
-        return replace(track, called_in_time=False, intervals=(), message_at=None, moved_by_us=False)
-    moved, track = _moved(track, here)
-    if not sight.persisted:
-        return track
-    if track.moved_by_us:
-        return track.end(Outcome.HEALED, f"persistent after our {_act(track)}")
-    if track.calls and moved:
-        return track.end(Outcome.RESOLVED_ITSELF, "persistent, but not by a record of ours")
-    return track.end(Outcome.RESOLVED_ITSELF, _not_ours(track))
+def _copied(progress: RecordProgress) -> RecordProgress:
+    """Follow a standby's copy: it is well when it is persistent, once the primary's slot has moved far enough."""
+    state = progress.state
+    here = state.original.restart_position if state.original is not None else None
+    if state.condition is SlotCondition.UNREADY:
+        # The copy ended with its worker. The next one has a horizon of its own: no earlier record cures that.
+        return replace(_forgotten(progress), initial_condition=progress.initial_condition, stalled_at=here)
+    if state.condition is SlotCondition.NOT_PERSISTED and progress.initial_condition is not SlotCondition.NOT_PERSISTED:
+        return replace(_forgotten(progress), initial_condition=SlotCondition.NOT_PERSISTED, stalled_at=here)
+    if state.blocker is not None:
+        # When the transaction ends, any record makes the copy persistent: no earlier one is the cure.
+        return replace(progress, called_in_time=False, record_ranges=(), message_at=None, moved_by_us=False)
+    moved, progress = _moved(progress, here)
+    if not state.persisted:
+        return progress
+    if progress.moved_by_us:
+        return progress.end(Outcome.HEALED, f"persistent after our {_act(progress)}")
+    if progress.calls and moved:
+        return progress.end(Outcome.RESOLVED_ITSELF, "persistent, but not by a record of ours")
+    return progress.end(Outcome.RESOLVED_ITSELF, _not_ours(progress))
 
 
-def _moved(track: Track, here: int | None) -> tuple[bool, Track]:
-    """Return whether restart_lsn has moved, and the track with the mark of whether that was our doing."""
-    if here is None or track.stalled_at is None or here <= track.stalled_at:
-        return False, track
-    if track.moved_by_us:
-        return True, track
-    by_message = track.message_at is not None and track.now - track.message_at <= MESSAGE_SECONDS
-    ours = track.called_in_time and (by_message or _within(track.intervals, here))
-    return True, replace(track, moved_by_us=ours)
+def _moved(progress: RecordProgress, here: int | None) -> tuple[bool, RecordProgress]:
+    """Return whether restart_lsn has moved, and the progress marked with whether that was because of us."""
+    if here is None or progress.stalled_at is None or here <= progress.stalled_at:
+        return False, progress
+    if progress.moved_by_us:
+        return True, progress
+    by_message = progress.message_at is not None and progress.now - progress.message_at <= MESSAGE_SECONDS
+    ours = progress.called_in_time and (by_message or _within(progress.record_ranges, here))
+    return True, replace(progress, moved_by_us=ours)
 
 
-def _within(intervals: tuple[tuple[int, int], ...], here: int) -> bool:
-    return any(begin <= here < end for begin, end in intervals)
+def _within(ranges: tuple[tuple[int, int], ...], position: int) -> bool:
+    return any(begin <= position < end for begin, end in ranges)
 
 
-def _act(track: Track) -> str:
-    return "call" if track.message_at is None else "message"
+def _act(progress: RecordProgress) -> str:
+    return "call" if progress.message_at is None else "message"
 
 
-def _not_ours(track: Track) -> str:
-    if track.made_anew:
+def _not_ours(progress: RecordProgress) -> str:
+    if progress.recreated:
         return "dropped and made anew: another slot of that name"
-    if track.locked_out and track.stranger is None:
+    if progress.locked_out and progress.lock_holder is None:
         return "no call of ours: another healer acted"
     return "no call of ours could have ended the wait"

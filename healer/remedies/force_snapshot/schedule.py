@@ -1,135 +1,107 @@
-"""What next? Pure functions of what was seen and done so far: which slots are over, and then call, or look again."""
+"""When the next record is due, and which slots are over without one. Pure functions of what was observed and done."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from operator import itemgetter
 
-from healer.remedies.attempt import PASSING
-from healer.remedies.progress import Aim, Outcome, Track
+from healer.remedies.attempt import TRANSIENT, Act, Wait
+from healer.remedies.base import EpisodeProgress
+from healer.remedies.force_snapshot.need import awaits_commit
+from healer.remedies.force_snapshot.progress import RecordProgress
+from healer.remedies.progress import Outcome
 from healer.remedies.slot_state import SlotCondition
 from pgslot.config.model import HealerSettings
 
-CLOSE_LOOK_SECONDS = 0.5
+# Intervals, in seconds, between two snapshots or calls.
+OBSERVE_INTERVAL = 1.0
+CLOSE_WATCH_SECONDS = 0.5
+CLOSE_WATCH_INTERVAL = 0.005
 """
-For this long after a call it is looked very often. The record is flushed within 0.2 s, and what proves the effect may
-be gone soon after: the slot of a table synchronisation lives for as long as the table is copied.
+For CLOSE_WATCH_SECONDS after a call snapshots follow at this interval. The record is flushed within 0.2 s, and what
+proves the effect may be gone soon after: the slot of a table synchronization lives for as long as the table is copied.
 """
-CLOSE_LOOK_INTERVAL = 0.005
-LOOK_INTERVAL = 1.0
-COMMIT_LOOK_INTERVAL = 0.5
-"""While a standby's creation waits for a transaction of the primary: at its end a record is due, which nobody logs."""
+COMMIT_WATCH_INTERVAL = 0.5
+"""While a standby's creation waits for a transaction of the primary: when that ends, a record is due."""
 MESSAGE_INTERVAL = 10.0
 """The server logs the record up to 25 s after the message; another message before that changes little."""
-HELD_SECONDS = 10.0
-"""For so long a slot that was never in need has to be seen held by something else, before its heal ends with that."""
+RETAINED_SECONDS = 10.0
+"""Something else has to retain the WAL of a slot that was never in need for so long before its heal ends with that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The episode so far, which has one caller for all its slots. Times in seconds since its start."""
-
-    now: float
-    last_attempt: float | None = None
-    by_message: bool = False
-    """The last attempt took the fallback: the server logs the record within some 25 s, so that hurry is of no use."""
-    hour_spent: bool = False
-    """The cluster's budget of calls within an hour has none left."""
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """Call now."""
-
-    pace: float
-    """Seconds until the next attempt; another healer's call within them stands for ours."""
-    aim: Aim | None = None
-    """Whom it is about, where it is about somebody."""
-
-
-@dataclass(frozen=True, slots=True)
-class LookAgain:
-    """Do nothing for so many seconds, then look."""
-
-    seconds: float
+def apply_timeouts(progress: RecordProgress, episode: EpisodeProgress, settings: HealerSettings) -> RecordProgress:
+    """Return the progress with an outcome, if it is time for one that no snapshot gives."""
+    if not progress.open:
+        return progress
+    if progress.withdrawn is not None:
+        return progress.end(Outcome.CANCELLED, progress.withdrawn)
+    if progress.unavailable is not None and progress.unavailable not in TRANSIENT and progress.wants_call:
+        return progress.end(Outcome.UNAVAILABLE, f"{progress.unavailable}")
+    if (
+        progress.initial_condition is None
+        and progress.retained_since is not None
+        and episode.now - progress.retained_since >= RETAINED_SECONDS
+    ):
+        retained = progress.state.condition is SlotCondition.RETAINED
+        what = "not stalled: its WAL is kept by" if retained else "there is no copy of it:"
+        return progress.end(Outcome.GAVE_UP, f"{what} {progress.state.reason}, which no record helps")
+    if episode.now - progress.since >= settings.give_up_after:
+        return _give_up(progress)
+    if not progress.wants_call:
+        return progress
+    if episode.dry_run:
+        return progress.end(Outcome.DRY_RUN, "would have called pg_log_standby_snapshot()")
+    spent = _spent(progress, episode, settings)
+    if spent is not None and episode.now >= _due(progress, episode, settings):
+        return progress.end(Outcome.GAVE_UP, f"the budget of calls is spent: {spent}")
+    return progress
 
 
-def settle(track: Track, progress: Progress, settings: HealerSettings) -> Track:
-    """Return the track with an outcome, if it is time for one that no look gives."""
-    if not track.open:
-        return track
-    if track.left is not None:
-        return track.end(Outcome.CANCELLED, track.left)
-    if track.refused is not None and track.refused not in PASSING and track.wants_a_call:
-        return track.end(Outcome.UNAVAILABLE, f"{track.refused}")
-    if track.trouble is None and track.held_since is not None and progress.now - track.held_since >= HELD_SECONDS:
-        kept = (
-            "not stalled: its WAL is kept by" if track.sight.state is SlotCondition.HELD else "there is no copy of it:"
-        )
-        held = f"{kept} {track.sight.reason}, which no record helps"
-        return track.end(Outcome.GAVE_UP, held)
-    if progress.now - track.since >= settings.give_up_after:
-        return _give_up(track)
-    if not track.wants_a_call:
-        return track
-    if progress.dry_run:
-        return track.end(Outcome.DRY_RUN, "would have called pg_log_standby_snapshot()")
-    spent = _spent(track, progress, settings)
-    if spent is not None and progress.now >= _due(track, progress, settings):
-        return track.end(Outcome.GAVE_UP, f"the budget of calls is spent: {spent}")
-    return track
-
-
-def next_step(tracks: Collection[Track], progress: Progress, settings: HealerSettings) -> Attempt | LookAgain:
+def next_step(slots: Collection[RecordProgress], episode: EpisodeProgress, settings: HealerSettings) -> Act | Wait:
     """Return what is done next for the slots that are still open."""
-    wanting = [track for track in tracks if track.wants_a_call]
+    wanting = [progress for progress in slots if progress.wants_call]
     if not wanting:
-        return LookAgain(LOOK_INTERVAL)
-    due, soonest = min(((_due(track, progress, settings), track) for track in wanting), key=_first)
-    if progress.now >= due:
-        return Attempt(_pace(soonest, progress, settings))
-    close = progress.last_attempt is not None and progress.now - progress.last_attempt < CLOSE_LOOK_SECONDS
-    hurried = close and not progress.by_message and any(track.hurried for track in wanting)
-    interval = COMMIT_LOOK_INTERVAL if any(track.sight.awaits_commit for track in wanting) else LOOK_INTERVAL
-    return LookAgain(min(CLOSE_LOOK_INTERVAL if hurried else interval, due - progress.now))
+        return Wait(OBSERVE_INTERVAL)
+    due, first = min(((_due(progress, episode, settings), progress) for progress in wanting), key=itemgetter(0))
+    if episode.now >= due:
+        return Act(_interval(first, episode, settings))
+    close = episode.last_attempt is not None and episode.now - episode.last_attempt < CLOSE_WATCH_SECONDS
+    hurried = close and not episode.by_fallback and any(progress.burst_eligible for progress in wanting)
+    interval = COMMIT_WATCH_INTERVAL if any(awaits_commit(progress.state) for progress in wanting) else OBSERVE_INTERVAL
+    return Wait(min(CLOSE_WATCH_INTERVAL if hurried else interval, due - episode.now))
 
 
-def _first(pair: tuple[float, Track]) -> float:
-    return pair[0]
-
-
-def _due(track: Track, progress: Progress, settings: HealerSettings) -> float:
+def _due(progress: RecordProgress, episode: EpisodeProgress, settings: HealerSettings) -> float:
     """Return when the next attempt may be made for this slot."""
-    if progress.last_attempt is None:
-        return progress.now
-    # What was called before it joined was not for it: its own first call waits for no more than one short interval.
-    first = not track.attempts and not progress.by_message
-    pace = settings.burst_interval if first else _pace(track, progress, settings)
-    return progress.last_attempt + pace
+    if episode.last_attempt is None:
+        return episode.now
+    # Calls from before it joined were not for it: its own first call waits for no more than one short interval.
+    first = not progress.attempts and not episode.by_fallback
+    interval = settings.burst_interval if first else _interval(progress, episode, settings)
+    return episode.last_attempt + interval
 
 
-def _pace(track: Track, progress: Progress, settings: HealerSettings) -> float:
-    if progress.by_message:
+def _interval(progress: RecordProgress, episode: EpisodeProgress, settings: HealerSettings) -> float:
+    if episode.by_fallback:
         return max(settings.interval, MESSAGE_INTERVAL)
-    in_burst = track.hurried and track.burst < settings.burst_calls and track.refused is None
+    in_burst = progress.burst_eligible and progress.burst < settings.burst_calls and progress.unavailable is None
     return settings.burst_interval if in_burst else settings.interval
 
 
-def _spent(track: Track, progress: Progress, settings: HealerSettings) -> str | None:
+def _spent(progress: RecordProgress, episode: EpisodeProgress, settings: HealerSettings) -> str | None:
     """Return which budget allows no more calls; None while there is one left."""
-    if track.calls >= settings.calls_per_episode:
+    if progress.calls >= settings.calls_per_episode:
         return "calls per episode"
-    return "calls per cluster and hour" if progress.hour_spent else None
+    return "calls per cluster and hour" if episode.budget_spent else None
 
 
-def _give_up(track: Track) -> Track:
-    if track.refused is not None:
-        return track.end(Outcome.UNAVAILABLE, f"{track.refused}")
-    reason = track.sight.reason or track.sight.state
-    if track.stranger is not None:
-        held = f"still waiting: {reason}; the healers' lock is held by a stranger: {track.stranger}"
-        return track.end(Outcome.GAVE_UP, held)
-    if not track.called_in_time:
-        return track.end(Outcome.GAVE_UP, f"still waiting: {reason}")
-    if track.awaits_read:
-        return track.end(Outcome.NO_EFFECT, "its consumer has not read since our call")
-    return track.end(Outcome.NO_EFFECT, f"still waiting after all calls: {reason}")
+def _give_up(progress: RecordProgress) -> RecordProgress:
+    if progress.unavailable is not None:
+        return progress.end(Outcome.UNAVAILABLE, f"{progress.unavailable}")
+    reason = progress.state.reason or progress.state.condition
+    if progress.lock_holder is not None:
+        held = f"still waiting: {reason}; the healers' lock is held by a stranger: {progress.lock_holder}"
+        return progress.end(Outcome.GAVE_UP, held)
+    if not progress.called_in_time:
+        return progress.end(Outcome.GAVE_UP, f"still waiting: {reason}")
+    if progress.awaits_read:
+        return progress.end(Outcome.NO_EFFECT, "its consumer has not read since our call")
+    return progress.end(Outcome.NO_EFFECT, f"still waiting after all calls: {reason}")

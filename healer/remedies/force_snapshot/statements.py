@@ -1,12 +1,12 @@
 """
-The remedy: a running-xacts record, forced by pg_log_standby_snapshot(), or brought about by a message in its place.
+The statements that force a running-xacts record, by pg_log_standby_snapshot() or, as the fallback, by a message.
 
 The statements are constants; what is filled in is a number of our own.
 """
 
 from dataclasses import dataclass
 
-from healer.remedies.attempt import WROTE, Call, CallResult, Capability, Said, Unavailable
+from healer.remedies.attempt import Capability, Unavailable
 from pgslot.postgres.types import quote_identifier
 
 
@@ -37,15 +37,15 @@ FROM pg_catalog.to_regprocedure('pg_catalog.pg_log_standby_snapshot()') function
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class ActRow:
     """One row, of ACT and MESSAGE."""
 
     state: str
-    """open: it was done. Or why not: rehearsed, recovery, locked (by somebody), recent (another healer has acted)."""
+    """open: it acted. Or why not: rehearsed, recovery, locked (by another session), recent (another healer acted)."""
     before: str | None
     lsn: str | None
     holder: str | None
-    """Who holds the lock, in words. None unless locked, and when it is free again by now."""
+    """The session that holds the lock, in words. None unless locked, or when the lock is free again by now."""
     holder_is_healer: bool | None
 
 
@@ -109,16 +109,16 @@ _FUNCTION = "pg_catalog.pg_log_standby_snapshot()"
 _MESSAGE = "pg_catalog.pg_logical_emit_message(false, 'pg_slot_healer', 'a running-xacts record is wanted')"
 
 
-def act(*, by_message: bool, recent: float) -> str:
+def act_statement(*, by_message: bool, recent: float) -> str:
     """Return the statement that acts, unless another healer has within `recent` seconds."""
     return _ACT.format(act=_MESSAGE if by_message else _FUNCTION, recent=round(float(recent), 3), rehearsed="false")
 
 
-# No constant: for one the planner would leave out what is to be rehearsed. The message, which every version has.
-REHEARSAL = _ACT.format(act=_MESSAGE, recent=0.0, rehearsed="pg_catalog.pg_backend_pid() IS NOT NULL")
+# Not a constant condition: the planner would leave out what is to be warmed up. The message, which every version has.
+WARM_UP = _ACT.format(act=_MESSAGE, recent=0.0, rehearsed="pg_catalog.pg_backend_pid() IS NOT NULL")
 """
-The act, but for acting: a new session looks dozens of names up in the system catalogs before it runs it the first time,
-which takes several times as long as running it, and can be done while the first look is waited for.
+The act without acting: before a new session runs it for the first time, it looks up dozens of names in the system
+catalogs, which takes several times as long as running it. That can be done while the first snapshot is taken.
 """
 
 
@@ -145,26 +145,3 @@ def judge(facts: PrimaryFacts) -> Capability:
             f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {quote_identifier(facts.role)};",
         )
     return Capability(None)
-
-
-def say(call: Call) -> Said:
-    """Return what is told of an attempt."""
-    function = "pg_logical_emit_message()" if call.result is CallResult.EMITTED else "pg_log_standby_snapshot()"
-    capability = call.capability
-    reason = capability.reason if capability is not None else None
-    done = call.result in WROTE
-    if done:
-        line = f"called {function}, {call.lsn} returned{f' (no better way: {reason})' if reason else ''}"
-    elif call.result is CallResult.LOCKED:
-        stranger = f"a stranger holds the healers' lock: {call.stranger}" if call.stranger else None
-        line = f"not called: {stranger or 'another healer acts on this cluster'}"
-    else:
-        line = f"not called: {reason or call.error}"
-    fields = {
-        "lsn": call.lsn,
-        "reason": f"{reason}" if reason else None,
-        "remedy": capability.remedy or None if capability else None,
-        "holder": call.stranger,
-        "error": call.error or None,
-    }
-    return Said(line, f"called {function}" if done else "could not call", done, fields)

@@ -1,8 +1,4 @@
-"""
-Who is in a slot's way: a transaction of the primary as looks show it, and its session as the primary itself does.
-
-Plain facts; what follows from them is in ending.py, what the primary is asked is in remedies/end_transaction.py.
-"""
+"""The transaction that blocks a slot, as snapshots show it, and its session as the primary itself shows it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,23 +8,23 @@ from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.snapshot.rows import Transaction
 
 
-class Way(StrEnum):
-    """How a transaction is in a slot's way, which decides how the primary is asked whether it still is."""
+class BlockKind(StrEnum):
+    """How a transaction blocks a slot, which decides how the primary is asked whether it still does."""
 
     CREATION = "creation"
-    """The slot is created on the primary, and waits for this or a younger transaction."""
+    """The slot is being created on the primary, and waits for this transaction or a younger one."""
     CREATION_ON_STANDBY = "creation_on_standby"
-    """The slot is created on a standby: it waits for the primary's oldest transaction."""
+    """The slot is being created on a standby, and waits for the primary's oldest transaction."""
     RETENTION = "retention"
-    """The slot exists on the primary, and cannot set WAL free."""
+    """The slot exists on the primary, and cannot release WAL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """A transaction that a look shows in a slot's way."""
+class BlockingTransaction:
+    """A transaction that a snapshot shows to block a slot."""
 
     slot_name: str
-    way: Way
+    kind: BlockKind
     pid: int | None
     """None for a prepared transaction."""
     xid: int
@@ -38,16 +34,16 @@ class Suspect:
     application_name: str
     """The gid for a prepared transaction."""
     restart: int | None = None
-    """The slot's restart_lsn in bytes since 0/0; of one that exists."""
-    consumer: tuple[str, str] = ("", "")
-    """User and application of whoever creates the slot; empty of one that exists, whose walsender the primary knows."""
+    """The slot's restart_lsn in bytes since 0/0; None while the slot is being created."""
+    creator: tuple[str, str] = ("", "")
+    """User and application of the session that creates the slot; empty for a slot that exists."""
 
-    def same_as(self, other: "Suspect | None") -> bool:
-        """Return whether it is the same transaction, in the same slot's way."""
-        return other is not None and (self.pid, self.xid, self.way) == (other.pid, other.xid, other.way)
+    def same_as(self, other: "BlockingTransaction | None") -> bool:
+        """Return whether it is the same transaction, and blocks in the same way."""
+        return other is not None and (self.pid, self.xid, self.kind) == (other.pid, other.xid, other.kind)
 
     @property
-    def shown(self) -> str:
+    def description(self) -> str:
         if self.pid is None:
             return f"{self.held_by} gid={self.application_name} user={self.usename}"
         return f"{self.held_by} pid={self.pid} user={self.usename} application={self.application_name}"
@@ -55,7 +51,7 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class HolderSession:
-    """The session that holds it, as the primary shows it at one moment. Times: seconds since 1970, as numeric text."""
+    """The session that holds a transaction, as the primary shows it. Times: seconds since 1970, as numeric text."""
 
     pid: int
     usename: str
@@ -68,40 +64,43 @@ class HolderSession:
     xid: int
 
     @property
-    def shown(self) -> str:
+    def description(self) -> str:
         return f"pid={self.pid} user={self.usename} application={self.application_name} database={self.datname}"
 
 
-def suspect_of(sight: SlotState) -> Suspect | None:
-    """Return the transaction that this look shows in the slot's way; None: there is none, or it cannot be told."""
-    if sight.wait is not None:
-        blocker = sight.wait.blocker if sight.wait.reason is WaitReason.TRANSACTION else None
-        way = Way.CREATION if sight.on_primary else Way.CREATION_ON_STANDBY
-        creation = sight.wait.creation
-        return _suspect(blocker, creation.slot_name, way, consumer=(creation.usename, creation.application_name))
-    if sight.state is not SlotCondition.HELD or not sight.on_primary or sight.slot is None:
+def blocker_of(state: SlotState) -> BlockingTransaction | None:
+    """Return the transaction that this snapshot shows to block the slot; None: there is none, or it cannot be told."""
+    if state.wait is not None:
+        creation = state.wait.creation
+        return _blocking(
+            state.wait.blocker if state.wait.reason is WaitReason.TRANSACTION else None,
+            creation.slot_name,
+            BlockKind.CREATION if state.on_primary else BlockKind.CREATION_ON_STANDBY,
+            creator=(creation.usename, creation.application_name),
+        )
+    if state.condition is not SlotCondition.RETAINED or not state.on_primary or state.slot is None:
         return None
-    return _suspect(sight.pinned_by, sight.slot.slot_name, Way.RETENTION, restart=sight.slot.restart_position)
+    return _blocking(state.pinned_by, state.slot.slot_name, BlockKind.RETENTION, restart=state.slot.restart_position)
 
 
-def _suspect(
-    found: Transaction | None,
+def _blocking(
+    transaction: Transaction | None,
     slot_name: str,
-    way: Way,
+    kind: BlockKind,
     *,
     restart: int | None = None,
-    consumer: tuple[str, str] = ("", ""),
-) -> Suspect | None:
-    if found is None or found.xid is None:
+    creator: tuple[str, str] = ("", ""),
+) -> BlockingTransaction | None:
+    if transaction is None or transaction.xid is None:
         return None
-    return Suspect(
+    return BlockingTransaction(
         slot_name,
-        way,
-        found.pid,
-        found.xid,
-        found.held_by,
-        found.usename,
-        found.application_name,
+        kind,
+        transaction.pid,
+        transaction.xid,
+        transaction.held_by,
+        transaction.usename,
+        transaction.application_name,
         restart,
-        consumer,
+        creator,
     )

@@ -1,24 +1,44 @@
-"""The primary as a role of its own asks it: is this transaction in the slot's way, may it be ended, and ends it."""
+"""Asks the primary about a blocking transaction, as a role of its own: does it block, may it be ended; and ends it."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import ClassVar
 
-from healer.remedies.attempt import Call, CallResult, Capability
-from healer.remedies.connection import TIMEOUT, Primary, Proof, check
-from healer.remedies.force_snapshot.schedule import Attempt
-from healer.remedies.progress import Aim
-from healer.remedies.terminate.blocker import HolderSession, Suspect, Way
-from healer.remedies.terminate.statements import ACT, FACTS, Answer, EnderFacts, judge, parameters, unasked
-from pgslot.config.model import Cluster, HealerConfig, TerminationConfig
+from healer.remedies.attempt import Act, Attempt, AttemptResult, Capability
+from healer.remedies.connection import MIN_IDLE_TIMEOUT, TIMEOUT, PrimaryConnection
+from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind, HolderSession
+from healer.remedies.terminate.guards import precheck
+from healer.remedies.terminate.progress import TerminationTarget
+from healer.remedies.terminate.statements import ACT, FACTS, TerminationRow, TerminatorFacts, judge, parameters
+from pgslot.config.model import HealerConfig
 from pgslot.postgres.pipeline import Statement
-
-PROOF = Proof((FACTS, EnderFacts), judge, through_pooler=False)
+from pgslot.postgres.session import Session, SessionQuery
 
 _WHY = {
-    Way.CREATION: "slot {} waits for it in its creation",
-    Way.CREATION_ON_STANDBY: "slot {} waits for it in its creation on a standby",
-    Way.RETENTION: "slot {} keeps WAL because of it",
+    BlockKind.CREATION: "slot {} waits for it in its creation",
+    BlockKind.CREATION_ON_STANDBY: "slot {} waits for it in its creation on a standby",
+    BlockKind.RETENTION: "slot {} keeps WAL because of it",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate(Act):
+    """The next step is to ask about this transaction, or to end it."""
+
+    target: TerminationTarget
+
+
+@dataclass(frozen=True, slots=True)
+class TerminationAttempt(Attempt):
+    """An attempt to end a transaction."""
+
+    blocker: BlockingTransaction | None = None
+    """The transaction that it was about; None: it failed before it came to one."""
+    session: HolderSession | None = None
+    """The transaction's session, as the primary showed it."""
+    why: str = ""
+    """For which slot it was ended, and why."""
+    rule: str = ""
+    """The rule of the configuration that allowed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,105 +51,100 @@ class _Locked:
     locked: bool
 
 
-# What a session may write is decided by the role's privileges: one row in one table. Nobody waits for a standby to
+# The role's privileges decide what the session may write: one row in one table. It does not wait for a standby to
 # confirm that row, which would keep the lock for as long.
 _WRITES = """
 SELECT
   pg_catalog.set_config('default_transaction_read_only', 'off', false)
   || pg_catalog.set_config('synchronous_commit', 'local', false) AS setting
 """
-# By itself and before the act, whose snapshot has to show what other healers did: it ends with the session.
+# By itself and before the act, whose snapshot has to show what other healers did: the lock ends with the session.
 _LOCK = "SELECT pg_catalog.pg_try_advisory_lock(x'706773656e64'::pg_catalog.int8) AS locked"
 
-
-def target(cluster: Cluster) -> HealerConfig | None:
-    """Return as whom transactions are ended; None: that is not set up."""
-    acting = cluster.healer
-    if acting is None or acting.termination is None:
-        return None
-    dry_run = acting.dry_run or acting.termination.policy.dry_run
-    return replace(acting, conninfo=acting.termination.conninfo, dry_run=dry_run, fallback=False)
+STATEMENTS = (_WRITES, _LOCK)
+"""Every statement of this module."""
 
 
-async def check_ender(acting: HealerConfig) -> Capability:
-    """Find out whether transactions could be ended, without ending one."""
-    return await check(acting, PROOF)
+class TerminationConnection(PrimaryConnection[Terminate, TerminationAttempt]):
+    """Ends one session at a time; it is closed after each act, and the lock ends with it."""
 
+    facts: ClassVar[SessionQuery] = (FACTS, TerminatorFacts)
+    through_pooler: ClassVar[bool] = False
 
-class Ender(Primary):
-    """The connection of an episode; it is closed after each act, and with it goes the lock."""
-
-    proof = PROOF
-
-    def __init__(self, acting: HealerConfig, *, idle: float) -> None:
-        super().__init__(acting, idle=idle)
-        if acting.termination is None:
+    def __init__(self, target: HealerConfig, *, idle_timeout: float = MIN_IDLE_TIMEOUT) -> None:
+        """Raises ValueError for a target without the section end_transactions."""
+        super().__init__(target, idle_timeout=idle_timeout)
+        if target.termination is None:
             raise ValueError("there is no section end_transactions")
-        self._ending: TerminationConfig = acting.termination
+        self._policy = target.termination.policy
 
-    async def end(self, step: Attempt) -> Call:
-        """Ask about whom the attempt aims at, and end it if it was seen before and is the same; never raises for it."""
-        aim = step.aim
-        if aim is None:
-            raise ValueError("an attempt to end a transaction aims at one")
-        refusal = unasked(aim.suspect)
+    @staticmethod
+    def judge(facts: TerminatorFacts) -> Capability:
+        return judge(facts)
+
+    async def act(self, step: Terminate) -> TerminationAttempt:
+        """Ask about the target, and end it if it was seen before and is unchanged. Never raises for a server error."""
+        blocker = step.target.blocker
+        refusal = precheck(blocker)
         if refusal is not None:
-            return Call(CallResult.REFUSED, suspect=aim.suspect, refusal=refusal)
-        failed = None if self.ready else await self.prepare()
-        if failed is not None:
-            return replace(failed, suspect=aim.suspect)
-        done = await self._guarded(partial(self._end, aim))
-        assert done is not None  # noqa: S101 - _end always returns one
-        return replace(done, suspect=aim.suspect)
+            return TerminationAttempt(AttemptResult.REFUSED, blocker=blocker, refusal=refusal)
+        return replace(await super().act(step), blocker=blocker)
 
-    async def _prepare(self) -> Call | None:
-        failed = await super()._prepare()
-        if failed is None and self._session is not None:
-            await self._session.fetch([(_WRITES, _Setting)], TIMEOUT)
-        return failed
+    def _not_made(self, result: AttemptResult, capability: Capability | None, error: str) -> TerminationAttempt:
+        return TerminationAttempt(result, capability=capability, error=error)
 
-    async def _end(self, aim: Aim) -> Call:
-        act = aim.session is not None and not self._target.dry_run
-        if not act:
-            return self._told(await self._ask(aim, act=False), aim)
-        assert self._session is not None  # noqa: S101 - end() has prepared
-        [[lock]] = await self._session.fetch([(_LOCK, _Locked)], TIMEOUT)
-        answer = await self._ask(aim, act=True) if lock.locked else None
-        await self._close()
-        return Call(CallResult.LOCKED) if answer is None else self._told(answer, aim)
+    async def _set_up(self, session: Session) -> None:
+        await session.fetch([(_WRITES, _Setting)], TIMEOUT)
 
-    async def _ask(self, aim: Aim, *, act: bool) -> Answer:
-        assert self._session is not None  # noqa: S101 - end() has prepared
-        asked = parameters(aim.suspect, aim.session, self._ending.policy, act=act, why=_why(aim.suspect))
-        [[answer]] = await self._session.fetch([Statement(ACT, Answer, asked)], TIMEOUT)
-        found: Answer = answer
-        return found
+    async def _act(self, step: Terminate) -> TerminationAttempt:
+        assert self.session is not None  # noqa: S101 - act() has prepared
+        target = step.target
+        if target.session is None or self.target.dry_run:
+            return self._attempt(await self._ask(self.session, target, act=False), target)
+        [[lock]] = await self.session.fetch([(_LOCK, _Locked)], TIMEOUT)
+        row = await self._ask(self.session, target, act=True) if lock.locked else None
+        await self.close()
+        return TerminationAttempt(AttemptResult.LOCKED) if row is None else self._attempt(row, target)
 
-    def _told(self, answer: Answer, aim: Aim) -> Call:
-        shown = None
-        if answer.pid is not None:
-            shown = HolderSession(
-                answer.pid,
-                answer.usename,
-                answer.application_name,
-                answer.datname,
-                answer.state,
-                answer.backend_start,
-                answer.xact_start,
-                answer.state_change,
-                aim.suspect.xid,
-            )
-        call = Call(CallResult.REFUSED, session=shown, refusal=answer.refusal, capability=self._capability)
-        if answer.refusal is not None:
-            return call
-        if answer.ended is False:
-            # It was gone in the very moment.
-            return replace(call, refusal="gone")
-        call = replace(call, why=_why(aim.suspect), rule=self._ending.policy.rule)
-        if answer.ended:
-            return replace(call, result=CallResult.ENDED)
-        return replace(call, result=CallResult.DRY_RUN if aim.session is not None else CallResult.SEEN)
+    async def _ask(self, session: Session, target: TerminationTarget, *, act: bool) -> TerminationRow:
+        asked = parameters(target.blocker, target.session, self._policy, act=act, why=_why(target.blocker))
+        [[row]] = await session.fetch([Statement(ACT, TerminationRow, asked)], TIMEOUT)
+        answer: TerminationRow = row
+        return answer
+
+    def _attempt(self, row: TerminationRow, target: TerminationTarget) -> TerminationAttempt:
+        attempt = TerminationAttempt(
+            AttemptResult.REFUSED,
+            session=_session(row, target.blocker.xid),
+            refusal=row.refusal,
+            capability=self.capability,
+        )
+        if row.refusal is not None:
+            return attempt
+        if row.ended is False:
+            # It ended by itself in this very moment.
+            return replace(attempt, refusal="gone")
+        attempt = replace(attempt, why=_why(target.blocker), rule=self._policy.rule)
+        if row.ended:
+            return replace(attempt, result=AttemptResult.ENDED)
+        return replace(attempt, result=AttemptResult.DRY_RUN if target.session is not None else AttemptResult.SEEN)
 
 
-def _why(suspect: Suspect) -> str:
-    return _WHY[suspect.way].format(suspect.slot_name)
+def _session(row: TerminationRow, xid: int) -> HolderSession | None:
+    if row.pid is None:
+        return None
+    return HolderSession(
+        row.pid,
+        row.usename,
+        row.application_name,
+        row.datname,
+        row.state,
+        row.backend_start,
+        row.xact_start,
+        row.state_change,
+        xid,
+    )
+
+
+def _why(blocker: BlockingTransaction) -> str:
+    return _WHY[blocker.kind].format(blocker.slot_name)

@@ -11,8 +11,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from healer.commands.grants import script
-from healer.remedies.attempt import CallResult, Unavailable
-from healer.remedies.connection import Primary, check
+from healer.remedies.attempt import Act, AttemptResult, Unavailable
+from healer.remedies.force_snapshot.connection import RecordConnection
+from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, Node
@@ -153,13 +154,13 @@ async def test_the_exporter_can_look(stack: Stack) -> None:
 
 async def test_the_healer_can_heal(stack: Stack) -> None:
     target = HealerConfig(Conninfo(conninfo(stack.primary, HEALER)), enabled=True, dry_run=False)
-    capability = await check(target)
+    capability = await FORCE_SNAPSHOT.check(target)
     if stack.major < 16:
         assert capability.reason is Unavailable.SERVER_TOO_OLD
         return
     assert capability.reason is None
-    async with Primary(target) as primary:
-        assert (await primary.call()).result is CallResult.OK
+    async with RecordConnection(target) as primary:
+        assert (await primary.act(Act(0.0))).result is AttemptResult.OK
 
 
 @pytest.mark.parametrize("role", [EXPORTER, HEALER], ids=["exporter", "healer"])

@@ -10,7 +10,7 @@ import pytest
 
 from healer.commands.grants import ENDER_ROLE, ender_script, script
 from healer.remedies.attempt import Unavailable
-from healer.remedies.terminate.connection import check_ender
+from healer.remedies.registry import END_TRANSACTION
 from pgslot.cli.errors import ConfigError
 from tests.healer.commands.test_grants import PROGRAM, run
 from tests.support.blocking_transactions import acting
@@ -40,7 +40,7 @@ async def test_psql_runs_it_twice_also_with_a_name_that_has_to_be_quoted(databas
             shown = run(primary, ender_script(NAME))
         assert [row.split("|")[2:] for row in shown.replace(" ", "").splitlines() if "|t|" in row] == [["t"] * 4], shown
         target = acting(f"host=127.0.0.1 port={primary.port} dbname=postgres user='{NAME}'")
-        assert (await check_ender(target)).reason is None
+        assert (await END_TRANSACTION.check(target)).reason is None
     finally:
         execute(primary, f"DROP OWNED BY {quoted(NAME)}; DROP ROLE {quoted(NAME)}")
 
@@ -67,7 +67,7 @@ async def test_where_the_schema_is_a_stranger_s_it_stops(databases: Stack) -> No
 async def test_a_standby_is_no_place_to_end_anything(databases: Stack) -> None:
     execute(databases.primary, ender_script(ENDER_ROLE))
     databases.primary.wait_until_replayed(databases.standby)
-    found = await check_ender(acting(databases.standby.conninfo(ENDER_ROLE)))
+    found = await END_TRANSACTION.check(acting(databases.standby.conninfo(ENDER_ROLE)))
     assert found.reason is Unavailable.NO_PRIMARY
 
 

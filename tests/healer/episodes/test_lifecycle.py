@@ -19,12 +19,13 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from healer.capability import CapabilityMonitor
+from healer.episodes.loop import next_deadline
 from healer.episodes.manager import EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
+from healer.remedies.force_snapshot.progress import RecordProgress
 from healer.remedies.progress import Outcome
-from healer.remedies.registry import RECORD
-from healer.remedies.slot_state import SlotKey
+from healer.remedies.registry import FORCE_SNAPSHOT
 from healer.webhook.body import Action, Alert
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
@@ -34,7 +35,7 @@ from tests.support.servers.programs import Program
 
 NOWHERE = Conninfo(f"host=127.0.0.1 port={free_port()} dbname=x user=x")
 SETTINGS = HealerSettings()
-C = {"cluster": "c", "remedy": RECORD.name}
+C = {"cluster": "c", "remedy": FORCE_SNAPSHOT.name}
 """Labels of the series of cluster c."""
 
 
@@ -142,8 +143,8 @@ async def test_a_stop_counts_without_any_cancellation() -> None:
 async def test_what_an_outdated_target_shows_changes_no_gauge() -> None:
     books = Books(config())
     books.monitor.watch(OFF.clusters)
-    await until(lambda: ("c", RECORD.name) in books.monitor.known, "it is known to be switched off")
-    books.monitor.note(config().clusters[0], RECORD, Capability(None))
+    await until(lambda: ("c", FORCE_SNAPSHOT.name) in books.monitor.known, "it is known to be switched off")
+    books.monitor.note(config().clusters[0], FORCE_SNAPSHOT, Capability(None))
     shown = books.value("pgslot_heal_capability_unavailable", C | {"reason": Unavailable.DISABLED})
     assert shown == 1
     await books.monitor.close()
@@ -154,7 +155,7 @@ async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_
     books, both, one = registry_of, config("c", "d"), config("d")
     books.monitor.watch(both.clusters)
     books.episodes.submit(firing())
-    await until(lambda: ("c", RECORD.name) in books.monitor.known, "it has been checked")
+    await until(lambda: ("c", FORCE_SNAPSHOT.name) in books.monitor.known, "it has been checked")
     books.episodes.reconfigure(one)
     books.monitor.watch(one.clusters)
     await books.ended()
@@ -162,32 +163,39 @@ async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_
     labels = [{"reason": "unreachable"}, {}, {"budget": "hour"}, {}]
     for name, more in zip(names, labels, strict=True):
         assert books.value(f"pgslot_heal_{name}", C | more) is None, name
-    assert books.value("pgslot_heal_calls_remaining", {"cluster": "d", "remedy": RECORD.name, "budget": "hour"}) == 50
+    assert (
+        books.value("pgslot_heal_calls_remaining", {"cluster": "d", "remedy": FORCE_SNAPSHOT.name, "budget": "hour"})
+        == 50
+    )
     await books.monitor.close()
 
 
-async def test_the_deadline_is_that_of_its_first_open_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PgSlotHealOverdue fires when it is past: the episode is stuck, and others that join it do not make it less so."""
+OPEN = RecordProgress()
+OVER = OPEN.end(Outcome.RESOLVED_ITSELF, "usable")
+
+
+@pytest.mark.parametrize(
+    ("slots", "deadline"),
+    [
+        ([OPEN], 100.0),
+        ([OPEN, replace(OPEN, since=50.0)], 100.0),
+        ([OVER, replace(OPEN, since=50.0)], 150.0),
+        ([OVER, replace(OVER, since=50.0)], 150.0),
+        ([], 100.0),
+    ],
+    ids=["one", "another joins", "the first one is over", "all are over", "none yet"],
+)
+def test_the_deadline_is_that_of_the_first_open_slot(slots: list[RecordProgress], deadline: float) -> None:
+    """PgSlotHealOverdue fires when it has passed: the episode is stuck, and slots that join it do not hide that."""
+    assert next_deadline(slots, 100.0) == deadline
+
+
+async def test_the_deadline_is_exposed_while_an_episode_runs() -> None:
     books = Books(config(settings=replace(SETTINGS, give_up_after=100.0)))
     books.episodes.submit(firing())
-
-    def left() -> float:
-        found = books.value("pgslot_heal_episode_deadline_timestamp_seconds", C)
-        assert found is not None
-        return found - time.time()
-
-    assert 99 < left() <= 100
-    [running] = books.episodes._running.values()
-    monkeypatch.setattr(running.episode._narrator, "_started", time.monotonic() - 50)
-    running.episode.report.started_at -= 50
-    assert 49 < left() <= 50
-    books.episodes.submit(firing("t"))
-    assert 49 < left() <= 50
-    tracks = running.episode._tracks
-    tracks[SlotKey("n", "s")] = tracks[SlotKey("n", "s")].end(Outcome.GAVE_UP, "its time is over")
-    assert 99 < left() <= 100
-    tracks[SlotKey("n", "t")] = tracks[SlotKey("n", "t")].end(Outcome.RESOLVED_ITSELF, "it is usable")
-    assert 99 < left() <= 100
+    deadline = books.value("pgslot_heal_episode_deadline_timestamp_seconds", C)
+    assert deadline is not None
+    assert 99 < deadline - time.time() <= 100
     await books.episodes.close()
     assert books.value("pgslot_heal_episode_deadline_timestamp_seconds", C) is None
 
@@ -236,7 +244,7 @@ async def test_a_late_alert_that_finds_no_room_is_not_remembered_as_taken() -> N
     [running] = books.episodes._running.values()
     running.episode.stop("for the test")
     books.episodes.submit(firing("t"))
-    books.episodes._acting = {("d", RECORD.name)}
+    books.episodes._acting = {("d", FORCE_SNAPSHOT.name)}
     await until(lambda: not books.episodes._running, "it has ended", 5)
     assert "c/t" not in books.episodes.seen.current
 

@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from unittest import mock
 
+from healer.episodes import loop
 from healer.episodes.budget import CallBudget
-from healer.episodes.loop import Episode, Watchers
+from healer.episodes.loop import Episode, EpisodeCallbacks
 from healer.episodes.report import Report
-from healer.remedies.attempt import Call, CallResult
+from healer.remedies.attempt import Attempt, AttemptResult
+from healer.remedies.force_snapshot.need import MIN_WAIT_SECONDS
 from healer.remedies.progress import Outcome
-from healer.remedies.registry import RECORD
-from healer.remedies.slot_state import SETTLED_SECONDS, SlotKey, SlotState
+from healer.remedies.registry import FORCE_SNAPSHOT
+from healer.remedies.slot_state import SlotKey, evaluate
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
 from tests.support.running_healer import until
@@ -33,17 +36,27 @@ def cluster(stack: Stack, role: str = HEALER_ROLE, *, dry_run: bool = False) -> 
     return Cluster("c", nodes, HealerConfig(Conninfo(conninfo), enabled=True, dry_run=dry_run))
 
 
+class Recorded(EpisodeCallbacks):
+    """Keeps the episode's attempts."""
+
+    def __init__(self, attempts: list[Attempt]) -> None:
+        self._attempts = attempts
+
+    def attempted(self, attempt: Attempt) -> None:
+        self._attempts.append(attempt)
+
+
 @asynccontextmanager
 async def running(
     stack: Stack,
     slot: str,
     settings: HealerSettings = QUICK,
     watched: Cluster | None = None,
-    calls: list[Call] | None = None,
+    calls: list[Attempt] | None = None,
 ) -> AsyncIterator[tuple[Episode, asyncio.Task[Report]]]:
     budget = CallBudget(1000, 0.0, at_start=1000)
-    watchers = Watchers(called=(calls if calls is not None else []).append)
-    episode = Episode(RECORD, watched or cluster(stack), settings, budget, watchers)
+    callbacks = Recorded([] if calls is None else calls)
+    episode = Episode(FORCE_SNAPSHOT, watched or cluster(stack), settings, budget, callbacks)
     episode.join("f", SlotKey("standby", slot))
     task = asyncio.create_task(episode.run())
     try:
@@ -82,7 +95,7 @@ async def test_a_transaction_on_the_primary_then_a_missing_record(databases: Sta
 
 
 async def test_replay_paused_is_said_and_not_called_for(databases: Stack) -> None:
-    calls: list[Call] = []
+    calls: list[Attempt] = []
     with hanging(databases, "s2"):
         databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
         try:
@@ -96,7 +109,7 @@ async def test_replay_paused_is_said_and_not_called_for(databases: Stack) -> Non
             databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
     databases.drop_slot("s2")
     assert report.outcome is Outcome.HEALED
-    assert [call.result for call in calls] == [CallResult.OK] * report.calls
+    assert [call.result for call in calls] == [AttemptResult.OK] * report.calls
 
 
 async def test_the_alert_resolves(databases: Stack) -> None:
@@ -125,7 +138,7 @@ async def test_it_gives_up(databases: Stack) -> None:
 
 
 async def test_a_dry_run_writes_nothing(databases: Stack) -> None:
-    calls: list[Call] = []
+    calls: list[Attempt] = []
     with hanging(databases, "s5") as creator:
         async with running(databases, "s5", watched=cluster(databases, dry_run=True), calls=calls) as (_, task):
             report = await asyncio.wait_for(task, 20)
@@ -135,7 +148,7 @@ async def test_a_dry_run_writes_nothing(databases: Stack) -> None:
 
 
 async def test_without_the_privilege_it_ends_at_once(databases: Stack) -> None:
-    calls: list[Call] = []
+    calls: list[Attempt] = []
     with hanging(databases, "s6"):
         async with running(databases, "s6", watched=cluster(databases, POWERLESS_ROLE), calls=calls) as (_, task):
             report = await asyncio.wait_for(task, 20)
@@ -154,7 +167,7 @@ async def test_after_a_slow_connect_it_looks_once_more_before_it_calls(databases
     watched = replace(watched, healer=replace(watched.healer, conninfo=Conninfo(conninfo)))
     settled = (
         "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%'"
-        f" AND extract(epoch FROM pg_catalog.clock_timestamp() - query_start) > {SETTLED_SECONDS}"
+        f" AND extract(epoch FROM pg_catalog.clock_timestamp() - query_start) > {MIN_WAIT_SECONDS}"
     )
     with silent, hanging(databases, "s8") as creator:
         await until(lambda: databases.standby.sql(settled), "it is worth a call")
@@ -171,14 +184,14 @@ async def test_after_a_slow_connect_it_looks_once_more_before_it_calls(databases
 async def test_a_stop_in_the_moment_before_a_call_is_heeded(databases: Stack) -> None:
     """Without any cancellation, and after the look that the call would go by."""
 
-    def stop(wants: bool) -> bool:
-        if wants:
-            episode.stop("switched off")
-        return True
+    class Stopping(EpisodeCallbacks):
+        def may_act(self, *, wanted: bool) -> bool:
+            if wanted:
+                episode.stop("switched off")
+            return True
 
-    watchers = Watchers(may_act=stop)
     with hanging(databases, "s9") as creator:
-        episode = Episode(RECORD, cluster(databases), QUICK, CallBudget(9, 0.0, at_start=9), watchers)
+        episode = Episode(FORCE_SNAPSHOT, cluster(databases), QUICK, CallBudget(9, 0.0, at_start=9), Stopping())
         episode.join("f", SlotKey("standby", "s9"))
         report = await asyncio.wait_for(episode.run(), 20)
         assert not creator.done
@@ -210,23 +223,16 @@ async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) 
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s8"):
         async with running(databases, "s8") as (episode, task):
             await until(lambda: episode.report.calls, "it has called")
-            looks: list[float] = []
-            took = episode._take_in
-
-            def counted(sights: dict[SlotKey, SlotState]) -> None:
-                looks.append(1)
-                took(sights)
-
-            episode._take_in = counted  # type: ignore[method-assign]
-            for i in range(300):
-                episode.join(f"f{i}", SlotKey("standby", "s8"))
-                await asyncio.sleep(0.005)
-            for i in range(299):
-                episode.leave(f"f{i}")
-                await asyncio.sleep(0)
+            with mock.patch.object(loop, "evaluate", wraps=evaluate) as evaluated:
+                for i in range(300):
+                    episode.join(f"f{i}", SlotKey("standby", "s8"))
+                    await asyncio.sleep(0.005)
+                for i in range(299):
+                    episode.leave(f"f{i}")
+                    await asyncio.sleep(0)
             assert not task.done()
             # In 1.5 s: one each second, and the close ones for half a second after a call.
-            assert len(looks) < 150
+            assert evaluated.call_count < 150
     databases.drop_slot("s8")
 
 

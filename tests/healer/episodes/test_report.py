@@ -5,7 +5,7 @@ import pytest
 from healer.episodes.journal import EpisodeJournal
 from healer.episodes.report import MAX_RESULTS, TIMELINE_LENGTH, SlotResult, summary
 from healer.remedies.progress import Outcome
-from healer.remedies.registry import RECORD
+from healer.remedies.registry import FORCE_SNAPSHOT
 from healer.remedies.slot_state import SlotKey
 
 OTHERWISE = (Outcome.CANCELLED, "the healer stops")
@@ -46,7 +46,7 @@ def test_an_episode_is_called_after_what_most_needs_a_person(
 
 def test_an_episode_that_goes_on_for_days_remembers_the_last_slots() -> None:
     """Those of table synchronisations have a name of their own each time."""
-    narrator = EpisodeJournal("c", RECORD)
+    narrator = EpisodeJournal("c", FORCE_SNAPSHOT)
     for i in range(MAX_RESULTS + 500):
         narrator.joined(SlotKey("n", f"pg_{i}_sync"))
     subjects = narrator.report.subjects

@@ -18,7 +18,8 @@ import psycopg
 import pytest
 
 import healer as package
-from healer.remedies.connection import Primary
+from healer.remedies.attempt import Act
+from healer.remedies.force_snapshot.connection import RecordConnection
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import HealerConfig, HealerSettings
 from tests.support.paths import ROOT
@@ -129,8 +130,8 @@ async def test_nothing_of_a_stranger_runs_in_the_healers_session(databases: Stac
             for kind in ("text", "int8", "int4", "oid"):
                 owner.execute(TRAP.format(kind).encode())
         target = HealerConfig(Conninfo(primary.conninfo(HEALER_ROLE, "trapped")), enabled=True, dry_run=False)
-        async with Primary(target) as acting:
-            assert (await acting.call(1.0)).result == "ok"
+        async with RecordConnection(target) as acting:
+            assert (await acting.act(Act(1.0))).result == "ok"
         assert "A STRANGER RUNS AS" not in primary.process.log.read_text("utf-8")
         with psycopg.connect(primary.conninfo(HEALER_ROLE, "trapped"), autocommit=True) as bare:
             bare.execute("SELECT 'x'::text")
@@ -240,16 +241,16 @@ async def test_statement_timeout_lock_timeout_connect_timeout_connection_never_e
 ) -> None:
     """And application_name is set."""
     acting = HealerConfig(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
-    async with Primary(acting) as primary:
+    async with RecordConnection(acting) as primary:
         for _ in range(5):
-            assert (await primary.call()).result == "ok"
+            assert (await primary.act(Act(0.0))).result == "ok"
         rows = databases.primary.sql(
             "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s", [HEALER_ROLE]
         )
         [(name,)] = rows
         assert name.startswith("pg_slot_healer called ")
-        assert primary._session is not None
-        connection = primary._session._connection
+        assert primary.session is not None
+        connection = primary.session._connection
         shown = [await (await connection.execute(f"SHOW {name}".encode())).fetchone() for name in TIMEOUTS]
     assert all(value and value[0] not in ("0", "0ms") for value in shown), shown
 

@@ -15,7 +15,8 @@ import pytest
 import requests
 
 import healer as package
-from healer.remedies.connection import Primary
+from healer.remedies.attempt import Act
+from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.progress import Outcome
 from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
@@ -109,11 +110,11 @@ async def test_idempotent_calling_twice_is_harmless_each_call_costs_one_small_wa
 ) -> None:
     with databases.quiet():
         before = databases.primary._lsn()
-        async with Primary(
+        async with RecordConnection(
             HealerConfig(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
         ) as primary:
             for _ in range(10):
-                assert (await primary.call()).result == "ok"
+                assert (await primary.act(Act(0.0))).result == "ok"
         assert databases.primary._lsn() - before <= 10 * 64
 
 

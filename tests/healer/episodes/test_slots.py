@@ -9,7 +9,7 @@ import psycopg
 from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import _EPISODES, application
-from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
+from healer.remedies.force_snapshot.schedule import OBSERVE_INTERVAL
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import ConfigReloader
 from pgslot.postgres.types import parse_lsn
@@ -49,7 +49,7 @@ async def seen_as(healer: Healer, server: Postgres, slot: str, reason: str) -> N
     while reason not in (await healer.episodes())[0]["reasons"]:
         server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
         read_all(server, slot)
-        await asyncio.sleep(LOOK_INTERVAL)
+        await asyncio.sleep(OBSERVE_INTERVAL)
 
 
 def on_disk(server: Postgres, end: int) -> bool:

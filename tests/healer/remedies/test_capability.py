@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from healer.remedies.attempt import Unavailable
-from healer.remedies.connection import Primary, check
+from healer.remedies.attempt import Act, Unavailable
+from healer.remedies.force_snapshot.connection import RecordConnection
+from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, Node
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
@@ -29,7 +30,7 @@ def target(conninfo: str, *, fallback: bool = False) -> HealerConfig:
 
 
 async def reason(target: HealerConfig) -> Unavailable | None:
-    return (await check(target)).reason
+    return (await FORCE_SNAPSHOT.check(target)).reason
 
 
 @pytest.fixture(scope="module")
@@ -63,35 +64,35 @@ async def test_server_too_old_until_the_upgrade(databases: Stack, fifteen: Stack
     secret.write_text(fifteen.primary.conninfo())
     moving = HealerConfig(Conninfo("", secret), enabled=True, dry_run=False)
     assert await reason(moving) is U.SERVER_TOO_OLD
-    async with Primary(moving) as primary:
-        call = await primary.call()
+    async with RecordConnection(moving) as primary:
+        call = await primary.act(Act(0.0))
         assert call.capability is not None
         assert (call.result, call.capability.reason) == ("unavailable", U.SERVER_TOO_OLD)
         secret.write_text(databases.primary.conninfo())
-        assert (await primary.call()).result == "ok"
+        assert (await primary.act(Act(0.0))).result == "ok"
     assert await reason(moving) is None
 
 
 async def test_missing_function_until_it_is_there(databases: Stack) -> None:
     acting = target(databases.primary.conninfo())
-    async with Primary(acting) as primary:
+    async with RecordConnection(acting) as primary:
         with renamed_function(databases.primary):
             assert await reason(acting) is U.MISSING_FUNCTION
-            call = await primary.call()
+            call = await primary.act(Act(0.0))
             assert call.capability is not None
             assert (call.result, call.capability.reason) == ("unavailable", U.MISSING_FUNCTION)
         assert await reason(acting) is None
-        assert (await primary.call()).result == "ok"
+        assert (await primary.act(Act(0.0))).result == "ok"
 
 
 async def test_missing_privilege_until_the_grant(databases: Stack) -> None:
     acting = target(to_primary(databases.primary, role=POWERLESS_ROLE))
-    async with Primary(acting) as primary:
-        assert (await primary.call()).result == "unavailable"
+    async with RecordConnection(acting) as primary:
+        assert (await primary.act(Act(0.0))).result == "unavailable"
         databases.primary.sql(f"GRANT EXECUTE ON {FUNCTION} TO {POWERLESS_ROLE}")
         try:
             assert await reason(acting) is None
-            assert (await primary.call()).result == "ok"
+            assert (await primary.act(Act(0.0))).result == "ok"
         finally:
             databases.primary.sql(f"REVOKE EXECUTE ON {FUNCTION} FROM {POWERLESS_ROLE}")
 
@@ -101,12 +102,12 @@ async def test_wal_level_minimal_until_the_restart() -> None:
         server = stack.single(wal_level="minimal", max_wal_senders="0", hot_standby_feedback="off")
         acting = target(server.conninfo())
         assert await reason(acting) is U.WAL_LEVEL
-        async with Primary(acting) as primary:
-            assert (await primary.call()).result == "unavailable"
+        async with RecordConnection(acting) as primary:
+            assert (await primary.act(Act(0.0))).result == "unavailable"
             server.sql("ALTER SYSTEM SET wal_level = logical")
             server.restart()
             assert await reason(acting) is None
-            assert (await primary.call()).result == "ok"
+            assert (await primary.act(Act(0.0))).result == "ok"
 
 
 async def test_in_recovery_until_the_promotion() -> None:
@@ -115,12 +116,12 @@ async def test_in_recovery_until_the_promotion() -> None:
         stack.start_databases()
         acting = target(stack.standby.conninfo())
         assert await reason(acting) is U.NO_PRIMARY
-        async with Primary(acting) as primary:
-            call = await primary.call()
+        async with RecordConnection(acting) as primary:
+            call = await primary.act(Act(0.0))
             assert call.capability is not None
             assert (call.result, call.capability.reason) == ("unavailable", U.NO_PRIMARY)
             stack.standby.promote()
-            assert (await primary.call()).result == "ok"
+            assert (await primary.act(Act(0.0))).result == "ok"
 
 
 async def test_the_gauge_clears_itself_after_the_grant(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,15 +193,15 @@ async def test_without_the_fallback_nothing_is_written(databases: Stack) -> None
 
 async def test_a_grant_in_mid_episode_ends_the_fallback(databases: Stack) -> None:
     acting = target(to_primary(databases.primary, role=POWERLESS_ROLE), fallback=True)
-    async with Primary(acting) as primary:
-        assert (await primary.call()).result == "emitted"
+    async with RecordConnection(acting) as primary:
+        assert (await primary.act(Act(0.0))).result == "emitted"
         databases.primary.sql(f"GRANT EXECUTE ON {FUNCTION} TO {POWERLESS_ROLE}")
         try:
-            assert (await primary.call()).result == "ok"
+            assert (await primary.act(Act(0.0))).result == "ok"
         finally:
             databases.primary.sql(f"REVOKE EXECUTE ON {FUNCTION} FROM {POWERLESS_ROLE}")
-        assert (await primary.call()).result == "error"
-        assert (await primary.call()).result == "emitted"
+        assert (await primary.act(Act(0.0))).result == "error"
+        assert (await primary.act(Act(0.0))).result == "emitted"
 
 
 async def test_a_cascading_standby_leads_to_the_top_primary() -> None:

@@ -8,9 +8,10 @@ from functools import partial
 import psycopg
 import pytest
 
-from healer.remedies.attempt import CallResult, Capability, Unavailable
-from healer.remedies.connection import Primary, check
+from healer.remedies.attempt import Act, AttemptResult, Capability, Unavailable
+from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.force_snapshot.statements import PrimaryFacts, judge
+from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import HealerConfig
 from pgslot.postgres.types import parse_lsn
@@ -44,11 +45,11 @@ JUDGEMENTS = [
 def test_judge(facts: PrimaryFacts, reason: Unavailable | None) -> None:
     capability = judge(facts)
     assert capability.reason == reason
-    assert bool(capability.remedy) == (reason is not None)
+    assert bool(capability.advice) == (reason is not None)
 
 
 def test_the_grant_quotes_names() -> None:
-    remedy = judge(replace(CAN, may_execute=False, role='od"d', database="My App")).remedy
+    remedy = judge(replace(CAN, may_execute=False, role='od"d', database="My App")).advice
     assert remedy == (
         'In database "My App": GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO "od""d";'
     )
@@ -64,12 +65,12 @@ def both(stack: Stack, role: str) -> str:
 
 
 async def test_capable(databases: Stack) -> None:
-    assert await check(target(both(databases, HEALER_ROLE))) == Capability(None)
+    assert await FORCE_SNAPSHOT.check(target(both(databases, HEALER_ROLE))) == Capability(None)
 
 
 async def test_checking_writes_nothing_and_leaves_no_session(databases: Stack) -> None:
     before = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
-    await check(target(both(databases, HEALER_ROLE)))
+    await FORCE_SNAPSHOT.check(target(both(databases, HEALER_ROLE)))
     assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
 
 
@@ -78,14 +79,14 @@ async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) ->
     [(before,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
     start = parse_lsn(before)
     with databases.primary.no_records_by_itself():
-        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+        async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
             assert await primary.prepare() is None
             sessions = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
             assert databases.primary.sql(sessions, [HEALER_ROLE]) == [("pg_slot_healer",)]
             assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
             # Nobody takes what was rehearsed for a call of another healer's, whose record is the only one.
-            async with Primary(target(both(databases, HEALER_ROLE))) as other:
-                assert (await other.call(60.0)).result is CallResult.OK
+            async with RecordConnection(target(both(databases, HEALER_ROLE))) as other:
+                assert (await other.act(Act(60.0))).result is AttemptResult.OK
         await until(lambda: RUNNING_XACTS in databases.primary._kinds_since(start), "the record is on disk")
         kinds = databases.primary._kinds_since(start)
     assert (kinds.count(RUNNING_XACTS), kinds.count(MESSAGE)) == (1, 0)
@@ -95,10 +96,10 @@ async def test_a_slot_is_made_with_the_end_of_the_record_that_was_forced(databas
     """By this it is told from one that ended with a record of before the call; seen on 16 to 19."""
     databases.wait_until_idle()
     with databases.primary.no_records_by_itself(), databases.standby.create_slot("made") as creator:
-        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
-            call = await primary.call()
+        async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+            call = await primary.act(Act(0.0))
             while not await asyncio.to_thread(creator.wait, 2.0):
-                call = await primary.call()
+                call = await primary.act(Act(0.0))
         confirmed = "SELECT confirmed_flush_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = 'made'"
         assert databases.standby.sql(confirmed) == [(call.lsn,)]
     databases.drop_slot("made")
@@ -106,34 +107,38 @@ async def test_a_slot_is_made_with_the_end_of_the_record_that_was_forced(databas
 
 async def test_no_privilege_until_it_is_granted(databases: Stack) -> None:
     powerless = target(both(databases, POWERLESS_ROLE))
-    capability = await check(powerless)
+    capability = await FORCE_SNAPSHOT.check(powerless)
     assert capability.reason is Unavailable.MISSING_PRIVILEGE
-    grant = capability.remedy.partition(": ")[2]
+    grant = capability.advice.partition(": ")[2]
     databases.primary.sql(grant)
     try:
-        assert (await check(powerless)).reason is None
+        assert (await FORCE_SNAPSHOT.check(powerless)).reason is None
     finally:
         databases.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
 
 
 async def test_a_standby_is_no_primary(databases: Stack) -> None:
-    assert (await check(target(databases.standby.conninfo(HEALER_ROLE)))).reason is Unavailable.NO_PRIMARY
+    assert (
+        await FORCE_SNAPSHOT.check(target(databases.standby.conninfo(HEALER_ROLE)))
+    ).reason is Unavailable.NO_PRIMARY
     attributes = f"{databases.standby.conninfo(HEALER_ROLE)} target_session_attrs=read-write"
-    assert (await check(target(attributes))).reason is Unavailable.NO_PRIMARY
+    assert (await FORCE_SNAPSHOT.check(target(attributes))).reason is Unavailable.NO_PRIMARY
 
 
 async def test_nobody_listens(databases: Stack) -> None:
     nowhere = f"host=127.0.0.1 port={free_port()} user={HEALER_ROLE} dbname=postgres"
-    assert (await check(target(nowhere))).reason is Unavailable.UNREACHABLE
-    assert (await check(target(databases.primary.conninfo("nobody_by_this_name")))).reason is Unavailable.UNREACHABLE
+    assert (await FORCE_SNAPSHOT.check(target(nowhere))).reason is Unavailable.UNREACHABLE
+    assert (
+        await FORCE_SNAPSHOT.check(target(databases.primary.conninfo("nobody_by_this_name")))
+    ).reason is Unavailable.UNREACHABLE
 
 
 async def test_disabled_does_not_even_connect() -> None:
-    assert (await check(target("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
+    assert (await FORCE_SNAPSHOT.check(target("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
 
 
 async def test_wal_level_minimal(minimal: str) -> None:
-    assert (await check(target(minimal))).reason is Unavailable.WAL_LEVEL
+    assert (await FORCE_SNAPSHOT.check(target(minimal))).reason is Unavailable.WAL_LEVEL
 
 
 @pytest.fixture(scope="module")
@@ -144,21 +149,21 @@ def minimal() -> Iterator[str]:
 
 
 async def test_a_call_returns_the_end_of_its_record(databases: Stack) -> None:
-    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
-        first, second = await primary.call(), await primary.call()
+    async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+        first, second = await primary.act(Act(0.0)), await primary.act(Act(0.0))
     [(current,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
-    assert (first.result, second.result, second.lsn) == (CallResult.OK, CallResult.OK, current)
+    assert (first.result, second.result, second.lsn) == (AttemptResult.OK, AttemptResult.OK, current)
     assert first.lsn != second.lsn
 
 
 async def test_the_record_lies_between_what_the_call_tells(databases: Stack) -> None:
     """On whatever page it lies: where a slot's restart_lsn would move to is inside the interval, its end is not."""
-    async with Primary(target(both(databases, HEALER_ROLE))) as primary:
+    async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
         first = databases.primary._lsn()
         for _ in range(150):
-            call = await primary.call()
-            assert call.interval is not None
-            start, end = call.interval
+            call = await primary.act(Act(0.0))
+            assert call.record_range is not None
+            start, end = call.record_range
             assert 0 < end - start <= 56 + 24
     await until(
         lambda: databases.primary._kinds_since(first).count(RUNNING_XACTS) >= 150,
@@ -169,16 +174,16 @@ async def test_the_record_lies_between_what_the_call_tells(databases: Stack) -> 
 async def test_the_lock_is_held_only_around_a_call(databases: Stack) -> None:
     """Another healer may call as soon as this one has; within its own pace the one call stands for both."""
     acting = target(both(databases, HEALER_ROLE))
-    async with Primary(acting) as first, Primary(acting) as second:
-        assert (await first.call(1.0)).result is CallResult.OK
+    async with RecordConnection(acting) as first, RecordConnection(acting) as second:
+        assert (await first.act(Act(1.0))).result is AttemptResult.OK
         assert _no_lock(databases)
-        locked = await second.call(60.0)
-        assert (locked.result, locked.stranger) == (CallResult.LOCKED, None)
-        assert (await second.call(0.0)).result is CallResult.OK
+        locked = await second.act(Act(60.0))
+        assert (locked.result, locked.lock_holder) == (AttemptResult.LOCKED, None)
+        assert (await second.act(Act(0.0))).result is AttemptResult.OK
         # A call that was not made is no reason for the other not to make its own.
-        assert (await second.call(60.0)).result is CallResult.LOCKED
+        assert (await second.act(Act(60.0))).result is AttemptResult.LOCKED
         await until(partial(_quiet_for, databases, 0.4), "the second has not called for a while")
-        assert (await first.call(0.2)).result is CallResult.OK
+        assert (await first.act(Act(0.2))).result is AttemptResult.OK
 
 
 def _quiet_for(stack: Stack, seconds: float) -> bool:
@@ -193,28 +198,28 @@ def _quiet_for(stack: Stack, seconds: float) -> bool:
 async def test_the_session_of_a_healer_that_hangs_does_not_outlive_it_for_long(databases: Stack) -> None:
     """It keeps its socket and says nothing more: PostgreSQL ends the idle session, and it connects anew if it wakes."""
     acting = target(both(databases, HEALER_ROLE))
-    async with Primary(acting, idle=1.0) as hung, Primary(acting) as other:
-        assert (await hung.call()).result is CallResult.OK
-        assert (await other.call(60.0)).result is CallResult.LOCKED
+    async with RecordConnection(acting, idle_timeout=1.0) as hung, RecordConnection(acting) as other:
+        assert (await hung.act(Act(0.0))).result is AttemptResult.OK
+        assert (await other.act(Act(60.0))).result is AttemptResult.LOCKED
         await until(lambda: not hung.ready, "the server has ended the session")
-        assert (await other.call(60.0)).result is CallResult.OK
-        assert (await hung.call(0.0)).result is CallResult.OK
+        assert (await other.act(Act(60.0))).result is AttemptResult.OK
+        assert (await hung.act(Act(0.0))).result is AttemptResult.OK
 
 
 async def test_whoever_holds_the_healers_lock_and_is_none_is_named(databases: Stack) -> None:
     with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
         stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
-        async with Primary(target(both(databases, HEALER_ROLE))) as primary:
-            call = await primary.call()
-    assert call.result is CallResult.LOCKED
-    assert call.stranger is not None
-    assert call.stranger.endswith("user=postgres application=cron")
+        async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+            call = await primary.act(Act(0.0))
+    assert call.result is AttemptResult.LOCKED
+    assert call.lock_holder is not None
+    assert call.lock_holder.endswith("user=postgres application=cron")
 
 
 async def test_an_idle_time_of_weeks_is_within_what_the_server_takes(databases: Stack) -> None:
     """`interval: 10d` asks for one; 2^31 ms are 24 days."""
-    async with Primary(target(both(databases, HEALER_ROLE)), idle=30 * 86400.0) as primary:
-        assert (await primary.call()).result is CallResult.OK
+    async with RecordConnection(target(both(databases, HEALER_ROLE)), idle_timeout=30 * 86400.0) as primary:
+        assert (await primary.act(Act(0.0))).result is AttemptResult.OK
 
 
 def _no_lock(stack: Stack) -> bool:
@@ -222,9 +227,9 @@ def _no_lock(stack: Stack) -> bool:
 
 
 async def test_a_call_without_the_privilege_says_so(databases: Stack) -> None:
-    async with Primary(target(both(databases, POWERLESS_ROLE))) as primary:
-        call = await primary.call()
-    assert call.result is CallResult.UNAVAILABLE
+    async with RecordConnection(target(both(databases, POWERLESS_ROLE))) as primary:
+        call = await primary.act(Act(0.0))
+    assert call.result is AttemptResult.UNAVAILABLE
     assert call.capability is not None
     assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
 
@@ -233,10 +238,10 @@ async def test_a_privilege_revoked_in_mid_episode_is_noticed(databases: Stack) -
     powerless = target(both(databases, POWERLESS_ROLE))
     function = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
     databases.primary.sql(f"GRANT EXECUTE ON {function} TO {POWERLESS_ROLE}")
-    async with Primary(powerless) as primary:
-        assert (await primary.call()).result is CallResult.OK
+    async with RecordConnection(powerless) as primary:
+        assert (await primary.act(Act(0.0))).result is AttemptResult.OK
         databases.primary.sql(f"REVOKE EXECUTE ON {function} FROM {POWERLESS_ROLE}")
-        call = await primary.call()
+        call = await primary.act(Act(0.0))
     assert call.capability is not None
     assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
 
@@ -244,11 +249,11 @@ async def test_a_privilege_revoked_in_mid_episode_is_noticed(databases: Stack) -
 async def test_a_failover_in_mid_episode_is_followed() -> None:
     with Stack() as stack:
         stack.start_databases()
-        async with Primary(target(both(stack, HEALER_ROLE))) as primary:
-            assert (await primary.call()).result is CallResult.OK
+        async with RecordConnection(target(both(stack, HEALER_ROLE))) as primary:
+            assert (await primary.act(Act(0.0))).result is AttemptResult.OK
             stack.primary.kill()
-            lost = await primary.call()
+            lost = await primary.act(Act(0.0))
             assert lost.capability is not None
             assert lost.capability.reason is Unavailable.NO_PRIMARY
             stack.standby.promote()
-            assert (await primary.call()).result is CallResult.OK
+            assert (await primary.act(Act(0.0))).result is AttemptResult.OK

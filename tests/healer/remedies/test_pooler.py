@@ -8,8 +8,9 @@ import pytest
 
 from healer.doctor.checks.servers import check_servers
 from healer.doctor.result import CheckStatus
-from healer.remedies.attempt import CallResult, Capability, Unavailable
-from healer.remedies.connection import Primary, check
+from healer.remedies.attempt import Act, AttemptResult, Capability, Unavailable
+from healer.remedies.force_snapshot.connection import RecordConnection
+from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Config, HealerConfig
 from tests.support.running_healer import QUICK, alert, healing, until, watched
@@ -41,12 +42,12 @@ async def test_one_in_transaction_mode_is_recognised_and_nothing_is_left_in_its_
     databases: Stack, transaction: Pooler
 ) -> None:
     """Whatever were set there would be set for the next client: a read-only one could not write any more."""
-    capability = await check(target(transaction))
+    capability = await FORCE_SNAPSHOT.check(target(transaction))
     assert capability.reason is Unavailable.POOLER
-    assert "transaction mode" in capability.remedy
-    async with Primary(target(transaction)) as primary:
-        call = await primary.call()
-    assert call.result is CallResult.UNAVAILABLE
+    assert "transaction mode" in capability.advice
+    async with RecordConnection(target(transaction)) as primary:
+        call = await primary.act(Act(0.0))
+    assert call.result is AttemptResult.UNAVAILABLE
     assert call.capability == capability
     with psycopg.connect(conninfo(transaction), autocommit=True, prepare_threshold=None) as next_client:
         for name, clean in (
@@ -72,9 +73,9 @@ async def test_it_is_told_before_the_incident_and_in_it(databases: Stack, transa
 
 async def test_one_in_session_mode_does_no_harm(databases: Stack, folder: Path) -> None:
     with Pooler(databases.primary, folder, "session") as pooler:
-        assert await check(target(pooler)) == Capability(None)
-        async with Primary(target(pooler)) as primary:
-            assert (await primary.call()).result is CallResult.OK
+        assert await FORCE_SNAPSHOT.check(target(pooler)) == Capability(None)
+        async with RecordConnection(target(pooler)) as primary:
+            assert (await primary.act(Act(0.0))).result is AttemptResult.OK
 
     def no_session() -> bool:
         mine = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE usename = %s"
@@ -87,7 +88,7 @@ async def test_a_server_itself_is_no_pooler(databases: Stack) -> None:
     """And costs no second connection."""
     direct = HealerConfig(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
     sessions = "SELECT sessions FROM pg_catalog.pg_stat_database WHERE datname = 'postgres'"
-    assert await check(direct) == Capability(None)
+    assert await FORCE_SNAPSHOT.check(direct) == Capability(None)
     assert databases.primary.sql(sessions)[0][0] is not None
 
 

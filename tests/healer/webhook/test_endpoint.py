@@ -99,7 +99,7 @@ def test_only_configured_clusters_nodes_and_remedies_are_accepted(labels: dict[s
     if isinstance(decision, AcceptedAlert):
         assert labels["heal"] == "log_standby_snapshot"
         assert (decision.cluster, decision.target) == (CLUSTERS["c"], TARGET)
-        assert (decision.subject.node, decision.subject.slot_name) == ("n", labels["slot_name"])
+        assert (decision.slot.node, decision.slot.slot_name) == ("n", labels["slot_name"])
         assert labels["slot_name"]
     else:
         assert decision.startswith("ignored")

@@ -15,7 +15,7 @@ import requests
 from healer.doctor.checks.silences import check_silences
 from healer.doctor.http import Client
 from healer.doctor.result import CheckStatus
-from healer.remedies.registry import RECORD
+from healer.remedies.registry import FORCE_SNAPSHOT
 from healer.webhook.alertmanager import AlertmanagerClient, fetch_listing
 from healer.webhook.body import HEAL_LABEL
 from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version_of
@@ -67,7 +67,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
     now = datetime.now(UTC)
     times = {"startsAt": now.isoformat(), "endsAt": (now + timedelta(hours=1)).isoformat()}
     alerts = [
-        {"labels": {"alertname": name, HEAL_LABEL: RECORD.name, "cluster": "c"}} | times
+        {"labels": {"alertname": name, HEAL_LABEL: FORCE_SNAPSHOT.name, "cluster": "c"}} | times
         for name in (FIRST, SECOND, NEITHER)
     ]
     requests.post(f"{server.url}/api/v2/alerts", json=alerts, timeout=10).raise_for_status()
@@ -84,7 +84,7 @@ async def test_healer_ignores_alerts_that_any_matcher_set_silences(alertmanager:
 
 
 async def test_doctor_names_silenced_alerts_and_reports_unlisted_matcher_sets(alertmanager: Alertmanager) -> None:
-    alerts = [{"alertname": name, HEAL_LABEL: RECORD.name, "cluster": "c"} for name in (FIRST, SECOND, NEITHER)]
+    alerts = [{"alertname": name, HEAL_LABEL: FORCE_SNAPSHOT.name, "cluster": "c"} for name in (FIRST, SECOND, NEITHER)]
     async with Client(alertmanager.url) as client:
         findings = await check_silences(AlertmanagerClient(client), client.shown, alerts)
     if UNDERSTANDS:

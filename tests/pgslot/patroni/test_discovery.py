@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from healer.remedies.attempt import Unavailable
-from healer.remedies.connection import check
+from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.loader import load
 from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
@@ -110,9 +110,9 @@ async def test_without_members_the_healer_does_not_connect_to_libpqs_default_hos
     for without_members in (config, discovered, Discovery(ConfigReloader(lambda: config, config)).config):
         healer = without_members.clusters[0].healer
         assert healer is not None
-        capability = await check(healer)
+        capability = await FORCE_SNAPSHOT.check(healer)
         assert capability.reason is Unavailable.UNREACHABLE
-        assert "Patroni, found that it has not told of any yet" in capability.remedy
+        assert "Patroni, found that it has not told of any yet" in capability.advice
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import psycopg
 
-from healer.remedies.force_snapshot.statements import REHEARSAL, Act, PrimaryFacts
+from healer.remedies.force_snapshot.statements import WARM_UP, ActRow, PrimaryFacts
 from pgslot.postgres.session import SessionQuery
 from tests.simulations.year.servers import Servers
 
@@ -67,19 +67,19 @@ class Session:
             recovery = self._node != servers.primary
             may = has and servers.may_execute
             return [PrimaryFacts(recovery, servers.major * 10000, "healer", "postgres", "logical", has, may)]
-        if row is Act:
-            return [self._act(rehearsed=sql == REHEARSAL)]
+        if row is ActRow:
+            return [self._act(rehearsed=sql == WARM_UP)]
         if row.__module__.startswith("pgslot."):
             return servers.rows(self._node, row)
         return []
 
-    def _act(self, *, rehearsed: bool) -> Act:
+    def _act(self, *, rehearsed: bool) -> ActRow:
         if rehearsed:
-            return Act("rehearsed", None, None, None, None)
+            return ActRow("rehearsed", None, None, None, None)
         if self._node != self._servers.primary:
-            return Act("recovery", None, None, None, None)
+            return ActRow("recovery", None, None, None, None)
         before, end = self._servers.call()
-        return Act("open", _lsn(before), _lsn(end), None, None)
+        return ActRow("open", _lsn(before), _lsn(end), None, None)
 
     async def close(self) -> None:
         self.closed = True

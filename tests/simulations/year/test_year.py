@@ -1,17 +1,19 @@
 """A small year of incidents (tests/year): the real healer, model clusters, a judge who knows what really happened."""
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from healer.remedies.force_snapshot import outcome
-from healer.remedies.force_snapshot.schedule import Attempt, LookAgain, Progress
-from healer.remedies.progress import Track
-from healer.remedies.registry import RECORD, REMEDIES
+from healer.remedies.attempt import Act, Wait
+from healer.remedies.base import EpisodeProgress
+from healer.remedies.force_snapshot.progress import RecordProgress
+from healer.remedies.force_snapshot.remedy import ForceSnapshot
+from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotState
+from pgslot.config.model import HealerSettings
 from tests.simulations.year.incidents import KINDS
 from tests.simulations.year.run import run
 from tests.simulations.year.told import page
@@ -29,38 +31,40 @@ def test_nothing_is_done_or_told_wrong_and_no_alert_is_lost(seed: int) -> None:
     assert world.judge.ended[True] > 50, told
 
 
-def ruled(**rules: Callable[..., Any]) -> Any:
-    """Have the remedy decide by other rules."""
-    other = replace(RECORD, rules=replace(RECORD.rules, **rules))
-    return mock.patch.dict(REMEDIES, {RECORD.name: other})
+def with_remedy(remedy: ForceSnapshot) -> Any:
+    """Have another remedy act under this name."""
+    return mock.patch.dict(REMEDIES, {remedy.name: remedy})
 
 
 def test_the_judge_sees_a_healer_that_calls_without_need() -> None:
-    def always(_tracks: object, progress: Progress, _settings: object) -> Attempt | LookAgain:
-        early = progress.last_attempt is not None and progress.now - progress.last_attempt < 10.0
-        return LookAgain(5.0) if early else Attempt(10.0)
+    class Always(ForceSnapshot):
+        def next_step(
+            self, _open_slots: Collection[RecordProgress], episode: EpisodeProgress, _settings: HealerSettings
+        ) -> Act | Wait:
+            early = episode.last_attempt is not None and episode.now - episode.last_attempt < 10.0
+            return Wait(5.0) if early else Act(10.0)
 
-    with ruled(next_step=always):
+    with with_remedy(Always()):
         world, _ = run(clusters=60, incidents=90, seed=1)
     assert world.judge.wrongs["called for a creation on a primary"] > 0
 
 
 def test_the_judge_sees_a_healer_that_sleeps() -> None:
-    def never(*_: object) -> LookAgain:
-        return LookAgain(5.0)
+    class Never(ForceSnapshot):
+        def next_step(self, *_: object) -> Act | Wait:
+            return Wait(5.0)
 
-    with ruled(next_step=never):
+    with with_remedy(Never()):
         world, _ = run(clusters=20, incidents=30, seed=1)
     assert world.judge.wrongs["an alert is lost: a record would help, and none is asked for"] > 0
 
 
 def test_the_judge_sees_a_healer_that_boasts() -> None:
-    def ours(track: Track) -> Track:
-        return replace(track, called_in_time=True)
+    class Boasting(ForceSnapshot):
+        def apply_observation(self, progress: RecordProgress, state: SlotState, now: float) -> RecordProgress:
+            # No record lies before the creation's end, so that it may be anybody's.
+            return super().apply_observation(replace(progress, called_in_time=True, record_ranges=()), state, now)
 
-    def advance(track: Track, sight: SlotState, now: float = 0.0) -> Track:
-        return outcome.advance(ours(track), sight, now)
-
-    with ruled(advance=advance), mock.patch.object(outcome, "_made_before", return_value=False):
+    with with_remedy(Boasting()):
         world, _ = run(clusters=60, incidents=90, seed=1)
     assert any(wrong.startswith("claimed what is not so: healed") for wrong in world.judge.wrongs)

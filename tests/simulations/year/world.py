@@ -14,7 +14,7 @@ from healer.episodes.journal import EpisodeJournal
 from healer.episodes.manager import EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies import connection
-from healer.remedies.progress import Outcome, Track
+from healer.remedies.progress import Outcome, SlotProgress
 from healer.remedies.slot_state import SlotKey
 from healer.webhook import reconcile
 from healer.webhook.body import REFUSED, parse
@@ -97,9 +97,9 @@ class World:
 @contextmanager
 def instead_of_servers(world: World) -> Iterator[None]:
     """Have the healer look at the model, ask this Alertmanager, and tell its verdicts to the judge."""
-    told: Callable[[EpisodeJournal, SlotKey, Track, Outcome], object] = EpisodeJournal.slot_ended
+    told: Callable[[EpisodeJournal, SlotKey, SlotProgress, Outcome], object] = EpisodeJournal.slot_ended
 
-    def slot_ended(narrator: EpisodeJournal, subject: SlotKey, track: Track, outcome: Outcome) -> object:
+    def slot_ended(narrator: EpisodeJournal, subject: SlotKey, track: SlotProgress, outcome: Outcome) -> object:
         if world.healer_is_up:
             world.judge.verdict(narrator.report.cluster, subject, outcome, track.why)
         return told(narrator, subject, track, outcome)

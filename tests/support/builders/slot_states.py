@@ -30,8 +30,8 @@ def existing(
     states = {
         C.STALLED: SlotCondition.STALLED,
         C.INVALIDATED: SlotCondition.LOST,
-        C.TRANSACTION: SlotCondition.HELD,
-        C.CONSUMER: SlotCondition.HELD,
+        C.TRANSACTION: SlotCondition.RETAINED,
+        C.CONSUMER: SlotCondition.RETAINED,
     }
     slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, total_bytes=decoded)
     slot = slot._replace(catalog_xmin=xmin)
@@ -56,7 +56,7 @@ def temporary(
         slot=copy,
         obstacle=obstacle,
         original=original,
-        unready=NotReadyReason.NOT_PERSISTED,
+        not_ready_reason=NotReadyReason.NOT_PERSISTED,
         blocker=TRANSACTION if blocked else None,
     )
 
@@ -69,7 +69,7 @@ def persistent(restart: int, state: SlotCondition = SlotCondition.USABLE) -> Slo
 
 def without_copy(reason: NotReadyReason = NotReadyReason.WORKER_DOWN, restart: int = 1000) -> SlotState:
     original = SLOT._replace(restart_position=restart)
-    return SlotState(SlotCondition.UNREADY, original=original, unready=reason)
+    return SlotState(SlotCondition.UNREADY, original=original, not_ready_reason=reason)
 
 
 def lsn(position: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from healer.doctor.checks.shipped_rules import rules
 from healer.doctor.result import CheckStatus
-from healer.remedies.registry import RECORD
+from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.model import HealerSettings
 from tests.support.fakes.monitoring import TOKEN, FakeMonitoring, notable
 
@@ -18,8 +18,8 @@ Expected = list[tuple[str, str, str, str]]
 Fault = tuple[str, Change, Expected]
 """Its name, how to bring it about, and what it is to make."""
 
-HEAL_ALERTS = [rule.name for rule in rules() if rule.remedy is RECORD]
-ROUTED_ALERTS = [rule.name for rule in rules() if rule.remedy is RECORD or rule.heartbeat]
+HEAL_ALERTS = [rule.name for rule in rules() if rule.remedy is FORCE_SNAPSHOT]
+ROUTED_ALERTS = [rule.name for rule in rules() if rule.remedy is FORCE_SNAPSHOT or rule.heartbeat]
 """The alerts that have to reach the healer, in the order of the rules."""
 
 

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from healer.remedies.force_snapshot.schedule import HELD_SECONDS, LookAgain, Progress, next_step, settle
-from healer.remedies.progress import Outcome, Track
-from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState, evaluate, in_need
+from healer.remedies.attempt import Wait
+from healer.remedies.base import EpisodeProgress
+from healer.remedies.force_snapshot.need import slots_in_need
+from healer.remedies.force_snapshot.progress import RecordProgress
+from healer.remedies.force_snapshot.schedule import RETAINED_SECONDS, apply_timeouts, next_step
+from healer.remedies.progress import Outcome
+from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState, evaluate
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, NotReadyReason
 from pgslot.snapshot.model import NodeSnapshot
@@ -91,31 +95,31 @@ SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
         (primary(ORIGINAL), standby(COPY._replace(synced=False, active=True))),
         (SlotCondition.USABLE, None),
     ),
-    "the standby is not to synchronise": ((primary(ORIGINAL), standby(standby=STANDBY)), (SlotCondition.GONE, None)),
-    "no failover slot": ((primary(), standby()), (SlotCondition.GONE, None)),
-    "not there, and the primary is not known": ((standby(),), (SlotCondition.UNSEEN, None)),
+    "the standby is not to synchronise": ((primary(ORIGINAL), standby(standby=STANDBY)), (SlotCondition.DROPPED, None)),
+    "no failover slot": ((primary(), standby()), (SlotCondition.DROPPED, None)),
+    "not there, and the primary is not known": ((standby(),), (SlotCondition.UNOBSERVED, None)),
     "not there, and there are two primaries": (
         (primary(ORIGINAL), primary(ORIGINAL), standby()),
-        (SlotCondition.UNSEEN, None),
+        (SlotCondition.UNOBSERVED, None),
     ),
-    "temporary, and the primary is not known": ((standby(TEMPORARY),), (SlotCondition.UNSEEN, None)),
+    "temporary, and the primary is not known": ((standby(TEMPORARY),), (SlotCondition.UNOBSERVED, None)),
     "temporary for want of a consistent point, and the primary is not known": (
         (standby(TEMPORARY._replace(confirmed_position=1060, in_creation=False)),),
-        (SlotCondition.UNSEEN, None),
+        (SlotCondition.UNOBSERVED, None),
     ),
     "persistent, and the primary is not known": ((standby(COPY),), (SlotCondition.USABLE, None)),
     "not there, nothing is copied, and the primary is not known": (
         (standby(standby=STANDBY),),
-        (SlotCondition.GONE, None),
+        (SlotCondition.DROPPED, None),
     ),
-    "not seen in full": ((primary(ORIGINAL), standby(standby=None, creations=None)), (SlotCondition.UNSEEN, None)),
+    "not seen in full": ((primary(ORIGINAL), standby(standby=None, creations=None)), (SlotCondition.UNOBSERVED, None)),
 }
 
 
 @pytest.mark.parametrize(("nodes", "expected"), SIGHTS.values(), ids=SIGHTS.keys())
 def test_what_a_look_shows(nodes: tuple[NodeSnapshot, ...], expected: Seen) -> None:
     sight = evaluate(cluster(*nodes), [SUBJECT])[SUBJECT]
-    assert (sight.state, sight.reason) == expected
+    assert (sight.condition, sight.reason) == expected
 
 
 def test_a_persistent_copy_knows_its_original() -> None:
@@ -124,14 +128,14 @@ def test_a_persistent_copy_knows_its_original() -> None:
     assert sight.original == ORIGINAL
 
 
-def test_a_temporary_copy_is_in_need() -> None:
-    assert in_need(cluster(primary(ORIGINAL), standby(TEMPORARY))) == [SUBJECT]
+def test_a_temporary_copy_is_slots_in_need() -> None:
+    assert slots_in_need(cluster(primary(ORIGINAL), standby(TEMPORARY))) == [SUBJECT]
 
 
-NOW, LATE, SETTINGS = Progress(now=100.0), Progress(now=3600.0), HealerSettings()
-CALLED = Track(
+NOW, LATE, SETTINGS = EpisodeProgress(now=100.0), EpisodeProgress(now=3600.0), HealerSettings()
+CALLED = RecordProgress(
     temporary(),
-    trouble=SlotCondition.NOT_PERSISTED,
+    initial_condition=SlotCondition.NOT_PERSISTED,
     attempts=1,
     calls=1,
     called_in_time=True,
@@ -141,8 +145,8 @@ CALLED = Track(
 
 
 def test_one_record_ahead_of_its_consumer_is_enough() -> None:
-    assert next_step([CALLED], replace(NOW, last_attempt=10.0), SETTINGS) == LookAgain(1.0)
-    ended = settle(CALLED, LATE, SETTINGS)
+    assert next_step([CALLED], replace(NOW, last_attempt=10.0), SETTINGS) == Wait(1.0)
+    ended = apply_timeouts(CALLED, LATE, SETTINGS)
     assert (ended.outcome, ended.why) == (Outcome.NO_EFFECT, "its consumer has not read since our call")
 
 
@@ -158,8 +162,8 @@ def test_one_record_ahead_of_its_consumer_is_enough() -> None:
     ],
 )
 def test_what_no_record_helps_is_not_waited_for(sight: SlotState, outcome: Outcome | None, why: str) -> None:
-    held = NOW.now - HELD_SECONDS if sight.state is SlotCondition.UNREADY else None
-    track = settle(Track(sight, held_since=held), NOW, SETTINGS)
+    held = NOW.now - RETAINED_SECONDS if sight.condition is SlotCondition.UNREADY else None
+    track = apply_timeouts(RecordProgress(sight, retained_since=held), NOW, SETTINGS)
     assert (track.outcome, track.why) == (outcome, why)
 
 

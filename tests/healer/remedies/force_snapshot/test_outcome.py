@@ -4,29 +4,35 @@ from dataclasses import replace
 
 import pytest
 
-from healer.remedies.attempt import Call, CallResult, Capability, Unavailable
-from healer.remedies.force_snapshot.outcome import advance, after_attempt, opens_again
-from healer.remedies.progress import Outcome, Track, begin
+from healer.remedies.attempt import AttemptResult, Capability, Unavailable
+from healer.remedies.force_snapshot.connection import RecordAttempt
+from healer.remedies.force_snapshot.outcome import apply_attempt, apply_observation, should_reopen
+from healer.remedies.force_snapshot.progress import RecordProgress
+from healer.remedies.progress import Outcome
 from healer.remedies.slot_state import SlotCondition, SlotState
 from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.diagnosis.retention import RetentionCause
 from tests.support.builders.slot_states import C, R, existing, lsn, persistent, temporary, waiting, without_copy
 
-USABLE, GONE, UNSEEN = SlotState(SlotCondition.USABLE), SlotState(SlotCondition.GONE), SlotState(SlotCondition.UNSEEN)
-UNDECIDED = SlotState(SlotCondition.UNDECIDED)
+USABLE, GONE, UNSEEN = (
+    SlotState(SlotCondition.USABLE),
+    SlotState(SlotCondition.DROPPED),
+    SlotState(SlotCondition.UNOBSERVED),
+)
+UNDECIDED = SlotState(SlotCondition.INCONCLUSIVE)
 OURS = 60_000_000
 """Where a record of ours begins."""
 
 
-def call(at: int = OURS, result: CallResult = CallResult.OK) -> Call:
-    return Call(result, lsn=lsn(at + 56), before=lsn(at))
+def call(at: int = OURS, result: AttemptResult = AttemptResult.OK) -> RecordAttempt:
+    return RecordAttempt(result, lsn=lsn(at + 56), before=lsn(at))
 
 
 CALL = call()
-MESSAGE = call(result=CallResult.EMITTED)
-LOCKED = Call(CallResult.LOCKED)
-REFUSED = Call(CallResult.UNAVAILABLE, capability=Capability(Unavailable.NO_PRIMARY))
-Story = list[SlotState | Call]
+MESSAGE = call(result=AttemptResult.EMITTED)
+LOCKED = RecordAttempt(AttemptResult.LOCKED)
+REFUSED = RecordAttempt(AttemptResult.UNAVAILABLE, capability=Capability(Unavailable.NO_PRIMARY))
+Story = list[SlotState | RecordAttempt]
 """A second apart."""
 
 
@@ -123,7 +129,7 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         Outcome.HEALED,
     ),
     "moved to our record, and cannot be told now": (
-        [existing(C.STALLED), CALL, replace(existing(C.NONE, OURS), state=SlotCondition.UNDECIDED)],
+        [existing(C.STALLED), CALL, replace(existing(C.NONE, OURS), condition=SlotCondition.INCONCLUSIVE)],
         Outcome.HEALED,
     ),
     "moved to our record, and a transaction holds the rest": (
@@ -246,11 +252,11 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
 }
 
 
-def told(story: Story) -> Track:
-    track = begin()
+def told(story: Story) -> RecordProgress:
+    track = RecordProgress()
     for now, step in enumerate(story, start=1):
         at = float(now)
-        track = advance(track, step, at) if isinstance(step, SlotState) else after_attempt(track, step, at)
+        track = apply_observation(track, step, at) if isinstance(step, SlotState) else apply_attempt(track, step, at)
     return track
 
 
@@ -300,15 +306,15 @@ def test_why(story: Story, why: str) -> None:
         ([USABLE], USABLE, False),
     ],
 )
-def test_what_was_well_is_opened_again_when_it_is_in_need(story: Story, sight: SlotState, *, again: bool) -> None:
-    assert opens_again(told(story), sight) is again
+def test_what_was_well_is_opened_again_when_it_is_slots_in_need(story: Story, sight: SlotState, *, again: bool) -> None:
+    assert should_reopen(told(story), sight) is again
 
 
 def test_a_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
     archived = waiting(R.ARCHIVED_SEGMENT)
     before, after = told([archived]), told([archived, CALL, archived])
-    assert (before.wants_a_call, before.hurried) == (True, False)
-    assert (after.wants_a_call, after.hurried) == (False, False)
+    assert (before.wants_call, before.burst_eligible) == (True, False)
+    assert (after.wants_call, after.burst_eligible) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -330,8 +336,8 @@ def test_a_copy_is_called_for_until_a_record_is_ahead_of_its_consumer(
     story: Story, *, wants: bool, awaits: bool
 ) -> None:
     track = told(story)
-    assert (track.wants_a_call, track.awaits_read) == (wants, awaits)
-    assert not track.hurried
+    assert (track.wants_call, track.awaits_read) == (wants, awaits)
+    assert not track.burst_eligible
 
 
 @pytest.mark.parametrize("word", [R.REPLAY_DELAYED, "something_new"])
@@ -339,12 +345,12 @@ def test_a_wait_whose_reason_is_not_known_to_be_helped_is_not_called_for(word: s
     unknown = waiting(R.RUNNING_XACTS)
     assert unknown.wait is not None
     unknown = replace(unknown, wait=replace(unknown.wait, reason=word))  # type: ignore[arg-type]
-    assert not told([unknown]).wants_a_call
+    assert not told([unknown]).wants_call
 
 
 def test_the_number_of_remembered_records_is_bounded() -> None:
     track = told([existing(C.STALLED), *[call(OURS + 1000 * i) for i in range(500)]])
-    assert len(track.intervals) == 64
+    assert len(track.record_ranges) == 64
     assert track.calls == 500
 
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from healer.remedies.force_snapshot.schedule import LOOK_INTERVAL
+from healer.remedies.force_snapshot.schedule import OBSERVE_INTERVAL
 from pgslot.config.model import Cluster
 from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.running_healer import PATIENCE, Healer, alert, healing, impatient, until, watched
@@ -33,7 +33,7 @@ async def shows(
 ) -> None:
     """Wait until a record is seen to be missing, and called for; it may take another read of its consumer."""
     with contextlib.suppress(AssertionError):
-        await called_for(healer, calls, PATIENCE + 2 * LOOK_INTERVAL)
+        await called_for(healer, calls, PATIENCE + 2 * OBSERVE_INTERVAL)
         return
     server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
     read_all(server, slot) if read is None else read()

@@ -14,11 +14,11 @@ from healer.commands.replay import replay_file
 from healer.doctor.checks.servers import check_servers
 from healer.doctor.checks.shipped_rules import alerts_for_healer
 from healer.doctor.result import CheckStatus
-from healer.remedies.attempt import CallResult, Unavailable
-from healer.remedies.force_snapshot.schedule import Attempt
-from healer.remedies.progress import Aim
-from healer.remedies.terminate.blocker import Suspect
-from healer.remedies.terminate.connection import Ender, check_ender
+from healer.remedies.attempt import AttemptResult, Unavailable
+from healer.remedies.registry import END_TRANSACTION
+from healer.remedies.terminate.blocker import BlockingTransaction
+from healer.remedies.terminate.connection import Terminate, TerminationConnection
+from healer.remedies.terminate.progress import TerminationTarget
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, TerminationConfig
 from tests.healer.remedies.terminate.test_termination_on_servers import endangered, guarded
@@ -138,11 +138,11 @@ async def test_through_a_pooler_nobody_is_ended(databases: Stack) -> None:
     for mode in ("session", "transaction"):
         with Pooler(primary, databases.folder, mode) as pooler, holding(primary) as victim:
             target = acting(f"host=127.0.0.1 port={pooler.port} dbname=postgres user={ENDER_ROLE}")
-            assert (await check_ender(target)).reason is Unavailable.POOLER
+            assert (await END_TRANSACTION.check(target)).reason is Unavailable.POOLER
             pid = victim.info.backend_pid
-            async with Ender(target, idle=60) as ender:
-                call = await ender.end(Attempt(1.0, Aim(suspected(primary, pid), 0.0)))
-            assert call.result is CallResult.UNAVAILABLE
+            async with TerminationConnection(target, idle_timeout=60) as ender:
+                call = await ender.act(Terminate(1.0, TerminationTarget(suspected(primary, pid), 0.0)))
+            assert call.result is AttemptResult.UNAVAILABLE
             assert call.capability is not None
             assert call.capability.reason is Unavailable.POOLER
             assert alive(primary, pid)
@@ -167,11 +167,11 @@ async def test_names_are_names_whatever_is_in_them(databases: Stack) -> None:
         assert await answer(databases, suspect, (APPLICATION,)) == "application_not_allowed"
 
 
-async def answer(stack: Stack, suspect: Suspect, applications: tuple[str, ...]) -> Any:
+async def answer(stack: Stack, suspect: BlockingTransaction, applications: tuple[str, ...]) -> Any:
     policy = replace(POLICY, applications=applications)
     target = acting(to_primary(stack.primary, role=ENDER_ROLE), policy)
-    async with Ender(target, idle=60) as ender:
-        return (await ender.end(Attempt(1.0, Aim(suspect, 0.0)))).refusal
+    async with TerminationConnection(target, idle_timeout=60) as ender:
+        return (await ender.act(Terminate(1.0, TerminationTarget(suspect, 0.0)))).refusal
 
 
 async def test_both_remedies_of_a_cluster_count_as_one_cluster(databases: Stack) -> None:

@@ -4,20 +4,21 @@ from dataclasses import replace
 
 import pytest
 
-from healer.remedies.attempt import Call, CallResult, Capability, Unavailable
-from healer.remedies.force_snapshot.schedule import HELD_SECONDS, Attempt, LookAgain, Progress
-from healer.remedies.progress import Outcome, Track, begin
+from healer.remedies.attempt import AttemptResult, Capability, Unavailable, Wait
+from healer.remedies.base import EpisodeProgress
+from healer.remedies.progress import Outcome
 from healer.remedies.slot_state import SlotCondition, SlotState
-from healer.remedies.terminate.blocker import HolderSession, Suspect, Way, suspect_of
-from healer.remedies.terminate.rules import (
+from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind, HolderSession, blocker_of
+from healer.remedies.terminate.connection import Terminate, TerminationAttempt
+from healer.remedies.terminate.outcome import apply_attempt, apply_observation, should_reopen
+from healer.remedies.terminate.progress import TerminationProgress
+from healer.remedies.terminate.schedule import (
     EFFECT_SECONDS,
+    REFUSED_SECONDS,
     SECOND_LOOK_SECONDS,
-    advance,
-    after_attempt,
+    apply_timeouts,
     next_step,
-    opens_again,
-    settle,
-    wants,
+    wants_attempt,
 )
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.creation_wait import CreationWait
@@ -42,22 +43,22 @@ def session(pid: int = 200, xid: int = 690) -> HolderSession:
     return HolderSession(pid, "worker", "batch", "app", "idle in transaction", "1", "2", "3", xid)
 
 
-def suspect(sight: SlotState) -> Suspect:
-    found = suspect_of(sight)
+def suspect(sight: SlotState) -> BlockingTransaction:
+    found = blocker_of(sight)
     assert found is not None
     return found
 
 
-def call(result: CallResult, sight: SlotState, **more: object) -> Call:
-    made = Call(result, suspect=suspect(sight), session=session())
+def call(result: AttemptResult, sight: SlotState, **more: object) -> TerminationAttempt:
+    made = TerminationAttempt(result, blocker=suspect(sight), session=session())
     return replace(made, **more)  # type: ignore[arg-type]
 
 
 SUSPECTS = {
-    "the oldest that a creation on the primary waits for": (blocked(), Way.CREATION),
-    "and one on a standby": (blocked(on_primary=False), Way.CREATION_ON_STANDBY),
-    "who keeps a slot's WAL": (pinned(), Way.RETENTION),
-    "a prepared one is named, and refused later": (blocked(PREPARED), Way.CREATION),
+    "the oldest that a creation on the primary waits for": (blocked(), BlockKind.CREATION),
+    "and one on a standby": (blocked(on_primary=False), BlockKind.CREATION_ON_STANDBY),
+    "who keeps a slot's WAL": (pinned(), BlockKind.RETENTION),
+    "a prepared one is named, and refused later": (blocked(PREPARED), BlockKind.CREATION),
     "nobody, if a record is missing": (waiting(R.RUNNING_XACTS), None),
     "nobody, if replay is in the way": (waiting(R.REPLAY_PAUSED), None),
     "nobody, if it is not known who": (blocked(None), None),
@@ -69,69 +70,69 @@ SUSPECTS = {
 
 
 @pytest.mark.parametrize(("sight", "way"), SUSPECTS.values(), ids=SUSPECTS.keys())
-def test_whom_a_look_shows(sight: SlotState, way: Way | None) -> None:
-    found = suspect_of(sight)
-    assert (None if found is None else found.way) == way
-    if found is not None and way is not Way.RETENTION:
-        assert found.consumer == (CREATION.usename, CREATION.application_name)
+def test_whom_a_look_shows(sight: SlotState, way: BlockKind | None) -> None:
+    found = blocker_of(sight)
+    assert (None if found is None else found.kind) == way
+    if found is not None and way is not BlockKind.RETENTION:
+        assert found.creator == (CREATION.usename, CREATION.application_name)
 
 
-def seen(sight: SlotState, now: float = 0.0) -> Track:
+def seen(sight: SlotState, now: float = 0.0) -> TerminationProgress:
     """Return a track of which the primary has said that its holder may be ended."""
-    track = advance(begin(), sight, now)
-    return after_attempt(track, call(CallResult.SEEN, sight), now)
+    track = apply_observation(TerminationProgress(), sight, now)
+    return apply_attempt(track, call(AttemptResult.SEEN, sight), now)
 
 
-def step(track: Track, now: float, last: float | None = None) -> Attempt | LookAgain:
-    return next_step([track], Progress(now=now, last_attempt=last), SETTINGS)
+def step(track: TerminationProgress, now: float, last: float | None = None) -> Terminate | Wait:
+    return next_step([track], EpisodeProgress(now=now, last_attempt=last), SETTINGS)
 
 
 def test_the_primary_is_asked_at_once_and_the_session_ended_at_the_second_look() -> None:
-    track = advance(begin(), blocked(), 0.0)
+    track = apply_observation(TerminationProgress(), blocked(), 0.0)
     first = step(track, 0.0)
-    assert isinstance(first, Attempt)
-    assert first.aim is not None
-    assert first.aim.session is None, "nobody is ended at first sight"
-    track = after_attempt(track, call(CallResult.SEEN, blocked()), 0.1)
-    assert step(track, 0.2, last=0.1) == LookAgain(1.0)
-    track = advance(track, blocked(), 5.0)
-    assert isinstance(step(track, 5.05, last=0.1), LookAgain)
+    assert isinstance(first, Terminate)
+    assert first.target is not None
+    assert first.target.session is None, "nobody is ended at first sight"
+    track = apply_attempt(track, call(AttemptResult.SEEN, blocked()), 0.1)
+    assert step(track, 0.2, last=0.1) == Wait(1.0)
+    track = apply_observation(track, blocked(), 5.0)
+    assert isinstance(step(track, 5.05, last=0.1), Wait)
     second = step(track, 0.1 + SECOND_LOOK_SECONDS, last=0.1)
-    assert isinstance(second, Attempt)
-    assert second.aim is not None
-    assert second.aim.session == session()
+    assert isinstance(second, Terminate)
+    assert second.target is not None
+    assert second.target.session == session()
 
 
 FORGETS = {
     "another one is the oldest": blocked(OTHER),
     "nobody is in the way": waiting(R.RUNNING_XACTS),
-    "nothing was seen": SlotState(SlotCondition.UNSEEN),
+    "nothing was seen": SlotState(SlotCondition.UNOBSERVED),
     "the same session has another transaction": blocked(replace(TRANSACTION, xid=699)),
 }
 
 
 @pytest.mark.parametrize("between", FORGETS.values(), ids=FORGETS.keys())
 def test_what_was_seen_counts_only_if_each_look_has_shown_the_same(between: SlotState) -> None:
-    track = advance(seen(blocked()), between, 2.0)
-    track = advance(track, blocked(), 4.0)
-    assert track.aim is not None
-    assert track.aim.session is None
-    assert track.aim.since == 4.0
+    track = apply_observation(seen(blocked()), between, 2.0)
+    track = apply_observation(track, blocked(), 4.0)
+    assert track.target is not None
+    assert track.target.session is None
+    assert track.target.since == 4.0
 
 
-@pytest.mark.parametrize("result", [CallResult.ERROR, CallResult.UNAVAILABLE])
-def test_after_a_failure_it_is_seen_anew(result: CallResult) -> None:
-    failed = Call(result, capability=Capability(Unavailable.NO_PRIMARY), suspect=suspect(blocked()))
-    track = after_attempt(seen(blocked()), failed, 6.0)
-    assert track.aim is not None
-    assert track.aim.session is None
-    assert step(track, 7.0, last=6.0) == LookAgain(1.0)
-    assert isinstance(step(track, 16.0, last=6.0), Attempt)
+@pytest.mark.parametrize("result", [AttemptResult.ERROR, AttemptResult.UNAVAILABLE])
+def test_after_a_failure_it_is_seen_anew(result: AttemptResult) -> None:
+    failed = TerminationAttempt(result, capability=Capability(Unavailable.NO_PRIMARY), blocker=suspect(blocked()))
+    track = apply_attempt(seen(blocked()), failed, 6.0)
+    assert track.target is not None
+    assert track.target.session is None
+    assert step(track, 7.0, last=6.0) == Wait(1.0)
+    assert isinstance(step(track, 16.0, last=6.0), Terminate)
 
 
 def test_an_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
-    track = after_attempt(seen(blocked()), Call(CallResult.ERROR, suspect=suspect(blocked())), 6.0)
-    track = advance(track, existing(C.NONE), 7.0)
+    track = apply_attempt(seen(blocked()), TerminationAttempt(AttemptResult.ERROR, blocker=suspect(blocked())), 6.0)
+    track = apply_observation(track, existing(C.NONE), 7.0)
     assert (track.outcome, track.why) == (
         Outcome.RESOLVED_ITSELF,
         "usable, perhaps by an act of ours of which no answer came",
@@ -154,7 +155,7 @@ ENDINGS: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
     ),
     "a creation that is gone": (
         blocked(),
-        SlotState(SlotCondition.GONE),
+        SlotState(SlotCondition.DROPPED),
         Outcome.RESOLVED_ITSELF,
         "gone after our act: nothing proves that it became usable",
     ),
@@ -164,9 +165,9 @@ ENDINGS: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
 
 @pytest.mark.parametrize(("before", "after", "outcome", "why"), ENDINGS.values(), ids=ENDINGS.keys())
 def test_how_it_ends_after_our_act(before: SlotState, after: SlotState, outcome: Outcome, why: str) -> None:
-    track = after_attempt(seen(before), call(CallResult.ENDED, before), 6.0)
-    assert not wants(track), "nobody is told to end twice"
-    track = advance(advance(track, before, 6.5), after, 7.0)
+    track = apply_attempt(seen(before), call(AttemptResult.ENDED, before), 6.0)
+    assert not wants_attempt(track), "nobody is told to end twice"
+    track = apply_observation(apply_observation(track, before, 6.5), after, 7.0)
     assert (track.outcome, track.why) == (outcome, why)
 
 
@@ -176,11 +177,11 @@ def test_how_it_ends_after_our_act(before: SlotState, after: SlotState, outcome:
         (blocked(), existing(C.NONE), "usable, by no act of ours"),
         (pinned(1000), existing(C.NONE, 2000), "restart_lsn moved, by no act of ours"),
         (pinned(1000), existing(C.NONE, 1000), "it sets WAL free, by no act of ours"),
-        (blocked(), SlotState(SlotCondition.GONE), "it is gone, by no act of ours"),
+        (blocked(), SlotState(SlotCondition.DROPPED), "it is gone, by no act of ours"),
     ],
 )
 def test_what_ends_without_us_is_not_our_success(before: SlotState, after: SlotState, why: str) -> None:
-    track = advance(seen(before), after, 7.0)
+    track = apply_observation(seen(before), after, 7.0)
     assert (track.outcome, track.why) == (Outcome.RESOLVED_ITSELF, why)
 
 
@@ -188,103 +189,127 @@ def test_what_ends_without_us_is_not_our_success(before: SlotState, after: SlotS
     ("other", "well"), [(pinned(1000), existing(C.NONE, 2000)), (blocked(on_primary=False), existing(C.NONE))]
 )
 def test_another_slot_that_the_same_transaction_held_up_is_healed_as_well(other: SlotState, well: SlotState) -> None:
-    ended = call(CallResult.ENDED, blocked())
-    track = after_attempt(advance(begin(), other, 0.0), ended, 6.0)
-    assert not wants(track)
-    assert advance(track, well, 7.0).outcome is Outcome.HEALED
+    ended = call(AttemptResult.ENDED, blocked())
+    track = apply_attempt(apply_observation(TerminationProgress(), other, 0.0), ended, 6.0)
+    assert not wants_attempt(track)
+    assert apply_observation(track, well, 7.0).outcome is Outcome.HEALED
 
 
 def test_a_slot_that_waits_for_another_one_is_not() -> None:
-    track = after_attempt(advance(begin(), blocked(OTHER), 0.0), call(CallResult.ENDED, blocked()), 6.0)
-    assert wants(track)
-    assert advance(track, existing(C.NONE), 7.0).outcome is Outcome.RESOLVED_ITSELF
+    track = apply_attempt(
+        apply_observation(TerminationProgress(), blocked(OTHER), 0.0), call(AttemptResult.ENDED, blocked()), 6.0
+    )
+    assert wants_attempt(track)
+    assert apply_observation(track, existing(C.NONE), 7.0).outcome is Outcome.RESOLVED_ITSELF
 
 
-OUTCOMES: dict[str, tuple[Track, Progress, Outcome | None]] = {
-    "goes on": (seen(blocked()), Progress(now=60.0), None),
+OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]] = {
+    "goes on": (seen(blocked()), EpisodeProgress(now=60.0), None),
     "a guard that stays": (
-        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="superuser"), 0.1),
-        Progress(now=HELD_SECONDS),
+        apply_attempt(
+            apply_observation(TerminationProgress(), blocked(), 0.0),
+            call(AttemptResult.REFUSED, blocked(), refusal="superuser"),
+            0.1,
+        ),
+        EpisodeProgress(now=REFUSED_SECONDS),
         Outcome.REFUSED,
     ),
     "a guard that stays, of one that was just seen": (
-        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="superuser"), 0.1),
-        Progress(now=HELD_SECONDS - 0.1),
+        apply_attempt(
+            apply_observation(TerminationProgress(), blocked(), 0.0),
+            call(AttemptResult.REFUSED, blocked(), refusal="superuser"),
+            0.1,
+        ),
+        EpisodeProgress(now=REFUSED_SECONDS - 0.1),
         None,
     ),
     "a guard that may pass": (
-        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="active"), 0.1),
-        Progress(now=3000.0),
+        apply_attempt(
+            apply_observation(TerminationProgress(), blocked(), 0.0),
+            call(AttemptResult.REFUSED, blocked(), refusal="active"),
+            0.1,
+        ),
+        EpisodeProgress(now=3000.0),
         None,
     ),
     "a guard that did not pass": (
-        after_attempt(advance(begin(), blocked(), 0.0), call(CallResult.REFUSED, blocked(), refusal="active"), 0.1),
-        Progress(now=3600.0),
+        apply_attempt(
+            apply_observation(TerminationProgress(), blocked(), 0.0),
+            call(AttemptResult.REFUSED, blocked(), refusal="active"),
+            0.1,
+        ),
+        EpisodeProgress(now=3600.0),
         Outcome.REFUSED,
     ),
-    "as many as may be": (seen(blocked()), Progress(now=HELD_SECONDS, hour_spent=True), Outcome.REFUSED),
+    "as many as may be": (seen(blocked()), EpisodeProgress(now=REFUSED_SECONDS, budget_spent=True), Outcome.REFUSED),
     "as many as may be, and this was the last": (
-        after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0),
-        Progress(now=20.0, hour_spent=True),
+        apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0),
+        EpisodeProgress(now=20.0, budget_spent=True),
         None,
     ),
     "a dry run": (
-        after_attempt(seen(blocked()), call(CallResult.DRY_RUN, blocked()), 6.0),
-        Progress(now=6.0, dry_run=True),
+        apply_attempt(seen(blocked()), call(AttemptResult.DRY_RUN, blocked()), 6.0),
+        EpisodeProgress(now=6.0, dry_run=True),
         Outcome.DRY_RUN,
     ),
-    "its alert is gone": (replace(seen(blocked()), left="resolved"), Progress(now=5.0), Outcome.CANCELLED),
+    "its alert is gone": (replace(seen(blocked()), withdrawn="resolved"), EpisodeProgress(now=5.0), Outcome.CANCELLED),
     "its alert is gone, as it is when nobody is in the way any more": (
-        replace(after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0), left="resolved"),
-        Progress(now=6.0 + EFFECT_SECONDS - 0.1),
+        replace(apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0), withdrawn="resolved"),
+        EpisodeProgress(now=6.0 + EFFECT_SECONDS - 0.1),
         None,
     ),
     "its alert is gone, and nothing has followed": (
-        replace(after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0), left="resolved"),
-        Progress(now=6.0 + EFFECT_SECONDS),
+        replace(apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0), withdrawn="resolved"),
+        EpisodeProgress(now=6.0 + EFFECT_SECONDS),
         Outcome.CANCELLED,
     ),
     "a lacking privilege": (
-        replace(seen(blocked()), refused=Unavailable.MISSING_PRIVILEGE),
-        Progress(now=5.0),
+        replace(seen(blocked()), unavailable=Unavailable.MISSING_PRIVILEGE),
+        EpisodeProgress(now=5.0),
         Outcome.UNAVAILABLE,
     ),
-    "a failover": (replace(seen(blocked()), refused=Unavailable.NO_PRIMARY), Progress(now=5.0), None),
+    "a failover": (replace(seen(blocked()), unavailable=Unavailable.NO_PRIMARY), EpisodeProgress(now=5.0), None),
     "no effect": (
-        after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0),
-        Progress(now=3600.0),
+        apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0),
+        EpisodeProgress(now=3600.0),
         Outcome.NO_EFFECT,
     ),
-    "never anybody": (advance(begin(), waiting(R.RUNNING_XACTS), 0.0), Progress(now=3600.0), Outcome.GAVE_UP),
+    "never anybody": (
+        apply_observation(TerminationProgress(), waiting(R.RUNNING_XACTS), 0.0),
+        EpisodeProgress(now=3600.0),
+        Outcome.GAVE_UP,
+    ),
     "a slot on a standby": (
-        advance(begin(), replace(pinned(), on_primary=False), 0.0),
-        Progress(now=HELD_SECONDS),
+        apply_observation(TerminationProgress(), replace(pinned(), on_primary=False), 0.0),
+        EpisodeProgress(now=REFUSED_SECONDS),
         Outcome.REFUSED,
     ),
 }
 
 
 @pytest.mark.parametrize(("track", "progress", "outcome"), OUTCOMES.values(), ids=OUTCOMES.keys())
-def test_when_it_is_over(track: Track, progress: Progress, outcome: Outcome | None) -> None:
-    assert settle(track, progress, SETTINGS).outcome == outcome
+def test_when_it_is_over(track: TerminationProgress, progress: EpisodeProgress, outcome: Outcome | None) -> None:
+    assert apply_timeouts(track, progress, SETTINGS).outcome == outcome
 
 
 def test_once_its_alert_is_gone_nobody_else_is_ended() -> None:
-    track = after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0)
-    track = advance(replace(track, left="silenced"), blocked(OTHER), 7.0)
-    assert not wants(track)
-    assert step(track, 30.0) == LookAgain(1.0)
+    track = apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0)
+    track = apply_observation(replace(track, withdrawn="silenced"), blocked(OTHER), 7.0)
+    assert not wants_attempt(track)
+    assert step(track, 30.0) == Wait(1.0)
 
 
 def test_a_slot_that_was_well_and_is_in_need_again() -> None:
-    track = advance(after_attempt(seen(blocked()), call(CallResult.ENDED, blocked()), 6.0), existing(C.NONE), 7.0)
-    assert opens_again(track, pinned())
-    assert not opens_again(track, existing(C.NONE))
+    track = apply_observation(
+        apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0), existing(C.NONE), 7.0
+    )
+    assert should_reopen(track, pinned())
+    assert not should_reopen(track, existing(C.NONE))
 
 
 def test_the_one_due_first_comes_first() -> None:
     waits, ready = seen(blocked(), now=3.0), seen(pinned(), now=0.0)
-    found = next_step([waits, ready], Progress(now=5.5, last_attempt=3.0), SETTINGS)
-    assert isinstance(found, Attempt)
-    assert found.aim is not None
-    assert found.aim.suspect.slot_name == SLOT.slot_name
+    found = next_step([waits, ready], EpisodeProgress(now=5.5, last_attempt=3.0), SETTINGS)
+    assert isinstance(found, Terminate)
+    assert found.target is not None
+    assert found.target.blocker.slot_name == SLOT.slot_name

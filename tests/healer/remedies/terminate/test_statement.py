@@ -9,11 +9,11 @@ import psycopg
 import pytest
 
 from healer.commands.grants import ENDER_ROLE
-from healer.remedies.attempt import Call, CallResult, Unavailable
-from healer.remedies.force_snapshot.schedule import Attempt
-from healer.remedies.progress import Aim
-from healer.remedies.terminate.blocker import Suspect, Way
-from healer.remedies.terminate.connection import Ender, check_ender
+from healer.remedies.attempt import AttemptResult, Unavailable
+from healer.remedies.registry import END_TRANSACTION
+from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind
+from healer.remedies.terminate.connection import Terminate, TerminationAttempt, TerminationConnection
+from healer.remedies.terminate.progress import TerminationTarget
 from pgslot.config.model import TerminationPolicy
 from pgslot.snapshot.queries import SUPPORTED
 from tests.support.blocking_transactions import (
@@ -52,32 +52,37 @@ def _nobody_was_ended(request: pytest.FixtureRequest) -> None:
         forget(found)
 
 
-def ender(server: Postgres, policy: TerminationPolicy = POLICY, role: str = ENDER_ROLE) -> Ender:
-    return Ender(acting(server.conninfo(role), policy), idle=60)
+def ender(server: Postgres, policy: TerminationPolicy = POLICY, role: str = ENDER_ROLE) -> TerminationConnection:
+    return TerminationConnection(acting(server.conninfo(role), policy), idle_timeout=60)
 
 
-def at(suspect: Suspect, seen: Call | None = None) -> Attempt:
-    return Attempt(1.0, Aim(suspect, 0.0, session=None if seen is None else seen.session))
+def at(suspect: BlockingTransaction, seen: TerminationAttempt | None = None) -> Terminate:
+    return Terminate(1.0, TerminationTarget(suspect, 0.0, session=None if seen is None else seen.session))
 
 
-async def look(server: Postgres, suspect: Suspect, policy: TerminationPolicy = POLICY) -> Call:
+async def look(
+    server: Postgres, suspect: BlockingTransaction, policy: TerminationPolicy = POLICY
+) -> TerminationAttempt:
     """Ask without acting, until it has been idle for long enough."""
     async with ender(server, policy) as primary:
-        call = await primary.end(at(suspect))
+        call = await primary.act(at(suspect))
         while call.refusal == "too_young" and policy is POLICY:
-            call = await primary.end(at(suspect))
+            call = await primary.act(at(suspect))
         return call
 
 
 async def end(
-    server: Postgres, suspect: Suspect, policy: TerminationPolicy = POLICY, between: Callable[[], object] = int
-) -> Call:
+    server: Postgres,
+    suspect: BlockingTransaction,
+    policy: TerminationPolicy = POLICY,
+    between: Callable[[], object] = int,
+) -> TerminationAttempt:
     """See it, do something, and end it."""
     seen = await look(server, suspect)
-    assert seen.result is CallResult.SEEN, seen
+    assert seen.result is AttemptResult.SEEN, seen
     between()
     async with ender(server, policy) as primary:
-        return await primary.end(at(suspect, seen))
+        return await primary.act(at(suspect, seen))
 
 
 async def test_the_seen_one_is_ended_and_noted(server: Postgres) -> None:
@@ -85,8 +90,8 @@ async def test_the_seen_one_is_ended_and_noted(server: Postgres) -> None:
         pid = victim.info.backend_pid
         with server.create_slot("waits") as creator:
             wait_until_blocked(server, "waits")
-            call = await end(server, suspected(server, pid, "waits", Way.CREATION))
-            assert (call.result, call.refusal) == (CallResult.ENDED, None)
+            call = await end(server, suspected(server, pid, "waits", BlockKind.CREATION))
+            assert (call.result, call.refusal) == (AttemptResult.ENDED, None)
             assert call.session is not None
             assert (call.session.pid, call.session.usename) == (pid, USER)
             assert call.rule == "users: [billing], applications: [importer], idle_in_transaction_for: 0.05s"
@@ -105,7 +110,7 @@ async def test_one_whose_savepoint_failed_still_holds_its_xid(server: Postgres) 
         with pytest.raises(psycopg.errors.DivisionByZero):
             victim.execute("SELECT 1 / 0")
         call = await end(server, suspected(server, victim.info.backend_pid))
-        assert call.result is CallResult.ENDED
+        assert call.result is AttemptResult.ENDED
         assert call.session is not None
         assert call.session.state == "idle in transaction (aborted)"
 
@@ -117,13 +122,13 @@ async def test_each_guard_lets_it_live(server: Postgres, case: Case, refusal: st
         suspect, policy = case(server, stack)
         assert suspect.pid is not None
         async with ender(server, policy) as primary:
-            call = await primary.end(at(suspect))
+            call = await primary.act(at(suspect))
             while call.refusal == "too_young" != refusal:
-                call = await primary.end(at(suspect))
-            assert (call.result, call.refusal) == (CallResult.REFUSED, refusal)
+                call = await primary.act(at(suspect))
+            assert (call.result, call.refusal) == (AttemptResult.REFUSED, refusal)
             if call.session is not None:
-                blind = await primary.end(at(suspect, call))
-                assert (blind.result, blind.refusal) == (CallResult.REFUSED, refusal)
+                blind = await primary.act(at(suspect, call))
+                assert (blind.result, blind.refusal) == (AttemptResult.REFUSED, refusal)
         assert alive(server, suspect.pid)
         assert ended(server) == []
     for slot in ("early", "moves", "unread"):
@@ -161,9 +166,9 @@ async def test_an_autovacuum_worker_lives(server: Postgres) -> None:
     try:
         [(pid,)] = await asyncio.to_thread(wait_for, lambda: server.sql(worker) or None, "it analyzes", 60.0)
         async with ender(server) as primary:
-            call = await primary.end(at(suspected(server, pid)))
-            assert (call.result, call.refusal) == (CallResult.REFUSED, "not_a_client")
-            blind = await primary.end(at(suspected(server, pid), call))
+            call = await primary.act(at(suspected(server, pid)))
+            assert (call.result, call.refusal) == (AttemptResult.REFUSED, "not_a_client")
+            blind = await primary.act(at(suspected(server, pid), call))
             assert blind.refusal == "not_a_client"
         assert alive(server, pid)
     finally:
@@ -204,8 +209,8 @@ async def test_who_changed_between_two_looks_lives(server: Postgres, change: str
                 started = replace(seen.session, backend_start=f"{float(seen.session.backend_start) - 60:.6f}")
                 seen = replace(seen, session=started)
         async with ender(server) as primary:
-            call = await primary.end(at(suspect, seen))
-        assert (call.result, call.refusal) == (CallResult.REFUSED, "changed")
+            call = await primary.act(at(suspect, seen))
+        assert (call.result, call.refusal) == (AttemptResult.REFUSED, "changed")
         assert alive(server, pid)
         assert ended(server) == []
 
@@ -217,18 +222,20 @@ async def test_who_is_gone_is_refused(server: Postgres) -> None:
         seen = await look(server, suspect)
     wait_until_gone(server, pid)
     async with ender(server) as primary:
-        call = await primary.end(at(suspect, seen))
-    assert (call.result, call.refusal) == (CallResult.REFUSED, "gone")
+        call = await primary.act(at(suspect, seen))
+    assert (call.result, call.refusal) == (AttemptResult.REFUSED, "gone")
 
 
 @pytest.mark.parametrize("held_by", ["prepared", "autovacuum worker", "walsender", "logical replication apply worker"])
 async def test_nobody_is_even_asked_about_what_is_no_client(held_by: str) -> None:
-    suspect = Suspect("s", Way.CREATION, None if held_by == "prepared" else 1, 7, held_by, USER, APPLICATION)
+    suspect = BlockingTransaction(
+        "s", BlockKind.CREATION, None if held_by == "prepared" else 1, 7, held_by, USER, APPLICATION
+    )
     nowhere = acting("host=203.0.113.1")
-    async with Ender(nowhere, idle=60) as primary:
-        call = await primary.end(at(suspect))
+    async with TerminationConnection(nowhere, idle_timeout=60) as primary:
+        call = await primary.act(at(suspect))
     assert (call.result, call.refusal) == (
-        CallResult.REFUSED,
+        AttemptResult.REFUSED,
         "prepared" if held_by == "prepared" else "not_a_client",
     )
 
@@ -237,24 +244,24 @@ async def test_the_second_within_the_hour_lives(server: Postgres) -> None:
     """Whoever ended the first: the rows count, also for a healer that was started anew."""
     once = replace(POLICY, at_most_per_hour=1)
     with holding(server) as first:
-        assert (await end(server, suspected(server, first.info.backend_pid), once)).result is CallResult.ENDED
+        assert (await end(server, suspected(server, first.info.backend_pid), once)).result is AttemptResult.ENDED
         first.close()
     with holding(server) as second:
         suspect = suspected(server, second.info.backend_pid)
         seen = await look(server, suspect)
         async with ender(server, once) as primary:
-            call = await primary.end(at(suspect, seen))
-        assert (call.result, call.refusal) == (CallResult.REFUSED, "hour_spent")
+            call = await primary.act(at(suspect, seen))
+        assert (call.result, call.refusal) == (AttemptResult.REFUSED, "hour_spent")
         server.sql("UPDATE pgslot.ended SET ended_at = ended_at - interval '1 hour'")
         async with ender(server, once) as primary:
-            assert (await primary.end(at(suspect, seen))).result is CallResult.ENDED
+            assert (await primary.act(at(suspect, seen))).result is AttemptResult.ENDED
 
 
 async def test_while_another_healer_is_at_it_nobody_is_ended(server: Postgres) -> None:
     with holding(server) as victim, psycopg.connect(server.conninfo(), autocommit=True) as other:
         other.execute("SELECT pg_catalog.pg_advisory_lock(x'706773656e64'::int8)")
         call = await end(server, suspected(server, victim.info.backend_pid))
-        assert call.result is CallResult.LOCKED
+        assert call.result is AttemptResult.LOCKED
         assert alive(server, victim.info.backend_pid)
 
 
@@ -262,7 +269,7 @@ async def test_a_dry_run_says_whom(server: Postgres) -> None:
     dry = replace(POLICY, dry_run=True)
     with holding(server) as victim:
         call = await end(server, suspected(server, victim.info.backend_pid), dry)
-        assert call.result is CallResult.DRY_RUN
+        assert call.result is AttemptResult.DRY_RUN
         assert alive(server, victim.info.backend_pid)
     assert ended(server) == []
 
@@ -274,24 +281,24 @@ async def test_without_its_row_nobody_is_ended(server: Postgres) -> None:
         server.sql("ALTER TABLE pgslot.ended ADD CONSTRAINT full_up CHECK (false) NOT VALID")
         try:
             async with ender(server) as primary:
-                call = await primary.end(at(suspect, seen))
+                call = await primary.act(at(suspect, seen))
         finally:
             server.sql("ALTER TABLE pgslot.ended DROP CONSTRAINT full_up")
-        assert call.result is CallResult.ERROR
+        assert call.result is AttemptResult.ERROR
         assert alive(server, victim.info.backend_pid)
 
 
 async def test_capability(server: Postgres) -> None:
-    assert (await check_ender(acting(server.conninfo(ENDER_ROLE)))).reason is None
+    assert (await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE)))).reason is None
     for membership in ("pg_signal_backend", "pg_read_all_stats"):
         server.sql(f"REVOKE {membership} FROM {ENDER_ROLE}")
-        found = await check_ender(acting(server.conninfo(ENDER_ROLE)))
+        found = await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE)))
         assert found.reason is Unavailable.MISSING_PRIVILEGE
-        server.sql(found.remedy)
-        assert (await check_ender(acting(server.conninfo(ENDER_ROLE)))).reason is None
-    missing = await check_ender(acting(server.conninfo(ENDER_ROLE, "template1")))
+        server.sql(found.advice)
+        assert (await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE)))).reason is None
+    missing = await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE, "template1")))
     assert missing.reason is Unavailable.MISSING_PRIVILEGE
-    assert "pg-slot-healer grants --end-transactions" in missing.remedy
+    assert "pg-slot-healer grants --end-transactions" in missing.advice
 
 
 async def test_what_the_role_may_not_see_is_not_ended(server: Postgres) -> None:
@@ -302,10 +309,10 @@ async def test_what_the_role_may_not_see_is_not_ended(server: Postgres) -> None:
             assert await primary.prepare() is None
             server.sql(f"REVOKE pg_read_all_stats FROM {ENDER_ROLE}")
             try:
-                call = await primary.end(at(suspect, seen))
+                call = await primary.act(at(suspect, seen))
             finally:
                 server.sql(f"GRANT pg_read_all_stats TO {ENDER_ROLE}")
-        assert (call.result, call.refusal) == (CallResult.REFUSED, "hidden")
+        assert (call.result, call.refusal) == (AttemptResult.REFUSED, "hidden")
         assert alive(server, victim.info.backend_pid)
 
 

@@ -1,0 +1,58 @@
+"""Whether a running-xacts record helps a slot: at once, later, once, or not at all. Pure functions of its state."""
+
+from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState, evaluate
+from pgslot.diagnosis.creation_wait import WaitReason
+from pgslot.snapshot.model import ClusterSnapshot
+
+MIN_WAIT_SECONDS = 1.0
+"""A younger creation may be about to end: it takes milliseconds when all is well. The alert is about an older one."""
+
+IN_NEED = frozenset({SlotCondition.WAITING, SlotCondition.STALLED, SlotCondition.NOT_PERSISTED})
+"""Conditions that a record may end."""
+
+_HELPED = frozenset({WaitReason.RUNNING_XACTS, WaitReason.UNKNOWN, WaitReason.TRANSACTION})
+
+
+def record_helps(state: SlotState) -> bool:
+    """Return whether a record helps, at once or when a transaction ends."""
+    if state.condition in (SlotCondition.STALLED, SlotCondition.NOT_PERSISTED):
+        return state.obstacle is None
+    if state.wait is None:
+        return False
+    if state.on_primary:
+        # A creation on a primary waits for a transaction; when that ends, the server logs the record itself.
+        return False
+    creation = state.wait.creation
+    lasting = creation.wait_seconds is not None and creation.wait_seconds >= MIN_WAIT_SECONDS
+    # A record from before WAL is reserved would be lost on the creation.
+    return lasting and creation.wal_reserved and (state.wait.reason in _HELPED or helps_only_once(state))
+
+
+def helps_only_once(state: SlotState) -> bool:
+    """Return whether one record may help and more would not: by way of an archive they travel in whole segments."""
+    return state.wait is not None and state.wait.reason is WaitReason.ARCHIVED_SEGMENT
+
+
+def awaits_commit(state: SlotState) -> bool:
+    """Return whether a creation on a standby waits for a transaction of the primary; a record has to follow its end."""
+    return state.wait is not None and state.wait.reason is WaitReason.TRANSACTION and not state.on_primary
+
+
+def record_cures(state: SlotState) -> bool:
+    """Return whether a record alone ends the need; a transaction that a creation waits for has to end first."""
+    if state.wait is None:
+        return record_helps(state) and state.blocker is None
+    return record_helps(state) and state.wait.reason is not WaitReason.TRANSACTION
+
+
+def slots_in_need(cluster: ClusterSnapshot) -> list[SlotKey]:
+    """Return every slot that is in need, or may turn out to be after more snapshots."""
+    keys = [
+        SlotKey(node.node, name)
+        for node in cluster.nodes
+        for name in sorted(
+            {slot.slot_name for slot in node.slots or ()} | {creation.slot_name for creation in node.creations or ()}
+        )
+    ]
+    candidates = IN_NEED | {SlotCondition.INCONCLUSIVE}
+    return [key for key, state in evaluate(cluster, keys).items() if state.condition in candidates]
