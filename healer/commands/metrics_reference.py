@@ -10,7 +10,6 @@ from healer.metrics import WEBHOOK_CODES, HealerMetrics
 from healer.remedies.attempt import AttemptResult, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
-from healer.remedies.terminate.guards import Refusal
 from healer.webhook.body import Action
 from pgslot.exposition.reference import client_rows, label_values
 
@@ -18,7 +17,7 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "remedy": tuple(REMEDIES),
     "reason": tuple(Unavailable),
     "result": tuple(AttemptResult),
-    "guard": tuple(Refusal),
+    "guard": tuple(guard for remedy in REMEDIES.values() for guard in remedy.guards),
     "outcome": tuple(Outcome),
     "action": tuple(Action),
     "code": tuple(map(str, WEBHOOK_CODES)),

@@ -173,7 +173,7 @@ async def test_replay_says_for_each_alert_what_it_would_do_and_why(
         *("call", "nothing", "end", "fail", "message", "nothing", "ignore", "fail", "fail", "fail", "fail", "ignore")
     ]
     assert found[0]["why"] == "the slot is waiting for running_xacts: pg_log_standby_snapshot() on the primary"
-    assert found[1]["why"] == "the slot is gone: resolved_itself (no call of ours could have ended the wait)"
+    assert found[1]["why"] == "the slot is dropped: resolved_itself (no call of ours could have ended the wait)"
     assert "missing_privilege" in found[3]["why"]
     assert found[5]["why"].endswith("dry_run (would have called pg_log_standby_snapshot())")
     assert not usable(databases.standby, "waits")

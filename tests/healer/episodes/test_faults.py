@@ -38,7 +38,7 @@ def called(episodes: Episodes) -> bool:
 
 
 def unseen(episodes: Episodes) -> bool:
-    return "unseen" in episodes[0]["timeline"][-1]["text"]
+    return "unobserved" in episodes[0]["timeline"][-1]["text"]
 
 
 def failed_or_seen(episodes: Episodes) -> bool:

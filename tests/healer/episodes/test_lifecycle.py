@@ -119,7 +119,7 @@ async def test_a_stop_right_after_another_alert_joined_is_never_lost(stop: Stop,
     """asyncio.wait_for of Python 3.11 swallows a cancellation then: the stop reason is what counts."""
     books = Books(config())
     books.episodes.submit(firing())
-    await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unseen", "it has looked", 5)
+    await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unobserved", "it has looked", 5)
     books.episodes.submit(firing("t"))
     for _ in range(hops):
         await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_a_stop_counts_without_any_cancellation() -> None:
     """Whatever a library does with one: the loop asks for the reason at each turn, and before each call."""
     books = Books(config())
     books.episodes.submit(firing())
-    await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unseen", "it has looked", 5)
+    await until(lambda: books.episodes.reports[0].timeline[-1].text == "slot s: unobserved", "it has looked", 5)
     [running] = books.episodes._running.values()
     running.episode.stop("somebody said so")
     await books.ended()

@@ -53,7 +53,7 @@ def _ready(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def guarded(stack: Stack, policy: TerminationPolicy = POLICY, **target: Any) -> Cluster:
     conninfo = to_primary(stack.standby, stack.primary, role=ENDER_ROLE)
-    return watched(stack, ending=TerminationConfig(Conninfo(conninfo), policy), **target)
+    return watched(stack, termination=TerminationConfig(Conninfo(conninfo), policy), **target)
 
 
 def endangered(slot: str, node: str = "primary", **more: Any) -> dict[str, Any]:
@@ -357,7 +357,9 @@ async def test_a_failover_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
                 stack.primary.kill()
                 stack.standby.promote()
                 with holding(stack.standby) as bystander:
-                    await healer.until("it looks at what is left", lambda found: "unseen" in str(found[0]["timeline"]))
+                    await healer.until(
+                        "it looks at what is left", lambda found: "unobserved" in str(found[0]["timeline"])
+                    )
                     await asyncio.sleep(4.0)
                     assert alive(stack.standby, bystander.info.backend_pid)
                     assert ended(stack.standby) == []
