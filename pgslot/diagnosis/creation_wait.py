@@ -1,8 +1,8 @@
 """
-Why a creation waits: a pure function of what the nodes of a cluster showed.
+Why a slot creation waits: a pure function of what the nodes of a cluster showed.
 
-The order of the tests: first what no running-xacts record can help (a transaction that holds a lock, replay that stands
-still), then the missing record itself.
+What no running-xacts record can help against is checked first (a transaction that holds a lock, replay that does not
+advance), then the missing record itself.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,13 @@ from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import SlotCreation, Standby, Transaction
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
-"""One WAL segment: a standby that lags by more has records in hand that it has not replayed yet."""
+"""One WAL segment: a standby that lags by more has received records that it has not replayed yet."""
 
-ARRIVES_WITHIN = 10.0
-"""Seconds. WAL that a primary wrote longer ago, and that has not come while nothing else did, does not arrive."""
-
+ARRIVAL_SECONDS = 10.0
+"""If a standby received nothing for so long, WAL that the primary wrote before that does not reach it."""
 
 _BUFFER_PIN = ("BufferPin", "BufferCleanup")
-"""The wait for sessions that look at a page which replay has to clean up: 19 renamed it, and has others of its type."""
+"""Wait events of replay that has to clean up a page which sessions use; 19 renamed it, and has others of its type."""
 
 
 class WaitReason(StrEnum):
@@ -33,15 +32,15 @@ class WaitReason(StrEnum):
     REPLAY_LAG = "replay_lag"
     RECOVERY_CONFLICT = "recovery_conflict"
     REPLAY_DELAYED = "replay_delayed"
-    """recovery_min_apply_delay: a record is replayed after the transactions before it, and those wait."""
+    """recovery_min_apply_delay: a record is replayed only after the transactions before it, which are delayed."""
     ARCHIVED_SEGMENT = "archived_segment"
-    """The standby is fed from an archive alone: a record comes with the next segment that is archived."""
+    """The standby gets WAL from an archive alone: a record arrives with the next archived segment."""
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class CreationWait:
-    """A creation that waits, with the reason, and with the oldest transaction that blocks it if that is the reason."""
+    """A slot creation that waits, the reason, and the oldest transaction that it waits for if that is the reason."""
 
     node: str
     creation: SlotCreation
@@ -50,7 +49,7 @@ class CreationWait:
 
 
 def creation_waits(cluster: ClusterSnapshot) -> list[CreationWait]:
-    """Diagnose each creation that waits on any node of the cluster."""
+    """Diagnose every slot creation that waits on any node of the cluster."""
     return [
         _diagnose(node, creation, cluster)
         for node in cluster.nodes
@@ -60,7 +59,7 @@ def creation_waits(cluster: ClusterSnapshot) -> list[CreationWait]:
 
 
 def replay_blocked_by(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitReason | None:
-    """Return why the standby replays no new record for now; None when it does, and on a primary."""
+    """Return why the standby does not replay new records at the moment; None: it does, or this is a primary."""
     standby = node.standby
     if standby is None:
         return None
@@ -75,7 +74,7 @@ def replay_blocked_by(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitR
         return WaitReason.WAL_RECEIVER_DOWN
     if standby.replay_lag_bytes is not None and standby.replay_lag_bytes > REPLAY_LAG_BYTES:
         return WaitReason.REPLAY_LAG
-    return WaitReason.WAL_RECEIVER_DOWN if _cut_off(node, primary) else None
+    return WaitReason.WAL_RECEIVER_DOWN if _receives_nothing(node, primary) else None
 
 
 def fed_from_archive(standby: Standby | None) -> bool:
@@ -83,20 +82,21 @@ def fed_from_archive(standby: Standby | None) -> bool:
     return standby is not None and not standby.receiver_running and standby.streaming_configured is False
 
 
-def _cut_off(node: NodeSnapshot, primary: NodeSnapshot | None) -> bool:
-    """Return whether WAL has stopped to arrive, as behind an upstream standby whose own receiver is down."""
-    here = node.facts.wal_written_bytes if node.facts is not None else None
-    if primary is None or here is None or node.standby is None or node.standby.replay_lag_bytes is None:
+def _receives_nothing(node: NodeSnapshot, primary: NodeSnapshot | None) -> bool:
+    """Return whether WAL has stopped arriving, as below an upstream standby whose own receiver is down."""
+    replayed_now = node.facts.wal_written_bytes if node.facts is not None else None
+    if primary is None or replayed_now is None or node.standby is None or node.standby.replay_lag_bytes is None:
         return False
-    then = node.history.at - ARRIVES_WITHIN
+    then = node.history.at - ARRIVAL_SECONDS
     written, replayed = primary.history.position_before(then), node.history.position_before(then)
-    return written is not None and here == replayed and written > here + node.standby.replay_lag_bytes
+    received_now = replayed_now + node.standby.replay_lag_bytes
+    return written is not None and replayed_now == replayed and written > received_now
 
 
 def oldest_xid_transaction(node: NodeSnapshot) -> Transaction | None:
-    """Return the open transaction with the oldest xid, in a session or prepared; None when none has an xid."""
-    holders = [transaction for transaction in node.transactions or () if transaction.oldest_xid]
-    return max(holders, key=lambda transaction: transaction.xid_age or 0, default=None)
+    """Return the open or prepared transaction with the oldest xid; None: none has an xid."""
+    candidates = [transaction for transaction in node.transactions or () if transaction.oldest_xid]
+    return max(candidates, key=lambda transaction: transaction.xid_age or 0, default=None)
 
 
 def _diagnose(node: NodeSnapshot, creation: SlotCreation, cluster: ClusterSnapshot) -> CreationWait:
@@ -115,7 +115,7 @@ def _diagnose(node: NodeSnapshot, creation: SlotCreation, cluster: ClusterSnapsh
 
 
 def _on_primary(creation: SlotCreation) -> WaitReason:
-    # The server logs the record that it waits for itself there, so that only a transaction can make it wait for long.
+    # A primary logs the record that it waits for itself, so only a transaction can make it wait for long.
     if creation.blocking_pids or (creation.wait_event_type, creation.wait_event) == ("Lock", "transactionid"):
         return WaitReason.TRANSACTION
     return WaitReason.UNKNOWN
@@ -126,13 +126,14 @@ def _on_standby(node: NodeSnapshot, creation: SlotCreation, primary: NodeSnapsho
         return CreationWait(node.node, creation, WaitReason.RUNNING_XACTS)
     blocker = oldest_xid_transaction(primary) if primary is not None else None
     if creation.backend_type == "walsender":
-        # It shows no event while it polls for a transaction's end, and for a moment between two waits. Which ones the
-        # last record named cannot be seen: they may have begun after the creation, but the oldest is among them.
+        # It shows no wait event while it polls for a transaction's end, and for a moment between two waits. Which
+        # transactions the last record named cannot be seen: they may have begun after the creation, but the oldest one
+        # is among them.
         reason = WaitReason.UNKNOWN if blocker is None else WaitReason.TRANSACTION
         return CreationWait(node.node, creation, reason, blocker)
     if primary is None or primary.transactions is None:
         return CreationWait(node.node, creation, WaitReason.UNKNOWN)
-    # pg_create_logical_replication_slot() shows no event whatever it waits for.
+    # pg_create_logical_replication_slot() shows no wait event, whatever it waits for.
     if blocker is None:
         return CreationWait(node.node, creation, WaitReason.RUNNING_XACTS)
     if _began_before(blocker, creation):
@@ -141,14 +142,14 @@ def _on_standby(node: NodeSnapshot, creation: SlotCreation, primary: NodeSnapsho
 
 
 def _began_before(transaction: Transaction, creation: SlotCreation) -> bool:
-    """Return whether the transaction is one that this creation has to wait for in any case."""
+    """Return whether the transaction began before the creation, which then has to wait for it."""
     if (
         transaction.xid is not None
         and creation.catalog_xmin is not None
         and xid_precedes(transaction.xid, creation.catalog_xmin)
     ):
         return True
-    # catalog_xmin is lower than the creation's own horizon when another slot holds it back: then only time can tell.
+    # catalog_xmin is older than the creation's own horizon when another slot holds it back: then only the ages show it.
     return (
         transaction.age_seconds is not None
         and creation.wait_seconds is not None

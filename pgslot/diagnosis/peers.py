@@ -1,4 +1,4 @@
-"""Which other nodes of a cluster have to be known to explain what one node shows."""
+"""Which other nodes of its cluster have to be queried to explain what one node shows."""
 
 from pgslot.diagnosis.failover_readiness import failover_slots
 from pgslot.diagnosis.retention import retains_beyond_segment
@@ -8,17 +8,17 @@ from pgslot.snapshot.model import NodeSnapshot
 
 
 def peers_needed(node: NodeSnapshot) -> Peers:
-    """Return which other nodes explain this one."""
+    """Return which other nodes explain this one: the primary, its standbys, or none."""
     if failover_slots(node):
         return Peers.STANDBYS
     if node.senders:
-        # Which standbys are configured: what they showed a scrape ago tells it as well.
+        # To find the standbys that are not configured; what the others showed a scrape ago is enough for that.
         return Peers.RECENT_STANDBYS
     return Peers.PRIMARY if needs_primary(node) else Peers.NONE
 
 
 def needs_primary(node: NodeSnapshot) -> bool:
-    """Return whether what this node shows can only be explained by what its primary shows."""
+    """Return whether only the primary can explain what this node shows."""
     if node.is_primary or not node.up:
         return False
     return (

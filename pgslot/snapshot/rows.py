@@ -1,8 +1,4 @@
-"""
-The rows that the queries return: one dataclass a query, with the columns of its .sql file in their order.
-
-A slot is a named tuple, because there may be 1,000 of them.
-"""
+"""The rows that the queries return: one type per query, with the columns of its .sql file in the same order."""
 
 import re
 from dataclasses import dataclass
@@ -18,22 +14,22 @@ class NodeFacts:
     wal_level: str
     """The setting."""
     effective_wal_level: str
-    """From PostgreSQL 19 on `logical` also as long as the primary has a logical slot; before, as the setting."""
+    """From PostgreSQL 19 on also `logical` while the primary has a logical slot; before, the same as the setting."""
     reads_all_stats: bool
-    """Has the privileges of pg_read_all_stats; without them pg_stat_activity hides what others' sessions wait for."""
+    """The role has pg_read_all_stats; without it pg_stat_activity hides what other roles' sessions wait for."""
     replication_slots: int
     max_replication_slots: int
     max_slot_wal_keep_size_bytes: int | None
-    """None: -1, no limit."""
+    """None: no limit (-1)."""
     wal_keep_size_bytes: int
     bgwriter_delay_seconds: float
-    """The background writer, which logs running-xacts records, sleeps up to 50 times as long when all is quiet."""
+    """The background writer, which logs running-xacts records, sleeps up to 50 times as long when nothing happens."""
     synchronized_standby_slots: str
-    """The setting as it stands. Empty before PostgreSQL 17."""
+    """The setting, unparsed. Empty before PostgreSQL 17."""
     idle_replication_slot_timeout_seconds: float | None
-    """None: 0, no limit, or before PostgreSQL 18."""
+    """None: no limit (0), or before PostgreSQL 18."""
     next_xid: int | None
-    """32-bit; the one that would be assigned next. None on a standby."""
+    """The xid that would be assigned next, 32-bit. None on a standby."""
     wal_written_bytes: int | None
     """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
 
@@ -47,7 +43,7 @@ class Slot(NamedTuple):
     """
     slots.sql: pg_replication_slots with pg_stat_replication_slots. Sizes in bytes.
 
-    A tuple, because there may be 1,000 of them: a frozen dataclass of so many fields takes ten times as long to make.
+    A tuple, because there may be 1,000 of them: a frozen dataclass of so many fields takes ten times as long to create.
     """
 
     slot_name: str
@@ -58,12 +54,12 @@ class Slot(NamedTuple):
     temporary: bool
     two_phase: bool
     failover: bool | None
-    """None before PostgreSQL 17, as for `synced`."""
+    """None before PostgreSQL 17, like `synced`."""
     synced: bool | None
     active: bool
     wal_status: str | None
     invalidation_reason: str | None
-    """None: not invalidated. `unknown` on 16, which tells that a slot conflicted but not how."""
+    """None: not invalidated. `unknown` on 16, which shows that a slot conflicted but not why."""
     slotsync_skip_reason: str | None
     """Why the last synchronisation of a synced slot was skipped. None: it was not, or before PostgreSQL 19."""
     inactive_since: float | None
@@ -72,29 +68,29 @@ class Slot(NamedTuple):
     """
     None: no limit is set, the slot is lost, or it reserves no WAL. Negative: the next checkpoint may lose it.
 
-    As the server has it on a primary. Computed for a standby, of which it says a constant, and for a limit of 0.
+    The server's value on a primary. Computed on a standby, where the server returns a constant, and for a limit of 0.
     """
     retained_wal_bytes: int | None
     unconfirmed_wal_bytes: int | None
     pinned_wal_bytes: int | None
     """confirmed_flush_lsn - restart_lsn. None for a physical slot, and while a logical one is created."""
     restart_position: int | None
-    """restart_lsn in bytes since 0/0; no metric, a float is too coarse. None as retained_wal_bytes is."""
+    """restart_lsn in bytes since 0/0; not a metric, as a float is too coarse. None when retained_wal_bytes is."""
     confirmed_position: int | None
     """confirmed_flush_lsn in bytes since 0/0."""
     sent_position: int | None
-    """pg_stat_replication.sent_lsn in bytes since 0/0, decoded up to here. None without walsender or privilege."""
+    """pg_stat_replication.sent_lsn in bytes since 0/0: decoded up to here. None without walsender or privilege."""
     received_position: int | None
-    """pg_stat_replication.write_lsn, what the consumer says that it has received. None also before its first reply."""
+    """pg_stat_replication.write_lsn, what the consumer reports as received. None also before its first reply."""
     reply_time: float | None
-    """Unix time of the consumer's last reply, by its own clock. None before, or if none is sent."""
+    """Unix time of the consumer's last reply, by its own clock. None before the first one, or if it sends no time."""
     consumer_wait_event: str | None
-    """pg_stat_activity.wait_event of the slot's session; only where synchronized_standby_slots is set."""
+    """pg_stat_activity.wait_event of the slot's session; None where synchronized_standby_slots is not set."""
     catalog_xmin_age_xids: int | None
     xmin_age_xids: int | None
-    """Of a physical slot whose standby has hot_standby_feedback on; None without."""
+    """Only for a physical slot whose standby has hot_standby_feedback on; otherwise None."""
     catalog_xmin: int | None
-    """32-bit xid, which wraps around. An invalidated slot keeps it."""
+    """32-bit xid, which wraps around. An invalidated slot still has it."""
     in_creation: bool
     spill_txns: int | None
     spill_count: int | None
@@ -107,7 +103,7 @@ class Slot(NamedTuple):
 
     @property
     def invalidated(self) -> bool:
-        """It is lost, for whatever reason: nobody can use it any more, and it holds nothing back."""
+        """The slot is lost, for whatever reason: it cannot be used any more, and holds nothing back."""
         return self.wal_status == "lost" or self.invalidation_reason is not None
 
 
@@ -129,20 +125,20 @@ class SlotCreation:
     blocking_pids: list[int]
     """pg_blocking_pids(); 0 is a prepared transaction. Always empty on a standby, which waits without a lock."""
     wal_reserved: bool
-    """restart_lsn is set. A running-xacts record written before that is of no use to the creation."""
+    """restart_lsn is set. A running-xacts record written before that does not help the creation."""
     catalog_xmin: int | None
     retried: bool
     """
     A session of the same user, application, address and database has begun to create a slot later, this one or another.
 
-    Then this creation may be abandoned. That its client has gone PostgreSQL itself does not notice while it waits.
+    Then this creation may be abandoned: PostgreSQL does not notice that the client is gone while the creation waits.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """
-    transactions.sql: of each kind of open transaction the one that started first and those with the five oldest xids.
+    transactions.sql: for each kind of open transaction, the one that started first and those with the five oldest xids.
 
     Walsenders without an xid are left out: one that creates a slot is the victim here, not the cause.
     """
@@ -173,7 +169,7 @@ class Standby:
     """standby.sql: one row on a standby, none on a primary."""
 
     receiver_running: bool
-    """A WAL receiver has a connection."""
+    """A WAL receiver is connected."""
     receiver_status: str | None
     """pg_stat_wal_receiver.status; None when no receiver runs or the role may not see it."""
     streaming_configured: bool | None
@@ -182,27 +178,27 @@ class Standby:
     apply_delay_seconds: float
     """The setting recovery_min_apply_delay; 0 is none."""
     replay_lag_bytes: int | None
-    """Received and not yet replayed. None before anything was streamed."""
+    """Received but not yet replayed. None before anything was streamed."""
     startup_wait_event_type: str | None
     startup_wait_event: str | None
     sync_replication_slots: bool | None
-    """The setting: failover slots of the primary are kept in step here. None before PostgreSQL 17."""
+    """The setting: the primary's failover slots are synchronised to this standby. None before PostgreSQL 17."""
     slotsync_worker_running: bool | None
-    """pg_stat_activity has the worker that does it. None before PostgreSQL 17. Not so of who calls the function."""
+    """pg_stat_activity has the slotsync worker. None before 17. Calls of pg_sync_replication_slots() need none."""
     hot_standby_feedback: bool
     primary_slot_name: str
     """The setting: the physical slot on the server that this standby streams from. Empty: none."""
     upstream_dbname_given: bool | None
-    """primary_conninfo names a database, which synchronising asks for. None when the role may not read it."""
+    """primary_conninfo names a database, which synchronisation requires. None when the role may not read it."""
     receiver_slot_name: str | None
-    """The slot, on the server that it streams from, that the WAL receiver uses. None: none, or no receiver runs."""
+    """The slot that the WAL receiver uses on the server it streams from. None: none, or no receiver runs."""
     receiver_application_name: str | None
-    """The WAL receiver's name there. None when no receiver runs, or it does not say."""
+    """The WAL receiver's name on that server. None when no receiver runs, or it gives no name."""
 
 
 @dataclass(frozen=True, slots=True)
 class WalSender:
-    """senders.sql: a standby that streams from this primary, as pg_stat_replication has it; none on a standby."""
+    """senders.sql: a standby that streams from this primary, by pg_stat_replication; no rows on a standby."""
 
     application_name: str
     client_addr: str
