@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from exporter.catalogue import CATALOGUE
 from exporter.series import REPORTED_AFTER_SECONDS, cluster_series
-from pgslot.diagnosis.retention import RetentionCause, retention_cause
+from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import render_families
 from pgslot.snapshot.rows import Slot
@@ -109,9 +109,9 @@ PHYSICAL = SLOT._replace(
         (PHYSICAL._replace(retained_wal_bytes=None, wal_status="lost"), RetentionCause.INVALIDATED),
     ],
 )
-def test_a_physical_slot_that_is_far_behind_has_a_cause(slot: Slot, cause: RetentionCause) -> None:
+def test_physical_slot_that_is_far_behind_has_a_cause(slot: Slot, cause: RetentionCause) -> None:
     primary = node("p", recovery=False, slots=(slot,))
-    assert retention_cause(slot, primary, cluster(primary)) is cause
+    assert diagnose_retention(slot, primary, cluster(primary)).cause is cause
 
 
 async def test_a_walsender_that_holds_an_xid_is_the_blocker(databases: Stack) -> None:

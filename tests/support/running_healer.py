@@ -109,7 +109,7 @@ PATIENCE = 2.0
 @contextmanager
 def impatient() -> Iterator[None]:
     """
-    Have what looks show believed sooner.
+    Have the diagnosis of retention take a missing record as missing within seconds.
 
     Only where no_records_by_itself() holds: then a record that has not come within seconds will not come.
     """

@@ -1,4 +1,4 @@
-"""Why a creation waits, and why WAL is retained: tables of cases, one line each."""
+"""Why a slot creation waits: tables of cases, one line each."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,9 @@ PRIMARY_CASES = [
 @pytest.mark.parametrize(
     ("changes", "reason", "blocker"), [case[1:] for case in PRIMARY_CASES], ids=[case[0] for case in PRIMARY_CASES]
 )
-def test_wait_on_a_primary(changes: dict[str, Any], reason: str, blocker: Transaction | None) -> None:
+def test_each_wait_on_a_primary_has_its_reason(
+    changes: dict[str, Any], reason: str, blocker: Transaction | None
+) -> None:
     primary = node("p", recovery=False, creations=(replace(CREATION, **changes),), transactions=(TRANSACTION,))
     [wait] = creation_waits(cluster(primary))
     assert (wait.node, wait.reason, wait.blocker) == ("p", reason, blocker)
@@ -47,7 +49,7 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
     ("waits for a record, 16's spelling", WAL_16, {}, IDLE_PRIMARY, "running_xacts", None),
     ("waits for a record, primary unseen", WAL, {}, dark("p"), "running_xacts", None),
     (
-        "a transaction is open but no record told of it yet",
+        "a transaction is open but no record has named it yet",
         WAL,
         {},
         node("p", recovery=False, transactions=(TRANSACTION,)),
@@ -79,7 +81,7 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
         LATER,
     ),
     (
-        "SQL function, the only open transaction began later: nobody can tell",
+        "SQL function, the only open transaction began later: it cannot be decided",
         FUNCTION,
         {},
         node("p", recovery=False, transactions=(LATER,)),
@@ -87,7 +89,7 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
         None,
     ),
     (
-        "horizon held back by another slot: time tells",
+        "horizon held back by another slot: the ages decide",
         {"catalog_xmin": 600},
         {},
         node("p", recovery=False, transactions=(TRANSACTION,)),
@@ -199,7 +201,7 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
     [case[1:] for case in STANDBY_CASES],
     ids=[case[0] for case in STANDBY_CASES],
 )
-def test_wait_on_a_standby(
+def test_each_wait_on_a_standby_has_its_reason(
     creation: dict[str, Any],
     standby: dict[str, Any],
     primary: NodeSnapshot,
@@ -223,8 +225,10 @@ CUT_OFF = [
 
 
 @pytest.mark.parametrize(("replayed", "written", "reason"), [c[1:] for c in CUT_OFF], ids=[c[0] for c in CUT_OFF])
-def test_a_standby_below_one_that_is_cut_off(replayed: int, written: tuple[int, int] | None, reason: str) -> None:
-    """Its own receiver streams, from a standby that gets nothing any more."""
+def test_standby_below_one_that_is_cut_off_waits_for_the_wal_receiver(
+    replayed: int, written: tuple[int, int] | None, reason: str
+) -> None:
+    """Its own receiver streams, from a standby that receives nothing any more."""
 
     def history(*positions: int) -> History:
         times = (NOW - 12, NOW)

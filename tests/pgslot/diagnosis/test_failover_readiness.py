@@ -1,4 +1,4 @@
-"""Would a slot survive a failover? Tables of what primary and standbys show."""
+"""Whether a slot would survive a failover: tables of what primary and standbys show."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,8 +39,8 @@ def standby(name: str = "s", *slots: Slot, **more: Any) -> NodeSnapshot:
     return node(name, recovery=True, slots=slots, standby=settings, **more)
 
 
-def told(*nodes: NodeSnapshot) -> dict[str, NotReadyReason | None]:
-    return {one.node: one.not_ready_reason for one in readiness(cluster(*nodes))}
+def reasons(*nodes: NodeSnapshot) -> dict[str, NotReadyReason | None]:
+    return {slot.node: slot.not_ready_reason for slot in readiness(cluster(*nodes))}
 
 
 CASES: dict[str, tuple[NodeSnapshot, NotReadyReason | None]] = {
@@ -68,12 +68,12 @@ CASES: dict[str, tuple[NodeSnapshot, NotReadyReason | None]] = {
 
 
 @pytest.mark.parametrize(("there", "unready"), CASES.values(), ids=CASES.keys())
-def test_one_standby(there: NodeSnapshot, unready: NotReadyReason | None) -> None:
-    assert told(primary(ORIGINAL), there) == {"s": unready}
+def test_copy_is_ready_or_has_its_reason(there: NodeSnapshot, unready: NotReadyReason | None) -> None:
+    assert reasons(primary(ORIGINAL), there) == {"s": unready}
 
 
-def test_an_original_that_is_lost_has_no_use_for_a_copy() -> None:
-    assert told(primary(ORIGINAL._replace(wal_status="lost")), standby("s")) == {"s": U.INVALIDATED}
+def test_lost_original_makes_its_copies_invalidated() -> None:
+    assert reasons(primary(ORIGINAL._replace(wal_status="lost")), standby("s")) == {"s": U.INVALIDATED}
 
 
 SYNCS, OTHER_OFF = standby("a", COPY), standby("b", standby=replace(OFF, primary_slot_name="b"))
@@ -116,22 +116,24 @@ QUIET: dict[str, tuple[tuple[NodeSnapshot, ...], dict[str, NotReadyReason | None
 
 
 @pytest.mark.parametrize(("nodes", "expected"), QUIET.values(), ids=QUIET.keys())
-def test_which_standbys_count(nodes: tuple[NodeSnapshot, ...], expected: dict[str, NotReadyReason | None]) -> None:
-    assert told(*nodes) == expected
+def test_only_standbys_that_can_synchronise_count(
+    nodes: tuple[NodeSnapshot, ...], expected: dict[str, NotReadyReason | None]
+) -> None:
+    assert reasons(*nodes) == expected
 
 
 @pytest.mark.parametrize(
     ("copy", "lag"),
     [
         (COPY, 1000),
-        # The standby was looked at later.
+        # The standby answered later.
         (COPY._replace(confirmed_position=5100), 0),
         (TEMPORARY, None),
         (COPY._replace(synced=False), None),
         (None, None),
     ],
 )
-def test_how_far_the_copy_is_behind(copy: Slot | None, lag: int | None) -> None:
+def test_lag_is_what_the_copy_lacks_of_the_original(copy: Slot | None, lag: int | None) -> None:
     assert Readiness("s", ORIGINAL, copy, None).lag_bytes == lag
 
 
@@ -141,26 +143,26 @@ def test_unknown_is_neither_ready_nor_unready() -> None:
     assert Readiness("s", ORIGINAL, COPY, None).ready is True
 
 
-def test_each_failover_slot_is_told_of() -> None:
+def test_each_failover_slot_has_a_readiness() -> None:
     slots = (ORIGINAL, ORIGINAL._replace(slot_name="g"), SLOT)
     assert [slot.slot_name for slot in failover_slots(primary(*slots))] == ["f", "g"]
     assert failover_slots(standby("s", COPY)) == ()
-    found = {(one.node, one.original.slot_name): one.ready for one in readiness(cluster(primary(*slots), SYNCS))}
-    assert found == {("a", "f"): True, ("a", "g"): False}
+    ready = {(slot.node, slot.original.slot_name): slot.ready for slot in readiness(cluster(primary(*slots), SYNCS))}
+    assert ready == {("a", "f"): True, ("a", "g"): False}
 
 
-def test_of_one_standby() -> None:
+def test_synced_slots_are_those_of_a_standby_that_synchronises() -> None:
     nodes = cluster(primary(ORIGINAL, SLOT), SYNCS, OTHER_OFF)
-    found = synced_slots(SYNCS, nodes)
-    assert found["f"].ready
-    assert set(found) == {"f"}  # the other one is no failover slot
+    slots = synced_slots(SYNCS, nodes)
+    assert slots["f"].ready
+    assert set(slots) == {"f"}  # the other one is not a failover slot
     assert synced_slots(OTHER_OFF, nodes) == {}
     assert synced_slots(nodes.nodes[0], nodes) == {}
     assert synced_slots(SYNCS, cluster(SYNCS)) == {}
 
 
 class Counted(tuple[Slot, ...]):  # noqa: SLOT001 - it counts
-    """Slots that know how often they were gone through."""
+    """Slots that count how often they are iterated."""
 
     times = 0
 
@@ -169,15 +171,15 @@ class Counted(tuple[Slot, ...]):  # noqa: SLOT001 - it counts
         return super().__iter__()
 
 
-def test_a_thousand_slots_are_not_gone_through_a_thousand_times() -> None:
-    """It is asked in each scrape: what it costs grows with the slots, not with their square."""
+def test_number_of_iterations_does_not_grow_with_the_slots() -> None:
+    """Every scrape does this: its cost grows with the slots, not with their square."""
 
     def times(slots: int) -> int:
         names = [f"f{number}" for number in range(slots)]
         copies = Counted(COPY._replace(slot_name=name) for name in names)
         originals = Counted(ORIGINAL._replace(slot_name=name) for name in names)
         nodes = cluster(replace(primary(), slots=originals), replace(standby("s"), slots=copies))
-        assert len([one for one in readiness(nodes) if one.ready]) == slots
+        assert len([slot for slot in readiness(nodes) if slot.ready]) == slots
         before = copies.times + originals.times
         assert len(synced_slots(nodes.nodes[1], nodes)) == slots
         return max(before, copies.times + originals.times - before)
@@ -185,7 +187,7 @@ def test_a_thousand_slots_are_not_gone_through_a_thousand_times() -> None:
     assert times(100) == times(3) <= 10
 
 
-def test_what_synchronising_asks_for() -> None:
+def test_settings_that_synchronisation_requires_are_reported_missing() -> None:
     assert missing_settings(SYNCHRONISES) == dict.fromkeys(missing_settings(SYNCHRONISES), False)
     lacking = replace(
         STANDBY, hot_standby_feedback=False, primary_slot_name="", upstream_dbname_given=False

@@ -1,4 +1,4 @@
-"""No healthy slot is told stalled, and no pinned one: by hours of a model of PostgreSQL's decoding, in seconds."""
+"""Neither a healthy slot nor a pinned one is called stalled: hours of a model of PostgreSQL's decoding, in seconds."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,16 +38,16 @@ replicas: st.SearchStrategy[dict[str, Any]] = st.builds(
 
 
 def causes(seen: list[tuple[int, Retention]]) -> set[str]:
-    return {str(one.cause) for _, one in seen}
+    return {str(retention.cause) for _, retention in seen}
 
 
 @settings(max_examples=50, deadline=None)
 @given(rate=rates, consumer=consumers, times=times, short=short_transactions)
-def test_a_healthy_slot_is_neither_stalled_nor_pinned(
+def test_healthy_slot_is_neither_stalled_nor_pinned(
     rate: int, consumer: dict[str, Any], times: dict[str, int], short: list[Open]
 ) -> None:
-    """Whatever the server writes, however the consumer confirms, and whenever the exporter starts and looks."""
-    server = Server(rate, [replace(one) for one in short])
+    """Whatever the server writes, however the consumer confirms, and whenever the exporter starts and scrapes."""
+    server = Server(rate, [replace(transaction) for transaction in short])
     seen = watch(Consumer(server, **consumer), 1800, **times)
     assert causes(seen) <= {"none", "unknown", "inactive", "consumer"}
 
@@ -66,7 +66,7 @@ def test_a_healthy_slot_is_neither_stalled_nor_pinned(
     ),
     others=short_transactions,
 )
-def test_a_slot_that_a_transaction_pins_is_never_stalled(  # noqa: PLR0917
+def test_slot_pinned_by_a_transaction_is_never_stalled(  # noqa: PLR0917
     rate: int,
     consumer: dict[str, Any],
     times: dict[str, int],
@@ -75,69 +75,72 @@ def test_a_slot_that_a_transaction_pins_is_never_stalled(  # noqa: PLR0917
     others: list[Open],
 ) -> None:
     """Before, while and after it is open, on the primary or a standby; it may have begun long before it wrote."""
-    server = Server(rate, [replace(pins), *(replace(one) for one in others)])
+    server = Server(rate, [replace(pins), *(replace(transaction) for transaction in others)])
     replica = None if replays is None else Replica(server, **replays)
     seen = watch(Consumer(server, **consumer, replica=replica), 2700, **times)
     assert RetentionCause.STALLED not in causes(seen)
-    named = [one.blocker for _, one in seen if one.blocker is not None]
-    assert all(blocker.pid == 0 for blocker in named)
+    blockers = [retention.blocker for _, retention in seen if retention.blocker is not None]
+    assert all(blocker.pid == 0 for blocker in blockers)
 
 
 @settings(max_examples=40, deadline=None)
 @given(rate=rates, consumer=consumers, times=times, replays=replicas, short=short_transactions)
-def test_a_standby_that_is_late_or_paused_makes_no_slot_stalled(
+def test_late_or_paused_standby_makes_no_slot_stalled(
     rate: int, consumer: dict[str, Any], times: dict[str, int], replays: dict[str, Any], short: list[Open]
 ) -> None:
-    """Records come with what is replayed: there are none while nothing is."""
-    server = Server(rate, [replace(one) for one in short])
+    """Records arrive by replay: there are none while nothing is replayed."""
+    server = Server(rate, [replace(transaction) for transaction in short])
     seen = watch(Consumer(server, **consumer, replica=Replica(server, **replays)), 2700, **times)
     assert causes(seen) <= {"none", "unknown", "inactive", "consumer"}
 
 
 @settings(max_examples=30, deadline=None)
 @given(rate=rates.filter(lambda rate: rate >= MEBIBYTE), consumer=streams, looks_each=looks, first_look=first_looks)
-def test_the_transaction_that_pins_a_stream_is_named_in_time(
+def test_transaction_that_pins_a_stream_is_named_in_time(
     rate: int, consumer: dict[str, Any], looks_each: int, first_look: int
 ) -> None:
     """Within the time that the consumer and its own lag take, and three minutes; and then for as long as it lasts."""
-    # Beside one that has only an xid, and for longer: it keeps nothing back.
+    # There also is one that only has an xid, and for longer: it holds nothing back.
     server = Server(rate, [Open(600, 605, HOUR), Open(0, None, HOUR)])
     seen = watch(Consumer(server, **consumer), 1800, looks_each, first_look)
     late = consumer["confirms_each"] + consumer["lags"] + 2 * looks_each
-    # Until less is unconfirmed than pinned, what is unconfirmed names the cause.
-    told = [one for at, one in seen if at >= 605 + 180 + 2 * late]
-    assert {(str(one.cause), one.blocker and one.blocker.pid) for one in told} == {("transaction", 0)}
+    # Until less is unconfirmed than pinned, what is unconfirmed decides the cause.
+    settled = [retention for at, retention in seen if at >= 605 + 180 + 2 * late]
+    assert {(str(retention.cause), retention.blocker and retention.blocker.pid) for retention in settled} == {
+        ("transaction", 0)
+    }
 
 
 @settings(max_examples=15, deadline=None)
-@given(rate=rates.filter(lambda rate: rate >= MEBIBYTE), looks_each=looks, each=st.sampled_from([60, 240, 600]))
-def test_the_transaction_that_pins_a_batch_is_named_after_its_second_read(
-    rate: int, looks_each: int, each: int
+@given(rate=rates.filter(lambda rate: rate >= MEBIBYTE), looks_each=looks, interval=st.sampled_from([60, 240, 600]))
+def test_transaction_that_pins_a_batch_is_named_after_the_second_read(
+    rate: int, looks_each: int, interval: int
 ) -> None:
     server = Server(rate, [Open(600, 605, 2 * HOUR)])
-    seen = watch(Consumer(server, confirms_each=each, batch=True), HOUR, looks_each)
-    told = [one for at, one in seen if at >= 605 + 3 * each + 2 * looks_each + 60 and at % each < each / 2]
-    assert {str(one.cause) for one in told} <= {"transaction", "inactive"}
-    assert str(told[-1].cause) == "transaction"
+    seen = watch(Consumer(server, confirms_each=interval, batch=True), HOUR, looks_each)
+    began = 605 + 3 * interval + 2 * looks_each + 60
+    settled = [retention for at, retention in seen if at >= began and at % interval < interval / 2]
+    assert {str(retention.cause) for retention in settled} <= {"transaction", "inactive"}
+    assert str(settled[-1].cause) == "transaction"
 
 
 @settings(max_examples=30, deadline=None)
 @given(
     rate=rates.filter(lambda rate: rate >= MEBIBYTE), consumer=consumers, looks_each=looks, others=short_transactions
 )
-def test_a_slot_without_records_is_stalled(
+def test_slot_without_records_is_stalled(
     rate: int, consumer: dict[str, Any], looks_each: int, others: list[Open]
 ) -> None:
-    """After its consumer has confirmed, or read, what came since; not before, and not while a transaction is open."""
+    """Once its consumer has confirmed, or read, what came after; not before, and not while a transaction is open."""
     server = Server(rate, others, last_record=1800)
     seen = watch(Consumer(server, **consumer), 2 * HOUR, looks_each)
-    early = {str(one.cause) for at, one in seen if at <= 1800}
+    early = {str(retention.cause) for at, retention in seen if at <= 1800}
     assert early <= {"none", "unknown", "inactive", "consumer"}
     assert str(seen[-1][1].cause) == "stalled"
 
 
-def test_a_stall_on_a_server_that_has_gone_quiet() -> None:
-    """What was written last is confirmed, and no record follows it."""
+def test_slot_stalls_on_a_server_that_has_gone_quiet() -> None:
+    """The last WAL is confirmed, and no record follows it."""
     server = Server(10 * MEBIBYTE, last_record=100, quiet_from=110)
     seen = watch(Consumer(server, confirms_each=10), 300, 5)
     assert str(seen[-1][1].cause) == "stalled"

@@ -1,4 +1,4 @@
-"""What is remembered of earlier looks, in bounded space."""
+"""What is recorded of earlier snapshots, in bounded space."""
 
 from dataclasses import replace
 
@@ -12,80 +12,80 @@ from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, 
 primary = node("p", recovery=False)
 
 
-def looked(before: History, now: float, position: int, *slots: Slot, xid: int | None = None) -> History:
+def extended(before: History, now: float, position: int, *slots: Slot, xid: int | None = None) -> History:
     transactions = () if xid is None else (replace(TRANSACTION, xid=xid),)
     return extend_history(before, replace(FACTS, wal_written_bytes=position), slots, transactions, now)
 
 
-@pytest.mark.parametrize("each", [0.005, 1, 5, 15, 60])
-def test_it_does_not_grow(each: float) -> None:
+@pytest.mark.parametrize("interval", [0.005, 1, 5, 15, 60])
+def test_history_is_bounded_and_spans_the_whole_time(interval: float) -> None:
     history = EMPTY_HISTORY
-    looks = 20_000
-    for i in range(looks):
-        history = looked(history, i * each, i)
+    snapshots = 20_000
+    for i in range(snapshots):
+        history = extended(history, i * interval, i)
         assert len(history.samples) <= MAX_SAMPLES
     spans = history.samples[-1].at - history.samples[0].at
-    assert spans == pytest.approx(looks * each, rel=0.3)
+    assert spans == pytest.approx(snapshots * interval, rel=0.3)
     gaps = [b.at - a.at for a, b in zip(history.samples, history.samples[1:], strict=False)]
     ages = [history.at - sample.at for sample in history.samples[:-1]]
-    assert all(gap <= 2 * max(3.0, each, 0.25 * (age + each)) for gap, age in zip(gaps, ages, strict=True))
+    assert all(gap <= 2 * max(3.0, interval, 0.25 * (age + interval)) for gap, age in zip(gaps, ages, strict=True))
 
 
-def test_when_and_where() -> None:
+def test_history_returns_positions_by_time_and_times_by_position() -> None:
     history = EMPTY_HISTORY
     for at in range(0, 600, 15):
-        history = looked(history, at, at * 100)
+        history = extended(history, at, at * 100)
     assert history.position_before(300.0) in range(24_000, 30_001)
     assert history.position_before(-1.0) is None
     assert (history.reached(30_000) or 0) in range(300, 380)
     assert history.reached(10**9) is None
-    found = history.last_before(30_000)
-    assert found is not None
-    assert found.at in range(240, 301)
+    sample = history.last_before(30_000)
+    assert sample is not None
+    assert sample.at in range(240, 301)
     assert history.last_before(-1) is None
-    found = history.first_from(300)
-    assert found is not None
-    assert found.at in range(300, 380)
+    sample = history.first_from(300)
+    assert sample is not None
+    assert sample.at in range(300, 380)
     assert history.first_from(600) is None
 
 
-def test_who_was_open_counts_as_open_until_the_sample_that_is_kept() -> None:
-    history = looked(EMPTY_HISTORY, 0, 0)
+def test_transactions_of_dropped_samples_count_in_the_next_kept_sample() -> None:
+    history = extended(EMPTY_HISTORY, 0, 0)
     for at in range(1, 100):
-        history = looked(history, at, at, xid={50: 100, 51: 90}.get(at))
+        history = extended(history, at, at, xid={50: 100, 51: 90}.get(at))
     held = [sample.at for sample in history.samples if sample.may_hold(101)]
     assert len(held) == 1
     assert 51 <= held[0] < 51 + 0.3 * 50 + 3
     assert not any(sample.may_hold(90) for sample in history.samples)
 
 
-def test_the_older_of_two_is_kept_though_xids_wrap_around() -> None:
-    history = looked(EMPTY_HISTORY, 0, 0)
+def test_older_xid_is_kept_across_wraparound() -> None:
+    history = extended(EMPTY_HISTORY, 0, 0)
     for at, xid in ((1, 5), (2, 2**32 - 5), (3, 7)):
-        history = looked(history, at, at, xid=xid)
+        history = extended(history, at, at, xid=xid)
     assert [sample.oldest_xid for sample in history.samples] == [None, 2**32 - 5]
 
 
-def test_who_is_open_is_unknown_where_the_probe_failed() -> None:
+def test_open_transactions_are_unknown_where_the_query_failed() -> None:
     history = extend_history(EMPTY_HISTORY, FACTS, (), None, 5.0)
     assert history.samples[-1].may_hold(3)
-    history = looked(history, 6.0, 1001, xid=500)
+    history = extended(history, 6.0, 1001, xid=500)
     assert [sample.may_hold(3) for sample in history.samples] == [True, False]
     assert extend_history(history, replace(FACTS, wal_written_bytes=None), (), (), 9.0) is history
 
 
-def test_another_server_behind_the_address_is_not_mixed_up() -> None:
-    history = looked(EMPTY_HISTORY, 0, 5000, SLOT)
-    history = looked(history, 15, 4999, SLOT)
+def test_history_starts_over_when_wal_goes_backwards() -> None:
+    history = extended(EMPTY_HISTORY, 0, 5000, SLOT)
+    history = extended(history, 15, 4999, SLOT)
     assert len(history.samples) == 1
     assert history.slots["s"].moved_here is False
 
 
-def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
-    """The counter must not fall: rate() would take all of the LSN for what was written since."""
+def test_written_wal_does_not_decrease_when_it_is_rewound() -> None:
+    """rate() would take a counter that falls for a reset, and all of the LSN for newly written."""
     history, counted = EMPTY_HISTORY, []
     for at, position in enumerate((5000, 6000, 5500, 5600, 100, 200)):
-        history = looked(history, at, position)
+        history = extended(history, at, position)
         counted.append(position + history.rewound)
         facts = replace(FACTS, wal_written_bytes=position)
         series = cluster_series(cluster(replace(primary, facts=facts, history=history)))
@@ -94,33 +94,33 @@ def test_wal_that_was_rewound_has_been_written_all_the_same() -> None:
     assert counted == [5000, 6000, 6000, 6100, 6100, 6200]
 
 
-def test_nothing_of_a_standby_holds_after_its_promotion() -> None:
+def test_history_starts_over_at_a_promotion() -> None:
     """No transaction was ever open there."""
     facts = replace(FACTS, in_recovery=True, wal_written_bytes=100, next_xid=None)
     history = extend_history(EMPTY_HISTORY, facts, (SLOT,), (), 0.0)
-    history = looked(history, 15, 200, SLOT)
+    history = extended(history, 15, 200, SLOT)
     assert len(history.samples) == 1
     assert history.slots["s"].seen == 15
 
 
-def test_where_a_slot_was_seen_to_be_pinned() -> None:
+def test_history_records_when_and_where_a_slot_was_pinned() -> None:
     pinned = SLOT._replace(restart_position=0, confirmed_position=2 * SEGMENT_BYTES)
     assert record_seconds(FACTS) == 30.0
-    history = looked(EMPTY_HISTORY, 0, 100)
-    history = looked(history, 30, 40_000_000, pinned)
-    movement = history.slots["s"]
-    assert (movement.seen, movement.pinned_since, movement.pinned_at) == (30, 30, 40_000_000)
-    # It is a new one: where its creation began it was not seen to come to.
-    assert movement.moved_here is False
-    history = looked(history, 60, 60_000_000, pinned)
-    assert history.slots["s"][:5] == movement[:5]
-    history = looked(history, 90, 80_000_000, pinned._replace(restart_position=1))
-    movement = history.slots["s"]
-    assert (movement.seen, movement.pinned_at, movement.moved_here) == (90, 80_000_000, True)
-    history = looked(history, 100, 80_000_000, pinned._replace(restart_position=2, total_txns=0))
-    # It has decoded less than before: it has been dropped and made anew.
+    history = extended(EMPTY_HISTORY, 0, 100)
+    history = extended(history, 30, 40_000_000, pinned)
+    slot_history = history.slots["s"]
+    assert (slot_history.seen, slot_history.pinned_since, slot_history.pinned_at) == (30, 30, 40_000_000)
+    # A new slot: snapshots did not show it move to where its creation began.
+    assert slot_history.moved_here is False
+    history = extended(history, 60, 60_000_000, pinned)
+    assert history.slots["s"][:5] == slot_history[:5]
+    history = extended(history, 90, 80_000_000, pinned._replace(restart_position=1))
+    slot_history = history.slots["s"]
+    assert (slot_history.seen, slot_history.pinned_at, slot_history.moved_here) == (90, 80_000_000, True)
+    history = extended(history, 100, 80_000_000, pinned._replace(restart_position=2, total_txns=0))
+    # It has decoded less than before, so it was dropped and recreated.
     assert history.slots["s"].moved_here is False
-    history = looked(history, 105, 80_000_000)
+    history = extended(history, 105, 80_000_000)
     assert history.slots == {}
 
 
@@ -138,21 +138,21 @@ DELIVERIES = [
 ]
 
 
-@pytest.mark.parametrize(("looks", "outstanding"), [c[1:] for c in DELIVERIES], ids=[c[0] for c in DELIVERIES])
-def test_what_the_consumer_has_not_confirmed(
-    looks: list[tuple[bool, int | None, int | None, int]], *, outstanding: bool | None
+@pytest.mark.parametrize(("snapshots", "outstanding"), [c[1:] for c in DELIVERIES], ids=[c[0] for c in DELIVERIES])
+def test_history_shows_whether_anything_is_unconfirmed(
+    snapshots: list[tuple[bool, int | None, int | None, int]], *, outstanding: bool | None
 ) -> None:
     history = EMPTY_HISTORY
-    for at, (active, txns, sent, confirmed) in enumerate(looks):
+    for at, (active, txns, sent, confirmed) in enumerate(snapshots):
         slot = SLOT._replace(active=active, total_txns=txns, sent_position=sent, confirmed_position=confirmed)
-        history = looked(history, at, 10_000, slot)
+        history = extended(history, at, 10_000, slot)
     assert history.slots["s"].delivery.outstanding is outstanding
 
 
-def test_only_logical_slots_that_exist_are_remembered() -> None:
+def test_only_logical_slots_that_reserve_wal_are_recorded() -> None:
     slots = (
         SLOT._replace(slot_name="physical", slot_type="physical", confirmed_position=None),
         SLOT._replace(slot_name="lost", restart_position=None),
         SLOT._replace(slot_name="new", confirmed_position=None, in_creation=True),
     )
-    assert looked(EMPTY_HISTORY, 0, 1, *slots).slots == {}
+    assert extended(EMPTY_HISTORY, 0, 1, *slots).slots == {}
