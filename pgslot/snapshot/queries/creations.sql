@@ -11,8 +11,8 @@ SELECT
   pg_catalog.pg_blocking_pids(a.pid) AS blocking_pids,
   s.restart_lsn IS NOT NULL AS wal_reserved,
   s.catalog_xmin::text::int8 AS catalog_xmin,
-  -- Whether its client is still there no view tells; but one that has come back tries again. Not at the same moment:
-  -- some consumers create several slots.
+  -- No view shows whether its client is still there, but a client that has come back tries again. Not at the same moment,
+  -- as some consumers create several slots at once.
   EXISTS (
     SELECT
     FROM pg_catalog.pg_stat_get_activity(NULL) again
@@ -26,7 +26,7 @@ SELECT
       AND again.query ~* 'create_(logical_)?replication_slot'
   ) AS retried
 FROM pg_catalog.pg_replication_slots s
--- For one session. The view on it makes up all sessions, to find that none of them creates a slot.
+-- The function for one session: the view on it would build the rows of all sessions, even if none creates a slot.
 JOIN LATERAL pg_catalog.pg_stat_get_activity(s.active_pid) a ON a.pid = s.active_pid
 WHERE s.slot_type = 'logical'
   AND s.confirmed_flush_lsn IS NULL

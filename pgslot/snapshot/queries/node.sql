@@ -14,7 +14,7 @@ SELECT
   nullif(extract(epoch FROM pg_catalog.current_setting('idle_replication_slot_timeout', true)::interval), 0)::float8
     AS idle_replication_slot_timeout_seconds,
   CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-    -- The distance to the first normal xid, modulo 2^32. A snapshot's xmax is older: it knows of ended transactions only.
+    -- The distance to the first normal xid, modulo 2^32. A snapshot's xmax is older: it only covers ended transactions.
     THEN (pg_catalog.age('3'::pg_catalog.xid)::int8 + 3 + 4294967296) % 4294967296
   END AS next_xid,
   pg_catalog.pg_wal_lsn_diff(

@@ -7,10 +7,10 @@ JOIN LATERAL pg_catalog.pg_stat_get_activity(sender.pid) a ON a.pid = sender.pid
 LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = sender.pid
 WHERE NOT pg_catalog.pg_is_in_recovery()
   AND sender.state IN ('catchup', 'streaming')
-  -- What receives WAL to keep it in files, or for a base backup, replays none.
+  -- A client that receives WAL to store it in files, or for a base backup, does not replay it.
   AND sender.replay_lsn IS NOT NULL
-  -- Logical ones are connected to a database.
+  -- Logical walsenders are connected to a database.
   AND a.datid IS NULL
-  -- A WAL receiver always has a name; a program that says that it has replayed all it got, as some archivers do, may not.
+  -- A WAL receiver always has a name. Programs that report all WAL as replayed, as some archivers do, may not.
   AND a.application_name <> ''
 ORDER BY s.slot_name, a.application_name, a.client_addr

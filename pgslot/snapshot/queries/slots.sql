@@ -10,8 +10,8 @@ SELECT
   s.synced,             -- pg >= 17
   NULL::bool AS synced, -- pg < 17
   s.active,
-  -- In recovery the server takes the position for 0/0: it says reserved until the slot is lost. Hence computed, as
-  -- GetWALAvailability() (xlog.c) does on a primary.
+  -- In recovery the server takes the current position to be 0/0, and says reserved until the slot is lost. So it is
+  -- computed here as GetWALAvailability() (xlog.c) does on a primary.
   CASE
     WHEN NOT here.in_recovery OR s.wal_status <> 'reserved' THEN s.wal_status
     WHEN behind.segments > keep.segments THEN 'unreserved'
@@ -25,7 +25,7 @@ SELECT
   NULL::text AS slotsync_skip_reason,        -- pg < 19
   extract(epoch FROM s.inactive_since)::float8 AS inactive_since, -- pg >= 17
   NULL::float8 AS inactive_since, -- pg < 17
-  -- As slotfuncs.c computes it, which takes the position for 0/0 here, too. Some versions tell nothing of a limit of 0.
+  -- As slotfuncs.c computes it, which takes the position to be 0/0, too. Some versions show nothing for a limit of 0.
   CASE
     WHEN kept.lsn IS NULL THEN NULL
     WHEN here.in_recovery OR setting.slot_keep = 0
@@ -58,7 +58,7 @@ CROSS JOIN (
   SELECT
     recovery.is_on,
     CASE WHEN recovery.is_on THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END,
-    -- A restartpoint removes WAL from what was received on, a checkpoint from what was written on.
+    -- A restartpoint removes WAL by what was received, a checkpoint by what was written.
     CASE WHEN recovery.is_on
       THEN pg_catalog.pg_wal_lsn_diff(
         greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()), '0/0')::int8
@@ -79,14 +79,14 @@ CROSS JOIN LATERAL (
     THEN greatest(setting.slot_keep / setting.segment, setting.wal_keep / setting.segment)
   END
 ) keep (segments)
--- An invalidated slot keeps a catalog_xmin, and unless its WAL was removed a restart_lsn: they hold nothing back any more.
+-- An invalidated slot still has a catalog_xmin and, unless its WAL was removed, a restart_lsn: they hold nothing back.
 CROSS JOIN LATERAL (
   SELECT CASE WHEN s.wal_status <> 'lost' THEN s.restart_lsn END,
     CASE WHEN s.wal_status <> 'lost' THEN pg_catalog.pg_wal_lsn_diff(s.restart_lsn, '0/0')::int8 END
 ) kept (lsn, position)
 CROSS JOIN LATERAL (SELECT here.removes_from / setting.segment - kept.position / setting.segment) behind (segments)
--- Only where failover slots wait for standbys, as all sessions are made up for it: OFFSET keeps the condition a one-time
--- filter in front of the function.
+-- Only where failover slots wait for standbys, as the function builds the rows of all sessions: OFFSET 0 keeps the
+-- condition a one-time filter in front of it.
 LEFT JOIN (
   SELECT a.pid, a.wait_event
   FROM pg_catalog.pg_stat_get_activity(NULL) a

@@ -1,5 +1,5 @@
 SELECT
-  -- From 19 on there is a row while it still tries to connect.
+  -- From 19 on there also is a row while the receiver still tries to connect.
   w.pid IS NOT NULL AND w.status IS DISTINCT FROM 'connecting' AS receiver_running,
   w.status AS receiver_status,
   CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
@@ -18,15 +18,15 @@ SELECT
   NULL::bool AS slotsync_worker_running, -- pg < 17
   pg_catalog.current_setting('hot_standby_feedback')::bool AS hot_standby_feedback,
   pg_catalog.current_setting('primary_slot_name') AS primary_slot_name,
-  -- As libpq parses it, key by key or as a URI: without what is escaped, and what is quoted in one word. It stays here,
-  -- as it may hold a password.
+  -- As libpq parses it, as keywords or a URI, once escaped characters and quoted values are replaced by one letter. It is
+  -- not returned, as it may hold a password.
   CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
     THEN pg_catalog.regexp_replace(
       pg_catalog.regexp_replace(pg_catalog.current_setting('primary_conninfo'), '\\.', 'x', 'g'), '''[^'']+''', 'x', 'g'
     ) ~ '^postgres(ql)?://[^/]*/[^?]|^postgres(ql)?://.*[?&]dbname=[^&]|^(?!postgres(ql)?://)(.*\s)?dbname\s*=\s*[^''\s]'
   END AS upstream_dbname_given,
   w.slot_name AS receiver_slot_name,
-  -- libpq tells its parameters unquoted, and after its default the name that it uses in its place.
+  -- libpq reports its parameters unquoted: application_name if it is set, otherwise the fallback that it uses instead.
   coalesce(
     substring(w.conninfo FROM '(?:^| )application_name=(.*?)(?: [a-z_]+=|$)'),
     substring(w.conninfo FROM '(?:^| )fallback_application_name=(.*?)(?: [a-z_]+=|$)')

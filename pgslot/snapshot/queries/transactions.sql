@@ -6,14 +6,14 @@ WITH activity AS (
     a.application_name,
     a.state,
     a.backend_type,
-    -- The server keeps no start for a walsender's transaction: that of its last statement is the latest that it can be.
+    -- The server has no start for a walsender's transaction: its last statement's is the latest that it can be.
     coalesce(a.xact_start, a.query_start) AS xact_start,
     a.backend_xid,
     a.backend_xmin
   FROM pg_catalog.pg_stat_activity a
   WHERE a.pid <> pg_catalog.pg_backend_pid()
     AND a.backend_type <> 'parallel worker'
-    -- One that decodes or sends WAL is the victim. One that has an xid runs SQL, and blocks as any session does.
+    -- A walsender that decodes or sends WAL is the victim. One with an xid runs SQL, and blocks like any session.
     AND (a.backend_type <> 'walsender' OR a.backend_xid IS NOT NULL)
     AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL OR a.state LIKE 'idle in transaction%')
 ),
