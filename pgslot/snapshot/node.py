@@ -77,11 +77,6 @@ class NodeCollector:
         return snapshot
 
     @property
-    def session(self) -> Session | None:
-        """The kept connection; None: there is none at the moment."""
-        return self._session
-
-    @property
     def recent(self) -> NodeSnapshot | None:
         """The last complete snapshot; None: there was none in the last RECENT_SECONDS."""
         if self._last_complete is None or time.monotonic() - self._last_complete[0] > RECENT_SECONDS:
