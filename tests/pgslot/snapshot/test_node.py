@@ -3,10 +3,11 @@
 import asyncio
 import socket
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from psycopg.conninfo import make_conninfo
@@ -18,10 +19,13 @@ from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis.peers import peers_needed
 from pgslot.postgres.session import Session, SessionQuery
 from pgslot.snapshot.cluster import ClusterCollector
+from pgslot.snapshot.identity import Identity
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
 from pgslot.snapshot.node import NodeCollector
-from pgslot.snapshot.queries import Scope
+from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Scope
+from pgslot.snapshot.rows import NodeFacts, Slot
 from tests.exporter.test_scrape import configuration, scrape, status_of
+from tests.support.builders.snapshots import FACTS
 from tests.support.running_healer import until
 from tests.support.servers.proxy import Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
@@ -254,3 +258,97 @@ def test_node_is_looked_up_without_a_search_through_all() -> None:
         await collector.close()
 
     asyncio.run(main())
+
+
+class ScriptedSession:
+    """A connection to a server that fails at some queries, or dies at its next one."""
+
+    def __init__(self, major: int = 18, fails: Collection[type[Any]] = ()) -> None:
+        self.major = major
+        self.fails = fails
+        self.pooled = False
+        self.closed = False
+        self.dies = False
+        self.round_trips: list[list[type[Any]]] = []
+
+    async def fetch(self, queries: Sequence[tuple[str, type[Any]]], _timeout: float) -> list[list[Any]]:
+        rows = [row for _, row in queries]
+        self.round_trips.append(rows)
+        if self.dies:
+            self.closed = True
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        if set(rows) & set(self.fails):
+            raise psycopg.errors.InsufficientPrivilege("permission denied")
+        answers: dict[type[Any], list[Any]] = {Identity: [Identity("1")], NodeFacts: [FACTS]}
+        return [answers.get(row, []) for row in rows]
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedSession]:
+    """The sessions that connections lead to, in this order; each is taken out when it is connected to."""
+    sessions: list[ScriptedSession] = []
+
+    async def connect(_conninfo: str, **_: object) -> ScriptedSession:
+        return sessions.pop(0)
+
+    monkeypatch.setattr(Session, "connect", connect)
+    return sessions
+
+
+ALL_ROWS = [query.row for query in QUERIES]
+
+
+def scripted_node() -> NodeCollector:
+    return NodeCollector(Node("c", "n", Conninfo("host=x")), "scripted")
+
+
+async def test_all_queries_run_in_one_round_trip_after_the_identity_was_asked_once(
+    scripted: list[ScriptedSession],
+) -> None:
+    session, collector = ScriptedSession(), scripted_node()
+    scripted.append(session)
+    for _ in range(2):
+        assert set((await collector.collect(5)).statuses.values()) == {QueryStatus.OK}
+    assert session.round_trips == [[Identity], ALL_ROWS, ALL_ROWS]
+    await collector.close()
+
+
+async def test_when_a_query_fails_each_runs_by_itself(scripted: list[ScriptedSession]) -> None:
+    session, collector = ScriptedSession(fails=[Slot]), scripted_node()
+    scripted.append(session)
+    snapshot = await collector.collect(5)
+    assert session.round_trips == [[Identity], ALL_ROWS, *([row] for row in ALL_ROWS)]
+    expected = dict.fromkeys((query.name for query in QUERIES), QueryStatus.OK)
+    assert snapshot.statuses == expected | {"slots": QueryStatus.PERMISSION_DENIED}
+    assert (snapshot.slots, snapshot.creations) == (None, ())
+    await collector.close()
+
+
+async def test_dead_kept_connection_is_replaced_once(scripted: list[ScriptedSession]) -> None:
+    first, second, third = (ScriptedSession() for _ in range(3))
+    collector = scripted_node()
+    scripted.extend((first, second, third))
+    assert (await collector.collect(5)).up
+    first.dies = True
+    assert (await collector.collect(5)).up
+    second.dies = third.dies = True
+    assert set((await collector.collect(5)).statuses.values()) == {QueryStatus.UNREACHABLE}
+    assert (scripted, third.closed) == ([], True)
+    await collector.close()
+
+
+async def test_server_that_is_too_old_answers_node_alone(
+    scripted: list[ScriptedSession], caplog: pytest.LogCaptureFixture
+) -> None:
+    session, collector = ScriptedSession(major=OLDEST_SUPPORTED - 1), scripted_node()
+    scripted.append(session)
+    snapshot = await collector.collect(5)
+    assert session.round_trips == [[Identity], [NodeFacts]]
+    expected = dict.fromkeys((query.name for query in QUERIES), QueryStatus.UNSUPPORTED)
+    assert snapshot.statuses == expected | {"node": QueryStatus.OK}
+    assert snapshot.up
+    assert [record.getMessage() for record in caplog.records] == ["cannot look at the node"]
+    await collector.close()
