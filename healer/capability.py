@@ -1,4 +1,4 @@
-"""Keeps up to date, for each cluster, whether the healer could act: the one-time notice, before the incident."""
+"""Checks every minute, for each cluster, whether the healer could act: problems are reported before an incident."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -9,89 +9,98 @@ from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, HealerConfig
+from pgslot.supervisor import TaskSupervisor
 
-INTERVAL = 60.0
-SPREAD = 0.2
-"""Seconds between the first checks of two clusters, at most: 300 of them are spread over the whole minute."""
+CHECK_INTERVAL = 60.0
+"""Seconds from the end of one check of a cluster to the next."""
+MAX_STAGGER = 0.2
+"""Seconds between the first checks of two clusters, at most: those of 300 clusters are spread over a minute."""
 
 log = get_logger(__name__)
 
 
 Key = tuple[str, str]
-"""A cluster, and a remedy by its name."""
+"""A cluster's name and a remedy's."""
 
 
 class CapabilityMonitor:
-    """Checks each remedy of each cluster at start and every minute; logs once per change."""
+    """The latest capability of each cluster and remedy: in the metrics, and in the log once per change."""
 
     def __init__(self, metrics: HealerMetrics) -> None:
         self._metrics = metrics
         self._targets: dict[str, HealerConfig] = {}
-        self._known: dict[Key, Capability] = {}
-        self._watches: dict[str, list[asyncio.Task[None]]] = {}
+        self._capabilities: dict[Key, Capability] = {}
+        self._checks: dict[str, TaskSupervisor] = {}
+        """By cluster; one task for each of its remedies."""
 
     @property
-    def known(self) -> Mapping[Key, Capability]:
-        """What the last check of each cluster and remedy said; what was not checked yet is absent."""
-        return self._known
+    def capabilities(self) -> Mapping[Key, Capability]:
+        """Results of the last checks; absent: not checked yet."""
+        return self._capabilities
 
     @property
-    def defect(self) -> bool:
-        """A watch has ended, which only a defect of ours can make it do."""
-        return any(watch.done() for watches in self._watches.values() for watch in watches)
+    def failed(self) -> tuple[str, ...]:
+        """Names of the tasks that ended by an internal error, of clusters that are still watched."""
+        return tuple(name for checks in self._checks.values() for name in checks.failed)
 
     def watch(self, clusters: Collection[Cluster]) -> None:
-        """Watch these clusters from now on, those whose target has changed anew; a hanging one delays no other."""
+        """
+        Check exactly these clusters from now on; a check that hangs delays no other.
+
+        A cluster whose `healer` section has changed starts over: its last result says nothing about the new one.
+        """
         targets = {cluster.name: cluster.healer for cluster in clusters if cluster.healer is not None}
         changed = {name for name, target in self._targets.items() if targets.get(name) != target}
         for name in changed:
-            for watch in self._watches.pop(name):
-                watch.cancel()
+            self._checks.pop(name).cancel()
             before = self._targets.pop(name)
             for remedy in REMEDIES:
-                self._known.pop((name, remedy), None)
+                self._capabilities.pop((name, remedy), None)
             if name in targets:
-                self._metrics.enabled_again(name, before)
+                self._metrics.remove_disabled(name, before)
             else:
-                self._metrics.forget(name, REMEDIES, before)
-        news = [cluster for cluster in clusters if cluster.name in targets and cluster.name not in self._targets]
-        for i, cluster in enumerate(news):
+                self._metrics.remove_cluster(name, REMEDIES, before)
+        added = [cluster for cluster in clusters if cluster.name in targets and cluster.name not in self._targets]
+        for i, cluster in enumerate(added):
             if cluster.name in changed:
-                self._forget_remedies(cluster)
-            self._begin(cluster, targets[cluster.name], i * min(SPREAD, INTERVAL / len(news)))
+                self._remove_unconfigured_remedies(cluster)
+            self._start_checks(cluster, targets[cluster.name], i * min(MAX_STAGGER, CHECK_INTERVAL / len(added)))
 
-    def _forget_remedies(self, cluster: Cluster) -> None:
-        """Take away the series of those that are set up there no more."""
+    def _remove_unconfigured_remedies(self, cluster: Cluster) -> None:
         for remedy in REMEDIES.values():
             if remedy.target(cluster) is None:
-                self._metrics.no_remedy(cluster.name, remedy.name)
+                self._metrics.remove_remedy(cluster.name, remedy.name)
 
-    def _begin(self, cluster: Cluster, target: HealerConfig, delay: float) -> None:
+    def _start_checks(self, cluster: Cluster, target: HealerConfig, delay: float) -> None:
         name = cluster.name
         self._targets[name] = target
-        acting = {remedy: acts_as for remedy in REMEDIES.values() if (acts_as := remedy.target(cluster)) is not None}
-        self._metrics.expect(name, [remedy.name for remedy in acting], target)
-        self._watches[name] = [
-            asyncio.create_task(self._watch(name, remedy, acts_as, delay)) for remedy, acts_as in acting.items()
-        ]
-        for watch in self._watches[name]:
-            watch.add_done_callback(_report_defect)
+        configured = {
+            remedy: remedy_target
+            for remedy in REMEDIES.values()
+            if (remedy_target := remedy.target(cluster)) is not None
+        }
+        self._metrics.add_cluster(name, [remedy.name for remedy in configured], target)
+        checks = self._checks[name] = TaskSupervisor()
+        for remedy, remedy_target in configured.items():
+            checks.start(
+                self._check_repeatedly(name, remedy, remedy_target, delay), f"capability check of {name}: {remedy.name}"
+            )
 
     async def close(self) -> None:
-        """End all watches."""
-        watches = [watch for watches in self._watches.values() for watch in watches]
-        for watch in watches:
-            watch.cancel()
-        await asyncio.gather(*watches, return_exceptions=True)
+        """Stop all checks."""
+        for checks in self._checks.values():
+            checks.cancel()
+        for checks in self._checks.values():
+            await checks.close()
 
     def note(self, cluster: Cluster, remedy: AnyRemedy, capability: Capability) -> None:
-        """Take in what an attempt to act has shown; one as of another configuration tells nothing."""
+        """Take over what an attempt to act has shown, unless the cluster's configuration has changed since."""
         if self._targets.get(cluster.name) == cluster.healer:
-            self._take_in(cluster.name, remedy, capability)
+            self._update(cluster.name, remedy, capability)
 
-    def _take_in(self, cluster: str, remedy: AnyRemedy, capability: Capability) -> None:
-        before = self._known.get((cluster, remedy.name))
-        self._known[cluster, remedy.name] = capability
+    def _update(self, cluster: str, remedy: AnyRemedy, capability: Capability) -> None:
+        before = self._capabilities.get((cluster, remedy.name))
+        self._capabilities[cluster, remedy.name] = capability
         self._metrics.set_capability(cluster, remedy.name, capability)
         if before is not None and before.reason == capability.reason:
             return
@@ -106,14 +115,9 @@ class CapabilityMonitor:
         else:
             log.info("can heal this cluster if it has to be", cluster=cluster, heal=remedy.name)
 
-    async def _watch(self, cluster: str, remedy: AnyRemedy, target: HealerConfig, delay: float) -> None:
-        # Switched off is known at once: nothing is asked for it.
+    async def _check_repeatedly(self, cluster: str, remedy: AnyRemedy, target: HealerConfig, delay: float) -> None:
+        # A check of a target that is switched off asks no server, and needs no delay.
         await asyncio.sleep(delay if target.enabled else 0.0)
         while True:
-            self._take_in(cluster, remedy, await remedy.check(target))
-            await asyncio.sleep(INTERVAL)
-
-
-def _report_defect(watch: asyncio.Task[None]) -> None:
-    if not watch.cancelled() and watch.exception() is not None:
-        log.critical("the capability of a cluster is no longer checked: a defect", exc=watch.exception())
+            self._update(cluster, remedy, await remedy.check(target))
+            await asyncio.sleep(CHECK_INTERVAL)

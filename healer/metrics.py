@@ -1,4 +1,4 @@
-"""What the healer says of itself to Prometheus."""
+"""The healer's own metrics."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -13,14 +13,15 @@ from pgslot.config.model import HealerConfig
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)
 
-_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+"""Upper bounds in seconds."""
 
 
 class HealerMetrics:
-    """The healer's own counters and gauges, each label value there from the start."""
+    """Counters and gauges, with a series for each known label value from the start."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        # A creation timestamp for each series would tell no more than process_start_time_seconds does.
+        # A `_created` series for each counter would add nothing to process_start_time_seconds.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.capability = Gauge(
             "pgslot_heal_capability_unavailable",
@@ -97,14 +98,14 @@ class HealerMetrics:
             registry=registry,
         )
         self._registry = registry
-        self._gone: set[str] = set()
-        """Clusters that the configuration has no more: whatever still ends for them brings no series back."""
+        self._removed: set[str] = set()
+        """Clusters no longer in the configuration: an episode that ends after that must not bring a series back."""
         self._alertmanager_up: Gauge | None = None
         self.seconds = Histogram(
             "pgslot_heal_seconds",
             "Time from a slot's first call to its effect; healed slots only.",
             ["remedy"],
-            buckets=_SECONDS,
+            buckets=_BUCKETS,
             registry=registry,
         )
         self.last_call = Gauge(
@@ -122,9 +123,9 @@ class HealerMetrics:
         for remedy in REMEDIES:
             self.seconds.labels(remedy)
 
-    def expect(self, cluster: str, remedies: Iterable[str], target: HealerConfig) -> None:
-        """Have a cluster's series there from the start, at 0."""
-        self._gone.discard(cluster)
+    def add_cluster(self, cluster: str, remedies: Iterable[str], target: HealerConfig) -> None:
+        """Create a cluster's series, at 0."""
+        self._removed.discard(cluster)
         for remedy in remedies:
             self.active.labels(cluster, remedy)
             for outcome in Outcome:
@@ -134,17 +135,17 @@ class HealerMetrics:
             for guard in REMEDIES[remedy].guards:
                 self.refusals.labels(cluster, remedy, guard)
         if not target.enabled:
-            self.disabled.labels(cluster, *_switch(target)).set(1)
+            self.disabled.labels(cluster, *_disabled_labels(target)).set(1)
 
-    def forget(self, cluster: str, remedies: Iterable[str], target: HealerConfig) -> None:
-        """Take away what says how a cluster is now; what was counted stays counted."""
-        self._gone.add(cluster)
+    def remove_cluster(self, cluster: str, remedies: Iterable[str], target: HealerConfig) -> None:
+        """Remove the gauges of a cluster; counters stay."""
+        self._removed.add(cluster)
         for remedy in remedies:
-            self.no_remedy(cluster, remedy)
-        self.enabled_again(cluster, target)
+            self.remove_remedy(cluster, remedy)
+        self.remove_disabled(cluster, target)
 
-    def no_remedy(self, cluster: str, remedy: str) -> None:
-        """Take away what says how a remedy of a cluster is now: it is set up there no more."""
+    def remove_remedy(self, cluster: str, remedy: str) -> None:
+        """Remove the gauges of a remedy that is no longer configured for a cluster; counters stay."""
         for reason in Unavailable:
             remove(self.capability, cluster, remedy, reason)
         for gauge in (self.active, self.last_call, self.started, self.deadline):
@@ -152,12 +153,12 @@ class HealerMetrics:
         for budget in ("hour", "episode"):
             remove(self.calls_remaining, cluster, remedy, budget)
 
-    def enabled_again(self, cluster: str, target: HealerConfig) -> None:
-        """Take away why it was switched off."""
-        remove(self.disabled, cluster, *_switch(target))
+    def remove_disabled(self, cluster: str, target: HealerConfig) -> None:
+        """Remove the series that says why the cluster was switched off."""
+        remove(self.disabled, cluster, *_disabled_labels(target))
 
     def budget(self, cluster: str, remedy: str, left: Callable[[], int]) -> None:
-        """Show what is left of the cluster's hour, from now on."""
+        """Show the calls that the cluster's hourly budget still allows; `left` is called at each scrape."""
         self.calls_remaining.labels(cluster, remedy, "hour").set_function(left)
 
     def episode_began(
@@ -169,7 +170,7 @@ class HealerMetrics:
         self.calls_remaining.labels(cluster, remedy, "episode").set_function(calls_left)
 
     def episode_ended(self, cluster: str, remedy: str) -> None:
-        if cluster not in self._gone:
+        if cluster not in self._removed:
             self.active.labels(cluster, remedy).set(0)
         remove(self.started, cluster, remedy)
         remove(self.deadline, cluster, remedy)
@@ -181,7 +182,7 @@ class HealerMetrics:
             self.seconds.labels(remedy).observe(heal_seconds)
 
     def set_alertmanager_up(self, *, up: bool) -> None:
-        """Say whether Alertmanager answered when it was last asked; a healer that asks none has no such series."""
+        """Set whether Alertmanager's last answer was good; a healer without alertmanager_url has no such series."""
         if self._alertmanager_up is None:
             self._alertmanager_up = Gauge(
                 "pgslot_heal_alertmanager_up",
@@ -198,17 +199,17 @@ class HealerMetrics:
         self.calls.labels(cluster, remedy, attempt.result).inc()
         if attempt.refusal is not None:
             self.refusals.labels(cluster, remedy, attempt.refusal).inc()
-        if attempt.acted and cluster not in self._gone:
+        if attempt.acted and cluster not in self._removed:
             self.last_call.labels(cluster, remedy).set_to_current_time()
 
 
-def _switch(target: HealerConfig) -> tuple[str, str]:
-    """Return by whose switch it is off, and why."""
+def _disabled_labels(target: HealerConfig) -> tuple[str, str]:
+    """Return `scope` and `why`."""
     return "all" if target.disabled_everywhere else "cluster", target.disabled_reason
 
 
 def remove(gauge: Gauge, *labels: str) -> None:
-    """Take a series away, if there is one."""
-    # Older versions of prometheus-client raise where there is nothing to remove.
+    """Remove a series if it exists."""
+    # Older versions of prometheus-client raise KeyError if it does not.
     with contextlib.suppress(KeyError):
         gauge.remove(*labels)

@@ -1,4 +1,4 @@
-"""The status page: for a person on a phone at night, and for a browser that runs no script."""
+"""The status page: it reads well on a phone, and needs no script."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from healer.remedies.attempt import Capability
 from healer.remedies.progress import Outcome
 from pgslot import __version__
 
-_KINDS = {None: "busy", Outcome.HEALED: "good", Outcome.RESOLVED_ITSELF: "good", Outcome.DRY_RUN: "busy"}
-"""How an outcome is coloured; all others are bad."""
+_OUTCOME_CLASSES = {None: "busy", Outcome.HEALED: "good", Outcome.RESOLVED_ITSELF: "good", Outcome.DRY_RUN: "busy"}
+"""CSS class of an outcome, None: the episode runs; all other outcomes are bad."""
 
 _TEMPLATES = Environment(
     loader=PackageLoader("healer"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -21,7 +21,7 @@ _TEMPLATES = Environment(
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """What the page says of one remedy of a cluster."""
+    """A remedy of a cluster, as the page shows it."""
 
     name: str
     remedy: str
@@ -33,17 +33,17 @@ class ClusterStatus:
 
 
 def status_page(clusters: Iterable[ClusterStatus], episodes: Iterable[Report], older: int | None) -> str:
-    """Return the page; whatever comes from outside is escaped. `older`: the offset of the next page; None: no more."""
+    """Return the page, all values escaped. `older`: offset of the page with older episodes; None: there are none."""
     return _TEMPLATES.get_template("status.html").render(
         version=__version__,
-        now=_moment(datetime.now(UTC).timestamp()),
+        now=_utc(datetime.now(UTC).timestamp()),
         clusters=list(clusters),
         episodes=list(episodes),
         older=older,
-        kinds=_KINDS,
-        moment=_moment,
+        outcome_classes=_OUTCOME_CLASSES,
+        utc=_utc,
     )
 
 
-def _moment(unix_time: float) -> str:
+def _utc(unix_time: float) -> str:
     return f"{datetime.fromtimestamp(unix_time, UTC):%Y-%m-%d %H:%M:%S} UTC"

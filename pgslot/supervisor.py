@@ -50,10 +50,14 @@ class TaskSupervisor:
             task.add_done_callback(on_end)
         return task
 
-    async def close(self, timeout: float | None = None) -> tuple[str, ...]:
-        """Cancel all tasks and wait for their end; return the names of those that still run after `timeout` seconds."""
+    def cancel(self) -> None:
+        """Ask all tasks to end, without waiting for it."""
         for task in self._tasks:
             task.cancel()
+
+    async def close(self, timeout: float | None = None) -> tuple[str, ...]:
+        """Cancel all tasks and wait for their end; return the names of those that still run after `timeout` seconds."""
+        self.cancel()
         return await self.wait(timeout)
 
     async def wait(self, timeout: float | None = None) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
-"""The healer's endpoints over real sockets; its database is real where it comes to one."""
+"""The healer's endpoints over real sockets, and on a real server where one is needed."""
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import bcrypt
 import pytest
@@ -54,7 +55,7 @@ def alert(labels: dict[str, str], fingerprint: str = "f", *, firing: bool = True
     return ALERT | {"status": "firing" if firing else "resolved", "fingerprint": fingerprint, "labels": labels}
 
 
-OF = 'remedy="log_standby_snapshot"'
+REMEDY_LABEL = 'remedy="log_standby_snapshot"'
 
 
 async def post(client: Client, *alerts: dict[str, Any], **changes: Any) -> tuple[int, str]:
@@ -81,14 +82,16 @@ SUBJECT = {"node": "n", "slot_name": "s"}
         (HEAL | {"cluster": "c"} | SUBJECT, "started"),
     ],
 )
-async def test_what_is_done_with_an_alert(client: Client, labels: dict[str, str], action: str) -> None:
+async def test_answer_and_metrics_count_what_is_done_with_an_alert(
+    client: Client, labels: dict[str, str], action: str
+) -> None:
     assert await post(client, alert(labels)) == (200, f"{action}=1")
     metrics = await (await client.get("/metrics")).text()
     assert f'pgslot_heal_alerts_total{{action="{action}"}} 1.0' in metrics
     assert 'pgslot_heal_webhooks_total{code="200"} 1.0' in metrics
 
 
-async def test_one_episode_for_all_alerts_of_a_cluster(client: Client) -> None:
+async def test_all_alerts_of_a_cluster_share_one_episode(client: Client) -> None:
     subjects = [HEAL | {"cluster": "c", "node": "n", "slot_name": f"s{i % 5}"} for i in range(100)]
     alerts = [alert(labels, f"f{i}") for i, labels in enumerate(subjects)]
     assert await post(client, *alerts) == (200, "started=1 joined=99")
@@ -98,13 +101,13 @@ async def test_one_episode_for_all_alerts_of_a_cluster(client: Client) -> None:
     assert episode["outcome"] is None
 
 
-async def test_the_alerts_own_status_counts(client: Client) -> None:
+async def test_status_of_the_alert_counts_not_that_of_its_group(client: Client) -> None:
     labels = HEAL | {"cluster": "c"} | SUBJECT
     body = (alert(labels, "a"), alert(labels, "a", firing=False), alert(labels, "b", firing=False))
     assert await post(client, *body, status="resolved") == (200, "started=1 resolved=1 ignored_resolved=1")
 
 
-async def test_bad_bodies(client: Client) -> None:
+async def test_bad_bodies_are_refused_and_counted(client: Client) -> None:
     assert (await post(client, version="3"))[0] == 400
     assert (await post(client, {"labels": []}))[0] == 400
     huge = await client.post("/alerts", data=BytesIO(b"x" * (MAX_BODY_BYTES + 1)), headers=AUTHORIZED)
@@ -115,16 +118,16 @@ async def test_bad_bodies(client: Client) -> None:
     assert 'pgslot_heal_webhooks_total{code="413"} 1.0' in metrics
 
 
-async def test_ten_thousand_alerts_fit(client: Client) -> None:
+async def test_webhook_of_ten_thousand_alerts_is_accepted(client: Client) -> None:
     labels = HEAL | {"cluster": "c", "alertname": "x" * 100} | SUBJECT
     alerts = [alert(labels, f"{i:016x}") for i in range(10_000)]
     assert await post(client, *alerts) == (200, "started=1 joined=9999")
 
 
-async def test_a_full_episode_refuses_and_forgets_nothing(client: Client) -> None:
+async def test_full_episode_refuses_further_slots_and_keeps_its_own(client: Client) -> None:
     """503 makes Alertmanager send the same body again; what was taken joins again, and is not counted twice."""
     labels = [HEAL | {"cluster": "c", "node": "n", "slot_name": f"s{i}"} for i in range(MAX_SLOTS + 2)]
-    alerts = [alert(each, f"{i}") for i, each in enumerate(labels)]
+    alerts = [alert(slot_labels, f"{i}") for i, slot_labels in enumerate(labels)]
     assert await post(client, *alerts) == (503, f"started=1 joined={MAX_SLOTS - 1} refused_full=2")
     assert await post(client, *alerts) == (503, f"joined={MAX_SLOTS} refused_full=2")
     [episode] = await (await client.get("/episodes")).json()
@@ -136,13 +139,13 @@ async def test_a_full_episode_refuses_and_forgets_nothing(client: Client) -> Non
 @pytest.mark.parametrize(
     "header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}, {"Authorization": "Bearer righté"}]
 )
-async def test_without_the_token(client: Client, header: dict[str, str]) -> None:
+async def test_webhook_without_the_right_token_is_refused(client: Client, header: dict[str, str]) -> None:
     answer = await client.post("/alerts", data=json.dumps(BODY), headers=header)
     assert answer.status == 401
     assert TOKEN not in await answer.text()
 
 
-async def test_a_token_that_cannot_be_read_lets_nobody_in(client: Client, tmp_path: Path) -> None:
+async def test_unreadable_token_file_refuses_all_webhooks(client: Client, tmp_path: Path) -> None:
     (tmp_path / "token").unlink()
     assert (await client.post("/alerts", data=json.dumps(BODY))).status == 503
     assert (await client.post("/alerts", data=json.dumps(BODY), headers={"Authorization": "Bearer "})).status == 503
@@ -153,21 +156,38 @@ async def test_a_token_that_cannot_be_read_lets_nobody_in(client: Client, tmp_pa
 
 
 async def test_ready_does_not_depend_on_a_database(client: Client) -> None:
-    """Webhooks can be taken; what each cluster could do is in the metrics as soon as it is known."""
+    """Webhooks can be taken; the metrics show whether each cluster can be healed as soon as it is checked."""
     assert (await client.get("/-/ready")).status == 200
     assert (await client.get("/-/healthy")).status == 200
 
 
-async def test_the_capability_is_known_from_the_start(client: Client) -> None:
+@pytest.mark.parametrize("task", ["healer.metrics.HealerMetrics.set_capability", "healer.app.Reconciler.run"])
+async def test_background_task_that_fails_makes_it_unhealthy(monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise MemoryError
+
+    async def ends(*_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(task, ends if task.endswith("run") else fails)
+    config = Config((cluster("c"),), HealerSettings(alertmanager_url="http://127.0.0.1:1"))
+    async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
+        async with asyncio.timeout(10):
+            while (answer := await client.get("/-/healthy")).status == 200:  # noqa: ASYNC110 - it is behind a socket
+                await asyncio.sleep(0.01)
+        assert (answer.status, "internal error" in await answer.text()) == (500, True)
+
+
+async def test_capability_is_in_the_metrics_from_the_start(client: Client) -> None:
     while 'reason="unreachable"} 1.0' not in (metrics := await (await client.get("/metrics")).text()):
         pass
-    assert f'pgslot_heal_capability_unavailable{{cluster="c",{OF},reason="unreachable"}} 1.0' in metrics
-    assert f'pgslot_heal_capability_unavailable{{cluster="c",{OF},reason="disabled"}} 0.0' in metrics
-    assert f'pgslot_heal_capability_unavailable{{cluster="off",{OF},reason="disabled"}} 1.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="c",{REMEDY_LABEL},reason="unreachable"}} 1.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="c",{REMEDY_LABEL},reason="disabled"}} 0.0' in metrics
+    assert f'pgslot_heal_capability_unavailable{{cluster="off",{REMEDY_LABEL},reason="disabled"}} 1.0' in metrics
     assert 'cluster="watched"' not in metrics
 
 
-async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
+async def test_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     monitor = CapabilityMonitor(HealerMetrics(CollectorRegistry()))
     cluster = Cluster("c", (), HealerConfig(Conninfo(NOWHERE), enabled=True, dry_run=False))
@@ -183,14 +203,14 @@ async def test_the_capability_is_logged_once_per_change(caplog: pytest.LogCaptur
     ]
 
 
-async def test_the_status_page_escapes(client: Client) -> None:
+async def test_status_page_escapes_values(client: Client) -> None:
     await post(client, alert(HEAL | {"cluster": "c", "node": "n", "slot_name": "<script>"}))
     page = await (await client.get("/")).text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
-async def test_a_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None:
+async def test_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None:
     """Level-driven: the alert is only a hint."""
     node = Node("c", "n", Conninfo(databases.primary.conninfo(EXPORTER_ROLE)))
     target = HealerConfig(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
@@ -202,12 +222,12 @@ async def test_a_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None
         [episode] = await (await client.get("/episodes")).json()
         metrics = await (await client.get("/metrics")).text()
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
-    assert f'pgslot_heal_episodes_total{{cluster="c",{OF},outcome="resolved_itself"}} 1.0' in metrics
-    assert f'pgslot_heal_episode_active{{cluster="c",{OF}}} 0.0' in metrics
+    assert f'pgslot_heal_episodes_total{{cluster="c",{REMEDY_LABEL},outcome="resolved_itself"}} 1.0' in metrics
+    assert f'pgslot_heal_episode_active{{cluster="c",{REMEDY_LABEL}}} 0.0' in metrics
     assert "pgslot_heal_last_call_timestamp_seconds{" not in metrics
 
 
-def test_strangers_cannot_be_listened_to_without_a_token(tmp_path: Path) -> None:
+def test_listening_beyond_loopback_needs_authentication(tmp_path: Path) -> None:
     config = tmp_path / "pgslot.yml"
     config.write_text('clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}')
     program = Path(sys.executable).with_name("pg-slot-healer")

@@ -2,10 +2,11 @@
 
 import time
 
+import pytest
 from yarl import URL
 
-from healer.app import _EPISODES, PAGE
-from healer.episodes.manager import MAX_PAST_EPISODES
+from healer.app import PAGE
+from healer.episodes.manager import MAX_PAST_EPISODES, EpisodeManager
 from healer.episodes.report import Report
 from healer.remedies.slot_state import SlotKey
 from pgslot.config.conninfo import Conninfo
@@ -16,14 +17,21 @@ NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")
 CLUSTER = Cluster("c", (Node("c", "standby", NOWHERE),), HealerConfig(NOWHERE, enabled=True, dry_run=False))
 
 
-async def test_past_episodes_come_in_pages() -> None:
+def past_episodes() -> list[Report]:
+    """Return as many as are kept, of 1,000 slots each, the newest first."""
+    reports = []
+    for i in reversed(range(MAX_PAST_EPISODES)):
+        report = Report("c", "log_standby_snapshot", time.time())
+        report.conclude(1.0, ("resolved_itself", f"{i}"))  # type: ignore[arg-type]
+        report.subjects.extend(SlotKey("n", f"slot_{k}") for k in range(1000))
+        reports.append(report)
+    return reports
+
+
+async def test_past_episodes_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = past_episodes()
+    monkeypatch.setattr(EpisodeManager, "reports", property(lambda _: reports))
     async with healing(CLUSTER) as healer:
-        assert healer.client.app is not None
-        for i in range(MAX_PAST_EPISODES):
-            report = Report("c", "log_standby_snapshot", time.time())
-            report.conclude(1.0, ("resolved_itself", f"{i}"))  # type: ignore[arg-type]
-            report.subjects.extend(SlotKey("n", f"slot_{k}") for k in range(1000))
-            healer.client.app[_EPISODES]._past.appendleft(report)
         reasons: list[str] = []
         path = "/episodes"
         while path:

@@ -143,7 +143,7 @@ async def test_a_stop_counts_without_any_cancellation() -> None:
 async def test_what_an_outdated_target_shows_changes_no_gauge() -> None:
     books = Books(config())
     books.monitor.watch(OFF.clusters)
-    await until(lambda: ("c", FORCE_SNAPSHOT.name) in books.monitor.known, "it is known to be switched off")
+    await until(lambda: ("c", FORCE_SNAPSHOT.name) in books.monitor.capabilities, "it is known to be switched off")
     books.monitor.note(config().clusters[0], FORCE_SNAPSHOT, Capability(None))
     shown = books.value("pgslot_heal_capability_unavailable", C | {"reason": Unavailable.DISABLED})
     assert shown == 1
@@ -155,7 +155,7 @@ async def test_series_of_a_removed_cluster_stay_gone_also_when_its_episode_ends_
     books, both, one = registry_of, config("c", "d"), config("d")
     books.monitor.watch(both.clusters)
     books.episodes.submit(firing())
-    await until(lambda: ("c", FORCE_SNAPSHOT.name) in books.monitor.known, "it has been checked")
+    await until(lambda: ("c", FORCE_SNAPSHOT.name) in books.monitor.capabilities, "it has been checked")
     books.episodes.reconfigure(one)
     books.monitor.watch(one.clusters)
     await books.ended()

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from aiohttp.test_utils import TestClient, TestServer
 
-from healer.app import _EPISODES, application
+from healer.app import EPISODES, application
 from healer.remedies.force_snapshot.schedule import OBSERVE_INTERVAL
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import ConfigReloader
@@ -242,7 +242,7 @@ async def test_a_kill_switch_in_the_moment_of_another_alert(databases: Stack) ->
             await healer.post(alert("killed"))
             await healer.until("it has called", called)
             posted = asyncio.create_task(healer.post(alert("joins")))
-            episodes = app[_EPISODES]
+            episodes = app[EPISODES]
             # The very next moment is the point.
             while not any(subject.slot_name == "joins" for subject in episodes.reports[0].subjects):  # noqa: ASYNC110
                 await asyncio.sleep(0)

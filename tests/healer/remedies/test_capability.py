@@ -125,7 +125,7 @@ async def test_in_recovery_until_the_promotion() -> None:
 
 
 async def test_the_gauge_clears_itself_after_the_grant(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healer.capability.INTERVAL", 0.2)
+    monkeypatch.setattr("healer.capability.CHECK_INTERVAL", 0.2)
     powerless = watched(databases, conninfo=to_primary(databases.primary, role=POWERLESS_ROLE))
     labels = {"cluster": "c", "reason": "missing_privilege"}
 

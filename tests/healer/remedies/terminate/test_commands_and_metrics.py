@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from healer.app import _EPISODES, _MONITOR
+from healer.app import EPISODES, MONITOR
 from healer.commands.grants import ENDER_ROLE
 from healer.commands.replay import replay_file
 from healer.doctor.checks.servers import check_servers
@@ -193,8 +193,8 @@ async def test_a_section_that_is_taken_away_takes_its_series_with_it(databases: 
         assert await healer.value("pgslot_heal_episode_active", **labels) == 0
         assert await healer.value("pgslot_heal_calls_remaining", **labels, budget="hour") == POLICY.at_most_per_hour
         without = Config((watched(databases),), QUICK)
-        healer.client.app[_EPISODES].reconfigure(without)
-        healer.client.app[_MONITOR].watch(without.clusters)
+        healer.client.app[EPISODES].reconfigure(without)
+        healer.client.app[MONITOR].watch(without.clusters)
         assert await healer.value("pgslot_heal_episode_active", **labels) is None
         assert await healer.value("pgslot_heal_calls_remaining", **labels, budget="hour") is None
         assert await healer.value("pgslot_heal_episode_active", cluster="c") == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from healer.app import _EPISODES
+from healer.app import EPISODES
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate import schedule
 from pgslot.config.conninfo import Conninfo
@@ -263,7 +263,7 @@ async def test_the_healer_stops_in_between(databases: Stack, monkeypatch: pytest
     async with about_to_end(databases, monkeypatch) as (healer, _):
         monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", 0.0)
         assert healer.client.app is not None
-        await healer.client.app[_EPISODES].close()
+        await healer.client.app[EPISODES].close()
         assert (await healer.episodes())[0]["why"] == "the healer stops"
 
 
@@ -278,7 +278,7 @@ async def test_the_kill_switch_in_between(databases: Stack, monkeypatch: pytest.
         assert healer.client.app is not None
         monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", 0.0)
         off = guarded(databases, enabled=False, disabled_reason="CHG-7")
-        healer.client.app[_EPISODES].reconfigure(Config((off,), healer.client.app[_EPISODES]._config.healer))
+        healer.client.app[EPISODES].reconfigure(Config((off,), healer.client.app[EPISODES]._config.healer))
         episode = await healer.ended()
     assert (episode["outcome"], episode["why"]) == ("cancelled", "switched off: CHG-7")
 
