@@ -1,4 +1,4 @@
-"""pg-slot-healer: one process, a command."""
+"""pg-slot-healer as a program: parses the command line, runs one command, exits with its code."""
 
 import sys
 from collections.abc import Sequence

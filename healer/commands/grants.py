@@ -1,4 +1,4 @@
-"""The SQL that makes the roles: grants.sql and grants_ender.sql, with the roles' names filled in."""
+"""`pg-slot-healer grants`: prints grants.sql or grants_ender.sql, which create the roles, with the roles' names."""
 
 import argparse
 import re
@@ -6,52 +6,66 @@ from importlib.resources import files
 
 from pgslot.cli.errors import ConfigError
 
+HELP = "print the SQL that makes both roles with least privilege"
 EXPORTER_ROLE = "pgslot_exporter"
 HEALER_ROLE = "pgslot_healer"
 ENDER_ROLE = "pgslot_ender"
 
-# Written as psql writes its variables, which it does not fill in within a DO block.
 _PLACEHOLDER = re.compile(r""":(["'])(?:exporter|healer|ender)\1""")
+"""As psql's own variables, which psql does not replace within a DO block."""
 
-LONGEST_NAME = 63
-"""Bytes; PostgreSQL cuts longer names off, which would then be other names."""
+MAX_NAME_BYTES = 63
+"""PostgreSQL truncates longer names, which would then be other names."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
+    parser.add_argument("--healer-role", default=HEALER_ROLE, metavar="NAME", help="default %(default)s")
+    parser.add_argument(
+        "--end-transactions",
+        action="store_true",
+        help="print the SQL of the role that may end transactions instead, and of its table",
+    )
+    parser.add_argument("--ender-role", default=ENDER_ROLE, metavar="NAME", help="default %(default)s")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the SQL that makes both roles; with --end-transactions that of the third, and of nothing else."""
-    both = None if options.end_transactions else script(options.exporter_role, options.healer_role)
-    print(ender_script(options.ender_role) if both is None else both, end="")
+    """Print the SQL of the exporter's and the healer's role; with --end-transactions only that of the third role."""
+    if options.end_transactions:
+        print(ender_role_script(options.ender_role), end="")
+    else:
+        print(roles_script(options.exporter_role, options.healer_role), end="")
     return 0
 
 
-def script(exporter_role: str, healer_role: str) -> str:
-    """Return the script for PostgreSQL 14 to 19. Raises ConfigError for a name that cannot be a role's."""
-    _check("--exporter-role", exporter_role)
-    _check("--healer-role", healer_role)
+def roles_script(exporter_role: str, healer_role: str) -> str:
+    """Return the SQL of both roles, for PostgreSQL 14 to 19. Raises ConfigError for a bad role name."""
+    _check_name("--exporter-role", exporter_role)
+    _check_name("--healer-role", healer_role)
     if exporter_role == healer_role:
         raise ConfigError(f"--healer-role: expected another name than the exporter's role, found {healer_role!r}")
-    return _filled("grants.sql", exporter=exporter_role, healer=healer_role)
+    return _fill_in("grants.sql", exporter=exporter_role, healer=healer_role)
 
 
-def ender_script(ender_role: str) -> str:
-    """Return the script of the role that ends transactions. Raises ConfigError for a name that cannot be a role's."""
-    _check("--ender-role", ender_role)
-    return _filled("grants_ender.sql", ender=ender_role)
+def ender_role_script(ender_role: str) -> str:
+    """Return the SQL of the role that ends transactions. Raises ConfigError for a bad role name."""
+    _check_name("--ender-role", ender_role)
+    return _fill_in("grants_ender.sql", ender=ender_role)
 
 
-def _filled(file: str, **roles: str) -> str:
-    filled = {f':"{each}"': _identifier(name) for each, name in roles.items()}
-    filled |= {f":'{each}'": _literal(name) for each, name in roles.items()}
-    # In one pass: a name that reads like a placeholder stays a name.
-    return _PLACEHOLDER.sub(lambda found: filled[found[0]], files(__package__).joinpath(file).read_text("utf-8"))
+def _fill_in(file: str, **roles: str) -> str:
+    values = {f':"{role}"': _identifier(name) for role, name in roles.items()}
+    values |= {f":'{role}'": _literal(name) for role, name in roles.items()}
+    # In one pass, so that a name that reads like a placeholder is not replaced in turn.
+    return _PLACEHOLDER.sub(lambda match: values[match[0]], files(__package__).joinpath(file).read_text("utf-8"))
 
 
-def _check(flag: str, name: str) -> None:
-    # It stands in comments and in a dollar-quoted block as well: a name must not be able to end either.
-    good = name and name.isprintable() and "\\" not in name and "$pgslot$" not in name
-    if not good or len(name.encode()) > LONGEST_NAME:
+def _check_name(flag: str, name: str) -> None:
+    # Names are also filled in within comments and a dollar-quoted block: a name must not be able to end either.
+    safe = name and name.isprintable() and "\\" not in name and "$pgslot$" not in name
+    if not safe or len(name.encode()) > MAX_NAME_BYTES:
         raise ConfigError(
-            f"{flag}: expected 1 to {LONGEST_NAME} bytes, printable, without backslash and $pgslot$, found {name!r}"
+            f"{flag}: expected 1 to {MAX_NAME_BYTES} bytes, printable, without backslash and $pgslot$, found {name!r}"
         )
 
 

@@ -1,4 +1,4 @@
-"""`pg-slot-healer heal CLUSTER`: one episode by hand, told line by line, as the runbooks use it."""
+"""`pg-slot-healer heal CLUSTER`: runs one episode and prints its timeline as it goes, as the runbooks use it."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 
-from healer.commands.configuration import read_config
+from healer.commands.options import add_config_and_json, read_config
 from healer.episodes.budget import CallBudget
 from healer.episodes.loop import Episode
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
@@ -29,44 +29,56 @@ from pgslot.patroni.discovery import discover_once
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot
 
-GIVE_UP_AFTER = 120.0
-"""Seconds; somebody sits there and waits. What keeps a slot's WAL may take a minute of looking to tell."""
+HELP = "one episode by hand: print what is seen and done"
+MAX_GIVE_UP_AFTER = 120.0
+"""Seconds, without --give-up-after: a person is waiting, and finding out what keeps a slot's WAL may take a minute."""
 
 
 class Exit(IntEnum):
     """Exit codes."""
 
     HEALED = 0
-    """Nothing waits any more, or could wait: healed, resolved by itself, or nothing was there to heal."""
+    """No slot waits any more: healed, resolved by itself, or there was nothing to heal."""
     NOT_HEALED = 1
     UNAVAILABLE = 2
-    """The function cannot be called there, or the healer is switched off; and bad input."""
+    """The remedy's function cannot be called there, or the healer is switched off. Bad input has the same code."""
 
 
 def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerConfig]:
-    """Return the cluster and where the healer acts for it. Raises ConfigError when there is none such."""
-    known = {cluster.name: cluster for cluster in config.clusters}
-    if name not in known:
-        raise ConfigError(f"command line: expected one of the clusters {', '.join(known)}, found {name!r}")
-    target = known[name].healer
+    """Return the cluster and its healer section. Raises ConfigError if either does not exist."""
+    clusters = {cluster.name: cluster for cluster in config.clusters}
+    if name not in clusters:
+        raise ConfigError(f"command line: expected one of the clusters {', '.join(clusters)}, found {name!r}")
+    target = clusters[name].healer
     if target is None:
         raise ConfigError(f"clusters.{name}: expected a healer section, found none: the cluster is only observed")
-    return known[name], target
+    return clusters[name], target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cluster", metavar="CLUSTER", help="its name in the configuration")
+    parser.add_argument("--dry-run", action="store_true", help="look and decide, and call nothing")
+    parser.add_argument(
+        "--give-up-after",
+        metavar="DURATION",
+        help="such as 30s or 5m; default the configuration's, and two minutes at the most",
+    )
+    add_config_and_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    """One episode by hand: options.cluster, dry_run, json, config_file."""
+    """Discover the cluster's members and heal it; return an Exit."""
     log.setup("error", "logfmt")
-    limit = _seconds(options.give_up_after)
+    give_up_after = _seconds(options.give_up_after)
     config = read_config(options)
     find_cluster(config, options.cluster)
 
     async def heal() -> int:
-        known, errors = await discover_once(config, {options.cluster})
+        discovered, errors = await discover_once(config, {options.cluster})
         for name, error in errors.items():
             raise ConfigError(f"clusters.{name}.patroni: expected an answer of one of its URLs, found: {error}")
         return await heal_cluster(
-            known, options.cluster, dry_run=options.dry_run, give_up_after=limit, as_json=options.json
+            discovered, options.cluster, dry_run=options.dry_run, give_up_after=give_up_after, as_json=options.json
         )
 
     return asyncio.run(heal())
@@ -82,39 +94,43 @@ def _seconds(duration: str | None) -> float | None:
 
 
 async def heal_cluster(config: Config, name: str, *, dry_run: bool, give_up_after: float | None, as_json: bool) -> Exit:
-    """Heal whatever waits or is stalled in the cluster now, and print what was seen and done."""
+    """
+    Heal all slots of the cluster that wait or are stalled now, and print what was seen and done.
+
+    `give_up_after`: seconds; None: the configuration's, at most MAX_GIVE_UP_AFTER.
+    """
     cluster, target = find_cluster(config, name)
     say: Callable[[str], None] = (lambda _text: None) if as_json else _say
     capability = await FORCE_SNAPSHOT.check(target)
-    say(f"{name}: {_told(capability)}")
+    say(f"{name}: {_describe(capability)}")
     fallback = has_fallback(target, capability)
     if not target.enabled or (dry_run and capability.reason is not None and not fallback):
         return _finish(Exit.UNAVAILABLE, None, capability, as_json=as_json)
-    observer = ClusterCollector([cluster], APPLICATION_NAME)
+    collector = ClusterCollector([cluster], APPLICATION_NAME)
     try:
-        snapshot = await observer.collect_cluster(name, COLLECT_TIMEOUT)
+        snapshot = await collector.collect_cluster(name, COLLECT_TIMEOUT)
     finally:
-        await observer.close()
-    unseen = _unseen(snapshot)
-    for node, why in unseen.items():
+        await collector.close()
+    failed = _failed_queries(snapshot)
+    for node, why in failed.items():
         say(f"node {node}: cannot look: {why}")
-    subjects = slots_in_need(snapshot)
-    if not subjects:
+    slots = slots_in_need(snapshot)
+    if not slots:
         nothing = (
             "nothing to heal: no slot creation waits, no slot is stalled, and no copy of a failover slot temporary"
         )
-        say("nothing else to heal" if unseen else nothing)
-        return _finish(Exit.NOT_HEALED if unseen else Exit.HEALED, None, capability, as_json=as_json)
+        say("nothing else to heal" if failed else nothing)
+        return _finish(Exit.NOT_HEALED if failed else Exit.HEALED, None, capability, as_json=as_json)
     acting = replace(cluster, healer=replace(target, dry_run=dry_run or target.dry_run))
-    limit = min(config.healer.give_up_after, GIVE_UP_AFTER) if give_up_after is None else give_up_after
-    report = await _episode(acting, config, subjects, limit, None if as_json else _print)
+    limit = min(config.healer.give_up_after, MAX_GIVE_UP_AFTER) if give_up_after is None else give_up_after
+    report = await _run_episode(acting, config, slots, limit, None if as_json else _print)
     return _finish(_exit(report), report, capability, as_json=as_json)
 
 
-async def _episode(
+async def _run_episode(
     cluster: Cluster,
     config: Config,
-    subjects: list[SlotKey],
+    slots: list[SlotKey],
     limit: float,
     listener: Callable[[TimelineEntry], None] | None,
 ) -> Report:
@@ -122,8 +138,8 @@ async def _episode(
     budget = CallBudget(settings.calls_per_hour, time.monotonic(), at_start=settings.calls_per_hour)
     episode = Episode(FORCE_SNAPSHOT, cluster, settings, budget)
     episode.report.listener = listener
-    for subject in subjects:
-        episode.join(f"{subject.node}/{subject.slot_name}", subject)
+    for slot in slots:
+        episode.join(f"{slot.node}/{slot.slot_name}", slot)
     return await episode.run()
 
 
@@ -136,28 +152,29 @@ def _exit(report: Report) -> Exit:
 def _finish(code: Exit, report: Report | None, capability: Capability, *, as_json: bool) -> Exit:
     if as_json:
         unavailable = {"reason": capability.reason, "remedy": capability.advice}
-        found = {"exit": int(code), "capability": unavailable, "episode": report.as_json() if report else None}
-        json.dump(found, sys.stdout, indent=2)
+        result = {"exit": int(code), "capability": unavailable, "episode": report.as_json() if report else None}
+        json.dump(result, sys.stdout, indent=2)
         print()
     return code
 
 
-def _unseen(snapshot: ClusterSnapshot) -> dict[str, str]:
+def _failed_queries(snapshot: ClusterSnapshot) -> dict[str, str]:
+    """Return, by node whose slots could not be read, which queries failed and why."""
     return {
-        node.node: ", ".join(f"{probe} {status}" for probe, status in node.statuses.items() if status != "ok")
+        node.node: ", ".join(f"{query} {status}" for query, status in node.statuses.items() if status != "ok")
         for node in snapshot.nodes
         if node.slots is None or node.creations is None
     }
 
 
-def _told(capability: Capability) -> str:
+def _describe(capability: Capability) -> str:
     return "can heal" if capability.reason is None else f"cannot heal: {capability.reason}. {capability.advice}"
 
 
-def _print(line: TimelineEntry) -> None:
-    _say(f"{line.seconds:7.2f} s  {line.text}")
+def _print(entry: TimelineEntry) -> None:
+    _say(f"{entry.seconds:7.2f} s  {entry.text}")
 
 
 def _say(text: str) -> None:
-    """Names come from servers and from whoever prepared a transaction: a terminal would act on what they hold."""
+    # Names come from servers and clients: a terminal would act on control characters in them.
     print(printable(text), flush=True)

@@ -1,4 +1,4 @@
-"""The healer's metric reference as Markdown, generated from the metrics themselves."""
+"""`pg-slot-healer metrics`: prints the metric reference as Markdown, generated from the metrics themselves."""
 
 import argparse
 from collections.abc import Mapping
@@ -13,7 +13,9 @@ from healer.remedies.registry import REMEDIES
 from healer.webhook.body import Action
 from pgslot.exposition.reference import client_rows, label_values
 
-_VALUES: Mapping[str, tuple[str, ...]] = {
+HELP = "print the metric reference as Markdown"
+
+_LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
     "remedy": tuple(REMEDIES),
     "reason": tuple(Unavailable),
     "result": tuple(AttemptResult),
@@ -24,7 +26,7 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "budget": ("episode", "hour"),
     "scope": ("cluster", "all"),
 }
-"""What a label may say, where that is a closed list."""
+"""Values of the labels that have a fixed list of them."""
 
 _HEAD = """# Metrics of pg-slot-healer
 
@@ -37,6 +39,10 @@ as the exporter has them, and the usual metrics of a Python process (`process_*`
 """
 
 
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """Add nothing: the command has no flags."""
+
+
 def run(_options: argparse.Namespace) -> int:
     """Print the metric reference."""
     print(metric_reference(), end="")
@@ -44,8 +50,8 @@ def run(_options: argparse.Namespace) -> int:
 
 
 def metric_reference() -> str:
-    """Return the reference, one row a metric, and what the labels say."""
+    """Return the reference: a table with one row per metric, and the values of labels."""
     metrics = HealerMetrics(CollectorRegistry())
     metrics.set_alertmanager_up(up=True)
-    found = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
-    return f"{_HEAD}{client_rows(found)}\nWhat the labels say:\n\n{label_values(_VALUES)}"
+    documented = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+    return f"{_HEAD}{client_rows(documented)}\nWhat the labels say:\n\n{label_values(_LABEL_VALUES)}"

@@ -1,4 +1,4 @@
-"""`pg-slot-healer replay FILE`: what would the healer do with each alert that was saved, and why? It only says."""
+"""`pg-slot-healer replay FILE`: prints what the healer would do with each alert of a saved webhook, and why."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from healer.commands.configuration import read_config
+from healer.commands.options import add_config_and_json, read_config
 from healer.episodes.journal import describe_state
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, Capability, Wait
@@ -25,7 +25,9 @@ from pgslot.patroni.discovery import discover_once
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
-_WHY = {
+HELP = "print what would be done with each alert of a saved webhook"
+
+REASONS = {
     Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",
     Action.IGNORED_NO_HEAL_LABEL: f"it lacks the label heal with one of {', '.join(REMEDIES)}",
     Action.IGNORED_UNMEASURED: "Grafana had no data, or an error, for its rule: nothing was measured",
@@ -36,71 +38,83 @@ _WHY = {
     Action.IGNORED_REMEDY_OFF: "its remedy is off by default, and the cluster has no section that allows it",
     Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
 }
-_MISTAKES = frozenset(_WHY) - {
+_MISTAKES = frozenset(REASONS) - {
     *(Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_UNMEASURED),
     *(Action.IGNORED_REMEDY_OFF, Action.IGNORED_DISABLED),
 }
-"""Somebody meant the healer to act on these, and it will not."""
+"""Alerts on which the healer was meant to act, and will not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What would be done with one alert."""
+    """What the healer would do with one alert."""
 
     place: str
+    """Where the alert is in the file, as in `alerts[0]`."""
     alertname: str
     cluster: str
     node: str
     slot_name: str
     would: str
-    """ignore, end (an episode), call, message (the fallback), wait, nothing, fail, or start (no database asked)."""
+    """ignore, end (an episode), call, message (the fallback), wait, nothing, fail, or start (with --offline)."""
     why: str
 
     @property
     def mistaken(self) -> bool:
-        """Somebody has to put something right before this alert is of use."""
+        """Whether the healer cannot act on this alert until a person fixes something."""
         return self.would == "fail"
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What one look and one check of a cluster have shown."""
+class _Observation:
+    """What a snapshot and a capability check of a cluster have shown."""
 
     snapshot: ClusterSnapshot
     capability: Capability
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="a webhook's body, or the answer of Alertmanager's GET /api/v2/alerts; - is standard input",
+    )
+    parser.add_argument("--offline", action="store_true", help="ask no database: which alerts would start an episode?")
+    add_config_and_json(parser)
+
+
 def run(options: argparse.Namespace) -> int:
-    """Tell what would be done with a saved webhook body: options.file, json, config_file."""
+    """Discover the clusters' members and print a decision for each alert."""
     log.setup("error", "logfmt")
     config = read_config(options)
 
     async def replay() -> int:
-        # Without an answer there are no nodes, and of each alert it is said that its node is unknown.
-        known, errors = await discover_once(config)
+        # A cluster without an answer has no nodes, so that the nodes of its alerts are unknown.
+        discovered, errors = await discover_once(config)
         for name, error in errors.items():
             print(log.printable(f"Patroni does not tell the members of {name}: {error}"), file=sys.stderr)
-        return await replay_file(known, options.file, offline=options.offline, as_json=options.json)
+        return await replay_file(discovered, options.file, offline=options.offline, as_json=options.json)
 
     return asyncio.run(replay())
 
 
 async def replay_file(config: Config, file: Path, *, offline: bool, as_json: bool) -> int:
     """
-    Print a decision for each alert; return 1 if somebody has to put something right for one of them, else 0.
+    Print a decision for each alert; return 1 if the healer cannot act on one until a person fixes something, else 0.
 
-    Raises ConfigError when the file is neither a webhook nor what Alertmanager's API lists.
+    Raises ConfigError if the file is neither a webhook nor a list from Alertmanager's API.
     """
     alerts = _read(file)
     clusters = {cluster.name: cluster for cluster in config.clusters}
-    examined = [classify(alert, clusters) for alert in alerts]
-    known: dict[tuple[str, str], _Known] = {}
-    for each in examined:
-        if isinstance(each, AcceptedAlert) and _key(each) not in known and not offline:
-            known[_key(each)] = await _look(each)
+    classified = [classify(alert, clusters) for alert in alerts]
+    observations: dict[tuple[str, str], _Observation] = {}
+    for accepted in classified:
+        if isinstance(accepted, AcceptedAlert) and _key(accepted) not in observations and not offline:
+            observations[_key(accepted)] = await _observe(accepted)
     decisions = [
-        _decide(f"alerts[{i}]", alert, each, known, config.healer)
-        for i, (alert, each) in enumerate(zip(alerts, examined, strict=True))
+        _decide(f"alerts[{i}]", alert, result, observations, config.healer)
+        for i, (alert, result) in enumerate(zip(alerts, classified, strict=True))
     ]
     if as_json:
         json.dump([asdict(decision) for decision in decisions], sys.stdout, indent=2)
@@ -121,13 +135,13 @@ def _read(file: Path) -> Sequence[Alert]:
         raise ConfigError(f"{file}: {error}") from None
 
 
-async def _look(accepted: AcceptedAlert) -> _Known:
-    observer = ClusterCollector([accepted.cluster], APPLICATION_NAME)
+async def _observe(accepted: AcceptedAlert) -> _Observation:
+    collector = ClusterCollector([accepted.cluster], APPLICATION_NAME)
     try:
-        snapshot = await observer.collect_cluster(accepted.cluster.name, COLLECT_TIMEOUT)
+        snapshot = await collector.collect_cluster(accepted.cluster.name, COLLECT_TIMEOUT)
     finally:
-        await observer.close()
-    return _Known(snapshot, await accepted.remedy.check(accepted.target))
+        await collector.close()
+    return _Observation(snapshot, await accepted.remedy.check(accepted.target))
 
 
 def _key(accepted: AcceptedAlert) -> tuple[str, str]:
@@ -137,8 +151,8 @@ def _key(accepted: AcceptedAlert) -> tuple[str, str]:
 def _decide(
     place: str,
     alert: Alert,
-    examined: AcceptedAlert | Action,
-    known: Mapping[tuple[str, str], _Known],
+    classified: AcceptedAlert | Action,
+    observations: Mapping[tuple[str, str], _Observation],
     settings: HealerSettings,
 ) -> Decision:
     names = {name: alert.labels.get(name, "") for name in ("alertname", "cluster", "node", "slot_name")}
@@ -146,38 +160,38 @@ def _decide(
     def decision(would: str, why: str) -> Decision:
         return Decision(place, **names, would=would, why=why)
 
-    if not isinstance(examined, AcceptedAlert):
-        return decision("fail" if examined in _MISTAKES and alert.firing else "ignore", _WHY[examined])
+    if not isinstance(classified, AcceptedAlert):
+        return decision("fail" if classified in _MISTAKES and alert.firing else "ignore", REASONS[classified])
     if not alert.firing:
         return decision("end", "it is resolved: an episode that it takes part in ends, if no other alert is left in it")
-    if _key(examined) not in known:
+    if _key(classified) not in observations:
         return decision("start", "an episode looks at the slot first; no database was asked (--offline)")
-    found = known[_key(examined)]
-    sight = evaluate(found.snapshot, [examined.slot])[examined.slot]
-    unseen = _why_unseen(found.snapshot.node(examined.slot.node))
-    return decision(*_step(sight, found.capability, examined, settings, unseen))
+    observation = observations[_key(classified)]
+    slot_state = evaluate(observation.snapshot, [classified.slot])[classified.slot]
+    unobserved = _why_unobserved(observation.snapshot.node(classified.slot.node))
+    return decision(*_step(slot_state, observation.capability, classified, settings, unobserved))
 
 
-def _why_unseen(node: NodeSnapshot | None) -> str:
-    failed = [] if node is None else [f"{probe} {status}" for probe, status in node.statuses.items() if status != "ok"]
+def _why_unobserved(node: NodeSnapshot | None) -> str:
+    failed = [] if node is None else [f"{query} {status}" for query, status in node.statuses.items() if status != "ok"]
     return f"the node did not answer, or not in full ({', '.join(failed) or 'it was not asked'})"
 
 
 def _step(
-    state: SlotState, capability: Capability, accepted: AcceptedAlert, settings: HealerSettings, unobserved: str
+    slot_state: SlotState, capability: Capability, accepted: AcceptedAlert, settings: HealerSettings, unobserved: str
 ) -> tuple[str, str]:
-    """Ask the remedy's own rules, with a heal that begins now."""
+    """Return what an episode that begins now would do, and why."""
     remedy, target = accepted.remedy, accepted.target
-    if state.condition is SlotCondition.UNOBSERVED:
+    if slot_state.condition is SlotCondition.UNOBSERVED:
         return "fail", f"nobody can tell: {unobserved}"
-    seen = f"the slot is {' '.join(describe_state(state))}"
+    seen = f"the slot is {' '.join(describe_state(slot_state))}"
     episode = EpisodeProgress(now=0.0, dry_run=target.dry_run)
-    progress = remedy.apply_timeouts(remedy.apply_observation(remedy.begin(), state, 0.0), episode, settings)
+    progress = remedy.apply_timeouts(remedy.apply_observation(remedy.begin(), slot_state, 0.0), episode, settings)
     if progress.outcome is not None:
         return "nothing", f"{seen}: {progress.outcome} ({progress.why})"
-    if state.condition in (SlotCondition.RETAINED, SlotCondition.UNREADY) and not remedy.wants_attempt(progress):
+    if slot_state.condition in (SlotCondition.RETAINED, SlotCondition.UNREADY) and not remedy.wants_attempt(progress):
         return "nothing", f"{seen}, which {remedy.cannot_help}"
-    if state.condition is SlotCondition.INCONCLUSIVE:
+    if slot_state.condition is SlotCondition.INCONCLUSIVE:
         return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"
     if isinstance(remedy.next_step([progress], episode, settings), Wait):
         return "wait", f"{seen}: {remedy.not_now}"
@@ -193,8 +207,8 @@ def _step(
 def _print(decisions: Sequence[Decision]) -> None:
     if not decisions:
         print("there are no alerts in it")
-    for each in decisions:
-        about = "/".join(filter(None, (each.cluster, each.node, each.slot_name)))
-        name = f"{each.alertname or 'without a name'}{f' {about}' if about else ''}"
-        print(printable(f"{each.place}  {each.would:8}{name}"))
-        print(printable(f"{'':{len(each.place)}}  {each.why}"))
+    for decision in decisions:
+        slot = "/".join(filter(None, (decision.cluster, decision.node, decision.slot_name)))
+        name = f"{decision.alertname or 'without a name'}{f' {slot}' if slot else ''}"
+        print(printable(f"{decision.place}  {decision.would:8}{name}"))
+        print(printable(f"{'':{len(decision.place)}}  {decision.why}"))

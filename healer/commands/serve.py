@@ -1,11 +1,11 @@
-"""`pg-slot-healer serve`: take webhooks and heal, until a signal."""
+"""`pg-slot-healer serve`: takes webhooks and heals, until a signal."""
 
 import argparse
 import asyncio
 from functools import partial
 
 from healer.app import application
-from healer.commands.configuration import read_config
+from healer.commands.options import read_config
 from pgslot import __version__
 from pgslot.cli import flags
 from pgslot.cli import logging as log
@@ -13,17 +13,32 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
 from pgslot.config.secrets import check_secrets, read_token
-from pgslot.httpserver import web_config as webconfig
+from pgslot.httpserver import web_config as web_configuration
 from pgslot.httpserver.run import serve as serve_until_stopped
 from pgslot.httpserver.web_config import WebConfig
 
+HELP = "take webhooks and heal (the default)"
+DEFAULT_ADDRESS = ":9878"
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, again: bool = True) -> None:
+    """Add the flags; `again`: they may have been given before the command already, which then stays."""
+    flags.add_common(parser, default_address=DEFAULT_ADDRESS, again=again)
+    parser.add_argument(
+        "--web.allow-unauthenticated",
+        dest="allow_unauthenticated",
+        action="store_true",
+        default=argparse.SUPPRESS if again else False,
+        help="take webhooks without a token on other addresses than loopback",
+    )
+
 
 def run(options: argparse.Namespace) -> int:
-    """Take webhooks until a signal; with --check only read the configuration."""
+    """Serve until a signal; with --check only read the configuration."""
     address = flags.parse_address(options.listen)
-    web_config = webconfig.load(options.web_config_file) if options.web_config_file else None
-    strangers = not (address.is_loopback or options.allow_unauthenticated)
-    read = partial(_read_to_serve, options, web_config, strangers=strangers)
+    web_config = web_configuration.load(options.web_config_file) if options.web_config_file else None
+    needs_authentication = not (address.is_loopback or options.allow_unauthenticated)
+    read = partial(_read_and_check, options, web_config, needs_authentication=needs_authentication)
     configuration = ConfigReloader(read, read())
     if options.check:
         clusters = configuration.config.clusters
@@ -45,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_to_serve(options: argparse.Namespace, web_config: WebConfig | None, *, strangers: bool) -> Config:
+def _read_and_check(options: argparse.Namespace, web_config: WebConfig | None, *, needs_authentication: bool) -> Config:
     config = read_config(options)
     check_secrets(config, healer=True)
     if config.healer.webhook_token_file is not None:
@@ -55,8 +70,8 @@ def _read_to_serve(options: argparse.Namespace, web_config: WebConfig | None, *,
                 "healer.webhook_token_file: expected either a token or basic_auth_users in --web.config.file,"
                 " found both: a webhook has one Authorization header"
             )
-    elif strangers and not (web_config is not None and web_config.authenticates):
-        # Strangers could make the healer act otherwise.
+    elif needs_authentication and not (web_config is not None and web_config.authenticates):
+        # Otherwise any client that reaches the port could make the healer act.
         raise ConfigError(
             "healer.webhook_token_file: expected a token to listen beyond loopback, found none"
             " (or use --web.config.file with users or client certificates, or --web.allow-unauthenticated)"

@@ -1,15 +1,17 @@
 """The command line: which command runs with which options, and the exit codes."""
 
+import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from healer.__main__ import main
-from healer.cli import Command, parser
-from healer.commands import grants, heal, replay, serve
+from healer.cli import COMMANDS, parser
+from healer.commands import doctor, grants, heal, metrics_reference, replay, serve
 
 PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 HERE = Path("pgslot.yml")
@@ -42,11 +44,15 @@ LINES = [
     ),
     ("replay body.json --json", replay.run, {"file": Path("body.json"), "json": True, "config_file": None}),
     ("grants", grants.run, {"exporter_role": "pgslot_exporter", "healer_role": "pgslot_healer"}),
+    ("metrics", metrics_reference.run, {}),
+    ("doctor --test-alert", doctor.run, {"healer_url": "http://localhost:9878", "test_alert": True}),
 ]
 
 
 @pytest.mark.parametrize(("line", "run", "given"), LINES)
-def test_what_runs(line: str, run: Command, given: dict[str, object]) -> None:
+def test_command_line_selects_command_and_options(
+    line: str, run: Callable[[argparse.Namespace], int], given: dict[str, object]
+) -> None:
     options = vars(parser().parse_args(line.split()))
     assert options["run"] is run
     assert {name: options[name] for name in given} == given
@@ -55,14 +61,14 @@ def test_what_runs(line: str, run: Command, given: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "line", ["nonsense", "heal", "replay", "heal a b", "--log.level=loud", "grants --json", "serve x"]
 )
-def test_a_bad_command_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
+def test_bad_command_line_prints_usage_and_exits_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
         main(line.split())
-    assert left.value.code == 2
+    assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("usage: pg-slot-healer")
 
 
-def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_reported_and_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve"]) == 2
     assert main(["--config.file", str(tmp_path / "none.yml"), "serve"]) == 2
     missing, unreadable = capsys.readouterr().err.splitlines()
@@ -70,8 +76,9 @@ def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert unreadable.startswith(f"pg-slot-healer: {tmp_path / 'none.yml'}: expected")
 
 
-def test_the_help_has_all_commands_and_their_exit_codes() -> None:
+def test_help_lists_all_commands_and_their_exit_codes() -> None:
     done = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=30, check=True)
     listed, _, codes = done.stdout.partition("exit codes:")
     commands_listed = re.findall(r"^    (\w+)", listed.partition("commands:")[2], re.MULTILINE)
+    assert commands_listed == [*COMMANDS]
     assert commands_listed == re.findall(r"^  (\w+) ", codes, re.MULTILINE)[1:]

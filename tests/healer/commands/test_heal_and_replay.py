@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from healer.commands.heal import Exit, heal_cluster
-from healer.commands.replay import _WHY, replay_file
+from healer.commands.replay import REASONS, replay_file
 from healer.webhook.body import Action
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Config
@@ -206,7 +206,7 @@ async def test_replay_of_what_is_no_webhook(tmp_path: Path, databases: Stack) ->
 
 
 def test_replay_has_a_reason_for_each_way_to_be_ignored() -> None:
-    assert set(_WHY) == {each for each in Action if each.startswith("ignored")} - {Action.IGNORED_RESOLVED}
+    assert set(REASONS) == {each for each in Action if each.startswith("ignored")} - {Action.IGNORED_RESOLVED}
 
 
 def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,10 +1,17 @@
-"""The configuration file that the command line names."""
+"""What several commands share: the options --config.file and --json."""
 
 import argparse
 
+from pgslot.cli import flags
 from pgslot.cli.errors import ConfigError
 from pgslot.config.loader import load
 from pgslot.config.model import Config
+
+
+def add_config_and_json(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a command that reads the configuration and reports."""
+    flags.add_config_file(parser, again=True)
+    parser.add_argument("--json", action="store_true", help="for scripts")
 
 
 def read_config(options: argparse.Namespace) -> Config:
