@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the SQL of the exporter's and the healer's role; with --end-transactions only that of the third role."""
     if options.end_transactions:
-        print(ender_role_script(options.ender_role), end="")
+        print(ender_script(options.ender_role), end="")
     else:
-        print(roles_script(options.exporter_role, options.healer_role), end="")
+        print(script(options.exporter_role, options.healer_role), end="")
     return 0
 
 
-def roles_script(exporter_role: str, healer_role: str) -> str:
+def script(exporter_role: str, healer_role: str) -> str:
     """Return the SQL of both roles, for PostgreSQL 14 to 19. Raises ConfigError for a bad role name."""
     _check_name("--exporter-role", exporter_role)
     _check_name("--healer-role", healer_role)
@@ -47,7 +47,7 @@ def roles_script(exporter_role: str, healer_role: str) -> str:
     return _fill_in("grants.sql", exporter=exporter_role, healer=healer_role)
 
 
-def ender_role_script(ender_role: str) -> str:
+def ender_script(ender_role: str) -> str:
     """Return the SQL of the role that ends transactions. Raises ConfigError for a bad role name."""
     _check_name("--ender-role", ender_role)
     return _fill_in("grants_ender.sql", ender=ender_role)

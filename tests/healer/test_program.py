@@ -52,10 +52,10 @@ OFF = {"enabled": False, "disabled_reason": "CHG-7 migration"}
 
 
 @pytest.mark.parametrize(("scope", "off"), [("cluster", OFF), ("all", {"switch": OFF})])
-def test_kill_switch_without_redeploy_global_and_per_target_with_reason(
+def test_kill_switch_takes_effect_by_a_reload_for_a_cluster_or_all(
     healer: Program, databases: Stack, tmp_path: Path, scope: str, off: dict[str, Any]
 ) -> None:
-    """It takes effect at once, blocks new starts, and is visible in metrics."""
+    """It cancels the running episode, blocks new ones, and shows in the metrics with its reason."""
     with databases.primary.hold_transaction():
         databases.wait_until_idle()
         with databases.standby.create_slot("switched_off"):
@@ -78,7 +78,7 @@ def test_kill_switch_without_redeploy_global_and_per_target_with_reason(
     databases.drop_slot("switched_off")
 
 
-def test_a_bad_file_changes_nothing(healer: Program, tmp_path: Path) -> None:
+def test_bad_configuration_file_changes_nothing(healer: Program, tmp_path: Path) -> None:
     (tmp_path / "pgslot.yml").write_text("clusters: {}")
     answer = requests.post(f"{healer.url}/-/reload", timeout=10)
     assert (answer.status_code, "expected at least one cluster" in answer.text) == (500, True)
@@ -86,7 +86,7 @@ def test_a_bad_file_changes_nothing(healer: Program, tmp_path: Path) -> None:
     assert healer.value("pgslot_heal_episode_active", cluster="c") == 0
 
 
-def test_sigterm_ends_it_in_order_also_with_a_hung_primary(healer: Program, databases: Stack) -> None:
+def test_sigterm_ends_the_healer_in_order_even_if_the_primary_hangs(healer: Program, databases: Stack) -> None:
     with databases.primary.hold_transaction():
         databases.wait_until_idle()
         with databases.standby.create_slot("hung_primary"):
@@ -102,7 +102,7 @@ def test_sigterm_ends_it_in_order_also_with_a_hung_primary(healer: Program, data
     assert [(line["outcome"], line["why"]) for line in ended] == [("cancelled", "the healer stops")]
 
 
-def test_the_committed_metric_reference_is_the_codes(healer: Program) -> None:
+def test_committed_metric_reference_is_current_and_complete(healer: Program) -> None:
     reference = metric_reference()
     assert (ROOT / "healer/METRICS.md").read_text("utf-8") == reference
     served = {sample.name for sample in healer.all_samples() if sample.name.startswith("pgslot_heal")}

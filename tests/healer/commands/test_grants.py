@@ -126,21 +126,21 @@ def privileges(server: Postgres) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_a_second_run_changes_nothing(stack: Stack) -> None:
+def test_second_run_changes_nothing(stack: Stack) -> None:
     before = privileges(stack.primary)
     said = run(stack.primary, script(EXPORTER, HEALER))
     assert privileges(stack.primary) == before
     assert "WARNING" not in said
 
 
-def test_it_says_what_holds_now(stack: Stack) -> None:
+def test_script_prints_what_each_role_may_do_now(stack: Stack) -> None:
     lines = [line.split(" | ") for line in run(stack.primary, script(EXPORTER, HEALER)).splitlines() if " | " in line]
     told = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in lines[1:]}
     heals = "t" if stack.major >= 16 else "f"
     assert told == {EXPORTER: ["postgres", "t", "t", "f"], HEALER: ["postgres", "t", "f", heals]}
 
 
-async def test_the_exporter_can_look(stack: Stack) -> None:
+async def test_exporter_role_can_read_everything_it_shows(stack: Stack) -> None:
     nodes = [Node("c", server.name, Conninfo(conninfo(server, EXPORTER))) for server in (stack.primary, stack.standby)]
     observer = ClusterCollector([Cluster("c", tuple(nodes), None)], "test")
     snapshot = await observer.collect_cluster("c", 5.0)
@@ -152,7 +152,7 @@ async def test_the_exporter_can_look(stack: Stack) -> None:
     assert (standby.receiver_status, standby.streaming_configured) == ("streaming", True)
 
 
-async def test_the_healer_can_heal(stack: Stack) -> None:
+async def test_healer_role_can_heal(stack: Stack) -> None:
     target = HealerConfig(Conninfo(conninfo(stack.primary, HEALER)), enabled=True, dry_run=False)
     capability = await FORCE_SNAPSHOT.check(target)
     if stack.major < 16:
@@ -164,8 +164,8 @@ async def test_the_healer_can_heal(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("role", [EXPORTER, HEALER], ids=["exporter", "healer"])
-def test_neither_role_may(stack: Stack, role: str) -> None:
-    """One test for all: forty connections a role are quickly made, forty tests of five versions are not."""
+def test_neither_role_has_any_further_privilege(stack: Stack, role: str) -> None:
+    """One test for all: forty connections per role take little time, forty tests on five versions do not."""
     states = {}
     for what, statement in FORBIDDEN.items():
         with psycopg.connect(conninfo(stack.primary, role), autocommit=True) as connection:
@@ -184,7 +184,7 @@ def test_neither_role_gets_a_replication_connection(stack: Stack, role: str) -> 
         psycopg.connect(f"{conninfo(stack.primary, role)} replication=database")
 
 
-def test_the_exporter_cannot_heal_and_the_healer_cannot_look(stack: Stack) -> None:
+def test_exporter_role_cannot_heal_and_healer_role_cannot_read_queries(stack: Stack) -> None:
     with psycopg.connect(conninfo(stack.primary, HEALER)) as connection:
         seen = connection.execute("SELECT query FROM pg_catalog.pg_stat_activity WHERE usename = 'postgres'").fetchall()
         assert {query for (query,) in seen} == {"<insufficient privilege>"}
@@ -196,7 +196,7 @@ def test_the_exporter_cannot_heal_and_the_healer_cannot_look(stack: Stack) -> No
             connection.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
 
 
-def test_the_healer_can_heal_in_no_other_database(databases: Stack) -> None:
+def test_healer_role_cannot_heal_in_another_database(databases: Stack) -> None:
     run(databases.primary, script("grants_exporter", "grants_healer"))
     may = "SELECT pg_catalog.has_function_privilege('grants_healer', 'pg_catalog.pg_log_standby_snapshot()', 'EXECUTE')"
     with psycopg.connect(databases.primary.conninfo(dbname="template1")) as connection:
@@ -204,8 +204,7 @@ def test_the_healer_can_heal_in_no_other_database(databases: Stack) -> None:
     assert databases.primary.sql(may) == [(True,)]
 
 
-def test_a_role_that_was_there_before(databases: Stack) -> None:
-    """It keeps its attributes, and too many of them are named."""
+def test_existing_role_keeps_its_attributes_and_excess_ones_are_reported(databases: Stack) -> None:
     databases.primary.sql("CREATE ROLE grants_before LOGIN REPLICATION CONNECTION LIMIT 3")
     said = run(databases.primary, script("grants_exporter", "grants_before"))
     assert "WARNING:  role grants_before has attributes that it does not need" in said
@@ -213,25 +212,25 @@ def test_a_role_that_was_there_before(databases: Stack) -> None:
     assert databases.primary.sql(attributes) == [(True, 3)]
 
 
-def test_nothing_holds_where_a_part_fails(databases: Stack) -> None:
+def test_nothing_is_granted_if_a_part_fails(databases: Stack) -> None:
     with pytest.raises(AssertionError, match="reserved"):
         run(databases.primary, script("grants_whole", "pg_not_allowed"))
     assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'grants_whole'") == []
 
 
 @pytest.mark.parametrize("name", ["", "a\nDROP TABLE t; --", "$pgslot$", "a\\", "a\0", "é" * 32])
-def test_names_that_are_refused(name: str) -> None:
+def test_bad_role_names_are_refused(name: str) -> None:
     for names in ((name, HEALER), (EXPORTER, name)):
         with pytest.raises(ConfigError, match=r"role: expected 1 to 63 bytes, printable"):
             script(*names)
 
 
-def test_the_roles_are_two() -> None:
+def test_both_roles_need_different_names() -> None:
     with pytest.raises(ConfigError, match="expected another name than the exporter's role"):
         script("both", "both")
 
 
-def test_the_command_prints_the_script() -> None:
+def test_command_prints_the_script() -> None:
     def printed(*flags: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([PROGRAM, "grants", *flags], capture_output=True, text=True, timeout=30, check=False)
 

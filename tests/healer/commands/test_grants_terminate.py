@@ -25,7 +25,7 @@ def execute(server: Postgres, sql: str) -> None:
         connection.execute(sql.encode())
 
 
-def test_it_is_printed_apart() -> None:
+def test_script_of_the_third_role_is_printed_alone() -> None:
     done = subprocess.run([PROGRAM, "grants", "--end-transactions"], capture_output=True, text=True, check=True)
     assert done.stdout == ender_script(ENDER_ROLE)
     both = script("e", "h")
@@ -33,7 +33,7 @@ def test_it_is_printed_apart() -> None:
     assert "pgslot.ended" not in both
 
 
-async def test_psql_runs_it_twice_also_with_a_name_that_has_to_be_quoted(databases: Stack) -> None:
+async def test_psql_runs_it_twice_with_a_name_that_needs_quotes(databases: Stack) -> None:
     primary = databases.primary
     try:
         for _ in range(2):
@@ -49,8 +49,8 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-async def test_where_the_schema_is_a_stranger_s_it_stops(databases: Stack) -> None:
-    """What stands in it would run in the role's session."""
+async def test_schema_of_another_owner_is_refused(databases: Stack) -> None:
+    """Its owner's functions could run in the role's session."""
     primary = databases.primary
     primary.sql("CREATE DATABASE taken")
     try:
@@ -64,13 +64,13 @@ async def test_where_the_schema_is_a_stranger_s_it_stops(databases: Stack) -> No
         primary.sql("DROP ROLE stranger")
 
 
-async def test_a_standby_is_no_place_to_end_anything(databases: Stack) -> None:
+async def test_standby_is_reported_as_not_a_primary(databases: Stack) -> None:
     execute(databases.primary, ender_script(ENDER_ROLE))
     databases.primary.wait_until_replayed(databases.standby)
     found = await END_TRANSACTION.check(acting(databases.standby.conninfo(ENDER_ROLE)))
     assert found.reason is Unavailable.NO_PRIMARY
 
 
-def test_names_are_checked() -> None:
+def test_bad_role_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="--ender-role: expected 1 to 63 bytes"):
         ender_script("")

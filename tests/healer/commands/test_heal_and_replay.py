@@ -32,18 +32,18 @@ async def healed(config: Config, cluster: str = "c", **options: Any) -> Exit:
     return await heal_cluster(config, cluster, **given)
 
 
-async def test_heal_finds_what_waits_and_heals_it(databases: Stack, capsys: Capture) -> None:
+async def test_heal_finds_a_waiting_slot_and_heals_it(databases: Stack, capsys: Capture) -> None:
     with databases.quiet(), databases.standby.create_slot("by_hand") as creator:
         assert await healed(config(watched(databases))) is Exit.HEALED
         assert creator.wait(5)
-    told = capsys.readouterr().out
-    assert told.startswith("c: can heal\n")
-    assert "slot by_hand: waiting for running_xacts" in told
-    assert "healed: usable after our call" in told
+    output = capsys.readouterr().out
+    assert output.startswith("c: can heal\n")
+    assert "slot by_hand: waiting for running_xacts" in output
+    assert "healed: usable after our call" in output
     databases.drop_slot("by_hand")
 
 
-async def test_heal_with_nothing_to_heal(databases: Stack, capsys: Capture) -> None:
+async def test_heal_says_that_there_is_nothing_to_heal(databases: Stack, capsys: Capture) -> None:
     assert await healed(config(watched(databases))) is Exit.HEALED
     assert NOTHING in capsys.readouterr().out
 
@@ -55,29 +55,29 @@ async def test_heal_gives_up_in_time(databases: Stack, capsys: Capture) -> None:
     databases.drop_slot("blocked")
 
 
-async def test_what_a_name_holds_does_not_reach_the_terminal_raw(databases: Stack, capsys: Capture) -> None:
-    """The gid of a prepared transaction may hold whatever a terminal would act on, and so may labels."""
+async def test_control_characters_in_names_are_escaped(databases: Stack, capsys: Capture) -> None:
+    """The gid of a prepared transaction may contain control characters, and so may labels."""
     gid = "E'\\x1b]0;owned\\x07\\x1b[2Jgid'"
     databases.primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION {gid}")
     try:
         with databases.standby.create_slot("named"):
-            await until(lambda: waits_for_a_while(databases, "named"), "it waits")
+            await until(lambda: waits_for_a_second(databases, "named"), "it waits")
             assert await healed(config(watched(databases)), give_up_after=3.0) is Exit.NOT_HEALED
     finally:
         databases.primary.sql(f"ROLLBACK PREPARED {gid}")
-    told = capsys.readouterr().out
-    assert "application=\\x1b]0;owned\\x07\\x1b[2Jgid" in told
-    assert all(line.isprintable() for line in told.splitlines())
+    output = capsys.readouterr().out
+    assert "application=\\x1b]0;owned\\x07\\x1b[2Jgid" in output
+    assert all(line.isprintable() for line in output.splitlines())
     databases.drop_slot("named")
 
 
-def waits_for_a_while(stack: Stack, slot: str) -> bool:
-    """It is old enough for who holds it up to be told."""
-    found = (
+def waits_for_a_second(stack: Stack, slot: str) -> bool:
+    """Return whether the creation has waited long enough for its blocker to be named."""
+    query = (
         "SELECT 1 FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid"
         " WHERE s.slot_name = %s AND a.query_start < pg_catalog.clock_timestamp() - interval '1 s'"
     )
-    return bool(stack.standby.sql(found, [slot]))
+    return bool(stack.standby.sql(query, [slot]))
 
 
 async def test_heal_without_the_privilege_says_what_to_do(databases: Stack, capsys: Capture) -> None:
@@ -85,18 +85,18 @@ async def test_heal_without_the_privilege_says_what_to_do(databases: Stack, caps
     with databases.quiet(), databases.standby.create_slot("powerless"):
         assert await healed(config(powerless)) is Exit.UNAVAILABLE
         assert await healed(config(powerless), dry_run=True) is Exit.UNAVAILABLE
-    told = capsys.readouterr().out
-    assert "cannot heal: missing_privilege" in told
-    assert "GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot()" in told
+    output = capsys.readouterr().out
+    assert "cannot heal: missing_privilege" in output
+    assert "GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot()" in output
     databases.drop_slot("powerless")
 
 
-async def test_a_dry_run_by_hand_writes_nothing(databases: Stack, capsys: Capture) -> None:
+async def test_dry_run_writes_nothing(databases: Stack, capsys: Capture) -> None:
     with databases.quiet(), databases.standby.create_slot("dry") as creator:
         assert await healed(config(watched(databases)), dry_run=True, as_json=True) is Exit.HEALED
         assert not creator.done
-    found = json.loads(capsys.readouterr().out)
-    assert (found["exit"], found["episode"]["outcome"], found["episode"]["calls"]) == (0, "dry_run", 0)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["exit"], result["episode"]["outcome"], result["episode"]["calls"]) == (0, "dry_run", 0)
     databases.drop_slot("dry")
 
 
@@ -106,15 +106,15 @@ async def test_heal_respects_the_kill_switch(databases: Stack, capsys: Capture) 
     assert "cannot heal: disabled. enabled: false in the configuration (CHG-7)." in capsys.readouterr().out
 
 
-async def test_heal_cannot_know_without_a_look(databases: Stack, capsys: Capture) -> None:
-    known = watched(databases)
-    nowhere = replace(known.nodes[0].conninfo, text=f"host=127.0.0.1 port={free_port()} user=x")
-    dark = replace(known, nodes=(replace(known.nodes[0], conninfo=nowhere), *known.nodes[1:]))
-    assert await healed(config(dark)) is Exit.NOT_HEALED
+async def test_heal_reports_a_node_that_it_could_not_query(databases: Stack, capsys: Capture) -> None:
+    cluster = watched(databases)
+    nowhere = replace(cluster.nodes[0].conninfo, text=f"host=127.0.0.1 port={free_port()} user=x")
+    unreachable = replace(cluster, nodes=(replace(cluster.nodes[0], conninfo=nowhere), *cluster.nodes[1:]))
+    assert await healed(config(unreachable)) is Exit.NOT_HEALED
     assert "node standby: cannot look: node unreachable" in capsys.readouterr().out
 
 
-async def test_heal_of_a_cluster_that_is_not_there(databases: Stack) -> None:
+async def test_heal_refuses_an_unknown_cluster_and_one_without_a_healer_section(databases: Stack) -> None:
     with pytest.raises(ConfigError, match="expected one of the clusters c, found 'd'"):
         await healed(config(watched(databases)), "d")
     with pytest.raises(ConfigError, match=r"clusters\.c: expected a healer section, found none"):
@@ -135,7 +135,7 @@ async def replayed(
     return code, json.loads(capsys.readouterr().out)
 
 
-async def test_replay_says_for_each_alert_what_it_would_do_and_why(
+async def test_replay_prints_a_decision_and_a_reason_for_each_alert(
     databases: Stack, tmp_path: Path, capsys: Capture
 ) -> None:
     off = watched(databases, "off", enabled=False)
@@ -163,41 +163,41 @@ async def test_replay_says_for_each_alert_what_it_would_do_and_why(
         file = saved(tmp_path, *alerts)
         clusters = (watched(databases), off, only, powerless, fallback, dry)
         while True:
-            code, found = await replayed(config(*clusters), file, capsys)
-            # A creation has to be a second old before anybody would act on it.
-            if found[0]["would"] != "wait":
+            code, decisions = await replayed(config(*clusters), file, capsys)
+            # The healer acts only on creations that are at least a second old.
+            if decisions[0]["would"] != "wait":
                 break
         assert not creator.done
     assert code == 1
-    assert [each["would"] for each in found] == [
+    assert [decision["would"] for decision in decisions] == [
         *("call", "nothing", "end", "fail", "message", "nothing", "ignore", "fail", "fail", "fail", "fail", "ignore")
     ]
-    assert found[0]["why"] == "the slot is waiting for running_xacts: pg_log_standby_snapshot() on the primary"
-    assert found[1]["why"] == "the slot is dropped: resolved_itself (no call of ours could have ended the wait)"
-    assert "missing_privilege" in found[3]["why"]
-    assert found[5]["why"].endswith("dry_run (would have called pg_log_standby_snapshot())")
+    assert decisions[0]["why"] == "the slot is waiting for running_xacts: pg_log_standby_snapshot() on the primary"
+    assert decisions[1]["why"] == "the slot is dropped: resolved_itself (no call of ours could have ended the wait)"
+    assert "missing_privilege" in decisions[3]["why"]
+    assert decisions[5]["why"].endswith("dry_run (would have called pg_log_standby_snapshot())")
     assert not usable(databases.standby, "waits")
     databases.drop_slot("waits")
 
 
 async def test_replay_offline_asks_no_database(tmp_path: Path, databases: Stack, capsys: Capture) -> None:
     nowhere = watched(databases, conninfo=f"host=127.0.0.1 port={free_port()} user=x")
-    code, [found] = await replayed(config(nowhere), saved(tmp_path, alert("s")), capsys, offline=True)
-    assert (code, found["would"]) == (0, "start")
+    code, [decision] = await replayed(config(nowhere), saved(tmp_path, alert("s")), capsys, offline=True)
+    assert (code, decision["would"]) == (0, "start")
 
 
-async def test_replay_of_what_alertmanager_lists(tmp_path: Path, databases: Stack, capsys: Capture) -> None:
-    """As GET /api/v2/alerts answers: of what fires now nobody has to save a webhook first."""
+async def test_replay_reads_what_alertmanagers_api_lists(tmp_path: Path, databases: Stack, capsys: Capture) -> None:
+    """The answer of GET /api/v2/alerts: no webhook has to be saved first."""
     listed = [alert("s") | {"status": {"state": "active", "silencedBy": []}}, alert("s", cluster="d") | {"status": {}}]
     (tmp_path / "alerts.json").write_text(json.dumps(listed))
-    code, found = await replayed(config(watched(databases)), tmp_path / "alerts.json", capsys, offline=True)
-    assert (code, [each["would"] for each in found]) == (1, ["start", "fail"])
+    code, decisions = await replayed(config(watched(databases)), tmp_path / "alerts.json", capsys, offline=True)
+    assert (code, [decision["would"] for decision in decisions]) == (1, ["start", "fail"])
     (tmp_path / "alerts.json").write_text("[[]]")
     with pytest.raises(ConfigError, match=r"alerts\[0\]: expected an object, found an array"):
         await replayed(config(watched(databases)), tmp_path / "alerts.json", capsys)
 
 
-async def test_replay_of_what_is_no_webhook(tmp_path: Path, databases: Stack) -> None:
+async def test_replay_refuses_a_file_that_is_not_a_webhook(tmp_path: Path, databases: Stack) -> None:
     (tmp_path / "bad.json").write_text('{"version": "3"}')
     with pytest.raises(ConfigError, match=r"bad\.json: version: expected"):
         await replay_file(config(watched(databases)), tmp_path / "bad.json", offline=True, as_json=False)
@@ -205,8 +205,8 @@ async def test_replay_of_what_is_no_webhook(tmp_path: Path, databases: Stack) ->
         await replay_file(config(watched(databases)), tmp_path / "absent.json", offline=True, as_json=False)
 
 
-def test_replay_has_a_reason_for_each_way_to_be_ignored() -> None:
-    assert set(REASONS) == {each for each in Action if each.startswith("ignored")} - {Action.IGNORED_RESOLVED}
+def test_replay_has_a_reason_for_each_ignored_action() -> None:
+    assert set(REASONS) == {action for action in Action if action.startswith("ignored")} - {Action.IGNORED_RESOLVED}
 
 
 def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -215,7 +215,7 @@ def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_on_the_command_line(databases: Stack, tmp_path: Path) -> None:
+def test_heal_and_replay_from_the_command_line(databases: Stack, tmp_path: Path) -> None:
     nodes = {s.name: {"conninfo": s.conninfo(EXPORTER_ROLE)} for s in (databases.primary, databases.standby)}
     target = {"conninfo": databases.primary.conninfo(HEALER_ROLE)}
     file = tmp_path / "pgslot.yml"

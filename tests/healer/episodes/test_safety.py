@@ -261,8 +261,8 @@ TIMEOUTS = ("statement_timeout", "lock_timeout", "idle_session_timeout", "tcp_ke
 BOXES_ELSEWHERE = {
     "budgets: attempts cap, longer-window cap, flapping": "test_flapping_does_not_reset_the_budget_of_the_hour",
     "global blast-radius budget": "test_clusters_at_once",
-    "queue bounded, full, 503, not remembered as seen": "test_a_full_episode_refuses_and_forgets_nothing",
-    "kill switch": "test_kill_switch_without_redeploy_global_and_per_target_with_reason",
+    "queue bounded, full, 503, not remembered as seen": "test_full_episode_refuses_further_slots_and_keeps_its_own",
+    "kill switch": "test_kill_switch_takes_effect_by_a_reload_for_a_cluster_or_all",
     "silence": "test_am_silence_honoured_mid_flight_and_taken_up_again_when_it_ends",
     "two replicas": "test_several_make_no_more_calls_than_one",
     "clears itself": "test_the_gauge_clears_itself_after_the_grant",
