@@ -135,9 +135,9 @@ def test_second_run_changes_nothing(stack: Stack) -> None:
 
 def test_script_prints_what_each_role_may_do_now(stack: Stack) -> None:
     lines = [line.split(" | ") for line in run(stack.primary, script(EXPORTER, HEALER)).splitlines() if " | " in line]
-    told = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in lines[1:]}
+    privileges_by_role = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in lines[1:]}
     heals = "t" if stack.major >= 16 else "f"
-    assert told == {EXPORTER: ["postgres", "t", "t", "f"], HEALER: ["postgres", "t", "f", heals]}
+    assert privileges_by_role == {EXPORTER: ["postgres", "t", "t", "f"], HEALER: ["postgres", "t", "f", heals]}
 
 
 async def test_exporter_role_can_read_everything_it_shows(stack: Stack) -> None:

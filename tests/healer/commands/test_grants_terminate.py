@@ -67,8 +67,8 @@ async def test_schema_of_another_owner_is_refused(databases: Stack) -> None:
 async def test_standby_is_reported_as_not_a_primary(databases: Stack) -> None:
     execute(databases.primary, ender_script(ENDER_ROLE))
     databases.primary.wait_until_replayed(databases.standby)
-    found = await END_TRANSACTION.check(acting(databases.standby.conninfo(ENDER_ROLE)))
-    assert found.reason is Unavailable.NO_PRIMARY
+    capability = await END_TRANSACTION.check(acting(databases.standby.conninfo(ENDER_ROLE)))
+    assert capability.reason is Unavailable.NO_PRIMARY
 
 
 def test_bad_role_name_is_refused() -> None:
