@@ -113,6 +113,8 @@ async def test_busy_connection_is_never_evicted() -> None:
         with server.connection() as newest:
             assert await received_until_closed(newest) == b""
         assert await asyncio.gather(*answers) == ["slow"] * 3
+        # aiohttp's client would send the request of a connection that was closed again.
+        assert server.slow_requests == 3
 
 
 @pytest.mark.usefixtures("short_deadlines")
