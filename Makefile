@@ -2,9 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test today test-matrix containers demo bench lint types check dashboards kubernetes clean
+.PHONY: help setup test test-unit today test-matrix containers demo bench lint types check dashboards kubernetes clean
 
 BIN := .venv/bin
+INSTALL := bash tests/support/install/install.sh
+EVERYTHING := dev monitoring programs versions
 
 # SUITE=forky: with Prometheus, Alertmanager and postgres_exporter of that Debian suite in place of this machine's own. Whoever
 # starts them finds them by PATH, here and nowhere else.
@@ -18,7 +20,7 @@ ABOUT_MONITORING := tests/healer/doctor tests/alerts tests/dashboards tests/depl
   tests/bench tests/healer/webhook/test_silence_matcher_sets.py tests/docs/test_readme_on_servers.py
 
 # What runs on each PostgreSQL version that it is about (files say so in a fixture's params), and the stories, on the newest.
-ACROSS_VERSIONS := $(shell grep -rl --include=test_*.py -e 'params=.*SUPPORTED' -e 'params=.16, 17' tests) tests/e2e/test_createsubscriber.py \
+ACROSS_VERSIONS := $(shell grep -rl --include=test_*.py -e 'params=.*SUPPORTED' -e 'params=.16, 17' -e 'tests.support.every_version' tests) tests/e2e/test_createsubscriber.py \
   tests/healer/remedies/test_capability.py::test_a_creation_is_healed_on_older_servers tests/e2e/test_stories.py
 
 # In the order that tests/conftest.py gives the files.
@@ -27,12 +29,16 @@ PARALLEL := --numprocesses=6 --dist=loadgroup --no-loadscope-reorder
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup:  ## virtual environment, PyPI packages, Debian's prometheus, alertmanager and docker-compose
-	@bash tests/support/install/install.sh
+setup:  ## a virtual environment, PyPI packages, Debian's programs, and PostgreSQL 14 to 19
+	@$(INSTALL) $(EVERYTHING)
 
 test:  ## all tests, on real servers
-	@bash tests/support/install/install.sh bench consumers
+	@$(INSTALL) $(EVERYTHING) bench consumers
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
+
+test-unit:  ## the tests that need only PyPI packages: no server, no program of Debian's; in under a minute
+	@$(INSTALL) checks
+	@$(BIN)/python -m pytest -m "not servers and not tools" $(if $(ARGS),$(ARGS),--numprocesses=auto --dist=worksteal)
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \
@@ -44,26 +50,31 @@ containers:  ## build the Dockerfile and run docker-compose.yml in a container e
 test-matrix:  ## the tests that go through PostgreSQL's versions, 14 to 19, and those alone
 	@$(MAKE) --no-print-directory test ARGS="$(PARALLEL) $(ACROSS_VERSIONS)"
 
-demo: setup  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
+demo:  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
+	@$(INSTALL) demo monitoring
 	@$(BIN)/python -m tests.e2e.demo $(if $(filter 1,$(KEEP)),--keep)
 
 bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (QUICK=1: about one, a trial; JSON=file)
-	@bash tests/support/install/install.sh bench
+	@$(INSTALL) dev monitoring bench
 	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
-lint: setup  ## ruff (rules and format) and import-linter (the layers)
+lint:  ## ruff (rules and format) and import-linter (the layers)
+	@$(INSTALL) checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-types: setup  ## mypy --strict
+types:  ## mypy --strict
+	@$(INSTALL) checks
 	@$(BIN)/mypy
 
-dashboards: setup  ## generate Grafana's dashboards and alert rules from their code and alerts/pgslot.rules.yml
+dashboards:  ## generate Grafana's dashboards and alert rules from their code and alerts/pgslot.rules.yml
+	@$(INSTALL) checks
 	@$(BIN)/python -m dashboards.generate
 	@$(BIN)/python -m dashboards.alerting
 
-kubernetes: setup  ## generate the PrometheusRule from alerts/pgslot.rules.yml
+kubernetes:  ## generate the PrometheusRule from alerts/pgslot.rules.yml
+	@$(INSTALL) checks
 	@$(BIN)/python deploy/kubernetes/generate.py
 
 check: lint types test  ## what CI runs

@@ -1,14 +1,16 @@
 """The fixtures that several test files share."""
 
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from exporter import series
 from tests.support.fakes.monitoring import FakeMonitoring
+from tests.support.process_guard import ProcessGuard, uses_servers
 from tests.support.servers.monitoring import ALERTMANAGER, PROMETHEUS, version_of
 from tests.support.servers.stack import Stack
 
@@ -49,6 +51,19 @@ def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
             server.reset()
 
 
+GUARD = ProcessGuard()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Check each program that the test, or a fixture that is set up for it, starts."""
+    GUARD.test = item
+    try:
+        return (yield)
+    finally:
+        GUARD.test = None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
@@ -56,6 +71,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Files of stories begin first: they have few tests, of which each takes long, and would else be what all wait for.
     """
+    for item in items:
+        if item.get_closest_marker("e2e") is not None or uses_servers(item, sys.modules[__name__]):
+            item.add_marker("servers")
     sizes = Counter(item.path for item in items)
     stories = {item.path for item in items if item.get_closest_marker("e2e") is not None}
     items.sort(key=lambda item: (item.path not in stories, -sizes[item.path]))

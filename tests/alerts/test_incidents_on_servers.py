@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from exporter.catalogue import CATALOGUE
-from tests.alerts.test_rules import ALERT_RULES, RECORDING_RULES, each_alert, rules
 from tests.support import incidents
+from tests.support.alert_rules import ALERT_RULES, RECORDING_RULES, each_alert, shipped_rules
 from tests.support.incident_on_19 import a_slot_that_is_the_last
 from tests.support.incidents import Incidents
 from tests.support.promql import Selector, grouping_labels, selectors, template_queries
@@ -76,7 +76,7 @@ def test_alertmanager_held_back_what_another_alert_says(told: Incidents) -> None
 
 def used() -> Iterator[tuple[str, str]]:
     """(name of the rule, expression) for all that rules ask: in their expressions and in their texts."""
-    for rule in rules():
+    for rule in shipped_rules():
         name = str(rule.get("alert", rule.get("record")))
         yield name, rule["expr"]
         for text in rule.get("annotations", {}).values():

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import pytest
 
 from pgslot.snapshot.queries import SUPPORTED
-from tests.pgslot.diagnosis.test_causes_on_servers import write_wal
 from tests.support.incidents import MEBIBYTE, Incidents, limit
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import STANDBY_NODE, Stack
+from tests.support.servers.workload import write_wal
 from tests.support.thresholds import THRESHOLDS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

@@ -2,30 +2,26 @@
 
 import json
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.paths import ROOT
+from tests.support.alert_rules import (
+    ALERT_RULES,
+    ALERTS,
+    FOR_THE_HEALER_ALONE,
+    HEALED,
+    RECORDING_RULES,
+    RULE_TESTS,
+    RULES,
+    each_alert,
+    run_tool,
+)
 
-ALERTS = ROOT / "alerts"
-RULES = ALERTS / "pgslot.rules.yml"
-RULE_TESTS = sorted((ALERTS / "tests").glob("*.test.yml"))
 ALERTMANAGER = ALERTS / "alertmanager.yml"
 
-FOR_THE_HEALER_ALONE = {"PgSlotCreationWaiting", "PgSlotEndangeredByTransaction"}
-HEALED = FOR_THE_HEALER_ALONE | {
-    "PgSlotCreationStuck",
-    "PgSlotCreationBlocked",
-    "PgSlotCreationRetried",
-    "PgSlotStalled",
-    "PgSlotNotPersisted",
-}
 AGREED = HEALED | {
     "PgSlotWalHeadroomLow",
     "PgSlotLossPredicted",
@@ -58,38 +54,26 @@ PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEff
 }
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A missing program fails the test: FileNotFoundError. promtool takes 7 s of a processor for all tests of rules."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=cwd)
-
-
-def rules() -> Iterator[dict[str, Any]]:
-    for group in yaml.safe_load(RULES.read_text())["groups"]:
-        yield from group["rules"]
-
-
-ALERT_RULES = {rule["alert"]: rule for rule in rules() if "alert" in rule}
-RECORDING_RULES = {rule["record"]: rule for rule in rules() if "record" in rule}
-each_alert = pytest.mark.parametrize("name", ALERT_RULES)
-
-
 def test_the_alerts_are_those_that_were_promised() -> None:
     assert set(ALERT_RULES) == AGREED
 
 
+@pytest.mark.tools
 def test_promtool_accepts_the_rules() -> None:
-    done = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
+    done = run_tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.tools
 def test_promtool_passes_the_tests_of_the_rules() -> None:
-    done = run("promtool", "test", "rules", *RULE_TESTS)
+    done = run_tool("promtool", "test", "rules", *RULE_TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("SUCCESS") == len(RULE_TESTS)
 
 
+@pytest.mark.tools
 def test_promtool_accepts_the_example_configuration_with_its_rules() -> None:
-    done = run("promtool", "check", "config", ALERTS / "prometheus.yml")
+    done = run_tool("promtool", "check", "config", ALERTS / "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(ALERT_RULES) + len(RECORDING_RULES)} rules found" in done.stdout
 
@@ -105,13 +89,14 @@ def test_our_labels_win_over_a_targets_own_in_every_scrape_that_is_shipped() -> 
         assert scrape["spec"]["honorLabels"] is True
 
 
+@pytest.mark.tools
 def test_amtool_accepts_the_example_configuration() -> None:
-    done = run("amtool", "check-config", ALERTMANAGER)
+    done = run_tool("amtool", "check-config", ALERTMANAGER)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_amlint_finds_nothing_but_nobody_and_the_receiver_that_is_left_to_the_user() -> None:
-    done = run(
+    done = run_tool(
         Path(sys.executable).with_name("amlint"),
         *("check", "--strict", "--format", "json", "--rules", str(RULES), str(ALERTMANAGER)),
     )
@@ -129,9 +114,10 @@ def receivers(name: str) -> str:
 
 
 @each_alert
+@pytest.mark.tools
 def test_each_alert_reaches_exactly_whom_it_should(name: str) -> None:
     labels = {"alertname": name, "cluster": "orders", **ALERT_RULES[name]["labels"]}
-    done = run(
+    done = run_tool(
         *("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}"),
         f"--verify.receivers={receivers(name)}",
         *(f"{label}={value}" for label, value in labels.items()),
@@ -139,8 +125,9 @@ def test_each_alert_reaches_exactly_whom_it_should(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.tools
 def test_an_alert_of_somebody_else_reaches_only_people() -> None:
-    done = run("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", "alertname=DiskFull")
+    done = run_tool("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", "alertname=DiskFull")
     assert done.stdout.strip() == "people"
 
 

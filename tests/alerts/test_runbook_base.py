@@ -9,7 +9,7 @@ import yaml
 from exporter.__main__ import main
 from pgslot.cli.exit_codes import BAD_INPUT
 from pgslot.shipped_rules import FILE
-from tests.alerts.test_rules import ALERT_RULES, RULES, run
+from tests.support.alert_rules import ALERT_RULES, RULES, run_tool
 
 BASE = "https://pgslot.example.com/night/runbooks"
 
@@ -32,9 +32,10 @@ def test_every_link_gets_the_base_and_nothing_else_changes(capsys: pytest.Captur
     assert text.replace(BASE, "http://localhost:9877/runbooks") == RULES.read_text("utf-8")
 
 
+@pytest.mark.tools
 def test_prometheus_takes_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(printed(capsys, f"--runbook-base={BASE}"), "utf-8")
-    done = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yml")
+    done = run_tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -55,5 +56,5 @@ def test_the_wheel_gets_the_rules_and_the_runbooks() -> None:
     project = tomllib.loads((RULES.parent.parent / "pyproject.toml").read_text("utf-8"))
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {
         "alerts/runbooks": "exporter/runbooks",
-        "alerts/pgslot.rules.yml": f"exporter/{FILE}",
+        "alerts/pgslot.rules.yml": f"pgslot/{FILE}",
     }

@@ -3,52 +3,23 @@
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import exporter.__main__
-import healer.cli
 from exporter import runbooks
 from exporter.catalogue import CATALOGUE
-from tests.alerts.test_rules import ALERT_RULES, ALERTS, HEALED, RECORDING_RULES, each_alert
-from tests.support.markdown import fences
+from tests.support.alert_rules import ALERT_RULES, HEALED, RECORDING_RULES, each_alert
 from tests.support.promql import selectors
+from tests.support.runbooks import PARSERS, RUNBOOKS, Block, blocks
 
-RUNBOOKS = ALERTS / "runbooks"
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
 WHERE = {"primary", "standby", "node", "healer"}
 """Where a block of SQL is for: one kind of server, the alert's node whatever it is, or the healer's own connection."""
 
-PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.cli.parser}
 DESTRUCTIVE = r"pg_drop_replication_slot|pg_terminate_backend|pg_cancel_backend|ROLLBACK PREPARED|COMMIT PREPARED"
 
 each_runbook = pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: what it is written in, where it is for, the section that it stands in, and its text."""
-
-    runbook: str
-    language: str
-    where: str
-    section: str
-    text: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.runbook}, {self.section}: {self.text.split(chr(10))[0][:60]}"
-
-
-def blocks(language: str) -> Iterator[Block]:
-    """Return all blocks in a language, of all runbooks."""
-    for path in sorted(RUNBOOKS.glob("*.md")):
-        for fence in fences(path):
-            written_in, _, where = fence.info.partition(" ")
-            if written_in == language:
-                yield Block(path.stem, language, where, fence.section, fence.text)
 
 
 def prose(path: Path) -> str:

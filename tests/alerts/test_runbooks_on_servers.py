@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.alerts.test_runbooks import Block, blocks
+from tests.support.runbooks import Block, blocks
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
@@ -43,7 +43,7 @@ def slot_and_prepared_transactions(stack: Stack) -> Iterator[None]:
 def run(server: Postgres, role: str, sql: str) -> None:
     """Run it as a person does: with psql."""
     done = subprocess.run(
-        [server._binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo(role)],
+        [server.binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo(role)],
         input=sql,
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.alerts.test_rules import ALERT_RULES, ALERTS, RULE_TESTS, each_alert, run
+from tests.support.alert_rules import ALERT_RULES, ALERTS, RULE_TESTS, each_alert, run_tool
 
 EVALUATION = 15
 ALWAYS_FIRES = "PgSlotWatchdog"
@@ -75,6 +75,7 @@ def mutants() -> Iterator[Mutant]:
 
 
 @pytest.mark.parametrize(("name", "change", "rules"), [pytest.param(*m, id=f"{m[0]}: {m[1]}") for m in mutants()])
+@pytest.mark.tools
 def test_a_rule_that_fires_sooner_is_noticed(name: str, change: str, rules: str, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "pgslot.rules.yml").write_text(rules)
@@ -82,7 +83,7 @@ def test_a_rule_that_fires_sooner_is_noticed(name: str, change: str, rules: str,
         # Recording rules serve several alerts; the tests of an alert are in one file.
         if name not in ALERT_RULES or f"alertname: {name}\n" in file.read_text():
             shutil.copy(file, tmp_path / "tests")
-    done = run("promtool", "test", "rules", *sorted((tmp_path / "tests").iterdir()))
+    done = run_tool("promtool", "test", "rules", *sorted((tmp_path / "tests").iterdir()))
     assert done.returncode != 0, f"{name} with {change} passes all tests"
     # It is the tests that fail, not the rule that is none any more.
     assert "exp:" in done.stdout + done.stderr or "expected" in done.stdout + done.stderr, done.stdout + done.stderr

@@ -28,11 +28,11 @@ from tests.bench import heal
 from tests.bench.client import Client
 from tests.bench.programs import running
 from tests.bench.results import Result, table
-from tests.pgslot.diagnosis.test_causes_on_servers import consumer
 from tests.support.failover_slots import copied, drop_failover_slots, make_slot, persistent, synchronising
 from tests.support.servers.binaries import NEWEST
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
+from tests.support.servers.workload import consumer
 
 CYCLE = 15.0
 """Seconds between two records of the background writer while anything is written (LOG_SNAPSHOT_INTERVAL_MS)."""

@@ -43,14 +43,14 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
         primary.hold_transaction(),
         waiting(stack, "storm", event="%"),
     ):
-        begun, looks = primary._lsn(), _transactions(primary)
+        begun, looks = primary.lsn(), _transactions(primary)
         started = time.monotonic()
         yield from _large_bodies(healer, scale)
         yield from _many_requests(healer, scale)
         took = time.monotonic() - started
         looks = _transactions(primary) - looks
-        wait_for(lambda: primary._lsn("pg_catalog.pg_current_wal_lsn()") >= primary._lsn(), "all WAL is written")
-        calls = primary._kinds_since(begun).count(RUNNING_XACTS)
+        wait_for(lambda: primary.lsn("pg_catalog.pg_current_wal_lsn()") >= primary.lsn(), "all WAL is written")
+        calls = primary.kinds_since(begun).count(RUNNING_XACTS)
         counted = healer.value("pgslot_heal_calls_total", cluster="bench", result="ok")
         if not calls or counted != calls:
             raise RuntimeError(

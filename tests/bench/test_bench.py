@@ -5,11 +5,14 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.bench.persistence import Trial, told
 from tests.bench.results import Result, at_most, table
 from tests.support.paths import ROOT
 
 
+@pytest.mark.servers
 def test_the_short_bench_measures_everything(tmp_path: Path) -> None:
     file = tmp_path / "bench.jsonl"
     done = subprocess.run(

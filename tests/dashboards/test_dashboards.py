@@ -219,6 +219,7 @@ def test_alerts_and_heals_are_marked_on_every_graph(board: str) -> None:
         assert "filter" not in annotation
 
 
+@pytest.mark.tools
 def test_every_query_is_promql(tmp_path: Path) -> None:
     """Promtool reads them as recording rules."""
     exprs = [target.expr for target in TARGETS] + [annotation["expr"] for _, annotation in ANNOTATIONS]

@@ -14,8 +14,8 @@ from grafana_foundation_sdk.models import alerting as models
 from grafana_foundation_sdk.models import expr, prometheus
 
 from dashboards.alerting import ALERTING, RECORDING
-from tests.alerts.test_rules import ALERT_RULES, HEALED, RECORDING_RULES, run
-from tests.healer.webhook.test_grafana import body
+from tests.support.alert_rules import ALERT_RULES, HEALED, RECORDING_RULES, run_tool
+from tests.support.fakes.grafana import grafana_body
 from tests.support.paths import ROOT
 from tests.support.servers.monitoring import Prometheus
 from tests.support.servers.processes import wait_for
@@ -138,7 +138,7 @@ def test_a_mistake_is_noticed(change: Callable[[Json], object]) -> None:
 
 
 def generated(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, "-m", "dashboards.alerting", *arguments, cwd=ROOT)
+    return run_tool(sys.executable, "-m", "dashboards.alerting", *arguments, cwd=ROOT)
 
 
 def test_they_are_in_step_with_the_rules() -> None:
@@ -173,15 +173,17 @@ def test_it_says_what_prometheus_rule_says(name: str) -> None:
     }
 
 
+@pytest.mark.tools
 def test_every_alert_is_there_and_every_recording_rule_is_prometheus() -> None:
     assert set(RULES) == set(ALERT_RULES)
     assert {name for name, rule in RULES.items() if "heal" in rule["labels"]} == HEALED
     recorded = yaml.safe_load((ROOT / RECORDING).read_text("utf-8"))["groups"]
     assert {rule["record"]: rule for group in recorded for rule in group["rules"]} == RECORDING_RULES
-    done = run("promtool", "check", "rules", "--lint=all", "--lint-fatal", ROOT / RECORDING)
+    done = run_tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", ROOT / RECORDING)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.tools
 def test_their_texts_are_templates_that_ask_nothing(tmp_path: Path) -> None:
     """Prometheus has the same template language, and calls the one number of a rule `.Value`."""
     texts = {name: rule["annotations"]["description"] for name, rule in RULES.items()}
@@ -192,17 +194,18 @@ def test_their_texts_are_templates_that_ask_nothing(tmp_path: Path) -> None:
     ]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "texts", "rules": rules}]}), "utf-8")
-    done = run("promtool", "check", "rules", file)
+    done = run_tool("promtool", "check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.tools
 def test_promtool_notices_a_text_that_is_no_template(tmp_path: Path) -> None:
     """As a check of the check above."""
     file = tmp_path / "rules.yml"
     for text in ("{{ if .Labels.node }}", "{{ humanise .Value }}"):
         rule = {"alert": "X", "expr": "vector(1)", "annotations": {"text": text}}
         file.write_text(yaml.safe_dump({"groups": [{"name": "texts", "rules": [rule]}]}), "utf-8")
-        assert run("promtool", "check", "rules", file).returncode != 0
+        assert run_tool("promtool", "check", "rules", file).returncode != 0
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +215,7 @@ def stack() -> Iterator[Stack]:
         stack.start_databases()
         stack.start_exporter()
         stack.start_healer()
-        stack.prometheus = Prometheus(stack.folder, stack._addresses, {})
+        stack.prometheus = Prometheus(stack.folder, stack.addresses, {})
         stack.prometheus.start()
         yield stack
         stack.prometheus.stop()
@@ -229,8 +232,8 @@ def test_what_grafana_would_send_heals(stack: Stack) -> None:
         labels = series["metric"] | rule["labels"] | {"alertname": rule["title"], "grafana_folder": "pg-slot-healer"}
         assert (labels["cluster"], labels["node"], labels["slot_name"]) == (CLUSTER, STANDBY_NODE, "by_grafana")
         alert = {"status": "firing", "labels": labels, "annotations": rule["annotations"], "fingerprint": "f00d"}
-        headers = {"Authorization": f"Bearer {stack._token.read_text('utf-8').strip()}"}
-        answer = requests.post(f"{stack.healer.url}/alerts", json=body(alert), headers=headers, timeout=10)
+        headers = {"Authorization": f"Bearer {stack.token_file.read_text('utf-8').strip()}"}
+        answer = requests.post(f"{stack.healer.url}/alerts", json=grafana_body(alert), headers=headers, timeout=10)
         assert (answer.status_code, answer.text) == (200, "started=1\n")
         assert creator.wait(30)
         wait_for(lambda: stack.healer.get_json("/episodes")[0]["outcome"], "the episode has ended")

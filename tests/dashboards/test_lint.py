@@ -199,6 +199,7 @@ def test_a_rule_can_be_broken(rule: str) -> None:
     assert list(RULES[rule](broken)) != []
 
 
+@pytest.mark.tools
 def test_queries_of_variables_are_promql(tmp_path: Path) -> None:
     queries = [
         variable["query"] for board in BOARDS for variable in variables(board).values() if variable["type"] == "query"

@@ -39,12 +39,14 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.tools
 def test_docker_compose_accepts_it(tmp_path: Path) -> None:
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     done = run("docker-compose", "--file", "docker-compose.yml", "config", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.tools
 def test_docker_compose_reports_a_mistake(tmp_path: Path) -> None:
     """As a check of the check above."""
     text = (ROOT / "docker-compose.yml").read_text()
@@ -157,6 +159,7 @@ def test_prometheus_finds_every_rule_file() -> None:
 @pytest.mark.parametrize(
     ("service", "program"), [("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager")]
 )
+@pytest.mark.servers
 def test_every_flag_is_one_of_prometheus_programs(service: str, program: str) -> None:
     done = run(program, "--help")
     for flag in SERVICES[service]["command"]:

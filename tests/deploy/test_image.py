@@ -111,10 +111,11 @@ def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_build_sees_only_what_it_needs(context: Path) -> None:
     found = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
     assert {"pyproject.toml", "README.md", "LICENSE", "deploy/docker/constraints.txt"} <= found
-    folders = r"(exporter|healer|alerts/runbooks|deploy/docker)/.+"
+    folders = r"(pgslot|exporter|healer|alerts/runbooks|deploy/docker)/.+"
     allowed = rf"pyproject\.toml|README\.md|LICENSE|CHANGELOG\.md|alerts/pgslot\.rules\.yml|{folders}"
     assert [path for path in found if not re.fullmatch(allowed, path)] == []
-    assert not any("secret" in path or path.endswith(".pyc") for path in found)
+    assert [path for path in found if "secret" in path] == ["pgslot/config/secrets.py"], "its code, and no secret"
+    assert not any(path.endswith(".pyc") for path in found)
 
 
 @pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
@@ -128,8 +129,10 @@ def test_the_built_environment_has_both_programs_and_nothing_that_installs(insta
 
 def test_the_built_environment_has_sql_and_runbooks(installed: Path) -> None:
     [library] = (installed / "lib").glob("python*/site-packages")
-    sql = {path.name for path in (ROOT / "exporter/probes").glob("*.sql")}
-    assert {path.name for path in (library / "exporter/probes").glob("*.sql")} == sql
+    queries = "pgslot/snapshot/queries"
+    sql = {path.name for path in (ROOT / queries).glob("*.sql")}
+    assert sql
+    assert {path.name for path in (library / queries).glob("*.sql")} == sql
     runbooks = {path.name for path in (ROOT / "alerts/runbooks").glob("*.md")}
     assert {path.name for path in (library / "exporter/runbooks").glob("*.md")} == runbooks
 

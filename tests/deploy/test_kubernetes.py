@@ -129,6 +129,7 @@ def test_rules_out_of_step_are_noticed(tmp_path: Path) -> None:
     assert other.read_text("utf-8") == "spec: {}\n"
 
 
+@pytest.mark.tools
 def test_promtool_accepts_the_prometheus_rule(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yml"
     rules.write_text(yaml.safe_dump(find("PrometheusRule", "pg-slot-healer")["spec"]), "utf-8")

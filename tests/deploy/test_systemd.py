@@ -23,6 +23,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @each_program
+@pytest.mark.tools
 def test_systemd_accepts_the_unit(program: str, tmp_path: Path) -> None:
     shipped = (UNITS / f"{program}.service").read_text("utf-8")
     unit = tmp_path / f"{program}.service"
@@ -32,6 +33,7 @@ def test_systemd_accepts_the_unit(program: str, tmp_path: Path) -> None:
 
 
 @each_program
+@pytest.mark.tools
 def test_the_unit_is_hardened(program: str) -> None:
     done = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSURE}", UNITS / f"{program}.service")
     assert done.returncode == 0, done.stdout

@@ -13,41 +13,19 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
-from tests.alerts.test_rules import ALERT_RULES
-from tests.alerts.test_runbooks import PARSERS
+from tests.support.alert_rules import ALERT_RULES
 from tests.support.markdown import Fence, code_spans, headings, link_targets
-from tests.support.readme import BLOCKS, README, lines
+from tests.support.readme import BLOCKS, CHECKED, README, WAYS, lines, merged, ways
+from tests.support.runbooks import PARSERS
 
 ROOT = README.parent
 SPANS = sorted(set(code_spans(README)))
 
-RUN = "by tests/docs/test_readme_on_servers.py, each line"
-CHECKED = "a configuration, by test_both_programs_accept_the_configuration"
-WAYS = {
-    "   PostgreSQL  ": "a drawing",
-    "make demo  ": "by test_every_make_target_exists; the targets are what people and CI run",
-    "pg-slot-healer grants | psql": RUN,
-    "hostssl  postgres": RUN,
-    "psql -d postgres -c 'SELECT pg_reload_conf()'": RUN,
-    "clusters:": CHECKED,
-    "pg-slot-exporter --config.file=pgslot.yml --check": RUN,
-    "pg-slot-healer doctor": RUN,
-    "ok       node ": "what the doctor prints, by tests/docs/test_readme_on_servers.py",
-    "pg_recvlogical ": RUN,
-    "pg-slot-healer heal orders": RUN,
-    "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
-    "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
-    " tests/deploy/test_compose.py and tests/deploy/test_compose_on_servers.py",
-    "kubectl apply ": "needs a cluster; the objects are tested by"
-    " tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
-}
-"""How each block of README is tested, or why not, by how it begins."""
 
 THEIRS = {
     "pgslot.yml": "the reader's configuration",
@@ -67,10 +45,6 @@ FOLDERS = (
 """Where paths start: the root, or the folder that the sentence is about."""
 
 
-def ways(block: Fence) -> list[str]:
-    return [way for start, way in WAYS.items() if block.text.startswith(start)]
-
-
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in BLOCKS])
 def test_every_block_is_tested_or_says_why_not(block: Fence) -> None:
     assert len(ways(block)) == 1, f"WAYS has to say what becomes of:\n{block.text}"
@@ -82,22 +56,8 @@ def test_there_is_such_a_block(start: str) -> None:
     assert any(block.text.startswith(start) for block in BLOCKS)
 
 
-def shell_lines_that_are_run() -> Iterator[str]:
-    """Return the lines that tests/docs/test_readme_on_servers.py has to run, all of them."""
-    for block in BLOCKS:
-        if block.info == "sh" and ways(block) == [RUN]:
-            yield from lines(block)
-
-
 def configurations() -> list[Fence]:
     return [block for block in BLOCKS if ways(block) == [CHECKED]]
-
-
-def merged(one: Any, other: Any) -> Any:
-    """Return a configuration with another one's keys put into it, however deep; `...` stands for what is there."""
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return one if other == "..." else other
-    return one | {key: merged(one.get(key), value) for key, value in other.items()}
 
 
 def complete(block: Fence) -> str:

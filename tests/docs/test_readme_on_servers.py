@@ -13,9 +13,8 @@ import pytest
 import requests
 import yaml
 
-from tests.docs.test_readme import merged, shell_lines_that_are_run
-from tests.support.doctor import HIDES
-from tests.support.readme import Reader, block, lines
+from tests.support.doctor import hides_webhook_urls
+from tests.support.readme import Reader, block, lines, merged, shell_lines_that_are_run
 from tests.support.servers import binaries
 from tests.support.servers.monitoring import Alertmanager, Prometheus
 from tests.support.servers.postgres import Postgres
@@ -163,10 +162,10 @@ def find_and_mend_faults(walk: Walk) -> None:
     shown = [plain(line) for line in lines(block(TOLD))]
     grant = next(line for line in shown if "GRANT EXECUTE" in line).partition('"postgres": ')[2]
     walk.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
-    if HIDES:
+    if hides_webhook_urls():
         # This Alertmanager does not show where webhooks lead: of a route there is no proof soon, and no advice.
         shown = shown[:4]
-    with nullcontext() if HIDES else walk.without_a_route():
+    with nullcontext() if hides_webhook_urls() else walk.without_a_route():
         found = [plain(line) for line in walk.reader.type("pg-slot-healer doctor", code=1).splitlines()]
     for line in shown:
         assert any(each.startswith(line.removesuffix(" ...")) for each in found), f"{line!r} is none of {found}"

@@ -16,6 +16,7 @@ SECONDS = 120
 
 # The tool serves servers of its own version alone; of 17 there is a server here, and no such tool.
 @pytest.mark.parametrize("major", [18, 19])
+@pytest.mark.servers
 def test_it_is_blocked_by_name_and_goes_on_when_that_transaction_ends(major: int, tmp_path: Path) -> None:
     with Stack(major=major) as stack:
         stack.start_databases(rows=20)
@@ -48,11 +49,11 @@ def createsubscriber(stack: Stack, folder: Path) -> Process:
     sockets = stack.folder / "sockets"
     sockets.mkdir()
     if programs.user is not None:
-        for path in (sockets, *stack.standby._data.iterdir()):
+        for path in (sockets, *stack.standby.data_folder.iterdir()):
             os.chown(path, programs.user, programs.user)
     command: list[str | Path] = [
         *(programs.tools / "pg_createsubscriber", "--verbose", f"--recovery-timeout={SECONDS}"),
-        *("--pgdata", stack.standby._data, f"--subscriber-port={stack.standby.port}", "--socketdir", sockets),
+        *("--pgdata", stack.standby.data_folder, f"--subscriber-port={stack.standby.port}", "--socketdir", sockets),
         *(f"--publisher-server={stack.primary.conninfo()}", "--subscriber-username=postgres", "--database=postgres"),
         *(f"--replication-slot={SLOT}", "--publication=all_of_it", "--subscription=all_of_it"),
     ]

@@ -15,10 +15,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
-from tests.exporter.test_scrape import Client, configuration, scrape
-from tests.exporter.test_versions import PRIMARY as OLD
-from tests.exporter.test_versions import STANDBY as NEW
-from tests.exporter.test_versions import Metrics, until
 from tests.support.failover_slots import (
     copied,
     make_slot,
@@ -28,6 +24,9 @@ from tests.support.failover_slots import (
     read_until_persistent,
     synchronise,
 )
+from tests.support.scrapes import PRIMARY as OLD
+from tests.support.scrapes import STANDBY as NEW
+from tests.support.scrapes import Client, Metrics, configuration, scrape, scrape_until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
@@ -60,7 +59,7 @@ async def client(databases: Stack) -> AsyncIterator[Client]:
 @contextmanager
 def streaming(server: Postgres, file: Path) -> Iterator[None]:
     """A consumer of a slot that is there already; what it gets is in the file."""
-    program = server._binaries.tools / "pg_recvlogical"
+    program = server.binaries.tools / "pg_recvlogical"
     arguments = ["--start", f"--slot={STREAMS}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
     process = Process([program, f"--dbname={server.conninfo()}", *arguments], file)
     process.start()
@@ -121,7 +120,7 @@ async def lose_the_primary(databases: Stack, client: Client, file: Path, expecte
         await asyncio.to_thread(
             wait_for, lambda: force(primary) and persistent(standby, STREAMS), "a copy is ready", 60
         )
-        await until(client, lambda metrics: shown(metrics) == expected, timeout=60)
+        await scrape_until(client, lambda metrics: shown(metrics) == expected, timeout=60)
         writer.start()
         await asyncio.to_thread(wait_for, lambda: len(received(file)) > 100, "rows are received")
         found = shown(Metrics(await scrape(client)))
@@ -193,7 +192,7 @@ async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, clie
     wait_for(lambda: copied(new, "kept"), "it is copied")
     read_all(old, "kept")
     wait_for(lambda: persistent(new, "kept"), "a copy is ready", 60)
-    await until(client, lambda metrics: shown(metrics) == {"kept": None}, timeout=60)
+    await scrape_until(client, lambda metrics: shown(metrics) == {"kept": None}, timeout=60)
     old.stop()
     new.promote()
     new.sql("SELECT pg_catalog.pg_create_physical_replication_slot('primary', true)")
@@ -201,10 +200,10 @@ async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, clie
     synchronise(old)
     make_slot(new, "made_later")
     # The worker ends at the first clash, so that what it comes to after that is not copied either.
-    metrics = await until(client, lambda metrics: shown(metrics).get("kept") == "name_clash", timeout=60)
+    metrics = await scrape_until(client, lambda metrics: shown(metrics).get("kept") == "name_clash", timeout=60)
     assert metrics.value("pgslot_failover_ready", slot_name="kept", node=OLD) == 0
     assert metrics.found("pgslot_failover_ready", node=NEW) == []
     old.drop_slot("kept")
     for slot in ("kept", "made_later"):
         await asyncio.to_thread(read_until_persistent, new, old, slot)
-    await until(client, lambda metrics: shown(metrics) == {"kept": None, "made_later": None}, timeout=60)
+    await scrape_until(client, lambda metrics: shown(metrics) == {"kept": None, "made_later": None}, timeout=60)

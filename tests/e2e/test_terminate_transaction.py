@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from healer.commands.grants import ENDER_ROLE
-from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.blocking_transactions import (
     APPLICATION,
     USER,
@@ -27,6 +26,7 @@ from tests.support.incidents import MEBIBYTE, limit, record_by_hand
 from tests.support.running_healer import to_primary, usable
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, Stack
+from tests.support.servers.workload import confirmed_all, consumer, write_wal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -1,11 +1,13 @@
 """The way from a creation that hangs to the healer, as shipped: short, and past everybody else."""
 
+import pytest
 import requests
 
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
 
 
+@pytest.mark.servers
 def test_the_healer_hears_before_anybody_else_does() -> None:
     """Prometheus, rules and Alertmanager as shipped; no alert for people has fired."""
     with Stack(as_shipped=True) as stack:

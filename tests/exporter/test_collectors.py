@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import collectors
 from exporter.app import application
@@ -20,7 +19,7 @@ from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.history import EMPTY_HISTORY
 from pgslot.snapshot.model import QueryStatus
 from pgslot.snapshot.queries import QUERIES, Scope
-from tests.exporter.test_versions import Metrics
+from tests.support.scrapes import get_metrics
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 Client = TestClient[Any, Any]
@@ -37,17 +36,6 @@ async def client(databases: Stack) -> AsyncIterator[Client]:
     made = config(databases)
     async with TestClient(TestServer(application(ConfigReloader(lambda: made, made)))) as started:
         yield started
-
-
-async def get(client: Client, path: str) -> Metrics:
-    answer = await client.get(path)
-    text = await answer.text()
-    assert answer.status == 200, text
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return Metrics(found)
 
 
 def test_each_scope_contains_the_one_before() -> None:
@@ -74,10 +62,10 @@ def test_creations_alone_need_less_than_everything(names: list[str], expected: S
 
 
 async def test_with_nothing_waiting_it_is_three_series_a_node(client: Client, databases: Stack) -> None:
-    metrics = await get(client, "/metrics?collect[]=creations")
+    metrics = await get_metrics(client, "/metrics?collect[]=creations")
     assert set(metrics.series) == IDLE
     assert all(len(series) == 2 for series in metrics.series.values())
-    probed = await get(client, f"/probe?cluster=c&node={databases.standby.name}&collect[]=creations")
+    probed = await get_metrics(client, f"/probe?cluster=c&node={databases.standby.name}&collect[]=creations")
     assert {name: len(series) for name, series in probed.series.items()} == dict.fromkeys(IDLE, 1)
 
 
@@ -86,9 +74,9 @@ async def test_a_creation_is_told_as_in_the_whole(client: Client, databases: Sta
         # Younger than a second it has no series in a part.
         for path in ("/metrics?collect[]=creations", "/probe?cluster=c&node=standby&collect[]=creations"):
             async with asyncio.timeout(10):
-                while not (metrics := await get(client, path)).found("pgslot_creation_wait_seconds"):
+                while not (metrics := await get_metrics(client, path)).found("pgslot_creation_wait_seconds"):
                     pass
-            whole = await get(client, "/metrics")
+            whole = await get_metrics(client, "/metrics")
             told = {name: [own for own, _ in metrics.found(name)] for name in metrics.series if "creation" in name}
             assert "pgslot_creation_wait_reason" in told
             for name, labels in told.items():
@@ -99,13 +87,13 @@ async def test_a_creation_is_told_as_in_the_whole(client: Client, databases: Sta
             assert metrics.state("pgslot_creation_wait_reason", "reason", slot_name="parted") == "running_xacts"
         assert (
             "pgslot_creation_wait_seconds"
-            not in (await get(client, "/probe?cluster=c&node=primary&collect[]=creations")).series
+            not in (await get_metrics(client, "/probe?cluster=c&node=primary&collect[]=creations")).series
         )
     databases.drop_slot("parted")
 
 
 async def test_other_parts_are_cut_out_of_the_whole(client: Client) -> None:
-    metrics = await get(client, "/metrics?collect[]=standby&collect[]=transactions")
+    metrics = await get_metrics(client, "/metrics?collect[]=standby&collect[]=transactions")
     names = set(metrics.series)
     assert {"pgslot_up", "pgslot_transactions", "pgslot_wal_replay_paused"} <= names
     assert not names & {"pgslot_creations_waiting", "pgslot_node_info", "pgslot_build_info", "pgslot_probe_status"}
@@ -129,7 +117,7 @@ async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client:
     async def parts_all_the_time() -> int:
         seen = 0
         while not ended.is_set():
-            metrics = await get(client, "/metrics?collect[]=creations")
+            metrics = await get_metrics(client, "/metrics?collect[]=creations")
             assert [value for _, value in metrics.found("pgslot_up")] == [1, 1]
             assert len(metrics.found("pgslot_creations_waiting")) == 2
             seen += 1
@@ -138,7 +126,7 @@ async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client:
     tasks = [asyncio.create_task(parts_all_the_time()) for _ in range(3)]
     try:
         for _ in range(60):
-            whole = await get(client, "/metrics")
+            whole = await get_metrics(client, "/metrics")
             assert len(whole.found("pgslot_slot_info", slot_name="whole")) == 1
             for own, value in whole.found("pgslot_probe_status"):
                 assert value == (own["status"] == QueryStatus.OK)

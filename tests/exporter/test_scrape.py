@@ -4,57 +4,18 @@ import asyncio
 import gzip
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.app import accepts_gzip, application, collect_timeout
-from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerSettings, Node
-from pgslot.config.reload import ConfigReloader
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import QueryStatus
+from tests.support.scrapes import Client, config, configuration, scrape, status_of
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
-
-Client = TestClient[Any, Any]
-
-
-def config(*conninfos: str) -> Config:
-    nodes = tuple(Node("c", f"n{i}", Conninfo(conninfo)) for i, conninfo in enumerate(conninfos))
-    return Config((Cluster("c", nodes, None),), HealerSettings())
-
-
-def configuration(*conninfos: str) -> ConfigReloader:
-    return ConfigReloader(lambda: config(*conninfos), config(*conninfos))
-
-
-async def scrape(client: Client, timeout: float = 10) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    """Return metric name -> labels -> value."""
-    answer = await client.get("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)})
-    assert answer.status == 200
-    return parsed(await answer.text())
-
-
-def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
-
-
-def status_of(metrics: dict[str, dict[tuple[tuple[str, str], ...], float]], node: str, probe: str) -> str:
-    [status] = [
-        dict(labels)["status"]
-        for labels, value in metrics["pgslot_probe_status"].items()
-        if value == 1 and (dict(labels)["node"], dict(labels)["probe"]) == (node, probe)
-    ]
-    return status
 
 
 @pytest.fixture
@@ -222,6 +183,7 @@ async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -
         databases.primary.drop_slot("restarted")
 
 
+@pytest.mark.servers
 async def test_a_failover_is_followed_by_the_next_scrape() -> None:
     with Stack() as stack:
         stack.start_databases()

@@ -19,12 +19,12 @@ from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import render_families
 from pgslot.snapshot.rows import Slot
-from tests.exporter.test_scrape import Client, configuration, scrape
-from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION, cluster, node
 from tests.support.running_healer import until
+from tests.support.scrapes import Client, configuration, scrape
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.workload import confirmed_all, consumer, write_wal
 
 MEBIBYTE = 1024 * 1024
 SYNC_SLOT = "pg_16394_sync_16385_7427463894567342341"

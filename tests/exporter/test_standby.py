@@ -11,23 +11,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from pgslot.config.model import HealerSettings
-from tests.exporter.test_scrape import Client, configuration
-from tests.exporter.test_versions import (
-    PRIMARY,
-    STANDBY,
-    WAYS,
-    Metrics,
-    both_creators,
-    client,
-    databases,
-    settings,
-    until,
-    until_waiting,
-)
+from tests.support.every_version import CREATORS, both_creators, client, databases, until_waiting
 from tests.support.running_healer import alert, healing, watched
 from tests.support.running_healer import until as until_true
+from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, configuration, scrape_until
 from tests.support.servers import binaries
 from tests.support.servers.binaries import NEXT
+from tests.support.servers.conditions import settings
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -50,7 +40,7 @@ async def test_replay_that_is_delayed_on_purpose(client: Client, databases: Stac
             metrics = await until_waiting(client, "replay_delayed")
             assert metrics.value("pgslot_recovery_min_apply_delay_seconds", node=STANDBY) == 12
             async with healing(watched(databases)) as healer:
-                await healer.post(alert(WAYS[0]), alert(WAYS[1]))
+                await healer.post(alert(CREATORS[0]), alert(CREATORS[1]))
                 await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["replay_delayed"])
                 assert all(not creator.done for creator in creators)
                 primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
@@ -65,7 +55,7 @@ async def test_a_creation_that_is_tried_again_beside_itself(client: Client, data
     """Its client has gone without a word, and is back: with another name, or with the same in vain."""
     primary = databases.primary
     with primary.hold_transaction(), primary.create_slot("first"):
-        metrics = await until(client, lambda metrics: metrics.found("pgslot_creation_retried"))
+        metrics = await scrape_until(client, lambda metrics: metrics.found("pgslot_creation_retried"))
         assert metrics.value("pgslot_creation_retried", slot_name="first") == 0
         [(pid,)] = primary.sql("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = 'first'")
         creator = metrics.labels("pgslot_creation_info", slot_name="first")
@@ -78,14 +68,14 @@ async def test_a_creation_that_is_tried_again_beside_itself(client: Client, data
                     again.execute('CREATE_REPLICATION_SLOT "first" LOGICAL pgoutput')
                 return True
 
-            await until(
+            await scrape_until(
                 client,
                 lambda metrics: tries_again() and metrics.value("pgslot_creation_retried", slot_name="first") == 1,
             )
-        await until(client, lambda metrics: metrics.value("pgslot_creation_retried", slot_name="first") == 0)
+        await scrape_until(client, lambda metrics: metrics.value("pgslot_creation_retried", slot_name="first") == 0)
         with primary.create_slot("second"):
             # Its statement is seen a moment before its slot.
-            metrics = await until(client, lambda metrics: len(metrics.found("pgslot_creation_retried")) == 2)
+            metrics = await scrape_until(client, lambda metrics: len(metrics.found("pgslot_creation_retried")) == 2)
             assert metrics.value("pgslot_creation_retried", slot_name="first") == 1
             assert metrics.value("pgslot_creation_retried", slot_name="second") == 0
     for slot in ("first", "second"):
@@ -98,7 +88,9 @@ async def test_a_wal_receiver_that_waits_for_an_answer(client: Client, databases
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"host=127.0.0.1 port={silent.getsockname()[1]} connect_timeout=60"
         with settings(standby, primary_conninfo=address, wal_retrieve_retry_interval="100ms"):
-            await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
+            await scrape_until(
+                client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0
+            )
             row = "SELECT status FROM pg_catalog.pg_stat_wal_receiver"
             told = [("connecting",)] if databases.major >= NEXT else []
             wait_for(lambda: standby.sql(row) == told, "it waits for the answer")
@@ -110,14 +102,16 @@ async def test_a_wal_receiver_that_waits_for_an_answer(client: Client, databases
             "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
             " WHERE backend_type = 'walreceiver'"
         )
-    await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60)
+    await scrape_until(
+        client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60
+    )
 
 
 async def test_a_synced_slot_says_why_it_is_not_kept_in_step(client: Client, databases: Stack) -> None:
     """From 19 on: the primary's slot needs rows of transactions that its standby has left behind."""
     primary, standby = databases.primary, databases.standby
     if databases.major < NEXT:
-        metrics = await until(client, lambda metrics: metrics.found("pgslot_up"))
+        metrics = await scrape_until(client, lambda metrics: metrics.found("pgslot_up"))
         assert metrics.found("pgslot_slotsync_skip_reason") == []
         return
 
@@ -132,9 +126,11 @@ async def test_a_synced_slot_says_why_it_is_not_kept_in_step(client: Client, dat
     primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
     primary.wait_until_replayed(standby)
     with settings(standby, primary_conninfo=f"{conninfo} dbname=postgres", sync_replication_slots="on"):
-        await until(client, lambda metrics: reason(metrics) == "wal_or_rows_removed", timeout=60)
+        await scrape_until(client, lambda metrics: reason(metrics) == "wal_or_rows_removed", timeout=60)
     primary.drop_slot("fails_over")
-    await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60)
+    await scrape_until(
+        client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60
+    )
 
 
 @pytest.fixture
@@ -149,12 +145,12 @@ def fed() -> Iterator[Stack]:
         stack.primary = Postgres.primary(
             programs, stack.folder, "primary", archive_mode="'on'", archive_command=f"'cp %p {archive}/%f'"
         )
-        stack._cleanup.callback(stack.primary.stop)
+        stack.cleanup.callback(stack.primary.stop)
         stack.primary.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
         stack.primary.sql(f"CREATE ROLE {HEALER_ROLE} LOGIN")
         stack.primary.sql(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}")
         stack.standby = stack.primary.standby("fed", restore_command=f"'cp {archive}/%f %p'")
-        stack._cleanup.callback(stack.standby.stop)
+        stack.cleanup.callback(stack.standby.stop)
         stack.standby.sql("ALTER SYSTEM SET primary_conninfo = ''")
         stack.standby.sql("ALTER SYSTEM SET wal_retrieve_retry_interval = '200ms'")
         stack.standby.sql("SELECT pg_catalog.pg_reload_conf()")
@@ -173,7 +169,7 @@ async def fed_client(fed: Stack) -> AsyncIterator[Client]:
 async def test_a_standby_that_is_fed_from_an_archive(fed_client: Client, fed: Stack) -> None:
     """One record goes ahead, and comes with the segment that it is in; more of them would be in the same one."""
     with fed.standby.create_slot("from_archive") as creator:
-        await until(fed_client, lambda metrics: metrics.reasons() == {"from_archive": "archived_segment"})
+        await scrape_until(fed_client, lambda metrics: metrics.reasons() == {"from_archive": "archived_segment"})
         async with healing(watched(fed), settings=HealerSettings(burst_interval=0.2, interval=0.5)) as healer:
             await healer.post(alert("from_archive", node="fed"))
             await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
@@ -201,11 +197,13 @@ async def test_a_standby_below_one_that_gets_nothing(databases: Stack) -> None:
         primary.wait_until_replayed(cascade)
         async with TestClient(TestServer(application(configuration(*nodes)))) as client:
             with settings(middle, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"):
-                await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
+                await scrape_until(
+                    client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0
+                )
                 with cascade.create_slot("below"):
-                    await until(client, lambda metrics: metrics.reasons() == {"below": "running_xacts"})
+                    await scrape_until(client, lambda metrics: metrics.reasons() == {"below": "running_xacts"})
                     primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
-                    metrics = await until(
+                    metrics = await scrape_until(
                         client, lambda metrics: metrics.reasons() == {"below": "wal_receiver_down"}, timeout=40
                     )
                     assert metrics.value("pgslot_wal_receiver_streaming", node="n2") == 1

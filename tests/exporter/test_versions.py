@@ -2,116 +2,25 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
-from exporter.app import application
 from exporter.catalogue import DECODING
-from pgslot.snapshot.queries import QUERIES, SUPPORTED
-from tests.exporter.test_scrape import Client, configuration, scrape, status_of
+from pgslot.snapshot.queries import QUERIES
+from tests.support.every_version import CREATORS, both_creators, client, databases, until_waiting
+from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, scrape, scrape_until, status_of
+from tests.support.servers.conditions import settings
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
-from tests.support.servers.sessions import Statement
-from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.stack import Stack
+
+__all__ = ["client", "databases"]
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
-
-PRIMARY, STANDBY = "n0", "n1"
-WAYS = ("by_walsender", "by_function")
-
-
-class Metrics:
-    """One scrape."""
-
-    def __init__(self, series: dict[str, dict[tuple[tuple[str, str], ...], float]]) -> None:
-        self.series = series
-
-    def found(self, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
-        series = [(dict(key), value) for key, value in self.series.get(name, {}).items()]
-        return [(own, value) for own, value in series if labels.items() <= own.items()]
-
-    def value(self, name: str, **labels: str) -> float | None:
-        """Return the one value with these labels; None when it is absent."""
-        found = self.found(name, **labels)
-        assert len(found) <= 1, found
-        return found[0][1] if found else None
-
-    def labels(self, name: str, **labels: str) -> dict[str, str]:
-        [(found, _)] = self.found(name, **labels)
-        return found
-
-    def state(self, name: str, label: str, **labels: str) -> str | None:
-        """Return the value of `label` in the one series that is 1; None when all are 0."""
-        states = [own[label] for own, value in self.found(name, **labels) if value == 1]
-        assert len(states) <= 1, states
-        return states[0] if states else None
-
-    def reasons(self) -> dict[str, str | None]:
-        """Return slot -> why its creation waits."""
-        slots = {own["slot_name"] for own, _ in self.found("pgslot_creation_wait_reason")}
-        return {slot: self.state("pgslot_creation_wait_reason", "reason", slot_name=slot) for slot in slots}
-
-    def transactions(self, node: str) -> dict[str, float]:
-        return {own["kind"]: value for own, value in self.found("pgslot_transactions", node=node) if value}
-
-
-@pytest.fixture(scope="module", params=SUPPORTED)
-def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """In place of the session's: a primary and its standby of one version after the other."""
-    with Stack(major=request.param) as stack:
-        stack.start_databases()
-        yield stack
-
-
-@pytest.fixture
-async def client(databases: Stack) -> AsyncIterator[Client]:
-    nodes = (server.conninfo(EXPORTER_ROLE) for server in (databases.primary, databases.standby))
-    async with TestClient(TestServer(application(configuration(*nodes)))) as started:
-        yield started
-
-
-async def until(client: Client, condition: Callable[[Metrics], Any], timeout: float = 15.0) -> Metrics:
-    """Scrape until the condition holds; return that scrape."""
-    deadline = time.monotonic() + timeout
-    while True:
-        metrics = Metrics(await scrape(client))
-        if condition(metrics):
-            return metrics
-        assert time.monotonic() < deadline, (metrics.reasons(), metrics.series)
-
-
-async def until_waiting(client: Client, reason: str) -> Metrics:
-    return await until(client, lambda metrics: metrics.reasons() == dict.fromkeys(WAYS, reason))
-
-
-@contextmanager
-def both_creators(server: Postgres) -> Iterator[tuple[Statement, Statement]]:
-    """Create two slots at the same time, one in each way."""
-    with ExitStack() as stack:
-        for slot in WAYS:
-            stack.callback(server.drop_slot, slot)
-        by_walsender = stack.enter_context(server.create_slot(WAYS[0]))
-        yield by_walsender, stack.enter_context(server.create_slot_by_function(WAYS[1]))
-
-
-@contextmanager
-def settings(server: Postgres, **values: str) -> Iterator[None]:
-    """Change settings of a running server for a while."""
-    try:
-        for name, value in values.items():
-            server.sql(f"ALTER SYSTEM SET {name} = '{value}'")
-        server.sql("SELECT pg_catalog.pg_reload_conf()")
-        [(name, value)] = list(values.items())[-1:]
-        wait_for(lambda: server.sql(f"SHOW {name}") == [(value,)], f"{name} = {value}")
-        yield
-    finally:
-        server.sql("ALTER SYSTEM RESET ALL")
-        server.sql("SELECT pg_catalog.pg_reload_conf()")
 
 
 @pytest.fixture
@@ -178,7 +87,7 @@ async def test_slots_have_the_sizes_that_a_superuser_sees(
         names = ("retained_wal_bytes", "unconfirmed_wal_bytes", "pinned_wal_bytes", "catalog_xmin_age_xids")
         return [(slot, *(metrics.value(f"pgslot_{name}", slot_name=slot) for name in names)) for slot in slots]
 
-    metrics = await until(client, lambda metrics: shown(metrics) == seen())
+    metrics = await scrape_until(client, lambda metrics: shown(metrics) == seen())
     [(_, retained, unconfirmed, pinned, _), (_, physical, *others)] = shown(metrics)
     assert retained == unconfirmed + pinned
     assert min(retained, unconfirmed, pinned, physical) > 0
@@ -217,7 +126,7 @@ async def test_what_was_decoded_is_counted(client: Client, databases: Stack, slo
         return {column: metrics.value(name, slot_name=slots[0]) for name, (column, _) in DECODING.items()}
 
     # Statistics arrive a moment later.
-    metrics = await until(client, lambda metrics: counted(metrics)["total_txns"] == 3)
+    metrics = await scrape_until(client, lambda metrics: counted(metrics)["total_txns"] == 3)
     columns = list(counted(metrics))
     [row] = primary.sql(
         f"SELECT {', '.join(columns)} FROM pg_catalog.pg_stat_replication_slots WHERE slot_name = 'logical'"
@@ -235,7 +144,7 @@ async def test_a_slot_on_its_way_to_be_lost(client: Client, databases: Stack, sl
     primary = databases.primary
 
     async def expect(wal_status: str) -> Metrics:
-        return await until(
+        return await scrape_until(
             client,
             lambda metrics: all(
                 metrics.state("pgslot_wal_status", "wal_status", slot_name=slot) == wal_status for slot in slots
@@ -278,7 +187,7 @@ async def test_a_slot_on_the_standby_that_lost_its_catalog_rows(client: Client, 
         wait_for(lambda: primary.sql(released), "the standby holds back no vacuum")
         for statement in ("CREATE TABLE dropped (id int)", "DROP TABLE dropped", "VACUUM pg_catalog.pg_class"):
             primary.sql(statement)
-        metrics = await until(
+        metrics = await scrape_until(
             client, lambda metrics: metrics.state("pgslot_wal_status", "wal_status", slot_name="conflicts") == "lost"
         )
     reason = "rows_removed" if databases.major >= 17 else "unknown"
@@ -293,7 +202,7 @@ async def test_a_creation_on_the_primary_waits_for_a_session(client: Client, dat
     with databases.primary.hold_transaction(application_name="holder") as holder:
         with both_creators(databases.primary):
             metrics = await until_waiting(client, "transaction")
-            for slot in WAYS:
+            for slot in CREATORS:
                 blocker = metrics.labels("pgslot_creation_blocker_age_seconds", slot_name=slot)
                 assert (blocker["node"], blocker["backend_type"], blocker["pid"]) == (
                     PRIMARY,
@@ -307,7 +216,7 @@ async def test_a_creation_on_the_primary_waits_for_a_session(client: Client, dat
             # The function's snapshot is a transaction's, the walsender that creates is none.
             assert metrics.transactions(PRIMARY) == {"xid": 1, "snapshot": 1, "idle_in_transaction": 1}
         with databases.primary.create_slot("alone"):
-            metrics = await until(client, lambda metrics: metrics.reasons() == {"alone": "transaction"})
+            metrics = await scrape_until(client, lambda metrics: metrics.reasons() == {"alone": "transaction"})
             assert metrics.transactions(PRIMARY) == {"xid": 1, "idle_in_transaction": 1}
 
 
@@ -315,7 +224,7 @@ async def test_a_creation_on_the_primary_waits_for_a_prepared_transaction(client
     databases.primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left'")
     with both_creators(databases.primary) as creators:
         metrics = await until_waiting(client, "transaction")
-        for slot in WAYS:
+        for slot in CREATORS:
             blocker = metrics.labels("pgslot_creation_blocker_age_seconds", slot_name=slot)
             assert (blocker["backend_type"], blocker["pid"], blocker["application_name"]) == ("prepared", "", "left")
         assert metrics.transactions(PRIMARY)["prepared"] == 1
@@ -344,27 +253,29 @@ async def test_a_consumer_that_has_caught_up_is_no_creation(
 
 async def test_replay_that_is_paused(client: Client, databases: Stack) -> None:
     databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
-    metrics = await until(client, lambda metrics: metrics.value("pgslot_wal_replay_paused", node=STANDBY) == 1)
+    metrics = await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_replay_paused", node=STANDBY) == 1)
     assert metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1
     databases.primary.sql("SELECT pg_catalog.pg_switch_wal()")
-    await until(client, lambda metrics: metrics.value("pgslot_wal_replay_lag_bytes", node=STANDBY))
+    await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_replay_lag_bytes", node=STANDBY))
     if databases.major >= 16:
         with both_creators(databases.standby):
             await until_waiting(client, "replay_paused")
     databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
-    metrics = await until(client, lambda metrics: metrics.value("pgslot_wal_replay_lag_bytes", node=STANDBY) == 0)
+    metrics = await scrape_until(
+        client, lambda metrics: metrics.value("pgslot_wal_replay_lag_bytes", node=STANDBY) == 0
+    )
     assert metrics.value("pgslot_wal_replay_paused", node=STANDBY) == 0
 
 
 async def test_a_wal_receiver_that_is_down(client: Client, databases: Stack) -> None:
     with settings(databases.standby, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"):
-        await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
+        await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
         if databases.major >= 16:
             with both_creators(databases.standby):
                 await until_waiting(client, "wal_receiver_down")
         databases.standby.sql("ALTER SYSTEM RESET primary_conninfo")
         databases.standby.sql("SELECT pg_catalog.pg_reload_conf()")
-        await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1)
+        await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1)
 
 
 async def test_a_creation_on_the_standby(client: Client, databases: Stack) -> None:
@@ -379,7 +290,7 @@ async def test_a_creation_on_the_standby(client: Client, databases: Stack) -> No
         def forced(metrics: Metrics) -> bool:
             return bool(condition(metrics)) or not primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
 
-        return await until(client, forced)
+        return await scrape_until(client, forced)
 
     def created(metrics: Metrics) -> bool:
         return metrics.reasons() == {} and metrics.value("pgslot_creations_waiting", node=STANDBY) == 0
@@ -393,8 +304,8 @@ async def test_a_creation_on_the_standby(client: Client, databases: Stack) -> No
     # All forced records are replayed: a late one, of before the transaction, would complete a creation.
     databases.wait_until_idle()
     with primary.hold_transaction(application_name="holder") as holder, both_creators(standby) as creators:
-        metrics = await force(lambda metrics: metrics.reasons() == dict.fromkeys(WAYS, "transaction"))
-        for slot in WAYS:
+        metrics = await force(lambda metrics: metrics.reasons() == dict.fromkeys(CREATORS, "transaction"))
+        for slot in CREATORS:
             blocker = metrics.labels("pgslot_creation_blocker_age_seconds", slot_name=slot)
             assert (blocker["node"], blocker["backend_type"], blocker["pid"]) == (
                 STANDBY,

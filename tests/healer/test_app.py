@@ -24,7 +24,7 @@ from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
-from tests.healer.webhook.test_body import ALERT, BODY
+from tests.support.builders.webhooks import ALERT, BODY
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 

@@ -8,28 +8,19 @@ from typing import Any
 
 import pytest
 import requests
-import yaml
 
 from healer.commands.metrics_reference import metric_reference
-from tests.healer.webhook.test_body import ALERT, BODY
+from tests.support.builders.webhooks import ALERT, BODY
 from tests.support.paths import ROOT
-from tests.support.servers.processes import free_port, wait_for
+from tests.support.running_healer import write_healer_config
+from tests.support.servers.processes import wait_for
 from tests.support.servers.programs import Program
-from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
-
-
-def write(file: Path, stack: Stack, switch: dict[str, Any] | None = None, **healer: Any) -> None:
-    """Write the configuration: `switch` are keys for all clusters, the others for the one."""
-    target = {"conninfo": stack.primary.conninfo(HEALER_ROLE)} | healer
-    nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (stack.primary, stack.standby)}
-    # An Alertmanager that is not there must not keep the healer from anything.
-    settings = {"alertmanager_url": f"http://127.0.0.1:{free_port()}"} | (switch or {})
-    file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes, "healer": target}}, "healer": settings}))
+from tests.support.servers.stack import Stack
 
 
 @pytest.fixture
 def healer(databases: Stack, tmp_path: Path) -> Iterator[Program]:
-    write(tmp_path / "pgslot.yml", databases)
+    write_healer_config(tmp_path / "pgslot.yml", databases)
     program = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path)
     program.process.arguments.append("--web.enable-lifecycle")
     program.start()
@@ -61,7 +52,7 @@ def test_kill_switch_takes_effect_by_a_reload_for_a_cluster_or_all(
         with databases.standby.create_slot("switched_off"):
             assert alert(healer, "switched_off") == "started=1"
             wait_for(lambda: healer.get_json("/episodes")[0]["calls"], "it has called")
-            write(tmp_path / "pgslot.yml", databases, **off)
+            write_healer_config(tmp_path / "pgslot.yml", databases, **off)
             assert requests.post(f"{healer.url}/-/reload", timeout=10).status_code == 200
             wait_for(lambda: healer.get_json("/episodes")[0]["outcome"] == "cancelled", "the episode is cancelled")
             [episode] = healer.get_json("/episodes")
@@ -70,7 +61,7 @@ def test_kill_switch_takes_effect_by_a_reload_for_a_cluster_or_all(
             [info] = healer.samples("pgslot_heal_disabled_info")
             assert (info.labels, info.value) == ({"cluster": "c", "scope": scope, "why": "CHG-7 migration"}, 1)
             assert alert(healer, "switched_off") == "ignored_disabled=1"
-            write(tmp_path / "pgslot.yml", databases)
+            write_healer_config(tmp_path / "pgslot.yml", databases)
             healer.process.send(signal.SIGHUP)
             wait_for(lambda: reason(healer) is None, "it is on again")
             assert healer.samples("pgslot_heal_disabled_info") == []

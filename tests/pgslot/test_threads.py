@@ -17,7 +17,7 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config import loader
 from pgslot.config.reload import ConfigReloader
 from pgslot.snapshot.cluster import ClusterCollector
-from tests.healer.webhook.test_hostile_input import alertmanager
+from tests.support.fakes.alertmanager import alertmanager
 from tests.support.web_configs import Files, basic, folder, get, hashed, serving
 
 HELD_SECONDS = 60.0

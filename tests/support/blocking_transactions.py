@@ -10,9 +10,11 @@ import psycopg
 from healer.commands.grants import ENDER_ROLE, ender_script
 from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import HealerConfig, TerminationConfig, TerminationPolicy
+from pgslot.config.model import Cluster, HealerConfig, TerminationConfig, TerminationPolicy
+from tests.support.running_healer import alert, to_primary, watched
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
+from tests.support.servers.stack import Stack
 
 USER = "billing"
 APPLICATION = "importer"
@@ -101,3 +103,14 @@ def wait_until_blocked(server: Postgres, slot: str) -> None:
         " WHERE s.slot_name = %s AND l.locktype = 'transactionid' AND NOT l.granted"
     )
     wait_for(lambda: server.sql(blocked, [slot]) or None, f"slot {slot} waits for a transaction")
+
+
+def guarded(stack: Stack, policy: TerminationPolicy = POLICY, **target: Any) -> Cluster:
+    conninfo = to_primary(stack.standby, stack.primary, role=ENDER_ROLE)
+    return watched(stack, termination=TerminationConfig(Conninfo(conninfo), policy), **target)
+
+
+def endangered(slot: str, node: str = "primary", **more: Any) -> dict[str, Any]:
+    found = alert(slot, node=node, fingerprint=f"end/{node}/{slot}", **more)
+    found["labels"] |= {"alertname": "PgSlotEndangeredByTransaction", "heal": "end_transaction"}
+    return found

@@ -45,7 +45,7 @@ class Fleet(Stack):
         self.billing.sql("CREATE TABLE invoices (id int, item text)")
         self.reports = self._server("reports", max_slot_wal_keep_size="-1")
         self.reports.sql("SELECT pg_catalog.pg_create_logical_replication_slot('monthly', 'pgoutput')")
-        self._cleanup.callback(self._running.close)
+        self.cleanup.callback(self._running.close)
         prepare(self.primary)
         self.start_exporter()
         self.start_monitoring()
@@ -86,11 +86,11 @@ class Fleet(Stack):
 
     def consume(self, name: str) -> None:
         """Have a consumer that confirms all it gets."""
-        program = self.billing._binaries.tools / "pg_recvlogical"
+        program = self.billing.binaries.tools / "pg_recvlogical"
         self.billing.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [name])
         arguments = ["--start", f"--slot={name}", "--file=-", "--status-interval=1", "--fsync-interval=1"]
         process = Process([program, f"--dbname={self.billing.conninfo()}", *arguments], self.folder / f"{name}.log")
-        self._cleanup.callback(process.stop)
+        self.cleanup.callback(process.stop)
         process.start()
 
     def unused_slot(self, name: str) -> None:
@@ -153,7 +153,7 @@ class Fleet(Stack):
     def _server(self, name: str, **settings: str) -> Postgres:
         programs = binaries.find(self.folder, self.major)
         server = Postgres.primary(programs, self.folder, name, outlive_us=self.keep, **settings)
-        self._cleanup.callback(server.stop)
+        self.cleanup.callback(server.stop)
         server.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor; CREATE ROLE {POWERLESS_ROLE} LOGIN")
         return server
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import yaml
 from tests.support.servers.monitoring import ALERTMANAGER, version_of
 from tests.support.servers.stack import Stack
 
-HIDES = version_of(ALERTMANAGER) >= (0, 28)
-"""This Alertmanager does not show where its webhooks lead: what the doctor says of them rests on what arrives."""
-
 PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 
 Findings = dict[tuple[str, str], dict[str, str]]
+
+
+@cache
+def hides_webhook_urls() -> bool:
+    """Return whether this Alertmanager hides its webhooks' URLs: the doctor's findings then rest on what arrives."""
+    return version_of(ALERTMANAGER) >= (0, 28)
 
 
 def all_scraped(stack: Stack) -> bool:
@@ -35,13 +39,14 @@ def run(stack: Stack, *flags: str, file: Path | None = None) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
-def bad(stack: Stack, *flags: str, file: Path | None = None, code: int = 1, test: bool = HIDES) -> Findings:
+def bad(stack: Stack, *flags: str, file: Path | None = None, code: int = 1, test: bool | None = None) -> Findings:
     """
     Return the findings that are not good, by check and subject.
 
-    `test`: with a test alert, which proves where webhooks lead also right after a change of the configuration.
+    `test`: send a test alert, which proves where webhooks lead right after a change of the configuration, too; None: if
+    Alertmanager hides their URLs.
     """
-    asked = ("--test-alert",) if test else ()
+    asked = ("--test-alert",) if (hides_webhook_urls() if test is None else test) else ()
     done = run(stack, "--json", *asked, *flags, file=file)
     assert (done.returncode, done.stderr) == (code, ""), done.stdout
     return {
@@ -92,3 +97,9 @@ def routed(stack: Stack, change: Any) -> Iterator[None]:
         reload()
         yield
     reload()
+
+
+HEALED_ALERTS = (
+    *("PgSlotCreationStuck", "PgSlotCreationBlocked", "PgSlotStalled", "PgSlotNotPersisted"),
+    *("PgSlotCreationRetried", "PgSlotCreationWaiting"),
+)

@@ -13,12 +13,13 @@ import psycopg
 import requests
 import yaml
 
-from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, setting, stopped, write_wal
 from tests.support.failover_slots import drop_failover_slots, make_slot, outrun, read_all, synchronising
 from tests.support.fakes.patroni import a_patroni
+from tests.support.servers.conditions import setting, stopped
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
+from tests.support.servers.workload import confirmed_all, consumer, write_wal
 
 GIVE_UP_AFTER = "3s"
 MEBIBYTE = 1024 * 1024

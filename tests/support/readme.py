@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.support.markdown import Fence, code_spans, fences
 from tests.support.paths import ROOT
@@ -87,3 +88,44 @@ class Reader:
         process = Process(["bash", "-c", script], self._folder / f"{name}.log")
         process.start()
         return process
+
+
+RUN = "by tests/docs/test_readme_on_servers.py, each line"
+CHECKED = "a configuration, by test_both_programs_accept_the_configuration"
+WAYS = {
+    "   PostgreSQL  ": "a drawing",
+    "make demo  ": "by test_every_make_target_exists; the targets are what people and CI run",
+    "pg-slot-healer grants | psql": RUN,
+    "hostssl  postgres": RUN,
+    "psql -d postgres -c 'SELECT pg_reload_conf()'": RUN,
+    "clusters:": CHECKED,
+    "pg-slot-exporter --config.file=pgslot.yml --check": RUN,
+    "pg-slot-healer doctor": RUN,
+    "ok       node ": "what the doctor prints, by tests/docs/test_readme_on_servers.py",
+    "pg_recvlogical ": RUN,
+    "pg-slot-healer heal orders": RUN,
+    "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
+    "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
+    " tests/deploy/test_compose.py and tests/deploy/test_compose_on_servers.py",
+    "kubectl apply ": "needs a cluster; the objects are tested by"
+    " tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
+}
+"""How each block of README is tested, or why not, by how it begins."""
+
+
+def ways(block: Fence) -> list[str]:
+    return [way for start, way in WAYS.items() if block.text.startswith(start)]
+
+
+def shell_lines_that_are_run() -> Iterator[str]:
+    """Return the lines that tests/docs/test_readme_on_servers.py has to run, all of them."""
+    for block in BLOCKS:
+        if block.info == "sh" and ways(block) == [RUN]:
+            yield from lines(block)
+
+
+def merged(one: Any, other: Any) -> Any:
+    """Return a configuration with another one's keys put into it, however deep; `...` stands for what is there."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return one if other == "..." else other
+    return one | {key: merged(one.get(key), value) for key, value in other.items()}

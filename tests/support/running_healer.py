@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,7 +19,7 @@ from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis import retention
 from pgslot.snapshot import history
 from tests.support.servers.postgres import Postgres
-from tests.support.servers.processes import wait_for
+from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 Client = TestClient[Any, Any]
@@ -155,3 +157,12 @@ def left_behind(server: Postgres) -> list[tuple[Any, ...]]:
         " WHERE application_name LIKE 'pg_slot_healer%'"
         " UNION ALL SELECT pid, locktype, mode, NULL, '' FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
     )
+
+
+def write_healer_config(file: Path, stack: Stack, switch: dict[str, Any] | None = None, **healer: Any) -> None:
+    """Write the configuration: `switch` are keys for all clusters, the others for the one."""
+    target = {"conninfo": stack.primary.conninfo(HEALER_ROLE)} | healer
+    nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (stack.primary, stack.standby)}
+    # An Alertmanager that is not there must not keep the healer from anything.
+    settings = {"alertmanager_url": f"http://127.0.0.1:{free_port()}"} | (switch or {})
+    file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes, "healer": target}}, "healer": settings}))

@@ -5,10 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 [ "$(id -u)" -eq 0 ] || { echo "expected to be root: an engine is started" >&2; exit 1; }
-bash tests/support/install/install.sh containers
 SUITE=${SUITE:-forky}
 export SUITE
-bash tests/support/install/install.sh
+bash tests/support/install/install.sh dev monitoring programs containers
 PATH=$PWD/.venv/monitoring/$SUITE/bin:$PATH
 # shellcheck source=tests/deploy/containers/engine.sh
 . tests/deploy/containers/engine.sh

@@ -1,9 +1,7 @@
 """What `pg-slot-healer grants` prints, run by psql on real servers: both roles can do their work and nothing more."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,13 +18,13 @@ from pgslot.config.model import Cluster, HealerConfig, Node
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import QueryStatus
 from pgslot.snapshot.queries import SUPPORTED
-from tests.support.servers.postgres import Postgres
+from tests.support.servers.postgres import Postgres, run_psql
 from tests.support.servers.processes import wait_for
+from tests.support.servers.programs import HEALER_PROGRAM
 from tests.support.servers.stack import Stack
 
 # Names that have to be quoted, and that read like placeholders.
 EXPORTER, HEALER = 'The "eyes"', 'o\'hands :"exporter"'
-PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 
 FORBIDDEN = {
     "read a table": "SELECT * FROM public.orders",
@@ -86,24 +84,10 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         stack.primary.sql("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
         # From 15 on it is so by default. Before, everybody may, and no grant of ours changes that.
         stack.primary.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        run(stack.primary, script(EXPORTER, HEALER))
+        run_psql(stack.primary, script(EXPORTER, HEALER))
         ready = "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s"
         wait_for(lambda: stack.standby.sql(ready, [HEALER]), "the standby has the roles")
         yield stack
-
-
-def run(server: Postgres, sql: str) -> str:
-    """Run a script as an administrator does; return what psql says."""
-    done = subprocess.run(
-        [server._binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo()],
-        input=sql,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
 
 
 def conninfo(server: Postgres, role: str) -> str:
@@ -128,13 +112,15 @@ def privileges(server: Postgres) -> list[tuple[Any, ...]]:
 
 def test_second_run_changes_nothing(stack: Stack) -> None:
     before = privileges(stack.primary)
-    said = run(stack.primary, script(EXPORTER, HEALER))
+    said = run_psql(stack.primary, script(EXPORTER, HEALER))
     assert privileges(stack.primary) == before
     assert "WARNING" not in said
 
 
 def test_script_prints_what_each_role_may_do_now(stack: Stack) -> None:
-    lines = [line.split(" | ") for line in run(stack.primary, script(EXPORTER, HEALER)).splitlines() if " | " in line]
+    lines = [
+        line.split(" | ") for line in run_psql(stack.primary, script(EXPORTER, HEALER)).splitlines() if " | " in line
+    ]
     privileges_by_role = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in lines[1:]}
     heals = "t" if stack.major >= 16 else "f"
     assert privileges_by_role == {EXPORTER: ["postgres", "t", "t", "f"], HEALER: ["postgres", "t", "f", heals]}
@@ -197,7 +183,7 @@ def test_exporter_role_cannot_heal_and_healer_role_cannot_read_queries(stack: St
 
 
 def test_healer_role_cannot_heal_in_another_database(databases: Stack) -> None:
-    run(databases.primary, script("grants_exporter", "grants_healer"))
+    run_psql(databases.primary, script("grants_exporter", "grants_healer"))
     may = "SELECT pg_catalog.has_function_privilege('grants_healer', 'pg_catalog.pg_log_standby_snapshot()', 'EXECUTE')"
     with psycopg.connect(databases.primary.conninfo(dbname="template1")) as connection:
         assert connection.execute(may.encode()).fetchall() == [(False,)]
@@ -206,7 +192,7 @@ def test_healer_role_cannot_heal_in_another_database(databases: Stack) -> None:
 
 def test_existing_role_keeps_its_attributes_and_excess_ones_are_reported(databases: Stack) -> None:
     databases.primary.sql("CREATE ROLE grants_before LOGIN REPLICATION CONNECTION LIMIT 3")
-    said = run(databases.primary, script("grants_exporter", "grants_before"))
+    said = run_psql(databases.primary, script("grants_exporter", "grants_before"))
     assert "WARNING:  role grants_before has attributes that it does not need" in said
     attributes = "SELECT rolreplication, rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = 'grants_before'"
     assert databases.primary.sql(attributes) == [(True, 3)]
@@ -214,7 +200,7 @@ def test_existing_role_keeps_its_attributes_and_excess_ones_are_reported(databas
 
 def test_nothing_is_granted_if_a_part_fails(databases: Stack) -> None:
     with pytest.raises(AssertionError, match="reserved"):
-        run(databases.primary, script("grants_whole", "pg_not_allowed"))
+        run_psql(databases.primary, script("grants_whole", "pg_not_allowed"))
     assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'grants_whole'") == []
 
 
@@ -232,7 +218,9 @@ def test_both_roles_need_different_names() -> None:
 
 def test_command_prints_the_script() -> None:
     def printed(*flags: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([PROGRAM, "grants", *flags], capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(
+            [HEALER_PROGRAM, "grants", *flags], capture_output=True, text=True, timeout=30, check=False
+        )
 
     done = printed()
     assert (done.returncode, done.stdout) == (0, script("pgslot_exporter", "pgslot_healer"))

@@ -12,9 +12,9 @@ from healer.commands.grants import ENDER_ROLE, ender_script, script
 from healer.remedies.attempt import Unavailable
 from healer.remedies.registry import END_TRANSACTION
 from pgslot.cli.errors import ConfigError
-from tests.healer.commands.test_grants import PROGRAM, run
 from tests.support.blocking_transactions import acting
-from tests.support.servers.postgres import Postgres
+from tests.support.servers.postgres import Postgres, run_psql
+from tests.support.servers.programs import HEALER_PROGRAM
 from tests.support.servers.stack import Stack
 
 NAME = 'The "hand"'
@@ -26,7 +26,7 @@ def execute(server: Postgres, sql: str) -> None:
 
 
 def test_script_of_the_third_role_is_printed_alone() -> None:
-    done = subprocess.run([PROGRAM, "grants", "--end-transactions"], capture_output=True, text=True, check=True)
+    done = subprocess.run([HEALER_PROGRAM, "grants", "--end-transactions"], capture_output=True, text=True, check=True)
     assert done.stdout == ender_script(ENDER_ROLE)
     both = script("e", "h")
     assert "pg_signal_backend" not in both
@@ -37,7 +37,7 @@ async def test_psql_runs_it_twice_with_a_name_that_needs_quotes(databases: Stack
     primary = databases.primary
     try:
         for _ in range(2):
-            shown = run(primary, ender_script(NAME))
+            shown = run_psql(primary, ender_script(NAME))
         assert [row.split("|")[2:] for row in shown.replace(" ", "").splitlines() if "|t|" in row] == [["t"] * 4], shown
         target = acting(f"host=127.0.0.1 port={primary.port} dbname=postgres user='{NAME}'")
         assert (await END_TRANSACTION.check(target)).reason is None

@@ -11,7 +11,6 @@ from pgslot.config.model import Config, HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED
-from tests.pgslot.diagnosis.test_causes_on_servers import setting
 from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
 from tests.support.failover_slots import (
     WORKER,
@@ -24,6 +23,7 @@ from tests.support.failover_slots import (
     synchronising,
 )
 from tests.support.running_healer import until, watched
+from tests.support.servers.conditions import setting
 from tests.support.servers.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)

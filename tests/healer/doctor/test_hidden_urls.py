@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.healer.doctor.test_on_servers import HEALED
-from tests.support.doctor import HIDES, all_scraped, bad, heard, routed
+from tests.support.doctor import HEALED_ALERTS, all_scraped, bad, heard, hides_webhook_urls, routed
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
 
@@ -58,19 +57,21 @@ def test_a_route_that_leads_to_somebody_else_is_not_well(stack: Stack) -> None:
         del routes[0]["continue"]
 
     with routed(stack, chat(stack, astray)):
-        asked = bad(stack, code=3 if HIDES else 1, test=False)
+        asked = bad(stack, code=3 if hides_webhook_urls() else 1, test=False)
         tested = bad(stack, test=True)
-    lost = {("route", name) for name in HEALED}
-    if HIDES:
+    lost = {("route", name) for name in HEALED_ALERTS}
+    if hides_webhook_urls():
         # The heartbeat has not come since the change either.
         beat = {("route", "PgSlotWatchdog"), ("leads to", "receiver healer")}
         assert {key for key, each in asked.items() if each["status"] == "unknown"} == lost | {LEAD} | beat
-    assert {key for key, each in asked.items() if each["status"] == "failed"} == (set() if HIDES else lost)
+    assert {key for key, each in asked.items() if each["status"] == "failed"} == (
+        set() if hides_webhook_urls() else lost
+    )
     assert all(EVERYWHERE in asked[key]["found"] for key in lost)
     assert {key: each["status"] for key, each in tested.items()} == dict.fromkeys(lost, "failed")
     assert all(f"{CLUSTER}/{PRIMARY_NODE} only to chat" in tested[key]["found"] for key in lost)
     refuted = "a test alert did not come through it within"
-    assert all((refuted in tested[key]["found"]) is HIDES for key in lost)
+    assert all((refuted in tested[key]["found"]) is hides_webhook_urls() for key in lost)
 
 
 def test_the_test_alert_makes_no_episode(stack: Stack) -> None:
@@ -91,8 +92,8 @@ def test_a_healer_that_has_been_restarted_knows_nothing_yet(stack: Stack) -> Non
     wait_for(lambda: not all_scraped(stack), "Prometheus has noticed")
     stack.healer.start()
     wait_for(lambda: all_scraped(stack), "Prometheus scrapes it again")
-    found = bad(stack, code=3 if HIDES else 0, test=False)
-    assert {each["status"] for each in found.values()} == ({"unknown"} if HIDES else set())
+    found = bad(stack, code=3 if hides_webhook_urls() else 0, test=False)
+    assert {each["status"] for each in found.values()} == ({"unknown"} if hides_webhook_urls() else set())
     assert bad(stack, code=0, test=True) == {}
     # What came then is remembered.
     assert bad(stack, code=0, test=False) == {}

@@ -1,11 +1,14 @@
 """PostgreSQL 19, which raises the effective wal_level when the first logical slot is created."""
 
+import pytest
+
 from healer.doctor.server_facts import fetch_server
 from pgslot.config.conninfo import Conninfo
 from tests.support.servers.binaries import NEXT
 from tests.support.servers.stack import Stack
 
 
+@pytest.mark.servers
 async def test_wal_level_is_the_effective_one() -> None:
     with Stack(major=NEXT) as stack:
         server = stack.single(wal_level="replica")

@@ -88,6 +88,7 @@ LABELS: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.tools
 def test_receivers_are_those_that_amtool_names(name: str, tmp_path: Path) -> None:
     route = CONFIGS[name]
     receivers = [{"name": receiver} for receiver in ("a", "b", "c", "d", "e", "f", "healer", "nobody", "people")]

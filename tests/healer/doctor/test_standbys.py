@@ -8,8 +8,8 @@ from healer.doctor.checks.standbys import judge_unconfigured_standbys
 from healer.doctor.result import CheckStatus
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import WalSender
-from tests.pgslot.diagnosis.test_unconfigured_standbys import BARE, A, B, standby
 from tests.support.builders.snapshots import cluster, dark, node
+from tests.support.builders.standbys import BARE, A, B, standby
 
 CASES: list[tuple[Sequence[WalSender], Sequence[NodeSnapshot], CheckStatus | None, str]] = [
     ([], [], None, ""),

@@ -224,7 +224,7 @@ def test_the_healer_is_killed_at_random_points(databases: Stack, tmp_path: Path)
     body = {"version": "4", "alerts": [alert("random")]}
     chance = random.Random(20261123)
     with hanging(databases, "random") as (holder, creator):
-        before = databases.primary._lsn()
+        before = databases.primary.lsn()
         for _ in range(8):
             healer = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path, port=free_port())
             start(healer)
@@ -253,7 +253,7 @@ def test_the_healer_is_killed_at_random_points(databases: Stack, tmp_path: Path)
 
 
 def _records_since(server: Postgres, lsn: int) -> int:
-    return server._kinds_since(lsn).count(RUNNING_XACTS)
+    return server.kinds_since(lsn).count(RUNNING_XACTS)
 
 
 def test_the_proxy_passes_refuses_and_resets(databases: Stack) -> None:

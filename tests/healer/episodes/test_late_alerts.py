@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from healer.webhook.body import Action
 from pgslot.config.model import Config, Node, PatroniConfig
-from tests.healer.episodes.test_lifecycle import NOWHERE, SETTINGS, Books, config, firing
+from tests.support.builders.episodes import NOWHERE, SETTINGS, Books, config, firing
 from tests.support.running_healer import QUICK, alert, healing, watched
 from tests.support.servers.stack import Stack
 

@@ -16,59 +16,23 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from prometheus_client import CollectorRegistry
 
-from healer.capability import CapabilityMonitor
 from healer.episodes.loop import next_deadline
-from healer.episodes.manager import EpisodeManager
-from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.force_snapshot.progress import RecordProgress
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import FORCE_SNAPSHOT
-from healer.webhook.body import Action, Alert
-from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
+from healer.webhook.body import Action
+from tests.support.builders.episodes import SETTINGS, Books, config, firing, write_config
 from tests.support.running_healer import alert, until
-from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.processes import wait_for
 from tests.support.servers.programs import Program
 
-NOWHERE = Conninfo(f"host=127.0.0.1 port={free_port()} dbname=x user=x")
-SETTINGS = HealerSettings()
 C = {"cluster": "c", "remedy": FORCE_SNAPSHOT.name}
 """Labels of the series of cluster c."""
 
 
-def config(*names: str, settings: HealerSettings = SETTINGS, enabled: bool = True, why: str = "") -> Config:
-    target = HealerConfig(NOWHERE, enabled, dry_run=False, disabled_reason=why)
-    return Config(tuple(Cluster(name, (Node(name, "n", NOWHERE),), target) for name in names or ("c",)), settings)
-
-
 OFF = config(enabled=False, why="CHG-7")
-
-
-def firing(slot: str = "s", cluster: str = "c", *, node: str = "n", firing: bool = True) -> Alert:
-    labels = {"heal": "log_standby_snapshot", "cluster": cluster, "node": node, "slot_name": slot}
-    return Alert(firing, labels, f"{cluster}/{slot}")
-
-
-class Books:
-    """Episodes, with what they tell to Prometheus."""
-
-    def __init__(self, known: Config) -> None:
-        registry = CollectorRegistry()
-        self.metrics = HealerMetrics(registry)
-        self.monitor = CapabilityMonitor(self.metrics)
-        self.episodes = EpisodeManager(known, self.metrics, self.monitor)
-        self.value = registry.get_sample_value
-        self.closing: asyncio.Task[None] | None = None
-
-    @property
-    def running(self) -> int:
-        return sum(report.outcome is None for report in self.episodes.reports)
-
-    async def ended(self) -> None:
-        await until(lambda: not self.running and not self.episodes._running, "no episode runs", 5)
 
 
 @pytest.fixture
@@ -262,23 +226,17 @@ async def test_clusters_that_are_only_looked_at_do_not_count() -> None:
     await books.episodes.close()
 
 
-def write(file: Path, *, enabled: bool) -> None:
-    node = {"conninfo": NOWHERE.text}
-    target = node | {"enabled": enabled}
-    file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": {"standby": node}, "healer": target}}}))
-
-
 @pytest.mark.parametrize("how", ["reload", "SIGHUP"])
 def test_a_webhook_and_the_switch_back_to_back(tmp_path: Path, how: str) -> None:
     """As a process: whichever comes first, no episode outlives the switch, and the next alert is taken."""
     file = tmp_path / "pgslot.yml"
-    write(file, enabled=True)
+    write_config(file, enabled=True)
     program = Program("pg-slot-healer", file, tmp_path)
     program.process.arguments.append("--web.enable-lifecycle")
     program.start()
     try:
         for trial in range(6):
-            write(file, enabled=False)
+            write_config(file, enabled=False)
             body = json.dumps({"version": "4", "alerts": [alert(f"s{trial}")]})
             requests.post(f"{program.url}/alerts", data=body, timeout=10).raise_for_status()
             if how == "reload":
@@ -287,7 +245,7 @@ def test_a_webhook_and_the_switch_back_to_back(tmp_path: Path, how: str) -> None
                 program.process.send(signal.SIGHUP)
             wait_for(lambda: all(each["outcome"] for each in program.get_json("/episodes")), "none runs")
             loaded = len([line for line in program.log_events() if line["msg"] == "configuration reloaded"])
-            write(file, enabled=True)
+            write_config(file, enabled=True)
             requests.post(f"{program.url}/-/reload", timeout=10).raise_for_status()
             assert loaded or how == "SIGHUP"
         outcomes = [each["outcome"] for each in program.get_json("/episodes")]
@@ -300,7 +258,7 @@ def test_a_webhook_and_the_switch_back_to_back(tmp_path: Path, how: str) -> None
 
 def test_connections_that_say_nothing_do_not_use_up_its_descriptors(tmp_path: Path) -> None:
     """Six hundred of them, and 256 descriptors: webhooks are taken, and files can be read."""
-    write(tmp_path / "pgslot.yml", enabled=True)
+    write_config(tmp_path / "pgslot.yml", enabled=True)
     program = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path)
     program.process.arguments[:0] = ["bash", "-c", 'ulimit -n 256; exec "$0" "$@"']
     program.process.arguments.append("--web.enable-lifecycle")

@@ -21,8 +21,16 @@ from healer.remedies.progress import Outcome
 from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
-from tests.healer.test_program import write
-from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, usable, watched
+from tests.support.running_healer import (
+    QUICK,
+    alert,
+    healing,
+    nothing_left_behind,
+    to_primary,
+    usable,
+    watched,
+    write_healer_config,
+)
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.programs import Program
 from tests.support.servers.proxy import Fault, Proxy
@@ -64,7 +72,7 @@ async def test_resolved_stops_the_loop_but_is_not_counted_as_success(databases: 
 def test_sigterm_stop_accepting_finish_or_cancel_the_one_query_exit_within_grace_period_no_half_written_state(
     databases: Stack, tmp_path: Path
 ) -> None:
-    write(tmp_path / "pgslot.yml", databases)
+    write_healer_config(tmp_path / "pgslot.yml", databases)
     program = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path)
     program.start()
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("terminated"):
@@ -109,13 +117,13 @@ async def test_idempotent_calling_twice_is_harmless_each_call_costs_one_small_wa
     databases: Stack,
 ) -> None:
     with databases.quiet():
-        before = databases.primary._lsn()
+        before = databases.primary.lsn()
         async with RecordConnection(
             HealerConfig(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
         ) as primary:
             for _ in range(10):
                 assert (await primary.act(Act(0.0))).result == "ok"
-        assert databases.primary._lsn() - before <= 10 * 64
+        assert databases.primary.lsn() - before <= 10 * 64
 
 
 async def test_verify_by_independent_read_slot_exists_confirmed_flush_lsn_not_null(databases: Stack) -> None:

@@ -13,14 +13,13 @@ from healer.remedies.force_snapshot.schedule import OBSERVE_INTERVAL
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import ConfigReloader
 from pgslot.postgres.types import parse_lsn
-from tests.healer.remedies.force_snapshot.test_stalled_slots import read_all, shows, stalled_alert
-from tests.pgslot.diagnosis.test_causes_on_servers import write_wal
 from tests.support.running_healer import QUICK, Healer, alert, healing, impatient, until, usable, watched
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
 from tests.support.servers.wal import RUNNING_XACTS
+from tests.support.servers.workload import write_wal
+from tests.support.stalled_slots import CREATE, read_all, shows, stalled_alert, stalled_batch
 
-CREATE = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')"
 CONFIRMED = "(SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = '{}')"
 
 Episodes = list[dict[str, Any]]
@@ -28,13 +27,6 @@ Episodes = list[dict[str, Any]]
 
 def called(episodes: Episodes) -> bool:
     return bool(episodes and episodes[0]["calls"])
-
-
-def stalled_batch(server: Postgres, slot: str) -> None:
-    """Make a slot whose consumer has confirmed everything and is away, with no record since."""
-    server.sql(CREATE, [slot])
-    write_wal(server)
-    read_all(server, slot)
 
 
 async def flushed(server: Postgres, healer: Healer) -> None:
@@ -53,7 +45,7 @@ async def seen_as(healer: Healer, server: Postgres, slot: str, reason: str) -> N
 
 
 def on_disk(server: Postgres, end: int) -> bool:
-    return server._lsn("pg_catalog.pg_current_wal_flush_lsn()") >= end
+    return server.lsn("pg_catalog.pg_current_wal_flush_lsn()") >= end
 
 
 def so_many(what: str, number: int, episodes: Episodes) -> bool:
@@ -77,7 +69,7 @@ async def test_a_slot_that_its_next_read_would_have_moved_anyway_is_not_healed_b
                 await healer.post(stalled_alert("anyway", "primary"))
                 await seen_as(healer, primary, "anyway", "stalled")
                 stranger.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
-                end = primary._lsn()
+                end = primary.lsn()
                 await until(partial(on_disk, primary, end), "the record is on disk")
                 read_all(primary, "anyway")
                 episode = await healer.ended()
@@ -91,9 +83,9 @@ async def test_a_slot_whose_record_came_by_itself_is_not_even_called_for(databas
     primary = databases.primary
     with primary.no_records_by_itself():
         stalled_batch(primary, "by_itself")
-    confirmed = primary._lsn(CONFIRMED.format("by_itself"))
+    confirmed = primary.lsn(CONFIRMED.format("by_itself"))
     primary.sql("SELECT pg_logical_emit_message(false, 'x', 'y')")
-    await until(lambda: RUNNING_XACTS in primary._kinds_since(confirmed), "the server has logged a record by itself")
+    await until(lambda: RUNNING_XACTS in primary.kinds_since(confirmed), "the server has logged a record by itself")
     async with healing(watched(databases)) as healer:
         await healer.post(stalled_alert("by_itself", "primary"))
         await healer.until("it is looked at", lambda found: found[0]["reasons"])
@@ -224,7 +216,7 @@ async def test_the_record_of_a_call_is_where_the_slot_moves_to(databases: Stack)
             await flushed(primary, healer)
             read_all(primary, "proof")
             episode = await healer.ended()
-        moved = primary._lsn("(SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = 'proof')")
+        moved = primary.lsn("(SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = 'proof')")
     assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
     assert 0 < parse_lsn(episode["lsns"][0]) - moved <= 56 + 24
     databases.drop_slot("proof")

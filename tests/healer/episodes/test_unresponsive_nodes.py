@@ -14,11 +14,10 @@ import psycopg
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT, PartialCollector
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerSettings, Node
-from tests.healer.episodes.test_slots import stalled_batch
-from tests.healer.remedies.force_snapshot.test_stalled_slots import shows, stalled_alert
 from tests.support.running_healer import QUICK, alert, healing, impatient, until, usable, watched
 from tests.support.servers.proxy import Fault, Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.stalled_slots import shows, stalled_alert, stalled_batch
 
 
 def with_a_third(stack: Stack, port: int) -> Cluster:

@@ -13,11 +13,11 @@ from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, Node
-from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.running_healer import Healer, alert, healing, impatient, to_primary, until, usable, watched
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 from tests.support.servers.wal import RUNNING_XACTS
+from tests.support.servers.workload import confirmed_all, consumer, write_wal
 
 FUNCTION = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
 U = Unavailable
@@ -97,6 +97,7 @@ async def test_missing_privilege_until_the_grant(databases: Stack) -> None:
             databases.primary.sql(f"REVOKE EXECUTE ON {FUNCTION} FROM {POWERLESS_ROLE}")
 
 
+@pytest.mark.servers
 async def test_wal_level_minimal_until_the_restart() -> None:
     with Stack() as stack:
         server = stack.single(wal_level="minimal", max_wal_senders="0", hot_standby_feedback="off")
@@ -110,6 +111,7 @@ async def test_wal_level_minimal_until_the_restart() -> None:
             assert (await primary.act(Act(0.0))).result == "ok"
 
 
+@pytest.mark.servers
 async def test_in_recovery_until_the_promotion() -> None:
     """A 55000 that is no missing privilege: the conninfo names the wrong server, or a failover is under way."""
     with Stack() as stack:
@@ -180,12 +182,12 @@ async def test_the_fallback_heals_a_stalled_slot_before_16(fifteen: Stack, tmp_p
 async def test_without_the_fallback_nothing_is_written(databases: Stack) -> None:
     conninfo = to_primary(databases.primary, role=POWERLESS_ROLE)
     with databases.quiet(), databases.standby.create_slot("nothing"):
-        before = databases.primary._lsn()
+        before = databases.primary.lsn()
         async with healing(watched(databases, conninfo=conninfo)) as healer:
             await healer.post(alert("nothing"))
             assert (await healer.ended())["outcome"] == "unavailable"
         databases.primary.sql("SELECT pg_catalog.pg_switch_wal()")
-        kinds = set(databases.primary._kinds_since(before))
+        kinds = set(databases.primary.kinds_since(before))
         assert kinds, "not even the switch, which proves that the log was read"
         assert not kinds & {RUNNING_XACTS, MESSAGE}
     databases.drop_slot("nothing")
@@ -204,6 +206,7 @@ async def test_a_grant_in_mid_episode_ends_the_fallback(databases: Stack) -> Non
         assert (await primary.act(Act(0.0))).result == "emitted"
 
 
+@pytest.mark.servers
 async def test_a_cascading_standby_leads_to_the_top_primary() -> None:
     with Stack() as stack:
         stack.start_databases()
@@ -227,6 +230,7 @@ async def test_a_cascading_standby_leads_to_the_top_primary() -> None:
 
 
 @pytest.mark.parametrize("major", [16, 17])
+@pytest.mark.servers
 async def test_a_creation_is_healed_on_older_servers(major: int) -> None:
     with Stack(major=major) as stack:
         stack.start_databases()

@@ -87,8 +87,8 @@ async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) ->
             # Nobody takes what was rehearsed for a call of another healer's, whose record is the only one.
             async with RecordConnection(target(both(databases, HEALER_ROLE))) as other:
                 assert (await other.act(Act(60.0))).result is AttemptResult.OK
-        await until(lambda: RUNNING_XACTS in databases.primary._kinds_since(start), "the record is on disk")
-        kinds = databases.primary._kinds_since(start)
+        await until(lambda: RUNNING_XACTS in databases.primary.kinds_since(start), "the record is on disk")
+        kinds = databases.primary.kinds_since(start)
     assert (kinds.count(RUNNING_XACTS), kinds.count(MESSAGE)) == (1, 0)
 
 
@@ -137,6 +137,7 @@ async def test_disabled_does_not_even_connect() -> None:
     assert (await FORCE_SNAPSHOT.check(target("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
 
 
+@pytest.mark.servers
 async def test_wal_level_minimal(minimal: str) -> None:
     assert (await FORCE_SNAPSHOT.check(target(minimal))).reason is Unavailable.WAL_LEVEL
 
@@ -159,14 +160,14 @@ async def test_a_call_returns_the_end_of_its_record(databases: Stack) -> None:
 async def test_the_record_lies_between_what_the_call_tells(databases: Stack) -> None:
     """On whatever page it lies: where a slot's restart_lsn would move to is inside the interval, its end is not."""
     async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
-        first = databases.primary._lsn()
+        first = databases.primary.lsn()
         for _ in range(150):
             call = await primary.act(Act(0.0))
             assert call.record_range is not None
             start, end = call.record_range
             assert 0 < end - start <= 56 + 24
     await until(
-        lambda: databases.primary._kinds_since(first).count(RUNNING_XACTS) >= 150,
+        lambda: databases.primary.kinds_since(first).count(RUNNING_XACTS) >= 150,
         "all records are on disk",
     )
 
@@ -246,6 +247,7 @@ async def test_a_privilege_revoked_in_mid_episode_is_noticed(databases: Stack) -
     assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
 
 
+@pytest.mark.servers
 async def test_a_failover_in_mid_episode_is_followed() -> None:
     with Stack() as stack:
         stack.start_databases()

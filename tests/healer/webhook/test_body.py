@@ -6,27 +6,7 @@ from typing import Any
 import pytest
 
 from healer.webhook.body import WebhookError, parse
-
-ALERT = {
-    "status": "firing",
-    "labels": {"alertname": "PgSlotCreationStuck", "cluster": "c"},
-    "annotations": {"summary": "s"},
-    "startsAt": "2026-01-01T00:00:00.123456789Z",
-    "endsAt": "0001-01-01T00:00:00Z",
-    "generatorURL": "http://prometheus/graph",
-    "fingerprint": "0123456789abcdef",
-}
-BODY = {
-    "version": "4",
-    "groupKey": "{}:{}",
-    "truncatedAlerts": 0,
-    "status": "resolved",
-    "receiver": r"healer\.one",
-    "groupLabels": {},
-    "alerts": [ALERT],
-    "notification_reason": "first notification",
-    "routeLabels": {"new": "field"},
-}
+from tests.support.builders.webhooks import ALERT, BODY
 
 
 def encoded(**changes: Any) -> bytes:

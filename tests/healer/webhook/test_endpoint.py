@@ -13,16 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from healer.app import application
 from healer.webhook.body import Action, Alert, Webhook, WebhookError, parse
 from healer.webhook.filter import AcceptedAlert, classify
-from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
+from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import ConfigReloader
-
-NOWHERE = Conninfo("host=127.0.0.1 port=1 user=x")
-TARGET = HealerConfig(NOWHERE, enabled=True, dry_run=False)
-CLUSTERS = {
-    "c": Cluster("c", (Node("c", "n", NOWHERE),), TARGET),
-    "watched": Cluster("watched", (Node("watched", "n", NOWHERE),), None),
-}
+from tests.support.builders.webhooks import CLUSTERS, TARGET
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -12,18 +12,18 @@ from healer.webhook.alertmanager import parse_listing
 from healer.webhook.body import Action, parse
 from healer.webhook.filter import AcceptedAlert, classify
 from pgslot.config.model import Config
-from tests.healer.webhook.test_endpoint import CLUSTERS
+from tests.support.builders.webhooks import CLUSTERS
+from tests.support.fakes.grafana import GRAFANA_RULE_LABELS, grafana_body
 from tests.support.running_healer import QUICK, Healer, healing, watched
 from tests.support.servers.stack import Stack
 
-RULE_LABELS = {"severity": "warning", "component": "pgslot", "heal": "log_standby_snapshot"}
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 def grafana_alert(slot: str, *, name: str = "PgSlotCreationStuck", firing: bool = True, **more: Any) -> dict[str, Any]:
     """Return an alert of a rule as Grafana 12 and 13 send it; `more` changes its labels."""
     labels = {"alertname": name, "grafana_folder": "pg-slot-healer", "cluster": "c", "node": "standby"}
-    labels |= {"database": "postgres", "slot_name": slot} | RULE_LABELS | more
+    labels |= {"database": "postgres", "slot_name": slot} | GRAFANA_RULE_LABELS | more
     return {
         "status": "firing" if firing else "resolved",
         "labels": labels,
@@ -57,33 +57,13 @@ def annotated(alert: dict[str, Any], reason: str) -> dict[str, Any]:
     return alert | {"annotations": alert["annotations"] | {"grafana_state_reason": reason}}
 
 
-def body(*alerts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "receiver": "pg-slot-healer",
-        "status": "firing",
-        "alerts": list(alerts),
-        "groupLabels": {},
-        "commonLabels": RULE_LABELS,
-        "commonAnnotations": {},
-        "externalURL": "http://grafana:3000/",
-        "appVersion": "13.2.3",
-        "version": "1",
-        "groupKey": '{}/{heal="log_standby_snapshot"}:{alertname="PgSlotCreationStuck"}',
-        "truncatedAlerts": 0,
-        "orgId": 1,
-        "title": "[FIRING:1]  (PgSlotCreationStuck pg-slot-healer c postgres standby)",
-        "state": "alerting",
-        "message": "**Firing**\n\nValue: query=31.5\nLabels:\n - alertname = PgSlotCreationStuck\n",
-    }
-
-
 async def post(healer: Healer, *alerts: dict[str, Any]) -> tuple[int, str]:
-    answer = await healer.client.post("/alerts", json=body(*alerts))
+    answer = await healer.client.post("/alerts", json=grafana_body(*alerts))
     return answer.status, (await answer.text()).strip()
 
 
 def test_contact_point_proves_nothing_about_alertmanagers_routes() -> None:
-    webhook = parse(json.dumps(body(grafana_alert("s"))).encode())
+    webhook = parse(json.dumps(grafana_body(grafana_alert("s"))).encode())
     assert webhook.receiver is None
     assert [(alert.firing, alert.labels["slot_name"]) for alert in webhook.alerts] == [(True, "s")]
 
@@ -97,7 +77,7 @@ def test_contact_points_test_button_asks_for_no_heal() -> None:
         "values": None,
         "valueString": "[ metric='foo' labels={instance=bar} value=10 ]",
     }
-    (alert,) = parse(json.dumps(body(test)).encode()).alerts
+    (alert,) = parse(json.dumps(grafana_body(test)).encode()).alerts
     assert classify(alert, CLUSTERS) is Action.IGNORED_NO_HEAL_LABEL
 
 
@@ -115,7 +95,7 @@ UNMEASURED = {
 @pytest.mark.parametrize("sent", UNMEASURED.values(), ids=UNMEASURED.keys())
 def test_alert_without_a_measured_value_is_ignored(sent: dict[str, Any]) -> None:
     sent = sent | {"labels": {**sent["labels"], "node": "n"}} if "node" in sent["labels"] else sent
-    (alert,) = parse(json.dumps(body(sent)).encode()).alerts
+    (alert,) = parse(json.dumps(grafana_body(sent)).encode()).alerts
     assert classify(alert, CLUSTERS) is Action.IGNORED_UNMEASURED
 
 
@@ -129,7 +109,7 @@ def test_alert_without_a_measured_value_is_ignored_when_alertmanager_lists_it(se
 
 def test_alert_whose_series_is_gone_has_resolved() -> None:
     gone = annotated(grafana_alert("s", firing=False, node="n"), "MissingSeries")
-    (alert,) = parse(json.dumps(body(gone)).encode()).alerts
+    (alert,) = parse(json.dumps(grafana_body(gone)).encode()).alerts
     assert isinstance(classify(alert, CLUSTERS), AcceptedAlert)
 
 
@@ -183,7 +163,7 @@ async def test_replay_says_why_an_unmeasured_alert_is_ignored(
     databases: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "webhook.json"
-    file.write_text(json.dumps(body(datasource_alert("DatasourceNoData", "s"), grafana_alert("s"))))
+    file.write_text(json.dumps(grafana_body(datasource_alert("DatasourceNoData", "s"), grafana_alert("s"))))
     config = Config((watched(databases),), QUICK)
     assert await replay_file(config, file, offline=True, as_json=True) == 0
     decisions = json.loads(capsys.readouterr().out)

@@ -5,7 +5,6 @@ import gzip
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import application
@@ -23,6 +21,7 @@ from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, N
 from pgslot.config.reload import ConfigReloader
 from pgslot.httpserver.middleware import WebConfigMiddleware
 from pgslot.httpserver.web_config import load as load_web_config
+from tests.support.fakes.alertmanager import alertmanager
 from tests.support.running_healer import Healer, alert, healing
 from tests.support.web_configs import basic, hashed
 
@@ -132,23 +131,6 @@ async def test_body_that_never_arrives_is_answered_with_503(healer: Healer, monk
     monkeypatch.setattr("healer.webhook.deadlines.BODY_TIMEOUT_SECONDS", 0.2)
     head = b"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: 200\r\nAuthorization: Bearer secret\r\n\r\n{"
     assert b"503" in await raw(healer, head)
-
-
-@asynccontextmanager
-async def alertmanager(alerts: str, uptime: str, date: str | None = None) -> AsyncIterator[str]:
-    """Answer as Alertmanager's API does, with these texts."""
-    headers = {} if date is None else {"Date": date}
-
-    async def status(_: web.Request) -> web.Response:
-        return web.json_response({"uptime": uptime, "cluster": {"status": "ready"}}, headers=headers)
-
-    async def listed(_: web.Request) -> web.Response:
-        return web.Response(text=alerts, content_type="application/json", headers=headers)
-
-    app = web.Application()
-    app.add_routes([web.get("/api/v2/status", status), web.get("/api/v2/alerts", listed)])
-    async with TestServer(app) as server:
-        yield f"http://127.0.0.1:{server.port}"
 
 
 def listed(**labels: str) -> dict[str, Any]:

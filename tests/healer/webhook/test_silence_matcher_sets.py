@@ -21,8 +21,11 @@ from healer.webhook.body import HEAL_LABEL
 from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version_of
 from tests.support.servers.processes import free_port
 
-UNDERSTANDS = version_of(ALERTMANAGER) >= (0, 32)
-"""Whether this Alertmanager knows matcher sets; an older one takes the first set for the whole silence."""
+
+def knows_matcher_sets() -> bool:
+    """Return whether this Alertmanager knows them; an older one takes the first set for the whole silence."""
+    return version_of(ALERTMANAGER) >= (0, 32)
+
 
 SILENCE = "0b9d7a5e-5f0a-4d8b-9a55-1d3b9a2f6c10"
 FIRST, SECOND, NEITHER = "PgSlotStalled", "PgSlotCreationStuck", "PgSlotCreationBlocked"
@@ -78,7 +81,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
 async def test_healer_ignores_alerts_that_any_matcher_set_silences(alertmanager: Alertmanager) -> None:
     listing = await fetch_listing(alertmanager.url)
     muted = {listing.alerts[fingerprint].labels["alertname"]: why for fingerprint, why in listing.muted.items()}
-    silenced = {FIRST, SECOND} if UNDERSTANDS else {FIRST}
+    silenced = {FIRST, SECOND} if knows_matcher_sets() else {FIRST}
     assert muted == dict.fromkeys(silenced, f"silenced (by {SILENCE})")
     assert len(listing.alerts) == 3
 
@@ -87,7 +90,7 @@ async def test_doctor_names_silenced_alerts_and_reports_unlisted_matcher_sets(al
     alerts = [{"alertname": name, HEAL_LABEL: FORCE_SNAPSHOT.name, "cluster": "c"} for name in (FIRST, SECOND, NEITHER)]
     async with Client(alertmanager.url) as client:
         findings = await check_silences(AlertmanagerClient(client), client.shown, alerts)
-    if UNDERSTANDS:
+    if knows_matcher_sets():
         unlisted, silence = findings
         assert unlisted.status is CheckStatus.UNKNOWN
         assert "has multiple matcher sets" in unlisted.found

@@ -1,10 +1,8 @@
 """Each reason of a wait and each cause of retention that the other tests do not show, produced on real servers."""
 
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,14 @@ from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis import retention
 from tests.support.running_healer import impatient
-from tests.support.servers.postgres import Postgres
-from tests.support.servers.processes import Process, wait_for
+from tests.support.servers.conditions import setting, stopped
+from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.workload import confirmed_all, consumer, write_wal
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
 
 Client = TestClient[Any, Any]
-MORE_THAN_A_SEGMENT = 20 * 1024 * 1024
 
 
 @pytest.fixture
@@ -61,65 +59,6 @@ async def until_waits_for(client: Client, slot: str, reason: str) -> None:
 
 async def until_retained_by(client: Client, slot: str, cause: str) -> None:
     await until(client, "pgslot_retention_cause", "cause", slot, cause)
-
-
-def write_wal(server: Postgres, size: int = MORE_THAN_A_SEGMENT) -> None:
-    server.sql(
-        "SELECT count(pg_catalog.pg_logical_emit_message(false, 'test', pg_catalog.repeat('x', 1000000)))"
-        f" FROM pg_catalog.generate_series(1, {size // 1_000_000 + 1})"
-    )
-    server.sql("SELECT pg_catalog.pg_switch_wal()")
-
-
-@contextmanager
-def setting(server: Postgres, name: str, value: str) -> Iterator[None]:
-    server.sql(f"ALTER SYSTEM SET {name} = {value}")
-    server.sql("SELECT pg_catalog.pg_reload_conf()")
-    try:
-        yield
-    finally:
-        server.sql(f"ALTER SYSTEM RESET {name}")
-        server.sql("SELECT pg_catalog.pg_reload_conf()")
-
-
-@contextmanager
-def stopped(server: Postgres, backend_type: str) -> Iterator[None]:
-    """Hang one of the server's background processes."""
-    [(pid,)] = server.sql("SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = %s", [backend_type])
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def consumer(server: Postgres, slot: str, folder: Path, *, failover: bool = False) -> Iterator[Process]:
-    """A streaming consumer that confirms each second what it has got, until it is paused."""
-    program = server._binaries.tools / "pg_recvlogical"
-    arguments = ["--start", f"--slot={slot}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
-    process = Process([program, f"--dbname={server.conninfo()}", *arguments], folder / f"{slot}.log")
-    more = ", false, false, true" if failover else ""
-    server.sql(f"SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding'{more})", [slot])
-    process.start()
-    try:
-        wait_for(
-            lambda: server.sql("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active", [slot]),
-            "the consumer streams",
-            log=process.log,
-        )
-        yield process
-    finally:
-        process.stop()
-        server.drop_slot(slot)
-
-
-def confirmed_all(server: Postgres, slot: str) -> Callable[[], object]:
-    here = server.sql("SELECT pg_catalog.pg_current_wal_lsn()::text")[0][0]
-    return lambda: server.sql(
-        "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn >= %s::pg_lsn",
-        [slot, here],
-    )
 
 
 async def test_replay_lag(client: Client, databases: Stack) -> None:

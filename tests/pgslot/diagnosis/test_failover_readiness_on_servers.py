@@ -12,9 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporter.app import application
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
-from tests.exporter.test_scrape import Client, configuration, parsed, scrape
-from tests.exporter.test_versions import PRIMARY, STANDBY, Metrics, client, settings, until
-from tests.pgslot.diagnosis.test_causes_on_servers import consumer, setting, stopped
+from tests.support.every_version import client
 from tests.support.failover_slots import (
     WORKER,
     copied,
@@ -25,9 +23,12 @@ from tests.support.failover_slots import (
     read_until_persistent,
     synchronising,
 )
+from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, configuration, parsed, scrape, scrape_until
+from tests.support.servers.conditions import setting, settings, stopped
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.workload import consumer
 
 __all__ = ["client"]
 
@@ -54,7 +55,7 @@ def ready(metrics: Metrics, slot: str, node: str = STANDBY) -> tuple[float | Non
 
 
 async def until_ready(client: Client, slot: str, expected: tuple[float | None, str | None]) -> Metrics:
-    return await until(client, lambda metrics: ready(metrics, slot) == expected, timeout=60)
+    return await scrape_until(client, lambda metrics: ready(metrics, slot) == expected, timeout=60)
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,7 @@ async def test_a_slot_s_way_to_readiness_and_its_name_taken(client: Client, data
     await until_ready(client, "waits", (1, None))
     primary.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'test', repeat('x', 100000))")
     read_all(primary, "waits")
-    await until(
+    await scrape_until(
         client,
         lambda metrics: (metrics.value("pgslot_failover_lag_bytes", slot_name="waits", node=STANDBY) or 0) > 100_000,
     )
@@ -275,4 +276,6 @@ async def test_a_database_in_primary_conninfo_is_recognised(client: Client, data
     finally:
         standby.sql("ALTER SYSTEM RESET primary_conninfo")
         standby.sql("SELECT pg_catalog.pg_reload_conf()")
-    await until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60)
+    await scrape_until(
+        client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60
+    )

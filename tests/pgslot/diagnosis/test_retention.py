@@ -10,47 +10,33 @@ import pytest
 from pgslot.diagnosis.peers import needs_primary
 from pgslot.diagnosis.retention import RetentionCause, diagnose_retention, retention_cause
 from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
-from pgslot.snapshot.history import DeliveryState, History, Sample, SlotHistory
-from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.rows import Slot, Transaction
-from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, dark, node
-
-NOW = 10_000.0
-HERE = 1_000 * SEGMENT
-RECORD = HERE - 20 * SEGMENT
-"""Where restart_lsn stands in all cases with much pinned WAL."""
-
-Changes = dict[str, Any]
-QUIET: tuple[Sample, ...] = tuple(
-    Sample(NOW - age, HERE - age * 100_000, None, max(100, 700 - age)) for age in (3600, 600, 120, 60, 30, 15, 0)
+from pgslot.snapshot.history import History, SlotHistory
+from pgslot.snapshot.rows import Transaction
+from tests.support.builders.retention import (
+    EARLY,
+    HERE,
+    LAGS,
+    MOVEMENT,
+    NOW,
+    OUTSTANDING,
+    PINNED,
+    QUIET,
+    RECORD,
+    SETTLED,
+    WAITS,
+    Changes,
+    seen,
 )
-PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
-LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
+from tests.support.builders.snapshots import SLOT, TRANSACTION, cluster, dark, node
+
 SENT: Changes = {"sent_position": HERE, "received_position": HERE}
 NOTHING_NEW: Changes = {"received_position": RECORD}
 AWAY: Changes = {"active": False}
-WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation", "sent_position": RECORD}
-SETTLED, OUTSTANDING, UNTOLD = (
-    DeliveryState(
-        outstanding=outstanding, txns=1, confirmed=RECORD, sent=HERE, step=0, after=None, reply=1.8e9, answered=NOW
-    )
-    for outstanding in (False, True, None)
-)
 SILENT = SETTLED._replace(answered=NOW - 100)
 TIMELESS = SETTLED._replace(answered=NOW - 100, reply=None)
 MUTE: Changes = {"received_position": None, "reply_time": None}
-MOVEMENT = SlotHistory(
-    restart=RECORD,
-    seen=NOW - 300,
-    moved_here=True,
-    pinned_since=NOW - 290,
-    pinned_at=HERE - 5 * SEGMENT,
-    delivery=UNTOLD,
-)
 UNMOVED = MOVEMENT._replace(moved_here=False, seen=NOW - 110)
 NOT_DUE = MOVEMENT._replace(pinned_at=HERE)
-EARLY = replace(TRANSACTION, age_seconds=3000.0, xid=500, xid_age=203)
-"""Had its xid before the record that followed restart_lsn: 580 was next then."""
 LATE = replace(TRANSACTION, age_seconds=3000.0, xid=600, xid_age=103)
 """Began as early, and wrote later."""
 PREPARED = replace(EARLY, kind="prepared", held_by="prepared", pid=None, age_seconds=5.0, xid=480, xid_age=223)
@@ -130,15 +116,6 @@ CASES: list[Case] = [
     ("more is unconfirmed than pinned", PINNED | LAGS | {"pinned_wal_bytes": 2 * SEGMENT}, None, (EARLY,), "consumer"),
     ("confirmed what was there a minute ago", LAGS | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),
 ]
-
-
-def seen(
-    slot: Slot, movement: SlotHistory | None, transactions: tuple[Transaction, ...], **changes: Any
-) -> NodeSnapshot:
-    """Return a primary with this slot and what was remembered of it."""
-    history = History(NOW, QUIET, slots={} if movement is None else {slot.slot_name: movement})
-    facts = replace(FACTS, **{"synchronized_standby_slots": "gone"} | changes)
-    return replace(node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history)
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis import retention
 from pgslot.diagnosis.retention import SKIPS_EMPTY_TRANSACTIONS
 from pgslot.snapshot.queries import SUPPORTED
-from tests.exporter.test_scrape import scrape
-from tests.exporter.test_versions import Metrics
-from tests.pgslot.diagnosis.test_causes_on_servers import consumer, setting
+from tests.support.scrapes import Metrics, scrape
+from tests.support.servers.conditions import setting
 from tests.support.servers.consumers import ChangeByChange
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.workload import consumer
 
 pytestmark = pytest.mark.timeout(300)
 

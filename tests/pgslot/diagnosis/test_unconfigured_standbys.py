@@ -22,25 +22,15 @@ from pgslot.snapshot.identity import expected_system_identifier
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.queries import QUERIES
 from pgslot.snapshot.rows import WalSender
-from tests.exporter.test_collectors import get
-from tests.exporter.test_scrape import Client
-from tests.support.builders.snapshots import STANDBY, cluster, dark, node
+from tests.support.builders.snapshots import cluster, dark, node
+from tests.support.builders.standbys import BARE, A, B, standby
+from tests.support.scrapes import Client, get_metrics
 from tests.support.servers import binaries
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
-A = WalSender("a", "10.0.0.2", "a")
-B = WalSender("b", "10.0.0.3", "b")
-BARE = WalSender("walreceiver", "10.0.0.4", "")
 NAMED = WalSender("report", "10.0.0.5", "")
-
-
-def standby(name: str, slot: str | None = None, called: str | None = None, *, running: bool = True) -> NodeSnapshot:
-    shown = replace(
-        STANDBY, receiver_running=running, receiver_slot_name=slot, receiver_application_name=called or slot
-    )
-    return node(name, recovery=True, standby=shown)
 
 
 ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((probe.name for probe in QUERIES), QueryStatus.WRONG_CLUSTER))
@@ -176,7 +166,7 @@ async def test_a_standby_s_standby_and_one_without_a_slot(databases: Stack) -> N
 async def counts(client: Client) -> list[float | None]:
     """Return what /metrics says, and /probe for the primary alone."""
     paths = ("/metrics", "/probe?cluster=c&node=primary")
-    return [(await get(client, path)).value("pgslot_unlisted_standbys", node="primary") for path in paths]
+    return [(await get_metrics(client, path)).value("pgslot_unlisted_standbys", node="primary") for path in paths]
 
 
 async def test_a_subscription_is_no_standby(databases: Stack) -> None:
@@ -219,12 +209,12 @@ async def test_a_server_of_another_cluster_is_told_and_not_joined(
         config = of(databases.primary, databases.standby, stranger)
         async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
             for path in ("/metrics", "/probe?cluster=c&node=single", "/metrics?collect[]=node"):
-                metrics = await get(client, path)
+                metrics = await get_metrics(client, path)
                 assert metrics.value("pgslot_up", node="single") == 0
                 assert metrics.found("pgslot_node_info", node="single") == []
                 for own, value in metrics.found("pgslot_probe_status", node="single"):
                     assert value == (own["status"] == "wrong_cluster")
-            metrics = await get(client, "/metrics")
+            metrics = await get_metrics(client, "/metrics")
             assert [metrics.value("pgslot_up", node=name) for name in ("primary", "standby")] == [1, 1]
             assert metrics.value("pgslot_unlisted_standbys", node="primary") == 0
         lookout = PartialCollector(config.clusters[0])

@@ -19,9 +19,8 @@ from pgslot.diagnosis.wal_level import (
 )
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
-from tests.exporter.test_scrape import configuration
-from tests.exporter.test_versions import PRIMARY, STANDBY, until
 from tests.support.builders.snapshots import SLOT, cluster, dark, node
+from tests.support.scrapes import PRIMARY, STANDBY, configuration, scrape_until
 from tests.support.servers.binaries import NEXT
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
@@ -116,22 +115,22 @@ async def test_the_hazard_is_shown_before_it_happens_and_it_does(stack: Stack) -
     levels, kept = "pgslot_wal_level_info", "pgslot_depends_on_primary_slots"
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, standby))
     async with TestClient(TestServer(application(configuration(*nodes)))) as client:
-        metrics = await until(client, lambda metrics: metrics.value("pgslot_up", node=STANDBY) == 1)
+        metrics = await scrape_until(client, lambda metrics: metrics.value("pgslot_up", node=STANDBY) == 1)
         assert metrics.labels(levels, node=PRIMARY)["effective_wal_level"] == "replica"
         primary.sql(create, ["first"])
         primary.sql(create, ["second"])
         stack.make_slot_on_standby("at_stake")
-        metrics = await until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 2)
+        metrics = await scrape_until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 2)
         for name in (PRIMARY, STANDBY):
             found = metrics.labels(levels, node=name)
             assert (found["wal_level"], found["effective_wal_level"]) == ("replica", "logical")
         assert [own["slot_name"] for own, _ in metrics.found(kept)] == ["at_stake"]
         drop(primary, "second")
-        await until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 1)
+        await scrape_until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 1)
         alone = await (await client.get("/probe", params={"cluster": "c", "node": STANDBY})).text()
         assert f'{kept}{{cluster="c",node="{STANDBY}",slot_name="at_stake",database="postgres"}} 1' in alone
         drop(primary, "first")
-        metrics = await until(
+        metrics = await scrape_until(
             client, lambda metrics: metrics.state("pgslot_wal_status", "wal_status", slot_name="at_stake") == "lost"
         )
         reason = metrics.state("pgslot_invalidation_reason", "reason", slot_name="at_stake")

@@ -21,7 +21,7 @@ from pgslot.exposition.common import COMMON, patroni_series, process_series
 from pgslot.exposition.families import families, render
 from pgslot.exposition.metric import Metric
 from pgslot.exposition.text_format import Family, Samples, StateSet, label_text, render_families
-from tests.pgslot.diagnosis.test_retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
+from tests.support.builders.retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
 from tests.support.builders.snapshots import SLOT as A_SLOT
 

@@ -22,9 +22,9 @@ from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
 from pgslot.patroni import client as patroni_client
 from pgslot.patroni.discovery import Discovery, discover_once
-from tests.exporter.test_collectors import get
 from tests.support.fakes.patroni import SELF, Api, apis, real, written
 from tests.support.running_healer import until as until_true
+from tests.support.scrapes import get_metrics
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 from tests.support.web_configs import folder
 
@@ -151,7 +151,7 @@ async def test_members_come_go_and_move_while_the_others_keep_their_connections(
                 return await names(client) == list(expected)
 
             await until(lambda: now("primary"))
-            metrics = await get(client, "/metrics")
+            metrics = await get_metrics(client, "/metrics")
             assert metrics.value("pgslot_patroni_up", cluster="orders") == 1
             assert metrics.value("pgslot_patroni_members", cluster="orders") == 1
             assert metrics.value("pgslot_unlisted_standbys", node="primary") == 1
@@ -159,18 +159,20 @@ async def test_members_come_go_and_move_while_the_others_keep_their_connections(
 
             api.cluster = {"members": [primary, standby]}
             await until(lambda: now("primary", "standby"))
-            assert (await get(client, "/metrics")).value("pgslot_unlisted_standbys", node="primary") == 0
+            assert (await get_metrics(client, "/metrics")).value("pgslot_unlisted_standbys", node="primary") == 0
             assert await configuration.reload() is None
             assert await names(client) == ["primary", "standby"], "a reload keeps the members"
-            assert (await get(client, "/probe?cluster=orders&node=standby")).value("pgslot_patroni_up") == 1
+            assert (await get_metrics(client, "/probe?cluster=orders&node=standby")).value("pgslot_patroni_up") == 1
             assert databases.primary.sql(session) == [kept]
 
             api.answer = refused
             await until(lambda: down(client))
-            metrics = await get(client, "/metrics")
+            metrics = await get_metrics(client, "/metrics")
             assert [metrics.value("pgslot_up", node=node) for node in ("primary", "standby")] == [1, 1]
             answered_at = metrics.value("pgslot_patroni_last_answer_timestamp_seconds")
-            assert (await get(client, "/metrics")).value("pgslot_patroni_last_answer_timestamp_seconds") == answered_at
+            assert (await get_metrics(client, "/metrics")).value(
+                "pgslot_patroni_last_answer_timestamp_seconds"
+            ) == answered_at
 
             api.answer, api.cluster = None, {"members": [primary, {**standby, "port": 1}]}
             await until(lambda: now_down(client, "standby"))
@@ -181,7 +183,7 @@ async def test_members_come_go_and_move_while_the_others_keep_their_connections(
             # A server with another system identifier than Patroni's is not one of the members.
             api.itself = {"database_system_identifier": "1"}
             await until(lambda: now_down(client, "primary"))
-            status = (await get(client, "/metrics")).state(
+            status = (await get_metrics(client, "/metrics")).state(
                 "pgslot_probe_status", "status", node="primary", probe="node"
             )
             assert status == "wrong_cluster"
@@ -191,11 +193,11 @@ async def test_members_come_go_and_move_while_the_others_keep_their_connections(
 
 
 async def down(client: TestClient[Any, Any]) -> bool:
-    return (await get(client, "/metrics")).value("pgslot_patroni_up") == 0
+    return (await get_metrics(client, "/metrics")).value("pgslot_patroni_up") == 0
 
 
 async def now_down(client: TestClient[Any, Any], node: str) -> bool:
-    return (await get(client, "/metrics")).value("pgslot_up", node=node) == 0
+    return (await get_metrics(client, "/metrics")).value("pgslot_up", node=node) == 0
 
 
 async def test_after_a_restart_prometheus_keeps_its_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +230,7 @@ async def test_a_scrape_never_waits_for_patroni(databases: Stack, tmp_path: Path
             api.answer, asked = hang, api.asked
             await until(lambda: polled_again(api, asked))
             # It hangs now, for three seconds; a scrape meanwhile is complete.
-            metrics = await get(client, "/metrics")
+            metrics = await get_metrics(client, "/metrics")
             assert metrics.value("pgslot_patroni_up", cluster="orders") == 1
             assert len(metrics.found("pgslot_up")) == 2
 
@@ -258,7 +260,7 @@ async def test_a_reload_polls_the_new_urls(tmp_path: Path) -> None:
             file.write_text("clusters: {orders: {nodes: {n: {conninfo: 'host=127.0.0.1 port=1'}}}}")
             assert await configuration.reload() is None
             assert await names(client) == ["n"]
-            assert (await get(client, "/metrics")).found("pgslot_patroni_up") == []
+            assert (await get_metrics(client, "/metrics")).found("pgslot_patroni_up") == []
             await until(no_polls)
 
 

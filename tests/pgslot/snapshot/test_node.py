@@ -24,9 +24,9 @@ from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
 from pgslot.snapshot.node import NodeCollector
 from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Scope
 from pgslot.snapshot.rows import NodeFacts, Slot
-from tests.exporter.test_scrape import configuration, scrape, status_of
 from tests.support.builders.snapshots import FACTS
 from tests.support.running_healer import until
+from tests.support.scrapes import configuration, scrape, status_of
 from tests.support.servers.proxy import Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 

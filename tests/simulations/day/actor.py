@@ -123,7 +123,7 @@ class Actor:
         # One that ended with its server may be here still.
         self._end_consumer(step.name)
         options = ("--option=proto_version=1", "--option=publication_names=shop", "--status-interval=1", "--no-loop")
-        program = server._binaries.tools / "pg_recvlogical"
+        program = server.binaries.tools / "pg_recvlogical"
         process = Process(
             [program, "--start", f"--slot={step.name}", "--file=/dev/null", *options, f"--dbname={server.conninfo()}"],
             self._stack.folder / f"{step.name}.log",
@@ -148,7 +148,7 @@ class Actor:
         self._rolled_back(step.name)
 
     def _rolled_back(self, name: str) -> None:
-        self._open.pop(name)._connection.close()
+        self._open.pop(name).connection.close()
         self._world.transactions.discard(name)
 
     def _prepare(self, step: Step) -> None:
@@ -210,7 +210,7 @@ class Actor:
 
     def _ended(self, node: str) -> None:
         for name, transaction in list(self._open.items()):
-            if transaction._connection.info.port == self._pair.nodes[node].port:
+            if transaction.connection.info.port == self._pair.nodes[node].port:
                 self._rolled_back(name)
         if node != self._pair.leader:
             self._world.paused = False

@@ -48,7 +48,7 @@ class Pair:
         for way in self._ways.values():
             self._open.enter_context(way)
         standby = self.nodes[self.follower]
-        standby._configure(self._follows(self.follower, self.leader))
+        standby.configure(self._follows(self.follower, self.leader))
         self._reserve(self.leader, self.follower)
         standby.sql("SELECT pg_catalog.pg_reload_conf()")
         self.until_streaming()
@@ -81,8 +81,8 @@ class Pair:
         self.stop(self.leader)
         self._promote()
         old = self.nodes[self.follower]
-        (old._data / "standby.signal").touch()
-        old._configure(self._follows(self.follower, self.leader))
+        (old.data_folder / "standby.signal").touch()
+        old.configure(self._follows(self.follower, self.leader))
         self.start(self.follower)
         # What it kept as a primary, for its standby.
         self._release(self.follower)
@@ -93,16 +93,16 @@ class Pair:
         self.stop(self.leader, crash=True)
         self._promote()
         new, old = self.nodes[self.leader], self.nodes[self.follower]
-        shutil.rmtree(old._data)
-        old._make_folder()
-        programs = old._binaries
+        shutil.rmtree(old.data_folder)
+        old.make_data_folder()
+        programs = old.binaries
         source = f"host=127.0.0.1 port={new.port} user=postgres"
         programs.run(
             programs.tools / "pg_basebackup",
-            *("-d", source, "-D", old._data, "-S", _slot(self.follower), "-c", "fast", "--no-sync"),
+            *("-d", source, "-D", old.data_folder, "-S", _slot(self.follower), "-c", "fast", "--no-sync"),
         )
-        (old._data / "standby.signal").touch()
-        old._configure(self._follows(self.follower, self.leader))
+        (old.data_folder / "standby.signal").touch()
+        old.configure(self._follows(self.follower, self.leader))
         self.start(self.follower)
         self.until_streaming()
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import psycopg
 
-from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer
 from tests.support.incidents import MEBIBYTE, Incidents, limit
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import PRIMARY_NODE, Stack
+from tests.support.servers.workload import confirmed_all, consumer
 
 THRESHOLDS = {
     "PgSlotPinnedByTransaction": "5",

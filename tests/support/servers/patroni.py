@@ -64,7 +64,7 @@ class Member(Postgres):
             command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--pdeathsig=TERM", *capability]
             command += ["--", sys.executable, "-m", "patroni", config]
         self.process = Process(command, folder / f"{name}.log")
-        self._make_folder()
+        self.make_data_folder()
 
     def start(self) -> None:
         """Start Patroni; when its server is up is for whoever waits to say."""
@@ -89,7 +89,7 @@ class Member(Postgres):
 
     @property
     def _postmaster(self) -> int:
-        return int((self._data / "postmaster.pid").read_text("ascii").split("\n")[0])
+        return int((self.data_folder / "postmaster.pid").read_text("ascii").split("\n")[0])
 
     def _pids(self) -> list[int]:
         """Return the server's; `process` is Patroni's."""
@@ -113,9 +113,9 @@ class Member(Postgres):
             "postgresql": {
                 "listen": address,
                 "connect_address": address,
-                "data_dir": str(self._data),
+                "data_dir": str(self.data_folder),
                 "bin_dir": str(programs.server),
-                "pgpass": str(self._data.with_suffix(".pgpass")),
+                "pgpass": str(self.data_folder.with_suffix(".pgpass")),
                 "authentication": {"superuser": {"username": "postgres"}, "replication": {"username": "postgres"}},
                 "pg_hba": ["host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"],
                 "parameters": {"unix_socket_directories": ""},

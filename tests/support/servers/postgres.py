@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,13 +43,13 @@ class Postgres:
     def __init__(self, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False) -> None:
         self.name = name
         self.port = free_port()
-        self._binaries = binaries
+        self.binaries = binaries
         self._folder = folder
         self._outlive_us = outlive_us
-        self._data = folder / name
+        self.data_folder = folder / name
         self._idle_at: int | None = None
         self.process = Process(
-            [binaries.server / "postgres", "-D", self._data],
+            [binaries.server / "postgres", "-D", self.data_folder],
             folder / f"{name}.log",
             user=binaries.user,
             outlive_us=outlive_us,
@@ -60,27 +61,27 @@ class Postgres:
     def primary(cls, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False, **settings: str) -> Self:
         """Create and start a server of its own."""
         server = cls(binaries, folder, name, outlive_us=outlive_us)
-        server._make_folder()
+        server.make_data_folder()
         binaries.run(
             binaries.server / "initdb",
-            *("-D", server._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
+            *("-D", server.data_folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
         )
-        server._configure(SETTINGS | settings)
+        server.configure(SETTINGS | settings)
         server.start()
         return server
 
     def standby(self, name: str, **settings: str) -> "Postgres":
         """Create and start a standby that streams from this server, which keeps the WAL that it needs."""
-        server = Postgres(self._binaries, self._folder, name, outlive_us=self._outlive_us)
-        server._make_folder()
+        server = Postgres(self.binaries, self._folder, name, outlive_us=self._outlive_us)
+        server.make_data_folder()
         source = f"host=127.0.0.1 port={self.port} user=postgres application_name={name}"
-        self._binaries.run(
-            self._binaries.tools / "pg_basebackup",
-            *("-d", source, "-D", server._data, "-C", "-S", name, "-c", "fast", "--no-sync"),
+        self.binaries.run(
+            self.binaries.tools / "pg_basebackup",
+            *("-d", source, "-D", server.data_folder, "-C", "-S", name, "-c", "fast", "--no-sync"),
         )
         # Not by pg_basebackup -R, which writes options that an older libpq rejects: the standby would never stream.
-        (server._data / "standby.signal").touch()
-        server._configure({"primary_conninfo": f"'{source}'", "primary_slot_name": f"'{name}'"} | settings)
+        (server.data_folder / "standby.signal").touch()
+        server.configure({"primary_conninfo": f"'{source}'", "primary_slot_name": f"'{name}'"} | settings)
         server.start()
         wait_for(
             lambda: server.sql("SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming'"),
@@ -142,8 +143,8 @@ class Postgres:
 
     def demote(self, upstream: "Postgres") -> None:
         """Start what was stopped in order as a standby of the one that was promoted in its place, by its slot there."""
-        (self._data / "standby.signal").touch()
-        self._configure({"primary_conninfo": f"'{upstream.conninfo()}'", "primary_slot_name": f"'{self.name}'"})
+        (self.data_folder / "standby.signal").touch()
+        self.configure({"primary_conninfo": f"'{upstream.conninfo()}'", "primary_slot_name": f"'{self.name}'"})
         self.start()
 
     def conninfo(self, user: str = "postgres", dbname: str = "postgres") -> str:
@@ -212,16 +213,14 @@ class Postgres:
         """
         if not self._still_idle():
             # The message says itself where it ends: asked for afterwards, the awaited record may already be before it.
-            message = self._lsn("pg_catalog.pg_logical_emit_message(false, 'stack', 'not idle')")
+            message = self.lsn("pg_catalog.pg_logical_emit_message(false, 'stack', 'not idle')")
             self._idle_at = wait_for(lambda: self._settled_since(message), f"{self.name} is idle", timeout)
         if standby is not None:
             self.wait_until_replayed(standby)
 
     def wait_until_replayed(self, standby: "Postgres", end: str = "pg_catalog.pg_current_wal_insert_lsn()") -> None:
-        here = self._lsn(end)
-        wait_for(
-            lambda: standby._lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here, f"{standby.name} has replayed all"
-        )
+        here = self.lsn(end)
+        wait_for(lambda: standby.lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here, f"{standby.name} has replayed all")
 
     def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._pids():
@@ -234,14 +233,16 @@ class Postgres:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii")
         return [self.process.pid, *map(int, children.split())]
 
-    def _make_folder(self) -> None:
-        self._data.mkdir(mode=0o700)
-        if self._binaries.user is not None:
-            os.chown(self._data, self._binaries.user, self._binaries.user)
+    def make_data_folder(self) -> None:
+        """Make the folder that initdb or pg_basebackup fills."""
+        self.data_folder.mkdir(mode=0o700)
+        if self.binaries.user is not None:
+            os.chown(self.data_folder, self.binaries.user, self.binaries.user)
 
-    def _configure(self, settings: dict[str, str]) -> None:
+    def configure(self, settings: dict[str, str]) -> None:
+        """Append settings to postgresql.conf, where the last one of a name counts."""
         lines = [f"{name} = {value}\n" for name, value in {"port": str(self.port), **settings}.items()]
-        with (self._data / "postgresql.conf").open("a", encoding="utf-8") as file:
+        with (self.data_folder / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.writelines(lines)
 
     def _answers(self) -> bool:
@@ -264,7 +265,8 @@ class Postgres:
             self.sql("SELECT pg_catalog.pg_drop_replication_slot(%s)", [name])
         return False
 
-    def _lsn(self, expression: str = "pg_catalog.pg_current_wal_insert_lsn()") -> int:
+    def lsn(self, expression: str = "pg_catalog.pg_current_wal_insert_lsn()") -> int:
+        """Return an LSN as a number of bytes: by default, where the next record will be inserted."""
         [(lsn,)] = self.sql(f"SELECT pg_catalog.pg_wal_lsn_diff({expression}, '0/0')::int8")
         return int(lsn)
 
@@ -272,23 +274,38 @@ class Postgres:
         if self._idle_at is None:
             return False
         try:
-            kinds = self._kinds_since(self._idle_at)
+            kinds = self.kinds_since(self._idle_at)
         except FileNotFoundError:
             # So much has been written since that a checkpoint has removed it.
             return False
-        return self._idle_at == self._lsn() or set(kinds) == {RUNNING_XACTS}
+        return self._idle_at == self.lsn() or set(kinds) == {RUNNING_XACTS}
 
     def _settled_since(self, lsn: int) -> int | None:
         """Return the end of the WAL if a running-xacts record is the last and nothing follows it for a second."""
-        if self._kinds_since(lsn)[-1:] != [RUNNING_XACTS]:
+        if self.kinds_since(lsn)[-1:] != [RUNNING_XACTS]:
             return None
-        end = self._lsn()
+        end = self.lsn()
         time.sleep(1)
         # Looked at once more: by now the WAL writer has written out what was only in memory.
-        settled = self._kinds_since(lsn)[-1:] == [RUNNING_XACTS] and self._lsn() == end
+        settled = self.kinds_since(lsn)[-1:] == [RUNNING_XACTS] and self.lsn() == end
         return end if settled else None
 
-    def _kinds_since(self, lsn: int) -> list[Kind]:
+    def kinds_since(self, lsn: int) -> list[Kind]:
+        """Return the kinds of the records that were written after this LSN."""
         [(file,)] = self.sql("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())")
-        written = self._lsn("pg_catalog.pg_current_wal_lsn()")
-        return list(kinds_between(lsn, written, self._data / "pg_wal", timeline=int(file[:8], 16)))
+        written = self.lsn("pg_catalog.pg_current_wal_lsn()")
+        return list(kinds_between(lsn, written, self.data_folder / "pg_wal", timeline=int(file[:8], 16)))
+
+
+def run_psql(server: Postgres, sql: str) -> str:
+    """Run a script as an administrator does; return what psql says."""
+    done = subprocess.run(
+        [server.binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo()],
+        input=sql,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

@@ -83,3 +83,6 @@ class Program:
             return self.get("/-/ready").status_code == 200
         except requests.RequestException:
             return False
+
+
+HEALER_PROGRAM = Path(sys.executable).with_name("pg-slot-healer")

@@ -75,12 +75,12 @@ class OpenTransaction:
     """A session that has begun a transaction with an xid and leaves it idle."""
 
     def __init__(self, conninfo: str) -> None:
-        self._connection: psycopg.Connection[Any] = psycopg.connect(conninfo)
-        self.pid = self._connection.info.backend_pid
-        self._connection.execute("SELECT pg_catalog.pg_current_xact_id()")
+        self.connection: psycopg.Connection[Any] = psycopg.connect(conninfo)
+        self.pid = self.connection.info.backend_pid
+        self.connection.execute("SELECT pg_catalog.pg_current_xact_id()")
 
     def commit(self) -> None:
-        self._connection.commit()
+        self.connection.commit()
 
     def __enter__(self) -> Self:
         return self
@@ -88,4 +88,4 @@ class OpenTransaction:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._connection.close()
+        self.connection.close()

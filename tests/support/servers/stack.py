@@ -72,14 +72,14 @@ class Stack:
         # The unprivileged user that runs PostgreSQL has to pass through.
         self.folder.chmod(0o755)
         self._thresholds = thresholds or {}
-        self._cleanup = ExitStack()
+        self.cleanup = ExitStack()
         self._restore = ExitStack()
-        self._addresses = {
+        self.addresses = {
             name: f"127.0.0.1:{free_port()}" for name in ("exporter:9877", "healer:9878", "alertmanager:9093")
         }
-        self._token = self.folder / "webhook-token"
-        self._token.write_text(secrets.token_hex(16), "utf-8")
-        self._addresses["/run/secrets/webhook-token"] = str(self._token)
+        self.token_file = self.folder / "webhook-token"
+        self.token_file.write_text(secrets.token_hex(16), "utf-8")
+        self.addresses["/run/secrets/webhook-token"] = str(self.token_file)
 
     @property
     def healer_running(self) -> bool:
@@ -89,26 +89,26 @@ class Stack:
         """Start a primary with roles, a published table and settings of its own, and its standby."""
         programs = binaries.find(self.folder, self.major)
         self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep, **settings)
-        self._cleanup.callback(self.primary.stop)
+        self.cleanup.callback(self.primary.stop)
         self.primary.sql(_ROLES)
         if self.major >= 16:
             self.primary.sql(_SINCE_16)
         self.primary.sql(f"INSERT INTO orders SELECT n, 'item ' || n FROM generate_series(1, {rows}) AS n")
         self.standby = self.primary.standby("standby")
-        self._cleanup.callback(self.standby.stop)
+        self.cleanup.callback(self.standby.stop)
 
     def single(self, **settings: str) -> Postgres:
         """Start one server with settings of its own."""
         programs = binaries.find(self.folder, self.major)
         server = Postgres.primary(programs, self.folder, "single", outlive_us=self.keep, **settings)
-        self._cleanup.callback(server.stop)
+        self.cleanup.callback(server.stop)
         return server
 
     def start_consumer(self) -> None:
         """Start a third server, which subscribes later."""
         programs = binaries.find(self.folder, self.major)
         self.consumer = Postgres.primary(programs, self.folder, "consumer", outlive_us=self.keep)
-        self._cleanup.callback(self.consumer.stop)
+        self.cleanup.callback(self.consumer.stop)
         self.consumer.sql("CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL)")
 
     def start_exporter(self) -> None:
@@ -127,14 +127,14 @@ class Stack:
 
     def start_monitoring(self) -> None:
         """Start Alertmanager and Prometheus."""
-        self.alertmanager = Alertmanager(self.folder, self._addresses, outlive_us=self.keep)
+        self.alertmanager = Alertmanager(self.folder, self.addresses, outlive_us=self.keep)
         self.prometheus = Prometheus(
-            self.folder, self._addresses, self._thresholds, as_shipped=self._as_shipped, outlive_us=self.keep
+            self.folder, self.addresses, self._thresholds, as_shipped=self._as_shipped, outlive_us=self.keep
         )
         for server in (self.alertmanager, self.prometheus):
-            self._cleanup.callback(server.stop)
+            self.cleanup.callback(server.stop)
             server.start()
-        exporter = self._addresses["exporter:9877"]
+        exporter = self.addresses["exporter:9877"]
         wait_for(
             lambda: self.prometheus.query(f'up{{instance="{exporter}"}} == 1'), "Prometheus has scraped the exporter"
         )
@@ -192,7 +192,7 @@ class Stack:
         }
 
     def __enter__(self) -> Self:
-        self._cleanup.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.cleanup.callback(shutil.rmtree, self.folder, ignore_errors=True)
         if threading.current_thread() is threading.main_thread() and signal.getsignal(SIGTERM) == signal.SIG_DFL:
             # As Ctrl-C does, and pytest understands: whoever ends us with SIGTERM wants us to clean up, too.
             signal.signal(SIGTERM, signal.default_int_handler)
@@ -209,12 +209,12 @@ class Stack:
         if self.keep:
             (self.folder / "pids").write_text("".join(f"{pid} {name}\n" for name, pid in self.pids().items()), "utf-8")
         else:
-            self._cleanup.close()
+            self.cleanup.close()
 
     def _program(self, name: str, address: str, healer_role: str) -> Program:
-        port = int(self._addresses[address].rpartition(":")[2])
+        port = int(self.addresses[address].rpartition(":")[2])
         program = Program(name, self._config(name, healer_role), self.folder, port=port, outlive_us=self.keep)
-        self._cleanup.callback(program.stop)
+        self.cleanup.callback(program.stop)
         return program
 
     def _config(self, name: str, healer_role: str) -> Path:
@@ -233,8 +233,8 @@ class Stack:
                 }
             },
             "healer": {
-                "alertmanager_url": f"http://{self._addresses['alertmanager:9093']}",
-                "webhook_token_file": str(self._token),
+                "alertmanager_url": f"http://{self.addresses['alertmanager:9093']}",
+                "webhook_token_file": str(self.token_file),
                 **self._healer_settings,
             },
         }

@@ -95,6 +95,7 @@ def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_servers_end_with_the_process_that_holds_them(
     holder: tuple[subprocess.Popen[str], Path], number: signal.Signals
@@ -107,6 +108,7 @@ def test_servers_end_with_the_process_that_holds_them(
     assert folder.exists() == (number == signal.SIGKILL)
 
 
+@pytest.mark.servers
 def test_a_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
     with Stack(keep=True) as stack:
         stack.start_databases()
@@ -121,6 +123,7 @@ def test_a_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
     assert not stack.folder.exists()
 
 
+@pytest.mark.servers
 def test_a_kept_stack_whose_process_is_ended_can_still_be_stopped() -> None:
     code = HOLDS_A_STACK.replace("Stack()", "Stack(keep=True)")
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:

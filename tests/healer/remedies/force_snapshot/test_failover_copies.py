@@ -20,7 +20,6 @@ from pgslot.diagnosis.failover_readiness import FIRST_MAJOR, NotReadyReason
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED
 from pgslot.snapshot.rows import Slot, Transaction
-from tests.pgslot.diagnosis.test_causes_on_servers import consumer, setting
 from tests.support.builders.slot_states import R, temporary, without_copy
 from tests.support.builders.snapshots import SLOT, STANDBY, TRANSACTION, cluster, node
 from tests.support.failover_slots import (
@@ -33,8 +32,10 @@ from tests.support.failover_slots import (
     synchronising,
 )
 from tests.support.running_healer import Healer, alert, healing, until, watched
+from tests.support.servers.conditions import setting
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
+from tests.support.servers.workload import consumer
 
 pytestmark = pytest.mark.timeout(240)
 

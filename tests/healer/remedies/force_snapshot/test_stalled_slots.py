@@ -1,23 +1,14 @@
 """Existing slots whose restart_lsn is pinned though nothing pins it, healed on real servers."""
 
-import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
-from healer.remedies.force_snapshot.schedule import OBSERVE_INTERVAL
 from pgslot.config.model import Cluster
-from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
-from tests.support.running_healer import PATIENCE, Healer, alert, healing, impatient, until, watched
-from tests.support.servers.postgres import Postgres
+from tests.support.running_healer import Healer, healing, impatient, until, watched
 from tests.support.servers.stack import Stack
+from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.stalled_slots import read_all, shows, stalled_alert
 
 RESTART = "SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
-
-
-def stalled_alert(slot: str, node: str) -> dict[str, object]:
-    found = alert(slot, node=node)
-    found["labels"]["alertname"] = "PgSlotStalled"
-    return found
 
 
 async def heal(healer: Healer, slot: str, node: str = "primary") -> None:
@@ -26,27 +17,6 @@ async def heal(healer: Healer, slot: str, node: str = "primary") -> None:
 
 def cluster(stack: Stack) -> Cluster:
     return watched(stack)
-
-
-async def shows(
-    healer: Healer, server: Postgres, slot: str, *, calls: int = 1, read: Callable[[], None] | None = None
-) -> None:
-    """Wait until a record is seen to be missing, and called for; it may take another read of its consumer."""
-    with contextlib.suppress(AssertionError):
-        await called_for(healer, calls, PATIENCE + 2 * OBSERVE_INTERVAL)
-        return
-    server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
-    read_all(server, slot) if read is None else read()
-    await called_for(healer, calls, 40)
-
-
-async def called_for(healer: Healer, calls: int, seconds: float) -> None:
-    await healer.until("it is called for", lambda episodes: episodes[0]["calls"] >= calls, seconds)
-
-
-def read_all(server: Postgres, slot: str) -> None:
-    """Read and confirm everything, as a batch consumer does now and then."""
-    server.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
 
 
 async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:

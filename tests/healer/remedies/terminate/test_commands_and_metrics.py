@@ -21,13 +21,14 @@ from healer.remedies.terminate.connection import Terminate, TerminationConnectio
 from healer.remedies.terminate.progress import TerminationTarget
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, TerminationConfig
-from tests.healer.remedies.terminate.test_termination_on_servers import endangered, guarded
 from tests.support.blocking_transactions import (
     APPLICATION,
     POLICY,
     USER,
     acting,
     alive,
+    endangered,
+    guarded,
     holding,
     prepare,
     suspected,

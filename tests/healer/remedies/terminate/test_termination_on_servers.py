@@ -12,17 +12,17 @@ import pytest
 from healer.app import EPISODES
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate import schedule
-from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, Config, TerminationConfig, TerminationPolicy
+from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
-from tests.pgslot.diagnosis.test_causes_on_servers import confirmed_all, consumer, write_wal
 from tests.support.blocking_transactions import (
     APPLICATION,
     POLICY,
     USER,
     alive,
+    endangered,
     ended,
     forget,
+    guarded,
     holding,
     prepare,
     wait_until_blocked,
@@ -33,12 +33,12 @@ from tests.support.running_healer import (
     healing,
     impatient,
     nothing_left_behind,
-    to_primary,
     until,
     usable,
     watched,
 )
 from tests.support.servers.stack import Stack
+from tests.support.servers.workload import confirmed_all, consumer, write_wal
 
 SOON = 0.5
 """Seconds between two looks, in place of five."""
@@ -49,17 +49,6 @@ def _ready(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(databases.primary)
     monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", SOON)
     monkeypatch.setattr(schedule, "REFUSED_SECONDS", 2 * SOON)
-
-
-def guarded(stack: Stack, policy: TerminationPolicy = POLICY, **target: Any) -> Cluster:
-    conninfo = to_primary(stack.standby, stack.primary, role=ENDER_ROLE)
-    return watched(stack, termination=TerminationConfig(Conninfo(conninfo), policy), **target)
-
-
-def endangered(slot: str, node: str = "primary", **more: Any) -> dict[str, Any]:
-    found = alert(slot, node=node, fingerprint=f"end/{node}/{slot}", **more)
-    found["labels"] |= {"alertname": "PgSlotEndangeredByTransaction", "heal": "end_transaction"}
-    return found
 
 
 async def counted(healer: Healer, name: str, **labels: str) -> float | None:

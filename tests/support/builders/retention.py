@@ -1,0 +1,47 @@
+"""A primary with one slot, and what was remembered of it: the cases that its retention is explained from."""
+
+from dataclasses import replace
+from typing import Any
+
+from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
+from pgslot.snapshot.history import DeliveryState, History, Sample, SlotHistory
+from pgslot.snapshot.model import NodeSnapshot
+from pgslot.snapshot.rows import Slot, Transaction
+from tests.support.builders.snapshots import FACTS, TRANSACTION, node
+
+NOW = 10_000.0
+HERE = 1_000 * SEGMENT
+RECORD = HERE - 20 * SEGMENT
+"""Where restart_lsn stands in all cases with much pinned WAL."""
+Changes = dict[str, Any]
+QUIET: tuple[Sample, ...] = tuple(
+    Sample(NOW - age, HERE - age * 100_000, None, max(100, 700 - age)) for age in (3600, 600, 120, 60, 30, 15, 0)
+)
+PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
+LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
+WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation", "sent_position": RECORD}
+SETTLED, OUTSTANDING, UNTOLD = (
+    DeliveryState(
+        outstanding=outstanding, txns=1, confirmed=RECORD, sent=HERE, step=0, after=None, reply=1.8e9, answered=NOW
+    )
+    for outstanding in (False, True, None)
+)
+MOVEMENT = SlotHistory(
+    restart=RECORD,
+    seen=NOW - 300,
+    moved_here=True,
+    pinned_since=NOW - 290,
+    pinned_at=HERE - 5 * SEGMENT,
+    delivery=UNTOLD,
+)
+EARLY = replace(TRANSACTION, age_seconds=3000.0, xid=500, xid_age=203)
+"""Had its xid before the record that followed restart_lsn: 580 was next then."""
+
+
+def seen(
+    slot: Slot, movement: SlotHistory | None, transactions: tuple[Transaction, ...], **changes: Any
+) -> NodeSnapshot:
+    """Return a primary with this slot and what was remembered of it."""
+    history = History(NOW, QUIET, slots={} if movement is None else {slot.slot_name: movement})
+    facts = replace(FACTS, **{"synchronized_standby_slots": "gone"} | changes)
+    return replace(node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history)

@@ -1,0 +1,36 @@
+"""The runbooks' fenced blocks, and the command lines that they name."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import exporter.__main__
+import healer.cli
+from tests.support.alert_rules import ALERTS
+from tests.support.markdown import fences
+
+RUNBOOKS = ALERTS / "runbooks"
+PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.cli.parser}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what it is written in, where it is for, the section that it stands in, and its text."""
+
+    runbook: str
+    language: str
+    where: str
+    section: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.runbook}, {self.section}: {self.text.split(chr(10))[0][:60]}"
+
+
+def blocks(language: str) -> Iterator[Block]:
+    """Return all blocks in a language, of all runbooks."""
+    for path in sorted(RUNBOOKS.glob("*.md")):
+        for fence in fences(path):
+            written_in, _, where = fence.info.partition(" ")
+            if written_in == language:
+                yield Block(path.stem, language, where, fence.section, fence.text)

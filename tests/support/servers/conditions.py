@@ -1,0 +1,46 @@
+"""A running server in other conditions for a while: changed settings, a stopped background process."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import wait_for
+
+
+@contextmanager
+def setting(server: Postgres, name: str, value: str) -> Iterator[None]:
+    server.sql(f"ALTER SYSTEM SET {name} = {value}")
+    server.sql("SELECT pg_catalog.pg_reload_conf()")
+    try:
+        yield
+    finally:
+        server.sql(f"ALTER SYSTEM RESET {name}")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+
+
+@contextmanager
+def stopped(server: Postgres, backend_type: str) -> Iterator[None]:
+    """Hang one of the server's background processes."""
+    [(pid,)] = server.sql("SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = %s", [backend_type])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def settings(server: Postgres, **values: str) -> Iterator[None]:
+    """Change settings of a running server for a while."""
+    try:
+        for name, value in values.items():
+            server.sql(f"ALTER SYSTEM SET {name} = '{value}'")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+        [(name, value)] = list(values.items())[-1:]
+        wait_for(lambda: server.sql(f"SHOW {name}") == [(value,)], f"{name} = {value}")
+        yield
+    finally:
+        server.sql("ALTER SYSTEM RESET ALL")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")

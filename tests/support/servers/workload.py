@@ -1,0 +1,47 @@
+"""What applications do to a server: write WAL, and stream a slot's changes and confirm them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.servers.postgres import Postgres
+from tests.support.servers.processes import Process, wait_for
+
+MORE_THAN_A_SEGMENT = 20 * 1024 * 1024
+
+
+def write_wal(server: Postgres, size: int = MORE_THAN_A_SEGMENT) -> None:
+    server.sql(
+        "SELECT count(pg_catalog.pg_logical_emit_message(false, 'test', pg_catalog.repeat('x', 1000000)))"
+        f" FROM pg_catalog.generate_series(1, {size // 1_000_000 + 1})"
+    )
+    server.sql("SELECT pg_catalog.pg_switch_wal()")
+
+
+@contextmanager
+def consumer(server: Postgres, slot: str, folder: Path, *, failover: bool = False) -> Iterator[Process]:
+    """A streaming consumer that confirms each second what it has got, until it is paused."""
+    program = server.binaries.tools / "pg_recvlogical"
+    arguments = ["--start", f"--slot={slot}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
+    process = Process([program, f"--dbname={server.conninfo()}", *arguments], folder / f"{slot}.log")
+    more = ", false, false, true" if failover else ""
+    server.sql(f"SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding'{more})", [slot])
+    process.start()
+    try:
+        wait_for(
+            lambda: server.sql("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active", [slot]),
+            "the consumer streams",
+            log=process.log,
+        )
+        yield process
+    finally:
+        process.stop()
+        server.drop_slot(slot)
+
+
+def confirmed_all(server: Postgres, slot: str) -> Callable[[], object]:
+    here = server.sql("SELECT pg_catalog.pg_current_wal_lsn()::text")[0][0]
+    return lambda: server.sql(
+        "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn >= %s::pg_lsn",
+        [slot, here],
+    )
