@@ -1,4 +1,4 @@
-"""The doctor run as a person runs it, on the stack, and the faults that he is to find."""
+"""Runs the doctor on the stack, as a person does, and changes the stack for a while so that it has a fault."""
 
 import json
 import subprocess
@@ -39,9 +39,9 @@ def run(stack: Stack, *flags: str, file: Path | None = None) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
-def bad(stack: Stack, *flags: str, file: Path | None = None, code: int = 1, test: bool | None = None) -> Findings:
+def problems(stack: Stack, *flags: str, file: Path | None = None, code: int = 1, test: bool | None = None) -> Findings:
     """
-    Return the findings that are not good, by check and subject.
+    Return the findings that are not ok, by check and subject.
 
     `test`: send a test alert, which proves where webhooks lead right after a change of the configuration, too; None: if
     Alertmanager hides their URLs.
@@ -50,22 +50,22 @@ def bad(stack: Stack, *flags: str, file: Path | None = None, code: int = 1, test
     done = run(stack, "--json", *asked, *flags, file=file)
     assert (done.returncode, done.stderr) == (code, ""), done.stdout
     return {
-        (each["check"], each["subject"]): each
-        for each in json.loads(done.stdout)
-        if each["status"] != "ok"
-        and each["check"] != "arrivals"
+        (finding["check"], finding["subject"]): finding
+        for finding in json.loads(done.stdout)
+        if finding["status"] != "ok"
+        and finding["check"] != "arrivals"
         # Not sent, and why.
-        and (each["check"], each["status"]) != ("test alert", "skipped")
+        and (finding["check"], finding["status"]) != ("test alert", "skipped")
     }
 
 
-def heard(stack: Stack) -> bool:
+def heartbeat_arrived(stack: Stack) -> bool:
     """Return whether a webhook of the receiver `healer` has come: by the heartbeat, if nothing else fires."""
     return stack.healer.value("pgslot_heal_receiver_last_webhook_timestamp_seconds", receiver="healer") is not None
 
 
 @contextmanager
-def rewritten(file: Path, change: Any) -> Iterator[None]:
+def changed_yaml(file: Path, change: Any) -> Iterator[None]:
     """Change a YAML file for a while."""
     before = file.read_text("utf-8")
     data = yaml.safe_load(before)
@@ -77,7 +77,7 @@ def rewritten(file: Path, change: Any) -> Iterator[None]:
         file.write_text(before, "utf-8")
 
 
-def other_config(stack: Stack, folder: Path, change: Any) -> Path:
+def changed_config_copy(stack: Stack, folder: Path, change: Any) -> Path:
     """Write a changed copy of the healer's configuration, which the healer itself does not have."""
     data = yaml.safe_load((stack.folder / "pg-slot-healer.yml").read_text("utf-8"))
     change(data)
@@ -87,13 +87,13 @@ def other_config(stack: Stack, folder: Path, change: Any) -> Path:
 
 
 @contextmanager
-def routed(stack: Stack, change: Any) -> Iterator[None]:
+def changed_alertmanager_config(stack: Stack, change: Any) -> Iterator[None]:
     """Change Alertmanager's configuration for a while."""
 
     def reload() -> None:
         requests.post(f"{stack.alertmanager.url}/-/reload", timeout=10).raise_for_status()
 
-    with rewritten(stack.folder / "alertmanager/alertmanager.yml", change):
+    with changed_yaml(stack.folder / "alertmanager/alertmanager.yml", change):
         reload()
         yield
     reload()

@@ -1,4 +1,4 @@
-"""`pg-slot-healer doctor` on the real stack: everything well, then one real fault after the other, named."""
+"""`pg-slot-healer doctor` on the real stack: no problems at first, then one real fault after another."""
 
 import signal
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ import requests
 from tests.support.doctor import (
     HEALED_ALERTS,
     all_scraped,
-    bad,
-    heard,
+    changed_alertmanager_config,
+    changed_config_copy,
+    changed_yaml,
+    heartbeat_arrived,
     hides_webhook_urls,
-    other_config,
-    rewritten,
-    routed,
+    problems,
     run,
 )
 from tests.support.servers.postgres import Postgres
@@ -42,10 +42,10 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
-def test_all_is_well(stack: Stack) -> None:
+def test_healthy_stack_has_no_problems(stack: Stack) -> None:
     # The first heartbeat may be lost, as Prometheus does not know Alertmanager yet; it is sent again after a minute.
-    wait_for(lambda: heard(stack), "the heartbeat has come", timeout=90)
-    assert bad(stack, code=0, test=False) == {}
+    wait_for(lambda: heartbeat_arrived(stack), "the heartbeat has come", timeout=90)
+    assert problems(stack, code=0, test=False) == {}
     done = run(stack)
     assert (done.returncode, done.stderr) == (0, "")
     *lines, counts = done.stdout.splitlines()
@@ -58,12 +58,12 @@ def test_all_is_well(stack: Stack) -> None:
     assert f"demo/{STANDBY_NODE}" in done.stdout
 
 
-def test_it_leaves_nothing_behind(stack: Stack) -> None:
+def test_doctor_leaves_nothing_behind(stack: Stack) -> None:
     """No WAL, no lock, no session, no episode."""
     episodes = stack.healer.get_json("/episodes")
     with stack.primary.no_records_by_itself():
         lsn = stack.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
-        assert bad(stack, code=0) == {}
+        assert problems(stack, code=0) == {}
         assert stack.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == lsn
     assert stack.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
     sessions = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
@@ -71,85 +71,85 @@ def test_it_leaves_nothing_behind(stack: Stack) -> None:
     assert stack.healer.get_json("/episodes") == episodes
 
 
-def test_no_execute_and_the_remedy_that_is_named(stack: Stack) -> None:
+def test_missing_execute_is_fixed_by_the_advice(stack: Stack) -> None:
     stack.primary.sql(REVOKE)
     try:
-        [(key, finding)] = bad(stack).items()
+        [(key, finding)] = problems(stack).items()
         assert (key, finding["found"]) == (("capability", CLUSTER), "missing_privilege")
         stack.primary.sql(finding["remedy"].partition(": ")[2])
-        assert bad(stack, code=0) == {}
+        assert problems(stack, code=0) == {}
     finally:
         stack.primary.sql(GRANT)
 
 
-def test_a_node_that_is_down(stack: Stack) -> None:
+def test_node_that_is_down_is_named(stack: Stack) -> None:
     stack.standby.stop()
     try:
-        found = bad(stack)
+        findings = problems(stack)
     finally:
         stack.standby.start()
     subject = f"{CLUSTER}/{STANDBY_NODE}"
-    assert {key: each["status"] for key, each in found.items()} == {
+    assert {key: finding["status"] for key, finding in findings.items()} == {
         ("node", subject): "failed",
         ("probes", subject): "skipped",
         ("wal_level", subject): "skipped",
         ("same cluster", CLUSTER): "skipped",
     }
-    assert "Connection refused" in found["node", subject]["found"]
+    assert "Connection refused" in findings["node", subject]["found"]
 
 
-def test_a_node_that_hangs(stack: Stack) -> None:
+def test_node_that_hangs_is_given_up_after_five_seconds(stack: Stack) -> None:
     stack.standby.pause_all()
     try:
-        found = bad(stack)
+        findings = problems(stack)
     finally:
         stack.standby.resume_all()
-    assert found["node", f"{CLUSTER}/{STANDBY_NODE}"]["found"] == "no answer within 5 s"
+    assert findings["node", f"{CLUSTER}/{STANDBY_NODE}"]["found"] == "no answer within 5 s"
     wait_for(lambda: all_scraped(stack), "Prometheus scrapes the exporter again")
 
 
-def test_a_role_that_may_not_look(stack: Stack, tmp_path: Path) -> None:
+def test_missing_grants_are_fixed_by_the_advice(stack: Stack, tmp_path: Path) -> None:
     def powerless(data: Any) -> None:
         data["clusters"][CLUSTER]["nodes"][PRIMARY_NODE]["conninfo"] = stack.primary.conninfo(POWERLESS_ROLE)
 
-    [(key, finding)] = bad(stack, file=other_config(stack, tmp_path, powerless)).items()
+    [(key, finding)] = problems(stack, file=changed_config_copy(stack, tmp_path, powerless)).items()
     assert key == ("probes", f"{CLUSTER}/{PRIMARY_NODE}")
     denied = ("creations", "transactions", "standby", "senders")
     assert finding["found"] == ", ".join(f"{name}: permission_denied" for name in denied)
     grant = finding["remedy"].partition(": ")[2]
     stack.primary.sql(grant)
     try:
-        assert bad(stack, code=0, file=tmp_path / "pgslot.yml") == {}
+        assert problems(stack, code=0, file=tmp_path / "pgslot.yml") == {}
     finally:
         stack.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
 
 
 @pytest.fixture(scope="module")
-def stranger() -> Iterator[Postgres]:
+def other_cluster() -> Iterator[Postgres]:
     """A server of another cluster, with too low a wal_level."""
     with Stack() as other:
         yield other.single(wal_level="replica")
 
 
-def test_a_healer_that_would_act_on_another_cluster(stack: Stack, stranger: Postgres, tmp_path: Path) -> None:
+def test_healer_connected_to_another_cluster_is_named(stack: Stack, other_cluster: Postgres, tmp_path: Path) -> None:
     def astray(data: Any) -> None:
-        data["clusters"][CLUSTER]["healer"]["conninfo"] = stranger.conninfo()
+        data["clusters"][CLUSTER]["healer"]["conninfo"] = other_cluster.conninfo()
 
-    found = bad(stack, file=other_config(stack, tmp_path, astray))
-    assert {key: each["status"] for key, each in found.items()} == {
+    findings = problems(stack, file=changed_config_copy(stack, tmp_path, astray))
+    assert {key: finding["status"] for key, finding in findings.items()} == {
         ("same cluster", CLUSTER): "failed",
         ("capability", CLUSTER): "warning",
     }
-    assert "system identifiers differ" in found["same cluster", CLUSTER]["found"]
-    assert "who is a superuser" in found["capability", CLUSTER]["found"]
+    assert "system identifiers differ" in findings["same cluster", CLUSTER]["found"]
+    assert "who is a superuser" in findings["capability", CLUSTER]["found"]
 
 
-def test_nodes_of_two_clusters_under_one_name(stack: Stack, stranger: Postgres, tmp_path: Path) -> None:
+def test_nodes_of_two_clusters_under_one_name_are_named(stack: Stack, other_cluster: Postgres, tmp_path: Path) -> None:
     def mixed(data: Any) -> None:
-        data["clusters"][CLUSTER]["nodes"][STANDBY_NODE]["conninfo"] = stranger.conninfo()
+        data["clusters"][CLUSTER]["nodes"][STANDBY_NODE]["conninfo"] = other_cluster.conninfo()
 
-    found = bad(stack, file=other_config(stack, tmp_path, mixed))
-    assert {key: each["status"] for key, each in found.items()} == {
+    findings = problems(stack, file=changed_config_copy(stack, tmp_path, mixed))
+    assert {key: finding["status"] for key, finding in findings.items()} == {
         ("node", f"{CLUSTER}/{STANDBY_NODE}"): "warning",
         ("probes", f"{CLUSTER}/{STANDBY_NODE}"): "skipped",
         ("wal_level", f"{CLUSTER}/{STANDBY_NODE}"): "failed",
@@ -159,88 +159,90 @@ def test_nodes_of_two_clusters_under_one_name(stack: Stack, stranger: Postgres, 
     }
 
 
-def test_an_identifier_that_may_not_be_read(stack: Stack) -> None:
+def test_unreadable_identifier_is_skipped(stack: Stack) -> None:
     stack.primary.sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
     try:
-        [(key, finding)] = bad(stack, code=0).items()
+        [(key, finding)] = problems(stack, code=0).items()
     finally:
         stack.primary.sql("GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO PUBLIC")
     assert (key, finding["status"]) == (("same cluster", CLUSTER), "skipped")
     assert finding["found"].startswith("unknown: the system identifier may not be read on")
 
 
-def test_a_standby_without_feedback(stack: Stack) -> None:
+def test_standby_without_feedback_is_named(stack: Stack) -> None:
     stack.standby.sql("ALTER SYSTEM SET hot_standby_feedback = off")
     stack.standby.sql("SELECT pg_catalog.pg_reload_conf()")
     wait_for(lambda: stack.standby.sql("SHOW hot_standby_feedback") == [("off",)], "it is off")
     try:
-        [(key, finding)] = bad(stack, code=0).items()
+        [(key, finding)] = problems(stack, code=0).items()
     finally:
         stack.standby.sql("ALTER SYSTEM RESET hot_standby_feedback")
         stack.standby.sql("SELECT pg_catalog.pg_reload_conf()")
     assert (key, finding["found"]) == (("standby", f"{CLUSTER}/{STANDBY_NODE}"), "hot_standby_feedback is off")
 
 
-def test_switched_off(stack: Stack, tmp_path: Path) -> None:
+def test_disabled_healer_is_named_with_its_reason(stack: Stack, tmp_path: Path) -> None:
     def off(data: Any) -> None:
         data["clusters"][CLUSTER]["healer"] |= {"enabled": False, "disabled_reason": "CHG-7"}
 
-    found = bad(stack, file=other_config(stack, tmp_path, off), code=0)
-    assert "CHG-7" in found["capability", CLUSTER]["found"]
+    findings = problems(stack, file=changed_config_copy(stack, tmp_path, off), code=0)
+    assert "CHG-7" in findings["capability", CLUSTER]["found"]
 
 
-def test_another_token(stack: Stack, tmp_path: Path) -> None:
+def test_wrong_or_unreadable_token_is_named(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("another")
-    file = other_config(stack, tmp_path, lambda data: data["healer"].update(webhook_token_file="token"))
-    [(key, finding)] = bad(stack, file=file).items()
+    file = changed_config_copy(stack, tmp_path, lambda data: data["healer"].update(webhook_token_file="token"))
+    [(key, finding)] = problems(stack, file=file).items()
     assert (key, finding["found"]) == (("webhooks", stack.healer.url), "refused with 401, with the token")
     (tmp_path / "token").unlink()
-    found = bad(stack, file=file)
-    assert found["configuration", str(file)]["status"] == "failed"
-    assert found["webhooks", stack.healer.url]["status"] == "skipped"
+    findings = problems(stack, file=file)
+    assert findings["configuration", str(file)]["status"] == "failed"
+    assert findings["webhooks", stack.healer.url]["status"] == "skipped"
 
 
-def test_another_configuration_than_the_running_ones(stack: Stack, tmp_path: Path) -> None:
-    file = other_config(stack, tmp_path, lambda data: data["clusters"].update(renamed=data["clusters"].pop(CLUSTER)))
-    found = bad(stack, file=file)
-    assert found["clusters", stack.healer.url]["found"] == "does not know renamed"
+def test_configuration_that_the_programs_do_not_have_is_named(stack: Stack, tmp_path: Path) -> None:
+    file = changed_config_copy(
+        stack, tmp_path, lambda data: data["clusters"].update(renamed=data["clusters"].pop(CLUSTER))
+    )
+    findings = problems(stack, file=file)
+    assert findings["clusters", stack.healer.url]["found"] == "does not know renamed"
     missing = f"no series pgslot_up for renamed/{PRIMARY_NODE}, renamed/{STANDBY_NODE}"
-    assert found["nodes", stack.prometheus.url]["found"] == missing
+    assert findings["nodes", stack.prometheus.url]["found"] == missing
 
 
-def test_a_healer_that_is_down(stack: Stack) -> None:
+def test_healer_that_is_down_is_named(stack: Stack) -> None:
     stack.healer.stop()
     try:
         wait_for(lambda: not all_scraped(stack), "Prometheus has noticed")
-        found = bad(stack)
+        findings = problems(stack)
     finally:
         stack.healer.start()
         wait_for(lambda: all_scraped(stack), "Prometheus scrapes it again")
-    assert {key: each["found"] for key, each in found.items() if each["status"] == "failed"}.keys() == {
+    assert {key: finding["found"] for key, finding in findings.items() if finding["status"] == "failed"}.keys() == {
         ("healer", stack.healer.url),
         ("healer target", "pgslot-healer"),
     }
-    assert found["healer", stack.healer.url]["found"] == "Connection refused"
-    assert "is down: " in found["healer target", "pgslot-healer"]["found"]
+    assert findings["healer", stack.healer.url]["found"] == "Connection refused"
+    assert "is down: " in findings["healer target", "pgslot-healer"]["found"]
 
 
-def test_the_exporter_in_place_of_the_healer(stack: Stack) -> None:
-    found = bad(stack, f"--healer.url={stack.exporter.url}")
-    assert found["healer", stack.exporter.url]["found"].endswith("found those of another program")
+def test_exporter_is_not_taken_for_the_healer(stack: Stack) -> None:
+    findings = problems(stack, f"--healer.url={stack.exporter.url}")
+    assert findings["healer", stack.exporter.url]["found"].endswith("found those of another program")
 
 
-def test_an_exporter_that_is_down(stack: Stack) -> None:
+def test_exporter_that_is_down_is_named(stack: Stack) -> None:
     stack.exporter.stop()
     try:
         wait_for(lambda: not all_scraped(stack), "Prometheus has noticed")
-        found = bad(stack)
+        findings = problems(stack)
     finally:
         stack.exporter.start()
         wait_for(lambda: all_scraped(stack), "Prometheus scrapes it again")
-    assert found["exporter target", "pgslot-exporter"]["status"] == "failed"
+    assert findings["exporter target", "pgslot-exporter"]["status"] == "failed"
 
 
-def test_rules_that_are_not_loaded_or_others(stack: Stack) -> None:
+def test_missing_and_changed_rules_are_named(stack: Stack) -> None:
     home = stack.folder / "prometheus"
 
     def loaded() -> int:
@@ -254,53 +256,55 @@ def test_rules_that_are_not_loaded_or_others(stack: Stack) -> None:
         rules.remove(next(rule for rule in rules if rule.get("alert") == "PgSlotLost"))
         stuck = next(rule for rule in rules if rule.get("alert") == "PgSlotCreationStuck")
         stuck["expr"] = stuck["expr"].replace("> 30", "> 120")
-        # Written in another way, and the same to Prometheus.
+        # Written differently, and the same to Prometheus.
         low = next(rule for rule in rules if rule.get("alert") == "PgSlotWalHeadroomLow")
         low["expr"] = low["expr"].replace("< 0.25", "< 25e-2")
 
-    with rewritten(home / "pgslot.rules.yml", change):
+    with changed_yaml(home / "pgslot.rules.yml", change):
         wait_for(lambda: loaded() == every - 1, "the changed rules are loaded")
-        found = bad(stack)
-    with rewritten(home / "prometheus.yml", lambda data: data.pop("rule_files")):
+        findings = problems(stack)
+    with changed_yaml(home / "prometheus.yml", lambda data: data.pop("rule_files")):
         wait_for(lambda: loaded() == 0, "no rules are loaded")
-        none = bad(stack)
+        none = problems(stack)
     wait_for(lambda: loaded() == every, "the rules are back")
-    assert found["rules", stack.prometheus.url]["found"] == "not loaded: PgSlotLost"
-    assert found["rules", "PgSlotCreationStuck"]["status"] == "warning"
-    assert "> 120" in found["rules", "PgSlotCreationStuck"]["found"]
-    assert ("rules", "PgSlotWalHeadroomLow") not in found
+    assert findings["rules", stack.prometheus.url]["found"] == "not loaded: PgSlotLost"
+    assert findings["rules", "PgSlotCreationStuck"]["status"] == "warning"
+    assert "> 120" in findings["rules", "PgSlotCreationStuck"]["found"]
+    assert ("rules", "PgSlotWalHeadroomLow") not in findings
     assert none["rules", stack.prometheus.url]["found"] == "not loaded: all"
 
 
-def test_prometheus_that_hangs_or_is_something_else(stack: Stack) -> None:
+def test_prometheus_that_hangs_or_is_another_program_is_named(stack: Stack) -> None:
     stack.prometheus.process.pause()
     try:
-        found = bad(stack)
+        findings = problems(stack)
     finally:
         stack.prometheus.process.resume()
-    assert found["prometheus", stack.prometheus.url]["found"] == "no answer within 5 s"
+    assert findings["prometheus", stack.prometheus.url]["found"] == "no answer within 5 s"
     other = stack.alertmanager.url
-    assert bad(stack, f"--prometheus.url={other}")["prometheus", other]["found"].startswith("/api/v1/targets: expected")
+    assert problems(stack, f"--prometheus.url={other}")["prometheus", other]["found"].startswith(
+        "/api/v1/targets: expected"
+    )
 
 
-def test_alertmanager_without_the_route(stack: Stack) -> None:
-    with routed(stack, lambda data: data["route"].pop("routes")):
-        found = bad(stack)
-    assert {key: each["status"] for key, each in found.items()} == {
+def test_missing_route_is_named(stack: Stack) -> None:
+    with changed_alertmanager_config(stack, lambda data: data["route"].pop("routes")):
+        findings = problems(stack)
+    assert {key: finding["status"] for key, finding in findings.items()} == {
         ("route", name): "failed" for name in (*HEALED_ALERTS, "PgSlotWatchdog")
     }
 
 
-def test_alertmanager_with_its_defaults_on_the_route(stack: Stack) -> None:
+def test_route_with_alertmanagers_defaults_is_named(stack: Stack) -> None:
     def defaults(data: Any) -> None:
         data["route"]["routes"][0] = {"matchers": ['heal="log_standby_snapshot"'], "receiver": "healer"}
         data["receivers"][0]["webhook_configs"][0] |= {"send_resolved": False, "max_alerts": 5}
         del data["receivers"][0]["webhook_configs"][0]["http_config"]
 
-    with routed(stack, defaults):
+    with changed_alertmanager_config(stack, defaults):
         done = run(stack)
     if hides_webhook_urls():
-        # Whose receiver it is nobody can tell, so that nothing is said of it.
+        # Nothing proves that the receiver is the healer's, so that the doctor says nothing about it.
         assert done.returncode == 3
         assert "-> Set" not in done.stdout
         assert "unknown  leads to           receiver healer" in done.stdout
@@ -317,32 +321,32 @@ def test_alertmanager_with_its_defaults_on_the_route(stack: Stack) -> None:
         assert text in done.stdout
 
 
-def test_a_webhook_that_leads_elsewhere(stack: Stack) -> None:
+def test_webhook_that_leads_elsewhere_is_named(stack: Stack) -> None:
     def elsewhere(data: Any) -> None:
         data["receivers"][0]["webhook_configs"][0]["url"] = f"{stack.exporter.url}/alerts"
 
-    with routed(stack, elsewhere):
-        found = bad(stack)
+    with changed_alertmanager_config(stack, elsewhere):
+        findings = problems(stack)
     if hides_webhook_urls():
         # A test alert did not come.
-        assert {key: each["status"] for key, each in found.items()} == {
+        assert {key: finding["status"] for key, finding in findings.items()} == {
             ("route", name): "failed" for name in (*HEALED_ALERTS, "PgSlotWatchdog")
         }
         return
-    [(key, finding)] = found.items()
+    [(key, finding)] = findings.items()
     assert key == ("leads to", "receiver healer")
     assert finding["found"] == f"leads elsewhere than to {stack.healer.url}: {stack.exporter.url} (no healer)"
 
 
-def test_this_healer_by_another_name(stack: Stack) -> None:
+def test_healer_is_recognised_by_another_name(stack: Stack) -> None:
     def alias(data: Any) -> None:
         data["receivers"][0]["webhook_configs"][0]["url"] = f"http://localhost:{stack.healer.port}/alerts"
 
-    with routed(stack, alias):
-        assert bad(stack, code=0) == {}
+    with changed_alertmanager_config(stack, alias):
+        assert problems(stack, code=0) == {}
 
 
-def test_a_silence_is_named(stack: Stack) -> None:
+def test_silence_is_named(stack: Stack) -> None:
     ends = datetime.now(UTC) + timedelta(hours=1)
     silence = {
         "matchers": [{"name": "node", "value": f"{STANDBY_NODE}|x", "isRegex": True, "isEqual": True}],
@@ -354,7 +358,7 @@ def test_a_silence_is_named(stack: Stack) -> None:
     url = f"{stack.alertmanager.url}/api/v2"
     made = requests.post(f"{url}/silences", json=silence, timeout=10).json()["silenceID"]
     try:
-        [(key, finding)] = bad(stack, code=0).items()
+        [(key, finding)] = problems(stack, code=0).items()
     finally:
         requests.delete(f"{url}/silence/{made}", timeout=10)
     assert key == ("silence", made)
@@ -362,7 +366,7 @@ def test_a_silence_is_named(stack: Stack) -> None:
     assert finding["found"].endswith("by ann: rebuild")
 
 
-def test_bad_input(stack: Stack, tmp_path: Path) -> None:
+def test_bad_input_exits_with_2(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "bad.yml").write_text("clusters: {}")
     for flags in (("--prometheus.url=nonsense",), (f"--config.file={tmp_path / 'bad.yml'}",)):
         done = run(stack, *flags)
@@ -379,7 +383,7 @@ def test_passwords_are_not_shown(stack: Stack, tmp_path: Path) -> None:
         data["clusters"][CLUSTER]["healer"]["conninfo"] += " password=s3cr3t"
         data["healer"]["alertmanager_url"] = stack.alertmanager.url.replace("//", "//u:s3cr3t@")
 
-    file = other_config(stack, tmp_path, secret)
+    file = changed_config_copy(stack, tmp_path, secret)
     for flags in ((), ("--json",), ("--healer.url=http://u:s3cr3t@127.0.0.1:1",)):
         done = run(stack, *flags, file=file)
         assert done.returncode == 1
