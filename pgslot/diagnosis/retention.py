@@ -68,11 +68,6 @@ _WITHOUT_CULPRIT = {cause: Retention(cause) for cause in RetentionCause}
 """One object per cause, for most of 1,000 slots."""
 
 
-def retention_cause(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> RetentionCause:
-    """Return why this slot retains WAL."""
-    return diagnose_retention(slot, node, cluster).cause
-
-
 def diagnose_retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Retention:
     """Return why this slot retains WAL, and who is to blame."""
     if slot.invalidated:

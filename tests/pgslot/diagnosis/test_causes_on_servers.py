@@ -1,4 +1,4 @@
-"""Each reason of a wait and each cause of retention that the other tests do not show, produced on real servers."""
+"""Each wait reason and retention cause that the other tests do not show, produced on real servers."""
 
 import time
 from collections.abc import AsyncIterator
@@ -49,8 +49,8 @@ async def states(client: Client, metric: str, label: str, slot: str) -> list[str
 
 async def until(client: Client, metric: str, label: str, slot: str, expected: str) -> None:
     deadline = time.monotonic() + 30
-    while (found := await states(client, metric, label, slot)) != [expected]:
-        assert time.monotonic() < deadline, f"{metric} of {slot} is {found}, not {expected}"
+    while (shown := await states(client, metric, label, slot)) != [expected]:
+        assert time.monotonic() < deadline, f"{metric} of {slot} is {shown}, not {expected}"
 
 
 async def until_waits_for(client: Client, slot: str, reason: str) -> None:
@@ -61,7 +61,7 @@ async def until_retained_by(client: Client, slot: str, cause: str) -> None:
     await until(client, "pgslot_retention_cause", "cause", slot, cause)
 
 
-async def test_replay_lag(client: Client, databases: Stack) -> None:
+async def test_creation_waits_for_replay_that_lags(client: Client, databases: Stack) -> None:
     databases.wait_until_idle()
     with databases.standby.create_slot("lags"), stopped(databases.standby, "startup"):
         write_wal(databases.primary)
@@ -69,7 +69,7 @@ async def test_replay_lag(client: Client, databases: Stack) -> None:
     databases.drop_slot("lags")
 
 
-async def test_wal_receiver_down(client: Client, databases: Stack) -> None:
+async def test_creation_waits_for_the_wal_receiver(client: Client, databases: Stack) -> None:
     databases.wait_until_idle()
     with (
         databases.standby.create_slot("cut_off"),
@@ -79,8 +79,8 @@ async def test_wal_receiver_down(client: Client, databases: Stack) -> None:
     databases.drop_slot("cut_off")
 
 
-async def test_recovery_conflict(client: Client, databases: Stack) -> None:
-    """The creator's own snapshot keeps replay from going on, and replay is what it waits for."""
+async def test_creation_waits_for_replay_in_a_recovery_conflict(client: Client, databases: Stack) -> None:
+    """The creator's own snapshot holds replay up, and replay is what the creator waits for."""
     databases.primary.sql("CREATE TABLE vacuumed AS SELECT n FROM pg_catalog.generate_series(1, 1000) AS n")
     databases.wait_until_idle()
     with (
@@ -96,7 +96,7 @@ async def test_recovery_conflict(client: Client, databases: Stack) -> None:
     databases.drop_slot("conflicts")
 
 
-async def test_a_consumer_that_does_not_confirm(
+async def test_consumer_that_does_not_confirm_is_the_cause(
     client: Client, databases: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "CONFIRM_SECONDS", 5.0)
@@ -111,7 +111,7 @@ async def until_retained_by_nothing(client: Client, slot: str) -> None:
     assert await states(client, "pgslot_retention_cause", "cause", slot) == []
 
 
-async def test_pinned_by_a_transaction_then_stalled_then_freed(
+async def test_slot_is_pinned_by_a_transaction_then_stalled_then_freed(
     client: Client, databases: Stack, tmp_path: Path
 ) -> None:
     """The same slot, pinned for the two reasons that look alike from outside."""
@@ -134,12 +134,12 @@ async def test_pinned_by_a_transaction_then_stalled_then_freed(
     primary.sql("DROP TABLE written")
 
 
-async def test_several_slots_and_causes_at_once(client: Client, databases: Stack) -> None:
+async def test_several_slots_have_their_own_causes_at_once(client: Client, databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
     with ExitStack() as held:
         held.enter_context(primary.hold_transaction())
-        # So that no record from before the transaction is still to be replayed: the standby would begin with that.
+        # So that no record from before the transaction is left to be replayed, which the standby would start with.
         primary.wait_until_replayed(standby, "pg_catalog.pg_log_standby_snapshot()")
         held.enter_context(primary.create_slot("on_primary"))
         held.enter_context(primary.create_slot_by_function("on_primary_by_function"))
@@ -155,8 +155,8 @@ async def test_several_slots_and_causes_at_once(client: Client, databases: Stack
         databases.drop_slot(slot)
 
 
-async def test_unknown_when_the_primary_is_not_seen(databases: Stack) -> None:
-    """pg_create_logical_replication_slot() on a standby shows no wait event: without the primary nobody can tell."""
+async def test_reason_is_unknown_without_the_primary(databases: Stack) -> None:
+    """pg_create_logical_replication_slot() on a standby shows no wait event: the primary is needed."""
     databases.wait_until_idle()
     node = Node("c", "standby", Conninfo(databases.standby.conninfo(EXPORTER_ROLE)))
     config = Config((Cluster("c", (node,), None),), HealerSettings())
@@ -166,7 +166,7 @@ async def test_unknown_when_the_primary_is_not_seen(databases: Stack) -> None:
     databases.drop_slot("unexplained")
 
 
-async def test_a_prepared_transaction_on_the_primary_blocks_a_creation_on_the_standby(
+async def test_prepared_transaction_on_the_primary_blocks_a_creation_on_the_standby(
     client: Client, databases: Stack
 ) -> None:
     primary = databases.primary

@@ -1,4 +1,4 @@
-"""Readiness of failover slots on real servers, on each version that has them; before 17 nobody is told anything."""
+"""Readiness of failover slots on servers of each version that has them; before 17 there are no such series."""
 
 import asyncio
 from collections.abc import Iterator
@@ -39,14 +39,14 @@ CASCADE = "n2"
 
 @pytest.fixture(scope="module", params=[FIRST_MAJOR - 1, *(major for major in SUPPORTED if major >= FIRST_MAJOR)])
 def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """In place of the session's: a primary and its standby of one version after the other."""
+    """Instead of the session's servers: a primary and its standby of each version in turn."""
     with Stack(major=request.param) as stack:
         stack.start_databases()
         yield stack
 
 
 def ready(metrics: Metrics, slot: str, node: str = STANDBY) -> tuple[float | None, str | None]:
-    """Return what is told of a slot on a standby: whether it is ready, and why not."""
+    """Return whether a slot is ready on a standby, and why not."""
     labels = {"slot_name": slot, "node": node, "database": "postgres"}
     return (
         metrics.value("pgslot_failover_ready", **labels),
@@ -60,22 +60,24 @@ async def until_ready(client: Client, slot: str, expected: tuple[float | None, s
 
 @pytest.fixture(autouse=True)
 def _no_leftovers(databases: Stack) -> Iterator[None]:
-    """In place of the session's servers': these are of one version after the other."""
+    """The session's fixture cleans up other servers than these."""
     yield
     if databases.major >= FIRST_MAJOR:
         drop_failover_slots(databases.primary, databases.standby)
 
 
-async def test_before_17_nothing_is_told(client: Client, databases: Stack) -> None:
+async def test_before_17_there_are_no_series_of_synchronisation(client: Client, databases: Stack) -> None:
     metrics = Metrics(await scrape(client))
-    told = metrics.value("pgslot_slotsync_enabled", node=STANDBY)
-    assert told == (None if databases.major < FIRST_MAJOR else 0)
+    enabled = metrics.value("pgslot_slotsync_enabled", node=STANDBY)
+    assert enabled == (None if databases.major < FIRST_MAJOR else 0)
     assert metrics.found("pgslot_slotsync_enabled", node=PRIMARY) == []
     assert metrics.found("pgslot_failover_ready") == []
 
 
-async def test_a_slot_s_way_to_readiness_and_its_name_taken(client: Client, databases: Stack, tmp_path: Path) -> None:
-    """Off, copied and temporary, ready beside a streaming consumer, its worker away; then one that is no copy."""
+async def test_slot_is_not_ready_until_its_copy_is_persistent_nor_if_its_name_is_taken(
+    client: Client, databases: Stack, tmp_path: Path
+) -> None:
+    """Sync off, a temporary copy, ready next to a streaming consumer, no worker; then a slot that is not a copy."""
     primary, standby = databases.primary, databases.standby
     if databases.major < FIRST_MAJOR:
         return
@@ -105,7 +107,7 @@ async def test_a_slot_s_way_to_readiness_and_its_name_taken(client: Client, data
             assert ready(metrics, "waits") == (0, "not_persisted")
         read_all(primary, "waits")
         await until_ready(client, "waits", (1, None))
-    # A copy that is there stays of use, and falls behind.
+    # An existing copy can still be used, and falls behind.
     await until_ready(client, "waits", (1, None))
     primary.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'test', repeat('x', 100000))")
     read_all(primary, "waits")
@@ -123,8 +125,8 @@ async def test_a_slot_s_way_to_readiness_and_its_name_taken(client: Client, data
     standby.drop_slot("taken")
 
 
-async def test_a_copy_that_is_not_made_yet_or_is_lost_or_not_known(client: Client, databases: Stack) -> None:
-    """The worker hangs; then it is away while the rows go that the copy needs; then the role may see less."""
+async def test_copy_that_is_missing_or_lost_or_unknown_is_not_ready(client: Client, databases: Stack) -> None:
+    """The worker hangs; then it is gone while the rows that the copy needs are removed; then the role may see less."""
     primary, standby = databases.primary, databases.standby
     if databases.major < FIRST_MAJOR:
         return
@@ -139,7 +141,7 @@ async def test_a_copy_that_is_not_made_yet_or_is_lost_or_not_known(client: Clien
             wait_for(lambda: not standby.sql(WORKER), "the worker has ended")
 
             def removed() -> bool:
-                """Until the standby has taken back what it asked the primary to keep, and nobody else sees the rows."""
+                """Until the standby has withdrawn its feedback, and no other snapshot sees the rows."""
                 primary.sql("CREATE TABLE passing (id int)")
                 primary.sql("DROP TABLE passing")
                 read_all(primary, "lost")
@@ -155,18 +157,18 @@ async def test_a_copy_that_is_not_made_yet_or_is_lost_or_not_known(client: Clien
             await until_ready(client, "unseen", (0, "worker_down"))
             primary.sql(f"REVOKE pg_monitor FROM {EXPORTER_ROLE}")
             try:
-                # Whether there is a worker it may not see; what has become of a copy it may.
+                # The role may not see whether there is a worker, but it sees the state of a copy.
                 metrics = await until_ready(client, "unseen", (None, "unknown"))
             finally:
                 primary.sql(f"GRANT pg_monitor TO {EXPORTER_ROLE}")
             assert ready(metrics, "lost") == (0, "invalidated")
-        # The worker makes another copy in its place.
+        # The worker replaces the copy.
         await asyncio.to_thread(read_until_persistent, primary, standby, "lost")
         await until_ready(client, "lost", (1, None))
 
 
-async def test_who_looks_at_the_primary_alone_is_told(databases: Stack) -> None:
-    """By /probe, too; and who looks at the standby alone does not ask its primary."""
+async def test_probe_of_the_primary_shows_readiness_and_of_the_standby_does_not(databases: Stack) -> None:
+    """A probe of the standby does not query its primary."""
     primary, standby = databases.primary, databases.standby
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, standby))
     async with TestClient(TestServer(application(configuration(*nodes)))) as client:
@@ -185,7 +187,7 @@ async def test_who_looks_at_the_primary_alone_is_told(databases: Stack) -> None:
         assert (await probe(STANDBY)).value("pgslot_slotsync_enabled") == 0
         standby.pause_all()
         try:
-            # That nobody synchronises is not known then.
+            # It is then unknown whether any standby synchronises.
             metrics = await probe(PRIMARY)
         finally:
             standby.resume_all()
@@ -196,26 +198,26 @@ async def test_who_looks_at_the_primary_alone_is_told(databases: Stack) -> None:
 
 @contextmanager
 def more_standbys(databases: Stack) -> Iterator[tuple[Postgres, Postgres]]:
-    """A standby below the standby, and one beside it that replays late; both would synchronise by their settings."""
+    """A standby of the standby, and one of the primary that replays late; by their settings both would synchronise."""
     primary, middle = databases.primary, databases.standby
-    made: list[Postgres] = []
+    started: list[Postgres] = []
     try:
         for upstream, name, more in (
             (middle, "cascade", {}),
             (primary, "delayed", {"recovery_min_apply_delay": "'1h'"}),
         ):
             conninfo = f"'{upstream.conninfo()} application_name={name}'"
-            made.append(upstream.standby(name, primary_conninfo=conninfo, sync_replication_slots="on", **more))
-        yield made[0], made[1]
+            started.append(upstream.standby(name, primary_conninfo=conninfo, sync_replication_slots="on", **more))
+        yield started[0], started[1]
     finally:
-        for server in made:
+        for server in started:
             server.stop()
         for upstream, name in ((middle, "cascade"), (primary, "delayed")):
             if upstream.sql("SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [name]):
                 upstream.drop_slot(name)
 
 
-async def test_standbys_that_are_not_meant_to_synchronise_make_no_noise(databases: Stack) -> None:
+async def test_standbys_that_cannot_synchronise_have_no_readiness(databases: Stack) -> None:
     if databases.major < FIRST_MAJOR:
         assert not databases.primary.sql("SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'sync_replication_slots'")
         return
@@ -224,7 +226,7 @@ async def test_standbys_that_are_not_meant_to_synchronise_make_no_noise(database
         nodes = (server.conninfo(EXPORTER_ROLE) for server in servers)
         async with TestClient(TestServer(application(configuration(*nodes)))) as client:
             make_slot(databases.primary, "waits")
-            # Only the one beside them could.
+            # Only the third standby could.
             metrics = await until_ready(client, "waits", (0, "sync_off"))
             assert {own["node"] for own, _ in metrics.found("pgslot_failover_ready")} == {STANDBY}
             with synchronising(databases.standby):
@@ -255,8 +257,8 @@ CONNINFOS = {
 }
 
 
-async def test_a_database_in_primary_conninfo_is_recognised(client: Client, databases: Stack) -> None:
-    """It is the worker's own condition; all else in there, a password above all, stays on the server."""
+async def test_database_in_primary_conninfo_is_recognised(client: Client, databases: Stack) -> None:
+    """The worker requires it; everything else in there, above all a password, stays on the server."""
     if databases.major < FIRST_MAJOR:
         return
     standby = databases.standby

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgslot.diagnosis.peers import needs_primary
-from pgslot.diagnosis.retention import RetentionCause, diagnose_retention, retention_cause
+from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
 from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
 from pgslot.snapshot.history import History, SlotHistory
 from pgslot.snapshot.rows import Transaction
@@ -16,172 +16,207 @@ from tests.support.builders.retention import (
     EARLY,
     HERE,
     LAGS,
-    MOVEMENT,
     NOW,
     OUTSTANDING,
     PINNED,
     QUIET,
     RECORD,
     SETTLED,
+    SLOT_HISTORY,
     WAITS,
     Changes,
-    seen,
+    primary_with,
 )
 from tests.support.builders.snapshots import SLOT, TRANSACTION, cluster, dark, node
 
 SENT: Changes = {"sent_position": HERE, "received_position": HERE}
 NOTHING_NEW: Changes = {"received_position": RECORD}
 AWAY: Changes = {"active": False}
-SILENT = SETTLED._replace(answered=NOW - 100)
-TIMELESS = SETTLED._replace(answered=NOW - 100, reply=None)
-MUTE: Changes = {"received_position": None, "reply_time": None}
-UNMOVED = MOVEMENT._replace(moved_here=False, seen=NOW - 110)
-NOT_DUE = MOVEMENT._replace(pinned_at=HERE)
+STOPPED_REPLYING = SETTLED._replace(answered=NOW - 100)
+REPLIES_WITHOUT_TIME = SETTLED._replace(answered=NOW - 100, reply=None)
+NEVER_REPLIED: Changes = {"received_position": None, "reply_time": None}
+NOT_SEEN_TO_MOVE = SLOT_HISTORY._replace(moved_here=False, seen=NOW - 110)
+TOO_EARLY = SLOT_HISTORY._replace(pinned_at=HERE)
 LATE = replace(TRANSACTION, age_seconds=3000.0, xid=600, xid_age=103)
-"""Began as early, and wrote later."""
+"""Began as early, but wrote later."""
 PREPARED = replace(EARLY, kind="prepared", held_by="prepared", pid=None, age_seconds=5.0, xid=480, xid_age=223)
 """Its age counts from PREPARE TRANSACTION."""
 ONLY_SNAPSHOT = replace(EARLY, kind="snapshot", xid=None, xid_age=None)
 
 Case = tuple[str, dict[str, Any], SlotHistory | None, tuple[Transaction, ...], str]
 CASES: list[Case] = [
-    ("healthy", {}, MOVEMENT, (), "none"),
-    ("lost", {"wal_status": "lost"}, MOVEMENT, (), "invalidated"),
-    ("invalidated for a reason nobody knows yet", {"invalidation_reason": "new_reason"}, MOVEMENT, (), "invalidated"),
+    ("healthy", {}, SLOT_HISTORY, (), "none"),
+    ("lost", {"wal_status": "lost"}, SLOT_HISTORY, (), "invalidated"),
+    (
+        "invalidated for a reason that is not known yet",
+        {"invalidation_reason": "new_reason"},
+        SLOT_HISTORY,
+        (),
+        "invalidated",
+    ),
     ("in creation", {"in_creation": True}, None, (), "creation"),
-    ("nobody uses it", AWAY, MOVEMENT, (), "inactive"),
-    ("nobody uses it, and it is behind", AWAY | LAGS, MOVEMENT, (), "inactive"),
-    ("nobody uses it, before 17", AWAY | {"synced": None}, MOVEMENT, (), "inactive"),
+    ("no consumer", AWAY, SLOT_HISTORY, (), "inactive"),
+    ("no consumer, and it is behind", AWAY | LAGS, SLOT_HISTORY, (), "inactive"),
+    ("no consumer, before 17", AWAY | {"synced": None}, SLOT_HISTORY, (), "inactive"),
     ("19's own slot", AWAY | {"slot_name": "pg_conflict_detection", "slot_type": "physical"}, None, (), "none"),
-    ("pinned a little", {"pinned_wal_bytes": SEGMENT}, MOVEMENT, (EARLY,), "none"),
-    ("unconfirmed a little", {"unconfirmed_wal_bytes": SEGMENT}, MOVEMENT, (), "none"),
-    ("pinned, seen for the first time", PINNED, NOT_DUE._replace(moved_here=False), (EARLY,), "unknown"),
-    ("pinned, moved a moment ago", PINNED, NOT_DUE._replace(seen=NOW - 20), (EARLY,), "none"),
-    ("pinned, moved long ago, not due", PINNED, NOT_DUE, (EARLY,), "unknown"),
+    ("pinned a little", {"pinned_wal_bytes": SEGMENT}, SLOT_HISTORY, (EARLY,), "none"),
+    ("unconfirmed a little", {"unconfirmed_wal_bytes": SEGMENT}, SLOT_HISTORY, (), "none"),
+    ("pinned, seen for the first time", PINNED, TOO_EARLY._replace(moved_here=False), (EARLY,), "unknown"),
+    ("pinned, moved a moment ago", PINNED, TOO_EARLY._replace(seen=NOW - 20), (EARLY,), "none"),
+    ("pinned, moved long ago, not due", PINNED, TOO_EARLY, (EARLY,), "unknown"),
     (
         "pinned, and its consumer has not confirmed what is due",
         PINNED | {"unconfirmed_wal_bytes": 2 * SEGMENT, "confirmed_position": HERE - 2 * SEGMENT},
-        MOVEMENT,
+        SLOT_HISTORY,
         (EARLY,),
         "consumer",
     ),
-    ("pinned, nobody has read since", PINNED | AWAY, NOT_DUE, (EARLY,), "inactive"),
-    ("pinned by a transaction", PINNED, MOVEMENT, (EARLY,), "transaction"),
-    ("pinned by a transaction, between two reads", PINNED | AWAY, MOVEMENT, (EARLY,), "transaction"),
-    ("pinned by a prepared one", PINNED, MOVEMENT, (PREPARED,), "transaction"),
-    ("pinned by one of unknown age", PINNED, MOVEMENT, (replace(EARLY, age_seconds=None),), "transaction"),
-    ("pinned, those that are open began later", PINNED, MOVEMENT, (LATE,), "stalled"),
-    ("pinned, one without an xid is old enough", PINNED, MOVEMENT, (ONLY_SNAPSHOT,), "stalled"),
-    ("pinned by nothing", PINNED, MOVEMENT, (), "stalled"),
-    ("pinned from its creation on, by whoever is open", PINNED, UNMOVED, (LATE,), "transaction"),
-    ("pinned from its creation on, by nobody any more", PINNED, UNMOVED, (), "stalled"),
-    ("pinned by nothing, read and read again", PINNED | AWAY, MOVEMENT, (), "stalled"),
+    ("pinned, not read since", PINNED | AWAY, TOO_EARLY, (EARLY,), "inactive"),
+    ("pinned by a transaction", PINNED, SLOT_HISTORY, (EARLY,), "transaction"),
+    ("pinned by a transaction, between two reads", PINNED | AWAY, SLOT_HISTORY, (EARLY,), "transaction"),
+    ("pinned by a prepared transaction", PINNED, SLOT_HISTORY, (PREPARED,), "transaction"),
+    (
+        "pinned by a transaction of unknown age",
+        PINNED,
+        SLOT_HISTORY,
+        (replace(EARLY, age_seconds=None),),
+        "transaction",
+    ),
+    ("pinned, the open transactions wrote later", PINNED, SLOT_HISTORY, (LATE,), "stalled"),
+    ("pinned, a transaction without an xid is old enough", PINNED, SLOT_HISTORY, (ONLY_SNAPSHOT,), "stalled"),
+    ("pinned by nothing", PINNED, SLOT_HISTORY, (), "stalled"),
+    ("pinned from its creation on, by any open transaction", PINNED, NOT_SEEN_TO_MOVE, (LATE,), "transaction"),
+    ("pinned from its creation on, by no transaction any more", PINNED, NOT_SEEN_TO_MOVE, (), "stalled"),
+    ("pinned by nothing, read and read again", PINNED | AWAY, SLOT_HISTORY, (), "stalled"),
     ("behind, fresh", LAGS | SENT, None, (), "consumer"),
-    ("behind, and not all was sent", LAGS | {"sent_position": RECORD + 1}, MOVEMENT, (), "consumer"),
+    ("behind, and not all was sent", LAGS | {"sent_position": RECORD + 1}, SLOT_HISTORY, (), "consumer"),
     (
         "behind, all sent, something outstanding, which was received",
         LAGS | SENT | {"received_position": HERE - SEGMENT},
-        MOVEMENT._replace(delivery=OUTSTANDING),
+        SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "consumer",
     ),
     (
         "behind, all sent, unpublished or stuck, and keepalives are answered",
         LAGS | SENT,
-        MOVEMENT._replace(delivery=OUTSTANDING),
+        SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "unknown",
     ),
-    ("behind, all sent, nothing of it", LAGS | SENT, MOVEMENT._replace(delivery=SETTLED), (), "idle_publication"),
-    ("behind, all sent, who knows what", LAGS | SENT, MOVEMENT, (), "unknown"),
+    (
+        "behind, all sent, nothing of it for this slot",
+        LAGS | SENT,
+        SLOT_HISTORY._replace(delivery=SETTLED),
+        (),
+        "idle_publication",
+    ),
+    ("behind, all sent, not known what", LAGS | SENT, SLOT_HISTORY, (), "unknown"),
     (
         "behind, all sent, unpublished or stuck",
         LAGS | SENT | NOTHING_NEW,
-        MOVEMENT._replace(delivery=OUTSTANDING),
+        SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "unknown",
     ),
     (
         "behind, all sent, no publications",
         LAGS | SENT | NOTHING_NEW | {"plugin": "wal2json"},
-        MOVEMENT._replace(delivery=OUTSTANDING),
+        SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "consumer",
     ),
-    ("behind, all sent, answers no more", LAGS | SENT, MOVEMENT._replace(delivery=SILENT), (), "consumer"),
-    ("behind, all sent, has no clock", LAGS | SENT, MOVEMENT._replace(delivery=TIMELESS), (), "idle_publication"),
-    ("behind, all sent, never answered", LAGS | SENT | MUTE, MOVEMENT._replace(delivery=TIMELESS), (), "consumer"),
-    ("behind, for a standby", LAGS | WAITS, MOVEMENT, (), "standby"),
-    ("behind, and waits for a standby just now", LAGS | WAITS | SENT, MOVEMENT, (), "unknown"),
+    (
+        "behind, all sent, does not reply any more",
+        LAGS | SENT,
+        SLOT_HISTORY._replace(delivery=STOPPED_REPLYING),
+        (),
+        "consumer",
+    ),
+    (
+        "behind, all sent, replies without a time",
+        LAGS | SENT,
+        SLOT_HISTORY._replace(delivery=REPLIES_WITHOUT_TIME),
+        (),
+        "idle_publication",
+    ),
+    (
+        "behind, all sent, never replied",
+        LAGS | SENT | NEVER_REPLIED,
+        SLOT_HISTORY._replace(delivery=REPLIES_WITHOUT_TIME),
+        (),
+        "consumer",
+    ),
+    ("behind, for a standby", LAGS | WAITS, SLOT_HISTORY, (), "standby"),
+    ("behind, and waits for a standby just now", LAGS | WAITS | SENT, SLOT_HISTORY, (), "unknown"),
     ("more is unconfirmed than pinned", PINNED | LAGS | {"pinned_wal_bytes": 2 * SEGMENT}, None, (EARLY,), "consumer"),
     ("confirmed what was there a minute ago", LAGS | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("changes", "movement", "transactions", "cause"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+    ("changes", "slot_history", "transactions", "cause"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_retention_cause(
-    changes: dict[str, Any], movement: SlotHistory | None, transactions: tuple[Transaction, ...], cause: str
+def test_each_state_of_a_slot_has_its_cause(
+    changes: dict[str, Any], slot_history: SlotHistory | None, transactions: tuple[Transaction, ...], cause: str
 ) -> None:
     slot = SLOT._replace(**{"restart_position": RECORD, "confirmed_position": HERE} | changes)
-    primary = seen(slot, movement, transactions)
-    assert retention_cause(slot, primary, cluster(primary)) == cause
+    primary = primary_with(slot, slot_history, transactions)
+    assert diagnose_retention(slot, primary, cluster(primary)).cause == cause
 
 
 def test_every_cause_is_in_the_table() -> None:
     assert {case[4] for case in CASES} == {str(cause) for cause in RetentionCause}
 
 
-def test_a_slot_of_a_standby_is_pinned_by_who_is_open_on_the_primary() -> None:
+def test_slot_of_a_standby_is_pinned_by_a_transaction_on_the_primary() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
     replica = replace(
-        node("s", recovery=True, slots=(slot,)), history=History(NOW, QUIET, slots={slot.slot_name: MOVEMENT})
+        node("s", recovery=True, slots=(slot,)), history=History(NOW, QUIET, slots={slot.slot_name: SLOT_HISTORY})
     )
     for transactions, cause in (((EARLY,), "transaction"), ((LATE,), "stalled"), ((), "stalled")):
-        primary = seen(SLOT, None, transactions)
-        assert retention_cause(slot, replica, cluster(replica, primary)) == cause
+        primary = primary_with(SLOT, None, transactions)
+        assert diagnose_retention(slot, replica, cluster(replica, primary)).cause == cause
     assert needs_primary(replica)
-    assert retention_cause(slot, replica, cluster(replica, dark("p"))) == "unknown"
-    # It has only just begun to look at the primary: who was open there before is not known.
-    fresh = replace(seen(SLOT, None, ()), history=History(NOW, QUIET[-1:]))
-    assert retention_cause(slot, replica, cluster(replica, fresh)) == "unknown"
+    assert diagnose_retention(slot, replica, cluster(replica, dark("p"))).cause == "unknown"
+    # The primary was queried for the first time: which transactions were open there before is not known.
+    fresh = replace(primary_with(SLOT, None, ()), history=History(NOW, QUIET[-1:]))
+    assert diagnose_retention(slot, replica, cluster(replica, fresh)).cause == "unknown"
 
 
-def test_the_one_with_the_oldest_xid_is_named_of_those_that_began_in_time() -> None:
+def test_blocker_is_the_transaction_with_the_oldest_xid_of_those_that_wrote_in_time() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
     began_first = replace(EARLY, age_seconds=5000.0, xid=550, xid_age=153, pid=1)
     wrote_first = replace(EARLY, age_seconds=3000.0, xid=540, xid_age=163, pid=2)
-    primary = seen(slot, MOVEMENT, (began_first, wrote_first, LATE))
-    found = diagnose_retention(slot, primary, cluster(primary))
-    assert found.blocker == wrote_first
+    primary = primary_with(slot, SLOT_HISTORY, (began_first, wrote_first, LATE))
+    assert diagnose_retention(slot, primary, cluster(primary)).blocker == wrote_first
 
 
-def test_who_had_an_xid_before_and_kept_nothing_back_is_named_last() -> None:
+def test_transaction_with_an_xid_that_held_nothing_back_is_the_last_choice() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
     # 20 segments before the end: nearly an hour ago at 100 kB/s, when 100 was the next xid.
     only_an_xid = replace(EARLY, xid=90, xid_age=613, pid=1)
     writer = replace(EARLY, pid=2)
     for transactions, named in (((only_an_xid, writer), writer), ((only_an_xid,), only_an_xid)):
-        primary = seen(slot, MOVEMENT, transactions)
+        primary = primary_with(slot, SLOT_HISTORY, transactions)
         assert diagnose_retention(slot, primary, cluster(primary)).blocker == named
 
 
 @pytest.mark.parametrize("active", [True, False])
-def test_who_has_ended_just_now_is_not_yet_ruled_out(*, active: bool) -> None:
-    """The record that was logged after its end may still be on its way to the consumer, who may come once an hour."""
+def test_transaction_that_has_just_ended_is_not_yet_ruled_out(*, active: bool) -> None:
+    """The record logged after its end may still be on its way to the consumer, which may read once an hour."""
     slot = SLOT._replace(restart_position=RECORD, active=active, **PINNED)
     ended = tuple(sample._replace(oldest_xid=500 if sample.at == NOW - 30 else None) for sample in QUIET)
-    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, ended, slots={"s": MOVEMENT}))
-    assert retention_cause(slot, primary, cluster(primary)) == ("unknown" if active else "inactive")
+    primary = replace(primary_with(slot, SLOT_HISTORY, ()), history=History(NOW, ended, slots={"s": SLOT_HISTORY}))
+    assert diagnose_retention(slot, primary, cluster(primary)).cause == ("unknown" if active else "inactive")
 
 
-def test_a_gap_between_two_looks_vouches_for_nobody() -> None:
-    """Somebody who was open at the record that followed restart_lsn may have ended in it a moment ago."""
+def test_gap_between_two_samples_rules_no_transaction_out() -> None:
+    """A transaction that was open at the record after restart_lsn may have ended in the gap, a moment ago."""
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
-    looks = tuple(sample for sample in QUIET if sample.at not in (NOW - 120, NOW - 60, NOW - 30))
-    primary = replace(seen(slot, MOVEMENT, ()), history=History(NOW, looks, slots={"s": MOVEMENT}))
-    assert retention_cause(slot, primary, cluster(primary)) == "unknown"
+    samples = tuple(sample for sample in QUIET if sample.at not in (NOW - 120, NOW - 60, NOW - 30))
+    primary = replace(primary_with(slot, SLOT_HISTORY, ()), history=History(NOW, samples, slots={"s": SLOT_HISTORY}))
+    assert diagnose_retention(slot, primary, cluster(primary)).cause == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +230,7 @@ def test_a_gap_between_two_looks_vouches_for_nobody() -> None:
         ("", None),
     ],
 )
-def test_the_standby_that_is_waited_for(listed: str, named: str | None) -> None:
+def test_standby_slot_that_has_received_least_is_the_one_waited_for(listed: str, named: str | None) -> None:
     slot = SLOT._replace(restart_position=RECORD, **LAGS | WAITS)
     physical: Changes = {
         "slot_type": "physical",
@@ -208,9 +243,11 @@ def test_the_standby_that_is_waited_for(listed: str, named: str | None) -> None:
         for name, position in (("up", HERE), ("down", RECORD))
     )
     logical = SLOT._replace(slot_name="logical")
-    primary = replace(seen(slot, MOVEMENT, (), synchronized_standby_slots=listed), slots=(slot, *others, logical))
-    found = diagnose_retention(slot, primary, cluster(primary))
-    assert (str(found.cause), found.standby_slot) == ("standby" if named else "consumer", named)
+    primary = replace(
+        primary_with(slot, SLOT_HISTORY, (), synchronized_standby_slots=listed), slots=(slot, *others, logical)
+    )
+    retention = diagnose_retention(slot, primary, cluster(primary))
+    assert (str(retention.cause), retention.standby_slot) == ("standby" if named else "consumer", named)
 
 
 COPIES = [
@@ -222,34 +259,32 @@ COPIES = [
 
 
 @pytest.mark.parametrize(("copy", "original", "cause"), [case[1:] for case in COPIES], ids=[case[0] for case in COPIES])
-def test_a_synced_slot_has_the_cause_of_its_original(
-    copy: dict[str, Any], original: dict[str, Any], cause: str
-) -> None:
+def test_synced_slot_has_the_cause_of_its_original(copy: dict[str, Any], original: dict[str, Any], cause: str) -> None:
     base = SLOT._replace(failover=True, restart_position=RECORD)
     synced = base._replace(synced=True, active=False, **copy)
-    primary = seen(base._replace(**original), MOVEMENT, (EARLY,))
+    primary = primary_with(base._replace(**original), SLOT_HISTORY, (EARLY,))
     replica = node("s", recovery=True, slots=(synced,))
-    assert retention_cause(synced, replica, cluster(replica, primary)) == cause
+    assert diagnose_retention(synced, replica, cluster(replica, primary)).cause == cause
     if copy:
         assert needs_primary(replica)
-        assert retention_cause(synced, replica, cluster(replica, dark("p"))) == "unknown"
+        assert diagnose_retention(synced, replica, cluster(replica, dark("p"))).cause == "unknown"
 
 
-def test_a_promoted_standby_has_no_copies_any_more() -> None:
-    """PostgreSQL goes on calling the slot synced."""
+def test_synced_slot_of_a_promoted_standby_is_not_a_copy() -> None:
+    """PostgreSQL still calls the slot synced."""
     slot = SLOT._replace(synced=True, failover=True, active=False, restart_position=RECORD, **LAGS)
-    primary = seen(slot, MOVEMENT, ())
-    assert retention_cause(slot, primary, cluster(primary)) == "inactive"
+    primary = primary_with(slot, SLOT_HISTORY, ())
+    assert diagnose_retention(slot, primary, cluster(primary)).cause == "inactive"
 
 
-def test_without_the_privilege_to_see_others_sessions_it_is_unknown() -> None:
+def test_cause_is_unknown_without_the_privilege_to_see_other_sessions() -> None:
     slot = SLOT._replace(restart_position=RECORD, **LAGS | {"sent_position": None})
-    primary = seen(slot, MOVEMENT, (), reads_all_stats=False)
-    assert retention_cause(slot, primary, cluster(primary)) == "unknown"
+    primary = primary_with(slot, SLOT_HISTORY, (), reads_all_stats=False)
+    assert diagnose_retention(slot, primary, cluster(primary)).cause == "unknown"
 
 
-def test_before_15_what_is_not_published_is_sent_all_the_same() -> None:
-    """As an empty transaction, which the consumer confirms; so who does not is behind."""
+def test_before_15_unpublished_transactions_are_sent_and_confirmed() -> None:
+    """As empty transactions, which the consumer confirms; a consumer that does not is behind."""
     slot = SLOT._replace(restart_position=RECORD, **LAGS | SENT | NOTHING_NEW)
-    primary = seen(slot, MOVEMENT._replace(delivery=OUTSTANDING), (), version="14.23")
-    assert retention_cause(slot, primary, cluster(primary)) == "consumer"
+    primary = primary_with(slot, SLOT_HISTORY._replace(delivery=OUTSTANDING), (), version="14.23")
+    assert diagnose_retention(slot, primary, cluster(primary)).cause == "consumer"

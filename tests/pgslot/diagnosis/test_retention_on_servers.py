@@ -1,4 +1,4 @@
-"""What holds WAL back on busy servers, version by version: told right while it happens, before it and after it."""
+"""What holds WAL back on busy servers of each version: the cause is right before, during and after it."""
 
 import asyncio
 import threading
@@ -31,24 +31,24 @@ HEALTHY = {"none", "unknown", "inactive"}
 SLOWEST_RECORD = 20.5
 """Seconds; see record_seconds(), with the test servers' bgwriter_delay."""
 QUICK_CONSUMERS = 20.0
-"""In place of 90 s: the consumers here confirm each second."""
+"""Instead of 90 s: the consumers here confirm every second."""
 
 
 class Watch:
-    """Scrapes all the time, and keeps what each slot's cause was."""
+    """Scrapes all the time, and records each slot's causes."""
 
     def __init__(self, nodes: dict[str, Postgres]) -> None:
-        made = tuple(Node("c", name, Conninfo(server.conninfo(EXPORTER_ROLE))) for name, server in nodes.items())
-        self._config = Config((Cluster("c", made, None),), HealerSettings())
+        configured = tuple(Node("c", name, Conninfo(server.conninfo(EXPORTER_ROLE))) for name, server in nodes.items())
+        self._config = Config((Cluster("c", configured, None),), HealerSettings())
         self.seen: dict[str, list[tuple[float, str]]] = {}
         self.latest = Metrics({})
         self._new = asyncio.Event()
 
     @asynccontextmanager
-    async def running(self, each: float = 1.0) -> AsyncIterator["Watch"]:
+    async def running(self, interval: float = 1.0) -> AsyncIterator["Watch"]:
         app = application(ConfigReloader(lambda: self._config, self._config))
         async with TestClient(TestServer(app)) as client:
-            task = asyncio.create_task(self._run(client, each))
+            task = asyncio.create_task(self._run(client, interval))
             try:
                 yield self
             finally:
@@ -56,7 +56,7 @@ class Watch:
                 await asyncio.wait({task})
 
     async def until(self, what: str, condition: Callable[[Metrics], object], seconds: float = 90) -> Metrics:
-        """Wait for a scrape that shows it; return that scrape."""
+        """Wait for a scrape that meets the condition, and return it."""
         try:
             async with asyncio.timeout(seconds):
                 while not condition(self.latest):
@@ -76,7 +76,7 @@ class Watch:
         return {cause for _, cause in self.seen[slot]}
 
     def turns(self, slot: str) -> list[tuple[float, str]]:
-        """Return when, in seconds, it was told for the first time, and then when it was told otherwise."""
+        """Return the changes of the cause, with seconds since the first scrape that showed the slot."""
         seen = self.seen[slot]
         return [
             (round(at - seen[0][0], 1), cause)
@@ -84,14 +84,14 @@ class Watch:
             if cause != before
         ]
 
-    async def _run(self, client: TestClient, each: float) -> None:  # type: ignore[type-arg]
+    async def _run(self, client: TestClient, interval: float) -> None:  # type: ignore[type-arg]
         while True:
             self.latest = Metrics(await scrape(client))
             for own, _ in self.latest.found("pgslot_active"):
                 slot = own["slot_name"]
                 self.seen.setdefault(slot, []).append((time.monotonic(), cause_of(self.latest, slot)))
             self._new.set()
-            await asyncio.sleep(each)
+            await asyncio.sleep(interval)
 
 
 def cause_of(metrics: Metrics, slot: str) -> str:
@@ -100,13 +100,13 @@ def cause_of(metrics: Metrics, slot: str) -> str:
 
 @pytest.fixture(scope="module", params=SUPPORTED)
 def busy(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """A primary on which thousands of transactions go on, some MiB of WAL a second, and its standby."""
+    """A primary with thousands of transactions and some MiB of WAL a second, and its standby."""
     with Stack(major=request.param) as stack:
         stack.start_databases()
         stack.primary.sql("CREATE TABLE written (line text)")
         stack.primary.sql("CREATE DATABASE elsewhere")
-        with psycopg.connect(stack.primary.conninfo(dbname="elsewhere"), autocommit=True) as other:
-            other.execute("CREATE TABLE written (line text)")
+        with psycopg.connect(stack.primary.conninfo(dbname="elsewhere"), autocommit=True) as elsewhere:
+            elsewhere.execute("CREATE TABLE written (line text)")
         with load(stack.primary):
             yield stack
 
@@ -140,13 +140,13 @@ def _quick_consumers(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
 
 
 @contextmanager
-def batch_reader(server: Postgres, slot: str, each: float = 10.0) -> Iterator[None]:
-    """A consumer that comes now and then, and confirms all there is."""
+def batch_reader(server: Postgres, slot: str, interval: float = 10.0) -> Iterator[None]:
+    """A consumer that connects now and then, and confirms everything."""
     stop = threading.Event()
     server.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [slot])
 
     def work() -> None:
-        while not stop.wait(each):
+        while not stop.wait(interval):
             server.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
 
     thread = threading.Thread(target=work)
@@ -163,8 +163,8 @@ def is_free(metrics: Metrics, slot: str) -> bool:
     return cause_of(metrics, slot) in ("none", "inactive")
 
 
-async def test_transactions_on_a_busy_server(busy: Stack, tmp_path: Path) -> None:
-    """The seed of this project: an open transaction in whatever shape pins all slots, and is named; nothing else is."""
+async def test_open_transactions_on_a_busy_server_are_named(busy: Stack, tmp_path: Path) -> None:
+    """The seed of this project: an open transaction of any kind pins all slots, and is named; nothing else is."""
     primary = busy.primary
     watch = Watch({"primary": primary, "standby": busy.standby})
     slots = ("first", "second", "batch")
@@ -180,7 +180,7 @@ async def test_transactions_on_a_busy_server(busy: Stack, tmp_path: Path) -> Non
             with psycopg.connect(primary.conninfo(), application_name="only_an_xid") as no_wal:
                 no_wal.execute("SELECT pg_catalog.pg_current_xact_id()")
                 await asyncio.sleep(SLOWEST_RECORD)
-                # Records come, and nothing holds restart_lsn: whoever has an xid, and however much lies in between.
+                # Records come, and nothing holds restart_lsn back: neither an xid alone, nor much WAL in between.
                 assert {cause for slot in slots for cause in watch.causes(slot)} <= HEALTHY
                 with psycopg.connect(primary.conninfo(dbname="elsewhere"), application_name="nightly") as writer:
                     writer.execute("SAVEPOINT inner_one")
@@ -199,8 +199,8 @@ async def test_transactions_on_a_busy_server(busy: Stack, tmp_path: Path) -> Non
             assert {cause for slot in slots for cause in watch.causes(slot)} <= HEALTHY | {"transaction"}
 
 
-async def test_a_publication_that_nothing_concerns(busy: Stack) -> None:
-    """Its consumer has all there is, and confirms nothing, as only other databases write. Then there is something."""
+async def test_consumer_without_changes_is_an_idle_publication(busy: Stack) -> None:
+    """Only other databases write: the consumer has received everything, and confirms nothing. Then changes come."""
     primary = busy.primary
     watch = Watch({"primary": primary})
     quiet = ChangeByChange(primary.conninfo(dbname="elsewhere"), "quiet")
@@ -223,8 +223,8 @@ async def test_a_publication_that_nothing_concerns(busy: Stack) -> None:
 
 
 @pytest.mark.parametrize("tells_receipt", [False, True])
-async def test_changes_that_are_not_published(busy: Stack, tells_receipt: bool) -> None:
-    """Other tables of its own database are written. Up to 14 pgoutput sends what is left: then there is no trouble."""
+async def test_unpublished_changes_are_not_blamed_on_the_consumer(busy: Stack, tells_receipt: bool) -> None:
+    """Other tables of its database are written. Up to 14 pgoutput sends empty transactions, which are confirmed."""
     primary = busy.primary
     slot = f"unpublished_{int(tells_receipt)}"
     watch = Watch({"primary": primary})
@@ -235,20 +235,20 @@ async def test_changes_that_are_not_published(busy: Stack, tells_receipt: bool) 
             await watch.until_cause("none", slot)
             primary.sql("INSERT INTO orders SELECT count(*) + 1, 'the first change' FROM orders")
             await watch.until("it is confirmed", lambda _: unpublished.confirmed)
-            looks = len(watch.seen[slot])
+            scrapes = len(watch.seen[slot])
             if busy.major >= SKIPS_EMPTY_TRANSACTIONS:
                 await watch.until_cause("unknown", slot)
-                looks = len(watch.seen[slot])
-            await watch.until("some more looks", lambda _: len(watch.seen[slot]) > looks + 10)
+                scrapes = len(watch.seen[slot])
+            await watch.until("some more scrapes", lambda _: len(watch.seen[slot]) > scrapes + 10)
             assert watch.causes(slot) <= HEALTHY, watch.turns(slot)
             if busy.major >= SKIPS_EMPTY_TRANSACTIONS:
-                assert {cause for _, cause in watch.seen[slot][looks:]} == {"unknown"}
+                assert {cause for _, cause in watch.seen[slot][scrapes:]} == {"unknown"}
     primary.drop_slot(slot)
 
 
 @pytest.mark.parametrize("listed", ["standby", "nosuch"])
-async def test_a_standby_that_is_waited_for(busy: Stack, tmp_path: Path, listed: str) -> None:
-    """synchronized_standby_slots names one that is down, or that does not exist: the consumer is innocent."""
+async def test_standby_that_is_waited_for_is_the_cause(busy: Stack, tmp_path: Path, listed: str) -> None:
+    """synchronized_standby_slots names a standby that is down, or does not exist: the consumer is not to blame."""
     primary = busy.primary
     if busy.major < 17:
         assert primary.sql("SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'synchronized_standby_slots'") == []
@@ -263,11 +263,11 @@ async def test_a_standby_that_is_waited_for(busy: Stack, tmp_path: Path, listed:
                     metrics = await watch.until_cause("standby", "fails_over")
                     awaited = metrics.labels("pgslot_retention_standby_info", slot_name="fails_over")
                     assert awaited["standby_slot"] == listed
-                    looks = len(watch.seen["fails_over"])
-                    await watch.until("some more looks", lambda _: len(watch.seen["fails_over"]) > looks + 5)
+                    scrapes = len(watch.seen["fails_over"])
+                    await watch.until("some more scrapes", lambda _: len(watch.seen["fails_over"]) > scrapes + 5)
                     assert watch.causes("fails_over") <= HEALTHY | {"standby"}, watch.turns("fails_over")
-                    assert {cause for _, cause in watch.seen["fails_over"][looks:]} == {"standby"}
-                # While it catches up, it is the consumer indeed that is waited for.
+                    assert {cause for _, cause in watch.seen["fails_over"][scrapes:]} == {"standby"}
+                # While the standby catches up, the consumer may be the cause.
                 await watch.until_cause("none", "fails_over")
                 assert watch.causes("fails_over") <= HEALTHY | {"standby", "consumer"}, watch.turns("fails_over")
             finally:

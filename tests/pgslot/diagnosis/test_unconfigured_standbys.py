@@ -33,15 +33,15 @@ from tests.support.servers.stack import EXPORTER_ROLE, Stack
 NAMED = WalSender("report", "10.0.0.5", "")
 
 
-ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((probe.name for probe in QUERIES), QueryStatus.WRONG_CLUSTER))
+ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((query.name for query in QUERIES), QueryStatus.WRONG_CLUSTER))
 
 MATCHES: dict[str, tuple[Sequence[WalSender], Sequence[NodeSnapshot], int | None, Sequence[WalSender]]] = {
     "nobody streams": ([], [standby("s", "a")], 0, []),
     "nobody streams, and a standby is down": ([], [dark("s")], 0, []),
     "all are configured": ([A, B], [standby("s", "a"), standby("t", "b")], 0, []),
-    "one is not": ([A, B], [standby("s", "a")], 1, [B]),
+    "one standby is not configured": ([A, B], [standby("s", "a")], 1, [B]),
     "no standby is configured": ([A, BARE], [], 2, [A, BARE]),
-    "the one that is down may be it": ([A, B], [standby("s", "a"), dark("t")], None, [B]),
+    "the standby that is down may be it": ([A, B], [standby("s", "a"), dark("t")], None, [B]),
     "more than are down": ([A, B, BARE], [standby("s", "a"), dark("t")], 1, [B, BARE]),
     "a node of another cluster may not be it": ([A], [ELSEWHERE], 1, [A]),
     "without slots, by name": ([NAMED, BARE], [standby("s", None, "report")], 1, [BARE]),
@@ -53,23 +53,23 @@ MATCHES: dict[str, tuple[Sequence[WalSender], Sequence[NodeSnapshot], int | None
         [],
     ),
     "a receiver that does not say its name": ([NAMED, BARE], [standby("s"), standby("t", None, "walreceiver")], 0, []),
-    "one that does is not taken for one with a slot": ([A], [standby("s", None, "a")], 1, [A]),
+    "a receiver without a slot is not matched with a walsender that has one": ([A], [standby("s", None, "a")], 1, [A]),
     "a standby of a standby": ([A], [standby("s", "a"), standby("t", "s")], 0, []),
     "a standby of a standby does not stand for another": ([A, B], [standby("s", "a"), standby("t", "s")], 1, [B]),
-    "one that does not stream": ([A], [standby("s", "a", running=False)], 1, [A]),
+    "a standby that does not stream": ([A], [standby("s", "a", running=False)], 1, [A]),
 }
 
 
-@pytest.mark.parametrize(("senders", "others", "count", "left"), MATCHES.values(), ids=MATCHES)
-def test_who_streams_and_is_not_configured(
-    senders: Sequence[WalSender], others: Sequence[NodeSnapshot], count: int | None, left: Sequence[WalSender]
+@pytest.mark.parametrize(("senders", "standbys", "count", "unmatched"), MATCHES.values(), ids=MATCHES)
+def test_walsenders_without_a_configured_standby_are_counted(
+    senders: Sequence[WalSender], standbys: Sequence[NodeSnapshot], count: int | None, unmatched: Sequence[WalSender]
 ) -> None:
-    found = unconfigured_standbys(cluster(node("p", recovery=False, senders=tuple(senders)), *others))
-    assert found is not None
-    assert (found.count, list(found.senders)) == (count, list(left))
+    missing = unconfigured_standbys(cluster(node("p", recovery=False, senders=tuple(senders)), *standbys))
+    assert missing is not None
+    assert (missing.count, list(missing.senders)) == (count, list(unmatched))
 
 
-def test_without_a_primary_or_its_answer_nothing_is_known() -> None:
+def test_nothing_is_known_without_a_primary_or_its_walsenders() -> None:
     assert unconfigured_standbys(cluster(standby("s", "a"))) is None
     assert unconfigured_standbys(cluster(node("p", recovery=False, senders=None))) is None
     split = [node(name, recovery=False, senders=(A,)) for name in "pq"]
@@ -77,7 +77,7 @@ def test_without_a_primary_or_its_answer_nothing_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("identifiers", "told", "expected"),
+    ("identifiers", "declared", "expected"),
     [
         ({}, None, None),
         ({"a": None}, None, None),
@@ -87,8 +87,10 @@ def test_without_a_primary_or_its_answer_nothing_is_known() -> None:
         ({"a": "1", "b": "1"}, "2", "2"),
     ],
 )
-def test_which_cluster_it_is(identifiers: dict[str, str | None], told: str | None, expected: str | None) -> None:
-    assert expected_system_identifier(identifiers, told) == expected
+def test_expected_identifier_is_declared_or_that_of_most_nodes(
+    identifiers: dict[str, str | None], declared: str | None, expected: str | None
+) -> None:
+    assert expected_system_identifier(identifiers, declared) == expected
 
 
 def of(*servers: Postgres) -> Config:
@@ -119,8 +121,8 @@ def receiving(server: Postgres, stack: Stack, *arguments: str) -> Iterator[None]
         process.stop()
 
 
-async def test_on_real_servers_a_standby_is_missed_and_others_are_not(databases: Stack) -> None:
-    """What receives WAL without being a standby, or decodes it, is none: neither with nor without a slot."""
+async def test_standby_is_counted_and_other_receivers_are_not(databases: Stack) -> None:
+    """A client that receives WAL without being a standby, or decodes it, is not one, with or without a slot."""
     primary = databases.primary
     both, alone = of(databases.primary, databases.standby), of(databases.primary)
     for config, expected in ((both, 0), (alone, 1)):
@@ -137,7 +139,7 @@ async def test_on_real_servers_a_standby_is_missed_and_others_are_not(databases:
 
 @contextmanager
 def another(source: Postgres, name: str, **settings: str) -> Iterator[Postgres]:
-    """One more standby, with a slot of its name at its source."""
+    """One more standby, with a slot of its name on its source."""
     made = source.standby(name, **settings)
     try:
         yield made
@@ -146,7 +148,7 @@ def another(source: Postgres, name: str, **settings: str) -> Iterator[Postgres]:
         source.drop_slot(name)
 
 
-async def test_a_standby_s_standby_and_one_without_a_slot(databases: Stack) -> None:
+async def test_cascading_standby_and_one_without_a_slot_are_matched(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     with another(standby, "cascade") as cascade, another(primary, "bare", primary_slot_name="''") as bare:
         for servers, expected in (
@@ -164,13 +166,13 @@ async def test_a_standby_s_standby_and_one_without_a_slot(databases: Stack) -> N
 
 
 async def counts(client: Client) -> list[float | None]:
-    """Return what /metrics says, and /probe for the primary alone."""
+    """Return the count in /metrics, and in /probe of the primary alone."""
     paths = ("/metrics", "/probe?cluster=c&node=primary")
     return [(await get_metrics(client, path)).value("pgslot_unlisted_standbys", node="primary") for path in paths]
 
 
-async def test_a_subscription_is_no_standby(databases: Stack) -> None:
-    """It tells how far it has replayed, as a standby does."""
+async def test_subscription_is_not_a_standby(databases: Stack) -> None:
+    """It reports how far it has replayed, as a standby does."""
     primary = databases.primary
     with Stack() as other:
         subscriber = other.single()
@@ -190,7 +192,7 @@ async def test_a_subscription_is_no_standby(databases: Stack) -> None:
             subscriber.sql("DROP SUBSCRIPTION shop")
 
 
-async def test_one_that_is_down_may_be_the_one_that_streams(databases: Stack) -> None:
+async def test_configured_node_that_is_down_may_be_the_one_that_streams(databases: Stack) -> None:
     [configured] = of(databases.primary).clusters
     away = Node("c", "away", Conninfo("host=127.0.0.1 port=1 dbname=postgres"))
     config = Config((replace(configured, nodes=(*configured.nodes, away)),), HealerSettings())
@@ -198,15 +200,15 @@ async def test_one_that_is_down_may_be_the_one_that_streams(databases: Stack) ->
         assert await counts(client) == [None, None]
 
 
-async def test_a_server_of_another_cluster_is_told_and_not_joined(
+async def test_server_of_another_cluster_is_reported_and_left_out(
     databases: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is a primary, too: taken for one of this cluster's, nobody would know which one explains the standby."""
+    """It is a primary, too: counted in, it would be unclear which of the two explains the standby."""
     caplog.set_level(logging.INFO, "pgslot.snapshot.identity")
     with Stack() as other:
-        stranger = other.single()
-        stranger.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
-        config = of(databases.primary, databases.standby, stranger)
+        foreign = other.single()
+        foreign.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
+        config = of(databases.primary, databases.standby, foreign)
         async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
             for path in ("/metrics", "/probe?cluster=c&node=single", "/metrics?collect[]=node"):
                 metrics = await get_metrics(client, path)
@@ -217,33 +219,33 @@ async def test_a_server_of_another_cluster_is_told_and_not_joined(
             metrics = await get_metrics(client, "/metrics")
             assert [metrics.value("pgslot_up", node=name) for name in ("primary", "standby")] == [1, 1]
             assert metrics.value("pgslot_unlisted_standbys", node="primary") == 0
-        lookout = PartialCollector(config.clusters[0])
+        collector = PartialCollector(config.clusters[0])
         try:
-            # All are asked until one says that it is the primary; from the second look on it is known which one is.
+            # All are queried until one says that it is the primary; from the second time on it is known which one is.
             for _ in range(2):
-                looked = await lookout.collect({"standby"})
-            assert looked.primary is not None
-            assert looked.primary.node == "primary"
+                snapshot = await collector.collect({"standby"})
+            assert snapshot.primary is not None
+            assert snapshot.primary.node == "primary"
         finally:
-            await lookout.close()
-    said = [record.getMessage() for record in caplog.records if record.name == "pgslot.snapshot.identity"]
-    assert set(said) == {"the node is one of another cluster"}
-    assert len(said) <= 2, "once for each who looks"
+            await collector.close()
+    messages = [record.getMessage() for record in caplog.records if record.name == "pgslot.snapshot.identity"]
+    assert set(messages) == {"the node is one of another cluster"}
+    assert len(messages) <= 2, "once per collector"
 
 
-async def test_what_may_not_be_read_rules_nothing_out(databases: Stack) -> None:
+async def test_unreadable_system_identifier_rules_nothing_out(databases: Stack) -> None:
     [(before,)] = databases.primary.sql(
         "SELECT proacl::text FROM pg_catalog.pg_proc WHERE proname = 'pg_control_system'"
     )
     assert before is None, "PUBLIC may execute it"
     databases.primary.sql("REVOKE EXECUTE ON FUNCTION pg_catalog.pg_control_system() FROM PUBLIC")
-    observer = ClusterCollector(of(databases.primary, databases.standby).clusters, "unlisted")
+    collector = ClusterCollector(of(databases.primary, databases.standby).clusters, "unconfigured")
     try:
-        looked = await observer.collect_cluster("c", 5)
-        assert {status for each in looked.nodes for status in each.statuses.values()} == {QueryStatus.OK}
-        found = unconfigured_standbys(looked)
-        assert found is not None
-        assert found.count == 0
+        snapshot = await collector.collect_cluster("c", 5)
+        assert {status for node in snapshot.nodes for status in node.statuses.values()} == {QueryStatus.OK}
+        missing = unconfigured_standbys(snapshot)
+        assert missing is not None
+        assert missing.count == 0
     finally:
-        await observer.close()
+        await collector.close()
         databases.primary.sql("GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO PUBLIC")

@@ -35,23 +35,25 @@ SLOTS: list[tuple[dict[str, Any], bool, bool]] = [
     ({"wal_status": "lost"}, False, False),
     ({"invalidation_reason": "wal_level_insufficient"}, False, False),
     ({"wal_status": None}, True, True),
-    # The primary keeps it in step, and takes it away with its own.
+    # A copy of the primary's slot, and dropped with it.
     ({"synced": True}, True, False),
 ]
 
 
-@pytest.mark.parametrize(("changes", "keeps", "stake"), SLOTS)
-def test_which_slots_count(changes: dict[str, Any], keeps: bool, stake: bool) -> None:
+@pytest.mark.parametrize(("changes", "keeps", "depends"), SLOTS)
+def test_only_usable_logical_slots_keep_decoding_on_or_depend_on_it(
+    changes: dict[str, Any], keeps: bool, depends: bool
+) -> None:
     slot = SLOT._replace(**changes)
-    assert (keeps_logical_decoding(slot), depends_on_primary(slot)) == (keeps, stake)
+    assert (keeps_logical_decoding(slot), depends_on_primary(slot)) == (keeps, depends)
 
 
 def server(
     name: str, *slots: Slot, version: str = "19rc1", wal_level: str = "replica", recovery: bool = False
 ) -> NodeSnapshot:
-    found = node(name, recovery=recovery, slots=slots)
-    assert found.facts is not None
-    return replace(found, facts=replace(found.facts, version=version, wal_level=wal_level))
+    healthy = node(name, recovery=recovery, slots=slots)
+    assert healthy.facts is not None
+    return replace(healthy, facts=replace(healthy.facts, version=version, wal_level=wal_level))
 
 
 A, B = SLOT._replace(slot_name="a"), SLOT._replace(slot_name="b")
@@ -68,12 +70,14 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("primary", "expected"), KEPT)
-def test_what_logical_decoding_rests_on(primary: NodeSnapshot | None, expected: tuple[str, ...] | None) -> None:
+def test_only_a_19_primary_with_wal_level_replica_has_slots_that_keep_decoding_on(
+    primary: NodeSnapshot | None, expected: tuple[str, ...] | None
+) -> None:
     assert slots_keeping_decoding(primary) == expected
 
 
-def test_a_standby_with_such_slots_is_not_explained_without_its_primary() -> None:
-    """For /probe, which otherwise asks one node alone."""
+def test_standby_with_dependent_slots_needs_its_primary() -> None:
+    """For /probe, which otherwise queries one node alone."""
     assert needs_primary(server("s", A, recovery=True))
     assert not needs_primary(server("s", A, recovery=True, version="18.6"))
     assert not needs_primary(server("s", A._replace(synced=True), recovery=True))
@@ -92,10 +96,12 @@ FINDINGS = [
 
 
 @pytest.mark.parametrize(("nodes", "status", "text"), FINDINGS)
-def test_what_the_doctor_says(nodes: tuple[NodeSnapshot, ...], status: CheckStatus | None, text: str) -> None:
-    found = list(judge_last_slot(cluster(*nodes)))
-    assert [finding.status for finding in found] == ([status] if status else [])
-    assert all(text in finding.found for finding in found)
+def test_doctor_warns_of_slots_that_depend_on_the_primarys_last_one(
+    nodes: tuple[NodeSnapshot, ...], status: CheckStatus | None, text: str
+) -> None:
+    findings = list(judge_last_slot(cluster(*nodes)))
+    assert [finding.status for finding in findings] == ([status] if status else [])
+    assert all(text in finding.found for finding in findings)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +115,7 @@ def drop(server: Postgres, slot: str) -> None:
     server.sql("SELECT pg_catalog.pg_drop_replication_slot(%s)", [slot])
 
 
-async def test_the_hazard_is_shown_before_it_happens_and_it_does(stack: Stack) -> None:
+async def test_loss_is_shown_before_it_happens(stack: Stack) -> None:
     primary, standby = stack.primary, stack.standby
     create = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')"
     levels, kept = "pgslot_wal_level_info", "pgslot_depends_on_primary_slots"
@@ -119,30 +125,30 @@ async def test_the_hazard_is_shown_before_it_happens_and_it_does(stack: Stack) -
         assert metrics.labels(levels, node=PRIMARY)["effective_wal_level"] == "replica"
         primary.sql(create, ["first"])
         primary.sql(create, ["second"])
-        stack.make_slot_on_standby("at_stake")
-        metrics = await scrape_until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 2)
+        stack.make_slot_on_standby("dependent")
+        metrics = await scrape_until(client, lambda metrics: metrics.value(kept, slot_name="dependent") == 2)
         for name in (PRIMARY, STANDBY):
-            found = metrics.labels(levels, node=name)
-            assert (found["wal_level"], found["effective_wal_level"]) == ("replica", "logical")
-        assert [own["slot_name"] for own, _ in metrics.found(kept)] == ["at_stake"]
+            labels = metrics.labels(levels, node=name)
+            assert (labels["wal_level"], labels["effective_wal_level"]) == ("replica", "logical")
+        assert [own["slot_name"] for own, _ in metrics.found(kept)] == ["dependent"]
         drop(primary, "second")
-        await scrape_until(client, lambda metrics: metrics.value(kept, slot_name="at_stake") == 1)
+        await scrape_until(client, lambda metrics: metrics.value(kept, slot_name="dependent") == 1)
         alone = await (await client.get("/probe", params={"cluster": "c", "node": STANDBY})).text()
-        assert f'{kept}{{cluster="c",node="{STANDBY}",slot_name="at_stake",database="postgres"}} 1' in alone
+        assert f'{kept}{{cluster="c",node="{STANDBY}",slot_name="dependent",database="postgres"}} 1' in alone
         drop(primary, "first")
         metrics = await scrape_until(
-            client, lambda metrics: metrics.state("pgslot_wal_status", "wal_status", slot_name="at_stake") == "lost"
+            client, lambda metrics: metrics.state("pgslot_wal_status", "wal_status", slot_name="dependent") == "lost"
         )
-        reason = metrics.state("pgslot_invalidation_reason", "reason", slot_name="at_stake")
+        reason = metrics.state("pgslot_invalidation_reason", "reason", slot_name="dependent")
         assert reason == "wal_level_insufficient"
         assert metrics.found(kept) == []
-    drop(standby, "at_stake")
+    drop(standby, "dependent")
 
 
-async def test_one_that_is_lost_is_as_one_that_is_dropped(stack: Stack) -> None:
+async def test_losing_the_last_slot_is_like_dropping_it(stack: Stack) -> None:
     primary, standby = stack.primary, stack.standby
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('last', 'pgoutput')")
-    stack.make_slot_on_standby("at_stake")
+    stack.make_slot_on_standby("dependent")
     primary.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
     primary.sql("SELECT pg_catalog.pg_reload_conf()")
     for _ in range(4):
@@ -151,7 +157,9 @@ async def test_one_that_is_lost_is_as_one_that_is_dropped(stack: Stack) -> None:
     primary.wait_until_replayed(standby, "pg_catalog.pg_log_standby_snapshot()")
     primary.sql("CHECKPOINT")
     lost = "SELECT invalidation_reason FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
-    wait_for(lambda: primary.sql(lost, ["last"]) == [("wal_removed",)], "the primary's is lost")
-    wait_for(lambda: standby.sql(lost, ["at_stake"]) == [("wal_level_insufficient",)], "the standby's is lost, too")
+    wait_for(lambda: primary.sql(lost, ["last"]) == [("wal_removed",)], "the primary's slot is lost")
+    wait_for(
+        lambda: standby.sql(lost, ["dependent"]) == [("wal_level_insufficient",)], "the standby's slot is lost, too"
+    )
     drop(primary, "last")
-    drop(standby, "at_stake")
+    drop(standby, "dependent")

@@ -21,7 +21,7 @@ from pgslot.exposition.common import COMMON, patroni_series, process_series
 from pgslot.exposition.families import families, render
 from pgslot.exposition.metric import Metric
 from pgslot.exposition.text_format import Family, Samples, StateSet, label_text, render_families
-from tests.support.builders.retention import EARLY, LAGS, MOVEMENT, PINNED, RECORD, WAITS, seen
+from tests.support.builders.retention import EARLY, LAGS, PINNED, RECORD, SLOT_HISTORY, WAITS, primary_with
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
 from tests.support.builders.snapshots import SLOT as A_SLOT
 
@@ -139,9 +139,9 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     pinned = A_SLOT._replace(slot_name="pinned", restart_position=RECORD, **PINNED)
     waits = A_SLOT._replace(slot_name="waits", restart_position=RECORD, **LAGS | WAITS)
     blocked = replace(CREATION, blocking_pids=[200])
-    found_pinned = seen(
+    found_pinned = primary_with(
         pinned,
-        MOVEMENT,
+        SLOT_HISTORY,
         (EARLY,),
         max_slot_wal_keep_size_bytes=1,
         synchronized_standby_slots="gone",

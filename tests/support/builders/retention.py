@@ -1,4 +1,4 @@
-"""A primary with one slot, and what was remembered of it: the cases that its retention is explained from."""
+"""A primary with one slot and its history: the cases from which its retention is diagnosed."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,28 +20,28 @@ QUIET: tuple[Sample, ...] = tuple(
 PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
 LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
 WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation", "sent_position": RECORD}
-SETTLED, OUTSTANDING, UNTOLD = (
+SETTLED, OUTSTANDING, NOT_KNOWN = (
     DeliveryState(
         outstanding=outstanding, txns=1, confirmed=RECORD, sent=HERE, step=0, after=None, reply=1.8e9, answered=NOW
     )
     for outstanding in (False, True, None)
 )
-MOVEMENT = SlotHistory(
+SLOT_HISTORY = SlotHistory(
     restart=RECORD,
     seen=NOW - 300,
     moved_here=True,
     pinned_since=NOW - 290,
     pinned_at=HERE - 5 * SEGMENT,
-    delivery=UNTOLD,
+    delivery=NOT_KNOWN,
 )
 EARLY = replace(TRANSACTION, age_seconds=3000.0, xid=500, xid_age=203)
-"""Had its xid before the record that followed restart_lsn: 580 was next then."""
+"""Had its xid before the record that follows restart_lsn, when the next xid was 580."""
 
 
-def seen(
-    slot: Slot, movement: SlotHistory | None, transactions: tuple[Transaction, ...], **changes: Any
+def primary_with(
+    slot: Slot, slot_history: SlotHistory | None, transactions: tuple[Transaction, ...], **changes: Any
 ) -> NodeSnapshot:
-    """Return a primary with this slot and what was remembered of it."""
-    history = History(NOW, QUIET, slots={} if movement is None else {slot.slot_name: movement})
+    """Return a primary with this slot and its history."""
+    history = History(NOW, QUIET, slots={} if slot_history is None else {slot.slot_name: slot_history})
     facts = replace(FACTS, **{"synchronized_standby_slots": "gone"} | changes)
     return replace(node("p", recovery=False, slots=(slot,), transactions=transactions), facts=facts, history=history)
