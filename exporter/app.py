@@ -5,16 +5,18 @@ import re
 
 from aiohttp import web
 
-from exporter import collectors, response_body, runbooks
+from exporter import runbooks
 from exporter.catalogue import CATALOGUE
+from exporter.collectors import ALL, parse_collect, scope_for
 from exporter.landing import landing
+from exporter.response_body import ChunkedBody, gzipped
 from exporter.series import cluster_series
 from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis.peers import peers_needed
 from pgslot.exposition.cache import RenderCache
-from pgslot.exposition.common import patroni_series, process_series
 from pgslot.exposition.families import families, render_pieces
 from pgslot.exposition.process_metrics import ProcessMetrics, process_registry
+from pgslot.exposition.program_metrics import patroni_series, process_series
 from pgslot.exposition.text_format import Family
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
@@ -22,31 +24,37 @@ from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.deadlines import MIN_COLLECT_SECONDS
 
 APPLICATION_NAME = "pg_slot_exporter"
-DEFAULT_TIMEOUT = 10.0
-"""Seconds for a scrape without Prometheus' header; Prometheus' own default."""
-TIMEOUT_MARGIN = 0.5
-"""Seconds kept back for writing and sending the answer."""
+
+DEFAULT_TIMEOUT_SECONDS = 10.0
+"""For a scrape without Prometheus' header; Prometheus' own default."""
+RESPONSE_SECONDS = 0.5
+"""The part of a scrape's timeout that is kept for rendering and sending the response."""
 MAX_COLLECT_SECONDS = 60.0
+"""The most that a scraper is granted, whatever its header says."""
 
 _CONFIGURATION = web.AppKey("configuration", ConfigReloader)
 _DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
-_MEMORY = web.AppKey("memory", RenderCache)
-_OBSERVER = web.AppKey("observer", ClusterCollector)
-_PROCESS = web.AppKey("process", ProcessMetrics)
+_COLLECTOR = web.AppKey("collector", ClusterCollector)
+_PROCESS_METRICS = web.AppKey("process_metrics", ProcessMetrics)
+_RENDER_CACHE = web.AppKey("render_cache", RenderCache)
 
 
 def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> web.Application:
-    """Build the application; its connections are opened by the first scrape and closed at its end."""
+    """
+    Build the application; the first scrape opens its connections, and its clean-up closes them.
+
+    It owns the cache of rendered slots, which all scrapes and probes share and a change of the nodes clears.
+    """
     app = web.Application()
     app[_CONFIGURATION] = configuration
     app[_LIFECYCLE] = lifecycle
     discovery = app[_DISCOVERY] = Discovery(configuration)
-    app[_OBSERVER] = ClusterCollector(discovery.config.clusters, APPLICATION_NAME)
-    app[_PROCESS] = ProcessMetrics(process_registry())
-    app[_MEMORY] = RenderCache()
-    discovery.on_change(lambda _: app[_MEMORY].clear())
-    discovery.on_change(lambda config: app[_OBSERVER].reconfigure(config.clusters))
+    app[_COLLECTOR] = ClusterCollector(discovery.config.clusters, APPLICATION_NAME)
+    app[_PROCESS_METRICS] = ProcessMetrics(process_registry())
+    app[_RENDER_CACHE] = RenderCache()
+    discovery.on_change(lambda _: app[_RENDER_CACHE].clear())
+    discovery.on_change(lambda config: app[_COLLECTOR].reconfigure(config.clusters))
     app.cleanup_ctx.append(discovery.run)
     app.on_cleanup.append(_close)
     app.add_routes(
@@ -65,14 +73,14 @@ def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> we
 
 
 def collect_timeout(header: str | None) -> float:
-    """Return the seconds that a look may take, from X-Prometheus-Scrape-Timeout-Seconds."""
+    """Return the seconds that collecting may take, from the header X-Prometheus-Scrape-Timeout-Seconds."""
     try:
-        asked = float(header) if header else DEFAULT_TIMEOUT
+        timeout = float(header) if header else DEFAULT_TIMEOUT_SECONDS
     except ValueError:
-        asked = DEFAULT_TIMEOUT
-    if not math.isfinite(asked):
-        asked = DEFAULT_TIMEOUT
-    return max(MIN_COLLECT_SECONDS, min(MAX_COLLECT_SECONDS, asked - TIMEOUT_MARGIN))
+        timeout = DEFAULT_TIMEOUT_SECONDS
+    if not math.isfinite(timeout):
+        timeout = DEFAULT_TIMEOUT_SECONDS
+    return max(MIN_COLLECT_SECONDS, min(MAX_COLLECT_SECONDS, timeout - RESPONSE_SECONDS))
 
 
 def accepts_gzip(header: str) -> bool:
@@ -85,17 +93,17 @@ def accepts_gzip(header: str) -> bool:
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    asked = _asked(request)
-    snapshots = await request.app[_OBSERVER].collect_all(_timeout(request), collectors.scope_for(asked))
-    memory = request.app[_MEMORY]
-    series = [part for snapshot in snapshots for part in cluster_series(snapshot, asked, memory=memory)]
-    if asked != collectors.ALL:
-        return _exposed(request, families(series, CATALOGUE))
+    collectors = _collectors(request)
+    snapshots = await request.app[_COLLECTOR].collect_all(_timeout(request), scope_for(collectors))
+    cache = request.app[_RENDER_CACHE]
+    series = [block for snapshot in snapshots for block in cluster_series(snapshot, collectors, cache=cache)]
+    if collectors != ALL:
+        return _rendered(request, families(series, CATALOGUE))
     configuration = request.app[_CONFIGURATION]
     for status in request.app[_DISCOVERY].statuses():
         series.extend(patroni_series(**status._asdict()))
     series.extend(process_series(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
-    return _exposed(request, [*families(series, CATALOGUE), *request.app[_PROCESS].collect()])
+    return _rendered(request, [*families(series, CATALOGUE), *request.app[_PROCESS_METRICS].collect()])
 
 
 async def _probe(request: web.Request) -> web.Response:
@@ -103,24 +111,24 @@ async def _probe(request: web.Request) -> web.Response:
         if not request.query.get(name):
             return web.Response(status=400, text=f"expected the parameters cluster and node, found no {name}\n")
     cluster, node = request.query["cluster"], request.query["node"]
-    observer = request.app[_OBSERVER]
-    if not observer.knows(cluster, node):
+    collector = request.app[_COLLECTOR]
+    if not collector.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
-    asked = _asked(request)
-    snapshot = await observer.collect_node_with_peers(
-        cluster, node, _timeout(request), collectors.scope_for(asked), peers=peers_needed
+    collectors = _collectors(request)
+    snapshot = await collector.collect_node_with_peers(
+        cluster, node, _timeout(request), scope_for(collectors), peers=peers_needed
     )
-    series = [*cluster_series(snapshot, asked, only=node, memory=request.app[_MEMORY])]
-    if asked == collectors.ALL:
+    series = [*cluster_series(snapshot, collectors, only=node, cache=request.app[_RENDER_CACHE])]
+    if collectors == ALL:
         for status in request.app[_DISCOVERY].statuses(cluster):
             series.extend(patroni_series(**status._asdict()))
-    return _exposed(request, families(series, CATALOGUE))
+    return _rendered(request, families(series, CATALOGUE))
 
 
 async def _discovery(request: web.Request) -> web.Response:
-    """Prometheus' http_sd_configs: each node is a target of this exporter, told apart by its instance label."""
+    """For Prometheus' http_sd_configs: every node is a target of this exporter, with an instance label of its own."""
     if not request.app[_DISCOVERY].complete:
-        # Prometheus keeps the targets that it has, which a list without them would take from it for a minute.
+        # Prometheus then keeps its targets; an incomplete list would remove them for a minute.
         raise web.HTTPServiceUnavailable(text="Patroni has not been asked about all clusters yet.\n")
     return web.json_response(
         [
@@ -164,9 +172,9 @@ async def _reload(request: web.Request) -> web.Response:
     return await answer_reload(request.app[_CONFIGURATION].reload, enabled=request.app[_LIFECYCLE])
 
 
-def _asked(request: web.Request) -> frozenset[str]:
+def _collectors(request: web.Request) -> frozenset[str]:
     try:
-        return collectors.parse_collect(request.query.getall("collect[]", []))
+        return parse_collect(request.query.getall("collect[]", []))
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from None
 
@@ -175,14 +183,14 @@ def _timeout(request: web.Request) -> float:
     return collect_timeout(request.headers.get("X-Prometheus-Scrape-Timeout-Seconds"))
 
 
-def _exposed(request: web.Request, found: list[Family]) -> web.Response:
-    pieces, content_type = render_pieces(request.headers.get("Accept", ""), found)
+def _rendered(request: web.Request, collected: list[Family]) -> web.Response:
+    pieces, content_type = render_pieces(request.headers.get("Accept", ""), collected)
     headers = {"Content-Type": content_type, "Vary": "Accept-Encoding"}
     if accepts_gzip(request.headers.get("Accept-Encoding", "")):
         headers["Content-Encoding"] = "gzip"
-        return web.Response(body=response_body.gzipped(pieces), headers=headers)
-    return web.Response(body=response_body.response_body(pieces), headers=headers)
+        return web.Response(body=gzipped(pieces), headers=headers)
+    return web.Response(body=ChunkedBody(pieces), headers=headers)
 
 
 async def _close(app: web.Application) -> None:
-    await app[_OBSERVER].close()
+    await app[_COLLECTOR].close()

@@ -1,15 +1,16 @@
-"""Every metric of the exporter: its type, labels and meaning. What is not in here is not exposed."""
+"""Every metric of the exporter: its type, labels and meaning. A metric that is not in here is not exposed."""
 
-from pgslot.exposition.common import COMMON
 from pgslot.exposition.metric import Metric, gauges
+from pgslot.exposition.program_metrics import COMMON
 
 NODE = ("cluster", "node")
 SLOT = (*NODE, "slot_name", "database")
 CREATOR = ("pid", "usename", "application_name")
 SESSION = ("pid", "datname", "usename", "application_name", "state")
 TRANSACTION = ("kind", *SESSION)
+"""The kind is one of `exporter.series.TRANSACTION_KINDS`."""
 BLOCKER = ("backend_type", *SESSION)
-
+"""The type is pg_stat_activity's, or `prepared`."""
 
 _NODE = (
     *gauges(
@@ -295,7 +296,7 @@ DECODING = {
     "pgslot_decoding_total_txns_total": ("total_txns", "Decoded transactions sent to the consumer."),
     "pgslot_decoding_total_bytes_total": ("total_bytes", "Bytes of decoded transactions sent to the consumer."),
 }
-"""Metric name to the column of slots.sql, and its meaning. All count since pg_stat_reset_replication_slot()."""
+"""Metric name to column of slots.sql and meaning. All count since pg_stat_reset_replication_slot()."""
 
 _DECODING = tuple(
     Metric(name, "counter", SLOT, text, f"pg_stat_replication_slots.{column}")

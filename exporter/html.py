@@ -1,4 +1,4 @@
-"""The frame of the exporter's pages for people."""
+"""The frame of the exporter's HTML pages."""
 
 from html import escape
 
@@ -11,6 +11,7 @@ table { border-collapse: collapse } td, th { border: 1px solid #8888; padding: .
 
 
 def page(title: str, body: str) -> str:
+    """Return a whole page; `title` is text, `body` is HTML."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>

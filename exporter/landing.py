@@ -1,4 +1,4 @@
-"""The landing page: the endpoints, the nodes and the runbooks."""
+"""The landing page: links to the endpoints, the nodes and the runbooks."""
 
 from html import escape
 from urllib.parse import urlencode
@@ -10,7 +10,7 @@ from pgslot.config.model import Config
 
 
 def landing(config: Config, *, lifecycle: bool) -> str:
-    """Return the page at `/`."""
+    """Return the page at `/`; it names the reload endpoint only if `lifecycle` enables it."""
     nodes = "".join(
         f"<tr><td>{escape(cluster.name)}<td>{escape(node.name)}"
         f'<td><a href="/probe?{escape(urlencode({"cluster": cluster.name, "node": node.name}))}">probe</a></tr>'

@@ -1,34 +1,24 @@
 """
-A page of metrics as the body of an answer: at once when it is small, else piece by piece.
+The body of a page of metrics: sent in chunks, or compressed.
 
-Put together, a page of 1,000 slots is copied four times on its way, each time into 4 MB that the kernel has to hand out
-first. In pieces its reader reads the first ones while the others are still sent.
+Joined into one, the page of 1,000 slots is copied four times on its way, each time into 4 MB that the kernel has to
+provide first. In chunks, the scraper reads the first ones while the others are still sent. Measured: 1.7 ms less for
+1,000 slots (5 % of a scrape), nothing for 10 and 200.
 """
 
-import zlib
+import gzip
 from collections.abc import Iterator, Sequence
 
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
 CHUNK_BYTES = 128 * 1024
-"""Bytes that are sent together, about."""
+"""Least bytes of a chunk, but for the last one: one write for each piece would cost 0.7 ms with 10 slots."""
 
 
-def response_body(pieces: Sequence[bytes]) -> "bytes | Payload":
-    """Return what an answer takes as its body."""
-    if sum(map(len, pieces)) <= CHUNK_BYTES:
-        return b"".join(pieces)
-    return _Pieces(pieces)
+class ChunkedBody(Payload):
+    """A body from pieces, with a Content-Length."""
 
-
-def gzipped(pieces: Sequence[bytes]) -> bytes:
-    # The lowest level: a twentieth of the size for a fifth of a scrape's time; higher ones cost four times as much.
-    packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | 16)
-    return b"".join([*(packer.compress(piece) for piece in _together(pieces)), packer.flush()])
-
-
-class _Pieces(Payload):
     def __init__(self, pieces: Sequence[bytes]) -> None:
         super().__init__(pieces)
         self._pieces = pieces
@@ -38,19 +28,24 @@ class _Pieces(Payload):
         return b"".join(self._pieces).decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        for piece in _together(self._pieces):
-            await writer.write(piece)
+        for chunk in chunks(self._pieces):
+            await writer.write(chunk)
 
 
-def _together(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield them, several small ones together."""
-    waiting: list[bytes] = []
+def chunks(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the pieces joined into chunks of at least CHUNK_BYTES."""
+    joined: list[bytes] = []
     size = 0
     for piece in pieces:
-        waiting.append(piece)
+        joined.append(piece)
         size += len(piece)
         if size >= CHUNK_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)
+            yield b"".join(joined)
+            joined, size = [], 0
+    if joined:
+        yield b"".join(joined)
+
+
+def gzipped(pieces: Sequence[bytes]) -> bytes:
+    # The lowest level: a twentieth of the size for a fifth of a scrape's time; higher levels take four times as long.
+    return gzip.compress(b"".join(pieces), compresslevel=1, mtime=0)

@@ -1,4 +1,4 @@
-"""The runbooks as HTML pages."""
+"""The alerts' runbooks, Markdown files, as HTML pages."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -12,12 +12,12 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def runbook_names() -> list[str]:
-    """Return the alerts that have a runbook."""
+    """Return the names of the alerts that have a runbook."""
     return sorted({file.stem for folder in _folders() if folder.is_dir() for file in folder.glob("*.md")})
 
 
 def runbook(alert: str) -> str | None:
-    """Return the page of an alert's runbook; None when there is none."""
+    """Return the page of an alert's runbook; None if there is none."""
     for folder in _folders():
         file = folder / f"{alert}.md"
         if file.is_file():
@@ -26,6 +26,6 @@ def runbook(alert: str) -> str | None:
 
 
 def _folders() -> list[Path]:
-    """Where runbooks are: in an installed package, or beside the code in a checkout."""
+    """Return where runbooks are: in an installed package, or next to the code in a checkout."""
     here = Path(str(files("exporter")))
     return [here / "runbooks", here.parent / "alerts" / "runbooks"]

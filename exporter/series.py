@@ -1,4 +1,9 @@
-"""Snapshot and diagnosis to series."""
+"""
+A cluster's snapshot and its diagnosis as blocks of series.
+
+`cluster_series` diagnoses, but hardly renders: a block becomes text in `pgslot.exposition.families.render_pieces`, when
+its `lines` is called. Blocks of slots then reuse the text in the caller's `RenderCache`.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,18 +24,18 @@ from pgslot.snapshot.rows import Slot, Standby, Transaction
 
 WAL_STATUSES = ("reserved", "extended", "unreserved", "lost")
 SKIP_REASONS = ("wal_or_rows_removed", "wal_not_flushed", "no_consistent_snapshot", "slot_invalidated")
-TELLS_SKIP_REASON = 19
-"""Major version."""
+SKIP_REASON_SINCE = 19
+"""First major version that has slotsync_skip_reason."""
 INVALIDATION_REASONS = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 TRANSACTION_KINDS = ("xid", "snapshot", "idle_in_transaction", "prepared")
 REPORTED_AFTER_SECONDS = 5.0
 """
-A younger transaction has no series of its own: its labels have a pid, and a busy server has thousands a minute.
+A younger transaction has no series with its session: its pid is a label, and a busy server has thousands a minute.
 
-The same for the creation of a slot that passes: see `passing`.
+The same age holds for the creation of a short-lived slot: see `is_short_lived`.
 """
 SHORT_LIVED_SECONDS = 1.0
-"""What the creation of any slot may take before it has series, where nothing but creations is asked for."""
+"""A younger creation, of whatever slot, has no series in a scrape of creations alone."""
 SHORT_LIVED_BYTES = 16 * 1024 * 1024
 CAUSES = tuple(cause for cause in RetentionCause if cause is not RetentionCause.NONE)
 
@@ -45,243 +50,240 @@ SLOT_COLUMNS = {
     "pgslot_inactive_since_timestamp_seconds": "inactive_since",
     **{name: column for name, (column, _) in DECODING.items()},
 }
-"""Metrics that are a column of slots.sql as it is."""
+"""Metrics that are a column of slots.sql, unchanged."""
 
 _TABLE_SYNC = re.compile(r"pg_\d+_sync_\d+_\d+")
 """LogicalRepSyncTableWorkerMain's names: subscription, table and system."""
 
-_KIND = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
-_LEVELS = CATALOGUE["pgslot_wal_level_info"].labels[len(NODE) :]
+_SLOT_INFO_LABELS = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
+_WAL_LEVEL_LABELS = CATALOGUE["pgslot_wal_level_info"].labels[len(NODE) :]
 
 
 def cluster_series(
     cluster: ClusterSnapshot,
-    parts: frozenset[str] = ALL,
+    collectors: frozenset[str] = ALL,
     only: str | None = None,
-    memory: RenderCache | None = None,
+    cache: RenderCache | None = None,
 ) -> Iterator[SeriesBlock]:
     """
-    Return the series of one look at a cluster: of these parts, and of this node alone, None for all.
+    Yield a cluster's series of these collectors: of the node named `only`, or of all nodes for None.
 
-    `memory`, if the caller keeps one, is for what was written of the slots.
+    The caller owns `cache` and passes the same one to every scrape; None renders everything again.
     """
-    memory = RenderCache() if memory is None else memory
+    cache = RenderCache() if cache is None else cache
     for node in cluster.nodes:
         if only is not None and node.node != only:
             continue
-        yield from _look(node, parts)
-        slots = [slot for slot in node.slots or () if not is_short_lived(slot)] if "slots" in parts else ()
+        yield from _node_series(node, collectors)
+        slots = [slot for slot in node.slots or () if not is_short_lived(slot)] if "slots" in collectors else ()
         if slots:
-            yield from _slots(slots, node, cluster, memory)
-        if "transactions" in parts:
+            yield from _slots(slots, node, cluster, cache)
+        if "transactions" in collectors:
             yield from _transactions(node)
     primary = cluster.primary
-    if primary is not None and only in (None, primary.node) and "slots" in parts:
-        # Of standbys, but asked for by the primary's slots: who looks at a standby alone need not look at its primary.
-        yield from _failover(cluster)
-    if primary is not None and only in (None, primary.node) and "senders" in parts:
-        missing = unconfigured_standbys(cluster)
+    if primary is not None and only in (None, primary.node) and "slots" in collectors:
+        # Series of standbys, but by the primary's slots: a probe of a standby alone need not collect the primary.
+        yield from _failover_readiness(cluster)
+    if primary is not None and only in (None, primary.node) and "senders" in collectors:
+        unconfigured = unconfigured_standbys(cluster)
         labels = cached_label_text(NODE, (primary.cluster, primary.node))
-        yield _one("pgslot_unlisted_standbys", labels, None if missing is None else missing.count)
-    for wait in creation_waits(cluster) if "creations" in parts else ():
-        if (only is None or wait.node == only) and not _creation_passes(wait, cluster):
-            yield from _wait(wait, cluster.cluster)
+        yield Sample("pgslot_unlisted_standbys", labels, None if unconfigured is None else unconfigured.count)
+    for wait in creation_waits(cluster) if "creations" in collectors else ():
+        if (only is None or wait.node == only) and not _is_creation_short_lived(wait, cluster):
+            yield from _creation_wait(wait, cluster.cluster)
 
 
-def _look(node: NodeSnapshot, parts: frozenset[str]) -> Iterator[SeriesBlock]:
+def _node_series(node: NodeSnapshot, collectors: frozenset[str]) -> Iterator[SeriesBlock]:
     labels = cached_label_text(NODE, (node.cluster, node.node))
-    yield _one("pgslot_up", labels, node.up)
-    yield _one("pgslot_scrape_duration_seconds", labels, node.duration)
-    if "node" in parts:
-        yield from _node(labels, node)
-    if "creations" in parts and node.creations is not None:
-        yield _one("pgslot_creations_waiting", labels, len(node.creations))
-    if "standby" in parts and node.standby is not None:
+    yield Sample("pgslot_up", labels, node.up)
+    yield Sample("pgslot_scrape_duration_seconds", labels, node.duration)
+    if "node" in collectors:
+        yield from _node_facts(labels, node)
+    if "creations" in collectors and node.creations is not None:
+        yield Sample("pgslot_creations_waiting", labels, len(node.creations))
+    if "standby" in collectors and node.standby is not None:
         yield from _standby(labels, node.standby)
 
 
-def _node(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
-    probes = [(_with(labels, ("probe",), (probe,)), status) for probe, status in node.statuses.items()]
-    yield StateSet("pgslot_probe_status", "status", tuple(QueryStatus), probes)
+def _node_facts(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
+    statuses = [(_with_labels(labels, ("probe",), (query,)), status) for query, status in node.statuses.items()]
+    yield StateSet("pgslot_probe_status", "status", tuple(QueryStatus), statuses)
     facts = node.facts
     if facts is not None:
         role = "standby" if facts.in_recovery else "primary"
-        yield _one("pgslot_node_info", _with(labels, ("role", "version"), (role, facts.version)), 1)
+        yield Sample("pgslot_node_info", _with_labels(labels, ("role", "version"), (role, facts.version)), 1)
         levels = (facts.wal_level, facts.effective_wal_level)
-        yield _one("pgslot_wal_level_info", _with(labels, _LEVELS, levels), 1)
-        yield _one("pgslot_replication_slots", labels, facts.replication_slots)
-        yield _one("pgslot_max_replication_slots", labels, facts.max_replication_slots)
-        yield _one("pgslot_wal_keep_size_bytes", labels, facts.wal_keep_size_bytes)
-        yield _one("pgslot_max_slot_wal_keep_size_bytes", labels, facts.max_slot_wal_keep_size_bytes)
+        yield Sample("pgslot_wal_level_info", _with_labels(labels, _WAL_LEVEL_LABELS, levels), 1)
+        yield Sample("pgslot_replication_slots", labels, facts.replication_slots)
+        yield Sample("pgslot_max_replication_slots", labels, facts.max_replication_slots)
+        yield Sample("pgslot_wal_keep_size_bytes", labels, facts.wal_keep_size_bytes)
+        yield Sample("pgslot_max_slot_wal_keep_size_bytes", labels, facts.max_slot_wal_keep_size_bytes)
         idle_timeout = facts.idle_replication_slot_timeout_seconds
-        yield _one("pgslot_idle_replication_slot_timeout_seconds", labels, idle_timeout)
+        yield Sample("pgslot_idle_replication_slot_timeout_seconds", labels, idle_timeout)
         if facts.wal_written_bytes is not None:
-            # What was rewound has been written as well: for Prometheus a counter that falls has begun at 0 again.
+            # Rewound WAL was written as well; and for Prometheus a counter that falls has restarted at 0.
             written = facts.wal_written_bytes + node.history.rewound
-            yield _one("pgslot_wal_written_bytes_total", labels, written)
+            yield Sample("pgslot_wal_written_bytes_total", labels, written)
 
 
 def _standby(labels: str, standby: Standby) -> Iterator[SeriesBlock]:
     if standby.streaming_configured is not False:
-        yield _one("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
-    yield _one("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
-    yield _one("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
-    yield _one("pgslot_recovery_min_apply_delay_seconds", labels, standby.apply_delay_seconds)
+        yield Sample("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
+    yield Sample("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
+    yield Sample("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
+    yield Sample("pgslot_recovery_min_apply_delay_seconds", labels, standby.apply_delay_seconds)
     if standby.sync_replication_slots is not None:
-        yield _one("pgslot_slotsync_enabled", labels, standby.sync_replication_slots)
+        yield Sample("pgslot_slotsync_enabled", labels, standby.sync_replication_slots)
         for setting, missing in missing_settings(standby).items():
-            yield _one("pgslot_slotsync_setting_missing", _with(labels, ("setting",), (setting,)), missing)
+            yield Sample("pgslot_slotsync_setting_missing", _with_labels(labels, ("setting",), (setting,)), missing)
 
 
 def _slots(
-    slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, memory: RenderCache
+    slots: Sequence[Slot], node: NodeSnapshot, cluster: ClusterSnapshot, cache: RenderCache
 ) -> Iterator[SeriesBlock]:
-    """Metric by metric for all slots at once, each slot's labels made into text once: there may be 1,000 of them."""
-    of_node = cached_label_text(NODE, (node.cluster, node.node))
+    """Yield metric by metric for all slots together: there may be 1,000, and each slot's labels become text once."""
+    node_labels = cached_label_text(NODE, (node.cluster, node.node))
     column = dict(zip(Slot._fields, zip(*slots, strict=True), strict=True))
     names = (column["slot_name"], column["database"])
-    labels = memory.get_or_render(of_node, "labels", names, lambda: _slot_labels(of_node, *names))
+    labels = cache.get_or_render(node_labels, "labels", names, lambda: _slot_labels(node_labels, *names))
 
-    def states(name: str, label: str, known: tuple[str, ...], actual: tuple[str | None, ...]) -> SeriesBlock:
+    def state_set(name: str, label: str, states: tuple[str, ...], actual: tuple[str | None, ...]) -> SeriesBlock:
         inputs = (labels, actual)
         return CachedSeries(
-            memory, of_node, name, inputs, lambda: StateSet(name, label, known, zip(*inputs, strict=True)).lines()
+            cache, node_labels, name, inputs, lambda: StateSet(name, label, states, zip(*inputs, strict=True)).lines()
         )
 
-    kinds = [column[each] for each in ("slot_type", "plugin", "temporary", "two_phase", "failover", "synced")]
-    yield CachedSeries(memory, of_node, "pgslot_slot_info", (labels, kinds), lambda: _slot_info(labels, kinds))
-    for name, each in SLOT_COLUMNS.items():
-        yield CachedColumn(memory, of_node, name, labels, column[each])
+    kinds = [column[name] for name in ("slot_type", "plugin", "temporary", "two_phase", "failover", "synced")]
+    yield CachedSeries(cache, node_labels, "pgslot_slot_info", (labels, kinds), lambda: _slot_info(labels, kinds))
+    for metric, name in SLOT_COLUMNS.items():
+        yield CachedColumn(cache, node_labels, metric, labels, column[name])
     if None not in column["wal_status"]:
-        yield states("pgslot_wal_status", "wal_status", WAL_STATUSES, column["wal_status"])
+        yield state_set("pgslot_wal_status", "wal_status", WAL_STATUSES, column["wal_status"])
     else:
         statuses = [pair for pair in zip(labels, column["wal_status"], strict=True) if pair[1] is not None]
         yield StateSet("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
-    yield states("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, column["invalidation_reason"])
-    if node.facts is not None and node.facts.major >= TELLS_SKIP_REASON:
+    yield state_set("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, column["invalidation_reason"])
+    if node.facts is not None and node.facts.major >= SKIP_REASON_SINCE:
         skipped = [(text, slot.slotsync_skip_reason) for text, slot in zip(labels, slots, strict=True) if slot.synced]
         yield StateSet("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
-    kept = None if node.is_primary else slots_keeping_decoding(cluster.primary)
-    if kept is not None:
-        stakes = [text for text, slot in zip(labels, slots, strict=True) if depends_on_primary(slot)]
-        yield Samples("pgslot_depends_on_primary_slots", stakes, [len(kept)] * len(stakes))
-    found = [diagnose_retention(slot, node, cluster) for slot in slots]
-    causes = tuple([None if one.cause is RetentionCause.NONE else one.cause for one in found])
-    yield states("pgslot_retention_cause", "cause", CAUSES, causes)
-    yield from _culprits(zip(labels, found, strict=True))
+    primary_slots = None if node.is_primary else slots_keeping_decoding(cluster.primary)
+    if primary_slots is not None:
+        dependent = [text for text, slot in zip(labels, slots, strict=True) if depends_on_primary(slot)]
+        yield Samples("pgslot_depends_on_primary_slots", dependent, [len(primary_slots)] * len(dependent))
+    retentions = [diagnose_retention(slot, node, cluster) for slot in slots]
+    causes = tuple([None if retention.cause is RetentionCause.NONE else retention.cause for retention in retentions])
+    yield state_set("pgslot_retention_cause", "cause", CAUSES, causes)
+    yield from _retention_blockers(zip(labels, retentions, strict=True))
 
 
-def _slot_labels(of_node: str, names: Sequence[str], databases: Sequence[str]) -> list[str]:
-    own = SLOT[len(NODE) :]
-    return [f"{of_node},{label_text(own, each)}" for each in zip(names, databases, strict=True)]
+def _slot_labels(node_labels: str, names: Sequence[str], databases: Sequence[str]) -> list[str]:
+    own_labels = SLOT[len(NODE) :]
+    return [f"{node_labels},{label_text(own_labels, values)}" for values in zip(names, databases, strict=True)]
 
 
 def _slot_info(labels: Sequence[str], kinds: Sequence[Sequence[Any]]) -> bytes:
-    whole = [f"{text},{_kind_text(*kind)}" for text, kind in zip(labels, zip(*kinds, strict=True), strict=True)]
-    return Samples("pgslot_slot_info", whole, [1] * len(whole)).lines()
+    """Return the lines of pgslot_slot_info; `kinds` are its other labels' columns."""
+    texts = [f"{text},{_kind_text(*kind)}" for text, kind in zip(labels, zip(*kinds, strict=True), strict=True)]
+    return Samples("pgslot_slot_info", texts, [1] * len(texts)).lines()
 
 
-def _failover(cluster: ClusterSnapshot) -> Iterator[SeriesBlock]:
-    """Whether each failover slot of the primary would survive a promotion of each standby that synchronises."""
-    found = [one for one in readiness(cluster) if not is_short_lived(one.original)]
-    if not found:
+def _failover_readiness(cluster: ClusterSnapshot) -> Iterator[SeriesBlock]:
+    """Yield whether each failover slot of the primary would survive a promotion of each standby that synchronises."""
+    copies = [copy for copy in readiness(cluster) if not is_short_lived(copy.original)]
+    if not copies:
         return
-    slots = [(one.node, one.original.slot_name, one.original.database) for one in found]
+    slots = [(copy.node, copy.original.slot_name, copy.original.database) for copy in copies]
     labels = [label_text(SLOT, (cluster.cluster, *slot)) for slot in slots]
-    yield Samples("pgslot_failover_ready", labels, [one.ready for one in found])
-    yield Samples("pgslot_failover_lag_bytes", labels, [one.lag_bytes for one in found])
-    reasons = [(text, one.not_ready_reason) for text, one in zip(labels, found, strict=True)]
+    yield Samples("pgslot_failover_ready", labels, [copy.ready for copy in copies])
+    yield Samples("pgslot_failover_lag_bytes", labels, [copy.lag_bytes for copy in copies])
+    reasons = [(text, copy.not_ready_reason) for text, copy in zip(labels, copies, strict=True)]
     yield StateSet("pgslot_failover_unready_reason", "reason", tuple(NotReadyReason), reasons)
 
 
-def _culprits(found: Iterable[tuple[str, Retention]]) -> Iterator[SeriesBlock]:
-    """Who holds WAL back, where that has a name; `found` are slots' labels with what was found."""
-    for labels, one in found:
-        if one.blocker is not None:
-            yield _blocker("pgslot_retention_blocker_age_seconds", labels, one.blocker)
-        if one.standby_slot is not None:
-            awaited = _with(labels, ("standby_slot",), (one.standby_slot,))
-            yield _one("pgslot_retention_standby_info", awaited, 1)
+def _retention_blockers(retentions: Iterable[tuple[str, Retention]]) -> Iterator[SeriesBlock]:
+    """Yield the transaction or standby that holds a slot's WAL back, if there is one; by slots' labels."""
+    for labels, retention in retentions:
+        if retention.blocker is not None:
+            yield _blocker("pgslot_retention_blocker_age_seconds", labels, retention.blocker)
+        if retention.standby_slot is not None:
+            standby_labels = _with_labels(labels, ("standby_slot",), (retention.standby_slot,))
+            yield Sample("pgslot_retention_standby_info", standby_labels, 1)
 
 
 def _blocker(name: str, labels: str, blocker: Transaction) -> SeriesBlock:
-    return _one(name, _with(labels, BLOCKER, (blocker.held_by, *_session(blocker))), blocker.age_seconds)
+    return Sample(name, _with_labels(labels, BLOCKER, (blocker.held_by, *_session(blocker))), blocker.age_seconds)
 
 
 @lru_cache(maxsize=100)
 def _kind_text(slot_type: str, plugin: str, *flags: bool | None) -> str:
-    return label_text(_KIND, (slot_type, plugin, *map(_flag, flags)))
+    return label_text(_SLOT_INFO_LABELS, (slot_type, plugin, *map(_flag, flags)))
 
 
-def _wait(wait: CreationWait, cluster: str) -> Iterator[SeriesBlock]:
+def _creation_wait(wait: CreationWait, cluster: str) -> Iterator[SeriesBlock]:
     labels = label_text(SLOT, (cluster, wait.node, wait.creation.slot_name, wait.creation.database))
-    yield _one("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
+    yield Sample("pgslot_creation_wait_seconds", labels, wait.creation.wait_seconds)
     yield StateSet("pgslot_creation_wait_reason", "reason", tuple(WaitReason), [(labels, wait.reason)])
-    yield _one("pgslot_creation_retried", labels, wait.creation.retried)
+    yield Sample("pgslot_creation_retried", labels, wait.creation.retried)
     creator = (str(wait.creation.pid), wait.creation.usename, wait.creation.application_name)
-    yield _one("pgslot_creation_info", _with(labels, CREATOR, creator), 1)
-    if wait.blocker is not None and _settled(wait.blocker):
+    yield Sample("pgslot_creation_info", _with_labels(labels, CREATOR, creator), 1)
+    if wait.blocker is not None and _is_reportable(wait.blocker):
         yield _blocker("pgslot_creation_blocker_age_seconds", labels, wait.blocker)
 
 
 def _transactions(node: NodeSnapshot) -> Iterator[SeriesBlock]:
     if node.transactions is None:
         return
-    of_node = cached_label_text(NODE, (node.cluster, node.node))
+    node_labels = cached_label_text(NODE, (node.cluster, node.node))
     oldest = {transaction.kind: transaction for transaction in node.transactions if transaction.oldest_start}
     for kind in TRANSACTION_KINDS:
-        labels = _with(of_node, ("kind",), (kind,))
+        labels = _with_labels(node_labels, ("kind",), (kind,))
         transaction = oldest.get(kind)
-        yield _one("pgslot_transactions", labels, transaction.open_count if transaction else 0)
-        yield _one("pgslot_oldest_transaction_age_seconds", labels, transaction.age_seconds if transaction else 0)
-        if transaction is not None and _settled(transaction):
-            session = _with(of_node, TRANSACTION, (kind, *_session(transaction)))
-            yield _one("pgslot_oldest_transaction_info", session, 1)
+        yield Sample("pgslot_transactions", labels, transaction.open_count if transaction else 0)
+        yield Sample("pgslot_oldest_transaction_age_seconds", labels, transaction.age_seconds if transaction else 0)
+        if transaction is not None and _is_reportable(transaction):
+            session_labels = _with_labels(node_labels, TRANSACTION, (kind, *_session(transaction)))
+            yield Sample("pgslot_oldest_transaction_info", session_labels, 1)
     holder = oldest_xid_transaction(node)
-    if holder is not None and _settled(holder):
-        session = _with(of_node, TRANSACTION, (holder.kind, *_session(holder)))
-        yield _one("pgslot_oldest_xid_transaction_age_seconds", session, holder.age_seconds)
+    if holder is not None and _is_reportable(holder):
+        session_labels = _with_labels(node_labels, TRANSACTION, (holder.kind, *_session(holder)))
+        yield Sample("pgslot_oldest_xid_transaction_age_seconds", session_labels, holder.age_seconds)
 
 
-def _creation_passes(wait: CreationWait, cluster: ClusterSnapshot) -> bool:
+def _is_creation_short_lived(wait: CreationWait, cluster: ClusterSnapshot) -> bool:
     node, age = cluster.node(wait.node), wait.creation.wait_seconds
     if node is None or node.slots is None:
-        # A look for creations alone: it comes so often that it would see many which last no longer than they have to.
+        # Creations alone are collected so often that many would be seen which last no longer than they have to.
         return age is not None and age < SHORT_LIVED_SECONDS
     slot = node.slot(wait.creation.slot_name)
     return age is not None and age < REPORTED_AFTER_SECONDS and slot is not None and is_short_lived(slot)
 
 
-def _settled(transaction: Transaction) -> bool:
+def _is_reportable(transaction: Transaction) -> bool:
     return transaction.age_seconds is None or transaction.age_seconds >= REPORTED_AFTER_SECONDS
 
 
 def is_short_lived(slot: Slot) -> bool:
     """
-    Return whether a slot is one of those that come and go, and holds back nothing that anybody would miss.
+    Return whether a slot comes and goes by itself and retains little WAL; such slots have no series.
 
-    Each table that a subscription copies has a slot of its own, each base backup and many a snapshot a temporary one:
-    thirty series that end within seconds, under a name that never comes again. One that stays long enough to hold back
-    more than a segment is shown like any other.
+    Every table that a subscription copies has a slot, every base backup and many a snapshot a temporary one: thirty
+    series that end within seconds, under a name that never comes again. A slot that stays long enough to retain more
+    than a segment is shown like any other.
     """
     name = slot.slot_name
-    of_a_table = name.startswith("pg_") and _TABLE_SYNC.fullmatch(name) is not None
-    if not (slot.temporary and not slot.synced) and not of_a_table:
+    is_table_sync = name.startswith("pg_") and _TABLE_SYNC.fullmatch(name) is not None
+    if not (slot.temporary and not slot.synced) and not is_table_sync:
         return False
     return slot.wal_status != "lost" and (slot.retained_wal_bytes or 0) <= SHORT_LIVED_BYTES
 
 
 def _session(transaction: Transaction) -> tuple[str, ...]:
+    """Return the values of the labels SESSION; a prepared transaction has no pid."""
     pid = "" if transaction.pid is None else str(transaction.pid)
     return (pid, transaction.datname, transaction.usename, transaction.application_name, transaction.state)
 
 
-def _one(name: str, labels: str, value: float | None) -> SeriesBlock:
-    """Return one series; absent when the value is unknown."""
-    return Sample(name, labels, value)
-
-
-def _with(labels: str, names: tuple[str, ...], values: tuple[str, ...]) -> str:
+def _with_labels(labels: str, names: tuple[str, ...], values: tuple[str, ...]) -> str:
     return f"{labels},{cached_label_text(names, values)}"
 
 

@@ -15,9 +15,9 @@ from healer.webhook.receivers import RecentReceivers
 from healer.webhook.reconcile import Reconciler
 from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
-from pgslot.exposition.common import COMMON, patroni_series, process_series
 from pgslot.exposition.families import families, render
 from pgslot.exposition.process_metrics import process_registry
+from pgslot.exposition.program_metrics import COMMON, patroni_series, process_series
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
 from pgslot.supervisor import TaskSupervisor

@@ -1,4 +1,4 @@
-"""Series, and prometheus_client's families beside them, to the page that Prometheus reads."""
+"""Blocks of series, and prometheus_client's families, to the page that Prometheus reads."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -11,16 +11,16 @@ from pgslot.exposition.text_format import Family, Samples, SeriesBlock, label_te
 
 
 class Collector(Protocol):
-    """Anything of prometheus_client that can be asked for its families."""
+    """What prometheus_client's encoders take: anything that returns its families."""
 
     def collect(self) -> Iterable[ClientFamily]: ...
 
 
 def families(series: Iterable[SeriesBlock], catalogue: Mapping[str, Metric]) -> list[Family]:
-    """Group series into families, in the order of the catalogue, which maps a metric's name to it."""
+    """Group blocks into families, in the order of the catalogue, which maps names to metrics. Renders nothing yet."""
     by_name: dict[str, list[SeriesBlock]] = {}
-    for part in series:
-        by_name.setdefault(part.name, []).append(part)
+    for block in series:
+        by_name.setdefault(block.name, []).append(block)
     return [Family(metric, by_name[metric.name]) for metric in catalogue.values() if metric.name in by_name]
 
 
@@ -31,23 +31,27 @@ def render(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[byt
 
 
 def render_pieces(accept: str, collected: Iterable[Family | ClientFamily]) -> tuple[list[bytes], str]:
-    """Return the same in pieces: a page of 1,000 slots takes longer to put together than to write."""
+    """
+    Return the body as a list of pieces, so that a large one need not be copied together, and its content type.
+
+    This is where blocks are rendered, cached ones from their `RenderCache`.
+    """
     encode: Callable[[Collector], bytes]
     encode, content_type = choose_encoder(accept)
-    ours: list[Family] = []
-    others: list[ClientFamily] = []
+    rendered_here: list[Family] = []
+    left_to_client: list[ClientFamily] = []
     for family in collected:
-        own = family if isinstance(family, Family) else converted(family)
-        if own is not None:
-            ours.append(own)
+        converted = family if isinstance(family, Family) else convert(family)
+        if converted is not None:
+            rendered_here.append(converted)
         elif isinstance(family, ClientFamily):
-            others.append(family)
-    lines = render_families(ours, openmetrics=content_type.startswith("application/openmetrics-text"))
-    return [*lines, encode(_Collected(others))], content_type
+            left_to_client.append(family)
+    lines = render_families(rendered_here, openmetrics=content_type.startswith("application/openmetrics-text"))
+    return [*lines, encode(_Collected(left_to_client))], content_type
 
 
-def converted(family: ClientFamily) -> Family | None:
-    """Return prometheus_client's family as one of ours; None for what is more than one sample a series: histograms."""
+def convert(family: ClientFamily) -> Family | None:
+    """Return prometheus_client's family as ours; None if a series has more than one sample, as a histogram's has."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     samples = family.samples
     if family.type not in ("gauge", "counter") or any(s.name != name or s.timestamp or s.exemplar for s in samples):

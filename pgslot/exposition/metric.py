@@ -14,8 +14,9 @@ class Metric:
     source: str
     """PostgreSQL view, function or setting."""
     since: int = 14
-    """First major version that has it."""
+    """First major version of PostgreSQL that has it."""
 
 
 def gauges(labels: tuple[str, ...], *rows: tuple[str, str, str]) -> tuple[Metric, ...]:
+    """Return gauges that share their labels, from rows of name, meaning and source."""
     return tuple(Metric(name, "gauge", labels, text, source) for name, text, source in rows)

@@ -1,4 +1,4 @@
-"""Metric references as Markdown tables: of a catalogue of ours, and of prometheus_client's own metrics."""
+"""Metric references as Markdown tables: of a catalogue, and of prometheus_client's own metric objects."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,18 +10,20 @@ _UNITS = ("seconds", "bytes", "xids")
 
 
 def catalogue_rows(catalogue: Iterable[Metric], newest: int) -> str:
-    """Return one row a metric; `newest` is the last major version of PostgreSQL that is supported."""
+    """Return one row per metric; `newest` is the last major version of PostgreSQL that is supported."""
     return "".join(_catalogue_row(metric, newest) for metric in catalogue)
 
 
 def client_rows(metrics: Iterable[MetricWrapperBase]) -> str:
-    """Return one row for each metric of prometheus_client."""
+    """Return one row per metric of prometheus_client."""
     return "".join(_client_row(metric) for metric in metrics)
 
 
 def label_values(values: Mapping[str, tuple[str, ...]]) -> str:
-    """Return one line for each label that has a closed list of values."""
-    return "".join(f"- `{label}`: {', '.join(f'`{value}`' for value in known)}\n" for label, known in values.items())
+    """Return one line per label that has a closed list of values."""
+    return "".join(
+        f"- `{label}`: {', '.join(f'`{value}`' for value in allowed)}\n" for label, allowed in values.items()
+    )
 
 
 def _catalogue_row(metric: Metric, newest: int) -> str:
@@ -39,5 +41,5 @@ def _unit(metric: Metric) -> str:
 def _client_row(metric: MetricWrapperBase) -> str:
     [family] = metric.describe()
     name = f"{family.name}_total" if family.type == "counter" else family.name
-    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - there is no other way to them
+    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - there is no public way to them
     return f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n"

@@ -1,7 +1,8 @@
-"""What is kept of the last scrape changes nothing of the next one but the time that it takes."""
+"""A page rendered with the cache of the last scrape is the same as one rendered without."""
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from hypothesis import given
@@ -21,68 +22,67 @@ kinds = st.sampled_from([st.booleans(), st.integers(-(2**63), 2**63), st.floats(
 
 
 @given(data=st.data(), slots=names)
-def test_a_column_reads_as_its_series_do(data: st.DataObject, slots: list[str]) -> None:
+def test_cached_column_renders_as_its_samples_do(data: st.DataObject, slots: list[str]) -> None:
     """The same slots three times and then others, whatever the numbers."""
-    memory = RenderCache()
+    cache = RenderCache()
     numbers = st.none() | data.draw(kinds)
-    for found in (slots, slots, slots, slots[1:], [*slots, "100%d %% more"]):
-        labels = [label_text(("slot_name",), (slot,)) for slot in found]
-        values = tuple(data.draw(numbers) for _ in found)
+    for names_now in (slots, slots, slots, slots[1:], [*slots, "100%d %% more"]):
+        labels = [label_text(("slot_name",), (slot,)) for slot in names_now]
+        values = tuple(data.draw(numbers) for _ in names_now)
         for _ in range(2):
-            assert CachedColumn(memory, "n", "it", labels, values).lines() == Samples("it", labels, values).lines()
+            assert CachedColumn(cache, "n", "it", labels, values).lines() == Samples("it", labels, values).lines()
 
 
-def test_numbers_that_change_are_put_into_a_template() -> None:
-    memory = RenderCache()
+def test_changed_numbers_of_the_same_slots_are_rendered_by_a_template() -> None:
+    cache = RenderCache()
     labels = ['a="100%"', 'a="b"', 'a="c"', 'a="d"']
     for offset in range(4):
         values = (offset, None, True, 0.5 + offset)
-        lines = CachedColumn(memory, "n", "it", labels, values).lines()
+        lines = CachedColumn(cache, "n", "it", labels, values).lines()
         assert lines.decode() == f'it{{a="100%"}} {offset}\nit{{a="c"}} 1\nit{{a="d"}} {0.5 + offset}\n'
-        assert (memory.previous("n", "it").template is not None) == (offset > 0)
+        assert (cache.last_result("n", "it").template is not None) == (offset > 0)
 
 
-def test_a_number_that_is_none_is_written_as_prometheus_reads_it() -> None:
-    memory = RenderCache()
+def test_infinity_and_nan_are_rendered_as_prometheus_reads_them() -> None:
+    cache = RenderCache()
     for value in (1.5, math.inf, -math.inf, math.nan, math.nan, 2.5):
-        lines = CachedColumn(memory, "n", "it", ['a="b"'], (value,)).lines()
+        lines = CachedColumn(cache, "n", "it", ['a="b"'], (value,)).lines()
         assert lines == Samples("it", ['a="b"'], (value,)).lines()
 
 
-def test_what_is_made_from_the_same_is_made_once() -> None:
-    memory = RenderCache()
-    made = []
+def test_equal_input_is_rendered_once() -> None:
+    cache = RenderCache()
+    rendered = []
 
-    def made_from(inputs: object) -> bytes:
-        def make() -> bytes:
-            made.append(inputs)
+    def lines_of(inputs: object) -> bytes:
+        def render() -> bytes:
+            rendered.append(inputs)
             return f"{inputs}".encode()
 
-        return CachedSeries(memory, "n", "it", inputs, make).lines()
+        return CachedSeries(cache, "n", "it", inputs, render).lines()
 
-    assert [made_from(each) for each in (["a"], ["a"], ["b"], ["b"], ["a"])] == [b"['a']"] * 2 + [b"['b']"] * 2 + [
-        b"['a']"
-    ]
-    assert made == [["a"], ["b"], ["a"]]
-    memory.clear()
-    made_from(["a"])
-    assert len(made) == 4
-
-
-def test_two_nodes_are_not_mixed_up() -> None:
-    memory = RenderCache()
-    assert [memory.get_or_render(each, "it", 0, lambda each=each: each) for each in ("p", "s", "p")] == ["p", "s", "p"]  # type: ignore[misc]
+    lines = [lines_of(inputs) for inputs in (["a"], ["a"], ["b"], ["b"], ["a"])]
+    assert lines == [b"['a']"] * 2 + [b"['b']"] * 2 + [b"['a']"]
+    assert rendered == [["a"], ["b"], ["a"]]
+    cache.clear()
+    lines_of(["a"])
+    assert len(rendered) == 4
 
 
-def page(snapshot: ClusterSnapshot, memory: RenderCache | None) -> str:
+def test_nodes_do_not_share_entries() -> None:
+    cache = RenderCache()
+    assert [cache.get_or_render(node, "it", 0, partial(str, node)) for node in ("p", "s", "p")] == ["p", "s", "p"]
+
+
+def page(snapshot: ClusterSnapshot, cache: RenderCache | None) -> str:
     return b"".join(
-        render_families(families(cluster_series(snapshot, memory=memory), CATALOGUE), openmetrics=False)
+        render_families(families(cluster_series(snapshot, cache=cache), CATALOGUE), openmetrics=False)
     ).decode()
 
 
-def test_a_page_is_the_same_with_and_without_memory() -> None:
-    """Slots that come, go, change their states and their kind, on two nodes of one name but for the cluster."""
-    memory = RenderCache()
+def test_page_is_the_same_with_and_without_cache() -> None:
+    """Slots that come, go, and change their states and their kind, on two nodes."""
+    cache = RenderCache()
     lost = SLOT._replace(wal_status="lost", invalidation_reason="wal_removed", retained_wal_bytes=None)
     other = SLOT._replace(slot_name="other", synced=True, failover=True)
     stories = [
@@ -97,11 +97,11 @@ def test_a_page_is_the_same_with_and_without_memory() -> None:
         (),
         (SLOT,),
     ]
-    seen = []
+    pages = []
     for slots in stories:
         snapshot = cluster(node("p", recovery=False, slots=slots), node("s", recovery=True, slots=slots[:1]))
-        for each in (snapshot, replace(snapshot, nodes=snapshot.nodes[:1])):
-            assert page(each, memory) == page(each, None)
-        seen.append(page(snapshot, memory))
-    assert seen[0] == seen[1]
-    assert all(one != another for one, another in list(pairwise(seen))[1:])
+        for part in (snapshot, replace(snapshot, nodes=snapshot.nodes[:1])):
+            assert page(part, cache) == page(part, None)
+        pages.append(page(snapshot, cache))
+    assert pages[0] == pages[1]
+    assert all(earlier != later for earlier, later in list(pairwise(pages))[1:])

@@ -1,4 +1,4 @@
-"""The process's own metrics are prometheus_client's."""
+"""The process's own metrics are those of prometheus_client."""
 
 import gc
 import os
@@ -20,25 +20,25 @@ def read(families: Iterable[Family | Metric]) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(body.decode())}
 
 
-def test_they_are_named_described_and_typed_as_there_and_have_the_values_of_now() -> None:
+def test_families_and_current_values_are_those_of_prometheus_client() -> None:
     registry = process_registry()
     ours = ProcessMetrics(registry)
     held = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
     gc.collect()
-    theirs, found = read(registry.collect()), read(ours.collect())
-    for each in held:
-        os.close(each)
-    assert list(found) == list(theirs)
-    for name, family in theirs.items():
-        assert (found[name].type, found[name].documentation) == (family.type, family.documentation)
-        for sample, meant in zip(found[name].samples, family.samples, strict=True):
+    expected, actual = read(registry.collect()), read(ours.collect())
+    for descriptor in held:
+        os.close(descriptor)
+    assert list(actual) == list(expected)
+    for name, family in expected.items():
+        assert (actual[name].type, actual[name].documentation) == (family.type, family.documentation)
+        for sample, meant in zip(actual[name].samples, family.samples, strict=True):
             assert (sample.name, sample.labels) == (meant.name, meant.labels)
             assert sample.value == pytest.approx(meant.value, rel=0.05)
-    assert found["process_open_fds"].samples[0].value >= 50
-    assert read(ours.collect())["process_open_fds"].samples[0].value < found["process_open_fds"].samples[0].value
+    assert actual["process_open_fds"].samples[0].value >= 50
+    assert read(ours.collect())["process_open_fds"].samples[0].value < actual["process_open_fds"].samples[0].value
 
 
-def test_without_a_descriptor_left_they_are_absent_and_nothing_fails() -> None:
+def test_metrics_that_need_a_descriptor_are_absent_when_none_is_left() -> None:
     ours = ProcessMetrics(process_registry())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = []
@@ -47,11 +47,11 @@ def test_without_a_descriptor_left_they_are_absent_and_nothing_fails() -> None:
         with suppress(OSError):
             while True:
                 held.append(os.open("/dev/null", os.O_RDONLY))
-        found = ours.collect()
+        collected = ours.collect()
     finally:
-        for each in held:
-            os.close(each)
+        for descriptor in held:
+            os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    names = set(read(found))
+    names = set(read(collected))
     assert "process_open_fds" not in names
     assert {"process_max_fds", "python_info", "python_gc_collections"} <= names

@@ -1,4 +1,4 @@
-"""The writer against prometheus_client's parsers: whatever is written is read back as it was meant."""
+"""What is rendered is what prometheus_client's parsers read back."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -17,9 +17,9 @@ from prometheus_client.registry import Collector
 
 from exporter.catalogue import CATALOGUE, SLOT
 from exporter.series import SLOT_COLUMNS, cluster_series
-from pgslot.exposition.common import COMMON, patroni_series, process_series
 from pgslot.exposition.families import families, render
 from pgslot.exposition.metric import Metric
+from pgslot.exposition.program_metrics import COMMON, patroni_series, process_series
 from pgslot.exposition.text_format import Family, Samples, StateSet, label_text, render_families
 from tests.support.builders.retention import EARLY, LAGS, PINNED, RECORD, SLOT_HISTORY, WAITS, primary_with
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
@@ -73,7 +73,7 @@ def test_states_are_read_back(things: dict[str, str | None], *, openmetrics: boo
 
 @formats
 @given(count=st.integers(0, 2**62))
-def test_a_counter_is_one_in_both_formats(count: int, *, openmetrics: bool) -> None:
+def test_counter_is_a_counter_in_both_formats(count: int, *, openmetrics: bool) -> None:
     series = Samples(COUNTER.name, [label_text(COUNTER.labels, ("1", "2"))], [count])
     [family] = read_back([Family(COUNTER, [series])], openmetrics=openmetrics)
     assert (family.name, family.type) == ("pgslot_it", "counter")
@@ -89,7 +89,7 @@ def test_a_counter_is_one_in_both_formats(count: int, *, openmetrics: bool) -> N
         ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", parse_openmetrics),
     ],
 )
-def test_ours_and_prometheus_clients_families_make_one_page(accept: str, parse: Callable[[str], Any]) -> None:
+def test_our_families_and_those_of_prometheus_client_make_one_page(accept: str, parse: Callable[[str], Any]) -> None:
     other = ClientFamily("other", "Not ours.", "gauge")
     other.add_sample("other", {}, 1)
     body, content_type = render(accept, [*families(process_series(reload_ok=True, reloaded_at=7.5), COMMON), other])
@@ -103,7 +103,7 @@ def test_ours_and_prometheus_clients_families_make_one_page(accept: str, parse: 
     }
 
 
-class Found(Collector):
+class Collected(Collector):
     def __init__(self, families: list[ClientFamily]) -> None:
         self.families = families
 
@@ -112,7 +112,7 @@ class Found(Collector):
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=1.0.0"])
-def test_prometheus_clients_families_read_as_it_would_have_written_them(accept: str) -> None:
+def test_families_of_prometheus_client_read_as_its_own_rendering_does(accept: str) -> None:
     registry = CollectorRegistry()
     Gauge("g", 'A "gauge".', ["a"], registry=registry).labels('x"\\\n').set(1.5)
     Counter("c", "A counter.", ["a"], registry=registry).labels("y").inc(2)
@@ -121,16 +121,16 @@ def test_prometheus_clients_families_read_as_it_would_have_written_them(accept: 
     encode, content_type = choose_encoder(accept)
     parse: Callable[[str], Any] = parse_openmetrics if "openmetrics" in content_type else parse_text
     # Once: the garbage collector may run in between.
-    found = list(registry.collect())
+    client_families = list(registry.collect())
     once = CollectorRegistry()
-    once.register(Found(found))
-    theirs, (ours, _) = encode(once), render(accept, found)
+    once.register(Collected(client_families))
+    theirs, (ours, _) = encode(once), render(accept, client_families)
     by_name = {family.name: family for family in parse(theirs.decode())}
     assert {family.name: family for family in parse(ours.decode())} == by_name
     assert len(by_name) >= 6
 
 
-def test_what_is_read_column_by_column_has_the_labels_of_a_slot() -> None:
+def test_metrics_of_slot_columns_have_the_labels_of_a_slot() -> None:
     assert {CATALOGUE[name].labels for name in SLOT_COLUMNS} == {SLOT}
 
 

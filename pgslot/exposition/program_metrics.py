@@ -19,7 +19,6 @@ _PROCESS = (
     ),
 )
 
-
 _PATRONI = gauges(
     ("cluster",),
     (
@@ -36,10 +35,11 @@ _PATRONI = gauges(
 )
 
 COMMON = {metric.name: metric for metric in (*_PROCESS, *_PATRONI)}
+"""Name to metric, as part of each program's catalogue."""
 
 
 def process_series(*, reload_ok: bool, reloaded_at: float) -> Iterator[SeriesBlock]:
-    """Return the series of the process itself; `reloaded_at` is Unix time."""
+    """Yield the program's own series; `reloaded_at` is the Unix time of the last load that worked."""
     yield Sample("pgslot_build_info", label_text(("version",), (__version__,)), 1)
     yield Sample("pgslot_config_last_reload_successful", "", reload_ok)
     yield Sample("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
@@ -47,9 +47,9 @@ def process_series(*, reload_ok: bool, reloaded_at: float) -> Iterator[SeriesBlo
 
 def patroni_series(cluster: str, *, up: bool, answered_at: float | None, members: int | None) -> Iterator[SeriesBlock]:
     """
-    Return the series of one cluster whose members Patroni lists.
+    Yield the series of one cluster whose members Patroni lists.
 
-    `answered_at` is the Unix time of the last answer and `members` its number of members; None: no answer yet.
+    `answered_at` is the Unix time of the last answer, and `members` how many members it had; None before the first.
     """
     labels = label_text(("cluster",), (cluster,))
     yield Sample("pgslot_patroni_up", labels, up)
