@@ -61,7 +61,7 @@ def test_creations_alone_need_less_than_everything(names: list[str], expected: S
     assert collectors.scope_for(collectors.parse_collect(names)) is expected
 
 
-async def test_with_nothing_waiting_it_is_three_series_a_node(client: Client, databases: Stack) -> None:
+async def test_creations_alone_are_three_series_a_node_while_none_waits(client: Client, databases: Stack) -> None:
     metrics = await get_metrics(client, "/metrics?collect[]=creations")
     assert set(metrics.series) == IDLE
     assert all(len(series) == 2 for series in metrics.series.values())
@@ -69,7 +69,7 @@ async def test_with_nothing_waiting_it_is_three_series_a_node(client: Client, da
     assert {name: len(series) for name, series in probed.series.items()} == dict.fromkeys(IDLE, 1)
 
 
-async def test_a_creation_is_told_as_in_the_whole(client: Client, databases: Stack) -> None:
+async def test_creation_has_the_same_series_alone_and_in_the_whole_page(client: Client, databases: Stack) -> None:
     with databases.quiet(), databases.standby.create_slot("parted"):
         # Younger than a second it has no series in a part.
         for path in ("/metrics?collect[]=creations", "/probe?cluster=c&node=standby&collect[]=creations"):
@@ -92,7 +92,7 @@ async def test_a_creation_is_told_as_in_the_whole(client: Client, databases: Sta
     databases.drop_slot("parted")
 
 
-async def test_other_parts_are_cut_out_of_the_whole(client: Client) -> None:
+async def test_page_of_some_collectors_has_only_their_series(client: Client) -> None:
     metrics = await get_metrics(client, "/metrics?collect[]=standby&collect[]=transactions")
     names = set(metrics.series)
     assert {"pgslot_up", "pgslot_transactions", "pgslot_wal_replay_paused"} <= names
@@ -100,7 +100,7 @@ async def test_other_parts_are_cut_out_of_the_whole(client: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics?", "/probe?cluster=c&node=primary&"])
-async def test_a_part_that_is_none_is_named(client: Client, path: str) -> None:
+async def test_unknown_collector_is_a_bad_request_that_names_it(client: Client, path: str) -> None:
     answer = await client.get(f"{path}collect[]=creations&collect[]=slot")
     assert answer.status == 400
     assert (
@@ -109,7 +109,7 @@ async def test_a_part_that_is_none_is_named(client: Client, path: str) -> None:
     )
 
 
-async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client: Client, databases: Stack) -> None:
+async def test_whole_scrapes_stay_whole_beside_scrapes_of_creations(client: Client, databases: Stack) -> None:
     """They share one connection and the look in flight; neither gets less than it asked for."""
     databases.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('whole', 'pgoutput')")
     ended = asyncio.Event()
@@ -141,7 +141,7 @@ async def test_whole_scrapes_are_whole_however_often_parts_are_asked_for(client:
     assert databases.primary.sql(sessions, [EXPORTER_ROLE]) == [(1,)]
 
 
-async def test_a_part_is_not_remembered(databases: Stack) -> None:
+async def test_collection_of_creations_is_not_recorded_in_the_history(databases: Stack) -> None:
     """It does not show the transactions: whoever was open then would be unknown."""
     observer = ClusterCollector(config(databases).clusters, "parts")
     try:
@@ -156,7 +156,7 @@ async def test_a_part_is_not_remembered(databases: Stack) -> None:
         await observer.close()
 
 
-async def test_a_failure_of_the_whole_is_logged_once_whatever_parts_do(
+async def test_failure_of_whole_collections_is_logged_once_beside_those_of_creations(
     databases: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The part works each time in between."""

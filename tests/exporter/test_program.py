@@ -45,7 +45,7 @@ def exporter(databases: Stack, tmp_path: Path) -> Iterator[Program]:
     program.stop()
 
 
-def test_without_files_to_open_nodes_are_down_and_the_scrape_goes_on(databases: Stack, tmp_path: Path) -> None:
+def test_scrape_goes_on_with_nodes_down_when_descriptors_run_out(databases: Stack, tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     write(file, {"c": {"nodes": {f"n{i}": nodes(databases)["primary"] for i in range(60)}}})
     program = Program("pg-slot-exporter", file, tmp_path)
@@ -67,7 +67,7 @@ def test_without_files_to_open_nodes_are_down_and_the_scrape_goes_on(databases: 
     assert (len(up), 0 < sum(up) < 60) == (60, True)
 
 
-def test_a_probe_shows_one_node(exporter: Program) -> None:
+def test_probe_shows_one_node(exporter: Program) -> None:
     samples = [s for f in parse_text(exporter.get("/probe?cluster=c&node=standby").text) for s in f.samples]
     assert {sample.labels["node"] for sample in samples} == {"standby"}
     assert [sample.value for sample in samples if sample.name == "pgslot_up"] == [1]
@@ -85,12 +85,12 @@ def test_a_probe_shows_one_node(exporter: Program) -> None:
         ("?cluster=host%3Devil&node=standby", 404, "no such cluster and node"),
     ],
 )
-def test_a_probe_of_nothing(exporter: Program, query: str, status: int, text: str) -> None:
+def test_probe_without_a_known_node_is_refused(exporter: Program, query: str, status: int, text: str) -> None:
     answer = exporter.get(f"/probe{query}")
     assert (answer.status_code, text in answer.text) == (status, True)
 
 
-def test_a_probe_of_a_standby_finds_the_blocker_on_its_primary(exporter: Program, databases: Stack) -> None:
+def test_probe_of_a_standby_names_the_blocker_on_its_primary(exporter: Program, databases: Stack) -> None:
     with databases.primary.hold_transaction(application_name="far away") as holder:
         with databases.standby.create_slot_by_function("probed"):
 
@@ -149,7 +149,9 @@ def test_prometheus_discovers_and_scrapes_all_nodes(exporter: Program, tmp_path:
 
 
 @pytest.mark.parametrize("how", ["SIGHUP", "POST"])
-def test_a_reload(exporter: Program, databases: Stack, tmp_path: Path, how: str) -> None:
+def test_reload_takes_a_valid_file_and_ignores_an_invalid_one(
+    exporter: Program, databases: Stack, tmp_path: Path, how: str
+) -> None:
     def reload() -> int | None:
         if how == "POST":
             return requests.post(f"{exporter.url}/-/reload", timeout=10).status_code
@@ -179,7 +181,7 @@ def test_a_reload(exporter: Program, databases: Stack, tmp_path: Path, how: str)
     )
 
 
-def test_a_reload_over_http_has_to_be_enabled(databases: Stack, tmp_path: Path) -> None:
+def test_reload_over_http_has_to_be_enabled(databases: Stack, tmp_path: Path) -> None:
     write(tmp_path / "pgslot.yml", {"c": {"nodes": nodes(databases)}})
     program = Program("pg-slot-exporter", tmp_path / "pgslot.yml", tmp_path)
     try:
@@ -190,7 +192,7 @@ def test_a_reload_over_http_has_to_be_enabled(databases: Stack, tmp_path: Path) 
         program.stop()
 
 
-def test_sigterm_ends_it_in_order_also_with_a_hung_server(exporter: Program, databases: Stack) -> None:
+def test_sigterm_ends_the_program_in_order_even_with_a_hung_server(exporter: Program, databases: Stack) -> None:
     exporter.get("/metrics")
     databases.standby.pause_all()
     try:
@@ -200,7 +202,7 @@ def test_sigterm_ends_it_in_order_also_with_a_hung_server(exporter: Program, dat
     assert [line["msg"] for line in exporter.log_events()][-1] == "stopping"
 
 
-def test_the_landing_page_leads_to_all_nodes_and_runbooks(exporter: Program) -> None:
+def test_landing_page_links_to_all_nodes_and_runbooks(exporter: Program) -> None:
     page = exporter.get("/").text
     assert "/probe?cluster=c&amp;node=standby" in page
     for runbook in (ROOT / "alerts/runbooks").glob("*.md"):
@@ -211,7 +213,7 @@ def test_the_landing_page_leads_to_all_nodes_and_runbooks(exporter: Program) -> 
 HOSTILE = 'a"b\\c\nd\u00e9\U0001f40d{}'
 
 
-def test_hostile_names_survive(exporter: Program, databases: Stack) -> None:
+def test_hostile_names_are_exposed_unchanged(exporter: Program, databases: Stack) -> None:
     quoted = '"' + HOSTILE.replace('"', '""') + '"'
     databases.primary.sql(f"CREATE DATABASE {quoted}")
     databases.primary.sql(f"CREATE ROLE {quoted} LOGIN")
@@ -235,13 +237,13 @@ def test_hostile_names_survive(exporter: Program, databases: Stack) -> None:
         databases.primary.sql(f"DROP ROLE {quoted}")
 
 
-def test_promtool_has_no_complaint(exporter: Program) -> None:
+def test_promtool_accepts_the_page(exporter: Program) -> None:
     text = exporter.get("/metrics").text
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_no_query_text_and_no_password_leaves_it(databases: Stack, tmp_path: Path) -> None:
+def test_no_query_text_and_no_password_is_exposed_or_logged(databases: Stack, tmp_path: Path) -> None:
     conninfo = f"{databases.primary.conninfo(EXPORTER_ROLE)} password=hidden"
     write(
         tmp_path / "pgslot.yml", {"c": {"nodes": {"n": {"conninfo": conninfo}, "m": {"conninfo": "password=hidden"}}}}
@@ -260,7 +262,7 @@ def test_no_query_text_and_no_password_leaves_it(databases: Stack, tmp_path: Pat
     assert "pg_current_xact_id" not in text
 
 
-def test_the_committed_metric_reference_is_the_codes() -> None:
+def test_committed_metric_reference_is_up_to_date() -> None:
     assert (ROOT / "exporter/METRICS.md").read_text("utf-8") == metric_reference()
     for name in CATALOGUE:
         assert f"`{name}`" in metric_reference()
@@ -281,14 +283,14 @@ def test_the_committed_metric_reference_is_the_codes() -> None:
         (["nonsense"], "invalid choice: 'nonsense'"),
     ],
 )
-def test_a_bad_command_line_is_one_clear_error(flags: list[str], message: str) -> None:
+def test_bad_command_line_is_one_clear_error(flags: list[str], message: str) -> None:
     done = subprocess.run([str(PROGRAM), "--check", *flags], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_basic_authentication_guards_every_path(databases: Stack, tmp_path: Path) -> None:
+def test_basic_authentication_protects_every_path(databases: Stack, tmp_path: Path) -> None:
     write(tmp_path / "pgslot.yml", {"c": {"nodes": nodes(databases)}})
     hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {{prometheus: '{hashed}'}}")
@@ -313,7 +315,7 @@ def test_basic_authentication_guards_every_path(databases: Stack, tmp_path: Path
         program.stop()
 
 
-def test_an_address_in_use_is_one_clear_error(exporter: Program) -> None:
+def test_address_in_use_is_one_clear_error(exporter: Program) -> None:
     arguments = [str(PROGRAM), "--conninfo=", f"--web.listen-address=127.0.0.1:{exporter.port}"]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2

@@ -4,11 +4,14 @@ import asyncio
 import gzip
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple, Self
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import accepts_gzip, application, collect_timeout
+from pgslot.postgres.session import Session
+from pgslot.snapshot import node as node_module
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import QueryStatus
 from tests.support.scrapes import Client, config, configuration, scrape, status_of
@@ -16,6 +19,13 @@ from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
+
+
+class Setting(NamedTuple):
+    """A row of pg_settings."""
+
+    name: str
+    setting: str
 
 
 @pytest.fixture
@@ -34,7 +44,7 @@ def slot(databases: Stack) -> Iterator[str]:
     databases.drop_slot("idle_slot")
 
 
-async def test_both_roles_are_seen(client: Client, slot: str) -> None:
+async def test_primary_and_standby_are_exposed(client: Client, slot: str) -> None:
     metrics = await scrape(client)
     assert metrics["pgslot_up"] == {(("cluster", "c"), ("node", f"n{i}")): 1 for i in (0, 1)}
     roles = {dict(labels)["node"]: dict(labels)["role"] for labels in metrics["pgslot_node_info"]}
@@ -55,7 +65,7 @@ async def test_both_roles_are_seen(client: Client, slot: str) -> None:
     assert causes == ["inactive"]
 
 
-async def test_one_kept_connection_a_node_under_concurrent_scrapes(client: Client, databases: Stack) -> None:
+async def test_concurrent_scrapes_share_one_kept_connection_a_node(client: Client, databases: Stack) -> None:
     await asyncio.gather(*(scrape(client) for _ in range(20)))
     query = "SELECT pid, application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
     first = databases.primary.sql(query, [EXPORTER_ROLE])
@@ -69,25 +79,35 @@ async def test_one_kept_connection_a_node_under_concurrent_scrapes(client: Clien
     assert between == [("idle", None, None, None)]
 
 
-async def test_the_session_is_read_only_and_bounded(databases: Stack) -> None:
-    """What the kept session has set is asked through the session itself."""
-    observer = ClusterCollector(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
+async def test_kept_session_is_read_only_and_has_timeouts(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept session itself is asked for its settings, with a statement that sets none."""
+    sessions: list[Session] = []
+
+    class RecordedSession(Session):
+        @classmethod
+        async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
+            session = await super().connect(conninfo, application_name=application_name, timeout=timeout)
+            sessions.append(session)
+            return session
+
+    monkeypatch.setattr(node_module, "Session", RecordedSession)
+    collector = ClusterCollector(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
     try:
-        await observer.collect_cluster("c", 5.0)
-        [node] = observer._clusters["c"].values()
-        assert node._session is not None
-        cursor = await node._session._connection.execute(
-            "SELECT name, setting FROM pg_settings"
+        await collector.collect_cluster("c", 5.0)
+        [kept] = sessions
+        query = (
+            "SELECT name, setting FROM pg_catalog.pg_settings"
             " WHERE name IN ('statement_timeout', 'lock_timeout', 'default_transaction_read_only')"
         )
-        settings = dict(await cursor.fetchall())
+        [rows] = await kept.fetch([(query, Setting)], 5.0, bare=True)
+        settings = {row.name: row.setting for row in rows}
         assert settings["default_transaction_read_only"] == "on"
         assert 0 < int(settings["lock_timeout"]) < int(settings["statement_timeout"]) < 5000
     finally:
-        await observer.close()
+        await collector.close()
 
 
-async def test_a_node_that_refuses_is_down_and_the_other_is_not(databases: Stack) -> None:
+async def test_node_that_refuses_is_down_and_the_other_is_up(databases: Stack) -> None:
     app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={free_port()}"))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)
@@ -97,7 +117,7 @@ async def test_a_node_that_refuses_is_down_and_the_other_is_not(databases: Stack
     assert all(dict(labels)["node"] == "n0" for labels in metrics["pgslot_creations_waiting"])
 
 
-async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases: Stack) -> None:
+async def test_hung_server_is_down_within_the_timeout_and_comes_back_by_itself(databases: Stack) -> None:
     """A server whose processes are stopped keeps its sockets and answers nothing."""
     hung = databases.primary.standby("hung")
     try:
@@ -121,7 +141,7 @@ async def test_a_hung_server_is_down_in_time_and_comes_back_by_itself(databases:
         databases.primary.drop_slot("hung")
 
 
-async def test_an_address_that_swallows_everything_is_down_in_time(databases: Stack) -> None:
+async def test_address_that_drops_packets_is_down_within_the_timeout(databases: Stack) -> None:
     """It takes the connection and never says a word, as a black hole behind a load balancer does."""
     taken: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0)
@@ -137,7 +157,7 @@ async def test_an_address_that_swallows_everything_is_down_in_time(databases: St
     silent.close()
 
 
-async def test_a_connection_that_breaks_in_mid_query_is_made_anew_within_the_scrape(
+async def test_connection_that_breaks_during_a_query_is_replaced_within_the_scrape(
     client: Client, databases: Stack
 ) -> None:
     assert len((await scrape(client))["pgslot_up"]) == 2
@@ -155,11 +175,11 @@ async def test_a_connection_that_breaks_in_mid_query_is_made_anew_within_the_scr
     metrics = await waiting
     assert sorted(metrics["pgslot_up"].values()) == [1, 1]
     assert status_of(metrics, "n0", "slots") == QueryStatus.OK
-    [anew] = databases.primary.sql("SELECT pid FROM pg_stat_activity WHERE usename = %s", [EXPORTER_ROLE])
-    assert anew != kept
+    [new] = databases.primary.sql("SELECT pid FROM pg_stat_activity WHERE usename = %s", [EXPORTER_ROLE])
+    assert new != kept
 
 
-async def test_a_lock_costs_one_probe_and_not_the_scrape(client: Client, databases: Stack) -> None:
+async def test_lock_costs_one_query_and_not_the_scrape(client: Client, databases: Stack) -> None:
     """lock_timeout ends the wait, and the probes that need no lock still answer."""
     await scrape(client)
     with databases.primary.lock("pg_catalog.pg_authid"):
@@ -170,7 +190,7 @@ async def test_a_lock_costs_one_probe_and_not_the_scrape(client: Client, databas
     assert all(dict(labels)["node"] == "n1" for labels in metrics["pgslot_transactions"])
 
 
-async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -> None:
+async def test_restarted_server_is_up_in_the_next_scrape(databases: Stack) -> None:
     other = databases.primary.standby("restarted")
     try:
         app = application(configuration(other.conninfo(EXPORTER_ROLE)))
@@ -184,7 +204,7 @@ async def test_a_restarted_server_is_seen_by_the_next_scrape(databases: Stack) -
 
 
 @pytest.mark.servers
-async def test_a_failover_is_followed_by_the_next_scrape() -> None:
+async def test_next_scrape_follows_a_failover() -> None:
     with Stack() as stack:
         stack.start_databases()
         both = (stack.primary.conninfo(EXPORTER_ROLE), stack.standby.conninfo(EXPORTER_ROLE))
@@ -199,7 +219,7 @@ async def test_a_failover_is_followed_by_the_next_scrape() -> None:
     assert "pgslot_wal_receiver_streaming" not in metrics
 
 
-async def test_a_role_without_pg_monitor_is_told_so(databases: Stack) -> None:
+async def test_role_without_pg_monitor_has_status_permission_denied(databases: Stack) -> None:
     app = application(configuration(databases.primary.conninfo(POWERLESS_ROLE)))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)
@@ -211,7 +231,7 @@ async def test_a_role_without_pg_monitor_is_told_so(databases: Stack) -> None:
     assert "pgslot_transactions" not in metrics
 
 
-async def test_transactions_are_classed_and_the_exporter_is_none(client: Client, databases: Stack) -> None:
+async def test_transactions_are_counted_by_kind_without_the_exporters_own(client: Client, databases: Stack) -> None:
     before = await scrape(client)
     with databases.primary.hold_transaction(application_name='quote " back \\ slash') as holder:
         metrics = await scrape(client)
@@ -222,7 +242,7 @@ async def test_transactions_are_classed_and_the_exporter_is_none(client: Client,
     assert (info["pid"], info["application_name"]) == (str(holder.pid), 'quote " back \\ slash')
 
 
-async def test_a_creation_on_the_primary_names_the_prepared_transaction(client: Client, databases: Stack) -> None:
+async def test_creation_on_the_primary_names_the_prepared_transaction(client: Client, databases: Stack) -> None:
     databases.primary.sql_in_one_transaction(
         "SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left over'"
     )
@@ -255,7 +275,7 @@ async def until_waiting(client: Client, slot: str) -> dict[str, dict[tuple[tuple
     raise AssertionError(f"{slot} was not seen to wait for a transaction")
 
 
-async def test_the_pages(client: Client) -> None:
+async def test_pages_and_health_endpoints_answer(client: Client) -> None:
     assert (await client.get("/-/healthy")).status == 200
     assert "pg-slot-exporter" in await (await client.get("/")).text()
     runbook = await client.get("/runbooks/PgSlotCreationStuck")
@@ -266,7 +286,7 @@ async def test_the_pages(client: Client) -> None:
         assert (await client.get(missing)).status == 404
 
 
-async def test_openmetrics_by_negotiation(client: Client) -> None:
+async def test_openmetrics_is_served_when_the_scraper_accepts_it(client: Client) -> None:
     answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert answer.content_type == "application/openmetrics-text"
     assert (await answer.text()).endswith("# EOF\n")
@@ -286,11 +306,11 @@ async def test_openmetrics_by_negotiation(client: Client) -> None:
         ("", 9.5),
     ],
 )
-def test_the_scrape_timeout_bounds_the_look(header: str | None, seconds: float) -> None:
+def test_scrape_timeout_bounds_the_collection(header: str | None, seconds: float) -> None:
     assert collect_timeout(header) == seconds
 
 
-async def test_gzip_when_it_is_asked_for(databases: Stack) -> None:
+async def test_page_is_compressed_only_if_the_scraper_accepts_gzip(databases: Stack) -> None:
     """As Prometheus asks; both pages say the same, and each cache is told that they differ."""
     app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE)))
     async with TestClient(TestServer(app), auto_decompress=False) as client:
@@ -319,5 +339,5 @@ async def test_gzip_when_it_is_asked_for(databases: Stack) -> None:
         ("", False),
     ],
 )
-def test_who_asks_for_gzip(header: str, accepted: bool) -> None:
+def test_accept_encoding_says_whether_gzip_is_accepted(header: str, accepted: bool) -> None:
     assert accepts_gzip(header) is accepted

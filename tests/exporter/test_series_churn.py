@@ -49,14 +49,14 @@ def page(**rows: Any) -> str:
         ({"slot_name": "pg_customers_sync_1"}, True),
     ],
 )
-def test_a_slot_that_passes_has_no_series(changed: dict[str, Any], shown: bool) -> None:
+def test_short_lived_slot_has_no_series(changed: dict[str, Any], shown: bool) -> None:
     assert ("pgslot_slot_info" in page(slots=(SLOT._replace(**changed),))) is shown
 
 
 @pytest.mark.parametrize(
     ("name", "waits", "shown"), [("cdc", 1.0, True), (SYNC_SLOT, 1.0, False), (SYNC_SLOT, REPORTED_AFTER_SECONDS, True)]
 )
-def test_the_creation_of_a_slot_that_passes_is_shown_once_it_waits(name: str, waits: float, shown: bool) -> None:
+def test_creation_of_a_short_lived_slot_is_shown_once_it_waits(name: str, waits: float, shown: bool) -> None:
     slot = SLOT._replace(slot_name=name, in_creation=True)
     text = page(slots=(slot,), creations=(replace(CREATION, slot_name=name, wait_seconds=waits),))
     assert ("pgslot_creation_wait_seconds{" in text) is shown
@@ -66,7 +66,7 @@ def test_the_creation_of_a_slot_that_passes_is_shown_once_it_waits(name: str, wa
 @pytest.mark.parametrize(
     ("age", "shown"), [(REPORTED_AFTER_SECONDS - 0.1, False), (REPORTED_AFTER_SECONDS, True), (None, True)]
 )
-def test_a_transaction_is_named_once_it_is_old_enough(age: float | None, shown: bool) -> None:
+def test_transaction_is_named_once_it_is_old_enough(age: float | None, shown: bool) -> None:
     young = replace(TRANSACTION, age_seconds=age)
     creation = replace(CREATION, blocking_pids=[200])
     text = page(transactions=(young,), creations=(creation,))
@@ -85,7 +85,7 @@ def test_blocker_is_labelled_with_its_backend_type(backend_type: str) -> None:
     assert (f',backend_type="{backend_type}",' in line, ",kind=" in line) == (True, False)
 
 
-def test_the_transaction_with_the_oldest_xid_is_named_and_its_own_age_told() -> None:
+def test_transaction_with_the_oldest_xid_is_named_with_its_own_age() -> None:
     first = replace(TRANSACTION, pid=1, age_seconds=900.0, xid=800, xid_age=10, oldest_xid=False)
     pins = replace(TRANSACTION, pid=2, age_seconds=60.0, xid=700, xid_age=110, oldest_start=False)
     lines = page(transactions=(first, pins)).splitlines()
@@ -114,7 +114,7 @@ def test_physical_slot_that_is_far_behind_has_a_cause(slot: Slot, cause: Retenti
     assert diagnose_retention(slot, primary, cluster(primary)).cause is cause
 
 
-async def test_a_walsender_that_holds_an_xid_is_the_blocker(databases: Stack) -> None:
+async def test_walsender_that_holds_an_xid_is_the_blocker(databases: Stack) -> None:
     """A replication connection runs SQL as well."""
     primary = databases.primary
     app = application(configuration(primary.conninfo(EXPORTER_ROLE)))
@@ -188,7 +188,7 @@ def busy(server: Postgres) -> Iterator[list[str]]:
             thread.join()
 
 
-async def test_a_busy_server_leaves_no_series_behind(databases: Stack) -> None:
+async def test_busy_server_leaves_no_series_behind(databases: Stack) -> None:
     """What each look of some twenty finds is what the first found: not one name or pid more."""
     app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE)))
     async with TestClient(TestServer(app)) as client:

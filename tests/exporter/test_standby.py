@@ -27,7 +27,7 @@ __all__ = ["client", "databases"]
 pytestmark = pytest.mark.timeout(180)
 
 
-async def test_replay_that_is_delayed_on_purpose(client: Client, databases: Stack) -> None:
+async def test_delayed_replay_is_the_reason_of_a_waiting_creation(client: Client, databases: Stack) -> None:
     """A record is behind the transaction that waits for its time; after that the creations end by themselves."""
     primary, standby = databases.primary, databases.standby
     if databases.major < 16:
@@ -51,7 +51,7 @@ async def test_replay_that_is_delayed_on_purpose(client: Client, databases: Stac
     primary.sql("DELETE FROM orders WHERE id = 77")
 
 
-async def test_a_creation_that_is_tried_again_beside_itself(client: Client, databases: Stack) -> None:
+async def test_creation_that_its_client_repeats_is_marked_as_retried(client: Client, databases: Stack) -> None:
     """Its client has gone without a word, and is back: with another name, or with the same in vain."""
     primary = databases.primary
     with primary.hold_transaction(), primary.create_slot("first"):
@@ -82,7 +82,7 @@ async def test_a_creation_that_is_tried_again_beside_itself(client: Client, data
         primary.drop_slot(slot)
 
 
-async def test_a_wal_receiver_that_waits_for_an_answer(client: Client, databases: Stack) -> None:
+async def test_wal_receiver_that_waits_for_an_answer_does_not_stream(client: Client, databases: Stack) -> None:
     """Somebody listens there and never answers. PostgreSQL 19 has a row for such a receiver, the others have none."""
     standby = databases.standby
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -107,7 +107,7 @@ async def test_a_wal_receiver_that_waits_for_an_answer(client: Client, databases
     )
 
 
-async def test_a_synced_slot_says_why_it_is_not_kept_in_step(client: Client, databases: Stack) -> None:
+async def test_synced_slot_has_the_reason_why_its_synchronisation_was_skipped(client: Client, databases: Stack) -> None:
     """From 19 on: the primary's slot needs rows of transactions that its standby has left behind."""
     primary, standby = databases.primary, databases.standby
     if databases.major < NEXT:
@@ -166,7 +166,7 @@ async def fed_client(fed: Stack) -> AsyncIterator[Client]:
         yield started
 
 
-async def test_a_standby_that_is_fed_from_an_archive(fed_client: Client, fed: Stack) -> None:
+async def test_creation_on_a_standby_fed_from_an_archive_waits_for_the_segment(fed_client: Client, fed: Stack) -> None:
     """One record goes ahead, and comes with the segment that it is in; more of them would be in the same one."""
     with fed.standby.create_slot("from_archive") as creator:
         await scrape_until(fed_client, lambda metrics: metrics.reasons() == {"from_archive": "archived_segment"})
@@ -184,7 +184,7 @@ async def test_a_standby_that_is_fed_from_an_archive(fed_client: Client, fed: St
         assert creator.wait(5)
 
 
-async def test_a_standby_below_one_that_gets_nothing(databases: Stack) -> None:
+async def test_creation_on_a_cascading_standby_waits_for_the_receiver_above(databases: Stack) -> None:
     """A cascade streams, from a standby whose own receiver is down: what the primary writes does not arrive."""
     if databases.major != binaries.NEWEST:
         assert databases.standby.sql("SELECT 1 FROM pg_catalog.pg_stat_wal_receiver")

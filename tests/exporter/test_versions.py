@@ -43,7 +43,7 @@ def decode(primary: Postgres) -> None:
     )
 
 
-async def test_both_roles_answer_every_probe(client: Client, databases: Stack) -> None:
+async def test_primary_and_standby_answer_every_query(client: Client, databases: Stack) -> None:
     metrics = Metrics(await scrape(client))
     for node, server, role in ((PRIMARY, databases.primary, "primary"), (STANDBY, databases.standby, "standby")):
         assert {probe.name: status_of(metrics.series, node, probe.name) for probe in QUERIES} == {
@@ -112,7 +112,9 @@ async def test_slots_have_the_sizes_that_a_superuser_sees(
             assert since == pytest.approx(time.time(), abs=30)
 
 
-async def test_what_was_decoded_is_counted(client: Client, databases: Stack, slots: tuple[str, str]) -> None:
+async def test_decoded_transactions_and_bytes_are_counted(
+    client: Client, databases: Stack, slots: tuple[str, str]
+) -> None:
     primary = databases.primary
     for statement in (
         "INSERT INTO orders VALUES (0, 'small')",
@@ -140,7 +142,9 @@ async def test_what_was_decoded_is_counted(client: Client, databases: Stack, slo
     assert counts["stream_txns"] == 0
 
 
-async def test_a_slot_on_its_way_to_be_lost(client: Client, databases: Stack, slots: tuple[str, str]) -> None:
+async def test_slot_is_extended_unreserved_and_then_lost(
+    client: Client, databases: Stack, slots: tuple[str, str]
+) -> None:
     primary = databases.primary
 
     async def expect(wal_status: str) -> Metrics:
@@ -173,10 +177,10 @@ async def test_a_slot_on_its_way_to_be_lost(client: Client, databases: Stack, sl
         assert metrics.state("pgslot_wal_status", "wal_status", slot_name="standby") == "reserved"
 
 
-async def test_a_slot_on_the_standby_that_lost_its_catalog_rows(client: Client, databases: Stack) -> None:
+async def test_standby_slot_that_lost_its_catalog_rows_is_invalidated(client: Client, databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     if databases.major < 16:
-        # There is none: see test_a_creation_on_the_standby.
+        # There is none: see test_creation_on_the_standby_waits_for_running_xacts_or_a_transaction.
         return
     with settings(standby, hot_standby_feedback="off"):
         with standby.create_slot("conflicts") as creator:
@@ -198,7 +202,7 @@ async def test_a_slot_on_the_standby_that_lost_its_catalog_rows(client: Client, 
         assert metrics.value(f"pgslot_{name}", slot_name="conflicts") is None
 
 
-async def test_a_creation_on_the_primary_waits_for_a_session(client: Client, databases: Stack) -> None:
+async def test_creation_on_the_primary_waits_for_a_session(client: Client, databases: Stack) -> None:
     with databases.primary.hold_transaction(application_name="holder") as holder:
         with both_creators(databases.primary):
             metrics = await until_waiting(client, "transaction")
@@ -220,7 +224,7 @@ async def test_a_creation_on_the_primary_waits_for_a_session(client: Client, dat
             assert metrics.transactions(PRIMARY) == {"xid": 1, "idle_in_transaction": 1}
 
 
-async def test_a_creation_on_the_primary_waits_for_a_prepared_transaction(client: Client, databases: Stack) -> None:
+async def test_creation_on_the_primary_waits_for_a_prepared_transaction(client: Client, databases: Stack) -> None:
     databases.primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left'")
     with both_creators(databases.primary) as creators:
         metrics = await until_waiting(client, "transaction")
@@ -233,7 +237,7 @@ async def test_a_creation_on_the_primary_waits_for_a_prepared_transaction(client
         assert [creator.error for creator in creators] == [None, None]
 
 
-async def test_a_consumer_that_has_caught_up_is_no_creation(
+async def test_consumer_that_has_caught_up_does_not_count_as_a_creation(
     client: Client, databases: Stack, slots: tuple[str, str]
 ) -> None:
     primary = databases.primary
@@ -251,7 +255,7 @@ async def test_a_consumer_that_has_caught_up_is_no_creation(
         assert metrics.transactions(PRIMARY) == {}
 
 
-async def test_replay_that_is_paused(client: Client, databases: Stack) -> None:
+async def test_paused_replay_is_exposed_and_the_reason_of_a_waiting_creation(client: Client, databases: Stack) -> None:
     databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
     metrics = await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_replay_paused", node=STANDBY) == 1)
     assert metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1
@@ -267,7 +271,7 @@ async def test_replay_that_is_paused(client: Client, databases: Stack) -> None:
     assert metrics.value("pgslot_wal_replay_paused", node=STANDBY) == 0
 
 
-async def test_a_wal_receiver_that_is_down(client: Client, databases: Stack) -> None:
+async def test_wal_receiver_that_is_down_is_the_reason_of_a_waiting_creation(client: Client, databases: Stack) -> None:
     with settings(databases.standby, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"):
         await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
         if databases.major >= 16:
@@ -278,7 +282,9 @@ async def test_a_wal_receiver_that_is_down(client: Client, databases: Stack) -> 
         await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1)
 
 
-async def test_a_creation_on_the_standby(client: Client, databases: Stack) -> None:
+async def test_creation_on_the_standby_waits_for_running_xacts_or_a_transaction(
+    client: Client, databases: Stack
+) -> None:
     primary, standby = databases.primary, databases.standby
     if databases.major < 16:
         with standby.create_slot("refused") as creator:
