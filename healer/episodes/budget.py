@@ -1,38 +1,37 @@
-"""How many calls a cluster may still have: over all its episodes, however often its alerts come and go."""
+"""The budget of calls of a cluster and remedy, over all its episodes, however often its alerts come and go."""
 
 import math
 from collections import deque
 
-WINDOW = 3600.0
-"""Seconds."""
+WINDOW_SECONDS = 3600.0
 
 
 class CallBudget:
-    """At most so many calls within any hour. Times are of one monotonic clock, in seconds."""
+    """A limit of calls within any hour. Times in seconds, of one monotonic clock."""
 
     def __init__(self, per_hour: int, now: float, *, at_start: int) -> None:
         """
-        Start with `at_start` calls left; the others come back evenly over the first hour.
+        Start with `at_start` calls left; the rest becomes available evenly over the first hour.
 
-        What an earlier process spent is not known: a healer that crashes again and again must not get a new budget
-        each time.
+        It is not known how much an earlier process spent, and a healer that crashes repeatedly must not get a new
+        budget every time.
         """
         self._per_hour = per_hour
-        self._began = now
-        self._unknown = max(0, per_hour - at_start)
+        self._started_at = now
+        self._withheld = max(0, per_hour - at_start)
         self._spent: deque[float] = deque()
 
     def resize(self, per_hour: int) -> None:
-        """Take another limit over; what was spent stays spent."""
+        """Change the limit; calls already spent still count."""
         self._per_hour = per_hour
 
     def left(self, now: float) -> int:
-        """Return how many calls are left at this moment."""
-        while self._spent and self._spent[0] <= now - WINDOW:
+        """Return how many calls are left."""
+        while self._spent and self._spent[0] <= now - WINDOW_SECONDS:
             self._spent.popleft()
-        back = math.floor(self._unknown * (now - self._began) / WINDOW)
-        return max(0, self._per_hour - max(0, self._unknown - back) - len(self._spent))
+        released = math.floor(self._withheld * (now - self._started_at) / WINDOW_SECONDS)
+        return max(0, self._per_hour - max(0, self._withheld - released) - len(self._spent))
 
     def spend(self, now: float) -> None:
-        """Count one call; also one that may have been made, or that another healer makes while it locks us out."""
+        """Count one call, also one that may have been made, or that another healer made while we were locked out."""
         self._spent.append(now)

@@ -1,4 +1,4 @@
-"""What an episode reports: lines of its timeline, and of the log. It decides nothing, and waits for nothing."""
+"""Writes the timeline and the log of an episode; it decides nothing, and waits for nothing."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ log = get_logger(__name__)
 
 
 class EpisodeJournal:
-    """Fills the report of one episode, and logs what happens in it."""
+    """Fills in the report of one episode, and logs what happens in it."""
 
     def __init__(self, cluster: str, remedy: AnyRemedy) -> None:
         self.report = Report(cluster, remedy.name, time.time())
@@ -38,7 +38,7 @@ class EpisodeJournal:
         self._append(f"alert for slot {key.slot_name} on {key.node} {why}")
 
     def observed(self, key: SlotKey, state: SlotState) -> None:
-        """Report a state that differs from the one before."""
+        """Report a state that differs from the previous one."""
         reason = state.reason
         if reason is not None and reason not in self.report.reasons:
             self.report.reasons.append(f"{reason}")
@@ -61,13 +61,13 @@ class EpisodeJournal:
         )
 
     def no_room(self) -> None:
-        """Report it once, however often it repeats."""
+        """Report, once in a row, that clusters_at_once does not let the episode act."""
         text = "not called: as many clusters as may be healed at once are being healed"
         if not self.report.timeline or self.report.timeline[-1].text != text:
             self._append(text)
 
     def attempted(self, attempt: Attempt, alerts: Collection[str]) -> None:
-        """Report an attempt; `alerts` are the names of the alerts that ask for it."""
+        """Report an attempt; `alerts`: the names of the alerts that asked for it."""
         entry = self._remedy.describe(attempt)
         if entry.once and self.report.timeline and self.report.timeline[-1].text == entry.line:
             return
@@ -114,7 +114,7 @@ class EpisodeJournal:
         return result
 
     def ended(self, otherwise: tuple[Outcome, str]) -> None:
-        """Report how the whole episode ended; `otherwise`: it ended before any slot did."""
+        """Report how the episode ended; `otherwise`: outcome and reason if no slot has an outcome."""
         report = self.report
         report.conclude(self.elapsed, otherwise)
         self._append(f"{report.outcome}: {report.why}")
@@ -144,7 +144,7 @@ class EpisodeJournal:
 
 
 def describe_state(state: SlotState) -> tuple[str, ...]:
-    """Return a slot's state in words."""
+    """Return the words that describe a slot's state."""
     reason = state.reason
     if reason is None or reason == state.condition:
         return (state.condition,)

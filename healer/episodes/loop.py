@@ -1,7 +1,7 @@
 """
-The loop of one episode: take a snapshot, act, take another one, until each slot has its outcome.
+The loop of one episode: take a snapshot, act, take another snapshot, until every slot has an outcome.
 
-It decides and acts, and writes nothing: journal.py does that.
+journal.py writes the log and the timeline.
 """
 
 import asyncio
@@ -23,38 +23,39 @@ from healer.remedies.slot_state import SlotKey, SlotState, evaluate
 from pgslot.config.model import Cluster, HealerSettings
 
 MAX_SLOTS = 1000
-"""Slots in one episode. A server with more of them in creation has another problem."""
+"""In one episode. A server with more slots in creation has another problem."""
 MAX_ALERTS = 20_000
+"""In one episode, and in wait for the next one."""
 
 # Intervals, in seconds.
 MAX_SNAPSHOT_AGE = 0.5
-"""An attempt follows a snapshot that is no older; otherwise another one is taken first."""
+"""Before an attempt; when the last snapshot is older, another one is taken first."""
 NO_ROOM_INTERVAL = 1.0
-"""Between two questions whether this cluster may be acted on, while as many as may be are."""
+"""Between two checks whether clusters_at_once lets this cluster be acted on."""
 INTERVALS_UNTIL_IDLE = 3
-"""The server ends the episode's session after so many intervals of the healer without a statement."""
+"""The server ends the episode's session after this many intervals (`healer.interval`) without a statement."""
 
 
 class EpisodeCallbacks:
-    """What an episode reports to its manager, and asks it; by default nobody listens, and it may act."""
+    """What an episode calls in its manager. By default it may always act, and reports nothing."""
 
     def attempted(self, attempt: Attempt) -> None:
-        """Take note of an attempt."""
+        """Called after every attempt."""
 
     def slot_ended(self, result: SlotResult, firing: Collection[str]) -> None:
-        """Take note of a slot's outcome; `firing` are the fingerprints of the alerts about it that still fire."""
+        """Called when a slot has an outcome; `firing`: the fingerprints of the alerts about it that still fire."""
 
     def may_act(self, *, wanted: bool) -> bool:
         """
-        Return whether the limit clusters_at_once lets this cluster be acted on.
+        Return whether clusters_at_once lets this cluster be acted on.
 
-        Asked before each attempt with `wanted`; without, it releases the cluster's place.
+        Called with `wanted` before every attempt, and without it to release the cluster's place.
         """
         return wanted
 
 
 class Episode:
-    """One episode. `run` it once; alerts join and leave while it runs, and `stop` ends it before the next attempt."""
+    """One episode. Call `run` once; alerts join and leave while it runs, and `stop` ends it before the next attempt."""
 
     def __init__(
         self,
@@ -76,16 +77,16 @@ class Episode:
         self._alerts: dict[str, SlotKey] = {}
         """The slot of each alert, by fingerprint."""
         self._names: dict[str, str] = {}
-        """What the alerts are called, for people who read the log."""
+        """The value of each alert's label `alertname`, by fingerprint, for the log."""
         self._fingerprints: dict[SlotKey, set[str]] = {}
-        """The alerts about each slot."""
+        """The alerts about each slot, by fingerprint."""
         self._slots: dict[SlotKey, SlotProgress] = {}
         self._reported: set[SlotKey] = set()
-        """Those slots whose outcome has been reported."""
+        """Slots whose outcome has been reported."""
         self._progress = EpisodeProgress(now=0.0, dry_run=target.dry_run)
         self._stop: str | None = None
         self._collecting = True
-        """False: it only closes its connections."""
+        """False: the loop has ended, and connections are being closed."""
         self._changed = asyncio.Event()
         self._journal = EpisodeJournal(cluster.name, remedy)
 
@@ -95,31 +96,31 @@ class Episode:
 
     @property
     def fingerprints(self) -> frozenset[str]:
-        """The alerts that take part."""
+        """The fingerprints of the alerts that have joined."""
         return frozenset(self._alerts)
 
     @property
     def calls_left(self) -> int:
-        """Calls that the slot with most of them left may still have."""
+        """The most calls that any open slot has left in this episode."""
         limit = self._settings.calls_per_episode
         return max((limit - progress.calls for progress in self._open().values()), default=0)
 
     @property
     def deadline(self) -> float:
-        """Unix time at which the next slot is given up; when all have an outcome, the last deadline."""
+        """Unix time at which the next open slot is given up; the last deadline if no slot is open."""
         return self.report.started_at + next_deadline(self._slots.values(), self._settings.give_up_after)
 
     @property
     def over(self) -> bool:
-        """It takes no more alerts: it has ended, or is about to."""
+        """No more alerts can join: it has ended, or is about to."""
         return self._stop is not None or not self._collecting or self.report.outcome is not None
 
     def has_room(self, key: SlotKey) -> bool:
-        """Return whether another alert about this slot can join."""
+        """Return whether the limits let an alert about this slot join."""
         return len(self._alerts) < MAX_ALERTS and (key in self._slots or len(self._slots) < MAX_SLOTS)
 
     def join(self, fingerprint: str, key: SlotKey, name: str = "") -> None:
-        """Take a firing alert in. Another one about a slot that is open changes nothing, and costs no snapshot."""
+        """Add a firing alert. If its slot is open already, no extra snapshot is taken."""
         new = fingerprint not in self._alerts
         self._alerts[fingerprint] = key
         self._names[fingerprint] = name
@@ -132,7 +133,7 @@ class Episode:
             self._slots[key] = replace(progress, withdrawn=None)
 
     def leave(self, fingerprint: str, why: str = "resolved") -> bool:
-        """Take an alert out, because it resolved or was silenced; return whether it took part."""
+        """Remove an alert that resolved or was silenced; return whether it had joined."""
         key = self._alerts.pop(fingerprint, None)
         if key is None:
             return False
@@ -146,28 +147,28 @@ class Episode:
         return True
 
     def follow(self, cluster: Cluster) -> None:
-        """Go on with the members that the cluster has now."""
+        """Continue with the members that the cluster has now."""
         self.cluster = cluster
         self._changed.set()
 
     def stop(self, reason: str) -> None:
-        """End it before the next attempt, whatever it waits for; the first reason counts."""
+        """End the episode before the next attempt, whatever it waits for; the first reason counts."""
         self._stop = self._stop or reason
         self._changed.set()
 
     async def run(self) -> Report:
-        """Run until each slot has an outcome; the report has them."""
+        """Run until every slot has an outcome; return the report."""
         collector = PartialCollector(self.cluster)
         idle_timeout = max(MIN_IDLE_TIMEOUT, INTERVALS_UNTIL_IDLE * self._settings.interval)
         try:
             async with self.remedy.connect(self._target, idle_timeout) as connection:
                 if not self._target.dry_run:
-                    # It takes as long as the first snapshot, which most often shows that it is needed.
+                    # Connecting takes as long as the first snapshot, which usually shows that an attempt is needed.
                     connection.prepare_in_background()
                 try:
                     await self._loop(collector, connection)
                 finally:
-                    # Closing takes a moment, in which no snapshot would show a slot that joined.
+                    # Closing takes a moment, in which a slot that joined would not be observed.
                     self._collecting = False
         except asyncio.CancelledError:
             self.stop("the healer stops")
@@ -200,7 +201,7 @@ class Episode:
                     await self._attempt(connection, act)
 
     async def _attempt(self, connection: PrimaryConnection[Any, Any], step: Act) -> None:
-        """Act, unless it has been stopped; if connecting took long, another snapshot is taken first."""
+        """Act, unless the episode was stopped; if connecting took long, return for another snapshot first."""
         if not self._callbacks.may_act(wanted=True):
             self._journal.no_room()
             return await self._pause(NO_ROOM_INTERVAL)
@@ -208,7 +209,7 @@ class Episode:
         if not connection.ready:
             failed = await connection.prepare()
             if failed is None and self._journal.elapsed - self._progress.now > MAX_SNAPSHOT_AGE:
-                # What the snapshot showed may be over. Connecting that fails is an attempt, whose interval is kept.
+                # The snapshot may be stale. A failed connect counts as an attempt, and keeps its interval.
                 return None
         if self._stop is None:
             self._apply_attempt(failed or await connection.act(step))
@@ -226,7 +227,7 @@ class Episode:
         self._progress = replace(self._progress, now=now, budget_spent=not self._budget.left(time.monotonic()))
 
     def _apply_timeouts(self) -> None:
-        """Give slots their outcomes. A slot that is well is watched while its alert fires; the others are let go."""
+        """End slots whose time has come. A slot that is well is watched while its alert fires; others are removed."""
         for key in list(self._slots):
             self._slots[key] = self.remedy.apply_timeouts(self._slots[key], self._progress, self._settings)
             self._conclude(key)
@@ -255,13 +256,13 @@ class Episode:
         self._progress = replace(self._progress, now=now, last_attempt=now, by_fallback=attempt.by_fallback)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than until something has changed."""
+        """Wait until an alert, the members or a stop changes something, but no longer than this."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
     def finish(self, outcome: Outcome = Outcome.CANCELLED, why: str | None = None) -> None:
-        """End what is still open, by default as cancelled for the reason of the stop; what has ended stays."""
+        """End the slots that are still open, by default as cancelled for the reason of the stop."""
         if self.report.outcome is not None:
             return
         why = why or self._stop or "the healer stops"
@@ -280,6 +281,6 @@ class Episode:
 
 
 def next_deadline(slots: Collection[SlotProgress], give_up_after: float) -> float:
-    """Return when the first open slot is given up, in seconds since the start; without one, the last deadline."""
+    """Return when the next open slot is given up, in seconds since the start; the last deadline if none is open."""
     last = max((progress.since for progress in slots), default=0.0)
     return min((progress.since for progress in slots if progress.open), default=last) + give_up_after

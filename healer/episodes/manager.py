@@ -1,8 +1,8 @@
 """
-One episode at a time for each cluster and remedy: alerts start it, join it, or are left alone; and past episodes.
+One episode at a time for each cluster and remedy: alerts start it or join it; and the reports of past episodes.
 
-An episode is supervised from outside: it is stopped by a reason that it checks before each attempt, and the end of its
-task, however it came, is what removes it.
+An episode is stopped by a reason, which it checks before every attempt. The end of its task removes it, whatever ended
+the task.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from pgslot.supervisor import TaskSupervisor
 
 MAX_PAST_EPISODES = 100
 CLOSE_TIMEOUT = 10.0
-"""Seconds that episodes may take to close their connections at the end; each snapshot and attempt is shorter."""
+"""Seconds that episodes get to close their connections at the end; a snapshot or an attempt takes less."""
 
 log = get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Running:
 
 
 class EpisodeManager:
-    """All clusters' episodes, running and past, and what is left of their budgets."""
+    """The episodes of all clusters, running and past, and their budgets."""
 
     def __init__(self, config: Config, metrics: HealerMetrics, monitor: CapabilityMonitor) -> None:
         self._config = config
@@ -55,25 +55,25 @@ class EpisodeManager:
         self._running: dict[Key, Running] = {}
         self._tasks = TaskSupervisor()
         self._acting: set[Key] = set()
-        """Those that want an attempt, or that have no snapshot yet; clusters_at_once counts them."""
+        """Episodes that need an attempt, or have no snapshot yet; clusters_at_once limits their clusters."""
         self._late: dict[Key, dict[str, Alert]] = {}
-        """Firing alerts, by fingerprint, that came while the episode was about to end: for the next one."""
+        """Firing alerts, by fingerprint, that arrived while the episode was about to end: for the next one."""
         self._past: deque[Report] = deque(maxlen=MAX_PAST_EPISODES)
         self.closing = False
-        """It takes no more alerts."""
+        """The healer shuts down, and takes no more alerts."""
         self.seen = SeenAlerts()
         metrics.clusters_remaining.set_function(self._clusters_left)
         self.reconfigure(config)
 
     @property
     def reports(self) -> list[Report]:
-        """All known episodes, the newest first."""
+        """The reports of running and past episodes, the newest first."""
         running = sorted((run.episode.report for run in self._running.values()), key=lambda report: report.started_at)
         return [*reversed(running), *self._past]
 
     @property
     def active(self) -> dict[str, str]:
-        """The cluster of each alert, by fingerprint, that takes part in an episode or waits for the next one."""
+        """The cluster of every alert, by fingerprint, that has joined an episode or waits for the next one."""
         active = {
             fingerprint: cluster
             for (cluster, _), running in self._running.items()
@@ -82,7 +82,7 @@ class EpisodeManager:
         return active | {fingerprint: cluster for (cluster, _), late in self._late.items() for fingerprint in late}
 
     def reconfigure(self, config: Config) -> None:
-        """Take a new configuration over. An episode whose cluster has changed is stopped: disabled means now."""
+        """Apply a configuration. Stop the episodes of changed clusters: `enabled: false` has to work at once."""
         self._config = config
         self._clusters = {cluster.name: cluster for cluster in config.clusters}
         self.seen.clear()
@@ -90,7 +90,7 @@ class EpisodeManager:
         for (name, _), running in self._running.items():
             cluster = self._clusters.get(name)
             if cluster is not None and cluster.as_configured == running.episode.cluster.as_configured:
-                # Members come and go in a failover, which is no reason to stop.
+                # A failover changes the members, and the episode continues.
                 if cluster.patroni is not None:
                     running.episode.follow(cluster)
                 continue
@@ -101,7 +101,7 @@ class EpisodeManager:
                 _stop(running, "the configuration of the cluster has changed")
 
     def submit(self, alert: Alert) -> Action:
-        """Act on one alert without waiting for anything; return what was done with it."""
+        """Start or join an episode for the alert, or end its part in one; return which. Never waits."""
         action = self._handle(alert)
         self.metrics.alerts.labels(action).inc()
         if action in (Action.STARTED, Action.JOINED):
@@ -109,11 +109,11 @@ class EpisodeManager:
         return action
 
     def calls_left(self, cluster: str, remedy: str) -> int:
-        """Return how many calls the cluster's budget allows at this moment."""
+        """Return how many calls the budget of the cluster and remedy has left."""
         return self._budgets[cluster, remedy].left(time.monotonic())
 
     def withdraw(self, fingerprint: str, cluster: str, why: str = "resolved") -> bool:
-        """Take an alert out of the cluster's episodes, running and next; return whether it was in one."""
+        """Remove an alert from the cluster's episodes, running and next; return whether it was in one."""
         late = [alerts.pop(fingerprint, None) for (name, _), alerts in self._late.items() if name == cluster]
         left = [
             running.episode.leave(fingerprint, why) for (name, _), running in self._running.items() if name == cluster
@@ -121,7 +121,7 @@ class EpisodeManager:
         return any(late) or any(left)
 
     async def close(self) -> None:
-        """Stop all episodes and wait until their connections are closed."""
+        """Stop all episodes, and wait until their connections are closed."""
         self.closing = True
         for running in self._running.values():
             _stop(running, "the healer stops")
@@ -143,7 +143,7 @@ class EpisodeManager:
             self._start(accepted, alert)
             return Action.STARTED
         if running.episode.over or running.task.done():
-            # It has ended and is closing its connections: this alert is for the next episode.
+            # It is closing its connections: the alert is for the next episode.
             return self._keep_for_next(key, alert)
         if not running.episode.has_room(accepted.slot):
             return Action.REFUSED_FULL
@@ -172,7 +172,7 @@ class EpisodeManager:
         log.info("episode started", cluster=cluster.name, heal=remedy.name, node=slot.node, slot=slot.slot_name)
 
     def _ended(self, episode: Episode, task: asyncio.Task[Report]) -> None:
-        """Remove an episode, also one whose task never ran."""
+        """Remove an episode whose task has ended, or was cancelled before it ran; start the next for late alerts."""
         key = (episode.cluster.name, episode.remedy.name)
         del self._running[key]
         self._acting.discard(key)
@@ -183,11 +183,11 @@ class EpisodeManager:
         self.metrics.episode_ended(*key)
         for alert in self._late.pop(key, {}).values():
             if not self.closing and self._handle(alert) in REFUSED:
-                # Its sender believes that it was taken.
+                # Its sender was answered that it had joined; when it is sent again, it has to be taken.
                 self.seen.forget(alert.fingerprint)
 
     def may_act(self, key: Key, *, wanted: bool) -> bool:
-        """Give a cluster a place among those that are acted on at the same time, or take it away."""
+        """Reserve a place within clusters_at_once (`wanted`), or release it; return whether the episode has one."""
         if not wanted:
             self._acting.discard(key)
         elif key not in self._acting and self._clusters_left(key[0]) > 0:
@@ -195,12 +195,12 @@ class EpisodeManager:
         return key in self._acting
 
     def _clusters_left(self, except_for: str | None = None) -> int:
-        """Return how many more clusters may be acted on; `except_for` is not counted if it is acted on already."""
+        """Return how many more clusters may be acted on, if the cluster `except_for` is not counted."""
         acting = {cluster for cluster, _ in self._acting} - {except_for}
         return max(0, self._config.healer.clusters_at_once - len(acting))
 
     def _set_budgets(self) -> None:
-        """Give each cluster its budgets of calls; a budget that exists, even from another configuration, is kept."""
+        """Create missing budgets, and resize existing ones: a reload gives no cluster a new budget."""
         settings = self._config.healer
         now = time.monotonic()
         for cluster in self._config.clusters:
@@ -217,7 +217,7 @@ class EpisodeManager:
 
 
 class _Callbacks(EpisodeCallbacks):
-    """What one episode reports, in metrics, capability and deduplication."""
+    """Passes what one episode reports to metrics, capability monitor and deduplication."""
 
     def __init__(self, manager: EpisodeManager, cluster: Cluster, remedy: AnyRemedy) -> None:
         self._manager = manager
@@ -240,8 +240,8 @@ class _Callbacks(EpisodeCallbacks):
 
 
 def _stop(running: Running, reason: str) -> None:
-    """Set the reason, which the episode checks before each attempt, and interrupt what it waits for."""
+    """Set the reason, which the episode checks before every attempt, and interrupt its wait."""
     if not running.episode.over:
-        # Only once: after that it closes its connections.
+        # Only once: after that it is closing its connections.
         running.episode.stop(reason)
         running.task.cancel()

@@ -1,4 +1,4 @@
-"""Looks for one episode: at the nodes of its slots and at the primary, and waits for no other node of the cluster."""
+"""Snapshots for one episode: of the nodes of its slots and of the primary, without waiting for the cluster's others."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -9,79 +9,83 @@ from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
 COLLECT_TIMEOUT = 5.0
+"""Seconds within which a node has to answer."""
 
 
 class PartialCollector:
-    """One kept connection to each node that is looked at."""
+    """Keeps one connection to each node that it queries."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._observer = ClusterCollector([cluster], APPLICATION_NAME)
-        self._flights: dict[str, asyncio.Task[NodeSnapshot]] = {}
-        self._doubtful: set[str] = set()
-        """Nodes that did not answer when last asked: nobody waits for them before the others."""
+        self._collector = ClusterCollector([cluster], APPLICATION_NAME)
+        self._in_flight: dict[str, asyncio.Task[NodeSnapshot]] = {}
+        """The node's collection, by its name: it runs, or its result has not been used yet."""
+        self._unresponsive: set[str] = set()
+        """Nodes that did not answer the last time; no collection of another node waits for them."""
         self._primary: str | None = None
+        """The primary in the last snapshot; None: it showed none, or several."""
 
     async def collect(self, nodes: Collection[str]) -> ClusterSnapshot:
         """
-        Look at these nodes and at the primary, within LOOK_TIMEOUT; a node that was not waited for is absent.
+        Query these nodes and the primary, within COLLECT_TIMEOUT; nodes that were not waited for are absent.
 
-        Which one is the primary shows in the look before; when that is unknown all are asked, until one says so.
+        The last snapshot shows which node is the primary. If it does not, all nodes are queried until one says that it
+        is.
         """
-        self._forget_what_is_old()
+        self._discard_stale_results()
         names = [node.name for node in self._cluster.nodes]
         wanted = [name for name in names if name in nodes]
-        asked = {*wanted, self._primary} if self._primary is not None else set(names)
+        queried = {*wanted, self._primary} if self._primary is not None else set(names)
         for name in names:
-            if name in asked and name not in self._flights:
-                look = self._observer.collect_node(self._cluster.name, name, COLLECT_TIMEOUT)
-                self._flights[name] = asyncio.create_task(look)
-        asked_flights = {name: flight for name, flight in self._flights.items() if name in asked}
-        while late := self._worth_waiting_for(asked_flights, wanted):
-            await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
-        return self._observer.assemble(self._cluster.name, self._landed())
+            if name in queried and name not in self._in_flight:
+                collection = self._collector.collect_node(self._cluster.name, name, COLLECT_TIMEOUT)
+                self._in_flight[name] = asyncio.create_task(collection)
+        tasks = {name: task for name, task in self._in_flight.items() if name in queried}
+        while awaited := self._awaited(tasks, wanted):
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        return self._collector.assemble(self._cluster.name, self._take_completed())
 
     def follow(self, cluster: Cluster) -> None:
-        """Go by these nodes from now on; connections to those that stay are kept."""
+        """Query the nodes that the cluster has now; connections to nodes that stay are kept."""
         if cluster is self._cluster:
             return
         self._cluster = cluster
-        self._observer.reconfigure([cluster])
-        for name in self._flights.keys() - {node.name for node in cluster.nodes}:
-            self._flights.pop(name).cancel()
-            self._doubtful.discard(name)
+        self._collector.reconfigure([cluster])
+        for name in self._in_flight.keys() - {node.name for node in cluster.nodes}:
+            self._in_flight.pop(name).cancel()
+            self._unresponsive.discard(name)
         self._primary = None
 
     async def close(self) -> None:
-        """End the looks in flight and the connections."""
-        for flight in self._flights.values():
-            flight.cancel()
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
-        await self._observer.close()
+        """Cancel the collections in flight and close the connections."""
+        for task in self._in_flight.values():
+            task.cancel()
+        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
+        await self._collector.close()
 
-    def _worth_waiting_for(
-        self, asked: Mapping[str, asyncio.Task[NodeSnapshot]], wanted: Collection[str]
+    def _awaited(
+        self, tasks: Mapping[str, asyncio.Task[NodeSnapshot]], wanted: Collection[str]
     ) -> set[asyncio.Task[NodeSnapshot]]:
-        """Return the flights that a look still has to wait for."""
-        ready = [name for name in wanted if name not in self._doubtful] or wanted
-        late = {asked[name] for name in ready if name in asked and not asked[name].done()}
-        if any(flight.done() and flight.result().is_primary for flight in asked.values()):
-            return late
-        return late | {flight for name, flight in asked.items() if name not in self._doubtful and not flight.done()}
+        """Return the tasks that a snapshot of the wanted nodes still has to wait for."""
+        responsive = [name for name in wanted if name not in self._unresponsive] or wanted
+        awaited = {tasks[name] for name in responsive if name in tasks and not tasks[name].done()}
+        if any(task.done() and task.result().is_primary for task in tasks.values()):
+            return awaited
+        return awaited | {task for name, task in tasks.items() if name not in self._unresponsive and not task.done()}
 
-    def _forget_what_is_old(self) -> None:
-        """What nobody waited for in the look before shows that moment, not this one; of the doubtful it is welcome."""
-        for name, flight in list(self._flights.items()):
-            if flight.done() and name not in self._doubtful:
-                del self._flights[name]
-                if not flight.result().up:
-                    self._doubtful.add(name)
+    def _discard_stale_results(self) -> None:
+        """Discard results that came too late for the last snapshot, but keep those of unresponsive nodes."""
+        for name, task in list(self._in_flight.items()):
+            if task.done() and name not in self._unresponsive:
+                del self._in_flight[name]
+                if not task.result().up:
+                    self._unresponsive.add(name)
 
-    def _landed(self) -> list[NodeSnapshot]:
-        found = [flight.result() for flight in self._flights.values() if flight.done()]
-        for snapshot in found:
-            del self._flights[snapshot.node]
-            (self._doubtful.discard if snapshot.up else self._doubtful.add)(snapshot.node)
-        primaries = [snapshot.node for snapshot in found if snapshot.is_primary]
+    def _take_completed(self) -> list[NodeSnapshot]:
+        completed = [task.result() for task in self._in_flight.values() if task.done()]
+        for snapshot in completed:
+            del self._in_flight[snapshot.node]
+            (self._unresponsive.discard if snapshot.up else self._unresponsive.add)(snapshot.node)
+        primaries = [snapshot.node for snapshot in completed if snapshot.is_primary]
         self._primary = primaries[0] if len(primaries) == 1 else None
-        return found
+        return completed

@@ -1,4 +1,4 @@
-"""What is reported of an episode: to the log, the status page, /episodes and the command line."""
+"""The report of an episode, for the log, the status page, /episodes and the command line."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,10 +10,10 @@ from healer.remedies.slot_state import SlotKey
 
 TIMELINE_LENGTH = 200
 MAX_RESULTS = 2000
-"""Slots, and their outcomes, that an episode keeps: it may go on for days, with other slots every hour."""
+"""Slots, and outcomes of slots, that a report keeps: an episode may last for days, with new slots every hour."""
 MAX_REASONS_SHOWN = 5
 
-_GRAVEST = (
+_BY_SEVERITY = (
     Outcome.ERROR,
     Outcome.GAVE_UP,
     Outcome.NO_EFFECT,
@@ -24,12 +24,12 @@ _GRAVEST = (
     Outcome.HEALED,
     Outcome.RESOLVED_ITSELF,
 )
-"""An episode of several slots has the outcome that comes first here: what needs a person most."""
+"""By severity: an episode has the first of its slots' outcomes in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """One line of an episode's timeline; seconds since its start."""
+    """One line of an episode's timeline; `seconds` since the episode's start."""
 
     seconds: float
     text: str
@@ -37,7 +37,7 @@ class TimelineEntry:
 
 @dataclass(frozen=True, slots=True)
 class SlotResult:
-    """What became of one slot; a slot that stalled again has several."""
+    """The outcome of one slot; a slot that needed help again has several."""
 
     node: str
     slot_name: str
@@ -46,76 +46,76 @@ class SlotResult:
     seconds: float
     """From its alert to its outcome."""
     calls: int
-    """Calls that were made while it needed one."""
+    """Calls made while the slot needed one."""
     heal_seconds: float | None
-    """From the first call to the effect; None unless healed."""
+    """From the first call to the effect; None: not healed."""
 
 
 @dataclass
 class Report:
-    """Filled while the episode runs."""
+    """The report of one episode, filled in while it runs."""
 
     cluster: str
     remedy: str
     started_at: float
     """Unix time."""
     subjects: list[SlotKey] = field(default_factory=list)
-    """The last slots that alerts were about."""
+    """The slots that alerts were about, the last MAX_RESULTS of them."""
     reasons: list[str] = field(default_factory=list)
-    """What was waited for, in the order in which it was first seen."""
+    """What the slots waited for, in the order of first observation."""
     calls: int = 0
     messages: int = 0
-    """How many of the calls were the fallback's messages."""
+    """How many of the calls were messages of the fallback."""
     lsns: deque[str] = field(default_factory=lambda: deque(maxlen=10))
-    """The last LSNs that the calls returned."""
+    """The LSNs that the last calls returned."""
     seconds: float = 0.0
     heal_seconds: float | None = None
-    """The longest of its healed slots; None when none was."""
+    """The longest `heal_seconds` of its slots; None: none was healed."""
     outcome: Outcome | None = None
-    """The gravest outcome of its slots; None while it runs."""
+    """The most severe outcome of its slots; None: the episode runs."""
     why: str = ""
     slots: deque[SlotResult] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
-    """Each slot's own outcome, in the order in which they came."""
+    """The outcomes of its slots, in order of time."""
     timeline: deque[TimelineEntry] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
     listener: Callable[[TimelineEntry], None] | None = field(default=None, repr=False)
-    """Called with each line of the timeline as it is written; the command line prints it."""
+    """Called with every new line of the timeline; the command line prints it."""
 
     def append(self, seconds: float, text: str) -> None:
-        """Write a line of the timeline."""
-        line = TimelineEntry(round(seconds, 3), text)
-        self.timeline.append(line)
+        """Append a line to the timeline."""
+        entry = TimelineEntry(round(seconds, 3), text)
+        self.timeline.append(entry)
         if self.listener is not None:
-            self.listener(line)
+            self.listener(entry)
 
     def conclude(self, seconds: float, otherwise: tuple[Outcome, str]) -> None:
-        """Record how it ended, by its slots' outcomes; `otherwise`: it ended before any slot did."""
+        """Record how the episode ended; `otherwise`: outcome and reason if no slot has an outcome."""
         self.seconds = seconds
         self.outcome, self.why = summary(self.slots, otherwise)
-        took = [result.heal_seconds for result in self.slots if result.heal_seconds is not None]
-        self.heal_seconds = max(took, default=None)
+        heal_seconds = [result.heal_seconds for result in self.slots if result.heal_seconds is not None]
+        self.heal_seconds = max(heal_seconds, default=None)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what json can write."""
+        """Return the report in types that the module json can write."""
         plain = {name: value for name, value in vars(self).items() if name != "listener"}
         return plain | {
             "subjects": [asdict(key) for key in self.subjects],
             "lsns": list(self.lsns),
             "slots": [asdict(result) for result in self.slots],
-            "timeline": [asdict(line) for line in self.timeline],
+            "timeline": [asdict(entry) for entry in self.timeline],
         }
 
 
 def summary(results: Sequence[SlotResult], otherwise: tuple[Outcome, str]) -> tuple[Outcome, str]:
-    """Return one outcome and why for all slots of an episode."""
+    """Return one outcome and its reason for all slots of an episode."""
     if not results:
         return otherwise
-    gravest = min((result.outcome for result in results), key=_GRAVEST.index)
+    worst = min((result.outcome for result in results), key=_BY_SEVERITY.index)
     if len({(result.outcome, result.why) for result in results}) == 1:
-        return gravest, results[0].why
-    whys = [f"{result.slot_name}: {result.outcome} ({result.why})" for result in sorted(results, key=_gravity)]
+        return worst, results[0].why
+    whys = [f"{result.slot_name}: {result.outcome} ({result.why})" for result in sorted(results, key=_severity)]
     more = f"; and {len(whys) - MAX_REASONS_SHOWN} more" if len(whys) > MAX_REASONS_SHOWN else ""
-    return gravest, "; ".join(whys[:MAX_REASONS_SHOWN]) + more
+    return worst, "; ".join(whys[:MAX_REASONS_SHOWN]) + more
 
 
-def _gravity(result: SlotResult) -> int:
-    return _GRAVEST.index(result.outcome)
+def _severity(result: SlotResult) -> int:
+    return _BY_SEVERITY.index(result.outcome)

@@ -1,4 +1,4 @@
-"""Forces one record on the primary, or writes the fallback's message; proof and act are one statement."""
+"""Force a running-xacts record on the primary, or write the fallback's message: check and act in one statement."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,10 +18,10 @@ from pgslot.postgres.session import SessionQuery
 from pgslot.postgres.types import parse_lsn
 
 FOREIGN_CALL_INTERVALS = 1.5
-"""A call of another healer stands for ours for so many of our intervals: it has to miss one by half before we act."""
+"""A call of another healer counts as ours for this many of our intervals: we act once it is half an interval late."""
 
 REPLACEABLE = frozenset({Unavailable.SERVER_TOO_OLD, Unavailable.MISSING_FUNCTION, Unavailable.MISSING_PRIVILEGE})
-"""What `fallback: emit_message` helps against: the server then logs the record without the function, only later."""
+"""Where `fallback: emit_message` helps: after a message the server logs the record without the function, but later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class RecordAttempt(Attempt):
     """An attempt to force a record."""
 
     lsn: str | None = None
-    """What pg_log_standby_snapshot() returned, the record's end; or pg_logical_emit_message(), the message's end."""
+    """End of the record (pg_log_standby_snapshot()) or of the message (pg_logical_emit_message())."""
     before: str | None = None
-    """Where WAL was inserted just before: the record begins there or later, and ends at `lsn`. None: not called."""
+    """pg_current_wal_insert_lsn() just before: the record begins here or later, and ends at `lsn`. None: no call."""
     lock_holder: str | None = None
-    """The session that holds the lock, in words, if that is not a healer."""
+    """Description of the session that holds the lock; None: a healer holds it, or nobody does."""
 
     @property
     def returned_lsn(self) -> str | None:
@@ -41,14 +41,14 @@ class RecordAttempt(Attempt):
 
     @property
     def record_range(self) -> tuple[int, int] | None:
-        """The record lies in [first, second), in bytes since 0/0; None when the call did not write it itself."""
+        """The record lies in [first, second), in bytes since 0/0; None: the call did not write a record itself."""
         if self.result is not AttemptResult.OK or self.before is None or self.lsn is None:
             return None
         return parse_lsn(self.before), parse_lsn(self.lsn)
 
 
 def has_fallback(target: HealerConfig, capability: Capability) -> bool:
-    """Return whether a message is written where the function cannot be called for this reason."""
+    """Return whether a message is written instead, when the function cannot be called for this reason."""
     return target.fallback and capability.reason in REPLACEABLE
 
 
@@ -70,10 +70,10 @@ class RecordConnection(PrimaryConnection[Act, RecordAttempt]):
         return RecordAttempt(result, capability=capability, error=error)
 
     async def _act(self, step: Act) -> RecordAttempt:
-        """Force one record, or write a message; a call that another healer made within the interval stands for ours."""
+        """Force one record, or write a message, unless another healer has done so within the interval."""
         assert self.session is not None  # noqa: S101 - act() has prepared
         if self.capability.reason is not None:
-            # By the fallback so far; a GRANT is noticed.
+            # The fallback was used so far: notice a GRANT made meanwhile.
             [[facts]] = await self.session.fetch([(FACTS, PrimaryFacts)], TIMEOUT)
             self.capability = judge(facts)
         capability = self.capability
@@ -82,7 +82,7 @@ class RecordConnection(PrimaryConnection[Act, RecordAttempt]):
             return RecordAttempt(AttemptResult.UNAVAILABLE, capability=capability)
         by_message = capability.reason is not None
         statement = act_statement(by_message=by_message, recent=FOREIGN_CALL_INTERVALS * step.interval)
-        # By itself, see Session: the idle timeout runs from here on.
+        # Not in one batch with other statements, see Session: the idle timeout starts here.
         [[row]] = await self.session.fetch([(statement, ActRow)], TIMEOUT)
         if row.state == "recovery":
             await self.close()

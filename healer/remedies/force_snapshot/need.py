@@ -1,11 +1,11 @@
-"""Whether a running-xacts record helps a slot: at once, later, once, or not at all. Pure functions of its state."""
+"""Pure functions of a slot's state: does a running-xacts record help it, at once, later, only once, or not at all?"""
 
 from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState, evaluate
 from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.snapshot.model import ClusterSnapshot
 
 MIN_WAIT_SECONDS = 1.0
-"""A younger creation may be about to end: it takes milliseconds when all is well. The alert is about an older one."""
+"""A younger creation may be about to end: normally it takes milliseconds. The alert is about an older one."""
 
 IN_NEED = frozenset({SlotCondition.WAITING, SlotCondition.STALLED, SlotCondition.NOT_PERSISTED})
 """Conditions that a record may end."""
@@ -20,33 +20,33 @@ def record_helps(state: SlotState) -> bool:
     if state.wait is None:
         return False
     if state.on_primary:
-        # A creation on a primary waits for a transaction; when that ends, the server logs the record itself.
+        # On a primary a creation waits for a transaction; when that ends, the server logs the record itself.
         return False
     creation = state.wait.creation
-    lasting = creation.wait_seconds is not None and creation.wait_seconds >= MIN_WAIT_SECONDS
-    # A record from before WAL is reserved would be lost on the creation.
-    return lasting and creation.wal_reserved and (state.wait.reason in _HELPED or helps_only_once(state))
+    old_enough = creation.wait_seconds is not None and creation.wait_seconds >= MIN_WAIT_SECONDS
+    # The creation never reads a record written before it has reserved WAL.
+    return old_enough and creation.wal_reserved and (state.wait.reason in _HELPED or helps_only_once(state))
 
 
 def helps_only_once(state: SlotState) -> bool:
-    """Return whether one record may help and more would not: by way of an archive they travel in whole segments."""
+    """Return whether one record may help and more would not: an archive delivers only whole segments."""
     return state.wait is not None and state.wait.reason is WaitReason.ARCHIVED_SEGMENT
 
 
 def awaits_commit(state: SlotState) -> bool:
-    """Return whether a creation on a standby waits for a transaction of the primary; a record has to follow its end."""
+    """Return whether a creation on a standby waits for a transaction of the primary, and then for a record."""
     return state.wait is not None and state.wait.reason is WaitReason.TRANSACTION and not state.on_primary
 
 
 def record_cures(state: SlotState) -> bool:
-    """Return whether a record alone ends the need; a transaction that a creation waits for has to end first."""
+    """Return whether a record alone is enough; False: a transaction has to end first, or a record does not help."""
     if state.wait is None:
         return record_helps(state) and state.blocker is None
     return record_helps(state) and state.wait.reason is not WaitReason.TRANSACTION
 
 
 def slots_in_need(cluster: ClusterSnapshot) -> list[SlotKey]:
-    """Return every slot that is in need, or may turn out to be after more snapshots."""
+    """Return the slots that a record may help, or for which only more snapshots can decide that."""
     keys = [
         SlotKey(node.node, name)
         for node in cluster.nodes

@@ -1,10 +1,10 @@
 """
-What snapshots and calls make of a slot's heal: could one of our calls have been the cure, and how did it end?
+The outcome of a slot's heal, computed from snapshots and calls: did it end, and did one of our calls cause that?
 
-A call counts as the cure only if a running-xacts record could help at that moment, if the slot waited for nothing else
-since then, and if it is still the same slot. A stalled slot is healed when its restart_lsn stands in a record of ours:
+A call counts as the cause only if a running-xacts record could help at that moment, if the slot has waited for nothing
+else since, and if it is still the same slot. A stalled slot is healed when its restart_lsn lies in a record of ours:
 restart_lsn always moves to the start of such a record. A standby's temporary copy is healed when it is persistent and
-the primary's slot moved to a record of ours before. Everything else that ends well resolved itself.
+the primary's slot had moved to a record of ours before. Every other good end is `resolved_itself`.
 """
 
 from dataclasses import replace
@@ -20,9 +20,9 @@ from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.rows import Slot
 
 MAX_RECORD_RANGES = 64
-"""Records of ours that a slot's restart_lsn may still move to; an older one has been passed by all that read."""
+"""Records of ours that a slot's restart_lsn may still move to; every active consumer has passed the older ones."""
 MESSAGE_SECONDS = 30.0
-"""The server logs its record at the latest 25 s after our message; the first move within that counts as ours."""
+"""The server logs its record within 25 s of our message; the first move of restart_lsn in this time counts as ours."""
 
 
 def apply_observation(progress: RecordProgress, state: SlotState, now: float = 0.0) -> RecordProgress:
@@ -34,8 +34,8 @@ def apply_observation(progress: RecordProgress, state: SlotState, now: float = 0
     progress = replace(progress, last_observed=state)
     if not progress.open:
         return progress
-    if before.last_observed is not None and _is_another(before.last_observed, state):
-        progress = replace(_forgotten(progress), recreated=True)
+    if before.last_observed is not None and _was_recreated(before.last_observed, state):
+        progress = replace(_reset(progress), recreated=True)
     since = now if progress.retained_since is None else progress.retained_since
     retained = state.condition in (SlotCondition.RETAINED, SlotCondition.UNREADY)
     progress = replace(progress, retained_since=since if retained else None)
@@ -44,7 +44,7 @@ def apply_observation(progress: RecordProgress, state: SlotState, now: float = 0
             return progress.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
         case SlotCondition.DROPPED:
             gone = "gone after our call: nothing proves that it became usable"
-            return progress.end(Outcome.RESOLVED_ITSELF, gone if progress.called_in_time else _not_ours(progress))
+            return progress.end(Outcome.RESOLVED_ITSELF, gone if progress.called_in_time else _why_not_ours(progress))
         case SlotCondition.WAITING:
             return _still_in_creation(progress, before)
     if progress.initial_condition is SlotCondition.WAITING and state.condition is not SlotCondition.NOT_PERSISTED:
@@ -58,12 +58,12 @@ def apply_observation(progress: RecordProgress, state: SlotState, now: float = 0
 
 
 def should_reopen(progress: RecordProgress, state: SlotState) -> bool:
-    """Return whether a slot that was well needs a heal again, while its alert still fires."""
+    """Return whether a slot that was well needs another heal while its alert still fires."""
     return progress.outcome in WELL and state.condition in IN_NEED and progress.state.condition not in IN_NEED
 
 
 def apply_attempt(progress: RecordProgress, attempt: RecordAttempt, now: float) -> RecordProgress:
-    """Return the progress after an attempt to call; a record helps every slot that is open, asked for or not."""
+    """Return the progress after an attempt; a record may help every open slot, also one that did not ask for it."""
     if not progress.open:
         return progress
     if progress.wants_call:
@@ -89,10 +89,10 @@ def _called(progress: RecordProgress, attempt: RecordAttempt, now: float) -> Rec
             record=written[1] if stalled and progress.wants_call else progress.record,
         )
     if attempt.result is AttemptResult.EMITTED:
-        # Only the first move after the message may be claimed for it.
-        here = progress.state.consumed.restart_position if progress.state.consumed is not None else None
+        # Only the first move of restart_lsn after the message counts as its effect.
+        restart = progress.state.consumed.restart_position if progress.state.consumed is not None else None
         progress = replace(
-            progress, message_at=now, stalled_at=here if stalled and here is not None else progress.stalled_at
+            progress, message_at=now, stalled_at=restart if stalled and restart is not None else progress.stalled_at
         )
     return replace(
         progress,
@@ -102,7 +102,7 @@ def _called(progress: RecordProgress, attempt: RecordAttempt, now: float) -> Rec
     )
 
 
-def _is_another(before: SlotState, now: SlotState) -> bool:
+def _was_recreated(before: SlotState, now: SlotState) -> bool:
     """Return whether the slot was dropped and created again: another creator, or a position that went back."""
     if before.wait is not None and now.wait is not None and before.wait.creation.pid != now.wait.creation.pid:
         return True
@@ -118,7 +118,7 @@ def _went_back(before: Slot | None, now: Slot | None) -> bool:
         _back(before.restart_position, now.restart_position)
         or _back(before.confirmed_position, now.confirmed_position)
         or _older(before.catalog_xmin, now.catalog_xmin)
-        # Its statistics begin again with the slot; a user who only resets them costs us a claim.
+        # A new slot has new statistics. A user who only resets them makes us miss a success.
         or _back(before.total_bytes, now.total_bytes)
     )
 
@@ -131,8 +131,8 @@ def _older(before: int | None, now: int | None) -> bool:
     return before is not None and now is not None and xid_precedes(now, before)
 
 
-def _forgotten(progress: RecordProgress) -> RecordProgress:
-    """Return the progress without what was done for another slot of this name; the alert's clock goes on."""
+def _reset(progress: RecordProgress) -> RecordProgress:
+    """Return the progress without what was done for an earlier slot of this name; the alert's time limit stays."""
     return replace(
         progress,
         initial_condition=None,
@@ -150,7 +150,7 @@ def _forgotten(progress: RecordProgress) -> RecordProgress:
 def _still_in_creation(progress: RecordProgress, before: RecordProgress) -> RecordProgress:
     state = progress.state
     if progress.initial_condition is not SlotCondition.WAITING:
-        progress = replace(_forgotten(progress), initial_condition=SlotCondition.WAITING)
+        progress = replace(_reset(progress), initial_condition=SlotCondition.WAITING)
     return replace(
         progress,
         called_in_time=progress.called_in_time and record_cures(state),
@@ -159,11 +159,11 @@ def _still_in_creation(progress: RecordProgress, before: RecordProgress) -> Reco
 
 
 def _created(progress: RecordProgress, before: SlotState | None) -> RecordProgress:
-    """End the heal of a creation: it is done, however much WAL it left behind; by us, if it is that creation's slot."""
+    """End the heal of a creation that has finished; it is healed if a call of ours can have finished it."""
     if progress.state.condition is SlotCondition.UNREADY:
         return progress.end(Outcome.RESOLVED_ITSELF, "gone, and what should be there is a copy of the primary's slot")
     if not progress.called_in_time or _created_before_call(progress):
-        return progress.end(Outcome.RESOLVED_ITSELF, _not_ours(progress))
+        return progress.end(Outcome.RESOLVED_ITSELF, _why_not_ours(progress))
     first, last = (
         state.slot.restart_position if state is not None and state.slot is not None else None
         for state in (before, progress.state)
@@ -175,10 +175,10 @@ def _created(progress: RecordProgress, before: SlotState | None) -> RecordProgre
 
 def _created_before_call(progress: RecordProgress) -> bool:
     """
-    Return whether the creation ended with a record that was on its way before our first call.
+    Return whether the creation finished with a record that was written before our first call.
 
-    confirmed_flush_lsn of a new slot is the end of the record that its creation ended with (CreateInitDecodingContext
-    and DecodingContextFindStartpoint, logical.c), or later, once its consumer has read.
+    confirmed_flush_lsn of a new slot is the end of the record with which its creation finished
+    (CreateInitDecodingContext and DecodingContextFindStartpoint, logical.c), or later, once its consumer has read.
     """
     end = progress.state.slot.confirmed_position if progress.state.slot is not None else None
     return end is not None and bool(progress.record_ranges) and end <= progress.record_ranges[0][0]
@@ -187,14 +187,14 @@ def _created_before_call(progress: RecordProgress) -> bool:
 def _existing(progress: RecordProgress) -> RecordProgress:
     """Follow an existing slot: it is well when its restart_lsn has moved and nothing else retains its WAL."""
     state = progress.state
-    here = state.slot.restart_position if state.slot is not None else None
+    restart = state.slot.restart_position if state.slot is not None else None
     if state.condition is SlotCondition.STALLED and progress.initial_condition is None:
-        return replace(progress, initial_condition=SlotCondition.STALLED, stalled_at=here)
-    moved, progress = _moved(progress, here)
+        return replace(progress, initial_condition=SlotCondition.STALLED, stalled_at=restart)
+    moved, progress = _moved(progress, restart)
     if progress.moved_by_us and state.condition is not SlotCondition.STALLED:
         return progress.end(Outcome.HEALED, f"restart_lsn moved after our {_act(progress)}")
     if state.cause is RetentionCause.TRANSACTION:
-        # When the transaction ends, the slot moves by itself: no earlier record is the cure.
+        # When the transaction ends, the slot moves by itself: no earlier record is the cause.
         progress = replace(progress, called_in_time=False, record_ranges=(), message_at=None)
     if state.condition is not SlotCondition.USABLE or (
         progress.initial_condition is SlotCondition.STALLED and not moved
@@ -202,39 +202,39 @@ def _existing(progress: RecordProgress) -> RecordProgress:
         return progress
     if progress.calls and moved:
         return progress.end(Outcome.RESOLVED_ITSELF, "restart_lsn moved, but not to a record of ours")
-    return progress.end(Outcome.RESOLVED_ITSELF, _not_ours(progress))
+    return progress.end(Outcome.RESOLVED_ITSELF, _why_not_ours(progress))
 
 
 def _copied(progress: RecordProgress) -> RecordProgress:
-    """Follow a standby's copy: it is well when it is persistent, once the primary's slot has moved far enough."""
+    """Follow a standby's copy: it becomes persistent, and is well, once the primary's slot has moved far enough."""
     state = progress.state
-    here = state.original.restart_position if state.original is not None else None
+    restart = state.original.restart_position if state.original is not None else None
     if state.condition is SlotCondition.UNREADY:
-        # The copy ended with its worker. The next one has a horizon of its own: no earlier record cures that.
-        return replace(_forgotten(progress), initial_condition=progress.initial_condition, stalled_at=here)
+        # The copy ended with its worker. The next copy has a horizon of its own: no earlier record helps it.
+        return replace(_reset(progress), initial_condition=progress.initial_condition, stalled_at=restart)
     if state.condition is SlotCondition.NOT_PERSISTED and progress.initial_condition is not SlotCondition.NOT_PERSISTED:
-        return replace(_forgotten(progress), initial_condition=SlotCondition.NOT_PERSISTED, stalled_at=here)
+        return replace(_reset(progress), initial_condition=SlotCondition.NOT_PERSISTED, stalled_at=restart)
     if state.blocker is not None:
-        # When the transaction ends, any record makes the copy persistent: no earlier one is the cure.
+        # When the transaction ends, any record makes the copy persistent: no earlier record is the cause.
         return replace(progress, called_in_time=False, record_ranges=(), message_at=None, moved_by_us=False)
-    moved, progress = _moved(progress, here)
+    moved, progress = _moved(progress, restart)
     if not state.persisted:
         return progress
     if progress.moved_by_us:
         return progress.end(Outcome.HEALED, f"persistent after our {_act(progress)}")
     if progress.calls and moved:
         return progress.end(Outcome.RESOLVED_ITSELF, "persistent, but not by a record of ours")
-    return progress.end(Outcome.RESOLVED_ITSELF, _not_ours(progress))
+    return progress.end(Outcome.RESOLVED_ITSELF, _why_not_ours(progress))
 
 
-def _moved(progress: RecordProgress, here: int | None) -> tuple[bool, RecordProgress]:
-    """Return whether restart_lsn has moved, and the progress marked with whether that was because of us."""
-    if here is None or progress.stalled_at is None or here <= progress.stalled_at:
+def _moved(progress: RecordProgress, restart: int | None) -> tuple[bool, RecordProgress]:
+    """Return whether restart_lsn has moved, and the progress with `moved_by_us` set if a call of ours caused that."""
+    if restart is None or progress.stalled_at is None or restart <= progress.stalled_at:
         return False, progress
     if progress.moved_by_us:
         return True, progress
     by_message = progress.message_at is not None and progress.now - progress.message_at <= MESSAGE_SECONDS
-    ours = progress.called_in_time and (by_message or _within(progress.record_ranges, here))
+    ours = progress.called_in_time and (by_message or _within(progress.record_ranges, restart))
     return True, replace(progress, moved_by_us=ours)
 
 
@@ -246,7 +246,7 @@ def _act(progress: RecordProgress) -> str:
     return "call" if progress.message_at is None else "message"
 
 
-def _not_ours(progress: RecordProgress) -> str:
+def _why_not_ours(progress: RecordProgress) -> str:
     if progress.recreated:
         return "dropped and made anew: another slot of that name"
     if progress.locked_out and progress.lock_holder is None:

@@ -13,15 +13,15 @@ from healer.remedies.slot_state import SlotState
 from pgslot.config.model import Cluster, HealerConfig, HealerSettings
 
 START_SHARE = 10
-"""One tenth of an hour's calls is available right after a start."""
+"""Right after the healer starts, this fraction (1/10) of an hour's calls is available."""
 
 
 class ForceSnapshot(Remedy[RecordProgress, Act, RecordAttempt]):
-    """Harmless, and on by default: it acts for every cluster with a healer section."""
+    """Harmless, and on by default: it acts for every cluster with a section `healer`."""
 
     name: ClassVar[str] = "log_standby_snapshot"
     connection: ClassVar[type[AnyConnection]] = RecordConnection
-    # LOCKED: another healer makes the call, and both budgets stay in step.
+    # LOCKED: another healer makes the call, and both healers' budgets stay equal.
     spending: ClassVar[frozenset[AttemptResult]] = frozenset(
         {AttemptResult.OK, AttemptResult.EMITTED, AttemptResult.LOCKED, AttemptResult.ERROR}
     )
@@ -73,8 +73,8 @@ class ForceSnapshot(Remedy[RecordProgress, Act, RecordAttempt]):
         if attempt.acted:
             line = f"called {function}, {attempt.lsn} returned{f' (no better way: {reason})' if reason else ''}"
         elif attempt.result is AttemptResult.LOCKED:
-            stranger = f"a stranger holds the healers' lock: {attempt.lock_holder}" if attempt.lock_holder else None
-            line = f"not called: {stranger or 'another healer acts on this cluster'}"
+            holder = f"a stranger holds the healers' lock: {attempt.lock_holder}" if attempt.lock_holder else None
+            line = f"not called: {holder or 'another healer acts on this cluster'}"
         else:
             line = f"not called: {reason or attempt.error}"
         fields = {

@@ -1,4 +1,4 @@
-"""When the next record is due, and which slots are over without one. Pure functions of what was observed and done."""
+"""When the next record is due, and when a slot's heal ends without success. Pure functions of the progress."""
 
 from collections.abc import Collection
 from operator import itemgetter
@@ -11,24 +11,25 @@ from healer.remedies.progress import Outcome
 from healer.remedies.slot_state import SlotCondition
 from pgslot.config.model import HealerSettings
 
-# Intervals, in seconds, between two snapshots or calls.
+# Intervals and times, in seconds.
 OBSERVE_INTERVAL = 1.0
+"""Between two snapshots."""
 CLOSE_WATCH_SECONDS = 0.5
 CLOSE_WATCH_INTERVAL = 0.005
 """
-For CLOSE_WATCH_SECONDS after a call snapshots follow at this interval. The record is flushed within 0.2 s, and what
-proves the effect may be gone soon after: the slot of a table synchronization lives for as long as the table is copied.
+Between two snapshots in the CLOSE_WATCH_SECONDS after a call. The record is flushed within 0.2 s, and the proof of its
+effect may not last: the slot of a table synchronization exists only as long as the table is copied.
 """
 COMMIT_WATCH_INTERVAL = 0.5
-"""While a standby's creation waits for a transaction of the primary: when that ends, a record is due."""
+"""Between two snapshots while a standby's creation waits for a transaction: when it ends, a record is due."""
 MESSAGE_INTERVAL = 10.0
-"""The server logs the record up to 25 s after the message; another message before that changes little."""
+"""Between two messages. The server logs the record up to 25 s after the message; more messages change little."""
 RETAINED_SECONDS = 10.0
-"""Something else has to retain the WAL of a slot that was never in need for so long before its heal ends with that."""
+"""How long something else has to retain the WAL of a slot that never needed a record before its heal ends with that."""
 
 
 def apply_timeouts(progress: RecordProgress, episode: EpisodeProgress, settings: HealerSettings) -> RecordProgress:
-    """Return the progress with an outcome, if it is time for one that no snapshot gives."""
+    """Return the progress with an outcome if it is withdrawn, impossible, or out of time or calls."""
     if not progress.open:
         return progress
     if progress.withdrawn is not None:
@@ -56,24 +57,24 @@ def apply_timeouts(progress: RecordProgress, episode: EpisodeProgress, settings:
 
 
 def next_step(slots: Collection[RecordProgress], episode: EpisodeProgress, settings: HealerSettings) -> Act | Wait:
-    """Return what is done next for the slots that are still open."""
+    """Return the next step for the slots that are still open."""
     wanting = [progress for progress in slots if progress.wants_call]
     if not wanting:
         return Wait(OBSERVE_INTERVAL)
     due, first = min(((_due(progress, episode, settings), progress) for progress in wanting), key=itemgetter(0))
     if episode.now >= due:
         return Act(_interval(first, episode, settings))
-    close = episode.last_attempt is not None and episode.now - episode.last_attempt < CLOSE_WATCH_SECONDS
-    hurried = close and not episode.by_fallback and any(progress.burst_eligible for progress in wanting)
+    just_called = episode.last_attempt is not None and episode.now - episode.last_attempt < CLOSE_WATCH_SECONDS
+    watch_closely = just_called and not episode.by_fallback and any(progress.burst_eligible for progress in wanting)
     interval = COMMIT_WATCH_INTERVAL if any(awaits_commit(progress.state) for progress in wanting) else OBSERVE_INTERVAL
-    return Wait(min(CLOSE_WATCH_INTERVAL if hurried else interval, due - episode.now))
+    return Wait(min(CLOSE_WATCH_INTERVAL if watch_closely else interval, due - episode.now))
 
 
 def _due(progress: RecordProgress, episode: EpisodeProgress, settings: HealerSettings) -> float:
     """Return when the next attempt may be made for this slot."""
     if episode.last_attempt is None:
         return episode.now
-    # Calls from before it joined were not for it: its own first call waits for no more than one short interval.
+    # Earlier calls were for other slots: this slot's first call waits at most one short interval.
     first = not progress.attempts and not episode.by_fallback
     interval = settings.burst_interval if first else _interval(progress, episode, settings)
     return episode.last_attempt + interval
@@ -87,7 +88,7 @@ def _interval(progress: RecordProgress, episode: EpisodeProgress, settings: Heal
 
 
 def _spent(progress: RecordProgress, episode: EpisodeProgress, settings: HealerSettings) -> str | None:
-    """Return which budget allows no more calls; None while there is one left."""
+    """Return the name of the budget that is spent; None: calls are left in all of them."""
     if progress.calls >= settings.calls_per_episode:
         return "calls per episode"
     return "calls per cluster and hour" if episode.budget_spent else None

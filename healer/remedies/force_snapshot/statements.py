@@ -1,7 +1,7 @@
 """
 The statements that force a running-xacts record, by pg_log_standby_snapshot() or, as the fallback, by a message.
 
-The statements are constants; what is filled in is a number of our own.
+They are constants, into which only numbers of our own and one of two fixed calls are inserted.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pgslot.postgres.types import quote_identifier
 
 @dataclass(frozen=True, slots=True)
 class PrimaryFacts:
-    """What decides whether this session may force a running-xacts record."""
+    """What decides whether this session may force a running-xacts record; the row of FACTS."""
 
     in_recovery: bool
     version_num: int
@@ -38,24 +38,24 @@ FROM pg_catalog.to_regprocedure('pg_catalog.pg_log_standby_snapshot()') function
 
 @dataclass(frozen=True, slots=True)
 class ActRow:
-    """One row, of ACT and MESSAGE."""
+    """The row of act_statement() and WARM_UP."""
 
     state: str
-    """open: it acted. Or why not: rehearsed, recovery, locked (by another session), recent (another healer acted)."""
+    """open: it acted. Otherwise why not: rehearsed, recovery, locked (by another session), recent (a healer's call)."""
     before: str | None
     lsn: str | None
     holder: str | None
-    """The session that holds the lock, in words. None unless locked, or when the lock is free again by now."""
+    """Description of the session that holds the lock. None: not locked, or free again by now."""
     holder_is_healer: bool | None
 
 
-# Proof and act in one statement. In recovery the function is not even called; the lock is held for this statement
-# alone, so that no pooler and no hung healer can keep it. The three levels are evaluated from the inside out: OFFSET 0
-# keeps the planner from merging them.
+# Check and act in one statement. In recovery the function is not called. The lock is held only during this statement,
+# so that no pooler and no hung healer can keep it. The three levels are evaluated from the inside out: OFFSET 0 keeps
+# the planner from merging them.
 #
-# The lock: one key for all healers and clusters, as an advisory lock lives inside one database of one server. It lets
-# one healer act at a time, and `recent` makes several of them make no more calls than one: each leaves the time of its
-# last call in its session's application_name, where the others find it, and where it ends with the session.
+# All healers of all clusters use one key, because an advisory lock is local to one database of one server. The lock
+# lets one healer act at a time. `recent` keeps several healers from making more calls than one healer would: each
+# leaves the time of its last call in its session's application_name, where the others read it until the session ends.
 _ACT = """
 SELECT
   gate.state,
@@ -105,20 +105,20 @@ LEFT JOIN LATERAL (
 """
 
 _FUNCTION = "pg_catalog.pg_log_standby_snapshot()"
-# Any WAL makes the background writer log the record, at the latest 15 s after its last one, or 10 s after its nap.
+# After any new WAL the background writer logs the record, within 15 s of its last record, or 10 s after its nap.
 _MESSAGE = "pg_catalog.pg_logical_emit_message(false, 'pg_slot_healer', 'a running-xacts record is wanted')"
 
 
 def act_statement(*, by_message: bool, recent: float) -> str:
-    """Return the statement that acts, unless another healer has within `recent` seconds."""
+    """Return the statement that acts unless another healer has acted within `recent` seconds."""
     return _ACT.format(act=_MESSAGE if by_message else _FUNCTION, recent=round(float(recent), 3), rehearsed="false")
 
 
-# Not a constant condition: the planner would leave out what is to be warmed up. The message, which every version has.
+# With a constant condition the planner would remove what has to be warmed up. Every version has the message function.
 WARM_UP = _ACT.format(act=_MESSAGE, recent=0.0, rehearsed="pg_catalog.pg_backend_pid() IS NOT NULL")
 """
-The act without acting: before a new session runs it for the first time, it looks up dozens of names in the system
-catalogs, which takes several times as long as running it. That can be done while the first snapshot is taken.
+The act's statement without its effect. The first time that a session runs it, it looks up dozens of names in the system
+catalogs, which takes several times as long as running it; this is done while the first snapshot is taken.
 """
 
 

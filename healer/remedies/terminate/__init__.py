@@ -1,1 +1,1 @@
-"""The remedy that ends the session whose transaction blocks a slot, by its owner's rules. Open remedy.py first."""
+"""The remedy that terminates the session whose transaction blocks a slot, if its owner allows. Open remedy.py first."""

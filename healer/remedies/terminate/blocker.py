@@ -1,4 +1,4 @@
-"""The transaction that blocks a slot, as snapshots show it, and its session as the primary itself shows it."""
+"""The transaction that blocks a slot, as the snapshots show it, and its session, as the primary shows it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from pgslot.snapshot.rows import Transaction
 
 
 class BlockKind(StrEnum):
-    """How a transaction blocks a slot, which decides how the primary is asked whether it still does."""
+    """How a transaction blocks a slot; decides how the primary checks that it still does."""
 
     CREATION = "creation"
     """The slot is being created on the primary, and waits for this transaction or a younger one."""
@@ -21,7 +21,7 @@ class BlockKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlockingTransaction:
-    """A transaction that a snapshot shows to block a slot."""
+    """A transaction that blocks a slot, as in a snapshot."""
 
     slot_name: str
     kind: BlockKind
@@ -39,7 +39,7 @@ class BlockingTransaction:
     """User and application of the session that creates the slot; empty for a slot that exists."""
 
     def same_as(self, other: "BlockingTransaction | None") -> bool:
-        """Return whether it is the same transaction, and blocks in the same way."""
+        """Return whether it is the same transaction and blocks in the same way."""
         return other is not None and (self.pid, self.xid, self.kind) == (other.pid, other.xid, other.kind)
 
     @property
@@ -51,7 +51,7 @@ class BlockingTransaction:
 
 @dataclass(frozen=True, slots=True)
 class HolderSession:
-    """The session that holds a transaction, as the primary shows it. Times: seconds since 1970, as numeric text."""
+    """The session that holds a transaction, from pg_stat_activity on the primary. Times: Unix seconds, as text."""
 
     pid: int
     usename: str
@@ -69,7 +69,7 @@ class HolderSession:
 
 
 def blocker_of(state: SlotState) -> BlockingTransaction | None:
-    """Return the transaction that this snapshot shows to block the slot; None: there is none, or it cannot be told."""
+    """Return the transaction that blocks the slot in this snapshot; None: there is none, or it is not known."""
     if state.wait is not None:
         creation = state.wait.creation
         return _blocking(

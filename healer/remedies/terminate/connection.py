@@ -1,4 +1,4 @@
-"""Asks the primary about a blocking transaction, as a role of its own: does it block, may it be ended; and ends it."""
+"""Check on the primary, as a separate role, whether a blocking transaction may be ended, and terminate its session."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -22,7 +22,7 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class Terminate(Act):
-    """The next step is to ask about this transaction, or to end it."""
+    """The next step is to check this transaction, or to end it."""
 
     target: TerminationTarget
 
@@ -32,11 +32,11 @@ class TerminationAttempt(Attempt):
     """An attempt to end a transaction."""
 
     blocker: BlockingTransaction | None = None
-    """The transaction that it was about; None: it failed before it came to one."""
+    """The transaction; None: the attempt failed before it was checked."""
     session: HolderSession | None = None
-    """The transaction's session, as the primary showed it."""
+    """The transaction's session; None: the primary did not show it."""
     why: str = ""
-    """For which slot it was ended, and why."""
+    """Which slot it blocked, and how."""
     rule: str = ""
     """The rule of the configuration that allowed it."""
 
@@ -51,14 +51,14 @@ class _Locked:
     locked: bool
 
 
-# The role's privileges decide what the session may write: one row in one table. It does not wait for a standby to
-# confirm that row, which would keep the lock for as long.
+# The role's privileges limit what the session can write to one row in one table. The commit does not wait for a
+# standby, because the lock would be held for as long.
 _WRITES = """
 SELECT
   pg_catalog.set_config('default_transaction_read_only', 'off', false)
   || pg_catalog.set_config('synchronous_commit', 'local', false) AS setting
 """
-# By itself and before the act, whose snapshot has to show what other healers did: the lock ends with the session.
+# In a statement before the act, whose snapshot has to include what other healers did. The lock ends with the session.
 _LOCK = "SELECT pg_catalog.pg_try_advisory_lock(x'706773656e64'::pg_catalog.int8) AS locked"
 
 STATEMENTS = (_WRITES, _LOCK)
@@ -66,7 +66,7 @@ STATEMENTS = (_WRITES, _LOCK)
 
 
 class TerminationConnection(PrimaryConnection[Terminate, TerminationAttempt]):
-    """Ends one session at a time; it is closed after each act, and the lock ends with it."""
+    """Terminates one session at a time; it is closed after each act, which releases the lock."""
 
     facts: ClassVar[SessionQuery] = (FACTS, TerminatorFacts)
     through_pooler: ClassVar[bool] = False
@@ -83,7 +83,7 @@ class TerminationConnection(PrimaryConnection[Terminate, TerminationAttempt]):
         return judge(facts)
 
     async def act(self, step: Terminate) -> TerminationAttempt:
-        """Ask about the target, and end it if it was seen before and is unchanged. Never raises for a server error."""
+        """Check the target; end it if an earlier check showed the same session. Never raises for a server error."""
         blocker = step.target.blocker
         refusal = precheck(blocker)
         if refusal is not None:
@@ -100,17 +100,17 @@ class TerminationConnection(PrimaryConnection[Terminate, TerminationAttempt]):
         assert self.session is not None  # noqa: S101 - act() has prepared
         target = step.target
         if target.session is None or self.target.dry_run:
-            return self._attempt(await self._ask(self.session, target, act=False), target)
+            return self._attempt(await self._check(self.session, target, act=False), target)
         [[lock]] = await self.session.fetch([(_LOCK, _Locked)], TIMEOUT)
-        row = await self._ask(self.session, target, act=True) if lock.locked else None
+        row = await self._check(self.session, target, act=True) if lock.locked else None
         await self.close()
         return TerminationAttempt(AttemptResult.LOCKED) if row is None else self._attempt(row, target)
 
-    async def _ask(self, session: Session, target: TerminationTarget, *, act: bool) -> TerminationRow:
-        asked = parameters(target.blocker, target.session, self._policy, act=act, why=_why(target.blocker))
-        [[row]] = await session.fetch([Statement(ACT, TerminationRow, asked)], TIMEOUT)
-        answer: TerminationRow = row
-        return answer
+    async def _check(self, session: Session, target: TerminationTarget, *, act: bool) -> TerminationRow:
+        values = parameters(target.blocker, target.session, self._policy, act=act, why=_why(target.blocker))
+        [[row]] = await session.fetch([Statement(ACT, TerminationRow, values)], TIMEOUT)
+        result: TerminationRow = row
+        return result
 
     def _attempt(self, row: TerminationRow, target: TerminationTarget) -> TerminationAttempt:
         attempt = TerminationAttempt(
@@ -122,7 +122,7 @@ class TerminationConnection(PrimaryConnection[Terminate, TerminationAttempt]):
         if row.refusal is not None:
             return attempt
         if row.ended is False:
-            # It ended by itself in this very moment.
+            # It ended by itself between the check and pg_terminate_backend().
             return replace(attempt, refusal="gone")
         attempt = replace(attempt, why=_why(target.blocker), rule=self._policy.rule)
         if row.ended:

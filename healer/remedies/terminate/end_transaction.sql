@@ -1,12 +1,13 @@
--- Proof and act in one statement: who is in the slot's way, may it be ended, and if so end it. Without `act` it says what it
--- would do. What was seen before is compared where it is given. One row, always.
+-- Check and act in one statement: does this transaction still block the slot, may its session be terminated, and if so
+-- terminate it. Without `act` it only returns the result of the check. It always returns one row.
 --
--- $1 pid, $2 xid; as seen: $3 backend_start, $4 xact_start, $5 state_change, $6 state (all empty: not seen yet)
+-- $1 pid, $2 xid
+-- As in the earlier check, to compare: $3 backend_start, $4 xact_start, $5 state_change, $6 state (all empty: first check)
 -- $7 idle for seconds, $8 users, $9 applications, $10 databases (JSON arrays; null: any), $11 at most per hour
--- $12 way, $13 slot, $14 restart_lsn as bytes, $15 and $16 user and application of the slot's creator, $17 act, $18 why
+-- $12 kind, $13 slot, $14 restart_lsn as bytes, $15 and $16 user and application of the slot's creator, $17 act, $18 why
 --
--- The row of the one that is ended is written before it is told to end: without the row nobody is ended, and the rows are
--- what several healers, or one that was started again, count by.
+-- The row in pgslot.ended is written before the session is terminated: without the row nothing is terminated. All
+-- healers, also after a restart, count these rows for the limit per hour.
 WITH found AS MATERIALIZED (
   SELECT
     a.pid,
@@ -29,7 +30,7 @@ proof AS MATERIALIZED (
     a.*,
     CASE
       WHEN a.pid IS NULL THEN 'gone'
-      -- What is hidden is hidden all together: also from whoever lost pg_read_all_stats a moment ago.
+      -- Without pg_read_all_stats all of these columns are NULL, also if the privilege was revoked a moment ago.
       WHEN a.backend_type IS NULL THEN 'hidden'
       WHEN a.backend_type <> 'client backend' THEN 'not_a_client'
       WHEN a.usesysid = (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
@@ -67,7 +68,7 @@ proof AS MATERIALIZED (
           a.idle_since > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $7::pg_catalog.float8),
           true) THEN 'too_young'
       WHEN NOT CASE $12
-        -- It waits for a transaction that is no older than this one: so for this one, too.
+        -- It waits for a transaction that is not older than this one, so that it has to wait for this one, too.
         WHEN 'creation' THEN EXISTS (
           SELECT
           FROM pg_catalog.pg_replication_slots s
@@ -78,7 +79,7 @@ proof AS MATERIALIZED (
             AND NOT l.granted
             AND pg_catalog.age(l.transactionid) <= pg_catalog.age(a.backend_xid)
         )
-        -- Whom a standby waits for it knows from a record, and the primary does not: but the oldest is among them.
+        -- The primary does not know the transactions that a standby waits for, but the oldest one is among them.
         WHEN 'creation_on_standby' THEN NOT EXISTS (
           SELECT
           FROM pg_catalog.pg_stat_activity o
@@ -88,7 +89,7 @@ proof AS MATERIALIZED (
           FROM pg_catalog.pg_prepared_xacts o
           WHERE pg_catalog.age(o.transaction) > pg_catalog.age(a.backend_xid)
         )
-        -- It has not moved since it was seen, and somebody reads it, whom the test above has compared.
+        -- It has not moved since the snapshot, and has a consumer, which the guard 'consumer' above has compared.
         WHEN 'retention' THEN EXISTS (
           SELECT
           FROM pg_catalog.pg_replication_slots s

@@ -1,8 +1,8 @@
 """
-The guards: each reason for which a transaction is not ended.
+The guards: the reasons for which a transaction is not ended.
 
-A guard is a line of end_transaction.sql, a member of Refusal, and a case in tests/support/termination_guards.py that
-survives on every version.
+A guard is a line of end_transaction.sql, a member of Refusal, and a case in tests/support/termination_guards.py, whose
+session has to survive on every version of PostgreSQL.
 """
 
 from enum import StrEnum
@@ -14,25 +14,25 @@ class Refusal(StrEnum):
     """Why a transaction is not ended."""
 
     PREPARED = "prepared"
-    """It has no session, and its transaction manager decides."""
+    """A prepared transaction has no session; its transaction manager has to end it."""
     NOT_A_CLIENT = "not_a_client"
-    """An autovacuum worker, a walsender, a background worker."""
+    """An autovacuum worker, a walsender or a background worker."""
     OWN = "own"
-    """One of ours: the healer's or the exporter's."""
+    """A session of the healer or the exporter."""
     SUPERUSER = "superuser"
     USER_NOT_ALLOWED = "user_not_allowed"
     APPLICATION_NOT_ALLOWED = "application_not_allowed"
     DATABASE_NOT_ALLOWED = "database_not_allowed"
     CONSUMER = "consumer"
-    """User and application are those of a replication connection, or of the session that creates the slot."""
+    """A replication connection, or the session that creates the slot, has the same user and application."""
     HOUR_SPENT = "hour_spent"
-    """The hour's limit of ended sessions is spent, whichever healer ended them."""
+    """Healers have terminated as many sessions in the last hour as `at_most_per_hour` allows."""
     ACTIVE = "active"
-    """It is not idle in transaction: a statement runs, or the transaction is over."""
+    """Not idle in transaction: a statement runs, or the transaction has ended."""
     TOO_YOUNG = "too_young"
-    """It has not been idle in transaction for long enough."""
+    """Idle in transaction for less time than `idle_in_transaction_for`."""
     CHANGED = "changed"
-    """Session, transaction or state are not those that were seen."""
+    """The session, its transaction or its state differs from the earlier check."""
     OTHER_TRANSACTION = "other_transaction"
     NOT_IN_THE_WAY = "not_in_the_way"
     GONE = "gone"
@@ -53,11 +53,11 @@ LASTING = frozenset(
         Refusal.HOUR_SPENT,
     }
 )
-"""These do not pass with time; the primary is asked again about the others."""
+"""These refusals do not end by themselves; after any other, the primary is asked again."""
 
 
 def precheck(blocker: BlockingTransaction) -> Refusal | None:
-    """Return the guard that refuses without a question to the primary; None: the primary decides."""
+    """Return the guard that refuses without asking the primary; None: the primary decides."""
     if blocker.pid is None:
         return Refusal.PREPARED
     return None if blocker.held_by == "client backend" else Refusal.NOT_A_CLIENT

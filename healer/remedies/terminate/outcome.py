@@ -1,9 +1,8 @@
 """
-What snapshots and attempts make of a slot's heal by ending the transaction that blocks it: which one, and did it help?
+The outcome of a slot's heal by ending the transaction that blocks it, computed from snapshots and attempts.
 
-No session is ended at first sight. The exporter's diagnosis names the same transaction in each snapshot for some
-seconds, the primary shows its session after the first of them, and that same session, unchanged, may be ended after the
-last.
+No session is terminated at once. For some seconds the diagnosis has to name the same transaction in every snapshot; the
+primary shows its session after the first of them, and that session, unchanged, may be terminated after the last.
 """
 
 from dataclasses import replace
@@ -41,17 +40,17 @@ def apply_observation(progress: TerminationProgress, state: SlotState, now: floa
 
 
 def should_reopen(progress: TerminationProgress, state: SlotState) -> bool:
-    """Return whether a transaction blocks a slot again that was well, while its alert still fires."""
+    """Return whether a transaction blocks a slot that was well, while its alert still fires."""
     return progress.outcome in WELL and blocker_of(state) is not None and blocker_of(progress.state) is None
 
 
 def apply_attempt(progress: TerminationProgress, attempt: TerminationAttempt, now: float) -> TerminationProgress:
-    """Return the progress after an attempt; the transaction that was ended may block other slots as well."""
+    """Return the progress after an attempt, which may have been made for another slot with the same blocker."""
     target = progress.target
     if not progress.open or target is None:
         return progress
     if attempt.result in (AttemptResult.UNAVAILABLE, AttemptResult.ERROR) or attempt.blocker is None:
-        # What came of it is not known, so that what was seen before it is worth nothing.
+        # Its effect is not known: the check has to start again.
         in_doubt = attempt.result is AttemptResult.ERROR and target.session is not None
         return replace(
             progress,
@@ -81,13 +80,13 @@ def apply_attempt(progress: TerminationProgress, attempt: TerminationAttempt, no
 
 
 def _without_target(progress: TerminationProgress) -> TerminationProgress:
-    """Forget what was seen before this snapshot, on which no session may be ended; one that we ended stays known."""
+    """Return the progress without its target, which has to be checked again; a target that we ended is kept."""
     ended = progress.target is not None and progress.target.ended
     return replace(progress, target=progress.target if ended else None)
 
 
 def _decided(before: TerminationProgress, progress: TerminationProgress) -> TerminationProgress | None:
-    """Return the progress with the outcome that this snapshot gives; None: the heal goes on."""
+    """Return the progress with the outcome that this snapshot shows; None: the heal goes on."""
     condition = progress.state.condition
     if condition is SlotCondition.LOST:
         return progress.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
@@ -107,10 +106,10 @@ def _decided(before: TerminationProgress, progress: TerminationProgress) -> Term
 
 
 def _moved(progress: TerminationProgress) -> bool:
-    here = progress.state.slot.restart_position if progress.state.slot is not None else None
-    there = progress.blocked_at
+    restart = progress.state.slot.restart_position if progress.state.slot is not None else None
+    blocked_at = progress.blocked_at
     retained = progress.initial_condition is SlotCondition.RETAINED
-    return retained and here is not None and there is not None and here > there
+    return retained and restart is not None and blocked_at is not None and restart > blocked_at
 
 
 def _unblocked(progress: TerminationProgress, how: str) -> TerminationProgress:

@@ -1,4 +1,4 @@
-"""One slot's heal by ending the transaction that blocks it."""
+"""The progress of one slot's heal by ending the transaction that blocks it."""
 
 from dataclasses import dataclass
 
@@ -8,32 +8,32 @@ from healer.remedies.terminate.blocker import BlockingTransaction, HolderSession
 
 @dataclass(frozen=True, slots=True)
 class TerminationTarget:
-    """A blocking transaction, as snapshot after snapshot shows it. Times in seconds since the episode's start."""
+    """A blocking transaction over consecutive snapshots. Times in seconds since the episode's start."""
 
     blocker: BlockingTransaction
     since: float
-    """The first of the snapshots that have all shown it."""
+    """When the first of these snapshots was taken."""
     session: HolderSession | None = None
-    """As the primary showed it when it was first asked; None before that, and after it has changed."""
+    """As the primary showed it in the first check; None: not checked yet, or changed since."""
     seen_at: float = 0.0
-    """When that was."""
+    """When that check was made."""
     refusal: str | None = None
-    """Why it was not ended when the primary was last asked."""
+    """Why the last check refused to end it; None: it did not refuse."""
     ended: bool = False
-    """We told its session to end."""
+    """We have terminated its session."""
     dry_run_match: bool = False
-    """We would have told it to end, but for the dry run."""
+    """We would have terminated its session, but this is a dry run."""
     rule: str = ""
     """The rule of the configuration that allowed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TerminationProgress(SlotProgress):
-    """One slot so far."""
+    """One slot's heal so far."""
 
     target: TerminationTarget | None = None
-    """The transaction, and how far its end has come; None: no transaction blocks the slot."""
+    """The transaction that blocks the slot; None: none does."""
     blocked_at: int | None = None
-    """restart_lsn when a transaction was first seen to block the slot, in bytes since 0/0."""
+    """restart_lsn when a transaction was first observed to block the slot, in bytes since 0/0."""
     act_in_doubt: bool = False
-    """An act was tried, and no answer came that would say whether it was done."""
+    """An attempt to terminate failed without an answer: it may have succeeded."""

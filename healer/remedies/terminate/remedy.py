@@ -1,4 +1,4 @@
-"""The remedy `end_transaction`: end the session whose transaction is about to cost a slot, by its owner's rules."""
+"""The remedy `end_transaction`: terminate the session whose transaction endangers a slot, if its owner allows."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -16,7 +16,7 @@ from pgslot.config.model import Cluster, HealerConfig, HealerSettings
 
 
 class EndTransaction(Remedy[TerminationProgress, Terminate, TerminationAttempt]):
-    """Off by default: it acts only for a cluster whose configuration has the section end_transactions."""
+    """Off by default: it acts only for a cluster whose configuration has a section `end_transactions`."""
 
     name: ClassVar[str] = "end_transaction"
     connection: ClassVar[type[AnyConnection]] = TerminationConnection
@@ -36,7 +36,7 @@ class EndTransaction(Remedy[TerminationProgress, Terminate, TerminationAttempt])
         return replace(healer, conninfo=healer.termination.conninfo, dry_run=dry_run, fallback=False)
 
     def budget_limit(self, target: HealerConfig, settings: HealerSettings) -> BudgetLimit:
-        """Return the whole hour at the start: the primary remembers earlier acts, and has the last word."""
+        """Return the hour's limit for the start, too: the primary counts earlier acts, and refuses in the end."""
         del settings
         allowed = target.termination.policy.at_most_per_hour if target.termination is not None else 0
         return BudgetLimit(allowed, allowed)
@@ -96,5 +96,5 @@ class EndTransaction(Remedy[TerminationProgress, Terminate, TerminationAttempt])
             "remedy": attempt.capability.advice or None if attempt.capability else None,
             "error": attempt.error or None,
         }
-        # The primary is asked about a session that is at work for as long as the slot waits.
+        # The check of a session that is active repeats as long as the slot waits.
         return LogEntry(line, message, done, fields, once=attempt.result is AttemptResult.REFUSED)

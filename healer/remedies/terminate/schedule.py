@@ -1,4 +1,4 @@
-"""When the primary is asked about a blocking transaction, and which slots are over without that. Pure functions."""
+"""When a blocking transaction is checked or ended, and when a slot's heal ends without success. Pure functions."""
 
 from collections.abc import Collection
 from operator import itemgetter
@@ -12,21 +12,21 @@ from healer.remedies.terminate.guards import LASTING, Refusal
 from healer.remedies.terminate.progress import TerminationProgress
 from pgslot.config.model import HealerSettings
 
-# Intervals, in seconds.
+# Intervals and times, in seconds.
 OBSERVE_INTERVAL = 1.0
 """Between two snapshots."""
-SECOND_LOOK_SECONDS = 5.0
-"""Between the primary's first answer about a session and its end."""
+CONFIRM_SECONDS = 5.0
+"""Between the first check of a session and its termination."""
 REFUSED_SECONDS = 10.0
-"""A transaction has to block the slot, or something else retain WAL, for so long before a refusal is the outcome."""
+"""How long a transaction has to block the slot, or something else retain WAL, before a refusal is the outcome."""
 EFFECT_SECONDS = 180.0
-"""After an act its effect is watched for so long even without an alert, which ends when no transaction blocks."""
+"""How long after an act to wait for its effect without an alert: the alert ends when no transaction blocks."""
 
 
 def apply_timeouts(
     progress: TerminationProgress, episode: EpisodeProgress, settings: HealerSettings
 ) -> TerminationProgress:
-    """Return the progress with an outcome, if it is time for one that no snapshot gives."""
+    """Return the progress with an outcome if it is withdrawn, impossible, refused, or out of time."""
     if not progress.open:
         return progress
     awaits_effect = progress.first_call is not None and episode.now - progress.first_call < EFFECT_SECONDS
@@ -38,13 +38,13 @@ def apply_timeouts(
     if target is not None and target.dry_run_match and target.session is not None:
         return progress.end(Outcome.DRY_RUN, f"would have ended {target.session.description}")
     if target is not None and not target.ended and episode.now - target.since >= REFUSED_SECONDS:
-        # Not sooner: a transaction that blocks for a moment, as while a creation goes on, is no reason to give up.
+        # A transaction may block only for a moment, as while a creation continues: that is not a reason to give up.
         refusal = Refusal.HOUR_SPENT if episode.budget_spent else target.refusal
         if refusal in LASTING:
             return progress.end(Outcome.REFUSED, f"{refusal}: {target.blocker.description}")
     retained = progress.state.condition is SlotCondition.RETAINED
-    nobody = retained and target is None and progress.initial_condition is None
-    if nobody and episode.now - progress.since >= REFUSED_SECONDS:
+    never_blocked = retained and target is None and progress.initial_condition is None
+    if never_blocked and episode.now - progress.since >= REFUSED_SECONDS:
         where = "" if progress.state.on_primary else ", and it is on a standby"
         why = f"its WAL is kept by {progress.state.reason}{where}: nobody is ended for that"
         return progress.end(Outcome.REFUSED, why)
@@ -54,14 +54,14 @@ def apply_timeouts(
 
 
 def wants_attempt(progress: TerminationProgress) -> bool:
-    """Return whether there is a transaction to ask about, or to end."""
+    """Return whether there is a transaction to check or to end."""
     return progress.open and progress.withdrawn is None and progress.target is not None and not progress.target.ended
 
 
 def next_step(
     slots: Collection[TerminationProgress], episode: EpisodeProgress, settings: HealerSettings
 ) -> Terminate | Wait:
-    """Return what to do next for the slots that are still open: one attempt at a time, for the slot due first."""
+    """Return the next step for the slots that are still open: one attempt at a time, for the slot that is due first."""
     dues = [
         (_due(progress, episode, settings), progress.target)
         for progress in slots
@@ -76,13 +76,13 @@ def next_step(
 
 
 def _due(progress: TerminationProgress, episode: EpisodeProgress, settings: HealerSettings) -> float:
-    """Return when the primary may be asked about it next; after a refusal or a failure that is an interval later."""
+    """Return when the next attempt may be made for this slot: at once, or an interval after a refusal or a failure."""
     target = progress.target
-    assert target is not None  # noqa: S101 - wants_attempt() has looked
+    assert target is not None  # noqa: S101 - wants_attempt() has checked
     if target.session is not None:
-        return target.seen_at + SECOND_LOOK_SECONDS
-    never_asked = target.refusal is None and not progress.locked_out and progress.unavailable is None
-    if never_asked and not progress.attempts:
+        return target.seen_at + CONFIRM_SECONDS
+    never_checked = target.refusal is None and not progress.locked_out and progress.unavailable is None
+    if never_checked and not progress.attempts:
         return target.since
     if episode.last_attempt is None:
         return target.since
@@ -94,10 +94,10 @@ def _give_up(progress: TerminationProgress) -> TerminationProgress:
         return progress.end(Outcome.UNAVAILABLE, f"{progress.unavailable}")
     target = progress.target
     if progress.first_call is not None:
-        there = target is not None and target.ended
-        still = f"its session is still there: {target.blocker.description}" if target and there else "still in need"
-        return progress.end(Outcome.NO_EFFECT, still)
+        if target is not None and target.ended:
+            return progress.end(Outcome.NO_EFFECT, f"its session is still there: {target.blocker.description}")
+        return progress.end(Outcome.NO_EFFECT, "still in need")
     if target is not None and target.refusal is not None:
         return progress.end(Outcome.REFUSED, f"{target.refusal}: {target.blocker.description}")
-    still = progress.state.reason or progress.state.condition
-    return progress.end(Outcome.GAVE_UP, f"still {still}: nobody could be ended for it")
+    waits_for = progress.state.reason or progress.state.condition
+    return progress.end(Outcome.GAVE_UP, f"still {waits_for}: nobody could be ended for it")

@@ -1,7 +1,7 @@
 """
-The statements that prove and end: one that shows whether a role may act, and end_transaction.sql, which acts.
+Two constant statements: FACTS shows whether a role may act, and ACT, end_transaction.sql, checks and acts.
 
-Both are constants. Parameters of end_transaction.sql are what snapshots showed, and what the configuration allows.
+The parameters of ACT are what earlier snapshots and checks showed, and what the configuration allows.
 """
 
 import json
@@ -17,7 +17,7 @@ from pgslot.postgres.types import quote_identifier
 
 @dataclass(frozen=True, slots=True)
 class TerminatorFacts:
-    """What decides whether this session could end another role's session."""
+    """What decides whether this session could terminate another role's session; the row of FACTS."""
 
     in_recovery: bool
     role: str
@@ -48,10 +48,10 @@ ACT = files(__package__).joinpath("end_transaction.sql").read_text("utf-8")
 
 @dataclass(frozen=True, slots=True)
 class TerminationRow:
-    """The one row of ACT."""
+    """The row of ACT."""
 
     refusal: str | None
-    """None: nothing speaks against it."""
+    """The guard that refuses; None: none does."""
     pid: int | None
     """None: there is no such session."""
     usename: str
@@ -68,7 +68,7 @@ class TerminationRow:
 def parameters(
     blocker: BlockingTransaction, seen: HolderSession | None, policy: TerminationPolicy, *, act: bool, why: str = ""
 ) -> Sequence[str]:
-    """Return what ACT is asked with; `seen`: what the primary showed of the session before, None: nothing yet."""
+    """Return the parameters of ACT; `seen`: the session in the earlier check, None: this is the first check."""
     as_seen = ("", "", "", "") if seen is None else (seen.backend_start, seen.xact_start, seen.state_change, seen.state)
     user, application = blocker.creator
     return (
@@ -91,7 +91,7 @@ def parameters(
 
 
 def judge(facts: TerminatorFacts) -> Capability:
-    """Return whether a session with these facts could end another role's session."""
+    """Return whether a session with these facts could terminate another role's session."""
     if facts.in_recovery:
         return Capability(
             Unavailable.NO_PRIMARY,

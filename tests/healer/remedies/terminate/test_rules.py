@@ -13,9 +13,9 @@ from healer.remedies.terminate.connection import Terminate, TerminationAttempt
 from healer.remedies.terminate.outcome import apply_attempt, apply_observation, should_reopen
 from healer.remedies.terminate.progress import TerminationProgress
 from healer.remedies.terminate.schedule import (
+    CONFIRM_SECONDS,
     EFFECT_SECONDS,
     REFUSED_SECONDS,
-    SECOND_LOOK_SECONDS,
     apply_timeouts,
     next_step,
     wants_attempt,
@@ -97,7 +97,7 @@ def test_the_primary_is_asked_at_once_and_the_session_ended_at_the_second_look()
     assert step(track, 0.2, last=0.1) == Wait(1.0)
     track = apply_observation(track, blocked(), 5.0)
     assert isinstance(step(track, 5.05, last=0.1), Wait)
-    second = step(track, 0.1 + SECOND_LOOK_SECONDS, last=0.1)
+    second = step(track, 0.1 + CONFIRM_SECONDS, last=0.1)
     assert isinstance(second, Terminate)
     assert second.target is not None
     assert second.target.session == session()

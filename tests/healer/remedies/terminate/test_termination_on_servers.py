@@ -47,7 +47,7 @@ SOON = 0.5
 @pytest.fixture(autouse=True)
 def _ready(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(databases.primary)
-    monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", SOON)
+    monkeypatch.setattr(schedule, "CONFIRM_SECONDS", SOON)
     monkeypatch.setattr(schedule, "REFUSED_SECONDS", 2 * SOON)
 
 
@@ -234,7 +234,7 @@ Stop = Callable[[Healer, ConfigReloader], object]
 @asynccontextmanager
 async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Healer, int]]:
     """A healer that has seen whom it would end, and will do so within half a minute, as far as it knows."""
-    monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", 30.0)
+    monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 30.0)
     with holding(stack.primary) as victim, stack.primary.create_slot("saved"):
         pid = victim.info.backend_pid
         wait_until_blocked(stack.primary, "saved")
@@ -250,7 +250,7 @@ async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
 
 async def test_the_healer_stops_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     async with about_to_end(databases, monkeypatch) as (healer, _):
-        monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.0)
         assert healer.client.app is not None
         await healer.client.app[EPISODES].close()
         assert (await healer.episodes())[0]["why"] == "the healer stops"
@@ -265,7 +265,7 @@ async def test_its_alert_resolves_in_between(databases: Stack, monkeypatch: pyte
 async def test_the_kill_switch_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     async with about_to_end(databases, monkeypatch) as (healer, _):
         assert healer.client.app is not None
-        monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.0)
         off = guarded(databases, enabled=False, disabled_reason="CHG-7")
         healer.client.app[EPISODES].reconfigure(Config((off,), healer.client.app[EPISODES]._config.healer))
         episode = await healer.ended()
@@ -275,7 +275,7 @@ async def test_the_kill_switch_in_between(databases: Stack, monkeypatch: pytest.
 async def test_it_is_used_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seen at rest, it works for a moment, and rests again: that is not the same rest."""
     primary = databases.primary
-    monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 1.0)
     with holding(primary) as victim, primary.create_slot("used"):
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "used")
@@ -331,7 +331,7 @@ async def test_two_replicas_end_one(databases: Stack) -> None:
 
 async def test_a_failover_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was seen on the former primary is worth nothing on the new one, where nobody is ended."""
-    monkeypatch.setattr(schedule, "SECOND_LOOK_SECONDS", 3.0)
+    monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 3.0)
     with Stack() as stack:
         stack.start_databases()
         prepare(stack.primary)
