@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psycopg
 
 from healer.remedies.attempt import APPLICATION_NAME
-from healer.remedies.connection import TIMEOUT
+from healer.remedies.connection import PRIMARY_TIMEOUT
 from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo
 from pgslot.postgres.session import Session
@@ -60,17 +60,17 @@ class Server:
 
 
 async def fetch_server(conninfo: Conninfo) -> Server:
-    """Connect, query and disconnect, within TIMEOUT seconds. Raises ServerQueryError."""
-    deadline = time.monotonic() + TIMEOUT
+    """Connect, query and disconnect, within PRIMARY_TIMEOUT seconds. Raises ServerQueryError."""
+    deadline = time.monotonic() + PRIMARY_TIMEOUT
     try:
-        session = await Session.connect(conninfo.read(), application_name=APPLICATION_NAME, timeout=TIMEOUT)
+        session = await Session.connect(conninfo.read(), application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
         try:
             [[facts]] = await session.fetch([(FACTS, ServerFacts)], max(0.1, deadline - time.monotonic()))
             return Server(facts, await _system_identifier(session, max(0.1, deadline - time.monotonic())))
         finally:
             await session.close()
     except TimeoutError:
-        raise ServerQueryError(f"no answer within {TIMEOUT:.0f} s") from None
+        raise ServerQueryError(f"no answer within {PRIMARY_TIMEOUT:.0f} s") from None
     except (psycopg.Error, ConfigError) as error:
         raise ServerQueryError(" ".join(str(error).split())) from None
 

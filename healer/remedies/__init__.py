@@ -1,1 +1,1 @@
-"""What the healer can do to a cluster: one folder a remedy. Open base.py first; registry.py lists the remedies."""
+"""What the healer can do for a slot: one folder per remedy. Open base.py first; registry.py lists the remedies."""

@@ -1,4 +1,4 @@
-"""An attempt to act: the step that asks for it, what it ends in, and why it cannot be made; common to all remedies."""
+"""An attempt to act, in what all remedies share: the step that asks for it, its result, and why it is impossible."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,16 +22,16 @@ class Unavailable(StrEnum):
 
 
 TRANSIENT = frozenset({Unavailable.NO_PRIMARY, Unavailable.UNREACHABLE})
-"""What a failover looks like from outside: worth another attempt within the same episode."""
+"""How a failover looks from outside: worth another attempt within the same episode."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """Whether the healer could act on a cluster; `reason` None: it could."""
+    """Whether the healer can act on a cluster; `reason` None: it can."""
 
     reason: Unavailable | None
     advice: str = ""
-    """What to do about it; for a missing privilege the exact GRANT."""
+    """How to fix it; for a missing privilege the exact GRANT."""
 
 
 class AttemptResult(StrEnum):
@@ -40,15 +40,15 @@ class AttemptResult(StrEnum):
     OK = "ok"
     """A running-xacts record was forced."""
     EMITTED = "emitted"
-    """The fallback: a message was written instead, after which the server logs the record itself."""
+    """The fallback: a message was written instead; the server logs the record itself afterwards."""
     LOCKED = "locked"
-    """Another healer acts on this cluster, or another client holds the healers' lock."""
+    """Another healer acts on this cluster, or another client holds the healers' advisory lock."""
     SEEN = "seen"
     """A transaction blocks the slot and may be terminated, if the next snapshot shows the same one."""
     ENDED = "ended"
-    """The session that held the transaction was told to end."""
+    """The session that held the transaction was terminated."""
     DRY_RUN = "dry_run"
-    """It would have been told to end, but for the dry run."""
+    """That session would have been terminated, but this is a dry run."""
     REFUSED = "refused"
     """A guard refused."""
     UNAVAILABLE = "unavailable"
@@ -57,42 +57,42 @@ class AttemptResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """The next step is an attempt; a remedy whose attempts are about something has a subclass that says about what."""
+    """The next step is an attempt; a remedy whose attempts have a target has a subclass that names it."""
 
     interval: float
-    """Seconds until the next attempt; another healer's attempt within them stands for ours."""
+    """Seconds until the next attempt; an attempt of another healer within that time counts as ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The next step is another snapshot, after so many seconds."""
+    """The next step is another snapshot, after this many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """An attempt in words."""
+    """The description of an attempt, for people."""
 
     line: str
     """For the timeline."""
     message: str
     """For the log."""
     done: bool
-    """Something was done; False: it could not be, which the log shows as a warning."""
+    """False: nothing could be done, which is logged as a warning."""
     fields: Mapping[str, object] = field(default_factory=dict)
-    """For the log line, beside those that every attempt has."""
+    """For the log line, in addition to the fields of every attempt."""
     once: bool = False
-    """Written once, however often it repeats."""
+    """Logged only once in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt to act; each remedy has a subclass with what only its attempts tell."""
+    """One attempt to act; each remedy has a subclass with its own facts."""
 
     result: AttemptResult
     capability: Capability | None = None
-    """What the attempt showed of it; None: nothing."""
+    """What the attempt showed about it; None: nothing."""
     error: str = ""
     refusal: str | None = None
     """The guard that refused; values of pgslot_heal_refusals_total's label `guard`."""
@@ -104,15 +104,15 @@ class Attempt:
 
     @property
     def by_fallback(self) -> bool:
-        """It took the remedy's slower fallback."""
+        """It used the remedy's slower fallback."""
         return self.result is AttemptResult.EMITTED
 
     @property
     def returned_lsn(self) -> str | None:
-        """The LSN that the server returned; None: the remedy, or this attempt, has none."""
+        """The LSN that the server returned; None: this attempt returned none."""
         return None
 
     @property
     def unavailable(self) -> Unavailable | None:
-        """Why it could not be made; None: it could, or an error says no more."""
+        """Why it could not be made; None: it could, or it failed with `error`."""
         return self.capability.reason if self.capability and self.result is AttemptResult.UNAVAILABLE else None

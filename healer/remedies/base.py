@@ -1,8 +1,8 @@
 """
-What a remedy is: the abstract base class that the episode loop works with.
+Remedy, the abstract base class that the episode loop works with.
 
-A third remedy is one folder with a subclass of Remedy (remedy.py), and one line in registry.py. Its rules are pure:
-they say what snapshots and attempts make of one slot's heal, and what comes next.
+A third remedy is one folder with a subclass of Remedy (remedy.py), and one line in registry.py. Its rules are pure
+functions: they compute a slot's progress from snapshots and attempts, and choose the next step.
 """
 
 from abc import ABC, abstractmethod
@@ -21,54 +21,54 @@ ProgressT = TypeVar("ProgressT", bound=SlotProgress)
 
 @dataclass(frozen=True, slots=True)
 class EpisodeProgress:
-    """The episode so far, which has one caller for all its slots. Times in seconds since its start."""
+    """The episode so far; its slots share one connection that acts. Times in seconds since the episode's start."""
 
     now: float
     """When the last snapshot was taken, or the last attempt made."""
     last_attempt: float | None = None
     by_fallback: bool = False
-    """The last attempt took the remedy's slower fallback: hurry is useless."""
+    """The last attempt used the remedy's slower fallback, after which short intervals are useless."""
     budget_spent: bool = False
-    """The cluster's budget of calls within an hour has none left."""
+    """The cluster has no calls left within this hour."""
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetLimit:
-    """Calls for each cluster within an hour, and how many of them are available right after a start."""
+    """Calls per cluster and hour, and how many of them are available right after the healer starts."""
 
     per_hour: int
     at_start: int
 
 
 class Remedy(ABC, Generic[ProgressT, ActT, AttemptT]):
-    """One thing that can be done to a cluster, with its own progress, step and attempt."""
+    """One way to heal a slot, with its own types of progress, step and attempt."""
 
     name: ClassVar[str]
     """The value of the alerts' label `heal`, and of the metrics' label `remedy`."""
     connection: ClassVar[type[PrimaryConnection[Any, Any]]]
-    """How it acts on the primary."""
+    """The connection through which it acts on the primary."""
     spending: ClassVar[frozenset[AttemptResult]]
-    """Results that count against the cluster's hour."""
+    """Results that count against the budget per cluster and hour."""
     guards: ClassVar[tuple[str, ...]] = ()
-    """What can refuse an attempt; empty for a remedy that does no harm."""
+    """What can refuse an attempt; empty for a harmless remedy."""
     plan: ClassVar[str]
-    """What it does, for people who ask in advance."""
+    """What it would do: for `replay`, `heal` and the status page."""
     not_now: ClassVar[str]
-    """Why it does nothing for a slot that it cannot help at this moment."""
+    """Why it does nothing for a slot at this moment."""
     cannot_help: ClassVar[str]
-    """What does not help a slot that it can never help."""
+    """Why it can never help a slot."""
 
     @abstractmethod
     def target(self, cluster: Cluster) -> HealerConfig | None:
-        """Return how it connects to the cluster; None: it is not set up there."""
+        """Return how it connects to the cluster; None: the cluster's configuration does not have it."""
 
     @abstractmethod
     def budget_limit(self, target: HealerConfig, settings: HealerSettings) -> BudgetLimit:
-        """Return how many calls the cluster may have within an hour."""
+        """Return how many calls the cluster may get within an hour."""
 
     async def check(self, target: HealerConfig) -> Capability:
-        """Return whether it could act if it had to; nothing is written and no lock is taken."""
+        """Return whether it could act now; writes nothing and takes no lock."""
         return await check_capability(target, self.connection)
 
     def connect(self, target: HealerConfig, idle_timeout: float) -> PrimaryConnection[ActT, AttemptT]:
@@ -76,17 +76,17 @@ class Remedy(ABC, Generic[ProgressT, ActT, AttemptT]):
         return self.connection(target, idle_timeout=idle_timeout)
 
     def fallback_plan(self, target: HealerConfig, capability: Capability) -> str | None:
-        """Return what it does instead of its plan where it lacks this capability; None: nothing."""
+        """Return what it does instead of `plan` where it lacks this capability; None: nothing."""
         del target, capability
         return None
 
     @abstractmethod
     def begin(self, since: float = 0.0) -> ProgressT:
-        """Return the progress of a slot that has not been observed yet; `since`: when its alert came."""
+        """Return the progress of a slot that has not been observed yet; `since`: when its alert arrived."""
 
     @abstractmethod
     def apply_observation(self, progress: ProgressT, state: SlotState, now: float) -> ProgressT:
-        """Return the progress after another snapshot, with an outcome if the snapshot decides it."""
+        """Return the progress after another snapshot, with an outcome if the snapshot shows one."""
 
     @abstractmethod
     def apply_attempt(self, progress: ProgressT, attempt: AttemptT, now: float) -> ProgressT:
@@ -94,25 +94,25 @@ class Remedy(ABC, Generic[ProgressT, ActT, AttemptT]):
 
     @abstractmethod
     def apply_timeouts(self, progress: ProgressT, episode: EpisodeProgress, settings: HealerSettings) -> ProgressT:
-        """Return the progress with an outcome, if it is time for one that no snapshot gives."""
+        """Return the progress with an outcome if it is withdrawn, impossible, refused, or out of time or calls."""
 
     @abstractmethod
     def should_reopen(self, progress: ProgressT, state: SlotState) -> bool:
-        """Return whether a slot that was well needs another heal, while its alert still fires."""
+        """Return whether a slot that was well needs another heal while its alert still fires."""
 
     @abstractmethod
     def wants_attempt(self, progress: ProgressT) -> bool:
-        """Return whether an attempt would be of use for this slot, now or as soon as the interval allows."""
+        """Return whether an attempt would help this slot, now or as soon as the interval allows."""
 
     @abstractmethod
     def next_step(
         self, open_slots: Collection[ProgressT], episode: EpisodeProgress, settings: HealerSettings
     ) -> ActT | Wait:
-        """Return what to do next for the slots that are still open."""
+        """Return the next step for the slots that are still open."""
 
     @abstractmethod
     def describe(self, attempt: AttemptT) -> LogEntry:
-        """Return the attempt in words."""
+        """Describe the attempt for the timeline and the log."""
 
 
 AnyRemedy: TypeAlias = Remedy[Any, Any, Any]

@@ -1,4 +1,4 @@
-"""The connection of an episode to the primary: found, proven, used; and why that cannot be, before it is needed."""
+"""The connection of an episode to the primary: connect, check the capability, act; and check it in advance."""
 
 import asyncio
 import time
@@ -16,11 +16,14 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config.model import HealerConfig
 from pgslot.postgres.session import Session, SessionQuery
 
-TIMEOUT = 5.0
-"""Seconds for connecting, and for each statement."""
+# Timeouts, in seconds.
+PRIMARY_TIMEOUT = 5.0
+"""For connecting, and for each statement."""
 MIN_IDLE_TIMEOUT = 60.0
 MAX_IDLE_TIMEOUT = 3600.0
-"""Seconds without a statement after which the server ends the session."""
+"""Bounds of the time without a statement after which the server ends the session."""
+MIN_STATEMENT_TIMEOUT = 0.1
+"""For a statement whose connecting took almost all of PRIMARY_TIMEOUT."""
 
 ActT = TypeVar("ActT", bound=Act)
 AttemptT = TypeVar("AttemptT", bound=Attempt)
@@ -38,7 +41,7 @@ class _Process:
 
 _PROCESS = "SELECT pg_catalog.pg_backend_pid() AS pid"
 
-# No session outlives its healer by long: the server ends the session of a healer that hangs, or whose host is gone.
+# The server ends the session of a healer that hangs or whose host is gone.
 _KEEPALIVES = """
 SELECT pg_catalog.set_config(name, setting, false)
 FROM (VALUES ('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'))
@@ -62,28 +65,28 @@ _ANY_POOLER = Capability(
 
 class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
     """
-    The one short connection of an episode to the primary; leaving its context closes it.
+    The only connection of an episode that acts on the primary; leaving its context closes it.
 
-    A remedy has a subclass that says what proves that a session may act, and how it acts.
+    Each remedy has a subclass, which decides whether a session may act, and acts.
     """
 
     facts: ClassVar[SessionQuery]
-    """What shows whether a session may act: a query with one row, for `judge`."""
+    """The query, with one row for `judge`, that shows whether a session may act."""
     warm_up: ClassVar[SessionQuery | None] = None
-    """Makes a new session acquainted with the act, and does nothing."""
+    """The act's statement without its effect: fills a new session's catalog caches. None: not needed."""
     through_pooler: ClassVar[bool] = True
-    """It may also act through a pooler that gives it a session of its own."""
+    """It may act through a pooler in session mode, which gives each client a server session of its own."""
 
     def __init__(self, target: HealerConfig, *, idle_timeout: float = MIN_IDLE_TIMEOUT) -> None:
         """`idle_timeout`: seconds without a statement after which the server ends the session; kept within bounds."""
         self.target = target
         self.session: Session | None = None
-        """The connection; None: there is none at this moment."""
+        """None: not connected."""
         self.capability = Capability(None)
-        """As the session's facts showed it last."""
+        """As the session's facts last showed it."""
         self._idle_timeout = min(idle_timeout, MAX_IDLE_TIMEOUT)
         self._preparation: asyncio.Task[AttemptT | None] | None = None
-        """Begun before it is known to be needed."""
+        """Started before it is known whether an attempt is needed."""
 
     @staticmethod
     @abstractmethod
@@ -96,16 +99,16 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
 
     @abstractmethod
     def _not_made(self, result: AttemptResult, capability: Capability | None, error: str) -> AttemptT:
-        """Return an attempt that was not made."""
+        """Return the attempt that stands for one that was not made."""
 
     @classmethod
     def _has_fallback(cls, target: HealerConfig, capability: Capability) -> bool:
-        """Return whether it acts in another way where it lacks this capability."""
+        """Return whether it has a fallback where it lacks this capability."""
         del target, capability
         return False
 
     async def _set_up(self, session: Session) -> None:
-        """Prepare a new session further, if the remedy needs that."""
+        """Prepare a new session for what this remedy needs."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,15 +121,15 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
 
     @property
     def ready(self) -> bool:
-        """Connected and proven: the next attempt takes one round trip."""
+        """Connected and checked: the next attempt takes one round trip."""
         return self._preparation is None and self.session is not None and not self.session.stale
 
     def prepare_in_background(self) -> None:
-        """Begin to connect and prove while the first snapshot is taken; prepare() returns what came of it."""
+        """Start to connect while the first snapshot is taken; prepare() returns the result."""
         self._preparation = asyncio.create_task(self._guarded(self._prepare))
 
     async def prepare(self) -> AttemptT | None:
-        """Connect and prove. Return None, or why that failed as an attempt that was not made; never raises."""
+        """Connect and check the capability. Return None, or an attempt that says why that failed; never raises."""
         if self._preparation is not None:
             failed = await self._preparation
             self._preparation = None
@@ -135,7 +138,7 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
         return await self._guarded(self._prepare)
 
     async def cancel_preparation(self) -> None:
-        """Take back what was begun in the background, if nobody waited for it; a connection that was used is kept."""
+        """Cancel a preparation that no attempt has waited for yet; a connection that was used is kept."""
         if self._preparation is not None:
             self._preparation.cancel()
             await asyncio.wait({self._preparation})
@@ -143,7 +146,7 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
             await self.close()
 
     async def act(self, step: ActT) -> AttemptT:
-        """Make one attempt, preparing for it first if need be. Never raises for what a server or network does."""
+        """Make one attempt, after preparing for it if necessary. Never raises for errors of servers or the network."""
         attempt = None if self.ready else await self.prepare()
         if attempt is None:
             attempt = await self._guarded(lambda: self._act(step))
@@ -163,7 +166,7 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
             connected = self.session is not None and not self.session.closed
             await self.close()
             if connected:
-                # The reason is read from the server's facts, not from the SQLSTATE: 55000 stands for two causes.
+                # The server's facts give the reason; the SQLSTATE does not: 55000 has two causes.
                 capability = await check_capability(self.target, type(self))
             else:
                 capability = await _not_connected(self.target, error)
@@ -191,7 +194,7 @@ AnyConnection = PrimaryConnection[Any, Any]
 
 
 async def check_capability(target: HealerConfig, connection: type[AnyConnection]) -> Capability:
-    """Find out whether a remedy could act, without acting: nothing is written and no lock is taken."""
+    """Return whether a remedy could act; writes nothing and takes no lock."""
     if not target.enabled:
         where = "healer.enabled" if target.disabled_everywhere else "enabled"
         why = f" ({target.disabled_reason})" if target.disabled_reason else ""
@@ -207,10 +210,10 @@ async def check_capability(target: HealerConfig, connection: type[AnyConnection]
 async def _open(
     target: HealerConfig, connection: type[AnyConnection], *settings: SessionQuery
 ) -> tuple[Session, Capability]:
-    """Connect, and find out whether this session could act; the settings are made in the same round trip."""
-    deadline = time.monotonic() + TIMEOUT
+    """Connect, and return whether this session could act; `settings` are made in the same round trip."""
+    deadline = time.monotonic() + PRIMARY_TIMEOUT
     conninfo = target.conninfo.read()
-    session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=TIMEOUT)
+    session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
     try:
         shared = await _is_shared_pooler(session, conninfo, deadline)
         if shared or (session.pooled and not connection.through_pooler):
@@ -224,28 +227,28 @@ async def _open(
 
 async def _is_shared_pooler(session: Session, conninfo: str, deadline: float) -> bool:
     """
-    Return whether a pooler shares the server's sessions between transactions; asked before anything is set in one.
+    Return whether a pooler shares the server's sessions between transactions; called before anything is set in one.
 
-    A pooler names a process at the start that is none of the server's. A pooler in session mode is harmless: there two
-    connections have two server sessions, and neither changes.
+    The process ID that a pooler sends when a client connects is not the one of a server process. A pooler in session
+    mode is harmless: two connections have two server sessions, and neither changes.
     """
     if not await session.detect_pooler(_left(deadline)):
         return False
     [[first]] = await session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
-    other = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=_left(deadline))
+    second_session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=_left(deadline))
     try:
-        [[second]] = await other.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
+        [[second]] = await second_session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
         [[again]] = await session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
     finally:
-        await other.close()
+        await second_session.close()
     return bool(second.pid == first.pid or again.pid != first.pid)
 
 
 async def _not_connected(target: HealerConfig, error: Exception) -> Capability:
-    """Distinguish a cluster without a primary from one that cannot be reached: does any of its servers answer?"""
+    """Return NO_PRIMARY if any of the cluster's servers answers, otherwise UNREACHABLE."""
     try:
         any_server = make_conninfo(target.conninfo.read(), target_session_attrs="any")
-        session = await Session.connect(any_server, application_name=APPLICATION_NAME, timeout=TIMEOUT)
+        session = await Session.connect(any_server, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
     except (psycopg.Error, TimeoutError, OSError, ConfigError):
         return Capability(Unavailable.UNREACHABLE, f"No server answers: {_text(error)}")
     await session.close()
@@ -253,9 +256,9 @@ async def _not_connected(target: HealerConfig, error: Exception) -> Capability:
 
 
 def _left(deadline: float) -> float:
-    return max(0.1, deadline - time.monotonic())
+    return max(MIN_STATEMENT_TIMEOUT, deadline - time.monotonic())
 
 
 def _text(error: Exception) -> str:
-    """Return the error in one line, never an empty one: a timeout has no text of its own."""
-    return " ".join(str(error).split()) or f"{type(error).__name__} after {TIMEOUT:.0f} s"
+    """Return the error as one line that is never empty: a TimeoutError has no text."""
+    return " ".join(str(error).split()) or f"{type(error).__name__} after {PRIMARY_TIMEOUT:.0f} s"

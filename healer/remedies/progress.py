@@ -1,4 +1,4 @@
-"""What every remedy knows of one slot's heal, as an immutable record; each remedy adds what only it needs."""
+"""The progress of one slot's heal, in what all remedies share; each remedy has a subclass with more fields."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,12 +19,12 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     DRY_RUN = "dry_run"
     REFUSED = "refused"
-    """A guard refused: the remedy may not be used there."""
+    """A guard refused: the remedy may not act there."""
     ERROR = "error"
 
 
 WELL = frozenset({Outcome.HEALED, Outcome.RESOLVED_ITSELF})
-"""Outcomes after which nothing is left to do; after all others the slot may still be in need."""
+"""Outcomes after which nothing is left to do; after all others the slot may still need help."""
 
 _NEVER_OBSERVED = SlotState(SlotCondition.UNOBSERVED)
 
@@ -32,10 +32,9 @@ _NEVER_OBSERVED = SlotState(SlotCondition.UNOBSERVED)
 @dataclass(frozen=True, slots=True)
 class SlotProgress:
     """
-    One slot's heal so far. Times in seconds since the episode's start.
+    One slot's heal so far; immutable. Times in seconds since the episode's start.
 
-    Whatever the remedy, the heal goes through these states; the functions that lead from one to the next are the rules
-    of base.Remedy:
+    With every remedy the heal has these states; the transitions are the methods of base.Remedy:
 
         begin()
            |
@@ -44,25 +43,25 @@ class SlotProgress:
         | open | ---------------------------------------------------------------------------> | has outcome |
         +------+                                                                              +-------------+
          |    ^                                                                                      |
-         |    | apply_attempt: what the attempt did, or why it could not                             |
+         |    | apply_attempt: what the attempt did, or why it was impossible                        |
          v    |                                                                                      |
         next_step: Act (an attempt), or Wait (another snapshot)                                      |
            ^                                                                                         |
-           +---- should_reopen: it was well and is in need again, while its alert still fires -------+
+           +---- should_reopen: it was well and needs help again while its alert still fires --------+
     """
 
     state: SlotState = _NEVER_OBSERVED
-    """As the last snapshot showed it."""
+    """In the last snapshot."""
     last_observed: SlotState | None = None
-    """As the last snapshot showed it in which its node answered; None: no such snapshot yet."""
+    """In the last snapshot in which its node answered; None: no such snapshot yet."""
     since: float = 0.0
-    """When its alert came."""
+    """When its alert arrived."""
     now: float = 0.0
     """When the last snapshot was taken."""
     initial_condition: SlotCondition | None = None
-    """In which need the slot was first seen; None: in none so far."""
+    """The first condition in which the slot needed help; None: it has not needed any so far."""
     attempts: int = 0
-    """Attempts that were made for it, whatever their results."""
+    """Attempts made for it, whatever their results."""
     calls: int = 0
     """Attempts that acted while it was open."""
     first_call: float | None = None
@@ -70,9 +69,9 @@ class SlotProgress:
     unavailable: Unavailable | None = None
     """Why the last attempt could not be made; None: it could."""
     locked_out: bool = False
-    """The last attempt found that another healer acts, or holds the lock."""
+    """The last attempt found the advisory lock taken, or that another healer has just acted."""
     withdrawn: str | None = None
-    """Why no alert asks for this heal any more; None: one does."""
+    """Why no alert asks for this heal any more; None: an alert still does."""
     outcome: Outcome | None = None
     why: str = ""
 

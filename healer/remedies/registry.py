@@ -1,4 +1,4 @@
-"""All remedies, by the name that alerts ask for them by. A third one is one line here."""
+"""All remedies, by the name in the alerts' label `heal`. A third remedy is one more line here."""
 
 from healer.remedies.base import AnyRemedy
 from healer.remedies.force_snapshot.remedy import ForceSnapshot

@@ -1,6 +1,8 @@
 """
-What a snapshot shows of the slot that an alert is about: a slot that is being created, one that exists and what retains
-its WAL, or a standby's copy of a failover slot and whether it would outlive a promotion.
+The state of a slot in one snapshot.
+
+The slot is being created, or it exists and something may retain its WAL, or it is a standby's copy of a failover slot
+that may not survive a promotion.
 """
 
 from collections.abc import Collection
@@ -22,7 +24,7 @@ from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Slot, Transaction
 
 LONG_TRANSACTION_SECONDS = 5.0
-"""A transaction that has been open for longer may block a copy; shorter ones come and go."""
+"""A transaction that has been open for longer may block a copy; shorter ones end by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class SlotKey:
 
 
 class SlotCondition(StrEnum):
-    """What a snapshot shows of a slot."""
+    """The condition of a slot in one snapshot."""
 
     WAITING = "waiting"
     """Its creation has not finished."""
@@ -45,12 +47,12 @@ class SlotCondition(StrEnum):
     UNREADY = "unready"
     """There is no copy of a failover slot on this standby, for a reason that no remedy removes."""
     INCONCLUSIVE = "inconclusive"
-    """It exists, and one snapshot cannot tell what retains its WAL: only movement, or the lack of it, can."""
+    """It exists; what retains its WAL shows only in whether its positions move over several snapshots."""
     RETAINED = "retained"
-    """It exists, and a transaction, its consumer, a standby or the like retains its WAL."""
+    """It exists, and a transaction, its consumer or a standby retains its WAL."""
     USABLE = "usable"
     LOST = "lost"
-    """Invalidated: nothing helps it any more."""
+    """Invalidated: nothing can help it."""
     DROPPED = "dropped"
     UNOBSERVED = "unobserved"
     """The node did not answer, or not in full."""
@@ -58,7 +60,7 @@ class SlotCondition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """What one snapshot showed of one slot."""
+    """One slot in one snapshot."""
 
     condition: SlotCondition
     wait: CreationWait | None = None
@@ -68,30 +70,30 @@ class SlotState:
     cause: RetentionCause | None = None
     """Why an existing slot retains WAL."""
     obstacle: WaitReason | None = None
-    """Why no new record reaches the node for now: it replays nothing. None on a primary."""
+    """Why the standby replays nothing, so that no new record reaches it. None: it replays, or it is a primary."""
     on_primary: bool = False
     original: Slot | None = None
-    """The primary's failover slot, where this one is its copy on a standby, or should be."""
+    """The primary's failover slot of which this slot is, or should be, the standby's copy. None: it is not a copy."""
     not_ready_reason: NotReadyReason | None = None
-    """Why that copy would be useless after a promotion. None also where nothing is to be copied."""
+    """Why that copy would be useless after a promotion. None: it is ready, or nothing is to be copied."""
     blocker: Transaction | None = None
-    """The transaction that keeps such a copy temporary."""
+    """The transaction that keeps the copy temporary."""
     pinned_by: Transaction | None = None
-    """The transaction that retains an existing slot's WAL, where that is the cause."""
+    """The transaction that retains an existing slot's WAL, if the cause is a transaction."""
 
     @property
     def consumed(self) -> Slot | None:
-        """The slot that a consumer has to read for this slot to move; no consumer reads a copy."""
+        """The slot whose consumer has to read for this slot to move: for a copy, the primary's slot."""
         return self.original if self.condition is SlotCondition.NOT_PERSISTED else self.slot
 
     @property
     def persisted(self) -> bool:
-        """It is a copy that would outlive a promotion."""
+        """It is a copy that would survive a promotion."""
         return self.original is not None and self.not_ready_reason is None
 
     @property
     def reason(self) -> str | None:
-        """What is waited for, in the words of the metrics; None when nothing is."""
+        """What it waits for, as in the metrics' label `reason`; None: nothing."""
         if self.wait is not None:
             return self.wait.reason
         if self.condition is SlotCondition.STALLED:
@@ -108,12 +110,12 @@ class SlotState:
             return self.obstacle
         if self.blocker is not None:
             return WaitReason.TRANSACTION
-        away = self.original is not None and not self.original.active
-        return RetentionCause.INACTIVE if away else NotReadyReason.NOT_PERSISTED
+        inactive = self.original is not None and not self.original.active
+        return RetentionCause.INACTIVE if inactive else NotReadyReason.NOT_PERSISTED
 
 
 def evaluate(cluster: ClusterSnapshot, keys: Collection[SlotKey]) -> dict[SlotKey, SlotState]:
-    """Return what the snapshot shows of each of these slots."""
+    """Return the state of each of these slots in the snapshot."""
     waiting = {SlotKey(wait.node, wait.creation.slot_name): wait for wait in creation_waits(cluster)}
     answered = {node.node: node for node in cluster.nodes if node.slots is not None and node.creations is not None}
     slots = {SlotKey(node.node, slot.slot_name): slot for node in answered.values() for slot in node.slots or ()}
@@ -148,7 +150,7 @@ def condition_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
         case RetentionCause.NONE:
             return SlotCondition.USABLE
         case RetentionCause.CREATION:
-            # The two queries of the snapshot saw it at slightly different moments.
+            # Two queries of the snapshot, a moment apart, disagree: one saw it in creation, the other did not.
             return SlotCondition.UNOBSERVED
         case RetentionCause.UNKNOWN:
             return SlotCondition.INCONCLUSIVE
@@ -156,7 +158,7 @@ def condition_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
             pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
             if max(pinned, unconfirmed) <= SEGMENT_BYTES:
                 return SlotCondition.USABLE
-            # Its consumer is away. If it confirmed what it read, time will tell whether a record is missing.
+            # No consumer is connected. If it confirmed all it read, later snapshots show whether a record is missing.
             return SlotCondition.INCONCLUSIVE if pinned > unconfirmed else SlotCondition.RETAINED
     return SlotCondition.RETAINED
 
@@ -186,9 +188,9 @@ def _unready(readiness: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot)
 
 def _may_be_a_copy(slot: Slot | None, node: NodeSnapshot) -> bool:
     """
-    Return whether this may be a copy that is not ready, which nobody can tell while no primary is known.
+    Return whether this may be a copy that is not ready; without a known primary, that cannot be decided.
 
-    The slot synchronization worker ends with its connection to the primary, and temporary copies end with the worker.
+    The slot synchronization worker ends with its connection to the primary, and drops temporary copies when it ends.
     """
     if node.is_primary or not synchronises(node):
         return False
@@ -197,7 +199,7 @@ def _may_be_a_copy(slot: Slot | None, node: NodeSnapshot) -> bool:
 
 def _copy_blocker(copy: Slot | None, primary: NodeSnapshot | None) -> Transaction | None:
     """
-    Return the primary's oldest transaction if the copy has to wait for its end.
+    Return the primary's oldest transaction if the copy has to wait for its end, otherwise None.
 
     A transaction whose xid is older than the copy's catalog_xmin keeps the primary's catalog_xmin behind the standby's.
     While a younger one is open, the standby still finds no consistent point (LogicalSlotAdvanceAndCheckSnapState).

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from healer.remedies.attempt import Act, Attempt, AttemptResult, Capability, Unavailable
-from healer.remedies.connection import TIMEOUT, PrimaryConnection
+from healer.remedies.connection import PRIMARY_TIMEOUT, PrimaryConnection
 from healer.remedies.force_snapshot.statements import (
     FACTS,
     WARM_UP,
@@ -74,7 +74,7 @@ class RecordConnection(PrimaryConnection[Act, RecordAttempt]):
         assert self.session is not None  # noqa: S101 - act() has prepared
         if self.capability.reason is not None:
             # The fallback was used so far: notice a GRANT made meanwhile.
-            [[facts]] = await self.session.fetch([(FACTS, PrimaryFacts)], TIMEOUT)
+            [[facts]] = await self.session.fetch([(FACTS, PrimaryFacts)], PRIMARY_TIMEOUT)
             self.capability = judge(facts)
         capability = self.capability
         if capability.reason is not None and not has_fallback(self.target, capability):
@@ -83,7 +83,7 @@ class RecordConnection(PrimaryConnection[Act, RecordAttempt]):
         by_message = capability.reason is not None
         statement = act_statement(by_message=by_message, recent=FOREIGN_CALL_INTERVALS * step.interval)
         # Not in one batch with other statements, see Session: the idle timeout starts here.
-        [[row]] = await self.session.fetch([(statement, ActRow)], TIMEOUT)
+        [[row]] = await self.session.fetch([(statement, ActRow)], PRIMARY_TIMEOUT)
         if row.state == "recovery":
             await self.close()
             standby = Capability(Unavailable.NO_PRIMARY, "It is a standby now.")

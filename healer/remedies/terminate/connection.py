@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from healer.remedies.attempt import Act, Attempt, AttemptResult, Capability
-from healer.remedies.connection import MIN_IDLE_TIMEOUT, TIMEOUT, PrimaryConnection
+from healer.remedies.connection import MIN_IDLE_TIMEOUT, PRIMARY_TIMEOUT, PrimaryConnection
 from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind, HolderSession
 from healer.remedies.terminate.guards import precheck
 from healer.remedies.terminate.progress import TerminationTarget
@@ -94,21 +94,21 @@ class TerminationConnection(PrimaryConnection[Terminate, TerminationAttempt]):
         return TerminationAttempt(result, capability=capability, error=error)
 
     async def _set_up(self, session: Session) -> None:
-        await session.fetch([(_WRITES, _Setting)], TIMEOUT)
+        await session.fetch([(_WRITES, _Setting)], PRIMARY_TIMEOUT)
 
     async def _act(self, step: Terminate) -> TerminationAttempt:
         assert self.session is not None  # noqa: S101 - act() has prepared
         target = step.target
         if target.session is None or self.target.dry_run:
             return self._attempt(await self._check(self.session, target, act=False), target)
-        [[lock]] = await self.session.fetch([(_LOCK, _Locked)], TIMEOUT)
+        [[lock]] = await self.session.fetch([(_LOCK, _Locked)], PRIMARY_TIMEOUT)
         row = await self._check(self.session, target, act=True) if lock.locked else None
         await self.close()
         return TerminationAttempt(AttemptResult.LOCKED) if row is None else self._attempt(row, target)
 
     async def _check(self, session: Session, target: TerminationTarget, *, act: bool) -> TerminationRow:
         values = parameters(target.blocker, target.session, self._policy, act=act, why=_why(target.blocker))
-        [[row]] = await session.fetch([Statement(ACT, TerminationRow, values)], TIMEOUT)
+        [[row]] = await session.fetch([Statement(ACT, TerminationRow, values)], PRIMARY_TIMEOUT)
         result: TerminationRow = row
         return result
 

@@ -15,7 +15,7 @@ from healer.episodes.manager import EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Act, Attempt, AttemptResult, Capability, LogEntry, Unavailable, Wait
 from healer.remedies.base import BudgetLimit, EpisodeProgress, Remedy
-from healer.remedies.connection import TIMEOUT, AnyConnection, PrimaryConnection
+from healer.remedies.connection import PRIMARY_TIMEOUT, AnyConnection, PrimaryConnection
 from healer.remedies.progress import Outcome, SlotProgress
 from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotCondition, SlotState
@@ -60,7 +60,7 @@ class MessageConnection(PrimaryConnection[Act, MessageAttempt]):
     async def _act(self, step: Act) -> MessageAttempt:
         assert self.session is not None
         statement = "SELECT pg_catalog.pg_logical_emit_message(false, 'third', 'remedy')::pg_catalog.text AS lsn"
-        [[row]] = await self.session.fetch([(statement, Written)], TIMEOUT)
+        [[row]] = await self.session.fetch([(statement, Written)], PRIMARY_TIMEOUT)
         return MessageAttempt(AttemptResult.OK, lsn=row.lsn, capability=self.capability)
 
     def _not_made(self, result: AttemptResult, capability: Capability | None, error: str) -> MessageAttempt:
