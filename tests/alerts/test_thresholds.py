@@ -1,22 +1,23 @@
-"""That the promtool tests hold each alert to its threshold: a rule that is changed a little makes them fail."""
+"""The promtool tests hold each alert to its threshold: they fail if a rule is changed a little."""
 
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.alert_rules import ALERT_RULES, ALERTS, RULE_TESTS, each_alert, run_tool
+from tests.support.alert_rules import ALERT_RULES, RULE_TESTS, RULES, each_alert, run_tool, shipped_rules
 
 EVALUATION = 15
 ALWAYS_FIRES = "PgSlotWatchdog"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
-Mutant = tuple[str, str, str]
-"""The rule, what it is changed by, and the YAML of all rules with that change."""
+Mutant = tuple[str, str, dict[str, Any]]
+"""A rule's name, what is changed, and the changed rule."""
 
 SAME_ANYWAY = {
     # Each program that has the counter has this code from the start.
@@ -24,13 +25,17 @@ SAME_ANYWAY = {
 }
 
 
+@cache
+def rule_test_cases() -> list[dict[str, Any]]:
+    return [case for file in RULE_TESTS for case in yaml.safe_load(file.read_text())["tests"]]
+
+
 def checks(name: str) -> Iterator[list[tuple[float, bool]]]:
-    """For each test case about the alert: when it is looked at, in seconds, and whether it fires then."""
-    for file in RULE_TESTS:
-        for test in yaml.safe_load(file.read_text())["tests"]:
-            found = [check for check in test["alert_rule_test"] if check["alertname"] == name]
-            if found:
-                yield sorted((seconds(check["eval_time"]), bool(check["exp_alerts"])) for check in found)
+    """For each test case about the alert: when it is evaluated, in seconds, and whether it fires then."""
+    for case in rule_test_cases():
+        checked = [check for check in case["alert_rule_test"] if check["alertname"] == name]
+        if checked:
+            yield sorted((seconds(check["eval_time"]), bool(check["exp_alerts"])) for check in checked)
 
 
 def seconds(duration: str) -> float:
@@ -46,9 +51,10 @@ def test_every_alert_is_tested_silent_then_firing_then_resolved(name: str) -> No
     assert any(fires[:2] == [False, True] and not fires[-1] for fires in in_order), in_order
 
 
-def with_rule(changed: dict[str, Any], rules: dict[str, Any]) -> str:
-    """Return the YAML of all rules, with the one of the same name in place of the old one."""
+def with_rule(changed: dict[str, Any]) -> str:
+    """Return the YAML of all rules, with the one of the same name in place of the shipped one."""
     key = "alert" if "alert" in changed else "record"
+    rules = yaml.safe_load(RULES.read_text())
     for group in rules["groups"]:
         group["rules"] = [changed if rule.get(key) == changed[key] else rule for rule in group["rules"]]
     return yaml.safe_dump(rules, sort_keys=False)
@@ -56,29 +62,28 @@ def with_rule(changed: dict[str, Any], rules: dict[str, Any]) -> str:
 
 def mutants() -> Iterator[Mutant]:
     """Each threshold made two in a hundred easier, each `for` one evaluation shorter, each selector left out."""
-    text = (ALERTS / "pgslot.rules.yml").read_text()
-    for rule in (rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]):
+    for rule in shipped_rules():
         name, expr = rule.get("alert", rule.get("record")), rule["expr"]
-        for found in re.finditer(r"([<>]=?) ([\d.]+)", expr):
-            if float(found[2]) == 0:
+        for comparison in re.finditer(r"([<>]=?) ([\d.]+)", expr):
+            if float(comparison[2]) == 0:
                 continue
-            easier = float(found[2]) * (1.02 if found[1].startswith("<") else 0.98)
-            changed = f"{expr[: found.start()]}{found[1]} {easier}{expr[found.end() :]}"
-            yield name, f"{found[1]} {easier}", with_rule(rule | {"expr": changed}, yaml.safe_load(text))
-        for found in re.finditer(r"\{[^}]+\}", expr):
-            if found[0] not in SAME_ANYWAY:
-                changed = expr[: found.start()] + expr[found.end() :]
-                yield name, f"without {found[0]}", with_rule(rule | {"expr": changed}, yaml.safe_load(text))
+            easier = float(comparison[2]) * (1.02 if comparison[1].startswith("<") else 0.98)
+            changed = f"{expr[: comparison.start()]}{comparison[1]} {easier}{expr[comparison.end() :]}"
+            yield name, f"{comparison[1]} {easier}", rule | {"expr": changed}
+        for selector in re.finditer(r"\{[^}]+\}", expr):
+            if selector[0] not in SAME_ANYWAY:
+                changed = expr[: selector.start()] + expr[selector.end() :]
+                yield name, f"without {selector[0]}", rule | {"expr": changed}
         if "for" in rule:
             shorter = f"{int(seconds(rule['for'])) - EVALUATION}s"
-            yield name, f"for {shorter}", with_rule(rule | {"for": shorter}, yaml.safe_load(text))
+            yield name, f"for {shorter}", rule | {"for": shorter}
 
 
-@pytest.mark.parametrize(("name", "change", "rules"), [pytest.param(*m, id=f"{m[0]}: {m[1]}") for m in mutants()])
+@pytest.mark.parametrize(("name", "change", "rule"), [pytest.param(*m, id=f"{m[0]}: {m[1]}") for m in mutants()])
 @pytest.mark.tools
-def test_a_rule_that_fires_sooner_is_noticed(name: str, change: str, rules: str, tmp_path: Path) -> None:
+def test_a_rule_that_fires_sooner_is_noticed(name: str, change: str, rule: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
-    (tmp_path / "pgslot.rules.yml").write_text(rules)
+    (tmp_path / "pgslot.rules.yml").write_text(with_rule(rule))
     for file in RULE_TESTS:
         # Recording rules serve several alerts; the tests of an alert are in one file.
         if name not in ALERT_RULES or f"alertname: {name}\n" in file.read_text():
