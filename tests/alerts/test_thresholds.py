@@ -63,7 +63,8 @@ def with_rule(changed: dict[str, Any]) -> str:
 def mutants() -> Iterator[Mutant]:
     """Each threshold made two in a hundred easier, each `for` one evaluation shorter, each selector left out."""
     for rule in shipped_rules():
-        name, expr = rule.get("alert", rule.get("record")), rule["expr"]
+        name: str = rule["alert"] if "alert" in rule else rule["record"]
+        expr: str = rule["expr"]
         for comparison in re.finditer(r"([<>]=?) ([\d.]+)", expr):
             if float(comparison[2]) == 0:
                 continue
