@@ -11,6 +11,7 @@ from exporter.app import application
 from exporter.metrics_reference import metric_reference
 from exporter.sql_reference import sql_reference
 from pgslot import __version__
+from pgslot.alerting_rules import SHIPPED_BASE, alerting_rules
 from pgslot.cli import exit_codes, flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
@@ -21,7 +22,6 @@ from pgslot.config.secrets import check_secrets
 from pgslot.httpserver import web_config as webconfig
 from pgslot.httpserver.run import serve
 from pgslot.httpserver.web_config import WebConfig
-from pgslot.shipped_rules import SHIPPED_BASE, alerting_rules
 
 GC_THRESHOLD = 20_000
 """

@@ -16,7 +16,7 @@ from pgslot.diagnosis.peers import peers_needed
 from pgslot.exposition.cache import RenderCache
 from pgslot.exposition.families import families, render_pieces
 from pgslot.exposition.process_metrics import ProcessMetrics, process_registry
-from pgslot.exposition.program_metrics import patroni_series, process_series
+from pgslot.exposition.shared_metrics import patroni_series, process_series
 from pgslot.exposition.text_format import Family
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery

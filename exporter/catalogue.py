@@ -1,7 +1,7 @@
 """Every metric of the exporter: its type, labels and meaning. A metric that is not in here is not exposed."""
 
 from pgslot.exposition.metric import Metric, gauges
-from pgslot.exposition.program_metrics import COMMON
+from pgslot.exposition.shared_metrics import COMMON
 
 NODE = ("cluster", "node")
 SLOT = (*NODE, "slot_name", "database")

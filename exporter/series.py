@@ -211,7 +211,7 @@ def _retention_blockers(retentions: Iterable[tuple[str, Retention]]) -> Iterator
 
 
 def _blocker(name: str, labels: str, blocker: Transaction) -> SeriesBlock:
-    return Sample(name, _with_labels(labels, BLOCKER, (blocker.held_by, *_session(blocker))), blocker.age_seconds)
+    return Sample(name, _with_labels(labels, BLOCKER, (blocker.backend_type, *_session(blocker))), blocker.age_seconds)
 
 
 @lru_cache(maxsize=100)

@@ -17,10 +17,10 @@ from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
 from pgslot.exposition.families import families, render
 from pgslot.exposition.process_metrics import process_registry
-from pgslot.exposition.program_metrics import COMMON, patroni_series, process_series
+from pgslot.exposition.shared_metrics import COMMON, patroni_series, process_series
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 PAGE = 20
 """Episodes on a page, unless `limit` says otherwise; an episode of 1,000 slots takes some 100 kB."""

@@ -9,7 +9,7 @@ from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, HealerConfig
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 CHECK_INTERVAL = 60.0
 """Seconds from the end of one check of a cluster to the next."""

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from healer.remedies.attempt import Attempt, AttemptResult, Capability, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
-from healer.webhook.body import Action
+from healer.webhook.payload import Action
 from pgslot.config.model import HealerConfig
 
 WEBHOOK_CODES = (200, 400, 401, 413, 503)

@@ -1,4 +1,4 @@
-"""`pg-slot-healer grants`: prints grants.sql or grants_ender.sql, which create the roles, with the roles' names."""
+"""`pg-slot-healer grants`: prints grants.sql or grants_end_transactions.sql, with the names of the roles filled in."""
 
 import argparse
 import re
@@ -50,7 +50,7 @@ def script(exporter_role: str, healer_role: str) -> str:
 def ender_script(ender_role: str) -> str:
     """Return the SQL of the role that ends transactions. Raises ConfigError for a bad role name."""
     _check_name("--ender-role", ender_role)
-    return _fill_in("grants_ender.sql", ender=ender_role)
+    return _fill_in("grants_end_transactions.sql", ender=ender_role)
 
 
 def _fill_in(file: str, **roles: str) -> str:

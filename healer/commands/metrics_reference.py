@@ -10,7 +10,7 @@ from healer.metrics import WEBHOOK_CODES, HealerMetrics
 from healer.remedies.attempt import AttemptResult, Unavailable
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
-from healer.webhook.body import Action
+from healer.webhook.payload import Action
 from pgslot.exposition.reference import client_rows, label_values
 
 HELP = "print the metric reference as Markdown"

@@ -15,8 +15,8 @@ from healer.remedies.attempt import APPLICATION_NAME, Capability, Wait
 from healer.remedies.base import EpisodeProgress
 from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotCondition, SlotState, evaluate
-from healer.webhook.body import Action, Alert, WebhookError, parse_saved
-from healer.webhook.filter import AcceptedAlert, classify
+from healer.webhook.alert_filter import AcceptedAlert, classify
+from healer.webhook.payload import Action, Alert, WebhookError, parse_saved
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable

@@ -45,9 +45,8 @@ class EpisodeJournal:
         holder = None
         blocker = (state.blocker or state.pinned_by) if state.wait is None else state.wait.blocker
         if blocker is not None:
-            holder = (
-                f"{blocker.held_by} pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
-            )
+            who = f"pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
+            holder = f"{blocker.backend_type} {who}"
         held_by = f", held by {holder}" if holder else ""
         self._append(f"slot {key.slot_name}: {' '.join(describe_state(state))}{held_by}")
         log.info(

@@ -21,12 +21,12 @@ from healer.remedies.attempt import Attempt
 from healer.remedies.base import AnyRemedy
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
-from healer.webhook.body import REFUSED, Action, Alert
+from healer.webhook.alert_filter import AcceptedAlert, classify
 from healer.webhook.deduplication import SeenAlerts
-from healer.webhook.filter import AcceptedAlert, classify
+from healer.webhook.payload import REFUSED, Action, Alert
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, Config
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 MAX_PAST_EPISODES = 100
 CLOSE_TIMEOUT = 10.0

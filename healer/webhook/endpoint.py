@@ -8,8 +8,8 @@ from aiohttp import web
 
 from healer.metrics import HealerMetrics
 from healer.webhook import deadlines
-from healer.webhook.body import REFUSED, Action, Alert, Webhook, WebhookError, parse
-from healer.webhook.handler import AlertHandler
+from healer.webhook.alert_handler import AlertHandler
+from healer.webhook.payload import REFUSED, Action, Alert, Webhook, WebhookError, parse
 from healer.webhook.receivers import RecentReceivers
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import get_logger, printable

@@ -6,7 +6,7 @@ receiver leads.
 """
 
 from healer.metrics import HealerMetrics, remove
-from healer.webhook.body import Webhook
+from healer.webhook.payload import Webhook
 
 MAX_RECEIVERS = 20
 MAX_NAME_LENGTH = 200

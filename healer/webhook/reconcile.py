@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from healer.metrics import HealerMetrics
 from healer.webhook import deadlines
-from healer.webhook.alertmanager import AlertListing, AlertmanagerError, fetch_listing
-from healer.webhook.body import Alert
-from healer.webhook.handler import AlertHandler
+from healer.webhook.alert_handler import AlertHandler
+from healer.webhook.alertmanager_api import AlertListing, AlertmanagerError, fetch_listing
+from healer.webhook.payload import Alert
 from pgslot.cli.logging import get_logger
 
 log = get_logger(__name__)

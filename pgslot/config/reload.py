@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Config
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 log = get_logger(__name__)
 

@@ -17,7 +17,7 @@ from pgslot.httpserver.connection_limit import ConnectionLimiter, LimitedConnect
 from pgslot.httpserver.middleware import WebConfigMiddleware
 from pgslot.httpserver.tls_listener import TlsListener
 from pgslot.httpserver.web_config import WebConfig
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 BACKLOG = 128
 """Connections that the kernel holds until they are accepted."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from pgslot.cli.logging import get_logger
 from pgslot.httpserver import deadlines
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 MIN_HANDSHAKES = 16
 

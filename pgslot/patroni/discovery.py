@@ -19,7 +19,7 @@ from pgslot.config.reload import ConfigReloader
 from pgslot.patroni.answer import Answer
 from pgslot.patroni.client import NoAnswerError, fetch_members
 from pgslot.patroni.deadlines import STARTUP_JITTER_SECONDS
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 log = get_logger(__name__)
 

@@ -12,7 +12,7 @@ from pgslot.snapshot.identity import expected_system_identifier
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
 from pgslot.snapshot.node import NodeCollector
 from pgslot.snapshot.queries import Scope
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 _T = TypeVar("_T")
 

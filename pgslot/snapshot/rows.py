@@ -145,7 +145,7 @@ class Transaction:
 
     kind: str
     """`xid`, `snapshot` (no xid yet), `idle_in_transaction` (with or without an xid), `prepared`."""
-    held_by: str
+    backend_type: str
     """pg_stat_activity.backend_type, or `prepared`."""
     pid: int | None
     """None for a prepared transaction."""

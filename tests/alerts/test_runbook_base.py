@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from exporter.__main__ import main
+from pgslot.alerting_rules import FILE
 from pgslot.cli.exit_codes import BAD_INPUT
-from pgslot.shipped_rules import FILE
 from tests.support.alert_rules import ALERT_RULES, RULES, run_tool
 
 BASE = "https://pgslot.example.com/night/runbooks"

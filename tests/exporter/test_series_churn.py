@@ -79,7 +79,7 @@ def test_transaction_is_named_once_it_is_old_enough(age: float | None, shown: bo
 
 @pytest.mark.parametrize("backend_type", ["client backend", "walsender", "autovacuum worker", "prepared"])
 def test_blocker_is_labelled_with_its_backend_type(backend_type: str) -> None:
-    blocker = replace(TRANSACTION, held_by=backend_type)
+    blocker = replace(TRANSACTION, backend_type=backend_type)
     text = page(transactions=(blocker,), creations=(replace(CREATION, blocking_pids=[200]),))
     [line] = [line for line in text.splitlines() if line.startswith("pgslot_creation_blocker_age_seconds{")]
     assert (f',backend_type="{backend_type}",' in line, ",kind=" in line) == (True, False)

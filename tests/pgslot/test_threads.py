@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.webhook.alertmanager import fetch_listing
+from healer.webhook.alertmanager_api import fetch_listing
 from pgslot.cli.errors import ConfigError
 from pgslot.config import loader
 from pgslot.config.reload import ConfigReloader

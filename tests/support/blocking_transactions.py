@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from healer.commands.grants import ENDER_ROLE, ender_script
-from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, TerminationConfig, TerminationPolicy
 from tests.support.running_healer import alert, to_primary, watched

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from healer.commands.grants import ENDER_ROLE
-from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind
 from pgslot.config.model import TerminationPolicy
 from tests.support.blocking_transactions import APPLICATION, POLICY, USER, holding, suspected, wait_until_blocked
 from tests.support.servers.postgres import Postgres

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from healer.doctor.checks.healer import HealerSamples, fetch_metrics
 from healer.doctor.checks.receivers import Evidence, Receiver
 from healer.doctor.checks.routing import GROUP_BY_ALL, Route, matching_routes
-from healer.webhook.alertmanager import AlertmanagerClient
-from healer.webhook.body import TEST_LABEL, Action
+from healer.webhook.alertmanager_api import AlertmanagerClient
+from healer.webhook.payload import TEST_LABEL, Action
 from pgslot.httpclient import HttpClient, HttpError
 
 LAST_TEST = "pgslot_heal_receiver_last_test_timestamp_seconds"

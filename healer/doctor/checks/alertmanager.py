@@ -30,8 +30,8 @@ from healer.doctor.checks.silences import check_silences
 from healer.doctor.http import Client, describe
 from healer.doctor.result import CheckStatus, Finding
 from healer.remedies.registry import REMEDIES
-from healer.webhook.alertmanager import AlertmanagerClient
-from healer.webhook.body import HEAL_LABEL
+from healer.webhook.alertmanager_api import AlertmanagerClient
+from healer.webhook.payload import HEAL_LABEL
 from pgslot.config.model import Config
 from pgslot.httpclient import HttpError
 

@@ -10,7 +10,7 @@ from healer.doctor.checks.shipped_rules import EXPORTER_JOB, HEALER_JOB, HEARTBE
 from healer.doctor.http import Client, describe
 from healer.doctor.result import CheckStatus, Finding
 from healer.remedies.registry import REMEDIES
-from healer.webhook.body import HEAL_LABEL
+from healer.webhook.payload import HEAL_LABEL
 from pgslot.config.model import Config
 from pgslot.httpclient import HttpError
 

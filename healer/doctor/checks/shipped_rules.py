@@ -8,9 +8,9 @@ import yaml
 
 from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
-from healer.webhook.body import HEAL_LABEL
+from healer.webhook.payload import HEAL_LABEL
+from pgslot.alerting_rules import alerting_rules
 from pgslot.config.model import Config
-from pgslot.shipped_rules import alerting_rules
 
 EXPORTER_JOB = "pgslot-exporter"
 HEALER_JOB = "pgslot-healer"

@@ -6,7 +6,7 @@ from typing import Any
 from healer.doctor.checks.routing import Matcher
 from healer.doctor.http import describe
 from healer.doctor.result import CheckStatus, Finding
-from healer.webhook.alertmanager import AlertmanagerClient
+from healer.webhook.alertmanager_api import AlertmanagerClient
 from pgslot.httpclient import HttpError
 
 _SLOT_LABELS = frozenset({"slot_name", "database", "job", "instance"})

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from healer.remedies.attempt import Act, Attempt, AttemptResult, Capability
 from healer.remedies.connection import MIN_IDLE_TIMEOUT, PRIMARY_TIMEOUT, PrimaryConnection
-from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind, HolderSession
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind, HolderSession
 from healer.remedies.terminate.guards import precheck
 from healer.remedies.terminate.progress import TerminationTarget
 from healer.remedies.terminate.statements import ACT, FACTS, TerminationRow, TerminatorFacts, judge, parameters

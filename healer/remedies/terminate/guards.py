@@ -7,7 +7,7 @@ session has to survive on every version of PostgreSQL.
 
 from enum import StrEnum
 
-from healer.remedies.terminate.blocker import BlockingTransaction
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction
 
 
 class Refusal(StrEnum):
@@ -60,4 +60,4 @@ def precheck(blocker: BlockingTransaction) -> Refusal | None:
     """Return the guard that refuses without asking the primary; None: the primary decides."""
     if blocker.pid is None:
         return Refusal.PREPARED
-    return None if blocker.held_by == "client backend" else Refusal.NOT_A_CLIENT
+    return None if blocker.backend_type == "client backend" else Refusal.NOT_A_CLIENT

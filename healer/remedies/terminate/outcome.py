@@ -10,7 +10,7 @@ from dataclasses import replace
 from healer.remedies.attempt import AttemptResult
 from healer.remedies.progress import WELL, Outcome
 from healer.remedies.slot_state import SlotCondition, SlotState
-from healer.remedies.terminate.blocker import blocker_of
+from healer.remedies.terminate.blocking_transaction import blocker_of
 from healer.remedies.terminate.connection import TerminationAttempt
 from healer.remedies.terminate.progress import TerminationProgress, TerminationTarget
 

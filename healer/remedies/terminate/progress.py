@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from healer.remedies.progress import SlotProgress
-from healer.remedies.terminate.blocker import BlockingTransaction, HolderSession
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction, HolderSession
 
 
 @dataclass(frozen=True, slots=True)

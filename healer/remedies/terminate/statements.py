@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from healer.remedies.attempt import Capability, Unavailable
-from healer.remedies.terminate.blocker import BlockingTransaction, HolderSession
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction, HolderSession
 from pgslot.config.model import TerminationPolicy
 from pgslot.postgres.types import quote_identifier
 

@@ -17,7 +17,7 @@ WITH activity AS (
     AND (a.backend_type <> 'walsender' OR a.backend_xid IS NOT NULL)
     AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL OR a.state LIKE 'idle in transaction%')
 ),
-open (kind, held_by, pid, datname, usename, application_name, state, xact_start, xid) AS (
+open (kind, backend_type, pid, datname, usename, application_name, state, xact_start, xid) AS (
   SELECT 'xid', a.backend_type, a.pid, a.datname, a.usename, a.application_name, a.state, a.xact_start, a.backend_xid
   FROM activity a
   WHERE a.backend_xid IS NOT NULL
@@ -45,7 +45,7 @@ ranked AS (
 )
 SELECT
   r.kind,
-  r.held_by,
+  r.backend_type,
   r.pid,
   coalesce(r.datname, '') AS datname,
   coalesce(r.usename, '') AS usename,

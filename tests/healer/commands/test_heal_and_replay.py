@@ -12,7 +12,7 @@ import yaml
 
 from healer.commands.heal import Exit, heal_cluster
 from healer.commands.replay import REASONS, replay_file
-from healer.webhook.body import Action
+from healer.webhook.payload import Action
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Config
 from tests.support.running_healer import QUICK, alert, to_primary, until, usable, watched

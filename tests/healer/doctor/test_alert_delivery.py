@@ -9,7 +9,7 @@ import requests
 from healer.doctor.checks import alert_delivery
 from healer.doctor.checks.alert_delivery import judge_delivery, plan_tests
 from healer.doctor.checks.routing import parse_route
-from healer.webhook.body import TEST_LABEL
+from healer.webhook.payload import TEST_LABEL
 from tests.support.builders.receivers import CHAT, SECRET, receiver
 from tests.support.fakes.monitoring import FakeMonitoring, notable
 from tests.support.fakes.monitoring_faults import (

@@ -4,7 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 
-from healer.webhook.body import Action
+from healer.webhook.payload import Action
 from pgslot.config.model import Config, Node, PatroniConfig
 from tests.support.builders.episodes import NOWHERE, SETTINGS, Books, config, firing
 from tests.support.running_healer import QUICK, alert, healing, watched

@@ -22,7 +22,7 @@ from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.force_snapshot.progress import RecordProgress
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import FORCE_SNAPSHOT
-from healer.webhook.body import Action
+from healer.webhook.payload import Action
 from tests.support.builders.episodes import SETTINGS, Books, config, firing, write_config
 from tests.support.running_healer import alert, until
 from tests.support.servers.processes import wait_for

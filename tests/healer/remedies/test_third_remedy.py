@@ -19,7 +19,7 @@ from healer.remedies.connection import PRIMARY_TIMEOUT, AnyConnection, PrimaryCo
 from healer.remedies.progress import Outcome, SlotProgress
 from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotCondition, SlotState
-from healer.webhook.body import Action, Alert
+from healer.webhook.payload import Action, Alert
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.postgres.session import SessionQuery

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from healer.app import application
-from healer.webhook.body import Action, Alert, Webhook, WebhookError, parse
-from healer.webhook.filter import AcceptedAlert, classify
+from healer.webhook.alert_filter import AcceptedAlert, classify
+from healer.webhook.payload import Action, Alert, Webhook, WebhookError, parse
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import ConfigReloader
 from tests.support.builders.webhooks import CLUSTERS, TARGET

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from healer.commands.replay import replay_file
-from healer.webhook.alertmanager import parse_listing
-from healer.webhook.body import Action, parse
-from healer.webhook.filter import AcceptedAlert, classify
+from healer.webhook.alert_filter import AcceptedAlert, classify
+from healer.webhook.alertmanager_api import parse_listing
+from healer.webhook.payload import Action, parse
 from pgslot.config.model import Config
 from tests.support.builders.webhooks import CLUSTERS
 from tests.support.fakes.grafana import GRAFANA_RULE_LABELS, grafana_body

@@ -15,7 +15,7 @@ import yaml
 from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import application
-from healer.webhook.alertmanager import AlertmanagerError, fetch_listing
+from healer.webhook.alertmanager_api import AlertmanagerError, fetch_listing
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader

@@ -13,8 +13,8 @@ import requests
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from healer.webhook.alertmanager import AlertListing, AlertmanagerError, fetch_listing, parse_listing
-from healer.webhook.body import Alert
+from healer.webhook.alertmanager_api import AlertListing, AlertmanagerError, fetch_listing, parse_listing
+from healer.webhook.payload import Alert
 from healer.webhook.reconcile import Changes, compare
 from tests.support.running_healer import QUICK, Healer, alert, healing, watched
 from tests.support.servers.monitoring import Alertmanager

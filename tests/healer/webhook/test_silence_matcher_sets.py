@@ -16,8 +16,8 @@ from healer.doctor.checks.silences import check_silences
 from healer.doctor.http import Client
 from healer.doctor.result import CheckStatus
 from healer.remedies.registry import FORCE_SNAPSHOT
-from healer.webhook.alertmanager import AlertmanagerClient, fetch_listing
-from healer.webhook.body import HEAL_LABEL
+from healer.webhook.alertmanager_api import AlertmanagerClient, fetch_listing
+from healer.webhook.payload import HEAL_LABEL
 from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version_of
 from tests.support.servers.processes import free_port
 

@@ -13,7 +13,7 @@ from pgslot.snapshot.rows import Transaction
 from tests.support.builders.snapshots import CREATION, STANDBY, TRANSACTION, cluster, dark, node
 
 PREPARED = replace(
-    TRANSACTION, kind="prepared", held_by="prepared", pid=None, application_name="gid-1", xid=680, xid_age=23
+    TRANSACTION, kind="prepared", backend_type="prepared", pid=None, application_name="gid-1", xid=680, xid_age=23
 )
 LATER = replace(TRANSACTION, xid=710, xid_age=1, age_seconds=5.0)
 NOW = 1000.0

@@ -39,7 +39,7 @@ NOT_SEEN_TO_MOVE = SLOT_HISTORY._replace(moved_here=False, seen=NOW - 110)
 TOO_EARLY = SLOT_HISTORY._replace(pinned_at=HERE)
 LATE = replace(TRANSACTION, age_seconds=3000.0, xid=600, xid_age=103)
 """Began as early, but wrote later."""
-PREPARED = replace(EARLY, kind="prepared", held_by="prepared", pid=None, age_seconds=5.0, xid=480, xid_age=223)
+PREPARED = replace(EARLY, kind="prepared", backend_type="prepared", pid=None, age_seconds=5.0, xid=480, xid_age=223)
 """Its age counts from PREPARE TRANSACTION."""
 ONLY_SNAPSHOT = replace(EARLY, kind="snapshot", xid=None, xid_age=None)
 

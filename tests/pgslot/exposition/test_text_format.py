@@ -19,7 +19,7 @@ from exporter.catalogue import CATALOGUE, SLOT
 from exporter.series import SLOT_COLUMNS, cluster_series
 from pgslot.exposition.families import families, render
 from pgslot.exposition.metric import Metric
-from pgslot.exposition.program_metrics import COMMON, patroni_series, process_series
+from pgslot.exposition.shared_metrics import COMMON, patroni_series, process_series
 from pgslot.exposition.text_format import Family, Samples, StateSet, label_text, render_families
 from tests.support.builders.retention import EARLY, LAGS, PINNED, RECORD, SLOT_HISTORY, WAITS, primary_with
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node

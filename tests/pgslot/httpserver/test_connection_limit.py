@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 
 from pgslot.httpserver import deadlines
 from pgslot.httpserver.connection_limit import ConnectionLimiter, connection_limit, protocol_factory
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 REQUEST = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from healer.webhook.alertmanager import AlertListing
-from healer.webhook.body import Alert
+from healer.webhook.alertmanager_api import AlertListing
+from healer.webhook.payload import Alert
 
 REPEAT = 300.0
 RETRY = 10.0

@@ -17,7 +17,7 @@ from healer.remedies import connection
 from healer.remedies.progress import Outcome, SlotProgress
 from healer.remedies.slot_state import SlotKey
 from healer.webhook import reconcile
-from healer.webhook.body import REFUSED, parse
+from healer.webhook.payload import REFUSED, parse
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.snapshot import node

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from healer.capability import CapabilityMonitor
 from healer.episodes.manager import EpisodeManager
 from healer.metrics import HealerMetrics
-from healer.webhook.body import Alert
+from healer.webhook.payload import Alert
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from tests.support.running_healer import until

@@ -98,7 +98,7 @@ STANDBY = Standby(
 
 TRANSACTION = Transaction(
     kind="xid",
-    held_by="client backend",
+    backend_type="client backend",
     pid=200,
     datname="app",
     usename="worker",

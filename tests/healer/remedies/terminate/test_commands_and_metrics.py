@@ -16,7 +16,7 @@ from healer.doctor.checks.shipped_rules import alerts_for_healer
 from healer.doctor.result import CheckStatus
 from healer.remedies.attempt import AttemptResult, Unavailable
 from healer.remedies.registry import END_TRANSACTION
-from healer.remedies.terminate.blocker import BlockingTransaction
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction
 from healer.remedies.terminate.connection import Terminate, TerminationConnection
 from healer.remedies.terminate.progress import TerminationTarget
 from pgslot.config.conninfo import Conninfo

@@ -8,7 +8,7 @@ from healer.remedies.attempt import AttemptResult, Capability, Unavailable, Wait
 from healer.remedies.base import EpisodeProgress
 from healer.remedies.progress import Outcome
 from healer.remedies.slot_state import SlotCondition, SlotState
-from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind, HolderSession, blocker_of
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind, HolderSession, blocker_of
 from healer.remedies.terminate.connection import Terminate, TerminationAttempt
 from healer.remedies.terminate.outcome import apply_attempt, apply_observation, should_reopen
 from healer.remedies.terminate.progress import TerminationProgress
@@ -27,7 +27,7 @@ from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION
 
 SETTINGS = HealerSettings()
 OTHER = replace(TRANSACTION, pid=300, xid=695)
-PREPARED = replace(TRANSACTION, held_by="prepared", pid=None, application_name="order-7")
+PREPARED = replace(TRANSACTION, backend_type="prepared", pid=None, application_name="order-7")
 
 
 def blocked(by: object = TRANSACTION, *, on_primary: bool = True) -> SlotState:

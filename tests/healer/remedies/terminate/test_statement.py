@@ -11,7 +11,7 @@ import pytest
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.attempt import AttemptResult, Unavailable
 from healer.remedies.registry import END_TRANSACTION
-from healer.remedies.terminate.blocker import BlockingTransaction, BlockKind
+from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind
 from healer.remedies.terminate.connection import Terminate, TerminationAttempt, TerminationConnection
 from healer.remedies.terminate.progress import TerminationTarget
 from pgslot.config.model import TerminationPolicy

@@ -28,7 +28,7 @@ class BlockingTransaction:
     pid: int | None
     """None for a prepared transaction."""
     xid: int
-    held_by: str
+    backend_type: str
     """pg_stat_activity.backend_type, or `prepared`."""
     usename: str
     application_name: str
@@ -45,8 +45,8 @@ class BlockingTransaction:
     @property
     def description(self) -> str:
         if self.pid is None:
-            return f"{self.held_by} gid={self.application_name} user={self.usename}"
-        return f"{self.held_by} pid={self.pid} user={self.usename} application={self.application_name}"
+            return f"{self.backend_type} gid={self.application_name} user={self.usename}"
+        return f"{self.backend_type} pid={self.pid} user={self.usename} application={self.application_name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _blocking(
         kind,
         transaction.pid,
         transaction.xid,
-        transaction.held_by,
+        transaction.backend_type,
         transaction.usename,
         transaction.application_name,
         restart,

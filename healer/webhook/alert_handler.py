@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from healer.webhook.body import Action, Alert
 from healer.webhook.deduplication import SeenAlerts
+from healer.webhook.payload import Action, Alert
 
 
 class AlertHandler(Protocol):

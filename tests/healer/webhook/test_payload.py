@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from healer.webhook.body import WebhookError, parse
+from healer.webhook.payload import WebhookError, parse
 from tests.support.builders.webhooks import ALERT, BODY
 
 

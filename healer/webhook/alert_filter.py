@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotKey
-from healer.webhook.body import HEAL_LABEL, TEST_LABEL, Action, Alert
+from healer.webhook.payload import HEAL_LABEL, TEST_LABEL, Action, Alert
 from pgslot.config.model import Cluster, HealerConfig
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from healer.remedies.registry import REMEDIES
 from healer.webhook import deadlines
-from healer.webhook.body import HEAL_LABEL, Alert, is_text, is_unmeasured
+from healer.webhook.payload import HEAL_LABEL, Alert, is_text, is_unmeasured
 from pgslot.httpclient import HttpClient, HttpError, Response
 
 HEAL_MATCHER = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from pgslot.supervisor import TaskSupervisor
+from pgslot.task_supervisor import TaskSupervisor
 
 
 async def forever() -> None:
