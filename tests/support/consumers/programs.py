@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.support.paths import ROOT
 from tests.support.servers import binaries
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process
@@ -19,7 +20,7 @@ PUBLICATION = "shop"
 SUBSCRIPTION = "subscription"
 
 _HERE = Path(__file__).parent
-_INSTALLED = _HERE.parents[1] / ".venv" / "consumers"
+_INSTALLED = ROOT / ".venv" / "consumers"
 _JAVA = "JAVA_TOOL_OPTIONS=-Xmx256m -XX:TieredStopAtLevel=1"
 """Debezium beside all the others: as much memory as it needs, and a quick start."""
 
