@@ -21,7 +21,7 @@ ABOUT_MONITORING := tests/healer/doctor tests/alerts tests/dashboards tests/depl
 
 # What runs on each PostgreSQL version that it is about (files say so in a fixture's params), and the stories, on the newest.
 ACROSS_VERSIONS := $(shell grep -rl --include=test_*.py -e 'params=.*SUPPORTED' -e 'params=.16, 17' -e 'tests.support.every_version' tests) tests/e2e/test_createsubscriber.py \
-  tests/healer/remedies/test_capability.py::test_a_creation_is_healed_on_older_servers tests/e2e/test_stories.py
+  tests/healer/remedies/test_capability.py::test_creation_is_healed_on_older_versions tests/e2e/test_stories.py
 
 # In the order that tests/conftest.py gives the files.
 PARALLEL := --numprocesses=6 --dist=loadgroup --no-loadscope-reorder

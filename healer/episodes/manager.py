@@ -68,8 +68,13 @@ class EpisodeManager:
     @property
     def reports(self) -> list[Report]:
         """The reports of running and past episodes, the newest first."""
-        running = sorted((run.episode.report for run in self._running.values()), key=lambda report: report.started_at)
+        running = sorted((episode.report for episode in self.running), key=lambda report: report.started_at)
         return [*reversed(running), *self._past]
+
+    @property
+    def running(self) -> tuple[Episode, ...]:
+        """The episodes whose tasks have not ended."""
+        return tuple(running.episode for running in self._running.values())
 
     @property
     def active(self) -> dict[str, str]:

@@ -176,10 +176,8 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
 
     async def _prepare(self) -> AttemptT | None:
         await self.close()
-        settings: list[SessionQuery] = [
-            (_KEEPALIVES, _Setting),
-            (_IDLE_TIMEOUT.format(int(self._idle_timeout * 1000)), _Setting),
-        ]
+        idle_timeout = _IDLE_TIMEOUT.format(int(self._idle_timeout * 1000))
+        settings: list[SessionQuery] = [(_KEEPALIVES, _Setting), (idle_timeout, _Setting)]
         if self.warm_up is not None:
             settings.append(self.warm_up)
         self.session, self.capability = await _open(self.target, type(self), *settings)

@@ -1,4 +1,4 @@
-"""A healer on the shared databases, in our own process or in one of its own, and the alerts that it is told."""
+"""A healer on the shared databases, in our own process or in one of its own, and the alerts that it receives."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,23 +28,27 @@ QUICK = HealerSettings(burst_interval=0.2, interval=1.0)
 
 
 def to_primary(*servers: Postgres, role: str = HEALER_ROLE, **more: str) -> str:
-    """Return a conninfo that lists these servers and finds the primary among them."""
+    """Return a conninfo that lists these servers and connects to the primary among them."""
     ports = ",".join(str(server.port) for server in servers)
     hosts = ",".join("127.0.0.1" for _ in servers)
     extra = "".join(f" {name}={value}" for name, value in more.items())
     return f"host={hosts} port={ports} target_session_attrs=read-write dbname=postgres user={role}{extra}"
 
 
-def watched(stack: Stack, name: str = "c", conninfo: str | None = None, **target: Any) -> Cluster:
-    """Return a cluster of the stack's primary and standby; `target` are fields of HealerTarget."""
+def healer_config(conninfo: str, **fields: Any) -> HealerConfig:
+    """Return how a healer connects to a cluster: enabled and not in a dry run, unless `fields` say otherwise."""
+    return replace(HealerConfig(Conninfo(conninfo), enabled=True, dry_run=False), **fields)
+
+
+def watched(stack: Stack, name: str = "c", conninfo: str | None = None, **fields: Any) -> Cluster:
+    """Return a cluster of the stack's primary and standby; `fields` of HealerConfig."""
     servers = (stack.standby, stack.primary)
     nodes = tuple(Node(name, server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in servers)
-    acting = HealerConfig(Conninfo(conninfo or to_primary(*servers)), enabled=True, dry_run=False)
-    return Cluster(name, nodes, replace(acting, **target))
+    return Cluster(name, nodes, healer_config(conninfo or to_primary(*servers), **fields))
 
 
 class Healer:
-    """The application in our own process, spoken to over HTTP."""
+    """The application in our own process, accessed over HTTP."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -61,14 +65,14 @@ class Healer:
         return str(await (await self.client.get("/metrics")).text())
 
     async def until(self, what: str, condition: Callable[[list[dict[str, Any]]], object], seconds: float = 40) -> Any:
-        """Poll the episodes until the condition gives something that is true, and return that."""
+        """Poll the episodes until the condition returns something true, and return that."""
         try:
             async with asyncio.timeout(seconds):
-                while not (found := condition(await self.episodes())):  # noqa: ASYNC110 - it is behind a socket
+                while not (result := condition(await self.episodes())):  # noqa: ASYNC110 - it is behind a socket
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"not within {seconds} s: {what}; {await self.episodes()}") from None
-        return found
+        return result
 
     async def ended(self, seconds: float = 40) -> dict[str, Any]:
         """Wait until no episode runs; return the newest."""
@@ -76,14 +80,14 @@ class Healer:
         def newest(episodes: list[dict[str, Any]]) -> dict[str, Any] | None:
             return episodes[0] if episodes and all(episode["outcome"] for episode in episodes) else None
 
-        found: dict[str, Any] = await self.until("all episodes have ended", newest, seconds)
-        return found
+        episode: dict[str, Any] = await self.until("all episodes have ended", newest, seconds)
+        return episode
 
     async def value(self, name: str, **labels: str) -> float | None:
         """
-        Return the value of the series with exactly these labels; None when it is absent.
+        Return the value of the series with exactly these labels; None: there is none.
 
-        Where series have a label `remedy`, that of the record's unless another is named.
+        Where series have a label `remedy`, it is `log_standby_snapshot` unless given.
         """
         for family in text_string_to_metric_families(await self.metrics()):
             for sample in family.samples:
@@ -95,7 +99,7 @@ class Healer:
 
 @asynccontextmanager
 async def healing(*clusters: Cluster, settings: HealerSettings = QUICK) -> AsyncIterator[Healer]:
-    """Run the application; when it has ended, no task of it is left."""
+    """Run the application; assert at its end that it leaves no task behind."""
     config = Config(clusters, settings)
     before = asyncio.all_tasks()
     async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
@@ -105,15 +109,15 @@ async def healing(*clusters: Cluster, settings: HealerSettings = QUICK) -> Async
 
 
 PATIENCE = 2.0
-"""Seconds, in place of the half minute within which a server is sure to have logged a record."""
+"""Seconds, instead of the half minute within which a server is sure to have logged a record."""
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
     """
-    Have the diagnosis of retention take a missing record as missing within seconds.
+    Let the diagnosis of retention consider a record missing after seconds.
 
-    Only where no_records_by_itself() holds: then a record that has not come within seconds will not come.
+    Only within no_records_by_itself(): there a record that has not come within seconds will not come.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in (history, retention):
@@ -137,21 +141,27 @@ def alert(slot: str, *, node: str = "standby", cluster: str = "c", firing: bool 
 
 
 async def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Wait for something that is asked for without await."""
+    """Wait for a condition that blocks, in a thread."""
     await asyncio.to_thread(wait_for, lambda: condition() or None, what, seconds)
 
 
+def has_called(episodes: list[dict[str, Any]]) -> bool:
+    """Return whether the newest episode has made a call."""
+    return bool(episodes and episodes[0]["calls"])
+
+
 def usable(server: Postgres, slot: str) -> bool:
-    found = server.sql("SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [slot])
-    return bool(found) and found[0][0] is not None
+    rows = server.sql("SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [slot])
+    return bool(rows) and rows[0][0] is not None
 
 
 def nothing_left_behind(*servers: Postgres) -> bool:
-    """No session of a healer, and no advisory lock."""
+    """Return whether no session of a healer and no advisory lock exists."""
     return not any(left_behind(server) for server in servers)
 
 
 def left_behind(server: Postgres) -> list[tuple[Any, ...]]:
+    """Return the healers' sessions and all advisory locks."""
     return server.sql(
         "SELECT pid, usename, state, backend_start, query FROM pg_catalog.pg_stat_activity"
         " WHERE application_name LIKE 'pg_slot_healer%'"
@@ -160,7 +170,7 @@ def left_behind(server: Postgres) -> list[tuple[Any, ...]]:
 
 
 def write_healer_config(file: Path, stack: Stack, switch: dict[str, Any] | None = None, **healer: Any) -> None:
-    """Write the configuration: `switch` are keys for all clusters, the others for the one."""
+    """Write a configuration with the cluster c; `switch`: keys of the section healer, `healer`: of the cluster's."""
     target = {"conninfo": stack.primary.conninfo(HEALER_ROLE)} | healer
     nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in (stack.primary, stack.standby)}
     # An Alertmanager that is not there must not keep the healer from anything.

@@ -52,7 +52,7 @@ def the_consumer(server: Postgres, stack: ExitStack) -> Any:
 def the_creator_elsewhere(server: Postgres, stack: ExitStack) -> Any:
     """Who creates the slot on the standby: the primary does not see that session."""
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, consumer=(USER, APPLICATION)), POLICY
+    return suspected(server, victim.info.backend_pid, creator=(USER, APPLICATION)), POLICY
 
 
 def a_walsender(server: Postgres, stack: ExitStack) -> Any:

@@ -10,7 +10,7 @@ from tests.support.running_healer import QUICK, alert, healing, watched
 from tests.support.servers.stack import Stack
 
 
-def test_calls_within_any_hour() -> None:
+def test_budget_limits_the_calls_within_any_hour() -> None:
     budget = CallBudget(3, 0.0, at_start=3)
     assert budget.left(0.0) == 3
     for moment in (0.0, 1000.0, 2000.0):
@@ -21,18 +21,18 @@ def test_calls_within_any_hour() -> None:
     assert budget.left(5600.0) == 3
 
 
-def test_after_a_start_the_budget_fills_up_within_an_hour() -> None:
-    """Whoever crashes again and again gets no new budget each time."""
+def test_budget_fills_up_within_an_hour_after_a_start() -> None:
+    """A healer that crashes repeatedly gets no new budget every time."""
     budget = CallBudget(100, 50.0, at_start=5)
     left = [budget.left(50.0 + seconds) for seconds in (0, 37, 360, 1800, 3600, 7200)]
     assert left == [5, 5, 14, 52, 100, 100]
 
 
-def test_a_budget_below_one_burst_is_not_exceeded_at_start() -> None:
+def test_budget_below_one_burst_is_not_exceeded_at_start() -> None:
     assert CallBudget(2, 0.0, at_start=5).left(0.0) == 2
 
 
-def test_a_smaller_budget_is_never_negative() -> None:
+def test_budget_is_never_negative_after_a_resize() -> None:
     budget = CallBudget(10, 0.0, at_start=10)
     for _ in range(5):
         budget.spend(0.0)
@@ -49,7 +49,7 @@ BUDGETS = [
 
 
 @pytest.mark.parametrize(("settings", "why", "calls"), BUDGETS)
-async def test_an_episode_ends_when_a_budget_is_spent(
+async def test_episode_ends_when_a_budget_is_spent(
     databases: Stack, settings: HealerSettings, why: str, calls: int
 ) -> None:
     with (
@@ -76,7 +76,9 @@ async def test_flapping_does_not_reset_the_budget_of_the_hour(databases: Stack) 
             outcomes = []
             for _ in range(4):
                 await healer.post(alert("flaps"))
-                await healer.until("it has called or ended", lambda found: found[0]["calls"] or found[0]["outcome"])
+                await healer.until(
+                    "it has called or ended", lambda episodes: episodes[0]["calls"] or episodes[0]["outcome"]
+                )
                 await healer.post(alert("flaps", firing=False))
                 outcomes.append((await healer.ended())["outcome"])
                 assert await healer.value("pgslot_heal_calls_remaining", cluster="c", budget="episode") is None
@@ -88,8 +90,8 @@ async def test_flapping_does_not_reset_the_budget_of_the_hour(databases: Stack) 
     databases.drop_slot("flaps")
 
 
-async def test_clusters_at_once(databases: Stack) -> None:
-    """New work stops, says so, and is sent again by Alertmanager: nothing is forgotten."""
+async def test_alerts_beyond_clusters_at_once_are_refused(databases: Stack) -> None:
+    """The answer is 503, so that Alertmanager sends them again: nothing is lost."""
     settings = replace(QUICK, clusters_at_once=2)
     clusters = [watched(databases, name) for name in ("a", "b", "c")]
     with (
@@ -104,6 +106,8 @@ async def test_clusters_at_once(databases: Stack) -> None:
             assert await healer.value("pgslot_heal_clusters_remaining") == 0
             assert await healer.value("pgslot_heal_alerts_total", action="refused_budget") == 1
             assert await healer.post(alert("storm", cluster="a", firing=False)) == (200, "resolved=1")
-            await healer.until("one has ended", lambda found: [each for each in found if each["outcome"]])
+            await healer.until(
+                "one has ended", lambda episodes: [episode for episode in episodes if episode["outcome"]]
+            )
             assert await healer.post(*alerts[1:]) == (200, "joined=1 started=1")
     databases.drop_slot("storm")

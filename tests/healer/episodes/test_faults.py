@@ -19,7 +19,17 @@ import yaml
 
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from pgslot.config.conninfo import Conninfo
-from tests.support.running_healer import QUICK, alert, healing, nothing_left_behind, to_primary, until, usable, watched
+from tests.support.running_healer import (
+    QUICK,
+    alert,
+    has_called,
+    healing,
+    nothing_left_behind,
+    to_primary,
+    until,
+    usable,
+    watched,
+)
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.programs import Program
@@ -31,10 +41,6 @@ from tests.support.servers.wal import RUNNING_XACTS
 pytestmark = pytest.mark.e2e
 
 Episodes = list[dict[str, Any]]
-
-
-def called(episodes: Episodes) -> bool:
-    return bool(episodes and episodes[0]["calls"])
 
 
 def unseen(episodes: Episodes) -> bool:
@@ -68,13 +74,13 @@ FAULTS = [Fault.REFUSED, Fault.HUNG, Fault.RESET]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_the_way_to_the_primary(databases: Stack, fault: Fault) -> None:
+async def test_creation_is_healed_after_a_fault_on_the_way_to_the_primary(databases: Stack, fault: Fault) -> None:
     slot = f"way_{fault}"
     with Proxy(databases.primary.port) as proxy, hanging(databases, slot) as (holder, creator):
         conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={HEALER_ROLE}"
         async with healing(watched(databases, conninfo=conninfo)) as healer:
             await healer.post(alert(slot))
-            await healer.until("it has called", called)
+            await healer.until("it has called", has_called)
             proxy.set(fault)
             failed = await healer.until("it says what is wrong", lambda found: _not_called(found[0]))
             holder.commit()
@@ -90,7 +96,7 @@ async def test_the_way_to_the_primary(databases: Stack, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_the_way_to_the_standby(databases: Stack, fault: Fault) -> None:
+async def test_no_call_is_made_without_a_snapshot_of_the_standby(databases: Stack, fault: Fault) -> None:
     """Without a look there is no call; a look that hangs ends after its time."""
     slot = f"look_{fault}"
     known = watched(databases)
@@ -99,7 +105,7 @@ async def test_the_way_to_the_standby(databases: Stack, fault: Fault) -> None:
         nodes = tuple(replace(node, conninfo=through) if node.name == "standby" else node for node in known.nodes)
         async with healing(replace(known, nodes=nodes)) as healer:
             await healer.post(alert(slot))
-            await healer.until("it has called", called)
+            await healer.until("it has called", has_called)
             proxy.set(fault)
             await healer.until("it cannot see", unseen, 3 * COLLECT_TIMEOUT)
             calls = (await healer.episodes())[0]["calls"]
@@ -118,11 +124,11 @@ def _not_called(episode: dict[str, Any]) -> str | None:
     return next((line["text"] for line in episode["timeline"] if line["text"].startswith("not called: ")), None)
 
 
-async def test_the_primary_is_killed_and_comes_back(stack: Stack) -> None:
+async def test_slot_is_usable_after_a_crash_of_the_primary(stack: Stack) -> None:
     with hanging(stack, "killed") as (_, creator):
         async with healing(watched(stack)) as healer:
             await healer.post(alert("killed"))
-            await healer.until("it has called", called)
+            await healer.until("it has called", has_called)
             stack.primary.kill()
             await healer.until("it notices", failed_or_seen)
             stack.primary.start()
@@ -136,11 +142,11 @@ async def test_the_primary_is_killed_and_comes_back(stack: Stack) -> None:
     await until(lambda: nothing_left_behind(stack.primary, stack.standby), "nothing is left behind")
 
 
-async def test_the_primary_is_stopped_in_order_and_comes_back(stack: Stack) -> None:
+async def test_slot_is_usable_after_a_restart_of_the_primary(stack: Stack) -> None:
     with hanging(stack, "stopped") as (_, creator):
         async with healing(watched(stack)) as healer:
             await healer.post(alert("stopped"))
-            await healer.until("it has called", called)
+            await healer.until("it has called", has_called)
             stack.primary.resume_all()
             stack.primary.restart()
             episode = await healer.ended(60)
@@ -149,11 +155,11 @@ async def test_the_primary_is_stopped_in_order_and_comes_back(stack: Stack) -> N
     assert usable(stack.standby, "stopped")
 
 
-async def test_the_primary_hangs_and_wakes(databases: Stack) -> None:
+async def test_slot_is_usable_after_the_primary_hung(databases: Stack) -> None:
     with hanging(databases, "hangs") as (holder, creator):
         async with healing(watched(databases)) as healer:
             await healer.post(alert("hangs"))
-            await healer.until("it has called", called)
+            await healer.until("it has called", has_called)
             databases.primary.pause_all()
             try:
                 await healer.until("it notices", lambda found: _not_called(found[0]), 60)
@@ -167,13 +173,13 @@ async def test_the_primary_hangs_and_wakes(databases: Stack) -> None:
     databases.drop_slot("hangs")
 
 
-async def test_the_standby_restarts_and_the_creation_is_tried_again(stack: Stack) -> None:
+async def test_repeated_creation_is_healed_after_a_restart_of_the_standby(stack: Stack) -> None:
     """A creation does not survive its server; its consumer asks again, and the next alert finds the new one."""
     with stack.quiet():
         async with healing(watched(stack)) as healer:
             with stack.primary.hold_transaction(), stack.standby.create_slot("again"):
                 await healer.post(alert("again"))
-                await healer.until("it has called", called)
+                await healer.until("it has called", has_called)
                 stack.standby.restart()
                 episode = await healer.ended(60)
                 assert episode["outcome"] == "resolved_itself"
@@ -184,12 +190,12 @@ async def test_the_standby_restarts_and_the_creation_is_tried_again(stack: Stack
     assert episode["outcome"] == "healed"
 
 
-async def test_the_standby_is_promoted(stack: Stack) -> None:
+async def test_episode_ends_well_after_a_promotion(stack: Stack) -> None:
     """Its slot lives on the primary then, which logs its own records: the healer goes on with the new primary."""
     with hanging(stack, "promoted") as (_, creator):
         async with healing(watched(stack)) as healer:
             await healer.post(alert("promoted"))
-            await healer.until("it has called", called)
+            await healer.until("it has called", has_called)
             stack.primary.kill()
             stack.standby.promote()
             episode = await healer.ended(60)
@@ -212,7 +218,7 @@ def _listens(program: Program) -> bool:
         return False
 
 
-def test_the_healer_is_killed_at_random_points(databases: Stack, tmp_path: Path) -> None:
+def test_slot_is_usable_after_the_healer_was_killed_at_random_points(databases: Stack, tmp_path: Path) -> None:
     """Alertmanager sends the alert again, here at once after each start."""
     servers = (databases.primary, databases.standby)
     nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in servers}
@@ -256,7 +262,7 @@ def _records_since(server: Postgres, lsn: int) -> int:
     return server.kinds_since(lsn).count(RUNNING_XACTS)
 
 
-def test_the_proxy_passes_refuses_and_resets(databases: Stack) -> None:
+def test_proxy_passes_refuses_and_resets(databases: Stack) -> None:
     """What the tests above would prove nothing without."""
     with Proxy(databases.primary.port) as proxy:
 

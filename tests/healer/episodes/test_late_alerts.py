@@ -1,4 +1,4 @@
-"""Alerts that come, or end, when their episode closes its connections or has lost their node, or the healer stops."""
+"""Alerts that arrive or resolve while an episode closes its connections, after a member left, or at a shutdown."""
 
 import asyncio
 import json
@@ -6,43 +6,43 @@ from dataclasses import replace
 
 from healer.webhook.payload import Action
 from pgslot.config.model import Config, Node, PatroniConfig
-from tests.support.builders.episodes import NOWHERE, SETTINGS, Books, config, firing
+from tests.support.builders.episodes import NOWHERE, SETTINGS, RecordedManager, config, firing
 from tests.support.running_healer import QUICK, alert, healing, watched
 from tests.support.servers.stack import Stack
 
 
-async def test_an_alert_that_comes_while_connections_are_closed_has_an_episode_of_its_own(databases: Stack) -> None:
-    """Its outcome is not written yet, but nobody looks any more: whoever joined would be told `cancelled`, unseen."""
-    books = Books(Config((watched(databases),), QUICK))
-    books.episodes.submit(firing("gone", node="standby"))
-    [report] = books.episodes.reports
-    # The very moment is the point.
+async def test_alert_during_the_closing_of_connections_gets_its_own_episode(databases: Stack) -> None:
+    """The episode has no outcome yet, but takes no more snapshots: a slot that joined would be cancelled unobserved."""
+    recorded = RecordedManager(Config((watched(databases),), QUICK))
+    recorded.manager.submit(firing("gone", node="standby"))
+    [report] = recorded.manager.reports
+    # The test is about exactly this moment.
     while not report.slots:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert report.outcome is None
-    assert books.episodes.submit(firing("late", node="standby")) is Action.JOINED
-    await books.ended()
-    assert [[(heal.slot_name, heal.outcome) for heal in each.slots] for each in books.episodes.reports] == [
+    assert recorded.manager.submit(firing("late", node="standby")) is Action.JOINED
+    await recorded.until_idle()
+    assert [[(heal.slot_name, heal.outcome) for heal in report.slots] for report in recorded.manager.reports] == [
         [("late", "resolved_itself")],
         [("gone", "resolved_itself")],
     ]
 
 
-async def test_an_alert_resolves_also_when_its_node_is_no_member_any_more() -> None:
-    """A failover takes nodes away, and the episode goes on without a look at them: its alert's end ends it."""
+async def test_alert_of_a_removed_member_can_resolve() -> None:
+    """A failover removed its node, which the episode no longer observes: it ends when the alert resolves."""
     known = replace(config().clusters[0], patroni=PatroniConfig(("http://127.0.0.1:1",)))
-    books = Books(Config((known,), SETTINGS))
-    books.episodes.submit(firing())
-    books.episodes.reconfigure(Config((replace(known, nodes=(Node("c", "other", NOWHERE),)),), SETTINGS))
-    assert books.running == 1
-    assert books.episodes.submit(firing(firing=False)) is Action.RESOLVED
-    await books.ended()
-    [report] = books.episodes.reports
+    recorded = RecordedManager(Config((known,), SETTINGS))
+    recorded.manager.submit(firing())
+    recorded.manager.reconfigure(Config((replace(known, nodes=(Node("c", "other", NOWHERE),)),), SETTINGS))
+    assert recorded.running == 1
+    assert recorded.manager.submit(firing(firing=False)) is Action.RESOLVED
+    await recorded.until_idle()
+    [report] = recorded.manager.reports
     assert (report.outcome, report.why) == ("cancelled", "the alert was resolved while the slot still waited")
 
 
-async def test_a_shutdown_stops_episodes_before_it_waits_for_requests() -> None:
-    """Whoever is slow to send or to read has some seconds more, in which no call is made."""
+async def test_shutdown_stops_episodes_before_it_waits_for_requests() -> None:
+    """A slow client gets some seconds more, in which no call is made."""
     async with healing(*config().clusters) as healer:
         await healer.post(alert("s", node="n"))
         await healer.until("it runs", len)
@@ -52,8 +52,8 @@ async def test_a_shutdown_stops_episodes_before_it_waits_for_requests() -> None:
         assert (episode["outcome"], episode["why"]) == ("cancelled", "the healer stops")
 
 
-async def test_a_webhook_whose_body_comes_after_the_shutdown_began_is_sent_again() -> None:
-    """It was let in before; with a 200 its alerts would be lost, as nobody takes them up any more."""
+async def test_webhook_whose_body_arrives_during_the_shutdown_is_answered_503() -> None:
+    """The request began before; with a 200 its alerts would be lost, because no episode starts any more."""
     async with healing(*config().clusters) as healer:
         body = json.dumps({"version": "4", "alerts": [alert("s", node="n")]}).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", healer.client.server.port)

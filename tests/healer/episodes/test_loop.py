@@ -72,7 +72,7 @@ def hanging(stack: Stack, slot: str) -> Statement:
     return stack.standby.create_slot(slot)
 
 
-async def test_a_transaction_on_the_primary_then_a_missing_record(databases: Stack) -> None:
+async def test_creation_is_healed_after_the_end_of_a_transaction(databases: Stack) -> None:
     """The creation waits for a record, then for the transaction that it names, then for records again."""
     # No call falls between the transaction's end and the look that shows it: that would not count as ours.
     settings = replace(QUICK, interval=20.0)
@@ -94,7 +94,7 @@ async def test_a_transaction_on_the_primary_then_a_missing_record(databases: Sta
     assert any("application=slow job" in line.text for line in report.timeline)
 
 
-async def test_replay_paused_is_said_and_not_called_for(databases: Stack) -> None:
+async def test_paused_replay_is_reported_and_no_call_is_made(databases: Stack) -> None:
     calls: list[Attempt] = []
     with hanging(databases, "s2"):
         databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
@@ -112,7 +112,7 @@ async def test_replay_paused_is_said_and_not_called_for(databases: Stack) -> Non
     assert [call.result for call in calls] == [AttemptResult.OK] * report.calls
 
 
-async def test_the_alert_resolves(databases: Stack) -> None:
+async def test_episode_is_cancelled_when_its_alert_resolves(databases: Stack) -> None:
     with databases.primary.hold_transaction():
         databases.wait_until_idle()
         with databases.standby.create_slot("s3"):
@@ -125,7 +125,7 @@ async def test_the_alert_resolves(databases: Stack) -> None:
     assert report.outcome is Outcome.CANCELLED
 
 
-async def test_it_gives_up(databases: Stack) -> None:
+async def test_episode_gives_up_in_time(databases: Stack) -> None:
     with databases.primary.hold_transaction():
         databases.wait_until_idle()
         with databases.standby.create_slot("s4"):
@@ -137,7 +137,7 @@ async def test_it_gives_up(databases: Stack) -> None:
     assert report.seconds >= 2.5
 
 
-async def test_a_dry_run_writes_nothing(databases: Stack) -> None:
+async def test_dry_run_makes_no_call(databases: Stack) -> None:
     calls: list[Attempt] = []
     with hanging(databases, "s5") as creator:
         async with running(databases, "s5", watched=cluster(databases, dry_run=True), calls=calls) as (_, task):
@@ -147,7 +147,7 @@ async def test_a_dry_run_writes_nothing(databases: Stack) -> None:
     assert (report.outcome, calls) == (Outcome.DRY_RUN, [])
 
 
-async def test_without_the_privilege_it_ends_at_once(databases: Stack) -> None:
+async def test_episode_without_the_privilege_ends_at_once(databases: Stack) -> None:
     calls: list[Attempt] = []
     with hanging(databases, "s6"):
         async with running(databases, "s6", watched=cluster(databases, POWERLESS_ROLE), calls=calls) as (_, task):
@@ -157,7 +157,7 @@ async def test_without_the_privilege_it_ends_at_once(databases: Stack) -> None:
     assert len(calls) == 1
 
 
-async def test_after_a_slow_connect_it_looks_once_more_before_it_calls(databases: Stack) -> None:
+async def test_slow_connect_is_followed_by_another_snapshot_before_a_call(databases: Stack) -> None:
     """The first host takes connections and says nothing; meanwhile somebody else has forced the record."""
     silent = socket.create_server(("127.0.0.1", 0))
     ports = f"{silent.getsockname()[1]},{databases.primary.port}"
@@ -181,7 +181,7 @@ async def test_after_a_slow_connect_it_looks_once_more_before_it_calls(databases
     assert (report.outcome, report.calls) == (Outcome.RESOLVED_ITSELF, 0)
 
 
-async def test_a_stop_in_the_moment_before_a_call_is_heeded(databases: Stack) -> None:
+async def test_stop_right_before_a_call_prevents_the_call(databases: Stack) -> None:
     """Without any cancellation, and after the look that the call would go by."""
 
     class Stopping(EpisodeCallbacks):
@@ -199,7 +199,7 @@ async def test_a_stop_in_the_moment_before_a_call_is_heeded(databases: Stack) ->
     assert (report.outcome, report.why, report.calls) == (Outcome.CANCELLED, "switched off", 0)
 
 
-async def test_a_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:
+async def test_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:
     with databases.primary.hold_transaction():
         databases.wait_until_idle()
         with databases.standby.create_slot("s7"):
@@ -218,7 +218,7 @@ def _no_session_of_the_healer(server: Postgres) -> bool:
     return not server.sql("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'pg_slot_healer%'")
 
 
-async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) -> None:
+async def test_repeated_alerts_cause_no_extra_snapshots(databases: Stack) -> None:
     """Only a slot that is news is worth a look of its own."""
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s8"):
         async with running(databases, "s8") as (episode, task):
@@ -236,7 +236,7 @@ async def test_a_storm_of_the_same_alert_is_no_storm_of_looks(databases: Stack) 
     databases.drop_slot("s8")
 
 
-async def test_a_slot_whose_own_alert_resolved_is_no_reason_to_go_on(databases: Stack) -> None:
+async def test_slot_whose_alert_resolved_does_not_prolong_the_episode(databases: Stack) -> None:
     """The alert about another slot still fires, for which there is nothing left to do."""
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s9"):
         async with running(databases, "s9") as (episode, task):

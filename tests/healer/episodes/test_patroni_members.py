@@ -21,7 +21,7 @@ _CREATED = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
 AWAY = {"name": "away", "host": "127.0.0.1", "port": 1}
 
 
-async def test_an_episode_goes_on_when_members_change_and_sees_the_new_ones(databases: Stack, tmp_path: Path) -> None:
+async def test_episode_continues_when_members_change_and_observes_new_ones(databases: Stack, tmp_path: Path) -> None:
     primary, standby = real(databases)
     api = Api({"members": [primary, AWAY]}, None)
     looking, acting = (f"dbname=postgres user={role}" for role in (EXPORTER_ROLE, HEALER_ROLE))

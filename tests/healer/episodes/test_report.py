@@ -36,7 +36,7 @@ MANY = [heal(f"s{i}", Outcome.NO_EFFECT, f"because of {i}") for i in range(7)]
         (MANY, Outcome.NO_EFFECT, "; ".join(f"s{i}: no_effect (because of {i})" for i in range(5)) + "; and 2 more"),
     ],
 )
-def test_an_episode_is_called_after_what_most_needs_a_person(
+def test_episode_has_the_most_severe_outcome_of_its_slots(
     heals: list[SlotResult], outcome: Outcome, why: str | None
 ) -> None:
     found, text = summary(heals, OTHERWISE)
@@ -44,7 +44,7 @@ def test_an_episode_is_called_after_what_most_needs_a_person(
     assert why is None or text == why
 
 
-def test_an_episode_that_goes_on_for_days_remembers_the_last_slots() -> None:
+def test_report_of_a_long_episode_keeps_the_last_slots() -> None:
     """Those of table synchronisations have a name of their own each time."""
     narrator = EpisodeJournal("c", FORCE_SNAPSHOT)
     for i in range(MAX_RESULTS + 500):

@@ -60,7 +60,7 @@ def outcome(healer: Program) -> str | None:
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_several_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, count: int) -> None:
+def test_several_healers_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, count: int) -> None:
     """The same alert reaches all of them twice, as from two Alertmanagers."""
     slot = f"replicas_{count}"
     with databases.quiet(), replicas(databases, tmp_path, count) as healers:
@@ -70,7 +70,9 @@ def test_several_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, c
             wait_for(lambda: sum(map(calls, healers)) >= 3, "three calls")
             acting = [healer for healer in healers if calls(healer)]
             assert len(acting) == 1, "one acts, and the others are locked out"
-            wait_for(lambda: all(calls(each, "locked") for each in healers if each not in acting), "they have tried")
+            wait_for(
+                lambda: all(calls(healer, "locked") for healer in healers if healer not in acting), "they have tried"
+            )
             locks = databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
             assert locks == [], "the lock is held only around a call"
             holder.commit()
@@ -87,7 +89,7 @@ def test_several_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, c
     databases.drop_slot(slot)
 
 
-def test_when_the_acting_one_is_killed_another_finishes(databases: Stack, tmp_path: Path) -> None:
+def test_another_healer_finishes_when_the_acting_one_is_killed(databases: Stack, tmp_path: Path) -> None:
     with databases.quiet(), replicas(databases, tmp_path, 2) as healers:
         with databases.primary.hold_transaction() as holder, databases.standby.create_slot("orphan") as creator:
             for healer in healers:

@@ -13,7 +13,7 @@ from healer.remedies.force_snapshot.schedule import OBSERVE_INTERVAL
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import ConfigReloader
 from pgslot.postgres.types import parse_lsn
-from tests.support.running_healer import QUICK, Healer, alert, healing, impatient, until, usable, watched
+from tests.support.running_healer import QUICK, Healer, alert, has_called, healing, impatient, until, usable, watched
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
 from tests.support.servers.wal import RUNNING_XACTS
@@ -23,10 +23,6 @@ from tests.support.stalled_slots import CREATE, read_all, shows, stalled_alert, 
 CONFIRMED = "(SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = '{}')"
 
 Episodes = list[dict[str, Any]]
-
-
-def called(episodes: Episodes) -> bool:
-    return bool(episodes and episodes[0]["calls"])
 
 
 async def flushed(server: Postgres, healer: Healer) -> None:
@@ -57,7 +53,7 @@ def outcomes(episode: dict[str, Any]) -> dict[str, str]:
     return {heal["slot_name"]: heal["outcome"] for heal in episode["slots"]}
 
 
-async def test_a_slot_that_its_next_read_would_have_moved_anyway_is_not_healed_by_us(databases: Stack) -> None:
+async def test_slot_moved_by_a_foreign_record_is_not_our_success(databases: Stack) -> None:
     """It was stalled, and before we could call somebody else forced the record: there is nothing left to call for."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
@@ -78,7 +74,7 @@ async def test_a_slot_that_its_next_read_would_have_moved_anyway_is_not_healed_b
     databases.drop_slot("anyway")
 
 
-async def test_a_slot_whose_record_came_by_itself_is_not_even_called_for(databases: Stack) -> None:
+async def test_no_call_is_made_after_a_record_of_the_server_itself(databases: Stack) -> None:
     """A batch consumer's next read moves it: until then nobody can tell, and nothing is claimed."""
     primary = databases.primary
     with primary.no_records_by_itself():
@@ -95,7 +91,7 @@ async def test_a_slot_whose_record_came_by_itself_is_not_even_called_for(databas
     databases.drop_slot("by_itself")
 
 
-async def test_a_slot_that_is_dropped_and_made_anew_is_another_and_never_healed_by_us(databases: Stack) -> None:
+async def test_recreated_slot_is_not_our_success(databases: Stack) -> None:
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
         stalled_batch(primary, "anew")
@@ -109,7 +105,7 @@ async def test_a_slot_that_is_dropped_and_made_anew_is_another_and_never_healed_
     databases.drop_slot("anew")
 
 
-async def test_a_slot_that_a_transaction_holds_never_resolved_itself(databases: Stack) -> None:
+async def test_slot_held_by_a_transaction_is_given_up(databases: Stack) -> None:
     """The alert said stalled; by the time of the look a transaction keeps its WAL, which no record helps."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
@@ -129,7 +125,7 @@ async def test_a_slot_that_a_transaction_holds_never_resolved_itself(databases: 
     databases.drop_slot("held")
 
 
-async def test_one_healed_and_one_lost_are_two_outcomes(databases: Stack) -> None:
+async def test_healed_and_cancelled_slots_have_their_own_outcomes(databases: Stack) -> None:
     """And the episode is called after the one that needs a person."""
     with databases.quiet(), databases.standby.create_slot("well") as creator:
         async with healing(watched(databases)) as healer:
@@ -153,7 +149,7 @@ async def test_one_healed_and_one_lost_are_two_outcomes(databases: Stack) -> Non
     databases.drop_slot("ends")
 
 
-async def test_a_slot_that_joins_late_is_not_given_up_with_the_first(databases: Stack) -> None:
+async def test_slot_that_joins_late_is_not_given_up_with_the_first(databases: Stack) -> None:
     """Each has its own clock, and its own outcome: the first is given up in time, and the second healed after that."""
     settings = HealerSettings(burst_interval=0.3, interval=1.0, give_up_after=5.0)
     standby = databases.standby
@@ -180,7 +176,7 @@ async def test_a_slot_that_joins_late_is_not_given_up_with_the_first(databases: 
     databases.drop_slot("late")
 
 
-async def test_a_slot_that_stalls_again_is_opened_again(databases: Stack) -> None:
+async def test_slot_that_stalls_again_is_reopened(databases: Stack) -> None:
     """Another slot keeps the episode going: the first is healed twice, and counted twice."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
@@ -205,7 +201,7 @@ async def test_a_slot_that_stalls_again_is_opened_again(databases: Stack) -> Non
     databases.drop_slot("other")
 
 
-async def test_the_record_of_a_call_is_where_the_slot_moves_to(databases: Stack) -> None:
+async def test_slot_moves_to_the_record_of_the_call(databases: Stack) -> None:
     """What the proof stands on: restart_lsn moves to the start of the record, which the call's interval holds."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
@@ -222,7 +218,7 @@ async def test_the_record_of_a_call_is_where_the_slot_moves_to(databases: Stack)
     databases.drop_slot("proof")
 
 
-async def test_a_kill_switch_in_the_moment_of_another_alert(databases: Stack) -> None:
+async def test_disabling_while_another_alert_joins_stops_all_calls(databases: Stack) -> None:
     """No call is made any more, and the gauge says that it is switched off."""
     on = Config((watched(databases),), QUICK)
     off = Config((watched(databases, enabled=False, disabled_reason="CHG-7"),), QUICK)
@@ -232,7 +228,7 @@ async def test_a_kill_switch_in_the_moment_of_another_alert(databases: Stack) ->
         async with TestClient(TestServer(app)) as client:
             healer = Healer(client)
             await healer.post(alert("killed"))
-            await healer.until("it has called", called)
+            await healer.until("it has called", has_called)
             posted = asyncio.create_task(healer.post(alert("joins")))
             episodes = app[EPISODES]
             # The very next moment is the point.

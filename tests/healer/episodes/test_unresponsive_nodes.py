@@ -27,7 +27,7 @@ def with_a_third(stack: Stack, port: int) -> Cluster:
     return replace(known, nodes=(*known.nodes, Node("c", "third", third)))
 
 
-async def test_a_node_that_hangs_delays_no_slot_of_another(databases: Stack) -> None:
+async def test_hung_node_does_not_delay_a_slot_on_another_node(databases: Stack) -> None:
     """It takes connections and answers nothing; each look would take as long as a look may."""
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
@@ -44,7 +44,7 @@ async def test_a_node_that_hangs_delays_no_slot_of_another(databases: Stack) -> 
     databases.drop_slot("beside")
 
 
-async def test_a_node_that_hangs_delays_no_record_that_is_missing_later(databases: Stack) -> None:
+async def test_hung_node_does_not_delay_later_records(databases: Stack) -> None:
     """A transaction is open at first, so that the creation needs several records, and looks between them."""
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
@@ -65,7 +65,7 @@ async def test_a_node_that_hangs_delays_no_record_that_is_missing_later(database
     databases.drop_slot("several")
 
 
-async def test_a_look_waits_only_for_the_nodes_in_question_and_the_primary(databases: Stack) -> None:
+async def test_snapshot_waits_only_for_the_wanted_nodes_and_the_primary(databases: Stack) -> None:
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
         lookout = PartialCollector(with_a_third(databases, proxy.port))
@@ -93,7 +93,7 @@ async def test_a_look_waits_only_for_the_nodes_in_question_and_the_primary(datab
             await lookout.close()
 
 
-async def test_another_healer_that_waits_for_a_consumer_is_in_nobodys_way(databases: Stack) -> None:
+async def test_healer_that_waits_for_a_consumer_does_not_block_another_healer(databases: Stack) -> None:
     """It has made its one call and goes on for an hour; a creation that another healer is told of is healed at once."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
@@ -116,7 +116,7 @@ async def test_another_healer_that_waits_for_a_consumer_is_in_nobodys_way(databa
     databases.drop_slot("quick")
 
 
-async def test_a_stranger_who_holds_the_lock_is_named_in_the_outcome(databases: Stack) -> None:
+async def test_outcome_names_a_foreign_lock_holder(databases: Stack) -> None:
     with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
         stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
         with databases.quiet(), databases.standby.create_slot("locked"):
@@ -129,7 +129,7 @@ async def test_a_stranger_who_holds_the_lock_is_named_in_the_outcome(databases: 
     databases.drop_slot("locked")
 
 
-async def test_attempts_are_paced_also_when_each_session_is_ended(databases: Stack) -> None:
+async def test_attempts_keep_their_interval_when_every_session_is_terminated(databases: Stack) -> None:
     """Somebody ends every session of the healer as soon as it is there: that is an attempt, and no reason to hurry."""
     ending = True
     # A session takes a while to end, and is told to more than once.
@@ -169,7 +169,7 @@ def failures(episode: dict[str, Any]) -> list[float]:
     return [line["seconds"] for line in episode["timeline"] if line["text"].startswith("not called: ")]
 
 
-async def test_an_interval_of_days_works(databases: Stack) -> None:
+async def test_interval_of_days_is_accepted(databases: Stack) -> None:
     """--check takes it; the server's longest timeout is shorter than three of them."""
     settings = HealerSettings(interval=10 * 86400.0, give_up_after=30.0)
     with databases.quiet(), databases.standby.create_slot("days") as creator:
@@ -181,7 +181,7 @@ async def test_an_interval_of_days_works(databases: Stack) -> None:
     databases.drop_slot("days")
 
 
-async def test_descriptors_above_1023_do_not_matter(databases: Stack) -> None:
+async def test_session_with_a_descriptor_above_1023_works(databases: Stack) -> None:
     """As when so many strangers are connected: the session to the primary is numbered higher than select() can look."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 8192, hard))

@@ -58,7 +58,7 @@ def renamed_function(server: Postgres) -> Iterator[None]:
         rename("pg_hidden", "pg_log_standby_snapshot")
 
 
-async def test_server_too_old_until_the_upgrade(databases: Stack, fifteen: Stack, tmp_path: Path) -> None:
+async def test_server_too_old_is_the_reason_until_the_upgrade(databases: Stack, fifteen: Stack, tmp_path: Path) -> None:
     """The conninfo leads to the new server afterwards, as an address does that moves with the upgrade."""
     secret = tmp_path / "conninfo"
     secret.write_text(fifteen.primary.conninfo())
@@ -73,7 +73,7 @@ async def test_server_too_old_until_the_upgrade(databases: Stack, fifteen: Stack
     assert await reason(moving) is None
 
 
-async def test_missing_function_until_it_is_there(databases: Stack) -> None:
+async def test_missing_function_is_the_reason_until_it_exists(databases: Stack) -> None:
     acting = target(databases.primary.conninfo())
     async with RecordConnection(acting) as primary:
         with renamed_function(databases.primary):
@@ -85,7 +85,7 @@ async def test_missing_function_until_it_is_there(databases: Stack) -> None:
         assert (await primary.act(Act(0.0))).result == "ok"
 
 
-async def test_missing_privilege_until_the_grant(databases: Stack) -> None:
+async def test_missing_privilege_is_the_reason_until_the_grant(databases: Stack) -> None:
     acting = target(to_primary(databases.primary, role=POWERLESS_ROLE))
     async with RecordConnection(acting) as primary:
         assert (await primary.act(Act(0.0))).result == "unavailable"
@@ -98,7 +98,7 @@ async def test_missing_privilege_until_the_grant(databases: Stack) -> None:
 
 
 @pytest.mark.servers
-async def test_wal_level_minimal_until_the_restart() -> None:
+async def test_wal_level_is_the_reason_until_the_restart() -> None:
     with Stack() as stack:
         server = stack.single(wal_level="minimal", max_wal_senders="0", hot_standby_feedback="off")
         acting = target(server.conninfo())
@@ -112,7 +112,7 @@ async def test_wal_level_minimal_until_the_restart() -> None:
 
 
 @pytest.mark.servers
-async def test_in_recovery_until_the_promotion() -> None:
+async def test_no_primary_is_the_reason_until_the_promotion() -> None:
     """A 55000 that is no missing privilege: the conninfo names the wrong server, or a failover is under way."""
     with Stack() as stack:
         stack.start_databases()
@@ -126,7 +126,7 @@ async def test_in_recovery_until_the_promotion() -> None:
             assert (await primary.act(Act(0.0))).result == "ok"
 
 
-async def test_the_gauge_clears_itself_after_the_grant(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gauge_clears_itself_after_the_grant(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healer.capability.CHECK_INTERVAL", 0.2)
     powerless = watched(databases, conninfo=to_primary(databases.primary, role=POWERLESS_ROLE))
     labels = {"cluster": "c", "reason": "missing_privilege"}
@@ -146,7 +146,7 @@ async def test_the_gauge_clears_itself_after_the_grant(databases: Stack, monkeyp
         await until_gauge(healer, 1)
 
 
-async def test_the_fallback_heals_a_creation_without_the_privilege(databases: Stack) -> None:
+async def test_fallback_heals_a_creation_without_the_privilege(databases: Stack) -> None:
     conninfo = to_primary(databases.standby, databases.primary, role=POWERLESS_ROLE)
     databases.wait_until_idle()
     with databases.standby.create_slot("fallback") as creator:
@@ -163,7 +163,7 @@ async def test_the_fallback_heals_a_creation_without_the_privilege(databases: St
     databases.drop_slot("fallback")
 
 
-async def test_the_fallback_heals_a_stalled_slot_before_16(fifteen: Stack, tmp_path: Path) -> None:
+async def test_fallback_heals_a_stalled_slot_before_version_16(fifteen: Stack, tmp_path: Path) -> None:
     primary = fifteen.primary
     node = Node("c", "primary", Conninfo(primary.conninfo(EXPORTER_ROLE)))
     conninfo = to_primary(primary)
@@ -179,7 +179,7 @@ async def test_the_fallback_heals_a_stalled_slot_before_16(fifteen: Stack, tmp_p
     assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our message")
 
 
-async def test_without_the_fallback_nothing_is_written(databases: Stack) -> None:
+async def test_nothing_is_written_without_the_fallback(databases: Stack) -> None:
     conninfo = to_primary(databases.primary, role=POWERLESS_ROLE)
     with databases.quiet(), databases.standby.create_slot("nothing"):
         before = databases.primary.lsn()
@@ -193,7 +193,7 @@ async def test_without_the_fallback_nothing_is_written(databases: Stack) -> None
     databases.drop_slot("nothing")
 
 
-async def test_a_grant_in_mid_episode_ends_the_fallback(databases: Stack) -> None:
+async def test_grant_during_an_episode_ends_the_fallback(databases: Stack) -> None:
     acting = target(to_primary(databases.primary, role=POWERLESS_ROLE), fallback=True)
     async with RecordConnection(acting) as primary:
         assert (await primary.act(Act(0.0))).result == "emitted"
@@ -207,7 +207,7 @@ async def test_a_grant_in_mid_episode_ends_the_fallback(databases: Stack) -> Non
 
 
 @pytest.mark.servers
-async def test_a_cascading_standby_leads_to_the_top_primary() -> None:
+async def test_slot_on_a_cascading_standby_is_healed_on_the_primary() -> None:
     with Stack() as stack:
         stack.start_databases()
         cascade = stack.standby.standby("cascade")
@@ -231,7 +231,7 @@ async def test_a_cascading_standby_leads_to_the_top_primary() -> None:
 
 @pytest.mark.parametrize("major", [16, 17])
 @pytest.mark.servers
-async def test_a_creation_is_healed_on_older_servers(major: int) -> None:
+async def test_creation_is_healed_on_older_versions(major: int) -> None:
     with Stack(major=major) as stack:
         stack.start_databases()
         with stack.quiet(), stack.standby.create_slot("older") as creator:

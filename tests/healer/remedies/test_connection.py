@@ -42,13 +42,13 @@ JUDGEMENTS = [
 
 
 @pytest.mark.parametrize(("facts", "reason"), JUDGEMENTS)
-def test_judge(facts: PrimaryFacts, reason: Unavailable | None) -> None:
+def test_capability_follows_from_the_facts(facts: PrimaryFacts, reason: Unavailable | None) -> None:
     capability = judge(facts)
     assert capability.reason == reason
     assert bool(capability.advice) == (reason is not None)
 
 
-def test_the_grant_quotes_names() -> None:
+def test_grant_quotes_names() -> None:
     remedy = judge(replace(CAN, may_execute=False, role='od"d', database="My App")).advice
     assert remedy == (
         'In database "My App": GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO "od""d";'
@@ -64,17 +64,17 @@ def both(stack: Stack, role: str) -> str:
     return f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
 
 
-async def test_capable(databases: Stack) -> None:
+async def test_role_of_the_healer_can_act(databases: Stack) -> None:
     assert await FORCE_SNAPSHOT.check(target(both(databases, HEALER_ROLE))) == Capability(None)
 
 
-async def test_checking_writes_nothing_and_leaves_no_session(databases: Stack) -> None:
+async def test_check_writes_nothing_and_leaves_no_session(databases: Stack) -> None:
     before = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
     await FORCE_SNAPSHOT.check(target(both(databases, HEALER_ROLE)))
     assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
 
 
-async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) -> None:
+async def test_warm_up_has_no_effect(databases: Stack) -> None:
     databases.wait_until_idle()
     [(before,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
     start = parse_lsn(before)
@@ -92,7 +92,7 @@ async def test_preparing_rehearses_the_act_and_does_nothing(databases: Stack) ->
     assert (kinds.count(RUNNING_XACTS), kinds.count(MESSAGE)) == (1, 0)
 
 
-async def test_a_slot_is_made_with_the_end_of_the_record_that_was_forced(databases: Stack) -> None:
+async def test_confirmed_lsn_of_a_new_slot_is_the_end_of_the_forced_record(databases: Stack) -> None:
     """By this it is told from one that ended with a record of before the call; seen on 16 to 19."""
     databases.wait_until_idle()
     with databases.primary.no_records_by_itself(), databases.standby.create_slot("made") as creator:
@@ -105,7 +105,7 @@ async def test_a_slot_is_made_with_the_end_of_the_record_that_was_forced(databas
     databases.drop_slot("made")
 
 
-async def test_no_privilege_until_it_is_granted(databases: Stack) -> None:
+async def test_advice_for_a_missing_privilege_is_the_grant_that_works(databases: Stack) -> None:
     powerless = target(both(databases, POWERLESS_ROLE))
     capability = await FORCE_SNAPSHOT.check(powerless)
     assert capability.reason is Unavailable.MISSING_PRIVILEGE
@@ -117,7 +117,7 @@ async def test_no_privilege_until_it_is_granted(databases: Stack) -> None:
         databases.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
 
 
-async def test_a_standby_is_no_primary(databases: Stack) -> None:
+async def test_standby_is_reported_as_no_primary(databases: Stack) -> None:
     assert (
         await FORCE_SNAPSHOT.check(target(databases.standby.conninfo(HEALER_ROLE)))
     ).reason is Unavailable.NO_PRIMARY
@@ -125,7 +125,7 @@ async def test_a_standby_is_no_primary(databases: Stack) -> None:
     assert (await FORCE_SNAPSHOT.check(target(attributes))).reason is Unavailable.NO_PRIMARY
 
 
-async def test_nobody_listens(databases: Stack) -> None:
+async def test_closed_port_and_unknown_role_are_unreachable(databases: Stack) -> None:
     nowhere = f"host=127.0.0.1 port={free_port()} user={HEALER_ROLE} dbname=postgres"
     assert (await FORCE_SNAPSHOT.check(target(nowhere))).reason is Unavailable.UNREACHABLE
     assert (
@@ -133,12 +133,12 @@ async def test_nobody_listens(databases: Stack) -> None:
     ).reason is Unavailable.UNREACHABLE
 
 
-async def test_disabled_does_not_even_connect() -> None:
+async def test_disabled_target_is_not_connected_to() -> None:
     assert (await FORCE_SNAPSHOT.check(target("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
 
 
 @pytest.mark.servers
-async def test_wal_level_minimal(minimal: str) -> None:
+async def test_wal_level_minimal_is_reported(minimal: str) -> None:
     assert (await FORCE_SNAPSHOT.check(target(minimal))).reason is Unavailable.WAL_LEVEL
 
 
@@ -149,7 +149,7 @@ def minimal() -> Iterator[str]:
         yield server.conninfo()
 
 
-async def test_a_call_returns_the_end_of_its_record(databases: Stack) -> None:
+async def test_call_returns_the_end_of_its_record(databases: Stack) -> None:
     async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
         first, second = await primary.act(Act(0.0)), await primary.act(Act(0.0))
     [(current,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
@@ -157,7 +157,7 @@ async def test_a_call_returns_the_end_of_its_record(databases: Stack) -> None:
     assert first.lsn != second.lsn
 
 
-async def test_the_record_lies_between_what_the_call_tells(databases: Stack) -> None:
+async def test_record_lies_in_the_range_that_the_call_returns(databases: Stack) -> None:
     """On whatever page it lies: where a slot's restart_lsn would move to is inside the interval, its end is not."""
     async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
         first = databases.primary.lsn()
@@ -172,7 +172,7 @@ async def test_the_record_lies_between_what_the_call_tells(databases: Stack) -> 
     )
 
 
-async def test_the_lock_is_held_only_around_a_call(databases: Stack) -> None:
+async def test_lock_is_held_only_during_a_call(databases: Stack) -> None:
     """Another healer may call as soon as this one has; within its own pace the one call stands for both."""
     acting = target(both(databases, HEALER_ROLE))
     async with RecordConnection(acting) as first, RecordConnection(acting) as second:
@@ -196,7 +196,7 @@ def _quiet_for(stack: Stack, seconds: float) -> bool:
     return not sessions
 
 
-async def test_the_session_of_a_healer_that_hangs_does_not_outlive_it_for_long(databases: Stack) -> None:
+async def test_server_ends_the_session_of_a_hung_healer(databases: Stack) -> None:
     """It keeps its socket and says nothing more: PostgreSQL ends the idle session, and it connects anew if it wakes."""
     acting = target(both(databases, HEALER_ROLE))
     async with RecordConnection(acting, idle_timeout=1.0) as hung, RecordConnection(acting) as other:
@@ -207,7 +207,7 @@ async def test_the_session_of_a_healer_that_hangs_does_not_outlive_it_for_long(d
         assert (await hung.act(Act(0.0))).result is AttemptResult.OK
 
 
-async def test_whoever_holds_the_healers_lock_and_is_none_is_named(databases: Stack) -> None:
+async def test_foreign_lock_holder_is_named(databases: Stack) -> None:
     with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
         stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
         async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
@@ -217,7 +217,7 @@ async def test_whoever_holds_the_healers_lock_and_is_none_is_named(databases: St
     assert call.lock_holder.endswith("user=postgres application=cron")
 
 
-async def test_an_idle_time_of_weeks_is_within_what_the_server_takes(databases: Stack) -> None:
+async def test_idle_timeout_of_weeks_is_accepted_by_the_server(databases: Stack) -> None:
     """`interval: 10d` asks for one; 2^31 ms are 24 days."""
     async with RecordConnection(target(both(databases, HEALER_ROLE)), idle_timeout=30 * 86400.0) as primary:
         assert (await primary.act(Act(0.0))).result is AttemptResult.OK
@@ -227,7 +227,7 @@ def _no_lock(stack: Stack) -> bool:
     return not stack.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
 
 
-async def test_a_call_without_the_privilege_says_so(databases: Stack) -> None:
+async def test_call_without_the_privilege_reports_it(databases: Stack) -> None:
     async with RecordConnection(target(both(databases, POWERLESS_ROLE))) as primary:
         call = await primary.act(Act(0.0))
     assert call.result is AttemptResult.UNAVAILABLE
@@ -235,7 +235,7 @@ async def test_a_call_without_the_privilege_says_so(databases: Stack) -> None:
     assert call.capability.reason is Unavailable.MISSING_PRIVILEGE
 
 
-async def test_a_privilege_revoked_in_mid_episode_is_noticed(databases: Stack) -> None:
+async def test_privilege_revoked_during_an_episode_is_noticed(databases: Stack) -> None:
     powerless = target(both(databases, POWERLESS_ROLE))
     function = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
     databases.primary.sql(f"GRANT EXECUTE ON {function} TO {POWERLESS_ROLE}")
@@ -248,7 +248,7 @@ async def test_a_privilege_revoked_in_mid_episode_is_noticed(databases: Stack) -
 
 
 @pytest.mark.servers
-async def test_a_failover_in_mid_episode_is_followed() -> None:
+async def test_failover_during_an_episode_is_followed() -> None:
     with Stack() as stack:
         stack.start_databases()
         async with RecordConnection(target(both(stack, HEALER_ROLE))) as primary:

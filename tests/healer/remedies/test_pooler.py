@@ -38,7 +38,7 @@ def target(pooler: Pooler) -> HealerConfig:
     return HealerConfig(Conninfo(conninfo(pooler)), enabled=True, dry_run=False)
 
 
-async def test_one_in_transaction_mode_is_recognised_and_nothing_is_left_in_its_sessions(
+async def test_pooler_in_transaction_mode_is_detected_and_its_sessions_stay_clean(
     databases: Stack, transaction: Pooler
 ) -> None:
     """Whatever were set there would be set for the next client: a read-only one could not write any more."""
@@ -60,7 +60,7 @@ async def test_one_in_transaction_mode_is_recognised_and_nothing_is_left_in_its_
     assert databases.primary.sql(locks) == []
 
 
-async def test_it_is_told_before_the_incident_and_in_it(databases: Stack, transaction: Pooler) -> None:
+async def test_pooler_is_reported_by_the_gauge_and_by_the_outcome(databases: Stack, transaction: Pooler) -> None:
     with databases.quiet(), databases.standby.create_slot("pooled"):
         async with healing(watched(databases, conninfo=conninfo(transaction))) as healer:
             await healer.post(alert("pooled"))
@@ -71,7 +71,7 @@ async def test_it_is_told_before_the_incident_and_in_it(databases: Stack, transa
     databases.drop_slot("pooled")
 
 
-async def test_one_in_session_mode_does_no_harm(databases: Stack, folder: Path) -> None:
+async def test_pooler_in_session_mode_is_accepted(databases: Stack, folder: Path) -> None:
     with Pooler(databases.primary, folder, "session") as pooler:
         assert await FORCE_SNAPSHOT.check(target(pooler)) == Capability(None)
         async with RecordConnection(target(pooler)) as primary:
@@ -84,7 +84,7 @@ async def test_one_in_session_mode_does_no_harm(databases: Stack, folder: Path) 
     await until(no_session, "no session is left")
 
 
-async def test_a_server_itself_is_no_pooler(databases: Stack) -> None:
+async def test_server_is_not_taken_for_a_pooler(databases: Stack) -> None:
     """And costs no second connection."""
     direct = HealerConfig(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
     sessions = "SELECT sessions FROM pg_catalog.pg_stat_database WHERE datname = 'postgres'"
@@ -92,7 +92,7 @@ async def test_a_server_itself_is_no_pooler(databases: Stack) -> None:
     assert databases.primary.sql(sessions)[0][0] is not None
 
 
-async def test_the_doctor_says_what_to_do(databases: Stack, transaction: Pooler) -> None:
+async def test_doctor_advises_about_a_pooler(databases: Stack, transaction: Pooler) -> None:
     found = await check_servers(Config((watched(databases, conninfo=conninfo(transaction)),), QUICK))
     [capability] = [finding for finding in found if finding.check == "capability"]
     assert capability.status is CheckStatus.FAILED

@@ -66,7 +66,7 @@ def test_timeout_ends_an_open_heal(
 
 
 @EVERY
-def test_heal_with_an_outcome_changes_no_more(remedy: AnyRemedy) -> None:
+def test_heal_with_an_outcome_no_longer_changes(remedy: AnyRemedy) -> None:
     ended = remedy.begin().end(Outcome.HEALED, "usable")
     attempt = ATTEMPTS[remedy.name](AttemptResult.ERROR, error="broken pipe")
     assert remedy.apply_attempt(ended, attempt, 5.0) is ended

@@ -1,4 +1,4 @@
-"""Episodes without any server: their configuration, alerts, and a manager with its metrics."""
+"""Episodes without any server: their configuration, alerts, and a manager whose metrics can be read."""
 
 import asyncio
 from pathlib import Path
@@ -29,23 +29,26 @@ def firing(slot: str = "s", cluster: str = "c", *, node: str = "n", firing: bool
     return Alert(firing, labels, f"{cluster}/{slot}")
 
 
-class Books:
-    """Episodes, with what they tell to Prometheus."""
+class RecordedManager:
+    """An EpisodeManager and what it records in its metrics."""
 
-    def __init__(self, known: Config) -> None:
+    def __init__(self, config: Config) -> None:
         registry = CollectorRegistry()
         self.metrics = HealerMetrics(registry)
         self.monitor = CapabilityMonitor(self.metrics)
-        self.episodes = EpisodeManager(known, self.metrics, self.monitor)
+        self.manager = EpisodeManager(config, self.metrics, self.monitor)
         self.value = registry.get_sample_value
+        """Returns the value of a series, by its name and labels; None: there is no such series."""
         self.closing: asyncio.Task[None] | None = None
+        """manager.close(), begun by a test and not awaited yet."""
 
     @property
     def running(self) -> int:
-        return sum(report.outcome is None for report in self.episodes.reports)
+        """The number of episodes without an outcome."""
+        return sum(report.outcome is None for report in self.manager.reports)
 
-    async def ended(self) -> None:
-        await until(lambda: not self.running and not self.episodes._running, "no episode runs", 5)
+    async def until_idle(self) -> None:
+        await until(lambda: not self.running and not self.manager.running, "no episode runs", 5)
 
 
 def write_config(file: Path, *, enabled: bool) -> None:

@@ -118,18 +118,18 @@ SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
 
 
 @pytest.mark.parametrize(("nodes", "expected"), SIGHTS.values(), ids=SIGHTS.keys())
-def test_what_a_look_shows(nodes: tuple[NodeSnapshot, ...], expected: Seen) -> None:
+def test_state_of_a_copy_follows_from_the_snapshot(nodes: tuple[NodeSnapshot, ...], expected: Seen) -> None:
     sight = evaluate(cluster(*nodes), [SUBJECT])[SUBJECT]
     assert (sight.condition, sight.reason) == expected
 
 
-def test_a_persistent_copy_knows_its_original() -> None:
+def test_persistent_copy_has_its_original() -> None:
     sight = evaluate(cluster(primary(ORIGINAL), standby(COPY)), [SUBJECT])[SUBJECT]
     assert sight.persisted
     assert sight.original == ORIGINAL
 
 
-def test_a_temporary_copy_is_slots_in_need() -> None:
+def test_temporary_copy_is_in_need() -> None:
     assert slots_in_need(cluster(primary(ORIGINAL), standby(TEMPORARY))) == [SUBJECT]
 
 
@@ -145,7 +145,7 @@ CALLED = RecordProgress(
 )
 
 
-def test_one_record_ahead_of_its_consumer_is_enough() -> None:
+def test_one_record_ahead_of_the_consumer_is_enough() -> None:
     assert next_step([CALLED], replace(NOW, last_attempt=10.0), SETTINGS) == Wait(1.0)
     ended = apply_timeouts(CALLED, LATE, SETTINGS)
     assert (ended.outcome, ended.why) == (Outcome.NO_EFFECT, "its consumer has not read since our call")
@@ -162,7 +162,7 @@ def test_one_record_ahead_of_its_consumer_is_enough() -> None:
         (temporary(obstacle=R.REPLAY_PAUSED), None, ""),
     ],
 )
-def test_what_no_record_helps_is_not_waited_for(sight: SlotState, outcome: Outcome | None, why: str) -> None:
+def test_copy_that_no_record_helps_is_given_up(sight: SlotState, outcome: Outcome | None, why: str) -> None:
     held = NOW.now - RETAINED_SECONDS if sight.condition is SlotCondition.UNREADY else None
     track = apply_timeouts(RecordProgress(sight, retained_since=held), NOW, SETTINGS)
     assert (track.outcome, track.why) == (outcome, why)
@@ -224,7 +224,7 @@ class Looks:
         return len(self._seen) > 4
 
 
-async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
+async def test_copy_is_healed_for_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
     """Where none comes by itself, one record that its consumer confirms is all that is missing."""
     with consumer(databases.primary, "streams", tmp_path, failover=True), left_behind(databases, "streams"):
         async with healing(watched(databases)) as healer:
@@ -236,7 +236,7 @@ async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
     assert 1 <= episode["calls"] <= 35
 
 
-async def test_a_batch_consumer_whose_next_read_alone_can_help(databases: Stack) -> None:
+async def test_copy_is_healed_by_the_next_read_of_a_batch_consumer(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     make_slot(primary, "batch")
     with left_behind(databases, "batch"):
@@ -256,7 +256,7 @@ async def test_a_batch_consumer_whose_next_read_alone_can_help(databases: Stack)
     assert episode["calls"] <= 4
 
 
-async def test_a_transaction_that_is_in_the_way_is_no_success_of_ours(databases: Stack, tmp_path: Path) -> None:
+async def test_end_of_a_blocking_transaction_is_not_our_success(databases: Stack, tmp_path: Path) -> None:
     """Its end lets the record help that comes after it; what was called for before that is not claimed."""
     primary = databases.primary
     with (
@@ -274,7 +274,7 @@ async def test_a_transaction_that_is_in_the_way_is_no_success_of_ours(databases:
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 1)
 
 
-async def test_a_primary_that_is_away_proves_nothing(databases: Stack) -> None:
+async def test_absent_primary_gives_no_outcome(databases: Stack) -> None:
     """The copy ends with the worker, which ends with its connection: that is not the end of the trouble."""
     primary, standby = databases.primary, databases.standby
     make_slot(primary, "alone")
@@ -296,7 +296,7 @@ async def test_a_primary_that_is_away_proves_nothing(databases: Stack) -> None:
     assert episode["why"].startswith("persistent"), episode
 
 
-async def test_a_worker_that_is_away_is_left_alone(databases: Stack) -> None:
+async def test_copy_without_a_worker_is_given_up_without_a_call(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     make_slot(primary, "alone")
     outrun(primary, standby)

@@ -261,7 +261,7 @@ def told(story: Story) -> RecordProgress:
 
 
 @pytest.mark.parametrize(("story", "outcome"), STORIES.values(), ids=STORIES.keys())
-def test_verdict(story: Story, outcome: Outcome | None) -> None:
+def test_story_has_its_outcome(story: Story, outcome: Outcome | None) -> None:
     track = told(story)
     assert track.outcome == outcome
     assert bool(track.why) == (outcome is not None)
@@ -289,7 +289,7 @@ WHYS: dict[str, tuple[Story, str]] = {
 
 
 @pytest.mark.parametrize(("story", "why"), WHYS.values(), ids=WHYS.keys())
-def test_why(story: Story, why: str) -> None:
+def test_outcome_has_its_reason(story: Story, why: str) -> None:
     assert told(story).why == why
 
 
@@ -306,11 +306,11 @@ def test_why(story: Story, why: str) -> None:
         ([USABLE], USABLE, False),
     ],
 )
-def test_what_was_well_is_opened_again_when_it_is_slots_in_need(story: Story, sight: SlotState, *, again: bool) -> None:
+def test_slot_that_was_well_is_reopened_when_it_needs_a_record(story: Story, sight: SlotState, *, again: bool) -> None:
     assert should_reopen(told(story), sight) is again
 
 
-def test_a_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
+def test_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
     archived = waiting(R.ARCHIVED_SEGMENT)
     before, after = told([archived]), told([archived, CALL, archived])
     assert (before.wants_call, before.burst_eligible) == (True, False)
@@ -332,23 +332,21 @@ def test_a_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
         ([temporary(), CALL, temporary(OURS, confirmed=OURS + 56)], True, False),
     ],
 )
-def test_a_copy_is_called_for_until_a_record_is_ahead_of_its_consumer(
-    story: Story, *, wants: bool, awaits: bool
-) -> None:
+def test_copy_wants_calls_until_a_record_is_ahead_of_its_consumer(story: Story, *, wants: bool, awaits: bool) -> None:
     track = told(story)
     assert (track.wants_call, track.awaits_read) == (wants, awaits)
     assert not track.burst_eligible
 
 
 @pytest.mark.parametrize("word", [R.REPLAY_DELAYED, "something_new"])
-def test_a_wait_whose_reason_is_not_known_to_be_helped_is_not_called_for(word: str) -> None:
+def test_wait_for_an_unknown_reason_wants_no_call(word: str) -> None:
     unknown = waiting(R.RUNNING_XACTS)
     assert unknown.wait is not None
     unknown = replace(unknown, wait=replace(unknown.wait, reason=word))  # type: ignore[arg-type]
     assert not told([unknown]).wants_call
 
 
-def test_the_number_of_remembered_records_is_bounded() -> None:
+def test_number_of_remembered_records_is_bounded() -> None:
     track = told([existing(C.STALLED), *[call(OURS + 1000 * i) for i in range(500)]])
     assert len(track.record_ranges) == 64
     assert track.calls == 500

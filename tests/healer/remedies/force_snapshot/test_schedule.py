@@ -143,7 +143,9 @@ STEPS: dict[str, tuple[list[RecordProgress], EpisodeProgress, Step]] = {
 
 
 @pytest.mark.parametrize(("tracks", "progress", "expected"), STEPS.values(), ids=STEPS.keys())
-def test_next_step(tracks: list[RecordProgress], progress: EpisodeProgress, expected: Step) -> None:
+def test_next_step_is_that_of_the_table(
+    tracks: list[RecordProgress], progress: EpisodeProgress, expected: Step
+) -> None:
     assert next_step(tracks, progress, SETTINGS) == (expected if isinstance(expected, Wait) else Act(expected))
 
 
@@ -215,23 +217,25 @@ OUTCOMES: dict[str, tuple[RecordProgress, EpisodeProgress, Outcome | None]] = {
 
 
 @pytest.mark.parametrize(("track", "progress", "expected"), OUTCOMES.values(), ids=OUTCOMES.keys())
-def test_settle(track: RecordProgress, progress: EpisodeProgress, expected: Outcome | None) -> None:
+def test_timeouts_give_the_outcome_of_the_table(
+    track: RecordProgress, progress: EpisodeProgress, expected: Outcome | None
+) -> None:
     assert apply_timeouts(track, progress, SETTINGS).outcome == expected
 
 
-def test_every_outcome_that_no_look_gives_is_in_the_table() -> None:
+def test_every_outcome_of_a_timeout_is_in_the_table() -> None:
     produced = {case[2] for case in OUTCOMES.values()} - {None}
     assert produced == set(Outcome) - {Outcome.ERROR, Outcome.RESOLVED_ITSELF, Outcome.REFUSED}
 
 
-def test_whoever_held_the_lock_is_named() -> None:
+def test_reason_names_the_session_that_held_the_lock() -> None:
     track = apply_timeouts(replace(MISSING, locked_out=True, lock_holder="pid=7 user=x application=y"), LATE, SETTINGS)
     assert track.why == (
         "still waiting: running_xacts; the healers' lock is held by a stranger: pid=7 user=x application=y"
     )
 
 
-def test_see() -> None:
+def test_evaluate_gives_the_condition_of_each_slot() -> None:
     replica = node("s", recovery=True, slots=(SLOT,), creations=(CREATION,))
     both = cluster(node("p", recovery=False), replica, dark("d"))
     subjects = [
@@ -246,7 +250,7 @@ def test_see() -> None:
     assert seen[SlotKey("s", "w")].reason is WaitReason.UNKNOWN
 
 
-def test_a_slot_between_two_queries_of_a_look_is_unseen() -> None:
+def test_slot_that_two_queries_show_differently_is_unobserved() -> None:
     half_seen = node("s", recovery=True, slots=(SLOT._replace(in_creation=True),))
     assert evaluate(cluster(half_seen), [SlotKey("s", "s")])[SlotKey("s", "s")].condition is SlotCondition.UNOBSERVED
 
@@ -273,7 +277,7 @@ MUCH = 17 * 1024 * 1024
         ("a new one", MUCH, 0, SlotCondition.RETAINED),
     ],
 )
-def test_what_the_cause_of_retention_makes_of_a_slot(
+def test_condition_follows_from_the_cause_of_retention(
     cause: C, pinned: int, unconfirmed: int, state: SlotCondition
 ) -> None:
     slot = SLOT._replace(pinned_wal_bytes=pinned, unconfirmed_wal_bytes=unconfirmed)

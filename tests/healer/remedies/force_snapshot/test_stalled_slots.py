@@ -19,7 +19,7 @@ def cluster(stack: Stack) -> Cluster:
     return watched(stack)
 
 
-async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
+async def test_stalled_slot_of_a_streaming_consumer_is_healed(databases: Stack, tmp_path: Path) -> None:
     primary = databases.primary
     with primary.no_records_by_itself(), consumer(primary, "streams", tmp_path):
         write_wal(primary)
@@ -36,7 +36,7 @@ async def test_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
     assert 1 <= episode["calls"] <= 3
 
 
-async def test_a_batch_consumer_that_reads_now_and_then(databases: Stack) -> None:
+async def test_stalled_slot_of_a_batch_consumer_is_healed_by_its_next_read(databases: Stack) -> None:
     """The call alone moves nothing: the consumer's next read does, and until then one record ahead of it is enough."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
@@ -61,7 +61,7 @@ async def test_a_batch_consumer_that_reads_now_and_then(databases: Stack) -> Non
     databases.drop_slot("batch")
 
 
-async def test_without_a_record_another_read_changes_nothing(databases: Stack) -> None:
+async def test_read_without_a_record_does_not_move_a_stalled_slot(databases: Stack) -> None:
     """What the test above would prove nothing without."""
     primary = databases.primary
     with primary.no_records_by_itself():
@@ -74,7 +74,7 @@ async def test_without_a_record_another_read_changes_nothing(databases: Stack) -
     databases.drop_slot("control")
 
 
-async def test_a_slot_of_a_standby(databases: Stack) -> None:
+async def test_stalled_slot_on_a_standby_is_healed(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
 
     def read() -> None:
@@ -116,7 +116,7 @@ async def test_a_slot_of_a_standby(databases: Stack) -> None:
     databases.drop_slot("away")
 
 
-async def test_a_consumer_that_only_lags_is_left_alone_and_its_slot_never_resolved_itself(databases: Stack) -> None:
+async def test_slot_of_a_lagging_consumer_is_given_up_without_a_call(databases: Stack) -> None:
     primary = databases.primary
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('lags', 'test_decoding')")
     write_wal(primary)

@@ -56,7 +56,7 @@ async def replayed(cluster: Cluster, folder: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("ready")
-async def test_replay_says_what_it_would_do(
+async def test_replay_reports_what_it_would_do(
     databases: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     primary = databases.primary
@@ -79,7 +79,7 @@ async def test_replay_says_what_it_would_do(
 
 
 @pytest.mark.usefixtures("ready")
-async def test_doctor_tries_the_role(databases: Stack) -> None:
+async def test_doctor_checks_the_role(databases: Stack) -> None:
     findings = await check_servers(Config((guarded(databases),), QUICK))
     [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
     assert (found.check, found.status) == ("capability", CheckStatus.OK)
@@ -102,7 +102,7 @@ async def test_doctor_tries_the_role(databases: Stack) -> None:
     assert (found.status, "dry_run: true" in found.found) == (CheckStatus.WARNING, True)
 
 
-def test_doctor_wants_its_alert_only_where_it_is_allowed(monitoring: FakeMonitoring) -> None:
+def test_doctor_expects_the_alert_only_where_the_remedy_is_configured(monitoring: FakeMonitoring) -> None:
     plain = monitoring.config.clusters[0]
     assert plain.healer is not None
     allowed = replace(
@@ -118,7 +118,7 @@ def test_doctor_wants_its_alert_only_where_it_is_allowed(monitoring: FakeMonitor
     assert wanted == ["allowed"] * len(plain.nodes)
 
 
-def test_doctor_names_a_route_that_is_missing_for_it(monitoring: FakeMonitoring) -> None:
+def test_doctor_names_the_missing_route(monitoring: FakeMonitoring) -> None:
     """As in a configuration of Alertmanager that is older than this remedy."""
 
     def change(monitoring: FakeMonitoring) -> None:
@@ -133,7 +133,7 @@ def test_doctor_names_a_route_that_is_missing_for_it(monitoring: FakeMonitoring)
 
 
 @pytest.mark.usefixtures("ready")
-async def test_through_a_pooler_nobody_is_ended(databases: Stack) -> None:
+async def test_no_session_is_terminated_through_a_pooler(databases: Stack) -> None:
     """Also where it gives the healer a session of its own: what it would set is not known to stay."""
     primary = databases.primary
     for mode in ("session", "transaction"):
@@ -153,7 +153,7 @@ ODD = "Bücher \"x\" \\ 'y' [1]"
 
 
 @pytest.mark.usefixtures("ready")
-async def test_names_are_names_whatever_is_in_them(databases: Stack) -> None:
+async def test_application_names_are_compared_literally(databases: Stack) -> None:
     primary = databases.primary
     with psycopg.connect(primary.conninfo(USER)) as victim:
         victim.execute("SELECT pg_catalog.set_config('application_name', %s, false)", [ODD])
@@ -187,7 +187,7 @@ async def test_both_remedies_of_a_cluster_count_as_one_cluster(databases: Stack)
         assert {episode["remedy"] for episode in await healer.episodes()} == {"log_standby_snapshot", "end_transaction"}
 
 
-async def test_a_section_that_is_taken_away_takes_its_series_with_it(databases: Stack) -> None:
+async def test_series_disappear_with_the_section(databases: Stack) -> None:
     async with healing(guarded(databases)) as healer:
         assert healer.client.app is not None
         labels = {"cluster": "c", "remedy": "end_transaction"}

@@ -70,7 +70,7 @@ SUSPECTS = {
 
 
 @pytest.mark.parametrize(("sight", "way"), SUSPECTS.values(), ids=SUSPECTS.keys())
-def test_whom_a_look_shows(sight: SlotState, way: BlockKind | None) -> None:
+def test_blocker_follows_from_the_state(sight: SlotState, way: BlockKind | None) -> None:
     found = blocker_of(sight)
     assert (None if found is None else found.kind) == way
     if found is not None and way is not BlockKind.RETENTION:
@@ -87,7 +87,7 @@ def step(track: TerminationProgress, now: float, last: float | None = None) -> T
     return next_step([track], EpisodeProgress(now=now, last_attempt=last), SETTINGS)
 
 
-def test_the_primary_is_asked_at_once_and_the_session_ended_at_the_second_look() -> None:
+def test_session_is_checked_at_once_and_ended_some_seconds_later() -> None:
     track = apply_observation(TerminationProgress(), blocked(), 0.0)
     first = step(track, 0.0)
     assert isinstance(first, Terminate)
@@ -112,7 +112,7 @@ FORGETS = {
 
 
 @pytest.mark.parametrize("between", FORGETS.values(), ids=FORGETS.keys())
-def test_what_was_seen_counts_only_if_each_look_has_shown_the_same(between: SlotState) -> None:
+def test_check_counts_only_if_every_snapshot_shows_the_same_transaction(between: SlotState) -> None:
     track = apply_observation(seen(blocked()), between, 2.0)
     track = apply_observation(track, blocked(), 4.0)
     assert track.target is not None
@@ -121,7 +121,7 @@ def test_what_was_seen_counts_only_if_each_look_has_shown_the_same(between: Slot
 
 
 @pytest.mark.parametrize("result", [AttemptResult.ERROR, AttemptResult.UNAVAILABLE])
-def test_after_a_failure_it_is_seen_anew(result: AttemptResult) -> None:
+def test_session_is_checked_again_after_a_failure(result: AttemptResult) -> None:
     failed = TerminationAttempt(result, capability=Capability(Unavailable.NO_PRIMARY), blocker=suspect(blocked()))
     track = apply_attempt(seen(blocked()), failed, 6.0)
     assert track.target is not None
@@ -130,7 +130,7 @@ def test_after_a_failure_it_is_seen_anew(result: AttemptResult) -> None:
     assert isinstance(step(track, 16.0, last=6.0), Terminate)
 
 
-def test_an_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
+def test_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
     track = apply_attempt(seen(blocked()), TerminationAttempt(AttemptResult.ERROR, blocker=suspect(blocked())), 6.0)
     track = apply_observation(track, existing(C.NONE), 7.0)
     assert (track.outcome, track.why) == (
@@ -164,7 +164,7 @@ ENDINGS: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
 
 
 @pytest.mark.parametrize(("before", "after", "outcome", "why"), ENDINGS.values(), ids=ENDINGS.keys())
-def test_how_it_ends_after_our_act(before: SlotState, after: SlotState, outcome: Outcome, why: str) -> None:
+def test_act_gives_the_outcome_of_the_table(before: SlotState, after: SlotState, outcome: Outcome, why: str) -> None:
     track = apply_attempt(seen(before), call(AttemptResult.ENDED, before), 6.0)
     assert not wants_attempt(track), "nobody is told to end twice"
     track = apply_observation(apply_observation(track, before, 6.5), after, 7.0)
@@ -180,7 +180,7 @@ def test_how_it_ends_after_our_act(before: SlotState, after: SlotState, outcome:
         (blocked(), SlotState(SlotCondition.DROPPED), "it is gone, by no act of ours"),
     ],
 )
-def test_what_ends_without_us_is_not_our_success(before: SlotState, after: SlotState, why: str) -> None:
+def test_end_without_our_act_is_not_our_success(before: SlotState, after: SlotState, why: str) -> None:
     track = apply_observation(seen(before), after, 7.0)
     assert (track.outcome, track.why) == (Outcome.RESOLVED_ITSELF, why)
 
@@ -188,14 +188,14 @@ def test_what_ends_without_us_is_not_our_success(before: SlotState, after: SlotS
 @pytest.mark.parametrize(
     ("other", "well"), [(pinned(1000), existing(C.NONE, 2000)), (blocked(on_primary=False), existing(C.NONE))]
 )
-def test_another_slot_that_the_same_transaction_held_up_is_healed_as_well(other: SlotState, well: SlotState) -> None:
+def test_another_slot_blocked_by_the_same_transaction_is_healed(other: SlotState, well: SlotState) -> None:
     ended = call(AttemptResult.ENDED, blocked())
     track = apply_attempt(apply_observation(TerminationProgress(), other, 0.0), ended, 6.0)
     assert not wants_attempt(track)
     assert apply_observation(track, well, 7.0).outcome is Outcome.HEALED
 
 
-def test_a_slot_that_waits_for_another_one_is_not() -> None:
+def test_slot_blocked_by_another_transaction_is_not_healed() -> None:
     track = apply_attempt(
         apply_observation(TerminationProgress(), blocked(OTHER), 0.0), call(AttemptResult.ENDED, blocked()), 6.0
     )
@@ -288,18 +288,20 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
 
 
 @pytest.mark.parametrize(("track", "progress", "outcome"), OUTCOMES.values(), ids=OUTCOMES.keys())
-def test_when_it_is_over(track: TerminationProgress, progress: EpisodeProgress, outcome: Outcome | None) -> None:
+def test_timeouts_give_the_outcome_of_the_table(
+    track: TerminationProgress, progress: EpisodeProgress, outcome: Outcome | None
+) -> None:
     assert apply_timeouts(track, progress, SETTINGS).outcome == outcome
 
 
-def test_once_its_alert_is_gone_nobody_else_is_ended() -> None:
+def test_no_other_session_is_ended_after_the_alert_is_gone() -> None:
     track = apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0)
     track = apply_observation(replace(track, withdrawn="silenced"), blocked(OTHER), 7.0)
     assert not wants_attempt(track)
     assert step(track, 30.0) == Wait(1.0)
 
 
-def test_a_slot_that_was_well_and_is_in_need_again() -> None:
+def test_slot_that_was_well_is_reopened_when_a_transaction_blocks_it() -> None:
     track = apply_observation(
         apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0), existing(C.NONE), 7.0
     )
@@ -307,7 +309,7 @@ def test_a_slot_that_was_well_and_is_in_need_again() -> None:
     assert not should_reopen(track, existing(C.NONE))
 
 
-def test_the_one_due_first_comes_first() -> None:
+def test_slot_that_is_due_first_comes_first() -> None:
     waits, ready = seen(blocked(), now=3.0), seen(pinned(), now=0.0)
     found = next_step([waits, ready], EpisodeProgress(now=5.5, last_attempt=3.0), SETTINGS)
     assert isinstance(found, Terminate)

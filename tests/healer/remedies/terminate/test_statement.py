@@ -85,7 +85,7 @@ async def end(
         return await primary.act(at(suspect, seen))
 
 
-async def test_the_seen_one_is_ended_and_noted(server: Postgres) -> None:
+async def test_checked_session_is_terminated_and_recorded(server: Postgres) -> None:
     with holding(server) as victim:
         pid = victim.info.backend_pid
         with server.create_slot("waits") as creator:
@@ -103,7 +103,7 @@ async def test_the_seen_one_is_ended_and_noted(server: Postgres) -> None:
     server.drop_slot("waits")
 
 
-async def test_one_whose_savepoint_failed_still_holds_its_xid(server: Postgres) -> None:
+async def test_aborted_transaction_that_holds_an_xid_is_ended(server: Postgres) -> None:
     """Its state is idle in transaction (aborted)."""
     with holding(server) as victim:
         victim.execute("SAVEPOINT here")
@@ -116,7 +116,7 @@ async def test_one_whose_savepoint_failed_still_holds_its_xid(server: Postgres) 
 
 
 @pytest.mark.parametrize(("case", "refusal"), GUARDS.values(), ids=GUARDS.keys())
-async def test_each_guard_lets_it_live(server: Postgres, case: Case, refusal: str) -> None:
+async def test_guard_refuses_and_the_session_survives(server: Postgres, case: Case, refusal: str) -> None:
     """Asked without acting, and told to act as if all had been well a moment ago."""
     with ExitStack() as stack:
         suspect, policy = case(server, stack)
@@ -150,7 +150,7 @@ END $$
 SETTINGS = ("autovacuum = on", "autovacuum_naptime = '1s'")
 
 
-async def test_an_autovacuum_worker_lives(server: Postgres) -> None:
+async def test_autovacuum_worker_survives(server: Postgres) -> None:
     """Also where whoever looked took it for a client; this one analyzes a table, and has an xid."""
     server.sql(SLOWLY)
     server.sql("CREATE TABLE worked (n int) WITH (autovacuum_analyze_threshold = 1)")
@@ -189,7 +189,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_who_changed_between_two_looks_lives(server: Postgres, change: str) -> None:
+async def test_session_that_changed_between_two_checks_survives(server: Postgres, change: str) -> None:
     with ExitStack() as stack:
         victim = stack.enter_context(holding(server))
         pid = victim.info.backend_pid
@@ -215,7 +215,7 @@ async def test_who_changed_between_two_looks_lives(server: Postgres, change: str
         assert ended(server) == []
 
 
-async def test_who_is_gone_is_refused(server: Postgres) -> None:
+async def test_session_that_is_gone_is_refused(server: Postgres) -> None:
     with holding(server) as victim:
         pid = victim.info.backend_pid
         suspect = suspected(server, pid)
@@ -227,7 +227,7 @@ async def test_who_is_gone_is_refused(server: Postgres) -> None:
 
 
 @pytest.mark.parametrize("held_by", ["prepared", "autovacuum worker", "walsender", "logical replication apply worker"])
-async def test_nobody_is_even_asked_about_what_is_no_client(held_by: str) -> None:
+async def test_backend_that_is_not_a_client_is_refused_without_a_connection(held_by: str) -> None:
     suspect = BlockingTransaction(
         "s", BlockKind.CREATION, None if held_by == "prepared" else 1, 7, held_by, USER, APPLICATION
     )
@@ -240,7 +240,7 @@ async def test_nobody_is_even_asked_about_what_is_no_client(held_by: str) -> Non
     )
 
 
-async def test_the_second_within_the_hour_lives(server: Postgres) -> None:
+async def test_second_session_within_the_hour_survives(server: Postgres) -> None:
     """Whoever ended the first: the rows count, also for a healer that was started anew."""
     once = replace(POLICY, at_most_per_hour=1)
     with holding(server) as first:
@@ -257,7 +257,7 @@ async def test_the_second_within_the_hour_lives(server: Postgres) -> None:
             assert (await primary.act(at(suspect, seen))).result is AttemptResult.ENDED
 
 
-async def test_while_another_healer_is_at_it_nobody_is_ended(server: Postgres) -> None:
+async def test_session_survives_while_another_healer_holds_the_lock(server: Postgres) -> None:
     with holding(server) as victim, psycopg.connect(server.conninfo(), autocommit=True) as other:
         other.execute("SELECT pg_catalog.pg_advisory_lock(x'706773656e64'::int8)")
         call = await end(server, suspected(server, victim.info.backend_pid))
@@ -265,7 +265,7 @@ async def test_while_another_healer_is_at_it_nobody_is_ended(server: Postgres) -
         assert alive(server, victim.info.backend_pid)
 
 
-async def test_a_dry_run_says_whom(server: Postgres) -> None:
+async def test_dry_run_reports_the_session_which_survives(server: Postgres) -> None:
     dry = replace(POLICY, dry_run=True)
     with holding(server) as victim:
         call = await end(server, suspected(server, victim.info.backend_pid), dry)
@@ -274,7 +274,7 @@ async def test_a_dry_run_says_whom(server: Postgres) -> None:
     assert ended(server) == []
 
 
-async def test_without_its_row_nobody_is_ended(server: Postgres) -> None:
+async def test_session_survives_if_its_row_cannot_be_written(server: Postgres) -> None:
     with holding(server) as victim:
         suspect = suspected(server, victim.info.backend_pid)
         seen = await look(server, suspect)
@@ -288,7 +288,7 @@ async def test_without_its_row_nobody_is_ended(server: Postgres) -> None:
         assert alive(server, victim.info.backend_pid)
 
 
-async def test_capability(server: Postgres) -> None:
+async def test_capability_names_the_missing_privilege(server: Postgres) -> None:
     assert (await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE)))).reason is None
     for membership in ("pg_signal_backend", "pg_read_all_stats"):
         server.sql(f"REVOKE {membership} FROM {ENDER_ROLE}")
@@ -301,7 +301,7 @@ async def test_capability(server: Postgres) -> None:
     assert "pg-slot-healer grants --end-transactions" in missing.advice
 
 
-async def test_what_the_role_may_not_see_is_not_ended(server: Postgres) -> None:
+async def test_session_hidden_from_the_role_survives(server: Postgres) -> None:
     with holding(server) as victim:
         suspect = suspected(server, victim.info.backend_pid)
         seen = await look(server, suspect)
@@ -316,7 +316,7 @@ async def test_what_the_role_may_not_see_is_not_ended(server: Postgres) -> None:
         assert alive(server, victim.info.backend_pid)
 
 
-async def test_the_role_can_do_no_more(server: Postgres) -> None:
+async def test_role_can_only_insert_rows(server: Postgres) -> None:
     with psycopg.connect(server.conninfo(ENDER_ROLE), autocommit=True) as role:
         for statement in (
             "DELETE FROM pgslot.ended",

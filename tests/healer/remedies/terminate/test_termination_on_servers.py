@@ -28,6 +28,7 @@ from tests.support.blocking_transactions import (
     wait_until_blocked,
 )
 from tests.support.running_healer import (
+    QUICK,
     Healer,
     alert,
     healing,
@@ -55,7 +56,7 @@ async def counted(healer: Healer, name: str, **labels: str) -> float | None:
     return await healer.value(f"pgslot_heal_{name}", cluster="c", remedy="end_transaction", **labels)
 
 
-async def test_a_creation_on_the_primary(databases: Stack, caplog: pytest.LogCaptureFixture) -> None:
+async def test_creation_on_the_primary_is_unblocked(databases: Stack, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     primary = databases.primary
     with holding(primary) as victim, primary.create_slot("blocked") as creator:
@@ -86,7 +87,7 @@ async def test_a_creation_on_the_primary(databases: Stack, caplog: pytest.LogCap
     primary.drop_slot("blocked")
 
 
-async def test_a_creation_on_the_standby_with_both_remedies(databases: Stack) -> None:
+async def test_creation_on_the_standby_is_healed_by_both_remedies(databases: Stack) -> None:
     """One ends the transaction, the other forces the record that is missing then."""
     with databases.quiet(), holding(databases.primary), databases.standby.create_slot("both") as creator:
         async with healing(guarded(databases)) as healer:
@@ -100,7 +101,7 @@ async def test_a_creation_on_the_standby_with_both_remedies(databases: Stack) ->
     databases.drop_slot("both")
 
 
-async def test_a_slot_that_keeps_wal(databases: Stack, tmp_path: Path) -> None:
+async def test_slot_that_retains_wal_is_unblocked(databases: Stack, tmp_path: Path) -> None:
     primary = databases.primary
     with consumer(primary, "kept", tmp_path), holding(primary) as victim:
         victim.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'held', 'by this transaction')")
@@ -123,7 +124,7 @@ async def test_a_slot_that_keeps_wal(databases: Stack, tmp_path: Path) -> None:
     assert [row[3] for row in ended(primary)] == ["slot kept keeps WAL because of it"]
 
 
-async def test_without_the_section_nothing_is_done(databases: Stack) -> None:
+async def test_alert_is_ignored_without_the_section(databases: Stack) -> None:
     """Off by default, also where the alert arrives."""
     async with healing(watched(databases)) as healer:
         assert await healer.post(endangered("any")) == (200, "ignored_remedy_off=1")
@@ -131,7 +132,7 @@ async def test_without_the_section_nothing_is_done(databases: Stack) -> None:
         assert await counted(healer, "capability_unavailable", reason="missing_privilege") is None
 
 
-async def test_a_dry_run_ends_nobody(databases: Stack) -> None:
+async def test_dry_run_terminates_no_session(databases: Stack) -> None:
     primary = databases.primary
     with holding(primary) as victim, primary.create_slot("dry"):
         pid = victim.info.backend_pid
@@ -147,7 +148,7 @@ async def test_a_dry_run_ends_nobody(databases: Stack) -> None:
     primary.drop_slot("dry")
 
 
-async def test_the_cluster_s_own_dry_run_counts_as_well(databases: Stack) -> None:
+async def test_dry_run_of_the_cluster_terminates_no_session(databases: Stack) -> None:
     primary = databases.primary
     with holding(primary) as victim, primary.create_slot("dry"):
         pid = victim.info.backend_pid
@@ -167,7 +168,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-async def test_who_may_not_be_ended_is_an_outcome(databases: Stack, refusal: str) -> None:
+async def test_refusal_of_a_guard_is_the_outcome(databases: Stack, refusal: str) -> None:
     primary = databases.primary
     policy = replace(POLICY, users=(USER, "chief"))
     with holding(primary, **REFUSALS[refusal]) as victim, primary.create_slot("refused"):
@@ -183,7 +184,7 @@ async def test_who_may_not_be_ended_is_an_outcome(databases: Stack, refusal: str
     primary.drop_slot("refused")
 
 
-async def test_a_prepared_transaction_stays(databases: Stack) -> None:
+async def test_prepared_transaction_survives(databases: Stack) -> None:
     primary = databases.primary
     primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left'")
     try:
@@ -199,7 +200,7 @@ async def test_a_prepared_transaction_stays(databases: Stack) -> None:
     primary.drop_slot("prepared")
 
 
-async def test_an_active_statement_goes_on(databases: Stack) -> None:
+async def test_active_session_is_checked_repeatedly_and_survives(databases: Stack) -> None:
     """It is asked again and again, and ended as little the last time."""
     primary = databases.primary
     with holding(primary) as victim, primary.create_slot("busy"):
@@ -223,7 +224,7 @@ async def test_an_active_statement_goes_on(databases: Stack) -> None:
 
 async def until_asked(healer: Healer, line: str) -> None:
     def asked(found: list[dict[str, Any]]) -> bool:
-        return bool(found) and any(each["text"].startswith(line) for each in found[0]["timeline"])
+        return bool(found) and any(entry["text"].startswith(line) for entry in found[0]["timeline"])
 
     await healer.until(repr(line), asked)
 
@@ -248,7 +249,9 @@ async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     stack.primary.drop_slot("saved")
 
 
-async def test_the_healer_stops_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_session_survives_if_the_healer_stops_between_two_checks(
+    databases: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with about_to_end(databases, monkeypatch) as (healer, _):
         monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.0)
         assert healer.client.app is not None
@@ -256,23 +259,29 @@ async def test_the_healer_stops_in_between(databases: Stack, monkeypatch: pytest
         assert (await healer.episodes())[0]["why"] == "the healer stops"
 
 
-async def test_its_alert_resolves_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_session_survives_if_the_alert_resolves_between_two_checks(
+    databases: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with about_to_end(databases, monkeypatch) as (healer, _):
         await healer.post(endangered("saved", firing=False))
         assert (await healer.ended())["outcome"] == "cancelled"
 
 
-async def test_the_kill_switch_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_session_survives_if_the_cluster_is_disabled_between_two_checks(
+    databases: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with about_to_end(databases, monkeypatch) as (healer, _):
         assert healer.client.app is not None
         monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.0)
         off = guarded(databases, enabled=False, disabled_reason="CHG-7")
-        healer.client.app[EPISODES].reconfigure(Config((off,), healer.client.app[EPISODES]._config.healer))
+        healer.client.app[EPISODES].reconfigure(Config((off,), QUICK))
         episode = await healer.ended()
     assert (episode["outcome"], episode["why"]) == ("cancelled", "switched off: CHG-7")
 
 
-async def test_it_is_used_in_between(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_session_survives_if_it_was_used_between_two_checks(
+    databases: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen at rest, it works for a moment, and rests again: that is not the same rest."""
     primary = databases.primary
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 1.0)
@@ -290,7 +299,7 @@ async def test_it_is_used_in_between(databases: Stack, monkeypatch: pytest.Monke
     primary.drop_slot("used")
 
 
-async def test_the_second_within_the_hour(databases: Stack) -> None:
+async def test_second_session_within_the_hour_survives_also_after_a_restart(databases: Stack) -> None:
     """Also by a healer that was started anew."""
     primary = databases.primary
     once = replace(POLICY, at_most_per_hour=1)
@@ -310,7 +319,7 @@ async def test_the_second_within_the_hour(databases: Stack) -> None:
     forget(primary)
 
 
-async def test_two_replicas_end_one(databases: Stack) -> None:
+async def test_two_replicas_terminate_one_session(databases: Stack) -> None:
     """Two transactions are in the way, and both healers hear of it at the same time."""
     primary = databases.primary
     once = replace(POLICY, at_most_per_hour=1)
@@ -329,7 +338,7 @@ async def test_two_replicas_end_one(databases: Stack) -> None:
     primary.drop_slot("two")
 
 
-async def test_a_failover_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_session_is_terminated_after_a_failover_between_two_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was seen on the former primary is worth nothing on the new one, where nobody is ended."""
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 3.0)
     with Stack() as stack:
@@ -356,7 +365,7 @@ async def test_a_failover_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert (await healer.ended())["outcome"] == "cancelled"
 
 
-async def test_what_it_lacks_shows_before_it_is_needed(databases: Stack) -> None:
+async def test_missing_privilege_is_shown_before_any_alert(databases: Stack) -> None:
     databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
     try:
         async with healing(guarded(databases)) as healer:
