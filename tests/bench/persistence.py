@@ -28,7 +28,7 @@ from tests.bench import heal
 from tests.bench.client import Client
 from tests.bench.programs import running
 from tests.bench.results import Result, table
-from tests.support.failover_slots import copied, drop_failover_slots, make_slot, persistent, synchronising
+from tests.support.failover_slots import copied, create_failover_slot, drop_failover_slots, persistent, synchronising
 from tests.support.servers.binaries import NEWEST
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
@@ -93,7 +93,7 @@ class Bench:
     def _read(self, slot: str, folder: Path, has_consumer: bool) -> AbstractContextManager[object]:
         if has_consumer:
             return consumer(self._stack.primary, slot, folder, failover=True)
-        make_slot(self._stack.primary, slot)
+        create_failover_slot(self._stack.primary, slot)
         return nullcontext()
 
     def _watch(self, slot: str, way: str, poll: float | None) -> Trial:

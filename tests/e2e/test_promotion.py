@@ -16,9 +16,9 @@ from exporter.app import application
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
 from tests.support.failover_slots import (
+    advance_horizon,
     copied,
-    make_slot,
-    outrun,
+    create_failover_slot,
     persistent,
     read_all,
     read_until_persistent,
@@ -147,9 +147,9 @@ async def goes_on_without_loss(databases: Stack, before: Path, after: Path) -> N
 async def test_ready_slots_go_on_and_a_temporary_copy_is_gone(databases: Stack, client: Client, tmp_path: Path) -> None:
     primary, standby = databases.primary, databases.standby
     for slot in (STREAMS, "polled", "caught_up"):
-        make_slot(primary, slot)
+        create_failover_slot(primary, slot)
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('no_failover', 'test_decoding')")
-    outrun(primary, standby)
+    advance_horizon(primary, standby)
     synchronise(standby)
     wait_for(lambda: copied(standby, "polled"), "it is copied")
     read_all(primary, "caught_up")
@@ -166,7 +166,7 @@ async def test_ready_slots_go_on_and_a_temporary_copy_is_gone(databases: Stack, 
 async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, client: Client, tmp_path: Path) -> None:
     """One that was copied before goes on; the one whose name is taken, and those made after it, are gone."""
     primary, standby = databases.primary, databases.standby
-    make_slot(primary, STREAMS)
+    create_failover_slot(primary, STREAMS)
     synchronise(standby)
     wait_for(lambda: copied(standby, STREAMS), "it is copied")
     with standby.create_slot("a_taken") as creator:
@@ -176,8 +176,8 @@ async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, c
         await asyncio.to_thread(
             wait_for, lambda: force(primary) and persistent(standby, STREAMS), "a copy is ready", 60
         )
-    make_slot(primary, "a_taken")
-    make_slot(primary, "made_later")
+    create_failover_slot(primary, "a_taken")
+    create_failover_slot(primary, "made_later")
     expected = {STREAMS: None, "a_taken": "name_clash", "made_later": "worker_down"}
     await lose_the_primary(databases, client, tmp_path / "before", expected)
     assert usable(standby) == {STREAMS}
@@ -187,7 +187,7 @@ async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, c
 async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, client: Client) -> None:
     """After a switchover the new primary's slot is the standby's of before, and the old one has kept its own."""
     old, new = databases.primary, databases.standby
-    make_slot(old, "kept")
+    create_failover_slot(old, "kept")
     synchronise(new)
     wait_for(lambda: copied(new, "kept"), "it is copied")
     read_all(old, "kept")
@@ -198,7 +198,7 @@ async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, clie
     new.sql("SELECT pg_catalog.pg_create_physical_replication_slot('primary', true)")
     old.demote(new)
     synchronise(old)
-    make_slot(new, "made_later")
+    create_failover_slot(new, "made_later")
     # The worker ends at the first clash, so that what it comes to after that is not copied either.
     metrics = await scrape_until(client, lambda metrics: shown(metrics).get("kept") == "name_clash", timeout=60)
     assert metrics.value("pgslot_failover_ready", slot_name="kept", node=OLD) == 0

@@ -16,10 +16,10 @@ from tests.support.blocking_transactions import (
     APPLICATION,
     USER,
     alive,
-    ended,
-    forget,
+    delete_records,
     holding,
-    prepare,
+    set_up_roles,
+    termination_records,
     wait_until_blocked,
 )
 from tests.support.incidents import MEBIBYTE, limit, record_by_hand
@@ -37,7 +37,7 @@ THRESHOLDS = {"PgSlotEndangeredByTransaction": "5", "PgSlotLossPredicted": "1s"}
 def stack() -> Iterator[Stack]:
     with Stack(thresholds=THRESHOLDS) as stack:
         stack.start_databases()
-        prepare(stack.primary)
+        set_up_roles(stack.primary)
         stack.start_exporter()
         start_a_healer_that_may_end_transactions(stack)
         stack.start_monitoring()
@@ -93,14 +93,14 @@ def test_a_slot_that_was_about_to_be_lost_is_not(stack: Stack) -> None:
         )
     assert (found["outcome"], found["node"]) == ("healed", PRIMARY_NODE)
     assert (status in ("reserved", "extended"), invalid) == (True, None)
-    assert ended(primary) == [(USER, APPLICATION, "cdc", "slot cdc keeps WAL because of it")]
+    assert termination_records(primary) == [(USER, APPLICATION, "cdc", "slot cdc keeps WAL because of it")]
     limit(primary, "1GB")
     primary.drop_slot("cdc")
 
 
 def test_a_creation_ends_without_a_person(stack: Stack) -> None:
     primary = stack.primary
-    forget(primary)
+    delete_records(primary)
     with holding(primary) as victim, primary.create_slot("blocked") as creator:
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "blocked")

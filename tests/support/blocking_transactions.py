@@ -1,4 +1,4 @@
-"""Transactions that are in a slot's way, and who may end them: for the tests of that remedy, on any server."""
+"""Transactions that block a slot, and the configuration that lets a healer end them, on any server."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,7 +11,7 @@ from healer.commands.grants import ENDER_ROLE, ender_script
 from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, TerminationConfig, TerminationPolicy
-from tests.support.running_healer import alert, to_primary, watched
+from tests.support.running_healer import alert, healer_config, to_primary, watched
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
@@ -39,52 +39,52 @@ END $$
 """
 
 
-def prepare(server: Postgres) -> None:
-    """Make the roles, and forget who was ended."""
+def set_up_roles(server: Postgres) -> None:
+    """Create the roles and the healer's table, and empty it."""
     server.sql(ROLES)
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute(ender_script(ENDER_ROLE).encode())
-    forget(server)
+    delete_records(server)
 
 
-def forget(server: Postgres) -> None:
+def delete_records(server: Postgres) -> None:
     server.sql("TRUNCATE pgslot.ended")
 
 
-def ended(server: Postgres) -> list[tuple[Any, ...]]:
-    """Return the table's rows."""
+def termination_records(server: Postgres) -> list[tuple[Any, ...]]:
+    """Return the rows of pgslot.ended, one for each terminated session."""
     return server.sql("SELECT usename, application_name, slot_name, why FROM pgslot.ended ORDER BY ended_at")
 
 
-def acting(conninfo: str, policy: TerminationPolicy = POLICY, **more: Any) -> HealerConfig:
-    ending = TerminationConfig(Conninfo(conninfo), policy)
-    target = HealerConfig(Conninfo(conninfo), enabled=True, dry_run=policy.dry_run, termination=ending)
-    return replace(target, **more)
+def terminating(conninfo: str, policy: TerminationPolicy = POLICY, **fields: Any) -> HealerConfig:
+    """Return how a healer that may terminate sessions connects; `fields` of HealerConfig."""
+    termination = TerminationConfig(Conninfo(conninfo), policy)
+    return healer_config(conninfo, **({"dry_run": policy.dry_run, "termination": termination} | fields))
 
 
 @contextmanager
 def holding(
     server: Postgres, user: str = USER, application: str = APPLICATION, dbname: str = "postgres"
 ) -> Iterator[psycopg.Connection[Any]]:
-    """A session with a transaction that has an xid, and is idle for as long as nobody uses it."""
+    """Open a session whose transaction has an xid, and is idle until the test uses it."""
     conninfo = f"{server.conninfo(user, dbname)} application_name='{application}'"
-    # Its end is no COMMIT: somebody else may have ended it.
+    # Not a context manager, which commits: the session may have been terminated.
     with closing(psycopg.connect(conninfo)) as connection:
         connection.execute("SELECT pg_catalog.pg_current_xact_id()")
         yield connection
 
 
 def xid_of(server: Postgres, pid: int) -> int:
-    found = server.sql("SELECT backend_xid::text::int8 FROM pg_catalog.pg_stat_activity WHERE pid = %s", [pid])
-    return int(found[0][0])
+    [(xid,)] = server.sql("SELECT backend_xid::text::int8 FROM pg_catalog.pg_stat_activity WHERE pid = %s", [pid])
+    return int(xid)
 
 
-def suspected(
-    server: Postgres, pid: int, slot: str = "s", way: BlockKind = BlockKind.CREATION_ON_STANDBY, **more: Any
+def blocking_transaction(
+    server: Postgres, pid: int, slot: str = "s", kind: BlockKind = BlockKind.CREATION_ON_STANDBY, **fields: Any
 ) -> BlockingTransaction:
-    """Return it as a look would, by pid and xid as they are now."""
+    """Return the transaction of this session as a snapshot shows it; `fields` of BlockingTransaction."""
     return replace(
-        BlockingTransaction(slot, way, pid, xid_of(server, pid), "client backend", USER, APPLICATION), **more
+        BlockingTransaction(slot, kind, pid, xid_of(server, pid), "client backend", USER, APPLICATION), **fields
     )
 
 
@@ -97,7 +97,7 @@ def wait_until_gone(server: Postgres, pid: int) -> None:
 
 
 def wait_until_blocked(server: Postgres, slot: str) -> None:
-    """Until the creation of a slot on a primary waits for a transaction."""
+    """Wait until the creation of a slot on a primary waits for a transaction."""
     blocked = (
         "SELECT 1 FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_locks l ON l.pid = s.active_pid"
         " WHERE s.slot_name = %s AND l.locktype = 'transactionid' AND NOT l.granted"
@@ -105,12 +105,13 @@ def wait_until_blocked(server: Postgres, slot: str) -> None:
     wait_for(lambda: server.sql(blocked, [slot]) or None, f"slot {slot} waits for a transaction")
 
 
-def guarded(stack: Stack, policy: TerminationPolicy = POLICY, **target: Any) -> Cluster:
+def cluster_with_termination(stack: Stack, policy: TerminationPolicy = POLICY, **fields: Any) -> Cluster:
+    """Return a cluster of the stack's servers with the section end_transactions; `fields` of HealerConfig."""
     conninfo = to_primary(stack.standby, stack.primary, role=ENDER_ROLE)
-    return watched(stack, termination=TerminationConfig(Conninfo(conninfo), policy), **target)
+    return watched(stack, termination=TerminationConfig(Conninfo(conninfo), policy), **fields)
 
 
-def endangered(slot: str, node: str = "primary", **more: Any) -> dict[str, Any]:
-    found = alert(slot, node=node, fingerprint=f"end/{node}/{slot}", **more)
-    found["labels"] |= {"alertname": "PgSlotEndangeredByTransaction", "heal": "end_transaction"}
-    return found
+def endangered_alert(slot: str, node: str = "primary", **fields: Any) -> dict[str, Any]:
+    endangered = alert(slot, node=node, fingerprint=f"end/{node}/{slot}", **fields)
+    endangered["labels"] |= {"alertname": "PgSlotEndangeredByTransaction", "heal": "end_transaction"}
+    return endangered

@@ -14,8 +14,8 @@ import requests
 import yaml
 
 from healer.commands.grants import ENDER_ROLE
-from tests.support.blocking_transactions import APPLICATION, holding, prepare, wait_until_blocked
-from tests.support.failover_slots import make_slot, outrun, read_all, synchronise
+from tests.support.blocking_transactions import APPLICATION, holding, set_up_roles, wait_until_blocked
+from tests.support.failover_slots import advance_horizon, create_failover_slot, read_all, synchronise
 from tests.support.servers import binaries
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, wait_for
@@ -46,7 +46,7 @@ class Fleet(Stack):
         self.reports = self._server("reports", max_slot_wal_keep_size="-1")
         self.reports.sql("SELECT pg_catalog.pg_create_logical_replication_slot('monthly', 'pgoutput')")
         self.cleanup.callback(self._running.close)
-        prepare(self.primary)
+        set_up_roles(self.primary)
         self.start_exporter()
         self.start_monitoring()
         self.start_healer()
@@ -140,9 +140,9 @@ class Fleet(Stack):
 
         Before the standby has a slot of its own: that keeps its horizon back, so that every copy is ready at once.
         """
-        make_slot(self.primary, "protected")
-        make_slot(self.primary, "polled")
-        outrun(self.primary, self.standby)
+        create_failover_slot(self.primary, "protected")
+        create_failover_slot(self.primary, "polled")
+        advance_horizon(self.primary, self.standby)
         synchronise(self.standby)
         read_all(self.primary, "protected")
 

@@ -13,7 +13,13 @@ import psycopg
 import requests
 import yaml
 
-from tests.support.failover_slots import drop_failover_slots, make_slot, outrun, read_all, synchronising
+from tests.support.failover_slots import (
+    advance_horizon,
+    create_failover_slot,
+    drop_failover_slots,
+    read_all,
+    synchronising,
+)
 from tests.support.fakes.patroni import a_patroni
 from tests.support.servers.conditions import setting, stopped
 from tests.support.servers.postgres import Postgres
@@ -181,9 +187,9 @@ def slots_that_are_many_or_old(incidents: Incidents) -> None:
 def a_slot_that_would_not_survive_a_failover(incidents: Incidents) -> None:
     """Nobody keeps a copy; then somebody does, which stays temporary until the slot's consumer has read a record."""
     primary, standby = incidents.stack.primary, incidents.stack.standby
-    make_slot(primary, "protected")
+    create_failover_slot(primary, "protected")
     incidents.fires("PgSlotNotFailoverReady", "protected")
-    outrun(primary, standby)
+    advance_horizon(primary, standby)
     with synchronising(standby):
         incidents.fires("PgSlotNotPersisted", "protected")
         incidents.is_inhibited("PgSlotNotFailoverReady", "protected")

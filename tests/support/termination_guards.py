@@ -1,4 +1,4 @@
-"""Who has to survive: each situation that a guard of ending transactions is for, made on a real server."""
+"""The sessions that have to survive: for each guard of the remedy end_transaction, a situation on a real server."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -11,51 +11,58 @@ import psycopg
 from healer.commands.grants import ENDER_ROLE
 from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind
 from pgslot.config.model import TerminationPolicy
-from tests.support.blocking_transactions import APPLICATION, POLICY, USER, holding, suspected, wait_until_blocked
+from tests.support.blocking_transactions import (
+    APPLICATION,
+    POLICY,
+    USER,
+    blocking_transaction,
+    holding,
+    wait_until_blocked,
+)
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 
 Case = Callable[[Postgres, ExitStack], tuple[BlockingTransaction, TerminationPolicy]]
 
 
-def of_nobody_allowed(server: Postgres, stack: ExitStack, user: str, application: str, **policy: Any) -> Any:
+def not_allowed(server: Postgres, stack: ExitStack, user: str, application: str, **policy: Any) -> Any:
     victim = stack.enter_context(holding(server, user, application))
-    return suspected(server, victim.info.backend_pid), replace(POLICY, **policy)
+    return blocking_transaction(server, victim.info.backend_pid), replace(POLICY, **policy)
 
 
-def of_another_database(server: Postgres, stack: ExitStack) -> Any:
+def in_another_database(server: Postgres, stack: ExitStack) -> Any:
     victim = stack.enter_context(holding(server, dbname="template1"))
-    return suspected(server, victim.info.backend_pid), replace(POLICY, databases=("postgres",))
+    return blocking_transaction(server, victim.info.backend_pid), replace(POLICY, databases=("postgres",))
 
 
 def active(server: Postgres, stack: ExitStack) -> Any:
     victim = stack.enter_context(holding(server))
-    suspect = suspected(server, victim.info.backend_pid)
-    stack.enter_context(running(victim))
+    blocker = blocking_transaction(server, victim.info.backend_pid)
+    stack.enter_context(running_statement(victim))
     wait_for(lambda: state(server, victim) == "active" or None, "its statement runs")
-    return suspect, POLICY
+    return blocker, POLICY
 
 
 def too_young(server: Postgres, stack: ExitStack) -> Any:
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid), replace(POLICY, idle_in_transaction_for=60.0)
+    return blocking_transaction(server, victim.info.backend_pid), replace(POLICY, idle_in_transaction_for=60.0)
 
 
-def the_consumer(server: Postgres, stack: ExitStack) -> Any:
-    """A walsender of the same user and application; it need not be this slot's."""
+def same_as_the_consumer(server: Postgres, stack: ExitStack) -> Any:
+    """A walsender, of any slot, has the same user and application."""
     victim = stack.enter_context(holding(server))
     conninfo = f"{server.conninfo(USER)} application_name={APPLICATION} replication=database"
     stack.enter_context(closing(psycopg.connect(conninfo, autocommit=True)))
-    return suspected(server, victim.info.backend_pid), POLICY
+    return blocking_transaction(server, victim.info.backend_pid), POLICY
 
 
-def the_creator_elsewhere(server: Postgres, stack: ExitStack) -> Any:
-    """Who creates the slot on the standby: the primary does not see that session."""
+def same_as_the_creator_on_a_standby(server: Postgres, stack: ExitStack) -> Any:
+    """The slot's creator, on the standby, has the same user and application."""
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, creator=(USER, APPLICATION)), POLICY
+    return blocking_transaction(server, victim.info.backend_pid, creator=(USER, APPLICATION)), POLICY
 
 
-def a_walsender(server: Postgres, stack: ExitStack) -> Any:
+def walsender(server: Postgres, stack: ExitStack) -> Any:
     """A replication connection that runs SQL and has an xid."""
     conninfo = f"{server.conninfo(USER)} application_name={APPLICATION} replication=database"
     victim = stack.enter_context(
@@ -63,63 +70,63 @@ def a_walsender(server: Postgres, stack: ExitStack) -> Any:
     )
     for statement in ("BEGIN", "SELECT pg_catalog.pg_current_xact_id()"):
         victim.execute(statement.encode())
-    return suspected(server, victim.info.backend_pid), POLICY
+    return blocking_transaction(server, victim.info.backend_pid), POLICY
 
 
-def the_healer(server: Postgres, stack: ExitStack) -> Any:
+def healer_session(server: Postgres, stack: ExitStack) -> Any:
     victim = stack.enter_context(holding(server, application="pg_slot_healer called 2026"))
-    return suspected(server, victim.info.backend_pid), replace(POLICY, applications=None)
+    return blocking_transaction(server, victim.info.backend_pid), replace(POLICY, applications=None)
 
 
-def of_our_own_role(server: Postgres, stack: ExitStack) -> Any:
+def session_of_our_role(server: Postgres, stack: ExitStack) -> Any:
     victim = stack.enter_context(holding(server, user=ENDER_ROLE))
-    return suspected(server, victim.info.backend_pid), replace(POLICY, users=(ENDER_ROLE,))
+    return blocking_transaction(server, victim.info.backend_pid), replace(POLICY, users=(ENDER_ROLE,))
 
 
-def another_transaction(server: Postgres, stack: ExitStack) -> Any:
+def in_another_transaction(server: Postgres, stack: ExitStack) -> Any:
     victim = stack.enter_context(holding(server))
     pid = victim.info.backend_pid
-    suspect = suspected(server, pid)
+    blocker = blocking_transaction(server, pid)
     victim.commit()
     victim.execute("SELECT pg_catalog.pg_current_xact_id()")
-    return suspect, POLICY
+    return blocker, POLICY
 
 
-def not_the_oldest(server: Postgres, stack: ExitStack) -> Any:
+def younger_than_another_session(server: Postgres, stack: ExitStack) -> Any:
     stack.enter_context(holding(server, "somebody"))
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid), POLICY
+    return blocking_transaction(server, victim.info.backend_pid), POLICY
 
 
-def younger_than_a_prepared_one(server: Postgres, stack: ExitStack) -> Any:
+def younger_than_a_prepared_transaction(server: Postgres, stack: ExitStack) -> Any:
     stack.enter_context(prepared(server))
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid), POLICY
+    return blocking_transaction(server, victim.info.backend_pid), POLICY
 
 
-def waits_for_no_transaction(server: Postgres, stack: ExitStack) -> Any:
+def slot_that_does_not_exist(server: Postgres, stack: ExitStack) -> Any:
     """No slot of this name is in creation."""
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, way=BlockKind.CREATION), POLICY
+    return blocking_transaction(server, victim.info.backend_pid, kind=BlockKind.CREATION), POLICY
 
 
-def waits_for_an_older_one(server: Postgres, stack: ExitStack) -> Any:
-    """The creation began before this transaction: it does not wait for it so far."""
+def slot_that_waits_for_an_older_transaction(server: Postgres, stack: ExitStack) -> Any:
+    """The creation began before this transaction, and does not wait for it yet."""
     stack.enter_context(holding(server, "somebody"))
     stack.enter_context(server.create_slot("early"))
     wait_until_blocked(server, "early")
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, "early", BlockKind.CREATION), POLICY
+    return blocking_transaction(server, victim.info.backend_pid, "early", BlockKind.CREATION), POLICY
 
 
-def a_slot_that_has_moved(server: Postgres, stack: ExitStack) -> Any:
+def slot_that_has_moved(server: Postgres, stack: ExitStack) -> Any:
     with server.create_slot("moves") as creator:
         assert creator.wait(20)
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, "moves", BlockKind.RETENTION, restart=1), POLICY
+    return blocking_transaction(server, victim.info.backend_pid, "moves", BlockKind.RETENTION, restart=1), POLICY
 
 
-def a_slot_that_nobody_reads(server: Postgres, stack: ExitStack) -> Any:
+def slot_without_a_consumer(server: Postgres, stack: ExitStack) -> Any:
     with server.create_slot("unread") as creator:
         assert creator.wait(20)
     [(here,)] = server.sql(
@@ -127,7 +134,7 @@ def a_slot_that_nobody_reads(server: Postgres, stack: ExitStack) -> Any:
         " WHERE slot_name = 'unread'"
     )
     victim = stack.enter_context(holding(server))
-    return suspected(server, victim.info.backend_pid, "unread", BlockKind.RETENTION, restart=here), POLICY
+    return blocking_transaction(server, victim.info.backend_pid, "unread", BlockKind.RETENTION, restart=here), POLICY
 
 
 def prepared(server: Postgres) -> Any:
@@ -139,8 +146,8 @@ def prepared(server: Postgres) -> Any:
     return stack
 
 
-def running(victim: psycopg.Connection[Any]) -> Any:
-    """Have the session run a statement for as long as the context lasts."""
+def running_statement(victim: psycopg.Connection[Any]) -> Any:
+    """Let the session run a statement while the context lasts."""
     stack = ExitStack()
     pgconn = victim.pgconn
     pgconn.send_query(b"SELECT pg_catalog.pg_sleep(600)")
@@ -149,35 +156,35 @@ def running(victim: psycopg.Connection[Any]) -> Any:
 
 
 def state(server: Postgres, victim: psycopg.Connection[Any]) -> str | None:
-    found = server.sql("SELECT state FROM pg_catalog.pg_stat_activity WHERE pid = %s", [victim.info.backend_pid])
-    return str(found[0][0]) if found else None
+    rows = server.sql("SELECT state FROM pg_catalog.pg_stat_activity WHERE pid = %s", [victim.info.backend_pid])
+    return str(rows[0][0]) if rows else None
 
 
 GUARDS: dict[str, tuple[Case, str]] = {
     "active": (active, "active"),
     "idle for a moment only": (too_young, "too_young"),
-    "a superuser's": (partial(of_nobody_allowed, user="chief", application=APPLICATION, users=("chief",)), "superuser"),
-    "wrong user": (partial(of_nobody_allowed, user="somebody", application=APPLICATION), "user_not_allowed"),
+    "a superuser's": (partial(not_allowed, user="chief", application=APPLICATION, users=("chief",)), "superuser"),
+    "wrong user": (partial(not_allowed, user="somebody", application=APPLICATION), "user_not_allowed"),
     "wrong application": (
-        partial(of_nobody_allowed, user=USER, application="importer-2"),
+        partial(not_allowed, user=USER, application="importer-2"),
         "application_not_allowed",
     ),
-    "no application": (partial(of_nobody_allowed, user=USER, application=""), "application_not_allowed"),
-    "nobody is allowed": (
-        partial(of_nobody_allowed, user=USER, application=APPLICATION, users=None, applications=None),
+    "no application": (partial(not_allowed, user=USER, application=""), "application_not_allowed"),
+    "no user and no application is allowed": (
+        partial(not_allowed, user=USER, application=APPLICATION, users=None, applications=None),
         "user_not_allowed",
     ),
-    "wrong database": (of_another_database, "database_not_allowed"),
-    "the consumer's own": (the_consumer, "consumer"),
-    "the creator's own, on a standby": (the_creator_elsewhere, "consumer"),
-    "a replication connection": (a_walsender, "not_a_client"),
-    "the healer": (the_healer, "own"),
-    "our own role": (of_our_own_role, "own"),
-    "just committed, and began another": (another_transaction, "other_transaction"),
-    "not the oldest": (not_the_oldest, "not_in_the_way"),
-    "younger than a prepared one": (younger_than_a_prepared_one, "not_in_the_way"),
-    "the slot waits for nobody": (waits_for_no_transaction, "not_in_the_way"),
-    "the slot waits for an older one": (waits_for_an_older_one, "not_in_the_way"),
-    "the slot has moved": (a_slot_that_has_moved, "not_in_the_way"),
-    "the slot has no consumer": (a_slot_that_nobody_reads, "not_in_the_way"),
+    "wrong database": (in_another_database, "database_not_allowed"),
+    "same user and application as a consumer": (same_as_the_consumer, "consumer"),
+    "same user and application as the creator on a standby": (same_as_the_creator_on_a_standby, "consumer"),
+    "a replication connection": (walsender, "not_a_client"),
+    "the healer": (healer_session, "own"),
+    "our own role": (session_of_our_role, "own"),
+    "has committed and begun another transaction": (in_another_transaction, "other_transaction"),
+    "not the oldest": (younger_than_another_session, "not_in_the_way"),
+    "younger than a prepared transaction": (younger_than_a_prepared_transaction, "not_in_the_way"),
+    "the slot does not wait": (slot_that_does_not_exist, "not_in_the_way"),
+    "the slot waits for an older transaction": (slot_that_waits_for_an_older_transaction, "not_in_the_way"),
+    "the slot has moved": (slot_that_has_moved, "not_in_the_way"),
+    "the slot has no consumer": (slot_without_a_consumer, "not_in_the_way"),
 }

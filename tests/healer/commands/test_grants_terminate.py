@@ -12,7 +12,7 @@ from healer.commands.grants import ENDER_ROLE, ender_script, script
 from healer.remedies.attempt import Unavailable
 from healer.remedies.registry import END_TRANSACTION
 from pgslot.cli.errors import ConfigError
-from tests.support.blocking_transactions import acting
+from tests.support.blocking_transactions import terminating
 from tests.support.servers.postgres import Postgres, run_psql
 from tests.support.servers.programs import HEALER_PROGRAM
 from tests.support.servers.stack import Stack
@@ -39,7 +39,7 @@ async def test_psql_runs_it_twice_with_a_name_that_needs_quotes(databases: Stack
         for _ in range(2):
             shown = run_psql(primary, ender_script(NAME))
         assert [row.split("|")[2:] for row in shown.replace(" ", "").splitlines() if "|t|" in row] == [["t"] * 4], shown
-        target = acting(f"host=127.0.0.1 port={primary.port} dbname=postgres user='{NAME}'")
+        target = terminating(f"host=127.0.0.1 port={primary.port} dbname=postgres user='{NAME}'")
         assert (await END_TRANSACTION.check(target)).reason is None
     finally:
         execute(primary, f"DROP OWNED BY {quoted(NAME)}; DROP ROLE {quoted(NAME)}")
@@ -67,7 +67,7 @@ async def test_schema_of_another_owner_is_refused(databases: Stack) -> None:
 async def test_standby_is_reported_as_not_a_primary(databases: Stack) -> None:
     execute(databases.primary, ender_script(ENDER_ROLE))
     databases.primary.wait_until_replayed(databases.standby)
-    capability = await END_TRANSACTION.check(acting(databases.standby.conninfo(ENDER_ROLE)))
+    capability = await END_TRANSACTION.check(terminating(databases.standby.conninfo(ENDER_ROLE)))
     assert capability.reason is Unavailable.NO_PRIMARY
 
 

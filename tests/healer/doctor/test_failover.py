@@ -14,10 +14,10 @@ from pgslot.snapshot.queries import SUPPORTED
 from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
 from tests.support.failover_slots import (
     WORKER,
+    advance_horizon,
     copied,
+    create_failover_slot,
     drop_failover_slots,
-    make_slot,
-    outrun,
     persistent,
     read_all,
     synchronising,
@@ -164,10 +164,10 @@ async def failover_findings(stack: Stack) -> list[tuple[str, str]]:
 async def test_findings_follow_a_real_cluster_through_its_settings(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     assert await failover_findings(databases) == []
-    make_slot(primary, "f")
+    create_failover_slot(primary, "f")
     missing = "no copies of failover slots are kept: sync_replication_slots, primary_conninfo_dbname"
     assert await failover_findings(databases) == [("failed", missing)]
-    outrun(primary, standby)
+    advance_horizon(primary, standby)
     with synchronising(standby):
         await until(lambda: copied(standby, "f"), "it is copied")
         assert await failover_findings(databases) == [("warning", "not ready: f not_persisted")]

@@ -18,7 +18,7 @@ from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
 from tests.support.servers.wal import RUNNING_XACTS
 from tests.support.servers.workload import write_wal
-from tests.support.stalled_slots import CREATE, read_all, shows, stalled_alert, stalled_batch
+from tests.support.stalled_slots import CREATE, read_all, stalled_alert, stalled_batch, until_called_for
 
 CONFIRMED = "(SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = '{}')"
 
@@ -97,7 +97,7 @@ async def test_recreated_slot_is_not_our_success(databases: Stack) -> None:
         stalled_batch(primary, "anew")
         async with healing(watched(databases)) as healer:
             await healer.post(stalled_alert("anew", "primary"))
-            await shows(healer, primary, "anew")
+            await until_called_for(healer, primary, "anew")
             primary.sql("SELECT pg_catalog.pg_drop_replication_slot('anew')")
             primary.sql(CREATE, ["anew"])
             episode = await healer.ended()
@@ -189,7 +189,7 @@ async def test_slot_that_stalls_again_is_reopened(databases: Stack) -> None:
                 if times == 1:
                     read_all(primary, "other")
                     await healer.post(stalled_alert("again", "primary"), stalled_alert("other", "primary"))
-                await shows(healer, primary, "again", calls=times)
+                await until_called_for(healer, primary, "again", calls=times)
                 await flushed(primary, healer)
                 read_all(primary, "again")
                 await healer.until("it is healed", partial(so_many, "slots", times))
@@ -208,7 +208,7 @@ async def test_slot_moves_to_the_record_of_the_call(databases: Stack) -> None:
         stalled_batch(primary, "proof")
         async with healing(watched(databases)) as healer:
             await healer.post(stalled_alert("proof", "primary"))
-            await shows(healer, primary, "proof")
+            await until_called_for(healer, primary, "proof")
             await flushed(primary, healer)
             read_all(primary, "proof")
             episode = await healer.ended()

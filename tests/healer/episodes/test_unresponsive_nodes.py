@@ -17,7 +17,7 @@ from pgslot.config.model import Cluster, HealerSettings, Node
 from tests.support.running_healer import QUICK, alert, healing, impatient, until, usable, watched
 from tests.support.servers.proxy import Fault, Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
-from tests.support.stalled_slots import shows, stalled_alert, stalled_batch
+from tests.support.stalled_slots import stalled_alert, stalled_batch, until_called_for
 
 
 def with_a_third(stack: Stack, port: int) -> Cluster:
@@ -100,7 +100,7 @@ async def test_healer_that_waits_for_a_consumer_does_not_block_another_healer(da
         stalled_batch(primary, "slow")
         async with healing(watched(databases), settings=HealerSettings()) as first:
             await first.post(stalled_alert("slow", "primary"))
-            await shows(first, primary, "slow")
+            await until_called_for(first, primary, "slow")
             primary.wait_until_replayed(databases.standby)
             with databases.standby.create_slot("quick") as creator:
                 started = time.monotonic()

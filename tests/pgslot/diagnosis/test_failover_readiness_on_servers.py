@@ -15,10 +15,10 @@ from pgslot.snapshot.queries import SUPPORTED
 from tests.support.every_version import client
 from tests.support.failover_slots import (
     WORKER,
+    advance_horizon,
     copied,
+    create_failover_slot,
     drop_failover_slots,
-    make_slot,
-    outrun,
     read_all,
     read_until_persistent,
     synchronising,
@@ -81,7 +81,7 @@ async def test_slot_is_not_ready_until_its_copy_is_persistent_nor_if_its_name_is
     primary, standby = databases.primary, databases.standby
     if databases.major < FIRST_MAJOR:
         return
-    make_slot(primary, "waits")
+    create_failover_slot(primary, "waits")
     metrics = await until_ready(client, "waits", (0, "sync_off"))
     missing = {own["setting"]: value for own, value in metrics.found("pgslot_slotsync_setting_missing", node=STANDBY)}
     assert missing == {
@@ -94,7 +94,7 @@ async def test_slot_is_not_ready_until_its_copy_is_persistent_nor_if_its_name_is
     with settings(standby, sync_replication_slots="on"):
         # Without a database in primary_conninfo the worker does not even start.
         await until_ready(client, "waits", (0, "worker_down"))
-    outrun(primary, standby)
+    advance_horizon(primary, standby)
     with synchronising(standby):
         metrics = await until_ready(client, "waits", (0, "not_persisted"))
         assert metrics.value("pgslot_slotsync_enabled", node=STANDBY) == 1
@@ -115,7 +115,7 @@ async def test_slot_is_not_ready_until_its_copy_is_persistent_nor_if_its_name_is
         client,
         lambda metrics: (metrics.value("pgslot_failover_lag_bytes", slot_name="waits", node=STANDBY) or 0) > 100_000,
     )
-    make_slot(primary, "taken")
+    create_failover_slot(primary, "taken")
     await until_ready(client, "taken", (0, "sync_off"))
     with standby.create_slot("taken") as creator:
         while not creator.wait(0.5):
@@ -132,7 +132,7 @@ async def test_copy_that_is_missing_or_lost_or_unknown_is_not_ready(client: Clie
         return
     with synchronising(standby):
         with stopped(standby, "slotsync worker"):
-            make_slot(primary, "lost")
+            create_failover_slot(primary, "lost")
             await until_ready(client, "lost", (0, "not_synced"))
         wait_for(lambda: copied(standby, "lost"), "it is copied", 60)
         read_all(primary, "lost")
@@ -153,7 +153,7 @@ async def test_copy_that_is_missing_or_lost_or_unknown_is_not_ready(client: Clie
             metrics = await until_ready(client, "lost", (0, "invalidated"))
             label = {"node": STANDBY, "slot_name": "lost"}
             assert metrics.state("pgslot_invalidation_reason", "reason", **label) == "rows_removed"
-            make_slot(primary, "unseen")
+            create_failover_slot(primary, "unseen")
             await until_ready(client, "unseen", (0, "worker_down"))
             primary.sql(f"REVOKE pg_monitor FROM {EXPORTER_ROLE}")
             try:
@@ -181,7 +181,7 @@ async def test_probe_of_the_primary_shows_readiness_and_of_the_standby_does_not(
         if databases.major < FIRST_MAJOR:
             assert (await probe(PRIMARY)).found("pgslot_failover_ready") == []
             return
-        make_slot(primary, "waits")
+        create_failover_slot(primary, "waits")
         assert ready(await probe(PRIMARY), "waits") == (0, "sync_off")
         assert (await probe(STANDBY)).found("pgslot_failover_ready") == []
         assert (await probe(STANDBY)).value("pgslot_slotsync_enabled") == 0
@@ -225,7 +225,7 @@ async def test_standbys_that_cannot_synchronise_have_no_readiness(databases: Sta
         servers = (databases.primary, databases.standby, *more)
         nodes = (server.conninfo(EXPORTER_ROLE) for server in servers)
         async with TestClient(TestServer(application(configuration(*nodes)))) as client:
-            make_slot(databases.primary, "waits")
+            create_failover_slot(databases.primary, "waits")
             # Only the third standby could.
             metrics = await until_ready(client, "waits", (0, "sync_off"))
             assert {own["node"] for own, _ in metrics.found("pgslot_failover_ready")} == {STANDBY}

@@ -1,4 +1,4 @@
-"""Sights for the tables of cases: a creation that waits, a slot that exists."""
+"""Slot states for tables of cases: a waiting creation, an existing slot, a standby's copy."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def existing(
     decoded: int | None = None,
     xmin: int | None = None,
 ) -> SlotState:
-    states = {
+    conditions = {
         C.STALLED: SlotCondition.STALLED,
         C.INVALIDATED: SlotCondition.LOST,
         C.TRANSACTION: SlotCondition.RETAINED,
@@ -36,7 +36,7 @@ def existing(
     slot = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active, total_bytes=decoded)
     slot = slot._replace(catalog_xmin=xmin)
     return SlotState(
-        states.get(cause, SlotCondition.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True
+        conditions.get(cause, SlotCondition.USABLE), slot=slot, cause=cause, obstacle=obstacle, on_primary=True
     )
 
 
@@ -48,7 +48,7 @@ def temporary(
     obstacle: WaitReason | None = None,
     blocked: bool = False,
 ) -> SlotState:
-    """Return a standby's temporary copy; all but `obstacle` and `blocked` is the primary's slot."""
+    """Return a standby's temporary copy; `restart`, `confirmed` and `active` are of the primary's slot."""
     copy = SLOT._replace(synced=True, temporary=True, active=True, restart_position=900, confirmed_position=None)
     original = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active)
     return SlotState(
@@ -61,10 +61,10 @@ def temporary(
     )
 
 
-def persistent(restart: int, state: SlotCondition = SlotCondition.USABLE) -> SlotState:
-    """Return a standby's copy that would outlive a promotion."""
+def persistent(restart: int, condition: SlotCondition = SlotCondition.USABLE) -> SlotState:
+    """Return a standby's copy that would survive a promotion."""
     original = SLOT._replace(restart_position=restart)
-    return SlotState(state, slot=original._replace(synced=True), cause=C.NONE, original=original)
+    return SlotState(condition, slot=original._replace(synced=True), cause=C.NONE, original=original)
 
 
 def without_copy(reason: NotReadyReason = NotReadyReason.WORKER_DOWN, restart: int = 1000) -> SlotState:
@@ -73,5 +73,5 @@ def without_copy(reason: NotReadyReason = NotReadyReason.WORKER_DOWN, restart: i
 
 
 def lsn(position: int) -> str:
-    """Return bytes since 0/0 as the server writes them."""
+    """Return a number of bytes since 0/0 as the server writes an LSN."""
     return f"{position >> 32:X}/{position & 0xFFFFFFFF:X}"

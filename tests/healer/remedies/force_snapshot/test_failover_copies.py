@@ -1,4 +1,4 @@
-"""Standbys' copies of failover slots: what a look shows of them, and their heal on real servers."""
+"""Standbys' copies of failover slots: their state in a snapshot, and their heal on real servers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +23,15 @@ from pgslot.snapshot.rows import Slot, Transaction
 from tests.support.builders.slot_states import R, temporary, without_copy
 from tests.support.builders.snapshots import SLOT, STANDBY, TRANSACTION, cluster, node
 from tests.support.failover_slots import (
+    advance_horizon,
     copied,
+    create_failover_slot,
     drop_failover_slots,
-    make_slot,
-    outrun,
     persistent,
     read_all,
     synchronising,
 )
-from tests.support.running_healer import Healer, alert, healing, until, watched
+from tests.support.running_healer import Healer, alert, has_called, healing, until, watched
 from tests.support.servers.conditions import setting
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
@@ -45,7 +45,7 @@ TEMPORARY = COPY._replace(
     temporary=True, active=True, confirmed_position=None, in_creation=True, catalog_xmin=TRANSACTION.xid
 )
 SYNCHRONISES = replace(STANDBY, sync_replication_slots=True, slotsync_worker_running=True)
-SUBJECT = SlotKey("s", "f")
+KEY = SlotKey("s", "f")
 YOUNG = replace(TRANSACTION, age_seconds=1.0)
 OLDER = replace(YOUNG, xid=(TRANSACTION.xid or 0) - 1)
 
@@ -58,19 +58,20 @@ def standby(*slots: Slot, **more: Any) -> NodeSnapshot:
     return node("s", recovery=True, slots=slots, **({"standby": SYNCHRONISES} | more))
 
 
-Seen = tuple[SlotCondition, str | None]
+Condition = tuple[SlotCondition, str | None]
+"""A condition and its reason."""
 
-SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
+STATES: dict[str, tuple[tuple[NodeSnapshot, ...], Condition]] = {
     "temporary": ((primary(ORIGINAL), standby(TEMPORARY)), (SlotCondition.NOT_PERSISTED, "not_persisted")),
-    "temporary, its consumer is away": (
+    "temporary, its consumer is inactive": (
         (primary(ORIGINAL._replace(active=False)), standby(TEMPORARY)),
         (SlotCondition.NOT_PERSISTED, "inactive"),
     ),
-    "temporary, and a transaction is in its way": (
+    "temporary, and a transaction blocks it": (
         (primary(ORIGINAL, transactions=(TRANSACTION,)), standby(TEMPORARY)),
         (SlotCondition.NOT_PERSISTED, "transaction"),
     ),
-    "temporary, a transaction comes and goes": (
+    "temporary, with a short transaction": (
         (primary(ORIGINAL, transactions=(YOUNG,)), standby(TEMPORARY)),
         (SlotCondition.NOT_PERSISTED, "not_persisted"),
     ),
@@ -98,8 +99,8 @@ SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
     ),
     "the standby is not to synchronise": ((primary(ORIGINAL), standby(standby=STANDBY)), (SlotCondition.DROPPED, None)),
     "no failover slot": ((primary(), standby()), (SlotCondition.DROPPED, None)),
-    "not there, and the primary is not known": ((standby(),), (SlotCondition.UNOBSERVED, None)),
-    "not there, and there are two primaries": (
+    "no copy, and the primary is not known": ((standby(),), (SlotCondition.UNOBSERVED, None)),
+    "no copy, and there are two primaries": (
         (primary(ORIGINAL), primary(ORIGINAL), standby()),
         (SlotCondition.UNOBSERVED, None),
     ),
@@ -109,28 +110,31 @@ SIGHTS: dict[str, tuple[tuple[NodeSnapshot, ...], Seen]] = {
         (SlotCondition.UNOBSERVED, None),
     ),
     "persistent, and the primary is not known": ((standby(COPY),), (SlotCondition.USABLE, None)),
-    "not there, nothing is copied, and the primary is not known": (
+    "no copy, no synchronisation, and the primary is not known": (
         (standby(standby=STANDBY),),
         (SlotCondition.DROPPED, None),
     ),
-    "not seen in full": ((primary(ORIGINAL), standby(standby=None, creations=None)), (SlotCondition.UNOBSERVED, None)),
+    "not observed in full": (
+        (primary(ORIGINAL), standby(standby=None, creations=None)),
+        (SlotCondition.UNOBSERVED, None),
+    ),
 }
 
 
-@pytest.mark.parametrize(("nodes", "expected"), SIGHTS.values(), ids=SIGHTS.keys())
-def test_state_of_a_copy_follows_from_the_snapshot(nodes: tuple[NodeSnapshot, ...], expected: Seen) -> None:
-    sight = evaluate(cluster(*nodes), [SUBJECT])[SUBJECT]
-    assert (sight.condition, sight.reason) == expected
+@pytest.mark.parametrize(("nodes", "expected"), STATES.values(), ids=STATES.keys())
+def test_state_of_a_copy_follows_from_the_snapshot(nodes: tuple[NodeSnapshot, ...], expected: Condition) -> None:
+    state = evaluate(cluster(*nodes), [KEY])[KEY]
+    assert (state.condition, state.reason) == expected
 
 
 def test_persistent_copy_has_its_original() -> None:
-    sight = evaluate(cluster(primary(ORIGINAL), standby(COPY)), [SUBJECT])[SUBJECT]
-    assert sight.persisted
-    assert sight.original == ORIGINAL
+    state = evaluate(cluster(primary(ORIGINAL), standby(COPY)), [KEY])[KEY]
+    assert state.persisted
+    assert state.original == ORIGINAL
 
 
 def test_temporary_copy_is_in_need() -> None:
-    assert slots_in_need(cluster(primary(ORIGINAL), standby(TEMPORARY))) == [SUBJECT]
+    assert slots_in_need(cluster(primary(ORIGINAL), standby(TEMPORARY))) == [KEY]
 
 
 NOW, LATE, SETTINGS = EpisodeProgress(now=100.0), EpisodeProgress(now=3600.0), HealerSettings()
@@ -152,7 +156,7 @@ def test_one_record_ahead_of_the_consumer_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sight", "outcome", "why"),
+    ("state", "outcome", "why"),
     [
         (
             without_copy(NotReadyReason.WORKER_DOWN),
@@ -162,15 +166,15 @@ def test_one_record_ahead_of_the_consumer_is_enough() -> None:
         (temporary(obstacle=R.REPLAY_PAUSED), None, ""),
     ],
 )
-def test_copy_that_no_record_helps_is_given_up(sight: SlotState, outcome: Outcome | None, why: str) -> None:
-    held = NOW.now - RETAINED_SECONDS if sight.condition is SlotCondition.UNREADY else None
-    track = apply_timeouts(RecordProgress(sight, retained_since=held), NOW, SETTINGS)
-    assert (track.outcome, track.why) == (outcome, why)
+def test_copy_that_no_record_helps_is_given_up(state: SlotState, outcome: Outcome | None, why: str) -> None:
+    held = NOW.now - RETAINED_SECONDS if state.condition is SlotCondition.UNREADY else None
+    progress = apply_timeouts(RecordProgress(state, retained_since=held), NOW, SETTINGS)
+    assert (progress.outcome, progress.why) == (outcome, why)
 
 
 @pytest.fixture(scope="module", params=[major for major in SUPPORTED if major >= FIRST_MAJOR])
 def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """In place of the session's: a primary and its standby of one version after the other."""
+    """Replaces the session's fixture: a primary and its standby of each version in turn."""
     with Stack(major=request.param) as stack:
         stack.start_databases()
         yield stack
@@ -178,7 +182,7 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.fixture(autouse=True)
 def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In place of the one for the session's servers."""
+    """Replaces the fixture for the session's servers."""
     yield
     if "databases" in request.fixturenames:
         stack = request.getfixturevalue("databases")
@@ -186,14 +190,14 @@ def _no_leftovers(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def not_persisted(slot: str) -> dict[str, Any]:
-    found = alert(slot)
-    found["labels"]["alertname"] = "PgSlotNotPersisted"
-    return found
+    temporary_copy = alert(slot)
+    temporary_copy["labels"]["alertname"] = "PgSlotNotPersisted"
+    return temporary_copy
 
 
 @contextmanager
 def left_behind(stack: Stack, slot: str) -> Iterator[None]:
-    """Have its standby's horizon pass the slot's, on a primary that logs no record by itself; then keep a copy."""
+    """Let the standby's horizon pass the slot's, on a primary that logs no record by itself; then synchronise."""
     primary, standby = stack.primary, stack.standby
     with primary.no_records_by_itself():
         for _ in range(3):
@@ -210,22 +214,22 @@ async def heal(healer: Healer, stack: Stack, slot: str) -> None:
     assert await healer.post(not_persisted(slot)) == (200, "started=1")
 
 
-class Looks:
-    """The healer's looks at a server from now on."""
+class ObservedQueries:
+    """The healer's queries on a server, from now on."""
 
     def __init__(self, server: Postgres) -> None:
         self._server = server
-        self._seen: set[Any] = set()
+        self._starts: set[Any] = set()
 
-    def went_on(self) -> bool:
+    def continued(self) -> bool:
         """Return whether there were several, a second apart: another call would have been made by then."""
-        asked = "SELECT query_start FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
-        self._seen.update(self._server.sql(asked))
-        return len(self._seen) > 4
+        query = "SELECT query_start FROM pg_catalog.pg_stat_activity WHERE application_name = 'pg_slot_healer'"
+        self._starts.update(self._server.sql(query))
+        return len(self._starts) > 4
 
 
 async def test_copy_is_healed_for_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
-    """Where none comes by itself, one record that its consumer confirms is all that is missing."""
+    """The server logs no record by itself: one that the consumer confirms is enough."""
     with consumer(databases.primary, "streams", tmp_path, failover=True), left_behind(databases, "streams"):
         async with healing(watched(databases)) as healer:
             await heal(healer, databases, "streams")
@@ -238,15 +242,15 @@ async def test_copy_is_healed_for_a_streaming_consumer(databases: Stack, tmp_pat
 
 async def test_copy_is_healed_by_the_next_read_of_a_batch_consumer(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
-    make_slot(primary, "batch")
+    create_failover_slot(primary, "batch")
     with left_behind(databases, "batch"):
         async with healing(watched(databases)) as healer:
             await heal(healer, databases, "batch")
-            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            await healer.until("it has called", has_called)
             [record] = (await healer.episodes())[0]["lsns"]
             written = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
             await until(lambda: primary.sql(written, [record]), "the record is written out")
-            await until(Looks(standby).went_on, "it looks again and again")
+            await until(ObservedQueries(standby).continued, "it takes more snapshots")
             assert (await healer.episodes())[0]["calls"] == 1
             assert not persistent(standby, "batch")
             primary.sql("SELECT pg_catalog.pg_replication_slot_advance('batch', pg_catalog.pg_current_wal_lsn())")
@@ -257,7 +261,7 @@ async def test_copy_is_healed_by_the_next_read_of_a_batch_consumer(databases: St
 
 
 async def test_end_of_a_blocking_transaction_is_not_our_success(databases: Stack, tmp_path: Path) -> None:
-    """Its end lets the record help that comes after it; what was called for before that is not claimed."""
+    """The next record after the end of the transaction helps; calls before it do not count."""
     primary = databases.primary
     with (
         consumer(primary, "streams", tmp_path, failover=True),
@@ -266,7 +270,7 @@ async def test_end_of_a_blocking_transaction_is_not_our_success(databases: Stack
     ):
         async with healing(watched(databases), settings=HealerSettings(interval=60)) as healer:
             await heal(healer, databases, "streams")
-            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            await healer.until("it has called", has_called)
             assert (await healer.episodes())[0]["reasons"] == ["transaction"]
             transaction.commit()
             primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
@@ -275,18 +279,18 @@ async def test_end_of_a_blocking_transaction_is_not_our_success(databases: Stack
 
 
 async def test_absent_primary_gives_no_outcome(databases: Stack) -> None:
-    """The copy ends with the worker, which ends with its connection: that is not the end of the trouble."""
+    """The copy ends with the worker, which ends with its connection: the slot still needs help."""
     primary, standby = databases.primary, databases.standby
-    make_slot(primary, "alone")
-    outrun(primary, standby)
+    create_failover_slot(primary, "alone")
+    advance_horizon(primary, standby)
     with synchronising(standby):
         async with healing(watched(databases)) as healer:
             await heal(healer, databases, "alone")
-            await healer.until("it is called for", lambda episodes: episodes[0]["calls"])
+            await healer.until("it has called", has_called)
             primary.stop()
             try:
                 await until(lambda: not copied(standby, "alone"), "its copy is gone", 60)
-                await until(Looks(standby).went_on, "it looks again and again")
+                await until(ObservedQueries(standby).continued, "it takes more snapshots")
                 assert (await healer.episodes())[0]["outcome"] is None
             finally:
                 primary.start()
@@ -298,8 +302,8 @@ async def test_absent_primary_gives_no_outcome(databases: Stack) -> None:
 
 async def test_copy_without_a_worker_is_given_up_without_a_call(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
-    make_slot(primary, "alone")
-    outrun(primary, standby)
+    create_failover_slot(primary, "alone")
+    advance_horizon(primary, standby)
     with synchronising(standby):
         await until(lambda: copied(standby, "alone"), "it is copied")
         with setting(standby, "hot_standby_feedback", "off"):

@@ -1,4 +1,4 @@
-"""What counts as our own success: stories of looks and calls, and the verdict on the slot."""
+"""What counts as our own success: stories of snapshots and calls, and the outcome of the slot."""
 
 from dataclasses import replace
 
@@ -14,12 +14,12 @@ from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.diagnosis.retention import RetentionCause
 from tests.support.builders.slot_states import C, R, existing, lsn, persistent, temporary, waiting, without_copy
 
-USABLE, GONE, UNSEEN = (
+USABLE, DROPPED, UNOBSERVED = (
     SlotState(SlotCondition.USABLE),
     SlotState(SlotCondition.DROPPED),
     SlotState(SlotCondition.UNOBSERVED),
 )
-UNDECIDED = SlotState(SlotCondition.INCONCLUSIVE)
+INCONCLUSIVE = SlotState(SlotCondition.INCONCLUSIVE)
 OURS = 60_000_000
 """Where a record of ours begins."""
 
@@ -33,19 +33,19 @@ MESSAGE = call(result=AttemptResult.EMITTED)
 LOCKED = RecordAttempt(AttemptResult.LOCKED)
 REFUSED = RecordAttempt(AttemptResult.UNAVAILABLE, capability=Capability(Unavailable.NO_PRIMARY))
 Story = list[SlotState | RecordAttempt]
-"""A second apart."""
+"""Snapshots and attempts, a second apart."""
 
 
-def young(sight: SlotState) -> SlotState:
-    assert sight.wait is not None
-    return replace(sight, wait=replace(sight.wait, creation=replace(sight.wait.creation, wait_seconds=0.9)))
+def young(state: SlotState) -> SlotState:
+    assert state.wait is not None
+    return replace(state, wait=replace(state.wait, creation=replace(state.wait.creation, wait_seconds=0.9)))
 
 
-def begun(sight: SlotState, *, pid: int = 1, restart: int = 1000) -> SlotState:
+def begun(state: SlotState, *, pid: int = 1, restart: int = 1000) -> SlotState:
     """Return the creation of another session, or from another position."""
-    assert sight.wait is not None
-    creation = replace(sight.wait.creation, pid=pid)
-    return replace(sight, wait=replace(sight.wait, creation=creation), slot=existing(C.NONE, restart).slot)
+    assert state.wait is not None
+    creation = replace(state.wait.creation, pid=pid)
+    return replace(state, wait=replace(state.wait, creation=creation), slot=existing(C.NONE, restart).slot)
 
 
 STORIES: dict[str, tuple[Story, Outcome | None]] = {
@@ -59,7 +59,7 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
     "never called": ([waiting(R.RUNNING_XACTS), USABLE], Outcome.RESOLVED_ITSELF),
     "another healer called": ([waiting(R.RUNNING_XACTS), LOCKED, USABLE], Outcome.RESOLVED_ITSELF),
     "the call was refused": ([waiting(R.RUNNING_XACTS), REFUSED, USABLE], Outcome.RESOLVED_ITSELF),
-    "usable at the first look": ([USABLE], Outcome.RESOLVED_ITSELF),
+    "usable in the first snapshot": ([USABLE], Outcome.RESOLVED_ITSELF),
     "called while a transaction blocked": ([waiting(R.TRANSACTION), CALL, USABLE], Outcome.RESOLVED_ITSELF),
     "our record found a transaction, which ended": (
         [waiting(R.RUNNING_XACTS), CALL, waiting(R.TRANSACTION), USABLE],
@@ -73,24 +73,24 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [waiting(R.RUNNING_XACTS, reserved=False), CALL, USABLE],
         Outcome.RESOLVED_ITSELF,
     ),
-    "the node went dark for a moment": ([waiting(R.RUNNING_XACTS), CALL, UNSEEN, USABLE], Outcome.HEALED),
-    "a call for others while the node is dark": (
-        [waiting(R.RUNNING_XACTS), CALL, UNSEEN, CALL, USABLE],
+    "the node was unobserved for a moment": ([waiting(R.RUNNING_XACTS), CALL, UNOBSERVED, USABLE], Outcome.HEALED),
+    "a call for other slots while the node is unobserved": (
+        [waiting(R.RUNNING_XACTS), CALL, UNOBSERVED, CALL, USABLE],
         Outcome.HEALED,
     ),
-    "gone after our call": ([waiting(R.RUNNING_XACTS), CALL, GONE], Outcome.RESOLVED_ITSELF),
+    "dropped after our call": ([waiting(R.RUNNING_XACTS), CALL, DROPPED], Outcome.RESOLVED_ITSELF),
     "replay was resumed": ([waiting(R.REPLAY_PAUSED), CALL, USABLE], Outcome.RESOLVED_ITSELF),
     "still waiting": ([waiting(R.RUNNING_XACTS), CALL, waiting(R.RUNNING_XACTS)], None),
     "too young to act on": ([young(waiting(R.RUNNING_XACTS)), CALL, USABLE], Outcome.RESOLVED_ITSELF),
-    "made by the creation that waited": (
+    "created by the creation that waited": (
         [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, 1000, confirmed=OURS + 56)],
         Outcome.HEALED,
     ),
-    "made with a record that was on its way before our call": (
+    "created with a record from before our call": (
         [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, 1000, confirmed=OURS)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "made, and its consumer has moved on to our record": (
+    "created, and its consumer has moved to our record": (
         [begun(waiting(R.RUNNING_XACTS)), CALL, existing(C.NONE, OURS, confirmed=OURS + 500)],
         Outcome.HEALED,
     ),
@@ -128,7 +128,7 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [existing(C.STALLED), CALL, existing(C.STALLED, 2000), existing(C.NONE, OURS)],
         Outcome.HEALED,
     ),
-    "moved to our record, and cannot be told now": (
+    "moved to our record, and is inconclusive now": (
         [existing(C.STALLED), CALL, replace(existing(C.NONE, OURS), condition=SlotCondition.INCONCLUSIVE)],
         Outcome.HEALED,
     ),
@@ -158,21 +158,21 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [existing(C.STALLED), existing(C.STALLED, 2000), MESSAGE, existing(C.NONE, 2000)],
         None,
     ),
-    "stalled, then dropped": ([existing(C.STALLED), CALL, GONE], Outcome.RESOLVED_ITSELF),
+    "stalled, then dropped": ([existing(C.STALLED), CALL, DROPPED], Outcome.RESOLVED_ITSELF),
     "stalled, then lost": ([existing(C.STALLED), CALL, existing(C.INVALIDATED, None)], Outcome.GAVE_UP),
-    "stalled, dropped and made anew, its position went back": (
+    "stalled and recreated, its position went back": (
         [existing(C.STALLED, 100_000_000), CALL, existing(C.NONE, OURS)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "stalled, dropped and made anew, its consumer's position went back": (
+    "stalled and recreated, its consumer's position went back": (
         [existing(C.STALLED), CALL, existing(C.NONE, OURS, confirmed=40_000_000)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "stalled, dropped and made anew, its statistics begin anew": (
+    "stalled and recreated, its statistics begin again": (
         [existing(C.STALLED, decoded=900), CALL, existing(C.NONE, OURS, decoded=0)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "stalled, dropped and made anew, its catalog horizon went back": (
+    "stalled and recreated, its catalog horizon went back": (
         [existing(C.STALLED, xmin=900), CALL, existing(C.NONE, OURS, xmin=800)],
         Outcome.RESOLVED_ITSELF,
     ),
@@ -181,16 +181,16 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         Outcome.HEALED,
     ),
     "decodes on": ([existing(C.STALLED, decoded=900), CALL, existing(C.NONE, OURS, decoded=950)], Outcome.HEALED),
-    "held at the first look": ([existing(C.CONSUMER)], None),
+    "held in the first snapshot": ([existing(C.CONSUMER)], None),
     "held by a transaction, which ended": ([existing(C.TRANSACTION), existing(C.NONE, 2000)], Outcome.RESOLVED_ITSELF),
-    "one look cannot tell": ([UNDECIDED], None),
-    "nobody could tell, then it was stalled": ([UNDECIDED, existing(C.STALLED), CALL], None),
-    "nobody could tell, then nothing was wrong": ([UNDECIDED, existing(C.NONE)], Outcome.RESOLVED_ITSELF),
+    "inconclusive": ([INCONCLUSIVE], None),
+    "inconclusive, then stalled": ([INCONCLUSIVE, existing(C.STALLED), CALL], None),
+    "inconclusive, then usable": ([INCONCLUSIVE, existing(C.NONE)], Outcome.RESOLVED_ITSELF),
     "created, with much WAL behind it": (
         [waiting(R.RUNNING_XACTS), CALL, existing(C.STALLED, confirmed=OURS + 56)],
         Outcome.HEALED,
     ),
-    "stalled, dropped, and created anew": (
+    "stalled, dropped, and created again": (
         [existing(C.STALLED), CALL, waiting(R.RUNNING_XACTS), USABLE],
         Outcome.RESOLVED_ITSELF,
     ),
@@ -204,7 +204,7 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         Outcome.RESOLVED_ITSELF,
     ),
     "a copy that became persistent without us": ([temporary(), persistent(2000)], Outcome.RESOLVED_ITSELF),
-    "a copy that is persistent at the first look": ([persistent(1000)], Outcome.RESOLVED_ITSELF),
+    "a copy that is persistent in the first snapshot": ([persistent(1000)], Outcome.RESOLVED_ITSELF),
     "a copy that is persistent, and its slot stalled since": (
         [temporary(), CALL, persistent(OURS, SlotCondition.STALLED)],
         Outcome.HEALED,
@@ -226,20 +226,20 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [temporary(obstacle=R.REPLAY_PAUSED), CALL, persistent(OURS)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "a copy that went with its worker, and was made anew": (
+    "a copy that ended with its worker and was recreated": (
         [temporary(), CALL, temporary(OURS), without_copy(), temporary(OURS), persistent(OURS)],
         Outcome.RESOLVED_ITSELF,
     ),
-    "a copy that was made anew and called for": (
+    "a copy that was recreated and called for": (
         [temporary(), without_copy(), temporary(), CALL, persistent(OURS)],
         Outcome.HEALED,
     ),
-    "a copy whose original was made anew": (
+    "a copy whose original was recreated": (
         [temporary(100_000_000), CALL, persistent(OURS)],
         Outcome.RESOLVED_ITSELF,
     ),
     "a copy that was lost": ([temporary(), CALL, existing(C.INVALIDATED, None)], Outcome.GAVE_UP),
-    "a copy whose original was dropped": ([temporary(), CALL, GONE], Outcome.RESOLVED_ITSELF),
+    "a copy whose original was dropped": ([temporary(), CALL, DROPPED], Outcome.RESOLVED_ITSELF),
     "a copy whose name a slot of the standby's own has taken": ([temporary(), CALL, existing(C.NONE, OURS)], None),
     "there was no copy, then a persistent one": ([without_copy(), persistent(1000)], Outcome.RESOLVED_ITSELF),
     "there is no copy": ([without_copy()], None),
@@ -248,23 +248,25 @@ STORIES: dict[str, tuple[Story, Outcome | None]] = {
         [waiting(R.RUNNING_XACTS), CALL, without_copy()],
         Outcome.RESOLVED_ITSELF,
     ),
-    "looks after the verdict change nothing": ([waiting(R.RUNNING_XACTS), CALL, USABLE, GONE], Outcome.HEALED),
+    "snapshots after the outcome change nothing": ([waiting(R.RUNNING_XACTS), CALL, USABLE, DROPPED], Outcome.HEALED),
 }
 
 
-def told(story: Story) -> RecordProgress:
-    track = RecordProgress()
+def progress_of(story: Story) -> RecordProgress:
+    progress = RecordProgress()
     for now, step in enumerate(story, start=1):
         at = float(now)
-        track = apply_observation(track, step, at) if isinstance(step, SlotState) else apply_attempt(track, step, at)
-    return track
+        progress = (
+            apply_observation(progress, step, at) if isinstance(step, SlotState) else apply_attempt(progress, step, at)
+        )
+    return progress
 
 
 @pytest.mark.parametrize(("story", "outcome"), STORIES.values(), ids=STORIES.keys())
 def test_story_has_its_outcome(story: Story, outcome: Outcome | None) -> None:
-    track = told(story)
-    assert track.outcome == outcome
-    assert bool(track.why) == (outcome is not None)
+    progress = progress_of(story)
+    assert progress.outcome == outcome
+    assert bool(progress.why) == (outcome is not None)
 
 
 WHYS: dict[str, tuple[Story, str]] = {
@@ -281,7 +283,7 @@ WHYS: dict[str, tuple[Story, str]] = {
         [temporary(), CALL, persistent(2000)],
         "persistent, but not by a record of ours",
     ),
-    "made anew": (
+    "recreated": (
         [existing(C.STALLED, 100_000_000), CALL, existing(C.NONE, 2000)],
         "dropped and made anew: another slot of that name",
     ),
@@ -290,29 +292,29 @@ WHYS: dict[str, tuple[Story, str]] = {
 
 @pytest.mark.parametrize(("story", "why"), WHYS.values(), ids=WHYS.keys())
 def test_outcome_has_its_reason(story: Story, why: str) -> None:
-    assert told(story).why == why
+    assert progress_of(story).why == why
 
 
 @pytest.mark.parametrize(
-    ("story", "sight", "again"),
+    ("story", "state", "again"),
     [
         ([existing(C.STALLED), CALL, existing(C.NONE, OURS)], existing(C.STALLED, OURS), True),
         ([USABLE], waiting(R.RUNNING_XACTS), True),
         ([temporary(), CALL, persistent(OURS)], temporary(OURS), True),
-        ([waiting(R.RUNNING_XACTS), CALL, GONE], waiting(R.RUNNING_XACTS), True),
+        ([waiting(R.RUNNING_XACTS), CALL, DROPPED], waiting(R.RUNNING_XACTS), True),
         ([waiting(R.RUNNING_XACTS), CALL, existing(C.STALLED)], existing(C.STALLED), False),
         ([existing(C.INVALIDATED)], waiting(R.RUNNING_XACTS), False),
         ([waiting(R.RUNNING_XACTS)], waiting(R.RUNNING_XACTS), False),
         ([USABLE], USABLE, False),
     ],
 )
-def test_slot_that_was_well_is_reopened_when_it_needs_a_record(story: Story, sight: SlotState, *, again: bool) -> None:
-    assert should_reopen(told(story), sight) is again
+def test_slot_that_was_well_is_reopened_when_it_needs_a_record(story: Story, state: SlotState, *, again: bool) -> None:
+    assert should_reopen(progress_of(story), state) is again
 
 
 def test_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
     archived = waiting(R.ARCHIVED_SEGMENT)
-    before, after = told([archived]), told([archived, CALL, archived])
+    before, after = progress_of([archived]), progress_of([archived, CALL, archived])
     assert (before.wants_call, before.burst_eligible) == (True, False)
     assert (after.wants_call, after.burst_eligible) == (False, False)
 
@@ -333,9 +335,9 @@ def test_standby_fed_from_an_archive_gets_one_record_and_no_burst() -> None:
     ],
 )
 def test_copy_wants_calls_until_a_record_is_ahead_of_its_consumer(story: Story, *, wants: bool, awaits: bool) -> None:
-    track = told(story)
-    assert (track.wants_call, track.awaits_read) == (wants, awaits)
-    assert not track.burst_eligible
+    progress = progress_of(story)
+    assert (progress.wants_call, progress.awaits_read) == (wants, awaits)
+    assert not progress.burst_eligible
 
 
 @pytest.mark.parametrize("word", [R.REPLAY_DELAYED, "something_new"])
@@ -343,13 +345,13 @@ def test_wait_for_an_unknown_reason_wants_no_call(word: str) -> None:
     unknown = waiting(R.RUNNING_XACTS)
     assert unknown.wait is not None
     unknown = replace(unknown, wait=replace(unknown.wait, reason=word))  # type: ignore[arg-type]
-    assert not told([unknown]).wants_call
+    assert not progress_of([unknown]).wants_call
 
 
 def test_number_of_remembered_records_is_bounded() -> None:
-    track = told([existing(C.STALLED), *[call(OURS + 1000 * i) for i in range(500)]])
-    assert len(track.record_ranges) == 64
-    assert track.calls == 500
+    progress = progress_of([existing(C.STALLED), *[call(OURS + 1000 * i) for i in range(500)]])
+    assert len(progress.record_ranges) == 64
+    assert progress.calls == 500
 
 
 def test_causes_and_reasons_are_those_of_the_diagnosis() -> None:

@@ -1,4 +1,4 @@
-"""What next: which slots are over, and when the next call is due. Tables of cases."""
+"""When the next call is due, and which outcomes come with time. Tables of cases."""
 
 from dataclasses import replace
 
@@ -18,9 +18,9 @@ from tests.support.builders.snapshots import CREATION, SLOT, cluster, dark, node
 SETTINGS = HealerSettings()
 NOW = EpisodeProgress(now=100.0)
 LATE = replace(NOW, now=3600.0)
-UNSEEN = SlotState(SlotCondition.UNOBSERVED)
+UNOBSERVED = SlotState(SlotCondition.UNOBSERVED)
 MISSING = RecordProgress(waiting(R.RUNNING_XACTS), attempts=1, burst=1)
-"""A creation that a call has been made for, and that waits for another record."""
+"""A creation that waits for another record after a call."""
 STALLED = RecordProgress(
     existing(C.STALLED), initial_condition=SlotCondition.STALLED, attempts=1, burst=1, called_in_time=True
 )
@@ -33,13 +33,13 @@ AWAY = RecordProgress(
 )
 
 
-def young(sight: SlotState) -> SlotState:
-    assert sight.wait is not None
-    return replace(sight, wait=replace(sight.wait, creation=replace(sight.wait.creation, wait_seconds=0.9)))
+def young(state: SlotState) -> SlotState:
+    assert state.wait is not None
+    return replace(state, wait=replace(state.wait, creation=replace(state.wait.creation, wait_seconds=0.9)))
 
 
 Step = float | Wait
-"""The pace of an attempt that is due, or how long to wait for the next look."""
+"""The interval of an attempt that is due, or the wait for the next snapshot."""
 
 STEPS: dict[str, tuple[list[RecordProgress], EpisodeProgress, Step]] = {
     "calls at once": ([RecordProgress(waiting(R.RUNNING_XACTS))], NOW, 1.0),
@@ -49,7 +49,7 @@ STEPS: dict[str, tuple[list[RecordProgress], EpisodeProgress, Step]] = {
         NOW,
         1.0,
     ),
-    "looks closely right after a call": ([MISSING], replace(NOW, last_attempt=99.8), Wait(0.005)),
+    "takes snapshots at short intervals right after a call": ([MISSING], replace(NOW, last_attempt=99.8), Wait(0.005)),
     "calls again in the burst": ([MISSING], replace(NOW, last_attempt=99.0), 1.0),
     "slower after the burst": ([replace(MISSING, burst=5)], replace(NOW, last_attempt=98.0), Wait(1.0)),
     "calls again after the interval": ([replace(MISSING, burst=5)], replace(NOW, last_attempt=90.0), 10.0),
@@ -68,7 +68,7 @@ STEPS: dict[str, tuple[list[RecordProgress], EpisodeProgress, Step]] = {
         replace(NOW, last_attempt=98.0),
         Wait(0.5),
     ),
-    "looks for the commit that lets a standby's creation go on": (
+    "watches for the commit that lets a standby's creation continue": (
         [RecordProgress(waiting(R.TRANSACTION), attempts=1, burst=1)],
         replace(NOW, last_attempt=98.0),
         Wait(0.5),
@@ -107,17 +107,17 @@ STEPS: dict[str, tuple[list[RecordProgress], EpisodeProgress, Step]] = {
         NOW,
         Wait(1.0),
     ),
-    "does not call when it cannot see": ([RecordProgress(UNSEEN)], NOW, Wait(1.0)),
-    "does not call before it can tell": ([RecordProgress(SlotState(SlotCondition.INCONCLUSIVE))], NOW, Wait(1.0)),
-    "does not call for what a transaction holds": ([RecordProgress(existing(C.TRANSACTION))], NOW, Wait(1.0)),
+    "does not call for an unobserved slot": ([RecordProgress(UNOBSERVED)], NOW, Wait(1.0)),
+    "does not call for an inconclusive slot": ([RecordProgress(SlotState(SlotCondition.INCONCLUSIVE))], NOW, Wait(1.0)),
+    "does not call for a slot that a transaction holds": ([RecordProgress(existing(C.TRANSACTION))], NOW, Wait(1.0)),
     "stalled: calls at once": (
         [RecordProgress(existing(C.STALLED), initial_condition=SlotCondition.STALLED)],
         NOW,
         10.0,
     ),
-    "stalled: no burst, no close looks": ([STALLED], replace(NOW, last_attempt=99.9), Wait(1.0)),
+    "stalled: no burst, no short intervals": ([STALLED], replace(NOW, last_attempt=99.9), Wait(1.0)),
     "stalled: calls again after the interval": ([STALLED], replace(NOW, last_attempt=90.0), 10.0),
-    "stalled, the consumer is away: one record ahead of it is enough": (
+    "stalled, the consumer is inactive: one record ahead of it is enough": (
         [AWAY],
         replace(NOW, last_attempt=10.0),
         Wait(1.0),
@@ -142,11 +142,9 @@ STEPS: dict[str, tuple[list[RecordProgress], EpisodeProgress, Step]] = {
 }
 
 
-@pytest.mark.parametrize(("tracks", "progress", "expected"), STEPS.values(), ids=STEPS.keys())
-def test_next_step_is_that_of_the_table(
-    tracks: list[RecordProgress], progress: EpisodeProgress, expected: Step
-) -> None:
-    assert next_step(tracks, progress, SETTINGS) == (expected if isinstance(expected, Wait) else Act(expected))
+@pytest.mark.parametrize(("slots", "episode", "expected"), STEPS.values(), ids=STEPS.keys())
+def test_next_step_is_that_of_the_table(slots: list[RecordProgress], episode: EpisodeProgress, expected: Step) -> None:
+    assert next_step(slots, episode, SETTINGS) == (expected if isinstance(expected, Wait) else Act(expected))
 
 
 OUTCOMES: dict[str, tuple[RecordProgress, EpisodeProgress, Outcome | None]] = {
@@ -183,8 +181,8 @@ OUTCOMES: dict[str, tuple[RecordProgress, EpisodeProgress, Outcome | None]] = {
         None,
     ),
     "gave up on a transaction": (replace(MISSING, state=waiting(R.TRANSACTION)), LATE, Outcome.GAVE_UP),
-    "gave up without seeing": (RecordProgress(UNSEEN), LATE, Outcome.GAVE_UP),
-    "gave up without being able to tell": (
+    "gave up without an observation": (RecordProgress(UNOBSERVED), LATE, Outcome.GAVE_UP),
+    "gave up, inconclusive": (
         RecordProgress(SlotState(SlotCondition.INCONCLUSIVE)),
         LATE,
         Outcome.GAVE_UP,
@@ -216,11 +214,11 @@ OUTCOMES: dict[str, tuple[RecordProgress, EpisodeProgress, Outcome | None]] = {
 }
 
 
-@pytest.mark.parametrize(("track", "progress", "expected"), OUTCOMES.values(), ids=OUTCOMES.keys())
+@pytest.mark.parametrize(("progress", "episode", "expected"), OUTCOMES.values(), ids=OUTCOMES.keys())
 def test_timeouts_give_the_outcome_of_the_table(
-    track: RecordProgress, progress: EpisodeProgress, expected: Outcome | None
+    progress: RecordProgress, episode: EpisodeProgress, expected: Outcome | None
 ) -> None:
-    assert apply_timeouts(track, progress, SETTINGS).outcome == expected
+    assert apply_timeouts(progress, episode, SETTINGS).outcome == expected
 
 
 def test_every_outcome_of_a_timeout_is_in_the_table() -> None:
@@ -229,8 +227,10 @@ def test_every_outcome_of_a_timeout_is_in_the_table() -> None:
 
 
 def test_reason_names_the_session_that_held_the_lock() -> None:
-    track = apply_timeouts(replace(MISSING, locked_out=True, lock_holder="pid=7 user=x application=y"), LATE, SETTINGS)
-    assert track.why == (
+    progress = apply_timeouts(
+        replace(MISSING, locked_out=True, lock_holder="pid=7 user=x application=y"), LATE, SETTINGS
+    )
+    assert progress.why == (
         "still waiting: running_xacts; the healers' lock is held by a stranger: pid=7 user=x application=y"
     )
 
@@ -238,21 +238,27 @@ def test_reason_names_the_session_that_held_the_lock() -> None:
 def test_evaluate_gives_the_condition_of_each_slot() -> None:
     replica = node("s", recovery=True, slots=(SLOT,), creations=(CREATION,))
     both = cluster(node("p", recovery=False), replica, dark("d"))
-    subjects = [
+    keys = [
         SlotKey("s", "w"),
         SlotKey("s", "s"),
         SlotKey("s", "other"),
         SlotKey("elsewhere", "w"),
         SlotKey("d", "w"),
     ]
-    seen = evaluate(both, subjects)
-    assert [sight.condition for sight in seen.values()] == ["waiting", "usable", "dropped", "unobserved", "unobserved"]
-    assert seen[SlotKey("s", "w")].reason is WaitReason.UNKNOWN
+    states = evaluate(both, keys)
+    assert [state.condition for state in states.values()] == [
+        "waiting",
+        "usable",
+        "dropped",
+        "unobserved",
+        "unobserved",
+    ]
+    assert states[SlotKey("s", "w")].reason is WaitReason.UNKNOWN
 
 
 def test_slot_that_two_queries_show_differently_is_unobserved() -> None:
-    half_seen = node("s", recovery=True, slots=(SLOT._replace(in_creation=True),))
-    assert evaluate(cluster(half_seen), [SlotKey("s", "s")])[SlotKey("s", "s")].condition is SlotCondition.UNOBSERVED
+    inconsistent = node("s", recovery=True, slots=(SLOT._replace(in_creation=True),))
+    assert evaluate(cluster(inconsistent), [SlotKey("s", "s")])[SlotKey("s", "s")].condition is SlotCondition.UNOBSERVED
 
 
 MUCH = 17 * 1024 * 1024

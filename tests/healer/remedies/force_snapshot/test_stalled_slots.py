@@ -6,7 +6,7 @@ from pgslot.config.model import Cluster
 from tests.support.running_healer import Healer, healing, impatient, until, watched
 from tests.support.servers.stack import Stack
 from tests.support.servers.workload import confirmed_all, consumer, write_wal
-from tests.support.stalled_slots import read_all, shows, stalled_alert
+from tests.support.stalled_slots import read_all, stalled_alert, until_called_for
 
 RESTART = "SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
 
@@ -48,7 +48,7 @@ async def test_stalled_slot_of_a_batch_consumer_is_healed_by_its_next_read(datab
             await heal(healer, "batch")
             # It may be about to move, and it may not: at first nobody can tell, and it is not called for.
             await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["inactive"])
-            await shows(healer, primary, "batch")
+            await until_called_for(healer, primary, "batch")
             assert primary.sql(RESTART, ["batch"]) == [(before,)]
             assert (await healer.episodes())[0]["outcome"] is None
             record = (await healer.episodes())[0]["lsns"][0]
@@ -103,7 +103,7 @@ async def test_stalled_slot_on_a_standby_is_healed(databases: Stack) -> None:
         async with healing(cluster(databases)) as healer:
             await heal(healer, "away", "standby")
             await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["inactive"])
-            await shows(healer, primary, "away", read=read)
+            await until_called_for(healer, primary, "away", read=read)
             record = (await healer.episodes())[0]["lsns"][0]
             await until(
                 lambda: standby.sql("SELECT 1 WHERE pg_catalog.pg_last_wal_replay_lsn() >= %s::pg_lsn", [record]),

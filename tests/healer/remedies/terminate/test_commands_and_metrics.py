@@ -25,13 +25,13 @@ from tests.support.blocking_transactions import (
     APPLICATION,
     POLICY,
     USER,
-    acting,
     alive,
-    endangered,
-    guarded,
+    blocking_transaction,
+    cluster_with_termination,
+    endangered_alert,
     holding,
-    prepare,
-    suspected,
+    set_up_roles,
+    terminating,
     wait_until_blocked,
 )
 from tests.support.fakes.monitoring import FakeMonitoring
@@ -43,12 +43,12 @@ from tests.support.servers.stack import Stack
 
 @pytest.fixture
 def ready(databases: Stack) -> None:
-    prepare(databases.primary)
+    set_up_roles(databases.primary)
 
 
 async def replayed(cluster: Cluster, folder: Path, capsys: pytest.CaptureFixture[str], slot: str) -> dict[str, str]:
     file = folder / "webhook.json"
-    file.write_text(json.dumps({"version": "4", "alerts": [endangered(slot)]}))
+    file.write_text(json.dumps({"version": "4", "alerts": [endangered_alert(slot)]}))
     capsys.readouterr()
     await replay_file(Config((cluster,), QUICK), file, offline=False, as_json=True)
     [decision] = json.loads(capsys.readouterr().out)
@@ -62,10 +62,12 @@ async def test_replay_reports_what_it_would_do(
     primary = databases.primary
     with holding(primary) as victim, primary.create_slot("replayed"):
         wait_until_blocked(primary, "replayed")
-        found = await replayed(guarded(databases), tmp_path, capsys, "replayed")
+        found = await replayed(cluster_with_termination(databases), tmp_path, capsys, "replayed")
         assert found["would"] == "call"
         assert found["why"].startswith("the slot is waiting for transaction: the transaction in its way is ended on")
-        dry = await replayed(guarded(databases, replace(POLICY, dry_run=True)), tmp_path, capsys, "replayed")
+        dry = await replayed(
+            cluster_with_termination(databases, replace(POLICY, dry_run=True)), tmp_path, capsys, "replayed"
+        )
         assert dry["why"].endswith("(dry run: it would only say so)")
         off = await replayed(watched(databases), tmp_path, capsys, "replayed")
         assert off == {
@@ -74,13 +76,13 @@ async def test_replay_reports_what_it_would_do(
         }
         assert alive(primary, victim.info.backend_pid)
     primary.drop_slot("replayed")
-    gone = await replayed(guarded(databases), tmp_path, capsys, "replayed")
+    gone = await replayed(cluster_with_termination(databases), tmp_path, capsys, "replayed")
     assert gone["would"] == "nothing"
 
 
 @pytest.mark.usefixtures("ready")
 async def test_doctor_checks_the_role(databases: Stack) -> None:
-    findings = await check_servers(Config((guarded(databases),), QUICK))
+    findings = await check_servers(Config((cluster_with_termination(databases),), QUICK))
     [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
     assert (found.check, found.status) == ("capability", CheckStatus.OK)
     assert found.found == f"can act as {ENDER_ROLE} in database postgres"
@@ -88,12 +90,12 @@ async def test_doctor_checks_the_role(databases: Stack) -> None:
     assert same.found.startswith("system identifier ")
     databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
     try:
-        findings = await check_servers(Config((guarded(databases),), QUICK))
+        findings = await check_servers(Config((cluster_with_termination(databases),), QUICK))
         [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
         assert (found.status, found.advice) == (CheckStatus.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
     finally:
-        prepare(databases.primary)
-    dry = guarded(databases, replace(POLICY, dry_run=True))
+        set_up_roles(databases.primary)
+    dry = cluster_with_termination(databases, replace(POLICY, dry_run=True))
     [found] = [
         finding
         for finding in await check_servers(Config((dry,), QUICK))
@@ -138,11 +140,11 @@ async def test_no_session_is_terminated_through_a_pooler(databases: Stack) -> No
     primary = databases.primary
     for mode in ("session", "transaction"):
         with Pooler(primary, databases.folder, mode) as pooler, holding(primary) as victim:
-            target = acting(f"host=127.0.0.1 port={pooler.port} dbname=postgres user={ENDER_ROLE}")
+            target = terminating(f"host=127.0.0.1 port={pooler.port} dbname=postgres user={ENDER_ROLE}")
             assert (await END_TRANSACTION.check(target)).reason is Unavailable.POOLER
             pid = victim.info.backend_pid
             async with TerminationConnection(target, idle_timeout=60) as ender:
-                call = await ender.act(Terminate(1.0, TerminationTarget(suspected(primary, pid), 0.0)))
+                call = await ender.act(Terminate(1.0, TerminationTarget(blocking_transaction(primary, pid), 0.0)))
             assert call.result is AttemptResult.UNAVAILABLE
             assert call.capability is not None
             assert call.capability.reason is Unavailable.POOLER
@@ -161,7 +163,7 @@ async def test_application_names_are_compared_literally(databases: Stack) -> Non
         shown = primary.sql(
             "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE pid = %s", [victim.info.backend_pid]
         )[0][0]
-        suspect = suspected(primary, victim.info.backend_pid)
+        suspect = blocking_transaction(primary, victim.info.backend_pid)
         assert await answer(databases, suspect, (shown,)) in ("too_young", None)
         assert await answer(databases, suspect, (shown.replace("x", "."),)) == "application_not_allowed"
         assert await answer(databases, suspect, (".*",)) == "application_not_allowed"
@@ -170,7 +172,7 @@ async def test_application_names_are_compared_literally(databases: Stack) -> Non
 
 async def answer(stack: Stack, suspect: BlockingTransaction, applications: tuple[str, ...]) -> Any:
     policy = replace(POLICY, applications=applications)
-    target = acting(to_primary(stack.primary, role=ENDER_ROLE), policy)
+    target = terminating(to_primary(stack.primary, role=ENDER_ROLE), policy)
     async with TerminationConnection(target, idle_timeout=60) as ender:
         return (await ender.act(Terminate(1.0, TerminationTarget(suspect, 0.0)))).refusal
 
@@ -178,9 +180,9 @@ async def answer(stack: Stack, suspect: BlockingTransaction, applications: tuple
 async def test_both_remedies_of_a_cluster_count_as_one_cluster(databases: Stack) -> None:
     """Where one cluster may be acted on at once, its second episode is no second cluster."""
     one = replace(QUICK, clusters_at_once=1)
-    other = replace(guarded(databases), name="other")
-    async with healing(guarded(databases), other, settings=one) as healer:
-        assert await healer.post(alert("s"), endangered("s"), alert("s", cluster="other")) == (
+    other = replace(cluster_with_termination(databases), name="other")
+    async with healing(cluster_with_termination(databases), other, settings=one) as healer:
+        assert await healer.post(alert("s"), endangered_alert("s"), alert("s", cluster="other")) == (
             503,
             "started=2 refused_budget=1",
         )
@@ -188,7 +190,7 @@ async def test_both_remedies_of_a_cluster_count_as_one_cluster(databases: Stack)
 
 
 async def test_series_disappear_with_the_section(databases: Stack) -> None:
-    async with healing(guarded(databases)) as healer:
+    async with healing(cluster_with_termination(databases)) as healer:
         assert healer.client.app is not None
         labels = {"cluster": "c", "remedy": "end_transaction"}
         assert await healer.value("pgslot_heal_episode_active", **labels) == 0

@@ -35,22 +35,22 @@ def blocked(by: object = TRANSACTION, *, on_primary: bool = True) -> SlotState:
 
 
 def pinned(restart: int = 1000, by: object = TRANSACTION) -> SlotState:
-    sight = existing(C.TRANSACTION, restart)
-    return replace(sight, pinned_by=by)  # type: ignore[arg-type]
+    state = existing(C.TRANSACTION, restart)
+    return replace(state, pinned_by=by)  # type: ignore[arg-type]
 
 
 def session(pid: int = 200, xid: int = 690) -> HolderSession:
     return HolderSession(pid, "worker", "batch", "app", "idle in transaction", "1", "2", "3", xid)
 
 
-def suspect(sight: SlotState) -> BlockingTransaction:
-    found = blocker_of(sight)
+def suspect(state: SlotState) -> BlockingTransaction:
+    found = blocker_of(state)
     assert found is not None
     return found
 
 
-def call(result: AttemptResult, sight: SlotState, **more: object) -> TerminationAttempt:
-    made = TerminationAttempt(result, blocker=suspect(sight), session=session())
+def call(result: AttemptResult, state: SlotState, **more: object) -> TerminationAttempt:
+    made = TerminationAttempt(result, blocker=suspect(state), session=session())
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -69,35 +69,35 @@ SUSPECTS = {
 }
 
 
-@pytest.mark.parametrize(("sight", "way"), SUSPECTS.values(), ids=SUSPECTS.keys())
-def test_blocker_follows_from_the_state(sight: SlotState, way: BlockKind | None) -> None:
-    found = blocker_of(sight)
+@pytest.mark.parametrize(("state", "way"), SUSPECTS.values(), ids=SUSPECTS.keys())
+def test_blocker_follows_from_the_state(state: SlotState, way: BlockKind | None) -> None:
+    found = blocker_of(state)
     assert (None if found is None else found.kind) == way
     if found is not None and way is not BlockKind.RETENTION:
         assert found.creator == (CREATION.usename, CREATION.application_name)
 
 
-def seen(sight: SlotState, now: float = 0.0) -> TerminationProgress:
-    """Return a track of which the primary has said that its holder may be ended."""
-    track = apply_observation(TerminationProgress(), sight, now)
-    return apply_attempt(track, call(AttemptResult.SEEN, sight), now)
+def seen(state: SlotState, now: float = 0.0) -> TerminationProgress:
+    """Return a progress of which the primary has said that its holder may be ended."""
+    progress = apply_observation(TerminationProgress(), state, now)
+    return apply_attempt(progress, call(AttemptResult.SEEN, state), now)
 
 
-def step(track: TerminationProgress, now: float, last: float | None = None) -> Terminate | Wait:
-    return next_step([track], EpisodeProgress(now=now, last_attempt=last), SETTINGS)
+def step(progress: TerminationProgress, now: float, last: float | None = None) -> Terminate | Wait:
+    return next_step([progress], EpisodeProgress(now=now, last_attempt=last), SETTINGS)
 
 
 def test_session_is_checked_at_once_and_ended_some_seconds_later() -> None:
-    track = apply_observation(TerminationProgress(), blocked(), 0.0)
-    first = step(track, 0.0)
+    progress = apply_observation(TerminationProgress(), blocked(), 0.0)
+    first = step(progress, 0.0)
     assert isinstance(first, Terminate)
     assert first.target is not None
-    assert first.target.session is None, "nobody is ended at first sight"
-    track = apply_attempt(track, call(AttemptResult.SEEN, blocked()), 0.1)
-    assert step(track, 0.2, last=0.1) == Wait(1.0)
-    track = apply_observation(track, blocked(), 5.0)
-    assert isinstance(step(track, 5.05, last=0.1), Wait)
-    second = step(track, 0.1 + CONFIRM_SECONDS, last=0.1)
+    assert first.target.session is None, "nobody is ended at first state"
+    progress = apply_attempt(progress, call(AttemptResult.SEEN, blocked()), 0.1)
+    assert step(progress, 0.2, last=0.1) == Wait(1.0)
+    progress = apply_observation(progress, blocked(), 5.0)
+    assert isinstance(step(progress, 5.05, last=0.1), Wait)
+    second = step(progress, 0.1 + CONFIRM_SECONDS, last=0.1)
     assert isinstance(second, Terminate)
     assert second.target is not None
     assert second.target.session == session()
@@ -113,27 +113,27 @@ FORGETS = {
 
 @pytest.mark.parametrize("between", FORGETS.values(), ids=FORGETS.keys())
 def test_check_counts_only_if_every_snapshot_shows_the_same_transaction(between: SlotState) -> None:
-    track = apply_observation(seen(blocked()), between, 2.0)
-    track = apply_observation(track, blocked(), 4.0)
-    assert track.target is not None
-    assert track.target.session is None
-    assert track.target.since == 4.0
+    progress = apply_observation(seen(blocked()), between, 2.0)
+    progress = apply_observation(progress, blocked(), 4.0)
+    assert progress.target is not None
+    assert progress.target.session is None
+    assert progress.target.since == 4.0
 
 
 @pytest.mark.parametrize("result", [AttemptResult.ERROR, AttemptResult.UNAVAILABLE])
 def test_session_is_checked_again_after_a_failure(result: AttemptResult) -> None:
     failed = TerminationAttempt(result, capability=Capability(Unavailable.NO_PRIMARY), blocker=suspect(blocked()))
-    track = apply_attempt(seen(blocked()), failed, 6.0)
-    assert track.target is not None
-    assert track.target.session is None
-    assert step(track, 7.0, last=6.0) == Wait(1.0)
-    assert isinstance(step(track, 16.0, last=6.0), Terminate)
+    progress = apply_attempt(seen(blocked()), failed, 6.0)
+    assert progress.target is not None
+    assert progress.target.session is None
+    assert step(progress, 7.0, last=6.0) == Wait(1.0)
+    assert isinstance(step(progress, 16.0, last=6.0), Terminate)
 
 
 def test_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
-    track = apply_attempt(seen(blocked()), TerminationAttempt(AttemptResult.ERROR, blocker=suspect(blocked())), 6.0)
-    track = apply_observation(track, existing(C.NONE), 7.0)
-    assert (track.outcome, track.why) == (
+    progress = apply_attempt(seen(blocked()), TerminationAttempt(AttemptResult.ERROR, blocker=suspect(blocked())), 6.0)
+    progress = apply_observation(progress, existing(C.NONE), 7.0)
+    assert (progress.outcome, progress.why) == (
         Outcome.RESOLVED_ITSELF,
         "usable, perhaps by an act of ours of which no answer came",
     )
@@ -165,10 +165,10 @@ ENDINGS: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
 
 @pytest.mark.parametrize(("before", "after", "outcome", "why"), ENDINGS.values(), ids=ENDINGS.keys())
 def test_act_gives_the_outcome_of_the_table(before: SlotState, after: SlotState, outcome: Outcome, why: str) -> None:
-    track = apply_attempt(seen(before), call(AttemptResult.ENDED, before), 6.0)
-    assert not wants_attempt(track), "nobody is told to end twice"
-    track = apply_observation(apply_observation(track, before, 6.5), after, 7.0)
-    assert (track.outcome, track.why) == (outcome, why)
+    progress = apply_attempt(seen(before), call(AttemptResult.ENDED, before), 6.0)
+    assert not wants_attempt(progress), "nobody is told to end twice"
+    progress = apply_observation(apply_observation(progress, before, 6.5), after, 7.0)
+    assert (progress.outcome, progress.why) == (outcome, why)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_act_gives_the_outcome_of_the_table(before: SlotState, after: SlotState,
     ],
 )
 def test_end_without_our_act_is_not_our_success(before: SlotState, after: SlotState, why: str) -> None:
-    track = apply_observation(seen(before), after, 7.0)
-    assert (track.outcome, track.why) == (Outcome.RESOLVED_ITSELF, why)
+    progress = apply_observation(seen(before), after, 7.0)
+    assert (progress.outcome, progress.why) == (Outcome.RESOLVED_ITSELF, why)
 
 
 @pytest.mark.parametrize(
@@ -190,17 +190,17 @@ def test_end_without_our_act_is_not_our_success(before: SlotState, after: SlotSt
 )
 def test_another_slot_blocked_by_the_same_transaction_is_healed(other: SlotState, well: SlotState) -> None:
     ended = call(AttemptResult.ENDED, blocked())
-    track = apply_attempt(apply_observation(TerminationProgress(), other, 0.0), ended, 6.0)
-    assert not wants_attempt(track)
-    assert apply_observation(track, well, 7.0).outcome is Outcome.HEALED
+    progress = apply_attempt(apply_observation(TerminationProgress(), other, 0.0), ended, 6.0)
+    assert not wants_attempt(progress)
+    assert apply_observation(progress, well, 7.0).outcome is Outcome.HEALED
 
 
 def test_slot_blocked_by_another_transaction_is_not_healed() -> None:
-    track = apply_attempt(
+    progress = apply_attempt(
         apply_observation(TerminationProgress(), blocked(OTHER), 0.0), call(AttemptResult.ENDED, blocked()), 6.0
     )
-    assert wants_attempt(track)
-    assert apply_observation(track, existing(C.NONE), 7.0).outcome is Outcome.RESOLVED_ITSELF
+    assert wants_attempt(progress)
+    assert apply_observation(progress, existing(C.NONE), 7.0).outcome is Outcome.RESOLVED_ITSELF
 
 
 OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]] = {
@@ -287,26 +287,26 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
 }
 
 
-@pytest.mark.parametrize(("track", "progress", "outcome"), OUTCOMES.values(), ids=OUTCOMES.keys())
+@pytest.mark.parametrize(("progress", "episode", "outcome"), OUTCOMES.values(), ids=OUTCOMES.keys())
 def test_timeouts_give_the_outcome_of_the_table(
-    track: TerminationProgress, progress: EpisodeProgress, outcome: Outcome | None
+    progress: TerminationProgress, episode: EpisodeProgress, outcome: Outcome | None
 ) -> None:
-    assert apply_timeouts(track, progress, SETTINGS).outcome == outcome
+    assert apply_timeouts(progress, episode, SETTINGS).outcome == outcome
 
 
 def test_no_other_session_is_ended_after_the_alert_is_gone() -> None:
-    track = apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0)
-    track = apply_observation(replace(track, withdrawn="silenced"), blocked(OTHER), 7.0)
-    assert not wants_attempt(track)
-    assert step(track, 30.0) == Wait(1.0)
+    progress = apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0)
+    progress = apply_observation(replace(progress, withdrawn="silenced"), blocked(OTHER), 7.0)
+    assert not wants_attempt(progress)
+    assert step(progress, 30.0) == Wait(1.0)
 
 
 def test_slot_that_was_well_is_reopened_when_a_transaction_blocks_it() -> None:
-    track = apply_observation(
+    progress = apply_observation(
         apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0), existing(C.NONE), 7.0
     )
-    assert should_reopen(track, pinned())
-    assert not should_reopen(track, existing(C.NONE))
+    assert should_reopen(progress, pinned())
+    assert not should_reopen(progress, existing(C.NONE))
 
 
 def test_slot_that_is_due_first_comes_first() -> None:

@@ -20,27 +20,27 @@ from tests.support.blocking_transactions import (
     APPLICATION,
     POLICY,
     USER,
-    acting,
     alive,
-    ended,
-    forget,
+    blocking_transaction,
+    delete_records,
     holding,
-    prepare,
-    suspected,
+    set_up_roles,
+    terminating,
+    termination_records,
     wait_until_blocked,
     wait_until_gone,
 )
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
-from tests.support.termination_guards import GUARDS, Case, running, state
+from tests.support.termination_guards import GUARDS, Case, running_statement, state
 
 
 @pytest.fixture(scope="module", params=SUPPORTED)
 def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     with Stack(major=request.param) as stack:
         single = stack.single()
-        prepare(single)
+        set_up_roles(single)
         yield single
 
 
@@ -49,11 +49,11 @@ def _nobody_was_ended(request: pytest.FixtureRequest) -> None:
     if "server" in request.fixturenames:
         found: Postgres = request.getfixturevalue("server")
         found.reset()
-        forget(found)
+        delete_records(found)
 
 
 def ender(server: Postgres, policy: TerminationPolicy = POLICY, role: str = ENDER_ROLE) -> TerminationConnection:
-    return TerminationConnection(acting(server.conninfo(role), policy), idle_timeout=60)
+    return TerminationConnection(terminating(server.conninfo(role), policy), idle_timeout=60)
 
 
 def at(suspect: BlockingTransaction, seen: TerminationAttempt | None = None) -> Terminate:
@@ -90,7 +90,7 @@ async def test_checked_session_is_terminated_and_recorded(server: Postgres) -> N
         pid = victim.info.backend_pid
         with server.create_slot("waits") as creator:
             wait_until_blocked(server, "waits")
-            call = await end(server, suspected(server, pid, "waits", BlockKind.CREATION))
+            call = await end(server, blocking_transaction(server, pid, "waits", BlockKind.CREATION))
             assert (call.result, call.refusal) == (AttemptResult.ENDED, None)
             assert call.session is not None
             assert (call.session.pid, call.session.usename) == (pid, USER)
@@ -98,7 +98,7 @@ async def test_checked_session_is_terminated_and_recorded(server: Postgres) -> N
             wait_until_gone(server, pid)
             assert creator.wait(20)
         assert creator.error is None
-    assert ended(server) == [(USER, APPLICATION, "waits", "slot waits waits for it in its creation")]
+    assert termination_records(server) == [(USER, APPLICATION, "waits", "slot waits waits for it in its creation")]
     assert not server.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
     server.drop_slot("waits")
 
@@ -109,7 +109,7 @@ async def test_aborted_transaction_that_holds_an_xid_is_ended(server: Postgres) 
         victim.execute("SAVEPOINT here")
         with pytest.raises(psycopg.errors.DivisionByZero):
             victim.execute("SELECT 1 / 0")
-        call = await end(server, suspected(server, victim.info.backend_pid))
+        call = await end(server, blocking_transaction(server, victim.info.backend_pid))
         assert call.result is AttemptResult.ENDED
         assert call.session is not None
         assert call.session.state == "idle in transaction (aborted)"
@@ -130,7 +130,7 @@ async def test_guard_refuses_and_the_session_survives(server: Postgres, case: Ca
                 blind = await primary.act(at(suspect, call))
                 assert (blind.result, blind.refusal) == (AttemptResult.REFUSED, refusal)
         assert alive(server, suspect.pid)
-        assert ended(server) == []
+        assert termination_records(server) == []
     for slot in ("early", "moves", "unread"):
         server.drop_slot(slot)
 
@@ -166,9 +166,9 @@ async def test_autovacuum_worker_survives(server: Postgres) -> None:
     try:
         [(pid,)] = await asyncio.to_thread(wait_for, lambda: server.sql(worker) or None, "it analyzes", 60.0)
         async with ender(server) as primary:
-            call = await primary.act(at(suspected(server, pid)))
+            call = await primary.act(at(blocking_transaction(server, pid)))
             assert (call.result, call.refusal) == (AttemptResult.REFUSED, "not_a_client")
-            blind = await primary.act(at(suspected(server, pid), call))
+            blind = await primary.act(at(blocking_transaction(server, pid), call))
             assert blind.refusal == "not_a_client"
         assert alive(server, pid)
     finally:
@@ -193,12 +193,12 @@ async def test_session_that_changed_between_two_checks_survives(server: Postgres
     with ExitStack() as stack:
         victim = stack.enter_context(holding(server))
         pid = victim.info.backend_pid
-        suspect = suspected(server, pid)
+        suspect = blocking_transaction(server, pid)
         seen = await look(server, suspect)
         assert seen.session is not None
         match change:
             case "just became active":
-                stack.enter_context(running(victim))
+                stack.enter_context(running_statement(victim))
                 wait_for(lambda: state(server, victim) == "active" or None, "its statement runs")
             case "was used meanwhile":
                 victim.execute("SELECT 1")
@@ -212,13 +212,13 @@ async def test_session_that_changed_between_two_checks_survives(server: Postgres
             call = await primary.act(at(suspect, seen))
         assert (call.result, call.refusal) == (AttemptResult.REFUSED, "changed")
         assert alive(server, pid)
-        assert ended(server) == []
+        assert termination_records(server) == []
 
 
 async def test_session_that_is_gone_is_refused(server: Postgres) -> None:
     with holding(server) as victim:
         pid = victim.info.backend_pid
-        suspect = suspected(server, pid)
+        suspect = blocking_transaction(server, pid)
         seen = await look(server, suspect)
     wait_until_gone(server, pid)
     async with ender(server) as primary:
@@ -231,7 +231,7 @@ async def test_backend_that_is_not_a_client_is_refused_without_a_connection(held
     suspect = BlockingTransaction(
         "s", BlockKind.CREATION, None if held_by == "prepared" else 1, 7, held_by, USER, APPLICATION
     )
-    nowhere = acting("host=203.0.113.1")
+    nowhere = terminating("host=203.0.113.1")
     async with TerminationConnection(nowhere, idle_timeout=60) as primary:
         call = await primary.act(at(suspect))
     assert (call.result, call.refusal) == (
@@ -244,10 +244,12 @@ async def test_second_session_within_the_hour_survives(server: Postgres) -> None
     """Whoever ended the first: the rows count, also for a healer that was started anew."""
     once = replace(POLICY, at_most_per_hour=1)
     with holding(server) as first:
-        assert (await end(server, suspected(server, first.info.backend_pid), once)).result is AttemptResult.ENDED
+        assert (
+            await end(server, blocking_transaction(server, first.info.backend_pid), once)
+        ).result is AttemptResult.ENDED
         first.close()
     with holding(server) as second:
-        suspect = suspected(server, second.info.backend_pid)
+        suspect = blocking_transaction(server, second.info.backend_pid)
         seen = await look(server, suspect)
         async with ender(server, once) as primary:
             call = await primary.act(at(suspect, seen))
@@ -260,7 +262,7 @@ async def test_second_session_within_the_hour_survives(server: Postgres) -> None
 async def test_session_survives_while_another_healer_holds_the_lock(server: Postgres) -> None:
     with holding(server) as victim, psycopg.connect(server.conninfo(), autocommit=True) as other:
         other.execute("SELECT pg_catalog.pg_advisory_lock(x'706773656e64'::int8)")
-        call = await end(server, suspected(server, victim.info.backend_pid))
+        call = await end(server, blocking_transaction(server, victim.info.backend_pid))
         assert call.result is AttemptResult.LOCKED
         assert alive(server, victim.info.backend_pid)
 
@@ -268,15 +270,15 @@ async def test_session_survives_while_another_healer_holds_the_lock(server: Post
 async def test_dry_run_reports_the_session_which_survives(server: Postgres) -> None:
     dry = replace(POLICY, dry_run=True)
     with holding(server) as victim:
-        call = await end(server, suspected(server, victim.info.backend_pid), dry)
+        call = await end(server, blocking_transaction(server, victim.info.backend_pid), dry)
         assert call.result is AttemptResult.DRY_RUN
         assert alive(server, victim.info.backend_pid)
-    assert ended(server) == []
+    assert termination_records(server) == []
 
 
 async def test_session_survives_if_its_row_cannot_be_written(server: Postgres) -> None:
     with holding(server) as victim:
-        suspect = suspected(server, victim.info.backend_pid)
+        suspect = blocking_transaction(server, victim.info.backend_pid)
         seen = await look(server, suspect)
         server.sql("ALTER TABLE pgslot.ended ADD CONSTRAINT full_up CHECK (false) NOT VALID")
         try:
@@ -289,21 +291,21 @@ async def test_session_survives_if_its_row_cannot_be_written(server: Postgres) -
 
 
 async def test_capability_names_the_missing_privilege(server: Postgres) -> None:
-    assert (await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE)))).reason is None
+    assert (await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE)))).reason is None
     for membership in ("pg_signal_backend", "pg_read_all_stats"):
         server.sql(f"REVOKE {membership} FROM {ENDER_ROLE}")
-        found = await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE)))
+        found = await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE)))
         assert found.reason is Unavailable.MISSING_PRIVILEGE
         server.sql(found.advice)
-        assert (await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE)))).reason is None
-    missing = await END_TRANSACTION.check(acting(server.conninfo(ENDER_ROLE, "template1")))
+        assert (await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE)))).reason is None
+    missing = await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE, "template1")))
     assert missing.reason is Unavailable.MISSING_PRIVILEGE
     assert "pg-slot-healer grants --end-transactions" in missing.advice
 
 
 async def test_session_hidden_from_the_role_survives(server: Postgres) -> None:
     with holding(server) as victim:
-        suspect = suspected(server, victim.info.backend_pid)
+        suspect = blocking_transaction(server, victim.info.backend_pid)
         seen = await look(server, suspect)
         async with ender(server) as primary:
             assert await primary.prepare() is None

@@ -19,12 +19,12 @@ from tests.support.blocking_transactions import (
     POLICY,
     USER,
     alive,
-    endangered,
-    ended,
-    forget,
-    guarded,
+    cluster_with_termination,
+    delete_records,
+    endangered_alert,
     holding,
-    prepare,
+    set_up_roles,
+    termination_records,
     wait_until_blocked,
 )
 from tests.support.running_healer import (
@@ -47,7 +47,7 @@ SOON = 0.5
 
 @pytest.fixture(autouse=True)
 def _ready(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(databases.primary)
+    set_up_roles(databases.primary)
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", SOON)
     monkeypatch.setattr(schedule, "REFUSED_SECONDS", 2 * SOON)
 
@@ -62,8 +62,8 @@ async def test_creation_on_the_primary_is_unblocked(databases: Stack, caplog: py
     with holding(primary) as victim, primary.create_slot("blocked") as creator:
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "blocked")
-        async with healing(guarded(databases)) as healer:
-            assert await healer.post(endangered("blocked")) == (200, "started=1")
+        async with healing(cluster_with_termination(databases)) as healer:
+            assert await healer.post(endangered_alert("blocked")) == (200, "started=1")
             episode = await healer.ended()
             assert await counted(healer, "calls_total", result="ended") == 1
             assert await counted(healer, "calls_total", result="seen") == 1
@@ -76,7 +76,7 @@ async def test_creation_on_the_primary_is_unblocked(databases: Stack, caplog: py
     assert (episode["outcome"], episode["remedy"]) == ("healed", "end_transaction")
     assert episode["why"] == "usable after we ended the transaction in its way"
     assert usable(primary, "blocked")
-    assert [row[:3] for row in ended(primary)] == [(USER, APPLICATION, "blocked")]
+    assert [row[:3] for row in termination_records(primary)] == [(USER, APPLICATION, "blocked")]
     [audit] = [record for record in caplog.records if record.message == "ended a transaction"]
     told = audit.fields  # type: ignore[attr-defined]
     assert told["who"] == f"pid={pid} user={USER} application={APPLICATION} database=postgres"
@@ -90,14 +90,16 @@ async def test_creation_on_the_primary_is_unblocked(databases: Stack, caplog: py
 async def test_creation_on_the_standby_is_healed_by_both_remedies(databases: Stack) -> None:
     """One ends the transaction, the other forces the record that is missing then."""
     with databases.quiet(), holding(databases.primary), databases.standby.create_slot("both") as creator:
-        async with healing(guarded(databases)) as healer:
-            await healer.post(alert("both"), endangered("both", node="standby"))
+        async with healing(cluster_with_termination(databases)) as healer:
+            await healer.post(alert("both"), endangered_alert("both", node="standby"))
             await healer.until("both have ended", lambda found: len(found) == 2 and all(e["outcome"] for e in found))
             found = {episode["remedy"]: episode for episode in await healer.episodes()}
         assert creator.wait(10)
     assert found["end_transaction"]["outcome"] == "healed"
     assert found["log_standby_snapshot"]["calls"] >= 1
-    assert [row[3] for row in ended(databases.primary)] == ["slot both waits for it in its creation on a standby"]
+    assert [row[3] for row in termination_records(databases.primary)] == [
+        "slot both waits for it in its creation on a standby"
+    ]
     databases.drop_slot("both")
 
 
@@ -106,11 +108,11 @@ async def test_slot_that_retains_wal_is_unblocked(databases: Stack, tmp_path: Pa
     with consumer(primary, "kept", tmp_path), holding(primary) as victim:
         victim.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'held', 'by this transaction')")
         with impatient():
-            async with healing(guarded(databases)) as healer:
+            async with healing(cluster_with_termination(databases)) as healer:
                 write_wal(primary)
                 await until(confirmed_all(primary, "kept"), "the consumer has confirmed all")
-                await healer.post(endangered("kept"))
-                while not ended(primary):
+                await healer.post(endangered_alert("kept"))
+                while not termination_records(primary):
                     # What the server writes by itself lets looks tell who it is.
                     primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
                     await asyncio.sleep(0.5)
@@ -121,13 +123,13 @@ async def test_slot_that_retains_wal_is_unblocked(databases: Stack, tmp_path: Pa
         "healed",
         "restart_lsn moved after we ended the transaction in its way",
     )
-    assert [row[3] for row in ended(primary)] == ["slot kept keeps WAL because of it"]
+    assert [row[3] for row in termination_records(primary)] == ["slot kept keeps WAL because of it"]
 
 
 async def test_alert_is_ignored_without_the_section(databases: Stack) -> None:
     """Off by default, also where the alert arrives."""
     async with healing(watched(databases)) as healer:
-        assert await healer.post(endangered("any")) == (200, "ignored_remedy_off=1")
+        assert await healer.post(endangered_alert("any")) == (200, "ignored_remedy_off=1")
         assert await counted(healer, "calls_total", result="ended") is None
         assert await counted(healer, "capability_unavailable", reason="missing_privilege") is None
 
@@ -137,14 +139,14 @@ async def test_dry_run_terminates_no_session(databases: Stack) -> None:
     with holding(primary) as victim, primary.create_slot("dry"):
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "dry")
-        async with healing(guarded(databases, replace(POLICY, dry_run=True))) as healer:
-            await healer.post(endangered("dry"))
+        async with healing(cluster_with_termination(databases, replace(POLICY, dry_run=True))) as healer:
+            await healer.post(endangered_alert("dry"))
             episode = await healer.ended()
             assert await counted(healer, "calls_total", result="dry_run") == 1
         assert alive(primary, pid)
     assert episode["outcome"] == "dry_run"
     assert episode["why"].startswith(f"would have ended pid={pid} user={USER}")
-    assert ended(primary) == []
+    assert termination_records(primary) == []
     primary.drop_slot("dry")
 
 
@@ -153,8 +155,8 @@ async def test_dry_run_of_the_cluster_terminates_no_session(databases: Stack) ->
     with holding(primary) as victim, primary.create_slot("dry"):
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "dry")
-        async with healing(guarded(databases, dry_run=True)) as healer:
-            await healer.post(endangered("dry"))
+        async with healing(cluster_with_termination(databases, dry_run=True)) as healer:
+            await healer.post(endangered_alert("dry"))
             assert (await healer.ended())["outcome"] == "dry_run"
         assert alive(primary, pid)
     primary.drop_slot("dry")
@@ -174,8 +176,8 @@ async def test_refusal_of_a_guard_is_the_outcome(databases: Stack, refusal: str)
     with holding(primary, **REFUSALS[refusal]) as victim, primary.create_slot("refused"):
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "refused")
-        async with healing(guarded(databases, policy)) as healer:
-            await healer.post(endangered("refused"))
+        async with healing(cluster_with_termination(databases, policy)) as healer:
+            await healer.post(endangered_alert("refused"))
             episode = await healer.ended()
             assert await counted(healer, "refusals_total", guard=refusal) >= 1  # type: ignore[operator]
         assert alive(primary, pid)
@@ -190,8 +192,8 @@ async def test_prepared_transaction_survives(databases: Stack) -> None:
     try:
         with primary.create_slot("prepared"):
             wait_until_blocked(primary, "prepared")
-            async with healing(guarded(databases)) as healer:
-                await healer.post(endangered("prepared"))
+            async with healing(cluster_with_termination(databases)) as healer:
+                await healer.post(endangered_alert("prepared"))
                 episode = await healer.ended()
     finally:
         assert primary.sql("SELECT gid FROM pg_catalog.pg_prepared_xacts") == [("left",)]
@@ -207,8 +209,8 @@ async def test_active_session_is_checked_repeatedly_and_survives(databases: Stac
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "busy")
         victim.pgconn.send_query(b"SELECT pg_catalog.pg_sleep(600)")
-        async with healing(guarded(databases)) as healer:
-            await healer.post(endangered("busy"))
+        async with healing(cluster_with_termination(databases)) as healer:
+            await healer.post(endangered_alert("busy"))
             await until_asked(healer, "not ended: active")
             async with asyncio.timeout(20):
                 while (await counted(healer, "refusals_total", guard="active") or 0) < 3:  # noqa: ASYNC110
@@ -216,7 +218,7 @@ async def test_active_session_is_checked_repeatedly_and_survives(databases: Stac
             [episode] = await healer.episodes()
             assert sum("not ended" in line["text"] for line in episode["timeline"]) == 1, "it is told once"
             assert await counted(healer, "episode_active") == 1
-            await healer.post(endangered("busy", firing=False))
+            await healer.post(endangered_alert("busy", firing=False))
             assert (await healer.ended())["outcome"] == "cancelled"
         assert alive(primary, pid)
     primary.drop_slot("busy")
@@ -239,13 +241,13 @@ async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     with holding(stack.primary) as victim, stack.primary.create_slot("saved"):
         pid = victim.info.backend_pid
         wait_until_blocked(stack.primary, "saved")
-        async with healing(guarded(stack)) as healer:
-            await healer.post(endangered("saved"))
+        async with healing(cluster_with_termination(stack)) as healer:
+            await healer.post(endangered_alert("saved"))
             await until_asked(healer, "may be ended")
             yield healer, pid
         # Also when the healer has stopped in the middle of it.
         assert alive(stack.primary, pid)
-    assert ended(stack.primary) == []
+    assert termination_records(stack.primary) == []
     stack.primary.drop_slot("saved")
 
 
@@ -263,7 +265,7 @@ async def test_session_survives_if_the_alert_resolves_between_two_checks(
     databases: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with about_to_end(databases, monkeypatch) as (healer, _):
-        await healer.post(endangered("saved", firing=False))
+        await healer.post(endangered_alert("saved", firing=False))
         assert (await healer.ended())["outcome"] == "cancelled"
 
 
@@ -273,7 +275,7 @@ async def test_session_survives_if_the_cluster_is_disabled_between_two_checks(
     async with about_to_end(databases, monkeypatch) as (healer, _):
         assert healer.client.app is not None
         monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 0.0)
-        off = guarded(databases, enabled=False, disabled_reason="CHG-7")
+        off = cluster_with_termination(databases, enabled=False, disabled_reason="CHG-7")
         healer.client.app[EPISODES].reconfigure(Config((off,), QUICK))
         episode = await healer.ended()
     assert (episode["outcome"], episode["why"]) == ("cancelled", "switched off: CHG-7")
@@ -288,12 +290,12 @@ async def test_session_survives_if_it_was_used_between_two_checks(
     with holding(primary) as victim, primary.create_slot("used"):
         pid = victim.info.backend_pid
         wait_until_blocked(primary, "used")
-        async with healing(guarded(databases)) as healer:
-            await healer.post(endangered("used"))
+        async with healing(cluster_with_termination(databases)) as healer:
+            await healer.post(endangered_alert("used"))
             await until_asked(healer, "may be ended")
             victim.execute("SELECT 1")
             await until_asked(healer, "not ended: changed")
-            await healer.post(endangered("used", firing=False))
+            await healer.post(endangered_alert("used", firing=False))
             await healer.ended()
         assert alive(primary, pid)
     primary.drop_slot("used")
@@ -308,15 +310,15 @@ async def test_second_session_within_the_hour_survives_also_after_a_restart(data
         with holding(primary) as victim, primary.create_slot(slot):
             pid = victim.info.backend_pid
             wait_until_blocked(primary, slot)
-            async with healing(guarded(databases, once)) as healer:
-                await healer.post(endangered(slot))
+            async with healing(cluster_with_termination(databases, once)) as healer:
+                await healer.post(endangered_alert(slot))
                 episode = await healer.ended()
                 outcomes.append((episode["outcome"], alive(primary, pid)))
         primary.drop_slot(slot)
     assert outcomes == [("healed", False), ("refused", True)]
     assert episode["why"].startswith("hour_spent: ")
-    assert len(ended(primary)) == 1
-    forget(primary)
+    assert len(termination_records(primary)) == 1
+    delete_records(primary)
 
 
 async def test_two_replicas_terminate_one_session(databases: Stack) -> None:
@@ -327,14 +329,14 @@ async def test_two_replicas_terminate_one_session(databases: Stack) -> None:
         victims = [stack.enter_context(holding(primary)).info.backend_pid for _ in range(2)]
         stack.enter_context(primary.create_slot("two"))
         wait_until_blocked(primary, "two")
-        async with healing(guarded(databases, once)) as one:
+        async with healing(cluster_with_termination(databases, once)) as one:
             assert await one.episodes() == []
-            async with healing(guarded(databases, once)) as other:
-                await asyncio.gather(one.post(endangered("two")), other.post(endangered("two")))
+            async with healing(cluster_with_termination(databases, once)) as other:
+                await asyncio.gather(one.post(endangered_alert("two")), other.post(endangered_alert("two")))
                 episodes = await asyncio.gather(one.ended(), other.ended())
         assert sum(alive(primary, pid) for pid in victims) == 1
         assert [episode["outcome"] for episode in episodes] == ["refused", "refused"]
-    assert len(ended(primary)) == 1
+    assert len(termination_records(primary)) == 1
     primary.drop_slot("two")
 
 
@@ -343,14 +345,14 @@ async def test_no_session_is_terminated_after_a_failover_between_two_checks(monk
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 3.0)
     with Stack() as stack:
         stack.start_databases()
-        prepare(stack.primary)
+        set_up_roles(stack.primary)
         with ExitStack() as sessions:
             sessions.enter_context(holding(stack.primary))
             sessions.enter_context(stack.primary.create_slot("over"))
             wait_until_blocked(stack.primary, "over")
             stack.primary.wait_until_replayed(stack.standby)
-            async with healing(guarded(stack)) as healer:
-                await healer.post(endangered("over"))
+            async with healing(cluster_with_termination(stack)) as healer:
+                await healer.post(endangered_alert("over"))
                 await until_asked(healer, "may be ended")
                 stack.primary.kill()
                 stack.standby.promote()
@@ -360,15 +362,15 @@ async def test_no_session_is_terminated_after_a_failover_between_two_checks(monk
                     )
                     await asyncio.sleep(4.0)
                     assert alive(stack.standby, bystander.info.backend_pid)
-                    assert ended(stack.standby) == []
-                await healer.post(endangered("over", firing=False))
+                    assert termination_records(stack.standby) == []
+                await healer.post(endangered_alert("over", firing=False))
                 assert (await healer.ended())["outcome"] == "cancelled"
 
 
 async def test_missing_privilege_is_shown_before_any_alert(databases: Stack) -> None:
     databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
     try:
-        async with healing(guarded(databases)) as healer:
+        async with healing(cluster_with_termination(databases)) as healer:
             reason = {"reason": "missing_privilege"}
             async with asyncio.timeout(20):
                 while await counted(healer, "capability_unavailable", **reason) != 1:  # noqa: ASYNC110
@@ -376,4 +378,4 @@ async def test_missing_privilege_is_shown_before_any_alert(databases: Stack) -> 
             page = await (await healer.client.get("/")).text()
             assert "GRANT pg_signal_backend TO" in page
     finally:
-        prepare(databases.primary)
+        set_up_roles(databases.primary)
