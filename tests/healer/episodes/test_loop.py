@@ -1,11 +1,10 @@
-"""Episodes on real servers: what the five stories do not show."""
+"""Episodes on real servers."""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from unittest import mock
 
 from healer.episodes import loop
@@ -17,27 +16,14 @@ from healer.remedies.force_snapshot.need import MIN_WAIT_SECONDS
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import FORCE_SNAPSHOT
 from healer.remedies.slot_state import SlotKey, evaluate
-from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
-from tests.support.running_healer import until
-from tests.support.servers.postgres import Postgres
+from pgslot.config.model import Cluster, HealerSettings
+from tests.support.running_healer import QUICK, nothing_left_behind, to_primary, until, watched
 from tests.support.servers.sessions import Statement
-from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
-
-QUICK = HealerSettings(burst_interval=0.3, interval=1.0)
+from tests.support.servers.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
 
 
-def cluster(stack: Stack, role: str = HEALER_ROLE, *, dry_run: bool = False) -> Cluster:
-    nodes = tuple(
-        Node("c", server.name, Conninfo(server.conninfo(EXPORTER_ROLE))) for server in (stack.primary, stack.standby)
-    )
-    ports = f"{stack.standby.port},{stack.primary.port}"
-    conninfo = f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
-    return Cluster("c", nodes, HealerConfig(Conninfo(conninfo), enabled=True, dry_run=dry_run))
-
-
-class Recorded(EpisodeCallbacks):
-    """Keeps the episode's attempts."""
+class AttemptRecorder(EpisodeCallbacks):
+    """Keeps the attempts of an episode."""
 
     def __init__(self, attempts: list[Attempt]) -> None:
         self._attempts = attempts
@@ -51,12 +37,12 @@ async def running(
     stack: Stack,
     slot: str,
     settings: HealerSettings = QUICK,
-    watched: Cluster | None = None,
+    cluster: Cluster | None = None,
     calls: list[Attempt] | None = None,
 ) -> AsyncIterator[tuple[Episode, asyncio.Task[Report]]]:
     budget = CallBudget(1000, 0.0, at_start=1000)
-    callbacks = Recorded([] if calls is None else calls)
-    episode = Episode(FORCE_SNAPSHOT, watched or cluster(stack), settings, budget, callbacks)
+    callbacks = AttemptRecorder([] if calls is None else calls)
+    episode = Episode(FORCE_SNAPSHOT, cluster or watched(stack), settings, budget, callbacks)
     episode.join("f", SlotKey("standby", slot))
     task = asyncio.create_task(episode.run())
     try:
@@ -74,7 +60,7 @@ def hanging(stack: Stack, slot: str) -> Statement:
 
 async def test_creation_is_healed_after_the_end_of_a_transaction(databases: Stack) -> None:
     """The creation waits for a record, then for the transaction that it names, then for records again."""
-    # No call falls between the transaction's end and the look that shows it: that would not count as ours.
+    # No call is made between the transaction's end and the snapshot that shows it: it would not count as ours.
     settings = replace(QUICK, interval=20.0)
     with (
         databases.quiet(),
@@ -82,7 +68,7 @@ async def test_creation_is_healed_after_the_end_of_a_transaction(databases: Stac
         databases.standby.create_slot("s1") as creator,
     ):
         async with running(databases, "s1", settings) as (episode, task):
-            await until(lambda: "transaction" in episode.report.reasons, "the transaction is seen")
+            await until(lambda: "transaction" in episode.report.reasons, "the transaction is observed")
             assert not creator.done
             holder.commit()
             report = await asyncio.wait_for(task, 30)
@@ -100,7 +86,7 @@ async def test_paused_replay_is_reported_and_no_call_is_made(databases: Stack) -
         databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
         try:
             async with running(databases, "s2", calls=calls) as (episode, task):
-                await until(lambda: episode.report.reasons == ["replay_paused"], "the pause is seen")
+                await until(lambda: episode.report.reasons == ["replay_paused"], "the pause is observed")
                 await asyncio.sleep(QUICK.interval * 1.5)
                 assert calls == []
                 databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
@@ -140,7 +126,7 @@ async def test_episode_gives_up_in_time(databases: Stack) -> None:
 async def test_dry_run_makes_no_call(databases: Stack) -> None:
     calls: list[Attempt] = []
     with hanging(databases, "s5") as creator:
-        async with running(databases, "s5", watched=cluster(databases, dry_run=True), calls=calls) as (_, task):
+        async with running(databases, "s5", cluster=watched(databases, dry_run=True), calls=calls) as (_, task):
             report = await asyncio.wait_for(task, 20)
         assert not creator.wait(1)
     databases.drop_slot("s5")
@@ -150,7 +136,8 @@ async def test_dry_run_makes_no_call(databases: Stack) -> None:
 async def test_episode_without_the_privilege_ends_at_once(databases: Stack) -> None:
     calls: list[Attempt] = []
     with hanging(databases, "s6"):
-        async with running(databases, "s6", watched=cluster(databases, POWERLESS_ROLE), calls=calls) as (_, task):
+        conninfo = to_primary(databases.standby, databases.primary, role=POWERLESS_ROLE)
+        async with running(databases, "s6", cluster=watched(databases, conninfo=conninfo), calls=calls) as (_, task):
             report = await asyncio.wait_for(task, 20)
     databases.drop_slot("s6")
     assert (report.outcome, report.why, report.calls) == (Outcome.UNAVAILABLE, "missing_privilege", 0)
@@ -158,21 +145,20 @@ async def test_episode_without_the_privilege_ends_at_once(databases: Stack) -> N
 
 
 async def test_slow_connect_is_followed_by_another_snapshot_before_a_call(databases: Stack) -> None:
-    """The first host takes connections and says nothing; meanwhile somebody else has forced the record."""
+    """The first host accepts connections and never answers; meanwhile another client forces the record."""
     silent = socket.create_server(("127.0.0.1", 0))
     ports = f"{silent.getsockname()[1]},{databases.primary.port}"
     conninfo = f"host=127.0.0.1,127.0.0.1 port={ports} dbname=postgres user={HEALER_ROLE}"
-    watched = cluster(databases)
-    assert watched.healer is not None
-    watched = replace(watched, healer=replace(watched.healer, conninfo=Conninfo(conninfo)))
     settled = (
         "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%'"
         f" AND extract(epoch FROM pg_catalog.clock_timestamp() - query_start) > {MIN_WAIT_SECONDS}"
     )
     with silent, hanging(databases, "s8") as creator:
-        await until(lambda: databases.standby.sql(settled), "it is worth a call")
-        async with running(databases, "s8", watched=watched) as (episode, task):
-            await until(lambda: any("waiting" in line.text for line in episode.report.timeline), "it has looked")
+        await until(lambda: databases.standby.sql(settled), "it is old enough for a call")
+        async with running(databases, "s8", cluster=watched(databases, conninfo=conninfo)) as (episode, task):
+            await until(
+                lambda: any("waiting" in line.text for line in episode.report.timeline), "it has taken a snapshot"
+            )
             while not await asyncio.to_thread(creator.wait, 0.5):
                 databases.primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
             episode.leave("f")
@@ -182,7 +168,7 @@ async def test_slow_connect_is_followed_by_another_snapshot_before_a_call(databa
 
 
 async def test_stop_right_before_a_call_prevents_the_call(databases: Stack) -> None:
-    """Without any cancellation, and after the look that the call would go by."""
+    """Without a cancellation, and after the snapshot on which the call would be based."""
 
     class Stopping(EpisodeCallbacks):
         def may_act(self, *, wanted: bool) -> bool:
@@ -191,7 +177,7 @@ async def test_stop_right_before_a_call_prevents_the_call(databases: Stack) -> N
             return True
 
     with hanging(databases, "s9") as creator:
-        episode = Episode(FORCE_SNAPSHOT, cluster(databases), QUICK, CallBudget(9, 0.0, at_start=9), Stopping())
+        episode = Episode(FORCE_SNAPSHOT, watched(databases), QUICK, CallBudget(9, 0.0, at_start=9), Stopping())
         episode.join("f", SlotKey("standby", "s9"))
         report = await asyncio.wait_for(episode.run(), 20)
         assert not creator.done
@@ -209,17 +195,11 @@ async def test_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:
                 await asyncio.wait({task})
                 assert episode.report.outcome is Outcome.CANCELLED
     databases.drop_slot("s7")
-    for server in (databases.primary, databases.standby):
-        await until(partial(_no_session_of_the_healer, server), f"no session is left on {server.name}")
-    assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
-
-
-def _no_session_of_the_healer(server: Postgres) -> bool:
-    return not server.sql("SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'pg_slot_healer%'")
+    await until(lambda: nothing_left_behind(databases.primary, databases.standby), "no session and no lock is left")
 
 
 async def test_repeated_alerts_cause_no_extra_snapshots(databases: Stack) -> None:
-    """Only a slot that is news is worth a look of its own."""
+    """Only a new slot causes a snapshot at once."""
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s8"):
         async with running(databases, "s8") as (episode, task):
             await until(lambda: episode.report.calls, "it has called")
@@ -231,13 +211,13 @@ async def test_repeated_alerts_cause_no_extra_snapshots(databases: Stack) -> Non
                     episode.leave(f"f{i}")
                     await asyncio.sleep(0)
             assert not task.done()
-            # In 1.5 s: one each second, and the close ones for half a second after a call.
+            # In 1.5 s: one every second, and those at short intervals for half a second after a call.
             assert evaluated.call_count < 150
     databases.drop_slot("s8")
 
 
 async def test_slot_whose_alert_resolved_does_not_prolong_the_episode(databases: Stack) -> None:
-    """The alert about another slot still fires, for which there is nothing left to do."""
+    """The alert about another slot, which needs no help, still fires."""
     with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s9"):
         async with running(databases, "s9") as (episode, task):
             await until(lambda: episode.report.calls, "it has called")

@@ -1,4 +1,4 @@
-"""Each reason why the function cannot be had, on real servers; each clears itself; and the fallback without it."""
+"""The reasons why a healer cannot act, on real servers, how each ends; and the fallback."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,7 +13,17 @@ from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, Node
-from tests.support.running_healer import Healer, alert, healing, impatient, to_primary, until, usable, watched
+from tests.support.running_healer import (
+    Healer,
+    alert,
+    healer_config,
+    healing,
+    impatient,
+    to_primary,
+    until,
+    usable,
+    watched,
+)
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 from tests.support.servers.wal import RUNNING_XACTS
@@ -23,10 +33,6 @@ FUNCTION = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
 U = Unavailable
 MESSAGE = (21, 0x00)
 """rmgrlist.h: RM_LOGICALMSG_ID."""
-
-
-def target(conninfo: str, *, fallback: bool = False) -> HealerConfig:
-    return HealerConfig(Conninfo(conninfo), enabled=True, dry_run=False, fallback=fallback)
 
 
 async def reason(target: HealerConfig) -> Unavailable | None:
@@ -42,7 +48,7 @@ def fifteen() -> Iterator[Stack]:
 
 @contextmanager
 def renamed_function(server: Postgres) -> Iterator[None]:
-    """A provider's server that has no such function, as far as SQL can see."""
+    """Hide the function from SQL, as on a provider's server without it."""
 
     def rename(old: str, new: str) -> None:
         server.sql_in_one_transaction(
@@ -59,7 +65,7 @@ def renamed_function(server: Postgres) -> Iterator[None]:
 
 
 async def test_server_too_old_is_the_reason_until_the_upgrade(databases: Stack, fifteen: Stack, tmp_path: Path) -> None:
-    """The conninfo leads to the new server afterwards, as an address does that moves with the upgrade."""
+    """The conninfo then leads to the new server, like an address that moves with the upgrade."""
     secret = tmp_path / "conninfo"
     secret.write_text(fifteen.primary.conninfo())
     moving = HealerConfig(Conninfo("", secret), enabled=True, dry_run=False)
@@ -74,7 +80,7 @@ async def test_server_too_old_is_the_reason_until_the_upgrade(databases: Stack, 
 
 
 async def test_missing_function_is_the_reason_until_it_exists(databases: Stack) -> None:
-    acting = target(databases.primary.conninfo())
+    acting = healer_config(databases.primary.conninfo())
     async with RecordConnection(acting) as primary:
         with renamed_function(databases.primary):
             assert await reason(acting) is U.MISSING_FUNCTION
@@ -86,7 +92,7 @@ async def test_missing_function_is_the_reason_until_it_exists(databases: Stack) 
 
 
 async def test_missing_privilege_is_the_reason_until_the_grant(databases: Stack) -> None:
-    acting = target(to_primary(databases.primary, role=POWERLESS_ROLE))
+    acting = healer_config(to_primary(databases.primary, role=POWERLESS_ROLE))
     async with RecordConnection(acting) as primary:
         assert (await primary.act(Act(0.0))).result == "unavailable"
         databases.primary.sql(f"GRANT EXECUTE ON {FUNCTION} TO {POWERLESS_ROLE}")
@@ -101,7 +107,7 @@ async def test_missing_privilege_is_the_reason_until_the_grant(databases: Stack)
 async def test_wal_level_is_the_reason_until_the_restart() -> None:
     with Stack() as stack:
         server = stack.single(wal_level="minimal", max_wal_senders="0", hot_standby_feedback="off")
-        acting = target(server.conninfo())
+        acting = healer_config(server.conninfo())
         assert await reason(acting) is U.WAL_LEVEL
         async with RecordConnection(acting) as primary:
             assert (await primary.act(Act(0.0))).result == "unavailable"
@@ -113,10 +119,10 @@ async def test_wal_level_is_the_reason_until_the_restart() -> None:
 
 @pytest.mark.servers
 async def test_no_primary_is_the_reason_until_the_promotion() -> None:
-    """A 55000 that is no missing privilege: the conninfo names the wrong server, or a failover is under way."""
+    """SQLSTATE 55000, but not a missing privilege: the conninfo leads to a standby, or a failover is under way."""
     with Stack() as stack:
         stack.start_databases()
-        acting = target(stack.standby.conninfo())
+        acting = healer_config(stack.standby.conninfo())
         assert await reason(acting) is U.NO_PRIMARY
         async with RecordConnection(acting) as primary:
             call = await primary.act(Act(0.0))
@@ -168,8 +174,8 @@ async def test_fallback_heals_a_stalled_slot_before_version_16(fifteen: Stack, t
     node = Node("c", "primary", Conninfo(primary.conninfo(EXPORTER_ROLE)))
     conninfo = to_primary(primary)
     with consumer(primary, "old", tmp_path):
-        async with healing(Cluster("c", (node,), target(conninfo, fallback=True))) as healer:
-            # Until the healer has acted, nobody else unpins the slot.
+        async with healing(Cluster("c", (node,), healer_config(conninfo, fallback=True))) as healer:
+            # Until the healer has acted, nothing else moves the slot.
             with impatient(), primary.no_records_by_itself():
                 write_wal(primary)
                 await until(confirmed_all(primary, "old"), "the consumer has confirmed all")
@@ -194,7 +200,7 @@ async def test_nothing_is_written_without_the_fallback(databases: Stack) -> None
 
 
 async def test_grant_during_an_episode_ends_the_fallback(databases: Stack) -> None:
-    acting = target(to_primary(databases.primary, role=POWERLESS_ROLE), fallback=True)
+    acting = healer_config(to_primary(databases.primary, role=POWERLESS_ROLE), fallback=True)
     async with RecordConnection(acting) as primary:
         assert (await primary.act(Act(0.0))).result == "emitted"
         databases.primary.sql(f"GRANT EXECUTE ON {FUNCTION} TO {POWERLESS_ROLE}")

@@ -12,10 +12,9 @@ from healer.remedies.attempt import Act, AttemptResult, Capability, Unavailable
 from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.force_snapshot.statements import PrimaryFacts, judge
 from healer.remedies.registry import FORCE_SNAPSHOT
-from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import HealerConfig
 from pgslot.postgres.types import parse_lsn
-from tests.support.running_healer import until
+from tests.support.running_healer import healer_config, nothing_left_behind, to_primary, until
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
 from tests.support.servers.wal import MESSAGE, RUNNING_XACTS
@@ -55,23 +54,19 @@ def test_grant_quotes_names() -> None:
     )
 
 
-def target(conninfo: str, *, enabled: bool = True) -> HealerConfig:
-    return HealerConfig(Conninfo(conninfo), enabled=enabled, dry_run=False)
-
-
-def both(stack: Stack, role: str) -> str:
-    ports = f"{stack.standby.port},{stack.primary.port}"
-    return f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres user={role}"
+def acting(stack: Stack, role: str = HEALER_ROLE) -> HealerConfig:
+    return healer_config(to_primary(stack.standby, stack.primary, role=role))
 
 
 async def test_role_of_the_healer_can_act(databases: Stack) -> None:
-    assert await FORCE_SNAPSHOT.check(target(both(databases, HEALER_ROLE))) == Capability(None)
+    assert await FORCE_SNAPSHOT.check(acting(databases)) == Capability(None)
 
 
 async def test_check_writes_nothing_and_leaves_no_session(databases: Stack) -> None:
     before = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
-    await FORCE_SNAPSHOT.check(target(both(databases, HEALER_ROLE)))
+    await FORCE_SNAPSHOT.check(acting(databases))
     assert databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()") == before
+    await until(lambda: nothing_left_behind(databases.primary, databases.standby), "no session is left")
 
 
 async def test_warm_up_has_no_effect(databases: Stack) -> None:
@@ -79,13 +74,13 @@ async def test_warm_up_has_no_effect(databases: Stack) -> None:
     [(before,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()")
     start = parse_lsn(before)
     with databases.primary.no_records_by_itself():
-        async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+        async with RecordConnection(acting(databases)) as primary:
             assert await primary.prepare() is None
             sessions = "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE usename = %s"
             assert databases.primary.sql(sessions, [HEALER_ROLE]) == [("pg_slot_healer",)]
             assert databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'") == []
-            # Nobody takes what was rehearsed for a call of another healer's, whose record is the only one.
-            async with RecordConnection(target(both(databases, HEALER_ROLE))) as other:
+            # The warm-up does not count as a call of another healer, and the only record is this call's.
+            async with RecordConnection(acting(databases)) as other:
                 assert (await other.act(Act(60.0))).result is AttemptResult.OK
         await until(lambda: RUNNING_XACTS in databases.primary.kinds_since(start), "the record is on disk")
         kinds = databases.primary.kinds_since(start)
@@ -93,10 +88,10 @@ async def test_warm_up_has_no_effect(databases: Stack) -> None:
 
 
 async def test_confirmed_lsn_of_a_new_slot_is_the_end_of_the_forced_record(databases: Stack) -> None:
-    """By this it is told from one that ended with a record of before the call; seen on 16 to 19."""
+    """This tells it from a slot whose creation ended with an earlier record; observed on 16 to 19."""
     databases.wait_until_idle()
     with databases.primary.no_records_by_itself(), databases.standby.create_slot("made") as creator:
-        async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+        async with RecordConnection(acting(databases)) as primary:
             call = await primary.act(Act(0.0))
             while not await asyncio.to_thread(creator.wait, 2.0):
                 call = await primary.act(Act(0.0))
@@ -106,7 +101,7 @@ async def test_confirmed_lsn_of_a_new_slot_is_the_end_of_the_forced_record(datab
 
 
 async def test_advice_for_a_missing_privilege_is_the_grant_that_works(databases: Stack) -> None:
-    powerless = target(both(databases, POWERLESS_ROLE))
+    powerless = acting(databases, POWERLESS_ROLE)
     capability = await FORCE_SNAPSHOT.check(powerless)
     assert capability.reason is Unavailable.MISSING_PRIVILEGE
     grant = capability.advice.partition(": ")[2]
@@ -119,27 +114,27 @@ async def test_advice_for_a_missing_privilege_is_the_grant_that_works(databases:
 
 async def test_standby_is_reported_as_no_primary(databases: Stack) -> None:
     assert (
-        await FORCE_SNAPSHOT.check(target(databases.standby.conninfo(HEALER_ROLE)))
+        await FORCE_SNAPSHOT.check(healer_config(databases.standby.conninfo(HEALER_ROLE)))
     ).reason is Unavailable.NO_PRIMARY
     attributes = f"{databases.standby.conninfo(HEALER_ROLE)} target_session_attrs=read-write"
-    assert (await FORCE_SNAPSHOT.check(target(attributes))).reason is Unavailable.NO_PRIMARY
+    assert (await FORCE_SNAPSHOT.check(healer_config(attributes))).reason is Unavailable.NO_PRIMARY
 
 
 async def test_closed_port_and_unknown_role_are_unreachable(databases: Stack) -> None:
     nowhere = f"host=127.0.0.1 port={free_port()} user={HEALER_ROLE} dbname=postgres"
-    assert (await FORCE_SNAPSHOT.check(target(nowhere))).reason is Unavailable.UNREACHABLE
+    assert (await FORCE_SNAPSHOT.check(healer_config(nowhere))).reason is Unavailable.UNREACHABLE
     assert (
-        await FORCE_SNAPSHOT.check(target(databases.primary.conninfo("nobody_by_this_name")))
+        await FORCE_SNAPSHOT.check(healer_config(databases.primary.conninfo("nobody_by_this_name")))
     ).reason is Unavailable.UNREACHABLE
 
 
 async def test_disabled_target_is_not_connected_to() -> None:
-    assert (await FORCE_SNAPSHOT.check(target("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
+    assert (await FORCE_SNAPSHOT.check(healer_config("host=203.0.113.1", enabled=False))).reason is Unavailable.DISABLED
 
 
 @pytest.mark.servers
 async def test_wal_level_minimal_is_reported(minimal: str) -> None:
-    assert (await FORCE_SNAPSHOT.check(target(minimal))).reason is Unavailable.WAL_LEVEL
+    assert (await FORCE_SNAPSHOT.check(healer_config(minimal))).reason is Unavailable.WAL_LEVEL
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +145,7 @@ def minimal() -> Iterator[str]:
 
 
 async def test_call_returns_the_end_of_its_record(databases: Stack) -> None:
-    async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+    async with RecordConnection(acting(databases)) as primary:
         first, second = await primary.act(Act(0.0)), await primary.act(Act(0.0))
     [(current,)] = databases.primary.sql("SELECT pg_catalog.pg_current_wal_insert_lsn()::text")
     assert (first.result, second.result, second.lsn) == (AttemptResult.OK, AttemptResult.OK, current)
@@ -158,8 +153,8 @@ async def test_call_returns_the_end_of_its_record(databases: Stack) -> None:
 
 
 async def test_record_lies_in_the_range_that_the_call_returns(databases: Stack) -> None:
-    """On whatever page it lies: where a slot's restart_lsn would move to is inside the interval, its end is not."""
-    async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+    """Also across a page boundary: the position that a slot's restart_lsn moves to is in the range, its end is not."""
+    async with RecordConnection(acting(databases)) as primary:
         first = databases.primary.lsn()
         for _ in range(150):
             call = await primary.act(Act(0.0))
@@ -173,15 +168,15 @@ async def test_record_lies_in_the_range_that_the_call_returns(databases: Stack) 
 
 
 async def test_lock_is_held_only_during_a_call(databases: Stack) -> None:
-    """Another healer may call as soon as this one has; within its own pace the one call stands for both."""
-    acting = target(both(databases, HEALER_ROLE))
-    async with RecordConnection(acting) as first, RecordConnection(acting) as second:
+    """Another healer may call right after this one; within its own interval, this call counts for both."""
+    target = acting(databases)
+    async with RecordConnection(target) as first, RecordConnection(target) as second:
         assert (await first.act(Act(1.0))).result is AttemptResult.OK
         assert _no_lock(databases)
         locked = await second.act(Act(60.0))
         assert (locked.result, locked.lock_holder) == (AttemptResult.LOCKED, None)
         assert (await second.act(Act(0.0))).result is AttemptResult.OK
-        # A call that was not made is no reason for the other not to make its own.
+        # A call that was not made does not count for the first healer.
         assert (await second.act(Act(60.0))).result is AttemptResult.LOCKED
         await until(partial(_quiet_for, databases, 0.4), "the second has not called for a while")
         assert (await first.act(Act(0.2))).result is AttemptResult.OK
@@ -197,9 +192,9 @@ def _quiet_for(stack: Stack, seconds: float) -> bool:
 
 
 async def test_server_ends_the_session_of_a_hung_healer(databases: Stack) -> None:
-    """It keeps its socket and says nothing more: PostgreSQL ends the idle session, and it connects anew if it wakes."""
-    acting = target(both(databases, HEALER_ROLE))
-    async with RecordConnection(acting, idle_timeout=1.0) as hung, RecordConnection(acting) as other:
+    """PostgreSQL ends its idle session, and it connects again when it continues."""
+    target = acting(databases)
+    async with RecordConnection(target, idle_timeout=1.0) as hung, RecordConnection(target) as other:
         assert (await hung.act(Act(0.0))).result is AttemptResult.OK
         assert (await other.act(Act(60.0))).result is AttemptResult.LOCKED
         await until(lambda: not hung.ready, "the server has ended the session")
@@ -208,9 +203,9 @@ async def test_server_ends_the_session_of_a_hung_healer(databases: Stack) -> Non
 
 
 async def test_foreign_lock_holder_is_named(databases: Stack) -> None:
-    with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
-        stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
-        async with RecordConnection(target(both(databases, HEALER_ROLE))) as primary:
+    with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as cron:
+        cron.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+        async with RecordConnection(acting(databases)) as primary:
             call = await primary.act(Act(0.0))
     assert call.result is AttemptResult.LOCKED
     assert call.lock_holder is not None
@@ -219,7 +214,7 @@ async def test_foreign_lock_holder_is_named(databases: Stack) -> None:
 
 async def test_idle_timeout_of_weeks_is_accepted_by_the_server(databases: Stack) -> None:
     """`interval: 10d` asks for one; 2^31 ms are 24 days."""
-    async with RecordConnection(target(both(databases, HEALER_ROLE)), idle_timeout=30 * 86400.0) as primary:
+    async with RecordConnection(acting(databases), idle_timeout=30 * 86400.0) as primary:
         assert (await primary.act(Act(0.0))).result is AttemptResult.OK
 
 
@@ -228,7 +223,7 @@ def _no_lock(stack: Stack) -> bool:
 
 
 async def test_call_without_the_privilege_reports_it(databases: Stack) -> None:
-    async with RecordConnection(target(both(databases, POWERLESS_ROLE))) as primary:
+    async with RecordConnection(acting(databases, POWERLESS_ROLE)) as primary:
         call = await primary.act(Act(0.0))
     assert call.result is AttemptResult.UNAVAILABLE
     assert call.capability is not None
@@ -236,7 +231,7 @@ async def test_call_without_the_privilege_reports_it(databases: Stack) -> None:
 
 
 async def test_privilege_revoked_during_an_episode_is_noticed(databases: Stack) -> None:
-    powerless = target(both(databases, POWERLESS_ROLE))
+    powerless = acting(databases, POWERLESS_ROLE)
     function = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
     databases.primary.sql(f"GRANT EXECUTE ON {function} TO {POWERLESS_ROLE}")
     async with RecordConnection(powerless) as primary:
@@ -251,7 +246,7 @@ async def test_privilege_revoked_during_an_episode_is_noticed(databases: Stack) 
 async def test_failover_during_an_episode_is_followed() -> None:
     with Stack() as stack:
         stack.start_databases()
-        async with RecordConnection(target(both(stack, HEALER_ROLE))) as primary:
+        async with RecordConnection(acting(stack)) as primary:
             assert (await primary.act(Act(0.0))).result is AttemptResult.OK
             stack.primary.kill()
             lost = await primary.act(Act(0.0))

@@ -1,4 +1,4 @@
-"""A conninfo that leads to a connection pooler, with a real pgbouncer."""
+"""A conninfo that leads to a connection pooler: a real pgbouncer."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,8 @@ from healer.doctor.result import CheckStatus
 from healer.remedies.attempt import Act, AttemptResult, Capability, Unavailable
 from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.registry import FORCE_SNAPSHOT
-from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Config, HealerConfig
-from tests.support.running_healer import QUICK, alert, healing, until, watched
+from tests.support.running_healer import QUICK, alert, healer_config, healing, until, watched
 from tests.support.servers.pooler import Pooler
 from tests.support.servers.stack import HEALER_ROLE, Stack
 
@@ -35,13 +34,13 @@ def conninfo(pooler: Pooler) -> str:
 
 
 def target(pooler: Pooler) -> HealerConfig:
-    return HealerConfig(Conninfo(conninfo(pooler)), enabled=True, dry_run=False)
+    return healer_config(conninfo(pooler))
 
 
 async def test_pooler_in_transaction_mode_is_detected_and_its_sessions_stay_clean(
     databases: Stack, transaction: Pooler
 ) -> None:
-    """Whatever were set there would be set for the next client: a read-only one could not write any more."""
+    """A setting made there would stay for the next client, which could no longer write."""
     capability = await FORCE_SNAPSHOT.check(target(transaction))
     assert capability.reason is Unavailable.POOLER
     assert "transaction mode" in capability.advice
@@ -86,15 +85,15 @@ async def test_pooler_in_session_mode_is_accepted(databases: Stack, folder: Path
 
 async def test_server_is_not_taken_for_a_pooler(databases: Stack) -> None:
     """And costs no second connection."""
-    direct = HealerConfig(Conninfo(databases.primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
+    direct = healer_config(databases.primary.conninfo(HEALER_ROLE))
     sessions = "SELECT sessions FROM pg_catalog.pg_stat_database WHERE datname = 'postgres'"
     assert await FORCE_SNAPSHOT.check(direct) == Capability(None)
     assert databases.primary.sql(sessions)[0][0] is not None
 
 
 async def test_doctor_advises_about_a_pooler(databases: Stack, transaction: Pooler) -> None:
-    found = await check_servers(Config((watched(databases, conninfo=conninfo(transaction)),), QUICK))
-    [capability] = [finding for finding in found if finding.check == "capability"]
+    findings = await check_servers(Config((watched(databases, conninfo=conninfo(transaction)),), QUICK))
+    [capability] = [finding for finding in findings if finding.check == "capability"]
     assert capability.status is CheckStatus.FAILED
     assert "pooler" in capability.found
     assert "name the servers themselves" in capability.advice

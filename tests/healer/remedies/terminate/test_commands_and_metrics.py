@@ -1,4 +1,4 @@
-"""What is beside the loop, of ending transactions: replay, doctor, a pooler, names in any encoding, budgets' series."""
+"""The remedy end_transaction outside the loop: replay, doctor, a pooler, odd names, series."""
 
 import json
 from dataclasses import replace
@@ -62,9 +62,9 @@ async def test_replay_reports_what_it_would_do(
     primary = databases.primary
     with holding(primary) as victim, primary.create_slot("replayed"):
         wait_until_blocked(primary, "replayed")
-        found = await replayed(cluster_with_termination(databases), tmp_path, capsys, "replayed")
-        assert found["would"] == "call"
-        assert found["why"].startswith("the slot is waiting for transaction: the transaction in its way is ended on")
+        decision = await replayed(cluster_with_termination(databases), tmp_path, capsys, "replayed")
+        assert decision["would"] == "call"
+        assert decision["why"].startswith("the slot is waiting for transaction: the transaction in its way is ended on")
         dry = await replayed(
             cluster_with_termination(databases, replace(POLICY, dry_run=True)), tmp_path, capsys, "replayed"
         )
@@ -121,7 +121,7 @@ def test_doctor_expects_the_alert_only_where_the_remedy_is_configured(monitoring
 
 
 def test_doctor_names_the_missing_route(monitoring: FakeMonitoring) -> None:
-    """As in a configuration of Alertmanager that is older than this remedy."""
+    """As in a configuration of Alertmanager from before this remedy."""
 
     def change(monitoring: FakeMonitoring) -> None:
         plain = monitoring.config.clusters[0]
@@ -136,15 +136,15 @@ def test_doctor_names_the_missing_route(monitoring: FakeMonitoring) -> None:
 
 @pytest.mark.usefixtures("ready")
 async def test_no_session_is_terminated_through_a_pooler(databases: Stack) -> None:
-    """Also where it gives the healer a session of its own: what it would set is not known to stay."""
+    """Not in session mode either: settings made through a pooler may not last."""
     primary = databases.primary
     for mode in ("session", "transaction"):
         with Pooler(primary, databases.folder, mode) as pooler, holding(primary) as victim:
             target = terminating(f"host=127.0.0.1 port={pooler.port} dbname=postgres user={ENDER_ROLE}")
             assert (await END_TRANSACTION.check(target)).reason is Unavailable.POOLER
             pid = victim.info.backend_pid
-            async with TerminationConnection(target, idle_timeout=60) as ender:
-                call = await ender.act(Terminate(1.0, TerminationTarget(blocking_transaction(primary, pid), 0.0)))
+            async with TerminationConnection(target, idle_timeout=60) as connection:
+                call = await connection.act(Terminate(1.0, TerminationTarget(blocking_transaction(primary, pid), 0.0)))
             assert call.result is AttemptResult.UNAVAILABLE
             assert call.capability is not None
             assert call.capability.reason is Unavailable.POOLER
@@ -163,22 +163,22 @@ async def test_application_names_are_compared_literally(databases: Stack) -> Non
         shown = primary.sql(
             "SELECT application_name FROM pg_catalog.pg_stat_activity WHERE pid = %s", [victim.info.backend_pid]
         )[0][0]
-        suspect = blocking_transaction(primary, victim.info.backend_pid)
-        assert await answer(databases, suspect, (shown,)) in ("too_young", None)
-        assert await answer(databases, suspect, (shown.replace("x", "."),)) == "application_not_allowed"
-        assert await answer(databases, suspect, (".*",)) == "application_not_allowed"
-        assert await answer(databases, suspect, (APPLICATION,)) == "application_not_allowed"
+        blocker = blocking_transaction(primary, victim.info.backend_pid)
+        assert await refusal(databases, blocker, (shown,)) in ("too_young", None)
+        assert await refusal(databases, blocker, (shown.replace("x", "."),)) == "application_not_allowed"
+        assert await refusal(databases, blocker, (".*",)) == "application_not_allowed"
+        assert await refusal(databases, blocker, (APPLICATION,)) == "application_not_allowed"
 
 
-async def answer(stack: Stack, suspect: BlockingTransaction, applications: tuple[str, ...]) -> Any:
+async def refusal(stack: Stack, blocker: BlockingTransaction, applications: tuple[str, ...]) -> Any:
     policy = replace(POLICY, applications=applications)
     target = terminating(to_primary(stack.primary, role=ENDER_ROLE), policy)
-    async with TerminationConnection(target, idle_timeout=60) as ender:
-        return (await ender.act(Terminate(1.0, TerminationTarget(suspect, 0.0)))).refusal
+    async with TerminationConnection(target, idle_timeout=60) as connection:
+        return (await connection.act(Terminate(1.0, TerminationTarget(blocker, 0.0)))).refusal
 
 
 async def test_both_remedies_of_a_cluster_count_as_one_cluster(databases: Stack) -> None:
-    """Where one cluster may be acted on at once, its second episode is no second cluster."""
+    """With `clusters_at_once: 1`, the second episode of the same cluster is accepted."""
     one = replace(QUICK, clusters_at_once=1)
     other = replace(cluster_with_termination(databases), name="other")
     async with healing(cluster_with_termination(databases), other, settings=one) as healer:

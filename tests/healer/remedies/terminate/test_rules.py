@@ -1,4 +1,4 @@
-"""What looks and attempts make of a heal by ending a transaction: stories, and tables of what comes next."""
+"""A heal by ending a transaction: which transaction, the next step, and the outcome. Tables of cases."""
 
 from dataclasses import replace
 
@@ -43,42 +43,42 @@ def session(pid: int = 200, xid: int = 690) -> HolderSession:
     return HolderSession(pid, "worker", "batch", "app", "idle in transaction", "1", "2", "3", xid)
 
 
-def suspect(state: SlotState) -> BlockingTransaction:
-    found = blocker_of(state)
-    assert found is not None
-    return found
+def blocker(state: SlotState) -> BlockingTransaction:
+    blocking = blocker_of(state)
+    assert blocking is not None
+    return blocking
 
 
-def call(result: AttemptResult, state: SlotState, **more: object) -> TerminationAttempt:
-    made = TerminationAttempt(result, blocker=suspect(state), session=session())
-    return replace(made, **more)  # type: ignore[arg-type]
+def call(result: AttemptResult, state: SlotState, **fields: object) -> TerminationAttempt:
+    attempt = TerminationAttempt(result, blocker=blocker(state), session=session())
+    return replace(attempt, **fields)  # type: ignore[arg-type]
 
 
-SUSPECTS = {
-    "the oldest that a creation on the primary waits for": (blocked(), BlockKind.CREATION),
-    "and one on a standby": (blocked(on_primary=False), BlockKind.CREATION_ON_STANDBY),
-    "who keeps a slot's WAL": (pinned(), BlockKind.RETENTION),
-    "a prepared one is named, and refused later": (blocked(PREPARED), BlockKind.CREATION),
-    "nobody, if a record is missing": (waiting(R.RUNNING_XACTS), None),
-    "nobody, if replay is in the way": (waiting(R.REPLAY_PAUSED), None),
-    "nobody, if it is not known who": (blocked(None), None),
-    "nobody, if it has no xid": (blocked(replace(TRANSACTION, xid=None)), None),
-    "nobody, if the slot is on a standby": (replace(pinned(), on_primary=False), None),
-    "nobody, if the consumer is behind": (existing(C.CONSUMER), None),
-    "nobody, if it is well": (existing(C.NONE), None),
+BLOCKERS = {
+    "a creation on the primary waits for the oldest transaction": (blocked(), BlockKind.CREATION),
+    "a creation on a standby waits": (blocked(on_primary=False), BlockKind.CREATION_ON_STANDBY),
+    "a transaction retains a slot's WAL": (pinned(), BlockKind.RETENTION),
+    "a prepared transaction, which is refused later": (blocked(PREPARED), BlockKind.CREATION),
+    "none, if a record is missing": (waiting(R.RUNNING_XACTS), None),
+    "none, if replay is paused": (waiting(R.REPLAY_PAUSED), None),
+    "none, if the blocker is not known": (blocked(None), None),
+    "none, if it has no xid": (blocked(replace(TRANSACTION, xid=None)), None),
+    "none, if the slot is on a standby": (replace(pinned(), on_primary=False), None),
+    "none, if the consumer is behind": (existing(C.CONSUMER), None),
+    "none, if the slot is well": (existing(C.NONE), None),
 }
 
 
-@pytest.mark.parametrize(("state", "way"), SUSPECTS.values(), ids=SUSPECTS.keys())
-def test_blocker_follows_from_the_state(state: SlotState, way: BlockKind | None) -> None:
-    found = blocker_of(state)
-    assert (None if found is None else found.kind) == way
-    if found is not None and way is not BlockKind.RETENTION:
-        assert found.creator == (CREATION.usename, CREATION.application_name)
+@pytest.mark.parametrize(("state", "kind"), BLOCKERS.values(), ids=BLOCKERS.keys())
+def test_blocker_follows_from_the_state(state: SlotState, kind: BlockKind | None) -> None:
+    blocking = blocker_of(state)
+    assert (None if blocking is None else blocking.kind) == kind
+    if blocking is not None and kind is not BlockKind.RETENTION:
+        assert blocking.creator == (CREATION.usename, CREATION.application_name)
 
 
 def seen(state: SlotState, now: float = 0.0) -> TerminationProgress:
-    """Return a progress of which the primary has said that its holder may be ended."""
+    """Return the progress after a check by which the session may be ended."""
     progress = apply_observation(TerminationProgress(), state, now)
     return apply_attempt(progress, call(AttemptResult.SEEN, state), now)
 
@@ -92,7 +92,7 @@ def test_session_is_checked_at_once_and_ended_some_seconds_later() -> None:
     first = step(progress, 0.0)
     assert isinstance(first, Terminate)
     assert first.target is not None
-    assert first.target.session is None, "nobody is ended at first state"
+    assert first.target.session is None, "no session is ended at the first check"
     progress = apply_attempt(progress, call(AttemptResult.SEEN, blocked()), 0.1)
     assert step(progress, 0.2, last=0.1) == Wait(1.0)
     progress = apply_observation(progress, blocked(), 5.0)
@@ -103,15 +103,15 @@ def test_session_is_checked_at_once_and_ended_some_seconds_later() -> None:
     assert second.target.session == session()
 
 
-FORGETS = {
-    "another one is the oldest": blocked(OTHER),
-    "nobody is in the way": waiting(R.RUNNING_XACTS),
-    "nothing was seen": SlotState(SlotCondition.UNOBSERVED),
+INTERRUPTIONS = {
+    "another transaction is the oldest": blocked(OTHER),
+    "no transaction blocks": waiting(R.RUNNING_XACTS),
+    "unobserved": SlotState(SlotCondition.UNOBSERVED),
     "the same session has another transaction": blocked(replace(TRANSACTION, xid=699)),
 }
 
 
-@pytest.mark.parametrize("between", FORGETS.values(), ids=FORGETS.keys())
+@pytest.mark.parametrize("between", INTERRUPTIONS.values(), ids=INTERRUPTIONS.keys())
 def test_check_counts_only_if_every_snapshot_shows_the_same_transaction(between: SlotState) -> None:
     progress = apply_observation(seen(blocked()), between, 2.0)
     progress = apply_observation(progress, blocked(), 4.0)
@@ -122,7 +122,7 @@ def test_check_counts_only_if_every_snapshot_shows_the_same_transaction(between:
 
 @pytest.mark.parametrize("result", [AttemptResult.ERROR, AttemptResult.UNAVAILABLE])
 def test_session_is_checked_again_after_a_failure(result: AttemptResult) -> None:
-    failed = TerminationAttempt(result, capability=Capability(Unavailable.NO_PRIMARY), blocker=suspect(blocked()))
+    failed = TerminationAttempt(result, capability=Capability(Unavailable.NO_PRIMARY), blocker=blocker(blocked()))
     progress = apply_attempt(seen(blocked()), failed, 6.0)
     assert progress.target is not None
     assert progress.target.session is None
@@ -131,7 +131,7 @@ def test_session_is_checked_again_after_a_failure(result: AttemptResult) -> None
 
 
 def test_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
-    progress = apply_attempt(seen(blocked()), TerminationAttempt(AttemptResult.ERROR, blocker=suspect(blocked())), 6.0)
+    progress = apply_attempt(seen(blocked()), TerminationAttempt(AttemptResult.ERROR, blocker=blocker(blocked())), 6.0)
     progress = apply_observation(progress, existing(C.NONE), 7.0)
     assert (progress.outcome, progress.why) == (
         Outcome.RESOLVED_ITSELF,
@@ -139,7 +139,7 @@ def test_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
     )
 
 
-ENDINGS: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
+OUTCOMES_AFTER_ACT: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
     "a creation": (blocked(), existing(C.NONE), Outcome.HEALED, "usable after we ended the transaction in its way"),
     "a creation that left much WAL": (
         blocked(),
@@ -163,10 +163,12 @@ ENDINGS: dict[str, tuple[SlotState, SlotState, Outcome, str]] = {
 }
 
 
-@pytest.mark.parametrize(("before", "after", "outcome", "why"), ENDINGS.values(), ids=ENDINGS.keys())
+@pytest.mark.parametrize(
+    ("before", "after", "outcome", "why"), OUTCOMES_AFTER_ACT.values(), ids=OUTCOMES_AFTER_ACT.keys()
+)
 def test_act_gives_the_outcome_of_the_table(before: SlotState, after: SlotState, outcome: Outcome, why: str) -> None:
     progress = apply_attempt(seen(before), call(AttemptResult.ENDED, before), 6.0)
-    assert not wants_attempt(progress), "nobody is told to end twice"
+    assert not wants_attempt(progress), "no session is ended twice"
     progress = apply_observation(apply_observation(progress, before, 6.5), after, 7.0)
     assert (progress.outcome, progress.why) == (outcome, why)
 
@@ -205,7 +207,7 @@ def test_slot_blocked_by_another_transaction_is_not_healed() -> None:
 
 OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]] = {
     "goes on": (seen(blocked()), EpisodeProgress(now=60.0), None),
-    "a guard that stays": (
+    "a lasting refusal": (
         apply_attempt(
             apply_observation(TerminationProgress(), blocked(), 0.0),
             call(AttemptResult.REFUSED, blocked(), refusal="superuser"),
@@ -214,7 +216,7 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
         EpisodeProgress(now=REFUSED_SECONDS),
         Outcome.REFUSED,
     ),
-    "a guard that stays, of one that was just seen": (
+    "a lasting refusal, of a transaction that has just begun to block": (
         apply_attempt(
             apply_observation(TerminationProgress(), blocked(), 0.0),
             call(AttemptResult.REFUSED, blocked(), refusal="superuser"),
@@ -223,7 +225,7 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
         EpisodeProgress(now=REFUSED_SECONDS - 0.1),
         None,
     ),
-    "a guard that may pass": (
+    "a passing refusal": (
         apply_attempt(
             apply_observation(TerminationProgress(), blocked(), 0.0),
             call(AttemptResult.REFUSED, blocked(), refusal="active"),
@@ -232,7 +234,7 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
         EpisodeProgress(now=3000.0),
         None,
     ),
-    "a guard that did not pass": (
+    "a passing refusal, out of time": (
         apply_attempt(
             apply_observation(TerminationProgress(), blocked(), 0.0),
             call(AttemptResult.REFUSED, blocked(), refusal="active"),
@@ -241,8 +243,8 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
         EpisodeProgress(now=3600.0),
         Outcome.REFUSED,
     ),
-    "as many as may be": (seen(blocked()), EpisodeProgress(now=REFUSED_SECONDS, budget_spent=True), Outcome.REFUSED),
-    "as many as may be, and this was the last": (
+    "the hour is spent": (seen(blocked()), EpisodeProgress(now=REFUSED_SECONDS, budget_spent=True), Outcome.REFUSED),
+    "the hour is spent by this act": (
         apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0),
         EpisodeProgress(now=20.0, budget_spent=True),
         None,
@@ -253,12 +255,12 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
         Outcome.DRY_RUN,
     ),
     "its alert is gone": (replace(seen(blocked()), withdrawn="resolved"), EpisodeProgress(now=5.0), Outcome.CANCELLED),
-    "its alert is gone, as it is when nobody is in the way any more": (
+    "its alert is gone, because no transaction blocks any more": (
         replace(apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0), withdrawn="resolved"),
         EpisodeProgress(now=6.0 + EFFECT_SECONDS - 0.1),
         None,
     ),
-    "its alert is gone, and nothing has followed": (
+    "its alert is gone, and the act has had no effect": (
         replace(apply_attempt(seen(blocked()), call(AttemptResult.ENDED, blocked()), 6.0), withdrawn="resolved"),
         EpisodeProgress(now=6.0 + EFFECT_SECONDS),
         Outcome.CANCELLED,
@@ -274,7 +276,7 @@ OUTCOMES: dict[str, tuple[TerminationProgress, EpisodeProgress, Outcome | None]]
         EpisodeProgress(now=3600.0),
         Outcome.NO_EFFECT,
     ),
-    "never anybody": (
+    "never a blocker": (
         apply_observation(TerminationProgress(), waiting(R.RUNNING_XACTS), 0.0),
         EpisodeProgress(now=3600.0),
         Outcome.GAVE_UP,
@@ -311,7 +313,7 @@ def test_slot_that_was_well_is_reopened_when_a_transaction_blocks_it() -> None:
 
 def test_slot_that_is_due_first_comes_first() -> None:
     waits, ready = seen(blocked(), now=3.0), seen(pinned(), now=0.0)
-    found = next_step([waits, ready], EpisodeProgress(now=5.5, last_attempt=3.0), SETTINGS)
-    assert isinstance(found, Terminate)
-    assert found.target is not None
-    assert found.target.blocker.slot_name == SLOT.slot_name
+    next_attempt = next_step([waits, ready], EpisodeProgress(now=5.5, last_attempt=3.0), SETTINGS)
+    assert isinstance(next_attempt, Terminate)
+    assert next_attempt.target is not None
+    assert next_attempt.target.blocker.slot_name == SLOT.slot_name

@@ -1,4 +1,4 @@
-"""The one statement that proves and ends, on each version: whom it ends, and each guard that lets somebody live."""
+"""The statement that checks and terminates, on every version: which session ends, and the guards that refuse."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -45,44 +45,46 @@ def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
 
 
 @pytest.fixture(autouse=True)
-def _nobody_was_ended(request: pytest.FixtureRequest) -> None:
+def _no_records(request: pytest.FixtureRequest) -> None:
     if "server" in request.fixturenames:
-        found: Postgres = request.getfixturevalue("server")
-        found.reset()
-        delete_records(found)
+        server: Postgres = request.getfixturevalue("server")
+        server.reset()
+        delete_records(server)
 
 
-def ender(server: Postgres, policy: TerminationPolicy = POLICY, role: str = ENDER_ROLE) -> TerminationConnection:
+def connection_of(
+    server: Postgres, policy: TerminationPolicy = POLICY, role: str = ENDER_ROLE
+) -> TerminationConnection:
     return TerminationConnection(terminating(server.conninfo(role), policy), idle_timeout=60)
 
 
-def at(suspect: BlockingTransaction, seen: TerminationAttempt | None = None) -> Terminate:
-    return Terminate(1.0, TerminationTarget(suspect, 0.0, session=None if seen is None else seen.session))
+def step(blocker: BlockingTransaction, seen: TerminationAttempt | None = None) -> Terminate:
+    return Terminate(1.0, TerminationTarget(blocker, 0.0, session=None if seen is None else seen.session))
 
 
-async def look(
-    server: Postgres, suspect: BlockingTransaction, policy: TerminationPolicy = POLICY
+async def check(
+    server: Postgres, blocker: BlockingTransaction, policy: TerminationPolicy = POLICY
 ) -> TerminationAttempt:
-    """Ask without acting, until it has been idle for long enough."""
-    async with ender(server, policy) as primary:
-        call = await primary.act(at(suspect))
+    """Check without acting, until the session has been idle for long enough."""
+    async with connection_of(server, policy) as primary:
+        call = await primary.act(step(blocker))
         while call.refusal == "too_young" and policy is POLICY:
-            call = await primary.act(at(suspect))
+            call = await primary.act(step(blocker))
         return call
 
 
-async def end(
+async def check_and_end(
     server: Postgres,
-    suspect: BlockingTransaction,
+    blocker: BlockingTransaction,
     policy: TerminationPolicy = POLICY,
     between: Callable[[], object] = int,
 ) -> TerminationAttempt:
-    """See it, do something, and end it."""
-    seen = await look(server, suspect)
+    """Check it, call `between`, and end it."""
+    seen = await check(server, blocker)
     assert seen.result is AttemptResult.SEEN, seen
     between()
-    async with ender(server, policy) as primary:
-        return await primary.act(at(suspect, seen))
+    async with connection_of(server, policy) as primary:
+        return await primary.act(step(blocker, seen))
 
 
 async def test_checked_session_is_terminated_and_recorded(server: Postgres) -> None:
@@ -90,7 +92,7 @@ async def test_checked_session_is_terminated_and_recorded(server: Postgres) -> N
         pid = victim.info.backend_pid
         with server.create_slot("waits") as creator:
             wait_until_blocked(server, "waits")
-            call = await end(server, blocking_transaction(server, pid, "waits", BlockKind.CREATION))
+            call = await check_and_end(server, blocking_transaction(server, pid, "waits", BlockKind.CREATION))
             assert (call.result, call.refusal) == (AttemptResult.ENDED, None)
             assert call.session is not None
             assert (call.session.pid, call.session.usename) == (pid, USER)
@@ -104,12 +106,12 @@ async def test_checked_session_is_terminated_and_recorded(server: Postgres) -> N
 
 
 async def test_aborted_transaction_that_holds_an_xid_is_ended(server: Postgres) -> None:
-    """Its state is idle in transaction (aborted)."""
+    """The session's state is `idle in transaction (aborted)`."""
     with holding(server) as victim:
         victim.execute("SAVEPOINT here")
         with pytest.raises(psycopg.errors.DivisionByZero):
             victim.execute("SELECT 1 / 0")
-        call = await end(server, blocking_transaction(server, victim.info.backend_pid))
+        call = await check_and_end(server, blocking_transaction(server, victim.info.backend_pid))
         assert call.result is AttemptResult.ENDED
         assert call.session is not None
         assert call.session.state == "idle in transaction (aborted)"
@@ -117,19 +119,19 @@ async def test_aborted_transaction_that_holds_an_xid_is_ended(server: Postgres) 
 
 @pytest.mark.parametrize(("case", "refusal"), GUARDS.values(), ids=GUARDS.keys())
 async def test_guard_refuses_and_the_session_survives(server: Postgres, case: Case, refusal: str) -> None:
-    """Asked without acting, and told to act as if all had been well a moment ago."""
+    """It refuses to check, and to act as if an earlier check had passed."""
     with ExitStack() as stack:
-        suspect, policy = case(server, stack)
-        assert suspect.pid is not None
-        async with ender(server, policy) as primary:
-            call = await primary.act(at(suspect))
+        blocker, policy = case(server, stack)
+        assert blocker.pid is not None
+        async with connection_of(server, policy) as primary:
+            call = await primary.act(step(blocker))
             while call.refusal == "too_young" != refusal:
-                call = await primary.act(at(suspect))
+                call = await primary.act(step(blocker))
             assert (call.result, call.refusal) == (AttemptResult.REFUSED, refusal)
             if call.session is not None:
-                blind = await primary.act(at(suspect, call))
+                blind = await primary.act(step(blocker, call))
                 assert (blind.result, blind.refusal) == (AttemptResult.REFUSED, refusal)
-        assert alive(server, suspect.pid)
+        assert alive(server, blocker.pid)
         assert termination_records(server) == []
     for slot in ("early", "moves", "unread"):
         server.drop_slot(slot)
@@ -151,7 +153,7 @@ SETTINGS = ("autovacuum = on", "autovacuum_naptime = '1s'")
 
 
 async def test_autovacuum_worker_survives(server: Postgres) -> None:
-    """Also where whoever looked took it for a client; this one analyzes a table, and has an xid."""
+    """A worker that analyzes a table and has an xid survives, also if it was taken for a client."""
     server.sql(SLOWLY)
     server.sql("CREATE TABLE worked (n int) WITH (autovacuum_analyze_threshold = 1)")
     server.sql("CREATE INDEX ON worked (slowly(n))")
@@ -165,10 +167,10 @@ async def test_autovacuum_worker_survives(server: Postgres) -> None:
     )
     try:
         [(pid,)] = await asyncio.to_thread(wait_for, lambda: server.sql(worker) or None, "it analyzes", 60.0)
-        async with ender(server) as primary:
-            call = await primary.act(at(blocking_transaction(server, pid)))
+        async with connection_of(server) as primary:
+            call = await primary.act(step(blocking_transaction(server, pid)))
             assert (call.result, call.refusal) == (AttemptResult.REFUSED, "not_a_client")
-            blind = await primary.act(at(blocking_transaction(server, pid), call))
+            blind = await primary.act(step(blocking_transaction(server, pid), call))
             assert blind.refusal == "not_a_client"
         assert alive(server, pid)
     finally:
@@ -193,8 +195,8 @@ async def test_session_that_changed_between_two_checks_survives(server: Postgres
     with ExitStack() as stack:
         victim = stack.enter_context(holding(server))
         pid = victim.info.backend_pid
-        suspect = blocking_transaction(server, pid)
-        seen = await look(server, suspect)
+        blocker = blocking_transaction(server, pid)
+        seen = await check(server, blocker)
         assert seen.session is not None
         match change:
             case "just became active":
@@ -208,8 +210,8 @@ async def test_session_that_changed_between_two_checks_survives(server: Postgres
                 # The server gives out a pid again only after some ten thousand others.
                 started = replace(seen.session, backend_start=f"{float(seen.session.backend_start) - 60:.6f}")
                 seen = replace(seen, session=started)
-        async with ender(server) as primary:
-            call = await primary.act(at(suspect, seen))
+        async with connection_of(server) as primary:
+            call = await primary.act(step(blocker, seen))
         assert (call.result, call.refusal) == (AttemptResult.REFUSED, "changed")
         assert alive(server, pid)
         assert termination_records(server) == []
@@ -218,22 +220,22 @@ async def test_session_that_changed_between_two_checks_survives(server: Postgres
 async def test_session_that_is_gone_is_refused(server: Postgres) -> None:
     with holding(server) as victim:
         pid = victim.info.backend_pid
-        suspect = blocking_transaction(server, pid)
-        seen = await look(server, suspect)
+        blocker = blocking_transaction(server, pid)
+        seen = await check(server, blocker)
     wait_until_gone(server, pid)
-    async with ender(server) as primary:
-        call = await primary.act(at(suspect, seen))
+    async with connection_of(server) as primary:
+        call = await primary.act(step(blocker, seen))
     assert (call.result, call.refusal) == (AttemptResult.REFUSED, "gone")
 
 
 @pytest.mark.parametrize("held_by", ["prepared", "autovacuum worker", "walsender", "logical replication apply worker"])
 async def test_backend_that_is_not_a_client_is_refused_without_a_connection(held_by: str) -> None:
-    suspect = BlockingTransaction(
+    blocker = BlockingTransaction(
         "s", BlockKind.CREATION, None if held_by == "prepared" else 1, 7, held_by, USER, APPLICATION
     )
     nowhere = terminating("host=203.0.113.1")
     async with TerminationConnection(nowhere, idle_timeout=60) as primary:
-        call = await primary.act(at(suspect))
+        call = await primary.act(step(blocker))
     assert (call.result, call.refusal) == (
         AttemptResult.REFUSED,
         "prepared" if held_by == "prepared" else "not_a_client",
@@ -241,28 +243,28 @@ async def test_backend_that_is_not_a_client_is_refused_without_a_connection(held
 
 
 async def test_second_session_within_the_hour_survives(server: Postgres) -> None:
-    """Whoever ended the first: the rows count, also for a healer that was started anew."""
+    """The rows count, also for another healer or after a restart."""
     once = replace(POLICY, at_most_per_hour=1)
     with holding(server) as first:
         assert (
-            await end(server, blocking_transaction(server, first.info.backend_pid), once)
+            await check_and_end(server, blocking_transaction(server, first.info.backend_pid), once)
         ).result is AttemptResult.ENDED
         first.close()
     with holding(server) as second:
-        suspect = blocking_transaction(server, second.info.backend_pid)
-        seen = await look(server, suspect)
-        async with ender(server, once) as primary:
-            call = await primary.act(at(suspect, seen))
+        blocker = blocking_transaction(server, second.info.backend_pid)
+        seen = await check(server, blocker)
+        async with connection_of(server, once) as primary:
+            call = await primary.act(step(blocker, seen))
         assert (call.result, call.refusal) == (AttemptResult.REFUSED, "hour_spent")
         server.sql("UPDATE pgslot.ended SET ended_at = ended_at - interval '1 hour'")
-        async with ender(server, once) as primary:
-            assert (await primary.act(at(suspect, seen))).result is AttemptResult.ENDED
+        async with connection_of(server, once) as primary:
+            assert (await primary.act(step(blocker, seen))).result is AttemptResult.ENDED
 
 
 async def test_session_survives_while_another_healer_holds_the_lock(server: Postgres) -> None:
     with holding(server) as victim, psycopg.connect(server.conninfo(), autocommit=True) as other:
         other.execute("SELECT pg_catalog.pg_advisory_lock(x'706773656e64'::int8)")
-        call = await end(server, blocking_transaction(server, victim.info.backend_pid))
+        call = await check_and_end(server, blocking_transaction(server, victim.info.backend_pid))
         assert call.result is AttemptResult.LOCKED
         assert alive(server, victim.info.backend_pid)
 
@@ -270,7 +272,7 @@ async def test_session_survives_while_another_healer_holds_the_lock(server: Post
 async def test_dry_run_reports_the_session_which_survives(server: Postgres) -> None:
     dry = replace(POLICY, dry_run=True)
     with holding(server) as victim:
-        call = await end(server, blocking_transaction(server, victim.info.backend_pid), dry)
+        call = await check_and_end(server, blocking_transaction(server, victim.info.backend_pid), dry)
         assert call.result is AttemptResult.DRY_RUN
         assert alive(server, victim.info.backend_pid)
     assert termination_records(server) == []
@@ -278,12 +280,12 @@ async def test_dry_run_reports_the_session_which_survives(server: Postgres) -> N
 
 async def test_session_survives_if_its_row_cannot_be_written(server: Postgres) -> None:
     with holding(server) as victim:
-        suspect = blocking_transaction(server, victim.info.backend_pid)
-        seen = await look(server, suspect)
+        blocker = blocking_transaction(server, victim.info.backend_pid)
+        seen = await check(server, blocker)
         server.sql("ALTER TABLE pgslot.ended ADD CONSTRAINT full_up CHECK (false) NOT VALID")
         try:
-            async with ender(server) as primary:
-                call = await primary.act(at(suspect, seen))
+            async with connection_of(server) as primary:
+                call = await primary.act(step(blocker, seen))
         finally:
             server.sql("ALTER TABLE pgslot.ended DROP CONSTRAINT full_up")
         assert call.result is AttemptResult.ERROR
@@ -294,9 +296,9 @@ async def test_capability_names_the_missing_privilege(server: Postgres) -> None:
     assert (await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE)))).reason is None
     for membership in ("pg_signal_backend", "pg_read_all_stats"):
         server.sql(f"REVOKE {membership} FROM {ENDER_ROLE}")
-        found = await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE)))
-        assert found.reason is Unavailable.MISSING_PRIVILEGE
-        server.sql(found.advice)
+        capability = await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE)))
+        assert capability.reason is Unavailable.MISSING_PRIVILEGE
+        server.sql(capability.advice)
         assert (await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE)))).reason is None
     missing = await END_TRANSACTION.check(terminating(server.conninfo(ENDER_ROLE, "template1")))
     assert missing.reason is Unavailable.MISSING_PRIVILEGE
@@ -305,13 +307,13 @@ async def test_capability_names_the_missing_privilege(server: Postgres) -> None:
 
 async def test_session_hidden_from_the_role_survives(server: Postgres) -> None:
     with holding(server) as victim:
-        suspect = blocking_transaction(server, victim.info.backend_pid)
-        seen = await look(server, suspect)
-        async with ender(server) as primary:
+        blocker = blocking_transaction(server, victim.info.backend_pid)
+        seen = await check(server, blocker)
+        async with connection_of(server) as primary:
             assert await primary.prepare() is None
             server.sql(f"REVOKE pg_read_all_stats FROM {ENDER_ROLE}")
             try:
-                call = await primary.act(at(suspect, seen))
+                call = await primary.act(step(blocker, seen))
             finally:
                 server.sql(f"GRANT pg_read_all_stats TO {ENDER_ROLE}")
         assert (call.result, call.refusal) == (AttemptResult.REFUSED, "hidden")

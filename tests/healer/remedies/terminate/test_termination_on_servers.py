@@ -1,4 +1,4 @@
-"""Transactions that cost a slot, ended on real servers by the healer that was told to, and by nobody else."""
+"""Transactions that endanger a slot, ended on real servers by a healer whose configuration allows it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -41,15 +41,15 @@ from tests.support.running_healer import (
 from tests.support.servers.stack import Stack
 from tests.support.servers.workload import confirmed_all, consumer, write_wal
 
-SOON = 0.5
-"""Seconds between two looks, in place of five."""
+CONFIRM = 0.5
+"""Seconds between two checks, instead of five."""
 
 
 @pytest.fixture(autouse=True)
 def _ready(databases: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     set_up_roles(databases.primary)
-    monkeypatch.setattr(schedule, "CONFIRM_SECONDS", SOON)
-    monkeypatch.setattr(schedule, "REFUSED_SECONDS", 2 * SOON)
+    monkeypatch.setattr(schedule, "CONFIRM_SECONDS", CONFIRM)
+    monkeypatch.setattr(schedule, "REFUSED_SECONDS", 2 * CONFIRM)
 
 
 async def counted(healer: Healer, name: str, **labels: str) -> float | None:
@@ -78,25 +78,27 @@ async def test_creation_on_the_primary_is_unblocked(databases: Stack, caplog: py
     assert usable(primary, "blocked")
     assert [row[:3] for row in termination_records(primary)] == [(USER, APPLICATION, "blocked")]
     [audit] = [record for record in caplog.records if record.message == "ended a transaction"]
-    told = audit.fields  # type: ignore[attr-defined]
-    assert told["who"] == f"pid={pid} user={USER} application={APPLICATION} database=postgres"
-    assert told["alerts"] == ["PgSlotEndangeredByTransaction"]
-    assert told["why"] == "slot blocked waits for it in its creation"
-    assert told["rule"] == "users: [billing], applications: [importer], idle_in_transaction_for: 0.05s"
+    fields = audit.fields  # type: ignore[attr-defined]
+    assert fields["who"] == f"pid={pid} user={USER} application={APPLICATION} database=postgres"
+    assert fields["alerts"] == ["PgSlotEndangeredByTransaction"]
+    assert fields["why"] == "slot blocked waits for it in its creation"
+    assert fields["rule"] == "users: [billing], applications: [importer], idle_in_transaction_for: 0.05s"
     await until(lambda: nothing_left_behind(primary, databases.standby), "no session and no lock is left")
     primary.drop_slot("blocked")
 
 
 async def test_creation_on_the_standby_is_healed_by_both_remedies(databases: Stack) -> None:
-    """One ends the transaction, the other forces the record that is missing then."""
+    """One remedy ends the transaction, the other forces the record that is missing afterwards."""
     with databases.quiet(), holding(databases.primary), databases.standby.create_slot("both") as creator:
         async with healing(cluster_with_termination(databases)) as healer:
             await healer.post(alert("both"), endangered_alert("both", node="standby"))
-            await healer.until("both have ended", lambda found: len(found) == 2 and all(e["outcome"] for e in found))
-            found = {episode["remedy"]: episode for episode in await healer.episodes()}
+            await healer.until(
+                "both have ended", lambda all_: len(all_) == 2 and all(episode["outcome"] for episode in all_)
+            )
+            episodes = {episode["remedy"]: episode for episode in await healer.episodes()}
         assert creator.wait(10)
-    assert found["end_transaction"]["outcome"] == "healed"
-    assert found["log_standby_snapshot"]["calls"] >= 1
+    assert episodes["end_transaction"]["outcome"] == "healed"
+    assert episodes["log_standby_snapshot"]["calls"] >= 1
     assert [row[3] for row in termination_records(databases.primary)] == [
         "slot both waits for it in its creation on a standby"
     ]
@@ -113,7 +115,7 @@ async def test_slot_that_retains_wal_is_unblocked(databases: Stack, tmp_path: Pa
                 await until(confirmed_all(primary, "kept"), "the consumer has confirmed all")
                 await healer.post(endangered_alert("kept"))
                 while not termination_records(primary):
-                    # What the server writes by itself lets looks tell who it is.
+                    # The diagnosis needs records, as the server writes them by itself, to name the transaction.
                     primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
                     await asyncio.sleep(0.5)
                     [newest, *_] = await healer.episodes()
@@ -127,7 +129,7 @@ async def test_slot_that_retains_wal_is_unblocked(databases: Stack, tmp_path: Pa
 
 
 async def test_alert_is_ignored_without_the_section(databases: Stack) -> None:
-    """Off by default, also where the alert arrives."""
+    """The remedy is off by default, also if the alert arrives."""
     async with healing(watched(databases)) as healer:
         assert await healer.post(endangered_alert("any")) == (200, "ignored_remedy_off=1")
         assert await counted(healer, "calls_total", result="ended") is None
@@ -203,7 +205,7 @@ async def test_prepared_transaction_survives(databases: Stack) -> None:
 
 
 async def test_active_session_is_checked_repeatedly_and_survives(databases: Stack) -> None:
-    """It is asked again and again, and ended as little the last time."""
+    """The check is repeated, and refused every time."""
     primary = databases.primary
     with holding(primary) as victim, primary.create_slot("busy"):
         pid = victim.info.backend_pid
@@ -216,7 +218,7 @@ async def test_active_session_is_checked_repeatedly_and_survives(databases: Stac
                 while (await counted(healer, "refusals_total", guard="active") or 0) < 3:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             [episode] = await healer.episodes()
-            assert sum("not ended" in line["text"] for line in episode["timeline"]) == 1, "it is told once"
+            assert sum("not ended" in line["text"] for line in episode["timeline"]) == 1, "it is reported once"
             assert await counted(healer, "episode_active") == 1
             await healer.post(endangered_alert("busy", firing=False))
             assert (await healer.ended())["outcome"] == "cancelled"
@@ -236,7 +238,7 @@ Stop = Callable[[Healer, ConfigReloader], object]
 
 @asynccontextmanager
 async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Healer, int]]:
-    """A healer that has seen whom it would end, and will do so within half a minute, as far as it knows."""
+    """Run a healer that has checked a session, and is to end it half a minute later."""
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 30.0)
     with holding(stack.primary) as victim, stack.primary.create_slot("saved"):
         pid = victim.info.backend_pid
@@ -245,7 +247,7 @@ async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
             await healer.post(endangered_alert("saved"))
             await until_asked(healer, "may be ended")
             yield healer, pid
-        # Also when the healer has stopped in the middle of it.
+        # Also after the healer has stopped.
         assert alive(stack.primary, pid)
     assert termination_records(stack.primary) == []
     stack.primary.drop_slot("saved")
@@ -284,7 +286,7 @@ async def test_session_survives_if_the_cluster_is_disabled_between_two_checks(
 async def test_session_survives_if_it_was_used_between_two_checks(
     databases: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen at rest, it works for a moment, and rests again: that is not the same rest."""
+    """Between the checks it runs a statement, and is idle again: its state_change differs."""
     primary = databases.primary
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 1.0)
     with holding(primary) as victim, primary.create_slot("used"):
@@ -302,7 +304,7 @@ async def test_session_survives_if_it_was_used_between_two_checks(
 
 
 async def test_second_session_within_the_hour_survives_also_after_a_restart(databases: Stack) -> None:
-    """Also by a healer that was started anew."""
+    """The limit also holds for a healer that was restarted."""
     primary = databases.primary
     once = replace(POLICY, at_most_per_hour=1)
     outcomes = []
@@ -322,7 +324,7 @@ async def test_second_session_within_the_hour_survives_also_after_a_restart(data
 
 
 async def test_two_replicas_terminate_one_session(databases: Stack) -> None:
-    """Two transactions are in the way, and both healers hear of it at the same time."""
+    """Two transactions block the slot, and both healers get the alert at the same time."""
     primary = databases.primary
     once = replace(POLICY, at_most_per_hour=1)
     with ExitStack() as stack:
@@ -341,7 +343,7 @@ async def test_two_replicas_terminate_one_session(databases: Stack) -> None:
 
 
 async def test_no_session_is_terminated_after_a_failover_between_two_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was seen on the former primary is worth nothing on the new one, where nobody is ended."""
+    """A check on the former primary does not count on the new one."""
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 3.0)
     with Stack() as stack:
         stack.start_databases()
@@ -358,7 +360,7 @@ async def test_no_session_is_terminated_after_a_failover_between_two_checks(monk
                 stack.standby.promote()
                 with holding(stack.standby) as bystander:
                     await healer.until(
-                        "it looks at what is left", lambda found: "unobserved" in str(found[0]["timeline"])
+                        "it observes what is left", lambda episodes: "unobserved" in str(episodes[0]["timeline"])
                     )
                     await asyncio.sleep(4.0)
                     assert alive(stack.standby, bystander.info.backend_pid)
