@@ -1,7 +1,7 @@
 """
-Whatever fails in mid-episode: the slot is usable once it can be, calls stay in budget, and nothing is left behind.
+Faults during an episode: the slot becomes usable, the budget holds, and no session or lock is left behind.
 
-A slot creation on the standby hangs for want of a record; the transaction that is open at first makes the episode last.
+A slot creation on the standby needs a record; a transaction that is open at first prolongs the episode.
 """
 
 import random
@@ -43,11 +43,11 @@ pytestmark = pytest.mark.e2e
 Episodes = list[dict[str, Any]]
 
 
-def unseen(episodes: Episodes) -> bool:
+def unobserved(episodes: Episodes) -> bool:
     return "unobserved" in episodes[0]["timeline"][-1]["text"]
 
 
-def failed_or_seen(episodes: Episodes) -> bool:
+def failed_or_noticed(episodes: Episodes) -> bool:
     return _not_called(episodes[0]) is not None or "wal_receiver_down" in episodes[0]["reasons"]
 
 
@@ -64,7 +64,7 @@ def hanging(stack: Stack, slot: str) -> Iterator[tuple[OpenTransaction, Statemen
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    """Servers of its own, for what the shared ones must not suffer."""
+    """Servers of the test's own, which it may stop and kill."""
     with Stack() as own:
         own.start_databases()
         yield own
@@ -75,14 +75,14 @@ FAULTS = [Fault.REFUSED, Fault.HUNG, Fault.RESET]
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_creation_is_healed_after_a_fault_on_the_way_to_the_primary(databases: Stack, fault: Fault) -> None:
-    slot = f"way_{fault}"
+    slot = f"primary_{fault}"
     with Proxy(databases.primary.port) as proxy, hanging(databases, slot) as (holder, creator):
         conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={HEALER_ROLE}"
         async with healing(watched(databases, conninfo=conninfo)) as healer:
             await healer.post(alert(slot))
             await healer.until("it has called", has_called)
             proxy.set(fault)
-            failed = await healer.until("it says what is wrong", lambda found: _not_called(found[0]))
+            failed = await healer.until("it reports the failure", lambda episodes: _not_called(episodes[0]))
             holder.commit()
             proxy.set(Fault.NONE)
             episode = await healer.ended()
@@ -97,17 +97,17 @@ async def test_creation_is_healed_after_a_fault_on_the_way_to_the_primary(databa
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_no_call_is_made_without_a_snapshot_of_the_standby(databases: Stack, fault: Fault) -> None:
-    """Without a look there is no call; a look that hangs ends after its time."""
-    slot = f"look_{fault}"
-    known = watched(databases)
+    """A snapshot that hangs ends after COLLECT_TIMEOUT."""
+    slot = f"standby_{fault}"
+    cluster = watched(databases)
     with Proxy(databases.standby.port) as proxy, hanging(databases, slot) as (holder, creator):
         through = Conninfo(f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}")
-        nodes = tuple(replace(node, conninfo=through) if node.name == "standby" else node for node in known.nodes)
-        async with healing(replace(known, nodes=nodes)) as healer:
+        nodes = tuple(replace(node, conninfo=through) if node.name == "standby" else node for node in cluster.nodes)
+        async with healing(replace(cluster, nodes=nodes)) as healer:
             await healer.post(alert(slot))
             await healer.until("it has called", has_called)
             proxy.set(fault)
-            await healer.until("it cannot see", unseen, 3 * COLLECT_TIMEOUT)
+            await healer.until("its node is unobserved", unobserved, 3 * COLLECT_TIMEOUT)
             calls = (await healer.episodes())[0]["calls"]
             holder.commit()
             assert (await healer.episodes())[0]["calls"] == calls
@@ -130,10 +130,10 @@ async def test_slot_is_usable_after_a_crash_of_the_primary(stack: Stack) -> None
             await healer.post(alert("killed"))
             await healer.until("it has called", has_called)
             stack.primary.kill()
-            await healer.until("it notices", failed_or_seen)
+            await healer.until("it notices", failed_or_noticed)
             stack.primary.start()
-            # As a client that comes back. The holder's xid was in no WAL: it is handed out again, and until somebody
-            # has had it anew, the standby waits for its end.
+            # As a client that comes back. The holder's xid was in no WAL record: it is assigned again, and until then
+            # the standby waits for its end.
             stack.primary.sql("CREATE TABLE after_the_crash ()")
             episode = await healer.ended(60)
             assert creator.wait(30)
@@ -162,7 +162,7 @@ async def test_slot_is_usable_after_the_primary_hung(databases: Stack) -> None:
             await healer.until("it has called", has_called)
             databases.primary.pause_all()
             try:
-                await healer.until("it notices", lambda found: _not_called(found[0]), 60)
+                await healer.until("it notices", lambda episodes: _not_called(episodes[0]), 60)
             finally:
                 databases.primary.resume_all()
             holder.commit()
@@ -174,7 +174,7 @@ async def test_slot_is_usable_after_the_primary_hung(databases: Stack) -> None:
 
 
 async def test_repeated_creation_is_healed_after_a_restart_of_the_standby(stack: Stack) -> None:
-    """A creation does not survive its server; its consumer asks again, and the next alert finds the new one."""
+    """The creation ends with its server; its consumer creates the slot again, and the next alert is about that."""
     with stack.quiet():
         async with healing(watched(stack)) as healer:
             with stack.primary.hold_transaction(), stack.standby.create_slot("again"):
@@ -191,7 +191,7 @@ async def test_repeated_creation_is_healed_after_a_restart_of_the_standby(stack:
 
 
 async def test_episode_ends_well_after_a_promotion(stack: Stack) -> None:
-    """Its slot lives on the primary then, which logs its own records: the healer goes on with the new primary."""
+    """The slot is then on the primary, which logs records itself: the healer goes on with the new primary."""
     with hanging(stack, "promoted") as (_, creator):
         async with healing(watched(stack)) as healer:
             await healer.post(alert("promoted"))
@@ -219,7 +219,7 @@ def _listens(program: Program) -> bool:
 
 
 def test_slot_is_usable_after_the_healer_was_killed_at_random_points(databases: Stack, tmp_path: Path) -> None:
-    """Alertmanager sends the alert again, here at once after each start."""
+    """Alertmanager sends the alert again, here right after every start."""
     servers = (databases.primary, databases.standby)
     nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in servers}
     config = {
@@ -252,7 +252,7 @@ def test_slot_is_usable_after_the_healer_was_killed_at_random_points(databases: 
             last.stop()
         records = _records_since(databases.primary, before)
     assert usable(databases.standby, "random")
-    # No life of 0.6 s has more than a burst of 5 and one call after it.
+    # A process that lives for 0.6 s makes at most a burst of 5 calls and one more.
     assert records <= 9 * 6
     wait_for(lambda: nothing_left_behind(*servers), "nothing is left behind")
     databases.drop_slot("random")
@@ -263,7 +263,7 @@ def _records_since(server: Postgres, lsn: int) -> int:
 
 
 def test_proxy_passes_refuses_and_resets(databases: Stack) -> None:
-    """What the tests above would prove nothing without."""
+    """The tests above rely on it."""
     with Proxy(databases.primary.port) as proxy:
 
         def ask() -> str:

@@ -1,4 +1,4 @@
-"""The healer of a cluster whose nodes Patroni tells: an episode goes on while members come and go."""
+"""The healer of a cluster whose nodes come from Patroni: an episode continues while members come and go."""
 
 import asyncio
 import json
@@ -37,7 +37,9 @@ async def test_episode_continues_when_members_change_and_observes_new_ones(datab
                     await until_true(lambda: databases.primary.sql(_CREATED, ["begun"]), "it is being created")
                     begun = alert("begun", node="primary", cluster="orders")
                     await taken(healer, begun, "started=1")
-                    await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["transaction"])
+                    await healer.until(
+                        "it has been observed", lambda episodes: episodes[0]["reasons"] == ["transaction"]
+                    )
                     assert await healer.post(alert("early", cluster="orders")) == (200, "ignored_unknown_node=1")
 
                     api.cluster = {"members": [primary, standby]}
@@ -45,7 +47,7 @@ async def test_episode_continues_when_members_change_and_observes_new_ones(datab
                     await until_true(lambda: databases.standby.sql(_CREATED, ["joined"]), "it is being created")
                     await taken(healer, alert("joined", cluster="orders"), "joined=1")
                     assert await healer.value("pgslot_patroni_members", cluster="orders") == 2
-                # The one is seen on a node that was none when the episode began.
+                # The second slot is on a node that was not a member when the episode began.
                 await healer.until("both have an outcome", lambda episodes: len(episodes[0]["slots"]) == 2)
                 [episode] = await healer.episodes()
                 outcomes = {slot["slot_name"]: slot["outcome"] for slot in episode["slots"]}

@@ -68,14 +68,14 @@ UNKNOWN = [
 
 @pytest.mark.parametrize("labels", UNKNOWN)
 async def test_empty_unknown_is_never_all_fail_closed(databases: Stack, labels: dict[str, str]) -> None:
-    with databases.quiet(), databases.standby.create_slot("somebody_waits") as creator:
+    with databases.quiet(), databases.standby.create_slot("waiting") as creator:
         async with healing(watched(databases)) as healer:
             status, text = await healer.post(alert("s") | {"labels": labels})
             assert status == 200
             assert re.fullmatch(r"ignored_\w+=1", text)
             assert await healer.episodes() == []
         assert not creator.done
-    databases.drop_slot("somebody_waits")
+    databases.drop_slot("waiting")
 
 
 EVIL = "x'; DROP TABLE orders; -- host=203.0.113.7 dbname=evil"
@@ -174,8 +174,8 @@ async def test_unhealthy_for_a_minimum_time_before_acting_respects_for_but_re_ch
 
 
 def _in_creation(stack: Stack, slot: str) -> bool:
-    found = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND restart_lsn IS NOT NULL"
-    return bool(stack.standby.sql(found, [slot]))
+    query = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND restart_lsn IS NOT NULL"
+    return bool(stack.standby.sql(query, [slot]))
 
 
 # Limit
@@ -225,7 +225,7 @@ async def test_dedupe_must_still_allow_bounded_re_attempts_failed_attempt_must_n
         nowhere = to_primary(databases.standby)
         async with healing(watched(databases, conninfo=nowhere)) as healer:
             await healer.post(alert("second_try"))
-            await healer.until("it has tried twice", lambda found: _attempts(found[0]) >= 2)
+            await healer.until("it has tried twice", lambda episodes: _failed_attempts(episodes[0]) >= 2)
             assert not creator.done
         async with healing(watched(databases)) as healer:
             await healer.post(alert("second_try"))
@@ -233,7 +233,7 @@ async def test_dedupe_must_still_allow_bounded_re_attempts_failed_attempt_must_n
     databases.drop_slot("second_try")
 
 
-def _attempts(episode: dict[str, Any]) -> int:
+def _failed_attempts(episode: dict[str, Any]) -> int:
     return sum(line["text"].startswith("not called: no_primary") for line in episode["timeline"])
 
 

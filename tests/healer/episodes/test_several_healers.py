@@ -36,7 +36,7 @@ def replicas(stack: Stack, folder: Path, count: int) -> Iterator[list[Program]]:
         yield programs
 
 
-def tell(healer: Program, slot: str) -> None:
+def send_alert(healer: Program, slot: str) -> None:
     body = {"version": "4", "alerts": [alert(slot)]}
     assert requests.post(f"{healer.url}/alerts", json=body, timeout=10).status_code == 200
 
@@ -45,7 +45,7 @@ BURST_INTERVAL = 0.2
 
 
 def call_times(healers: list[Program]) -> list[float]:
-    """Return when any of them called, in Unix time; their clocks are one."""
+    """Return the Unix times of all their calls; they share one clock."""
     lines = [line for healer in healers for line in healer.log_events() if line["msg"].startswith("called ")]
     return [datetime.fromisoformat(line["ts"]).timestamp() for line in lines]
 
@@ -61,24 +61,24 @@ def outcome(healer: Program) -> str | None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_healers_make_no_more_calls_than_one(databases: Stack, tmp_path: Path, count: int) -> None:
-    """The same alert reaches all of them twice, as from two Alertmanagers."""
+    """All of them get the same alert twice, as from two Alertmanagers."""
     slot = f"replicas_{count}"
     with databases.quiet(), replicas(databases, tmp_path, count) as healers:
         with databases.primary.hold_transaction() as holder, databases.standby.create_slot(slot) as creator:
             for healer in [*healers, *healers]:
-                tell(healer, slot)
+                send_alert(healer, slot)
             wait_for(lambda: sum(map(calls, healers)) >= 3, "three calls")
             acting = [healer for healer in healers if calls(healer)]
-            assert len(acting) == 1, "one acts, and the others are locked out"
+            assert len(acting) == 1, "one healer acts, and the others are locked out"
             wait_for(
                 lambda: all(calls(healer, "locked") for healer in healers if healer not in acting), "they have tried"
             )
             locks = databases.primary.sql("SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory'")
-            assert locks == [], "the lock is held only around a call"
+            assert locks == [], "the lock is held only during a call"
             holder.commit()
             assert creator.wait(30)
         wait_for(lambda: all(outcome(healer) for healer in healers), "all episodes have ended")
-        # Once the transaction has ended, whoever sees it first goes on; the others' calls are still its own.
+        # After the transaction has ended, the first healer that observes this goes on calling.
         apart = [later - earlier for earlier, later in itertools.pairwise(sorted(call_times(healers)))]
         assert min(apart) >= BURST_INTERVAL * 0.9
         idle = [healer for healer in healers if not calls(healer)]
@@ -93,7 +93,7 @@ def test_another_healer_finishes_when_the_acting_one_is_killed(databases: Stack,
     with databases.quiet(), replicas(databases, tmp_path, 2) as healers:
         with databases.primary.hold_transaction() as holder, databases.standby.create_slot("orphan") as creator:
             for healer in healers:
-                tell(healer, "orphan")
+                send_alert(healer, "orphan")
             wait_for(lambda: any(map(calls, healers)), "one acts")
             [acting] = [healer for healer in healers if calls(healer)]
             [other] = [healer for healer in healers if healer is not acting]

@@ -1,4 +1,4 @@
-"""The unit is the slot, on real servers: each has its own verdict, its own clock and its own identity."""
+"""Every slot has its own outcome, time limit and identity, on real servers."""
 
 import asyncio
 import time
@@ -26,27 +26,27 @@ Episodes = list[dict[str, Any]]
 
 
 async def flushed(server: Postgres, healer: Healer) -> None:
-    """Wait until the last record of ours is on disk, where readers find it."""
+    """Wait until the last record of ours is flushed, so that it can be read."""
     record = (await healer.episodes())[0]["lsns"][-1]
     reached = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
-    await until(lambda: server.sql(reached, [record]), "the record is on disk")
+    await until(lambda: server.sql(reached, [record]), "the record is flushed")
 
 
-async def seen_as(healer: Healer, server: Postgres, slot: str, reason: str) -> None:
-    """Let its consumer read now and then until this is what the healer sees."""
+async def until_reason(healer: Healer, server: Postgres, slot: str, reason: str) -> None:
+    """Let the slot's consumer read again and again until the healer reports this reason."""
     while reason not in (await healer.episodes())[0]["reasons"]:
         server.sql("SELECT pg_catalog.pg_logical_emit_message(true, 'read', 'again')")
         read_all(server, slot)
         await asyncio.sleep(OBSERVE_INTERVAL)
 
 
-def on_disk(server: Postgres, end: int) -> bool:
+def is_flushed(server: Postgres, end: int) -> bool:
     return server.lsn("pg_catalog.pg_current_wal_flush_lsn()") >= end
 
 
-def so_many(what: str, number: int, episodes: Episodes) -> bool:
-    found = episodes[0][what]
-    return bool((found if isinstance(found, int) else len(found)) == number)
+def has_count(field: str, number: int, episodes: Episodes) -> bool:
+    value = episodes[0][field]
+    return bool((value if isinstance(value, int) else len(value)) == number)
 
 
 def outcomes(episode: dict[str, Any]) -> dict[str, str]:
@@ -54,19 +54,19 @@ def outcomes(episode: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_slot_moved_by_a_foreign_record_is_not_our_success(databases: Stack) -> None:
-    """It was stalled, and before we could call somebody else forced the record: there is nothing left to call for."""
+    """It was stalled, and another client forced the record before we could call."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
         stalled_batch(primary, "anyway")
         async with healing(watched(databases)) as healer:
-            with psycopg.connect(primary.conninfo(), autocommit=True) as stranger:
-                # The healer knows that it is stalled, and cannot call yet.
-                stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+            with psycopg.connect(primary.conninfo(), autocommit=True) as other_client:
+                # The healer finds that it is stalled, and cannot call yet.
+                other_client.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
                 await healer.post(stalled_alert("anyway", "primary"))
-                await seen_as(healer, primary, "anyway", "stalled")
-                stranger.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
+                await until_reason(healer, primary, "anyway", "stalled")
+                other_client.execute("SELECT pg_catalog.pg_log_standby_snapshot()")
                 end = primary.lsn()
-                await until(partial(on_disk, primary, end), "the record is on disk")
+                await until(partial(is_flushed, primary, end), "the record is flushed")
                 read_all(primary, "anyway")
                 episode = await healer.ended()
             assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 0
@@ -75,7 +75,7 @@ async def test_slot_moved_by_a_foreign_record_is_not_our_success(databases: Stac
 
 
 async def test_no_call_is_made_after_a_record_of_the_server_itself(databases: Stack) -> None:
-    """A batch consumer's next read moves it: until then nobody can tell, and nothing is claimed."""
+    """A batch consumer's next read moves it; until then it is inconclusive, and no call is made."""
     primary = databases.primary
     with primary.no_records_by_itself():
         stalled_batch(primary, "by_itself")
@@ -84,7 +84,7 @@ async def test_no_call_is_made_after_a_record_of_the_server_itself(databases: St
     await until(lambda: RUNNING_XACTS in primary.kinds_since(confirmed), "the server has logged a record by itself")
     async with healing(watched(databases)) as healer:
         await healer.post(stalled_alert("by_itself", "primary"))
-        await healer.until("it is looked at", lambda found: found[0]["reasons"])
+        await healer.until("it has been observed", lambda episodes: episodes[0]["reasons"])
         read_all(primary, "by_itself")
         episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
@@ -94,19 +94,19 @@ async def test_no_call_is_made_after_a_record_of_the_server_itself(databases: St
 async def test_recreated_slot_is_not_our_success(databases: Stack) -> None:
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
-        stalled_batch(primary, "anew")
+        stalled_batch(primary, "recreated")
         async with healing(watched(databases)) as healer:
-            await healer.post(stalled_alert("anew", "primary"))
-            await until_called_for(healer, primary, "anew")
-            primary.sql("SELECT pg_catalog.pg_drop_replication_slot('anew')")
-            primary.sql(CREATE, ["anew"])
+            await healer.post(stalled_alert("recreated", "primary"))
+            await until_called_for(healer, primary, "recreated")
+            primary.sql("SELECT pg_catalog.pg_drop_replication_slot('recreated')")
+            primary.sql(CREATE, ["recreated"])
             episode = await healer.ended()
     assert (episode["outcome"], episode["heal_seconds"]) == ("resolved_itself", None)
-    databases.drop_slot("anew")
+    databases.drop_slot("recreated")
 
 
 async def test_slot_held_by_a_transaction_is_given_up(databases: Stack) -> None:
-    """The alert said stalled; by the time of the look a transaction keeps its WAL, which no record helps."""
+    """The alert says stalled, but by now a transaction retains its WAL, and no record helps."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
         primary.sql(CREATE, ["held"])
@@ -116,7 +116,7 @@ async def test_slot_held_by_a_transaction_is_given_up(databases: Stack) -> None:
             read_all(primary, "held")
             async with healing(watched(databases)) as healer:
                 await healer.post(stalled_alert("held", "primary"))
-                await seen_as(healer, primary, "held", "transaction")
+                await until_reason(healer, primary, "held", "transaction")
                 episode = await healer.ended()
                 assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="resolved_itself") == 0
             holder.rollback()
@@ -126,16 +126,16 @@ async def test_slot_held_by_a_transaction_is_given_up(databases: Stack) -> None:
 
 
 async def test_healed_and_cancelled_slots_have_their_own_outcomes(databases: Stack) -> None:
-    """And the episode is called after the one that needs a person."""
+    """The episode has the more severe outcome."""
     with databases.quiet(), databases.standby.create_slot("well") as creator:
         async with healing(watched(databases)) as healer:
             with databases.standby.create_slot("ends"):
                 databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
                 try:
                     await healer.post(alert("well"), alert("ends"))
-                    await healer.until("it waits", lambda found: found[0]["reasons"] == ["replay_paused"])
+                    await healer.until("it waits", lambda episodes: episodes[0]["reasons"] == ["replay_paused"])
                     await healer.post(alert("ends", firing=False))
-                    [episode] = await healer.until("one has ended", lambda found: found[0]["slots"] and found)
+                    [episode] = await healer.until("one has ended", lambda episodes: episodes[0]["slots"] and episodes)
                     assert (outcomes(episode), episode["outcome"]) == ({"ends": "cancelled"}, None)
                 finally:
                     databases.standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
@@ -150,7 +150,7 @@ async def test_healed_and_cancelled_slots_have_their_own_outcomes(databases: Sta
 
 
 async def test_slot_that_joins_late_is_not_given_up_with_the_first(databases: Stack) -> None:
-    """Each has its own clock, and its own outcome: the first is given up in time, and the second healed after that."""
+    """The first slot is given up in time, and the second is healed after that."""
     settings = HealerSettings(burst_interval=0.3, interval=1.0, give_up_after=5.0)
     standby = databases.standby
     with databases.quiet():
@@ -161,7 +161,9 @@ async def test_slot_that_joins_late_is_not_given_up_with_the_first(databases: St
                 await until(lambda: time.monotonic() - started > 3.5, "most of its time is over")
                 with standby.create_slot("late") as creator:
                     await healer.post(alert("late"))
-                    [episode] = await healer.until("the first is given up", lambda found: found[0]["slots"] and found)
+                    [episode] = await healer.until(
+                        "the first is given up", lambda episodes: episodes[0]["slots"] and episodes
+                    )
                     assert outcomes(episode) == {"early": "gave_up"}
                     assert episode["outcome"] is None
                     holder.commit()
@@ -177,7 +179,7 @@ async def test_slot_that_joins_late_is_not_given_up_with_the_first(databases: St
 
 
 async def test_slot_that_stalls_again_is_reopened(databases: Stack) -> None:
-    """Another slot keeps the episode going: the first is healed twice, and counted twice."""
+    """Another slot keeps the episode running: the first is healed twice, and counted twice."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
         primary.sql(CREATE, ["again"])
@@ -192,7 +194,7 @@ async def test_slot_that_stalls_again_is_reopened(databases: Stack) -> None:
                 await until_called_for(healer, primary, "again", calls=times)
                 await flushed(primary, healer)
                 read_all(primary, "again")
-                await healer.until("it is healed", partial(so_many, "slots", times))
+                await healer.until("it is healed", partial(has_count, "slots", times))
             [episode] = await healer.episodes()
             assert [(heal["slot_name"], heal["outcome"]) for heal in episode["slots"]] == [("again", "healed")] * 2
             assert episode["outcome"] is None
@@ -202,7 +204,7 @@ async def test_slot_that_stalls_again_is_reopened(databases: Stack) -> None:
 
 
 async def test_slot_moves_to_the_record_of_the_call(databases: Stack) -> None:
-    """What the proof stands on: restart_lsn moves to the start of the record, which the call's interval holds."""
+    """The proof of a heal: restart_lsn moves to the start of the record, within the range of the call."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
         stalled_batch(primary, "proof")
@@ -219,7 +221,7 @@ async def test_slot_moves_to_the_record_of_the_call(databases: Stack) -> None:
 
 
 async def test_disabling_while_another_alert_joins_stops_all_calls(databases: Stack) -> None:
-    """No call is made any more, and the gauge says that it is switched off."""
+    """No more calls are made, and the gauge shows the reason `disabled`."""
     on = Config((watched(databases),), QUICK)
     off = Config((watched(databases, enabled=False, disabled_reason="CHG-7"),), QUICK)
     configuration = ConfigReloader(lambda: on, on)
@@ -231,7 +233,7 @@ async def test_disabling_while_another_alert_joins_stops_all_calls(databases: St
             await healer.until("it has called", has_called)
             posted = asyncio.create_task(healer.post(alert("joins")))
             episodes = app[EPISODES]
-            # The very next moment is the point.
+            # The test is about exactly this moment.
             while not any(subject.slot_name == "joins" for subject in episodes.reports[0].subjects):  # noqa: ASYNC110
                 await asyncio.sleep(0)
             configuration.apply(off)

@@ -1,4 +1,4 @@
-"""Nobody waits for strangers: nodes that hang, other healers, whoever holds the lock, sessions that are ended."""
+"""Episodes do not wait for hung nodes, other healers, foreign lock holders or terminated sessions."""
 
 import asyncio
 import itertools
@@ -20,32 +20,32 @@ from tests.support.servers.stack import EXPORTER_ROLE, Stack
 from tests.support.stalled_slots import stalled_alert, stalled_batch, until_called_for
 
 
-def with_a_third(stack: Stack, port: int) -> Cluster:
-    """Return the stack's cluster, with a node behind this port that the slots have nothing to do with."""
-    known = watched(stack)
+def with_third_node(stack: Stack, port: int) -> Cluster:
+    """Return the stack's cluster with a third node, behind this port, that has none of the slots."""
+    cluster = watched(stack)
     third = Conninfo(f"host=127.0.0.1 port={port} dbname=postgres user={EXPORTER_ROLE}")
-    return replace(known, nodes=(*known.nodes, Node("c", "third", third)))
+    return replace(cluster, nodes=(*cluster.nodes, Node("c", "third", third)))
 
 
 async def test_hung_node_does_not_delay_a_slot_on_another_node(databases: Stack) -> None:
-    """It takes connections and answers nothing; each look would take as long as a look may."""
+    """The node accepts connections and never answers; a snapshot of it would take COLLECT_TIMEOUT."""
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
         with databases.quiet(), databases.standby.create_slot("beside") as creator:
-            async with healing(with_a_third(databases, proxy.port)) as healer:
+            async with healing(with_third_node(databases, proxy.port)) as healer:
                 started = time.monotonic()
                 await healer.post(alert("beside"))
                 episode = await healer.ended()
                 assert creator.wait(5)
         took = time.monotonic() - started
     assert episode["outcome"] == "healed"
-    # It is not called for before it is a second old.
+    # A creation younger than a second is not called for.
     assert took < COLLECT_TIMEOUT - 1
     databases.drop_slot("beside")
 
 
 async def test_hung_node_does_not_delay_later_records(databases: Stack) -> None:
-    """A transaction is open at first, so that the creation needs several records, and looks between them."""
+    """A transaction is open at first, so that the creation needs several records, with snapshots between them."""
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
         with (
@@ -53,9 +53,9 @@ async def test_hung_node_does_not_delay_later_records(databases: Stack) -> None:
             databases.primary.hold_transaction() as holder,
             databases.standby.create_slot("several") as creator,
         ):
-            async with healing(with_a_third(databases, proxy.port)) as healer:
+            async with healing(with_third_node(databases, proxy.port)) as healer:
                 await healer.post(alert("several"))
-                await healer.until("it has called twice", lambda found: found[0]["calls"] >= 2)
+                await healer.until("it has called twice", lambda episodes: episodes[0]["calls"] >= 2)
                 holder.commit()
                 started = time.monotonic()
                 assert await asyncio.to_thread(creator.wait, 10)
@@ -68,33 +68,33 @@ async def test_hung_node_does_not_delay_later_records(databases: Stack) -> None:
 async def test_snapshot_waits_only_for_the_wanted_nodes_and_the_primary(databases: Stack) -> None:
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
-        lookout = PartialCollector(with_a_third(databases, proxy.port))
+        collector = PartialCollector(with_third_node(databases, proxy.port))
         try:
-            for wanted, seen in (({"standby"}, {"standby", "primary"}), ({"primary"}, {"primary"})):
+            for wanted, answering in (({"standby"}, {"standby", "primary"}), ({"primary"}, {"primary"})):
                 started = time.monotonic()
-                snapshot = await lookout.collect(wanted)
+                snapshot = await collector.collect(wanted)
                 assert time.monotonic() - started < 1.0
-                assert {node.node for node in snapshot.nodes} >= seen
+                assert {node.node for node in snapshot.nodes} >= answering
                 assert snapshot.primary is not None
             started = time.monotonic()
-            [third] = [node for node in (await lookout.collect({"third"})).nodes if node.node == "third"]
+            [third] = [node for node in (await collector.collect({"third"})).nodes if node.node == "third"]
             assert not third.up
-            # Known not to answer, it is waited for no more when there is another to look at.
+            # Once unresponsive, it is not waited for when there is another node to query.
             started = time.monotonic()
-            snapshot = await lookout.collect({"third", "standby"})
+            snapshot = await collector.collect({"third", "standby"})
             assert time.monotonic() - started < 1.0
             assert snapshot.node("standby") is not None
             proxy.set(Fault.NONE)
             while (  # noqa: ASYNC110
-                third_now := (await lookout.collect({"third", "standby"})).node("third")
+                third_now := (await collector.collect({"third", "standby"})).node("third")
             ) is None or not third_now.up:
                 await asyncio.sleep(0.05)
         finally:
-            await lookout.close()
+            await collector.close()
 
 
 async def test_healer_that_waits_for_a_consumer_does_not_block_another_healer(databases: Stack) -> None:
-    """It has made its one call and goes on for an hour; a creation that another healer is told of is healed at once."""
+    """It has made its one call and goes on for an hour; another healer heals a creation at once."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
         stalled_batch(primary, "slow")
@@ -117,8 +117,8 @@ async def test_healer_that_waits_for_a_consumer_does_not_block_another_healer(da
 
 
 async def test_outcome_names_a_foreign_lock_holder(databases: Stack) -> None:
-    with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as stranger:
-        stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
+    with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as cron:
+        cron.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
         with databases.quiet(), databases.standby.create_slot("locked"):
             async with healing(watched(databases), settings=replace(QUICK, give_up_after=3.0)) as healer:
                 await healer.post(alert("locked"))
@@ -130,28 +130,28 @@ async def test_outcome_names_a_foreign_lock_holder(databases: Stack) -> None:
 
 
 async def test_attempts_keep_their_interval_when_every_session_is_terminated(databases: Stack) -> None:
-    """Somebody ends every session of the healer as soon as it is there: that is an attempt, and no reason to hurry."""
+    """Every session of the healer is terminated at once: that counts as an attempt, and keeps its interval."""
     ending = True
-    # A session takes a while to end, and is told to more than once.
+    # A session takes a while to end, and may be terminated more than once.
     ended: set[tuple[Any, ...]] = set()
 
-    async def end_them() -> None:
-        everybody = (
+    async def terminate_sessions() -> None:
+        statement = (
             "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity"
             " WHERE application_name LIKE 'pg_slot_healer%' AND usename = 'pgslot_healer'"
             " AND pg_catalog.pg_terminate_backend(pid)"
         )
         async with await psycopg.AsyncConnection.connect(databases.primary.conninfo(), autocommit=True) as killer:
             while ending:
-                ended.update(await (await killer.execute(everybody)).fetchall())
+                ended.update(await (await killer.execute(statement)).fetchall())
 
     with databases.quiet(), databases.standby.create_slot("ended"):
         async with healing(watched(databases), settings=replace(QUICK, burst_interval=0.5)) as healer:
             await until(lambda: usable(databases.standby, "ended") is False, "it waits")
-            killer = asyncio.create_task(end_them())
+            killer = asyncio.create_task(terminate_sessions())
             await healer.post(alert("ended"))
             started = time.monotonic()
-            await healer.until("it has failed three times", lambda found: len(failures(found[0])) >= 3)
+            await healer.until("it has failed three times", lambda episodes: len(failures(episodes[0])) >= 3)
             spent = time.monotonic() - started
             ending = False
             await killer
@@ -160,7 +160,7 @@ async def test_attempts_keep_their_interval_when_every_session_is_terminated(dat
             counted += await healer.value("pgslot_heal_calls_total", cluster="c", result="unavailable") or 0.0
             assert counted >= len(failed) >= 3
     assert all(later - earlier >= 0.49 for earlier, later in itertools.pairwise(failed))
-    # One to connect, one to find out why it failed, and the same once more for the look in between.
+    # One session to connect, one to find the cause of the failure, and both again for the snapshot in between.
     assert len(ended) <= 5 * (spent / 0.5 + 2), f"{len(ended)} in {spent:.1f} s"
     databases.drop_slot("ended")
 
@@ -170,7 +170,7 @@ def failures(episode: dict[str, Any]) -> list[float]:
 
 
 async def test_interval_of_days_is_accepted(databases: Stack) -> None:
-    """--check takes it; the server's longest timeout is shorter than three of them."""
+    """--check accepts it; three such intervals are longer than the server's longest timeout."""
     settings = HealerSettings(interval=10 * 86400.0, give_up_after=30.0)
     with databases.quiet(), databases.standby.create_slot("days") as creator:
         async with healing(watched(databases), settings=settings) as healer:
@@ -182,7 +182,7 @@ async def test_interval_of_days_is_accepted(databases: Stack) -> None:
 
 
 async def test_session_with_a_descriptor_above_1023_works(databases: Stack) -> None:
-    """As when so many strangers are connected: the session to the primary is numbered higher than select() can look."""
+    """As with that many clients: the session to the primary has a higher descriptor than select() can handle."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 8192, hard))
     try:

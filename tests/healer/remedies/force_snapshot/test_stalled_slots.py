@@ -1,8 +1,7 @@
-"""Existing slots whose restart_lsn is pinned though nothing pins it, healed on real servers."""
+"""Stalled slots, whose restart_lsn does not move although nothing holds it, healed on real servers."""
 
 from pathlib import Path
 
-from pgslot.config.model import Cluster
 from tests.support.running_healer import Healer, healing, impatient, until, watched
 from tests.support.servers.stack import Stack
 from tests.support.servers.workload import confirmed_all, consumer, write_wal
@@ -15,19 +14,15 @@ async def heal(healer: Healer, slot: str, node: str = "primary") -> None:
     assert await healer.post(stalled_alert(slot, node)) == (200, "started=1")
 
 
-def cluster(stack: Stack) -> Cluster:
-    return watched(stack)
-
-
 async def test_stalled_slot_of_a_streaming_consumer_is_healed(databases: Stack, tmp_path: Path) -> None:
     primary = databases.primary
     with primary.no_records_by_itself(), consumer(primary, "streams", tmp_path):
         write_wal(primary)
         await until(confirmed_all(primary, "streams"), "the consumer has confirmed all")
         [(before,)] = primary.sql(RESTART, ["streams"])
-        async with healing(cluster(databases)) as healer:
+        async with healing(watched(databases)) as healer:
             await heal(healer, "streams")
-            # For the half minute after which a record must have come it is not known whether one is missing.
+            # Only after half a minute it is certain that a record is missing.
             episode = await healer.ended(90)
         [(after,)] = primary.sql(RESTART, ["streams"])
     assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
@@ -37,23 +32,23 @@ async def test_stalled_slot_of_a_streaming_consumer_is_healed(databases: Stack, 
 
 
 async def test_stalled_slot_of_a_batch_consumer_is_healed_by_its_next_read(databases: Stack) -> None:
-    """The call alone moves nothing: the consumer's next read does, and until then one record ahead of it is enough."""
+    """The call does not move the slot, the consumer's next read does; until then one record is enough."""
     primary = databases.primary
     with impatient(), primary.no_records_by_itself():
         primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('batch', 'test_decoding')")
         write_wal(primary)
         read_all(primary, "batch")
         [(before,)] = primary.sql(RESTART, ["batch"])
-        async with healing(cluster(databases)) as healer:
+        async with healing(watched(databases)) as healer:
             await heal(healer, "batch")
-            # It may be about to move, and it may not: at first nobody can tell, and it is not called for.
-            await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["inactive"])
+            # At first it is inconclusive whether it is about to move, and no call is made.
+            await healer.until("it has been observed", lambda episodes: episodes[0]["reasons"] == ["inactive"])
             await until_called_for(healer, primary, "batch")
             assert primary.sql(RESTART, ["batch"]) == [(before,)]
             assert (await healer.episodes())[0]["outcome"] is None
             record = (await healer.episodes())[0]["lsns"][0]
             flushed = "SELECT 1 WHERE pg_catalog.pg_current_wal_flush_lsn() >= %s::pg_lsn"
-            await until(lambda: primary.sql(flushed, [record]), "the record is on disk, where readers find it")
+            await until(lambda: primary.sql(flushed, [record]), "the record is flushed")
             read_all(primary, "batch")
             episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("healed", 1)
@@ -62,7 +57,7 @@ async def test_stalled_slot_of_a_batch_consumer_is_healed_by_its_next_read(datab
 
 
 async def test_read_without_a_record_does_not_move_a_stalled_slot(databases: Stack) -> None:
-    """What the test above would prove nothing without."""
+    """The test above relies on it."""
     primary = databases.primary
     with primary.no_records_by_itself():
         primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('control', 'test_decoding')")
@@ -100,9 +95,9 @@ async def test_stalled_slot_on_a_standby_is_healed(databases: Stack) -> None:
         )
         standby.sql("SELECT pg_catalog.pg_replication_slot_advance('away', pg_catalog.pg_last_wal_replay_lsn())")
         [(before,)] = standby.sql(RESTART, ["away"])
-        async with healing(cluster(databases)) as healer:
+        async with healing(watched(databases)) as healer:
             await heal(healer, "away", "standby")
-            await healer.until("it is looked at", lambda episodes: episodes[0]["reasons"] == ["inactive"])
+            await healer.until("it has been observed", lambda episodes: episodes[0]["reasons"] == ["inactive"])
             await until_called_for(healer, primary, "away", read=read)
             record = (await healer.episodes())[0]["lsns"][0]
             await until(
@@ -120,7 +115,7 @@ async def test_slot_of_a_lagging_consumer_is_given_up_without_a_call(databases: 
     primary = databases.primary
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('lags', 'test_decoding')")
     write_wal(primary)
-    async with healing(cluster(databases)) as healer:
+    async with healing(watched(databases)) as healer:
         await heal(healer, "lags")
         episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)

@@ -83,25 +83,25 @@ async def test_replay_reports_what_it_would_do(
 @pytest.mark.usefixtures("ready")
 async def test_doctor_checks_the_role(databases: Stack) -> None:
     findings = await check_servers(Config((cluster_with_termination(databases),), QUICK))
-    [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
-    assert (found.check, found.status) == ("capability", CheckStatus.OK)
-    assert found.found == f"can act as {ENDER_ROLE} in database postgres"
+    [finding] = [result for result in findings if result.subject == "c, end_transaction"]
+    assert (finding.check, finding.status) == ("capability", CheckStatus.OK)
+    assert finding.found == f"can act as {ENDER_ROLE} in database postgres"
     [same] = [finding for finding in findings if finding.check == "same cluster"]
-    assert same.found.startswith("system identifier ")
+    assert same.finding.startswith("system identifier ")
     databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
     try:
         findings = await check_servers(Config((cluster_with_termination(databases),), QUICK))
-        [found] = [finding for finding in findings if finding.subject == "c, end_transaction"]
-        assert (found.status, found.advice) == (CheckStatus.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
+        [finding] = [result for result in findings if result.subject == "c, end_transaction"]
+        assert (finding.status, finding.advice) == (CheckStatus.FAILED, f'GRANT pg_signal_backend TO "{ENDER_ROLE}";')
     finally:
         set_up_roles(databases.primary)
     dry = cluster_with_termination(databases, replace(POLICY, dry_run=True))
-    [found] = [
-        finding
-        for finding in await check_servers(Config((dry,), QUICK))
-        if finding.subject == "c, end_transaction" and finding.check == "capability"
+    [finding] = [
+        result
+        for result in await check_servers(Config((dry,), QUICK))
+        if result.subject == "c, end_transaction" and result.check == "capability"
     ]
-    assert (found.status, "dry_run: true" in found.found) == (CheckStatus.WARNING, True)
+    assert (finding.status, "dry_run: true" in finding.found) == (CheckStatus.WARNING, True)
 
 
 def test_doctor_expects_the_alert_only_where_the_remedy_is_configured(monitoring: FakeMonitoring) -> None:
@@ -130,8 +130,8 @@ def test_doctor_names_the_missing_route(monitoring: FakeMonitoring) -> None:
         monitoring.config = replace(monitoring.config, clusters=(replace(plain, healer=healer),))
         monitoring.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
 
-    found = "in /alerts: c/n1 only to nobody; c/n2 only to nobody"
-    assert_named(monitoring, change, [("route", "PgSlotEndangeredByTransaction", "failed", found)])
+    text = "in /alerts: c/n1 only to nobody; c/n2 only to nobody"
+    assert_named(monitoring, change, [("route", "PgSlotEndangeredByTransaction", "failed", text)])
 
 
 @pytest.mark.usefixtures("ready")

@@ -93,7 +93,7 @@ async def test_creation_on_the_standby_is_healed_by_both_remedies(databases: Sta
         async with healing(cluster_with_termination(databases)) as healer:
             await healer.post(alert("both"), endangered_alert("both", node="standby"))
             await healer.until(
-                "both have ended", lambda all_: len(all_) == 2 and all(episode["outcome"] for episode in all_)
+                "both have ended", lambda shown: len(shown) == 2 and all(episode["outcome"] for episode in shown)
             )
             episodes = {episode["remedy"]: episode for episode in await healer.episodes()}
         assert creator.wait(10)
@@ -227,8 +227,8 @@ async def test_active_session_is_checked_repeatedly_and_survives(databases: Stac
 
 
 async def until_asked(healer: Healer, line: str) -> None:
-    def asked(found: list[dict[str, Any]]) -> bool:
-        return bool(found) and any(entry["text"].startswith(line) for entry in found[0]["timeline"])
+    def asked(episodes: list[dict[str, Any]]) -> bool:
+        return bool(episodes) and any(entry["text"].startswith(line) for entry in episodes[0]["timeline"])
 
     await healer.until(repr(line), asked)
 
