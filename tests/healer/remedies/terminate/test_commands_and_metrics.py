@@ -87,7 +87,7 @@ async def test_doctor_checks_the_role(databases: Stack) -> None:
     assert (finding.check, finding.status) == ("capability", CheckStatus.OK)
     assert finding.found == f"can act as {ENDER_ROLE} in database postgres"
     [same] = [finding for finding in findings if finding.check == "same cluster"]
-    assert same.finding.startswith("system identifier ")
+    assert same.found.startswith("system identifier ")
     databases.primary.sql(f"REVOKE pg_signal_backend FROM {ENDER_ROLE}")
     try:
         findings = await check_servers(Config((cluster_with_termination(databases),), QUICK))
