@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.dashboard_scenes import Fleet
-from tests.support.dashboards import BOARDS
+from tests.support.dashboards import DASHBOARDS
 from tests.support.servers.sessions import OpenTransaction, Statement
 
 MINUTES = 9
@@ -93,7 +93,7 @@ def hang(fleet: Fleet, open_things: ExitStack, slot: str) -> Statement:
 
 def seen(fleet: Fleet, view: View, start: float, end: float) -> dict[str, Any]:
     """Return what Prometheus answers to each query of the dashboard."""
-    board = BOARDS[view.board]
+    board = DASHBOARDS[view.board]
     answers: dict[str, Any] = {}
     for panel in board["panels"]:
         step = max(SCRAPE, 60 if panel.get("interval") == "1m" else 0)

@@ -11,8 +11,8 @@ import yaml
 from tests.support.alert_rules import (
     ALERT_RULES,
     ALERTS,
-    FOR_THE_HEALER_ALONE,
-    HEALED,
+    ALERTS_TO_HEALER,
+    ALERTS_TO_HEALER_ALONE,
     RECORDING_RULES,
     RULE_TESTS,
     RULES,
@@ -22,7 +22,7 @@ from tests.support.alert_rules import (
 
 ALERTMANAGER = ALERTS / "alertmanager.yml"
 
-AGREED = HEALED | {
+AGREED = ALERTS_TO_HEALER | {
     "PgSlotWalHeadroomLow",
     "PgSlotLossPredicted",
     "PgSlotLost",
@@ -106,11 +106,11 @@ def test_amlint_finds_nothing_but_nobody_and_the_receiver_that_is_left_to_the_us
 
 def receivers(name: str) -> str:
     """Return whom the alert has to reach, as amtool writes it."""
-    if name in FOR_THE_HEALER_ALONE:
+    if name in ALERTS_TO_HEALER_ALONE:
         return "healer,nobody"
     if name == "PgSlotWatchdog":
         return "healer"
-    return "healer,people" if name in HEALED else "people"
+    return "healer,people" if name in ALERTS_TO_HEALER else "people"
 
 
 @each_alert
@@ -152,7 +152,7 @@ def test_what_is_evaluated_for_the_healer_alone_is_scraped_as_often() -> None:
 def test_the_heal_label_is_on_what_a_record_can_help_and_nowhere_else() -> None:
     asked = {name: rule["labels"]["heal"] for name, rule in ALERT_RULES.items() if "heal" in rule["labels"]}
     ended = {"PgSlotEndangeredByTransaction": "end_transaction"}
-    assert asked == dict.fromkeys(HEALED, "log_standby_snapshot") | ended
+    assert asked == dict.fromkeys(ALERTS_TO_HEALER, "log_standby_snapshot") | ended
 
 
 def inhibited(target: dict[str, str], source: dict[str, str]) -> bool:
@@ -188,7 +188,7 @@ def fired(name: str, **labels: str) -> dict[str, str]:
 
 @each_alert
 def test_no_alert_keeps_another_one_from_the_healer(name: str) -> None:
-    for target in [*HEALED, "PgSlotWatchdog"]:
+    for target in [*ALERTS_TO_HEALER, "PgSlotWatchdog"]:
         assert not inhibited(fired(target), fired(name))
 
 

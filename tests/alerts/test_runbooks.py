@@ -9,9 +9,9 @@ import pytest
 
 from exporter import runbooks
 from exporter.catalogue import CATALOGUE
-from tests.support.alert_rules import ALERT_RULES, HEALED, RECORDING_RULES, each_alert
+from tests.support.alert_rules import ALERT_RULES, ALERTS_TO_HEALER, RECORDING_RULES, each_alert
 from tests.support.promql import selectors
-from tests.support.runbooks import PARSERS, RUNBOOKS, Block, blocks
+from tests.support.runbooks import PARSERS, RUNBOOKS, RunbookBlock, runbook_blocks
 
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
 WHERE = {"primary", "standby", "node", "healer"}
@@ -67,13 +67,13 @@ def test_it_is_served_as_a_page_whose_links_work_there(path: Path) -> None:
     assert all(target.endswith(".md") for target in re.findall(r'<a href="([^"]+)"', page))
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("sql")])
-def test_a_block_of_sql_says_where_it_is_for(block: Block) -> None:
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
+def test_a_block_of_sql_says_where_it_is_for(block: RunbookBlock) -> None:
     assert block.where in WHERE
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("sql")])
-def test_what_destroys_something_stands_under_mitigation_with_its_risk(block: Block) -> None:
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
+def test_what_destroys_something_stands_under_mitigation_with_its_risk(block: RunbookBlock) -> None:
     if block.section == "Diagnosis":
         assert not re.search(DESTRUCTIVE + "|ALTER|GRANT|pg_reload_conf|SELECT pg_log_standby_snapshot", block.text)
     if re.search(DESTRUCTIVE, block.text):
@@ -84,8 +84,8 @@ def test_what_destroys_something_stands_under_mitigation_with_its_risk(block: Bl
         assert "*Risk:" in step or "**This cannot be undone" in step, step
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("promql")])
-def test_promql_asks_for_metrics_that_there_are(block: Block) -> None:
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("promql")])
+def test_promql_asks_for_metrics_that_there_are(block: RunbookBlock) -> None:
     for selector in selectors(block.text):
         known = selector.metric in CATALOGUE or selector.metric in RECORDING_RULES
         # The healer's are proved by asking a real Prometheus, in tests/alerts/test_runbooks_on_servers.py.
@@ -94,7 +94,7 @@ def test_promql_asks_for_metrics_that_there_are(block: Block) -> None:
 
 def commands() -> Iterator[tuple[str, str]]:
     """(runbook, command line of ours), in blocks and in the text."""
-    for block in blocks("sh"):
+    for block in runbook_blocks("sh"):
         for line in re.findall(r"^pg-slot-.*$", block.text, re.MULTILINE):
             yield block.runbook, line
     for path in sorted(RUNBOOKS.glob("*.md")):
@@ -110,7 +110,7 @@ def test_every_command_of_ours_exists(runbook: str, command: str) -> None:
 
 
 def test_the_healer_s_part_is_told_where_it_has_one() -> None:
-    for name in HEALED:
+    for name in ALERTS_TO_HEALER:
         text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
         assert "pgslot_heal_episodes_total" in text
         assert "/episodes" in text

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.runbooks import Block, blocks
+from tests.support.runbooks import RunbookBlock, runbook_blocks
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
@@ -54,8 +54,8 @@ def run(server: Postgres, role: str, sql: str) -> None:
 
 
 @pytest.mark.usefixtures("slot_and_prepared_transactions")
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("sql")])
-def test_sql_runs_where_it_is_for(stack: Stack, block: Block) -> None:
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
+def test_sql_runs_where_it_is_for(stack: Stack, block: RunbookBlock) -> None:
     """Diagnosis needs no more than pg_monitor, as the runbooks say."""
     servers = {
         "primary": [stack.primary],
@@ -68,8 +68,8 @@ def test_sql_runs_where_it_is_for(stack: Stack, block: Block) -> None:
         run(server, HEALER_ROLE if block.where == "healer" else role, block.text)
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in blocks("promql")])
-def test_promql_is_answered(stack: Stack, block: Block) -> None:
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("promql")])
+def test_promql_is_answered(stack: Stack, block: RunbookBlock) -> None:
     """Each line is a query of its own. One that finds nothing is an answer, too: nothing is wrong on this stack."""
     for line in block.text.splitlines():
         if line and not line.startswith("```"):
@@ -77,5 +77,5 @@ def test_promql_is_answered(stack: Stack, block: Block) -> None:
 
 
 def test_runbooks_have_both() -> None:
-    assert len(list(blocks("sql"))) > 30
-    assert len(list(blocks("promql"))) > 10
+    assert len(list(runbook_blocks("sql"))) > 30
+    assert len(list(runbook_blocks("promql"))) > 10

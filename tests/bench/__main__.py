@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from tests.bench import endurance, fleet, heal, peer, scrape, servers, storm, way
+from tests.bench import alert_storm, end_to_end, endurance, fleet, heal, postgres_exporter, scrape, servers
 from tests.bench.programs import observing, running
 from tests.bench.results import Result, table, write_json
 from tests.bench.scale import FULL, QUICK, Scale
@@ -56,8 +56,8 @@ def measure(stack: Stack, scale: Scale) -> Iterator[Result]:
     server.stop()
     stack.start_databases()
     yield from heal.run(stack, scale)
-    yield from storm.run(stack, scale)
-    yield from way.run(scale)
+    yield from alert_storm.run(stack, scale)
+    yield from end_to_end.run(scale)
 
 
 def _machine(version: str) -> str:
@@ -71,7 +71,7 @@ def _machine(version: str) -> str:
     )
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of {model}, load {os.getloadavg()[0]:.1f};"
-        f" Python {platform.python_version()}, PostgreSQL {version}, postgres_exporter {peer.version()}"
+        f" Python {platform.python_version()}, PostgreSQL {version}, postgres_exporter {postgres_exporter.version()}"
     )
 
 

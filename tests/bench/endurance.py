@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tests.bench.client import Client
 from tests.bench.fleet import connections
-from tests.bench.measure import use_of
+from tests.bench.measure import resource_use
 from tests.bench.programs import observing, running
 from tests.bench.results import Result
 from tests.bench.scale import Scale
@@ -23,10 +23,10 @@ def run(stack: Stack, server: Postgres, scale: Scale) -> Iterator[Result]:
             client.scrape()
         used, resident, open_ = [], [], []
         for _ in range(10):
-            before = use_of(program.process.pid)
+            before = resource_use(program.process.pid)
             for _ in range(tenth):
                 client.scrape()
-            after = use_of(program.process.pid)
+            after = resource_use(program.process.pid)
             used.append((after.cpu_seconds - before.cpu_seconds) * 1e3 / tenth)
             resident.append(after.resident_bytes / 2**20)
             open_.append(connections(server))

@@ -17,7 +17,7 @@ from statistics import median
 from psycopg.conninfo import make_conninfo
 
 from tests.bench.client import Client
-from tests.bench.measure import seconds, use_of
+from tests.bench.measure import resource_use, seconds
 from tests.bench.programs import observing, running
 from tests.bench.results import Result, at_most
 from tests.bench.scale import Scale
@@ -60,9 +60,9 @@ def _at(name: str, stack: Stack, server: Postgres, conninfos: list[str], scale: 
         for _ in range(scale.fleet_scrapes):
             for page in pages:
                 alone[page].append(seconds(partial(client.get, page)))
-            before = use_of(program.process.pid).cpu_seconds
+            before = resource_use(program.process.pid).cpu_seconds
             whole.append(seconds(client.scrape))
-            used += use_of(program.process.pid).cpu_seconds - before
+            used += resource_use(program.process.pid).cpu_seconds - before
         slowest = max(median(values) for values in alone.values())
         yield at_most(3, Result(name, median(whole) * 1e3, "ms", "slowest alone", slowest * 1e3))
         yield Result(f"{name}: exporter's CPU a node", used * 1e3 / scale.fleet_scrapes / len(conninfos), "ms")
@@ -82,9 +82,9 @@ def _creations_alone(
     name = f"{name}: creations alone"
     client.get(PART)
     server.sql("SELECT pg_stat_statements_reset()")
-    before = use_of(program.process.pid).cpu_seconds
+    before = resource_use(program.process.pid).cpu_seconds
     taken = [seconds(partial(client.get, PART)) for _ in range(count)]
-    used = use_of(program.process.pid).cpu_seconds - before
+    used = resource_use(program.process.pid).cpu_seconds - before
     [(time,)] = server.sql(
         "SELECT sum(s.total_exec_time + s.total_plan_time) FROM pg_stat_statements s"
         " JOIN pg_catalog.pg_roles r ON r.oid = s.userid WHERE r.rolname = %s",
@@ -107,7 +107,7 @@ def connections(server: Postgres) -> int:
 @contextmanager
 def _far(stack: Stack, server: Postgres) -> Iterator[int]:
     port = free_port()
-    arguments = ["-m", "tests.bench.distance", str(port), str(server.port), str(ROUND_TRIP)]
+    arguments = ["-m", "tests.bench.latency_relay", str(port), str(server.port), str(ROUND_TRIP)]
     root = ROOT
     relay = Process(["env", f"PYTHONPATH={root}", sys.executable, *arguments], stack.folder / "distance.log")
     relay.start()

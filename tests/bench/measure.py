@@ -23,7 +23,7 @@ def alternate(rounds: int, actions: Mapping[str, Callable[[], list[float]]]) -> 
 
 
 @dataclass(frozen=True)
-class Use:
+class ResourceUse:
     """What a process has used so far."""
 
     cpu_seconds: float
@@ -31,8 +31,8 @@ class Use:
     resident_bytes: int
 
 
-def use_of(pid: int) -> Use:
+def resource_use(pid: int) -> ResourceUse:
     """Read /proc."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     resident = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-    return Use(sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK"), resident * os.sysconf("SC_PAGE_SIZE"))
+    return ResourceUse(sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK"), resident * os.sysconf("SC_PAGE_SIZE"))

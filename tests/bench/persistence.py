@@ -32,13 +32,13 @@ from tests.support.failover_slots import copied, create_failover_slot, drop_fail
 from tests.support.servers.binaries import NEWEST
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
-from tests.support.servers.workload import consumer
+from tests.support.servers.workload import streaming_consumer
 
 CYCLE = 15.0
 """Seconds between two records of the background writer while anything is written (LOG_SNAPSHOT_INTERVAL_MS)."""
 POLL = 10.0
 """Seconds between two reads of a consumer that polls; the first one comes right after the last write."""
-WAYS = ("by itself", "healer")
+VARIANTS = ("by itself", "healer")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Bench:
 
     def _read(self, slot: str, folder: Path, has_consumer: bool) -> AbstractContextManager[object]:
         if has_consumer:
-            return consumer(self._stack.primary, slot, folder, failover=True)
+            return streaming_consumer(self._stack.primary, slot, folder, failover=True)
         create_failover_slot(self._stack.primary, slot)
         return nullcontext()
 
@@ -115,12 +115,12 @@ class Bench:
         self._stack.primary.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
 
     def _outcome(self, slot: str, *, ended: bool) -> str | None:
-        def told() -> tuple[str | None, ...] | None:
+        def persistence_results() -> tuple[str | None, ...] | None:
             episodes = json.loads(self._healer.get("/episodes"))
             found = [one for one in episodes if slot in [each["slot_name"] for each in one["subjects"]]]
             return (found[0]["outcome"],) if found and (found[0]["outcome"] or not ended) else None
 
-        [outcome] = wait_for(told, f"the healer's episode of {slot}")
+        [outcome] = wait_for(persistence_results, f"the healer's episode of {slot}")
         if ended and outcome not in WELL:
             raise RuntimeError(f"expected {slot} to be healed or to resolve itself, found {outcome}")
         return outcome
@@ -139,17 +139,17 @@ def measure(major: int, trials: int, bound: float) -> Iterator[Result]:
                 "consumer that reads no more": partial(bench.trial, has_consumer=False, poll=None),
             }
             for case, run in cases.items():
-                found: dict[str, list[Trial]] = {way: [] for way in WAYS}
+                found: dict[str, list[Trial]] = {way: [] for way in VARIANTS}
                 # That nothing comes of it takes the whole bound, and is the same each time.
                 for _ in range(trials if "no more" not in case else 1):
-                    for way in WAYS:
+                    for way in VARIANTS:
                         found[way].append(run(way))
                         print(f"{version} {case}, {way}: {found[way][-1]}", file=sys.stderr, flush=True)
-                for way in WAYS:
-                    yield from told(f"{version}, {case}, {way}", found[way], bound)
+                for way in VARIANTS:
+                    yield from persistence_results(f"{version}, {case}, {way}", found[way], bound)
 
 
-def told(name: str, trials: list[Trial], bound: float) -> Iterator[Result]:
+def persistence_results(name: str, trials: list[Trial], bound: float) -> Iterator[Result]:
     """Yield the median, the least and the most; how often it never came; how many reads it took."""
     taken = [trial.seconds for trial in trials if trial.seconds is not None]
     if taken:

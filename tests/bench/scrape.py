@@ -7,10 +7,10 @@ import psycopg
 
 from pgslot.snapshot.queries import QUERIES
 from tests.bench import servers
+from tests.bench.bare_sql import BareSql
 from tests.bench.client import Client
-from tests.bench.floor import Floor
-from tests.bench.measure import alternate, seconds, use_of
-from tests.bench.peer import Peer
+from tests.bench.measure import alternate, resource_use, seconds
+from tests.bench.postgres_exporter import PostgresExporter
 from tests.bench.results import Result, at_most
 from tests.bench.scale import Scale
 from tests.support.servers.postgres import Postgres
@@ -23,8 +23,8 @@ CHUNK = 20
 
 def run(stack: Stack, server: Postgres, program: Program, scale: Scale) -> Iterator[Result]:
     """Measure at each size. The program has this server as its only node."""
-    peer = Peer(stack, server)
-    floor = Floor(stack, server)
+    peer = PostgresExporter(stack, server)
+    floor = BareSql(stack, server)
     try:
         for size in scale.slots:
             servers.have_slots(server, size)
@@ -38,14 +38,14 @@ def run(stack: Stack, server: Postgres, program: Program, scale: Scale) -> Itera
 
 
 def _at(
-    name: str, program: Program, peer: Peer, floor: Floor, *, write: Callable[[], None], scale: Scale
+    name: str, program: Program, peer: PostgresExporter, floor: BareSql, *, write: Callable[[], None], scale: Scale
 ) -> Iterator[Result]:
     """Before each scrape something is written, so that no number of a slot is what it was in the one before."""
     ours, theirs = Client(program.port), Client(peer.port)
     series = {"ours": _slot_series(ours.get()), "peer": _slot_series(theirs.get())}
     if series["ours"] != series["peer"]:
         raise RuntimeError(f"expected as many series of slots from the peer as from us, found {series}")
-    before = use_of(program.process.pid)
+    before = resource_use(program.process.pid)
     taken = alternate(
         scale.rounds,
         {
@@ -54,7 +54,7 @@ def _at(
             "peer": lambda: _moving(theirs.scrape, write),
         },
     )
-    used = use_of(program.process.pid).cpu_seconds - before.cpu_seconds
+    used = resource_use(program.process.pid).cpu_seconds - before.cpu_seconds
     ms = {name: median(values) * 1e3 for name, values in taken.items()}
     yield at_most(2, Result(name, ms["ours"], "ms", "floor", ms["floor"]))
     yield at_most(0.4, Result(name, ms["ours"], "ms", "peer", ms["peer"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.persistence import Trial, told
+from tests.bench.persistence import Trial, persistence_results
 from tests.bench.results import Result, at_most, table
 from tests.support.paths import ROOT
 
@@ -75,7 +75,7 @@ def test_the_table_says_what_was_missed() -> None:
 
 def test_copies_that_never_became_persistent_are_counted_and_in_no_median() -> None:
     trials = [Trial(3.0, 0, "healed"), Trial(None, 0, None), Trial(5.0, 2, "resolved_itself"), Trial(10.0, 0, "healed")]
-    found = {result.name: (result.value, result.unit) for result in told("18", trials, 90.0)}
+    found = {result.name: (result.value, result.unit) for result in persistence_results("18", trials, 90.0)}
     assert found == {
         "18: median of 3": (5.0, "s"),
         "18: least": (3.0, "s"),
@@ -84,4 +84,6 @@ def test_copies_that_never_became_persistent_are_counted_and_in_no_median() -> N
         "18: reads, median": (0, ""),
         "18: told healed": (2, "of 4"),
     }
-    assert [result.name for result in told("18", [Trial(None, 0, None)], 90.0)] == ["18: temporary after 90 s"]
+    assert [result.name for result in persistence_results("18", [Trial(None, 0, None)], 90.0)] == [
+        "18: temporary after 90 s"
+    ]

@@ -13,7 +13,7 @@ from dashboards import terms
 from exporter.catalogue import CATALOGUE
 from tests.support.dashboards import (
     ANNOTATIONS,
-    BOARDS,
+    DASHBOARDS,
     FOLDER,
     PANELS,
     TARGETS,
@@ -52,7 +52,7 @@ OF_THE_HEALER_AS_A_WHOLE = {
 }
 """They have no label cluster."""
 
-each_board = pytest.mark.parametrize("board", BOARDS)
+each_board = pytest.mark.parametrize("board", DASHBOARDS)
 each_panel = pytest.mark.parametrize(
     ("board", "panel"), PANELS, ids=[f"{board} {panel['title']}" for board, panel in PANELS]
 )
@@ -84,7 +84,7 @@ def test_the_code_says_which_json_is_out_of_step(tmp_path: Path) -> None:
 
 @each_board
 def test_a_dashboard_can_be_provisioned_and_linked(board: str) -> None:
-    made = BOARDS[board]
+    made = DASHBOARDS[board]
     assert made["uid"] == board
     assert made["schemaVersion"] == 41
     assert made["graphTooltip"] == 1
@@ -93,24 +93,24 @@ def test_a_dashboard_can_be_provisioned_and_linked(board: str) -> None:
     assert "__inputs" not in made
     assert made.get("id") is None
     [link] = made["links"]
-    [other] = BOARDS.keys() - {board}
+    [other] = DASHBOARDS.keys() - {board}
     assert link["url"].startswith(f"/d/{other}?var-datasource=${{datasource}}")
     assert link["keepTime"] is True
 
 
 @each_board
 def test_the_rows_follow_the_questions_of_somebody_woken_at_night(board: str) -> None:
-    assert [panel["title"] for panel in BOARDS[board]["panels"] if panel["type"] == "row"] == QUESTIONS[board]
+    assert [panel["title"] for panel in DASHBOARDS[board]["panels"] if panel["type"] == "row"] == QUESTIONS[board]
 
 
 @each_board
 def test_ids_are_unique_and_stay_when_a_panel_comes_or_goes(board: str) -> None:
     """A panel's id is written beside it, in the hundred of its row: links to a panel go on leading to it."""
-    ids = [panel["id"] for panel in BOARDS[board]["panels"]]
+    ids = [panel["id"] for panel in DASHBOARDS[board]["panels"]]
     assert len(set(ids)) == len(ids)
     assert ids == sorted(ids)
     row = 0
-    for panel in BOARDS[board]["panels"]:
+    for panel in DASHBOARDS[board]["panels"]:
         if panel["type"] == "row":
             row = panel["id"]
             assert row % 100 == 0
@@ -120,7 +120,7 @@ def test_ids_are_unique_and_stay_when_a_panel_comes_or_goes(board: str) -> None:
 @each_board
 def test_panels_fill_the_grid_without_overlap(board: str) -> None:
     cells: set[tuple[int, int]] = set()
-    for panel in BOARDS[board]["panels"]:
+    for panel in DASHBOARDS[board]["panels"]:
         at = panel["gridPos"]
         mine = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert at["x"] + at["w"] <= 24
@@ -167,7 +167,7 @@ def test_rows_of_tables_lead_to_the_cluster(board: str) -> None:
     assert any("pgslot-cluster" in url and "var-cluster=" in url for url in urls)
     for url in urls:
         uid, _, parameters = url.removeprefix("/d/").partition("?")
-        assert uid in BOARDS
+        assert uid in DASHBOARDS
         assert set(re.findall(r"var-(\w+)=", parameters)) <= set(variables(uid))
 
 
@@ -211,7 +211,7 @@ def test_variables_can_be_left_at_all(board: str) -> None:
 
 @each_board
 def test_alerts_and_heals_are_marked_on_every_graph(board: str) -> None:
-    found = {annotation["name"]: annotation for annotation in BOARDS[board]["annotations"]["list"]}
+    found = {annotation["name"]: annotation for annotation in DASHBOARDS[board]["annotations"]["list"]}
     assert list(found) == ["Alerts", "Heal episodes", "Heal calls", "Ended transactions"]
     for annotation in found.values():
         assert annotation["enable"] is True
@@ -255,5 +255,5 @@ def test_provisioning_finds_the_dashboards_and_the_data_source() -> None:
     assert source["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
     grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
     assert f"./dashboards/json:{provider['options']['path']}:ro" in grafana["volumes"]
-    assert {file.stem for file in FOLDER.glob("*.json")} == set(BOARDS)
+    assert {file.stem for file in FOLDER.glob("*.json")} == set(DASHBOARDS)
     assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].endswith("/pgslot-fleet.json")

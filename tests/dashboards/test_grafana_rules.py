@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models import alerting as models
 from grafana_foundation_sdk.models import expr, prometheus
 
 from dashboards.alerting import ALERTING, RECORDING
-from tests.support.alert_rules import ALERT_RULES, HEALED, RECORDING_RULES, run_tool
+from tests.support.alert_rules import ALERT_RULES, ALERTS_TO_HEALER, RECORDING_RULES, run_tool
 from tests.support.fakes.grafana import grafana_body
 from tests.support.paths import ROOT
 from tests.support.servers.monitoring import Prometheus
@@ -176,7 +176,7 @@ def test_it_says_what_prometheus_rule_says(name: str) -> None:
 @pytest.mark.tools
 def test_every_alert_is_there_and_every_recording_rule_is_prometheus() -> None:
     assert set(RULES) == set(ALERT_RULES)
-    assert {name for name, rule in RULES.items() if "heal" in rule["labels"]} == HEALED
+    assert {name for name, rule in RULES.items() if "heal" in rule["labels"]} == ALERTS_TO_HEALER
     recorded = yaml.safe_load((ROOT / RECORDING).read_text("utf-8"))["groups"]
     assert {rule["record"]: rule for group in recorded for rule in group["rules"]} == RECORDING_RULES
     done = run_tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", ROOT / RECORDING)

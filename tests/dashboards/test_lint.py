@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.dashboards import BOARDS, FOLDER, panels, selectors, substituted, variables
+from tests.support.dashboards import DASHBOARDS, FOLDER, panels, selectors, substituted, variables
 from tests.support.paths import ROOT
 
 Board = dict[str, Any]
@@ -167,15 +167,15 @@ RULES: dict[str, Callable[[Board], Iterator[str]]] = {
 EXCLUDED: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / ".lint").read_text("utf-8"))["exclusions"]
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", DASHBOARDS)
 @pytest.mark.parametrize("rule", sorted(RULES.keys() - EXCLUDED.keys()))
 def test_a_rule_is_kept(rule: str, board: str) -> None:
-    assert list(RULES[rule](BOARDS[board])) == []
+    assert list(RULES[rule](DASHBOARDS[board])) == []
 
 
 @pytest.mark.parametrize("rule", EXCLUDED)
 def test_an_exclusion_is_needed_and_says_why(rule: str) -> None:
-    assert any(list(RULES[rule](board)) for board in BOARDS.values())
+    assert any(list(RULES[rule](board)) for board in DASHBOARDS.values())
     assert len(EXCLUDED[rule]["reason"]) > 50
 
 
@@ -202,7 +202,10 @@ def test_a_rule_can_be_broken(rule: str) -> None:
 @pytest.mark.tools
 def test_queries_of_variables_are_promql(tmp_path: Path) -> None:
     queries = [
-        variable["query"] for board in BOARDS for variable in variables(board).values() if variable["type"] == "query"
+        variable["query"]
+        for board in DASHBOARDS
+        for variable in variables(board).values()
+        if variable["type"] == "query"
     ]
     rules = [
         {"record": f"v{number}", "expr": substituted(query).removeprefix("label_values(").rpartition(", ")[0]}
@@ -214,6 +217,6 @@ def test_queries_of_variables_are_promql(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", DASHBOARDS)
 def test_all_panels_are_looked_at(board: str) -> None:
-    assert shown(BOARDS[board]) == panels(board)
+    assert shown(DASHBOARDS[board]) == panels(board)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.dashboard_scenes import SECOND_HOST, Fleet
 from tests.support.dashboards import (
     ANNOTATIONS,
-    BOARDS,
+    DASHBOARDS,
     PANELS,
     TARGETS,
     Target,
@@ -156,7 +156,7 @@ def test_nothing_shows_twice_when_two_exporters_look(happened: Happened, target:
 
 @pytest.mark.parametrize(
     ("board", "name"),
-    [(board, name) for board in BOARDS for name, found in variables(board).items() if found["type"] == "query"],
+    [(board, name) for board in DASHBOARDS for name, found in variables(board).items() if found["type"] == "query"],
 )
 def test_a_variable_has_values(happened: Happened, board: str, name: str) -> None:
     query = substituted(variables(board)[name]["query"])

@@ -20,7 +20,7 @@ import yaml
 from exporter.catalogue import CATALOGUE
 from tests.support.alert_rules import ALERT_RULES
 from tests.support.markdown import Fence, code_spans, headings, link_targets
-from tests.support.readme import BLOCKS, CHECKED, README, WAYS, lines, merged, ways
+from tests.support.readme import BLOCKS, CHECKED, HOW_TESTED, README, lines, merged_config, ways_tested
 from tests.support.runbooks import PARSERS
 
 ROOT = README.parent
@@ -47,17 +47,17 @@ FOLDERS = (
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in BLOCKS])
 def test_every_block_is_tested_or_says_why_not(block: Fence) -> None:
-    assert len(ways(block)) == 1, f"WAYS has to say what becomes of:\n{block.text}"
+    assert len(ways_tested(block)) == 1, f"HOW_TESTED has to say what becomes of:\n{block.text}"
     assert block.info in {"sh", "yaml", "text"}, "what is it written in?"
 
 
-@pytest.mark.parametrize("start", WAYS)
+@pytest.mark.parametrize("start", HOW_TESTED)
 def test_there_is_such_a_block(start: str) -> None:
     assert any(block.text.startswith(start) for block in BLOCKS)
 
 
 def configurations() -> list[Fence]:
-    return [block for block in BLOCKS if ways(block) == [CHECKED]]
+    return [block for block in BLOCKS if ways_tested(block) == [CHECKED]]
 
 
 def complete(block: Fence) -> str:
@@ -65,7 +65,7 @@ def complete(block: Fence) -> str:
     first, data = (yaml.safe_load(each.text) for each in (configurations()[0], block))
     if set(data) == set(first):
         return block.text
-    return yaml.safe_dump(merged(first, data) if "..." in block.text.split() else first | data)
+    return yaml.safe_dump(merged_config(first, data) if "..." in block.text.split() else first | data)
 
 
 def check(program: str, file: Path) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ import requests
 import yaml
 
 from tests.support.doctor import hides_webhook_urls
-from tests.support.readme import Reader, block, lines, merged, shell_lines_that_are_run
+from tests.support.readme import Reader, block, lines, merged_config, shell_lines_that_are_run
 from tests.support.servers import binaries
 from tests.support.servers.monitoring import Alertmanager, Prometheus
 from tests.support.servers.postgres import Postgres
@@ -246,7 +246,7 @@ def allow_to_end_transactions(walk: Walk) -> None:
     walk.set_passwords("pgslot_ender")
     walk.let_in(walk.reader.with_own(block(HBA).text).replace("pgslot_exporter,pgslot_healer", "pgslot_ender"))
     part = yaml.safe_load(walk.reader.with_own(block(ENDING).text))
-    walk.write(yaml.safe_dump(merged(yaml.safe_load((walk.folder / "pgslot.yml").read_text("utf-8")), part)))
+    walk.write(yaml.safe_dump(merged_config(yaml.safe_load((walk.folder / "pgslot.yml").read_text("utf-8")), part)))
     walk.healer.send(signal.SIGHUP)
     page = walk.reader.with_own("curl -s http://HEALER:9878/")
     wait_for(lambda: "1 call left in this hour" in walk.reader.run(page), "the status page shows it")

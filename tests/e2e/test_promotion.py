@@ -26,7 +26,7 @@ from tests.support.failover_slots import (
 )
 from tests.support.scrapes import PRIMARY as OLD
 from tests.support.scrapes import STANDBY as NEW
-from tests.support.scrapes import Client, Metrics, configuration, scrape, scrape_until
+from tests.support.scrapes import Client, Metrics, config_reloader, scrape, scrape_until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
@@ -52,7 +52,7 @@ def _no_leftovers() -> None:
 @pytest.fixture
 async def client(databases: Stack) -> AsyncIterator[Client]:
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (databases.primary, databases.standby))
-    async with TestClient(TestServer(application(configuration(*nodes)))) as started:
+    async with TestClient(TestServer(application(config_reloader(*nodes)))) as started:
         yield started
 
 

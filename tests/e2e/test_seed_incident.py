@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulations.seed_incident.incident import APPLICATION, KEEP_MIB, LOST, MADE, THRESHOLDS, Story, happen
+from tests.simulations.seed_incident.incident import APPLICATION, KEEP_MIB, LOST, MADE, THRESHOLDS, Story, run_incident
 from tests.simulations.seed_incident.page import page, picture
 from tests.support.incidents import MEBIBYTE
 from tests.support.servers.stack import Stack
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
     with Stack(thresholds=THRESHOLDS) as stack:
-        yield happen(stack)
+        yield run_incident(stack)
 
 
 def test_each_warning_comes_before_the_loss_and_in_its_order(story: Story) -> None:

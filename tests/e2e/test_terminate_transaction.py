@@ -26,7 +26,7 @@ from tests.support.incidents import MEBIBYTE, limit, record_by_hand
 from tests.support.running_healer import to_primary, usable
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, Stack
-from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -70,7 +70,7 @@ def healed(stack: Stack, slot: str) -> dict[str, object] | None:
 def test_a_slot_that_was_about_to_be_lost_is_not(stack: Stack) -> None:
     primary = stack.primary
     with ExitStack() as incident:
-        incident.enter_context(consumer(primary, "cdc", stack.folder))
+        incident.enter_context(streaming_consumer(primary, "cdc", stack.folder))
         victim = incident.enter_context(holding(primary))
         pid = victim.info.backend_pid
         victim.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'held', 'by this transaction')")

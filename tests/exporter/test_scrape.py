@@ -14,7 +14,7 @@ from pgslot.postgres.session import Session
 from pgslot.snapshot import node as node_module
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import QueryStatus
-from tests.support.scrapes import Client, config, configuration, scrape, status_of
+from tests.support.scrapes import Client, config_reloader, exporter_config, probe_status, scrape
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
@@ -31,7 +31,7 @@ class Setting(NamedTuple):
 @pytest.fixture
 async def client(databases: Stack) -> AsyncIterator[Client]:
     app = application(
-        configuration(databases.primary.conninfo(EXPORTER_ROLE), databases.standby.conninfo(EXPORTER_ROLE))
+        config_reloader(databases.primary.conninfo(EXPORTER_ROLE), databases.standby.conninfo(EXPORTER_ROLE))
     )
     async with TestClient(TestServer(app)) as started:
         yield started
@@ -91,7 +91,9 @@ async def test_kept_session_is_read_only_and_has_timeouts(databases: Stack, monk
             return session
 
     monkeypatch.setattr(node_module, "Session", RecordedSession)
-    collector = ClusterCollector(config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter")
+    collector = ClusterCollector(
+        exporter_config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter"
+    )
     try:
         await collector.collect_cluster("c", 5.0)
         [kept] = sessions
@@ -108,12 +110,12 @@ async def test_kept_session_is_read_only_and_has_timeouts(databases: Stack, monk
 
 
 async def test_node_that_refuses_is_down_and_the_other_is_up(databases: Stack) -> None:
-    app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={free_port()}"))
+    app = application(config_reloader(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={free_port()}"))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)
     assert sorted(metrics["pgslot_up"].values()) == [0, 1]
-    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
-    assert status_of(metrics, "n1", "slots") == QueryStatus.UNREACHABLE
+    assert probe_status(metrics, "n0", "slots") == QueryStatus.OK
+    assert probe_status(metrics, "n1", "slots") == QueryStatus.UNREACHABLE
     assert all(dict(labels)["node"] == "n0" for labels in metrics["pgslot_creations_waiting"])
 
 
@@ -121,18 +123,18 @@ async def test_hung_server_is_down_within_the_timeout_and_comes_back_by_itself(d
     """A server whose processes are stopped keeps its sockets and answers nothing."""
     hung = databases.primary.standby("hung")
     try:
-        app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE), hung.conninfo(EXPORTER_ROLE)))
+        app = application(config_reloader(databases.primary.conninfo(EXPORTER_ROLE), hung.conninfo(EXPORTER_ROLE)))
         async with TestClient(TestServer(app)) as client:
             assert sorted((await scrape(client))["pgslot_up"].values()) == [1, 1]
             hung.pause_all()
-            for probe_status in ("a kept connection", "a new connection"):
+            for connection in ("a kept connection", "a new connection"):
                 started = time.monotonic()
                 metrics = await scrape(client, timeout=2)
                 # Far below what an unbounded connection attempt takes, and far above the noise of a busy machine.
-                assert time.monotonic() - started < 8, probe_status
+                assert time.monotonic() - started < 8, connection
                 assert sorted(metrics["pgslot_up"].values()) == [0, 1]
-                assert status_of(metrics, "n0", "slots") == QueryStatus.OK
-                assert status_of(metrics, "n1", "slots") == QueryStatus.TIMEOUT
+                assert probe_status(metrics, "n0", "slots") == QueryStatus.OK
+                assert probe_status(metrics, "n1", "slots") == QueryStatus.TIMEOUT
             hung.resume_all()
             assert sorted((await scrape(client))["pgslot_up"].values()) == [1, 1]
     finally:
@@ -146,12 +148,12 @@ async def test_address_that_drops_packets_is_down_within_the_timeout(databases: 
     taken: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: taken.append(writer), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={port} user=x"))
+    app = application(config_reloader(databases.primary.conninfo(EXPORTER_ROLE), f"host=127.0.0.1 port={port} user=x"))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client, timeout=2)
     assert sorted(metrics["pgslot_up"].values()) == [0, 1]
-    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
-    assert status_of(metrics, "n1", "slots") == QueryStatus.TIMEOUT
+    assert probe_status(metrics, "n0", "slots") == QueryStatus.OK
+    assert probe_status(metrics, "n1", "slots") == QueryStatus.TIMEOUT
     for writer in taken:
         writer.close()
     silent.close()
@@ -174,7 +176,7 @@ async def test_connection_that_breaks_during_a_query_is_replaced_within_the_scra
         )
     metrics = await waiting
     assert sorted(metrics["pgslot_up"].values()) == [1, 1]
-    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
+    assert probe_status(metrics, "n0", "slots") == QueryStatus.OK
     [new] = databases.primary.sql("SELECT pid FROM pg_stat_activity WHERE usename = %s", [EXPORTER_ROLE])
     assert new != kept
 
@@ -185,15 +187,15 @@ async def test_lock_costs_one_query_and_not_the_scrape(client: Client, databases
     with databases.primary.lock("pg_catalog.pg_authid"):
         metrics = await scrape(client, timeout=3)
     assert sorted(metrics["pgslot_up"].values()) == [1, 1]
-    assert status_of(metrics, "n0", "transactions") == QueryStatus.TIMEOUT
-    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
+    assert probe_status(metrics, "n0", "transactions") == QueryStatus.TIMEOUT
+    assert probe_status(metrics, "n0", "slots") == QueryStatus.OK
     assert all(dict(labels)["node"] == "n1" for labels in metrics["pgslot_transactions"])
 
 
 async def test_restarted_server_is_up_in_the_next_scrape(databases: Stack) -> None:
     other = databases.primary.standby("restarted")
     try:
-        app = application(configuration(other.conninfo(EXPORTER_ROLE)))
+        app = application(config_reloader(other.conninfo(EXPORTER_ROLE)))
         async with TestClient(TestServer(app)) as client:
             assert list((await scrape(client))["pgslot_up"].values()) == [1]
             other.restart()
@@ -208,7 +210,7 @@ async def test_next_scrape_follows_a_failover() -> None:
     with Stack() as stack:
         stack.start_databases()
         both = (stack.primary.conninfo(EXPORTER_ROLE), stack.standby.conninfo(EXPORTER_ROLE))
-        async with TestClient(TestServer(application(configuration(*both)))) as client:
+        async with TestClient(TestServer(application(config_reloader(*both)))) as client:
             await scrape(client)
             stack.primary.kill()
             stack.standby.promote()
@@ -220,13 +222,13 @@ async def test_next_scrape_follows_a_failover() -> None:
 
 
 async def test_role_without_pg_monitor_has_status_permission_denied(databases: Stack) -> None:
-    app = application(configuration(databases.primary.conninfo(POWERLESS_ROLE)))
+    app = application(config_reloader(databases.primary.conninfo(POWERLESS_ROLE)))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)
     assert list(metrics["pgslot_up"].values()) == [1]
     for probe in ("creations", "transactions", "standby"):
-        assert status_of(metrics, "n0", probe) == QueryStatus.PERMISSION_DENIED
-    assert status_of(metrics, "n0", "slots") == QueryStatus.OK
+        assert probe_status(metrics, "n0", probe) == QueryStatus.PERMISSION_DENIED
+    assert probe_status(metrics, "n0", "slots") == QueryStatus.OK
     assert "pgslot_creations_waiting" not in metrics
     assert "pgslot_transactions" not in metrics
 
@@ -312,7 +314,7 @@ def test_scrape_timeout_bounds_the_collection(header: str | None, seconds: float
 
 async def test_page_is_compressed_only_if_the_scraper_accepts_gzip(databases: Stack) -> None:
     """As Prometheus asks; both pages say the same, and each cache is told that they differ."""
-    app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE)))
+    app = application(config_reloader(databases.primary.conninfo(EXPORTER_ROLE)))
     async with TestClient(TestServer(app), auto_decompress=False) as client:
         for path in ("/metrics", "/probe?cluster=c&node=n0"):
             plain = await client.get(path, headers={"Accept-Encoding": "identity"})

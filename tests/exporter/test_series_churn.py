@@ -21,10 +21,10 @@ from pgslot.exposition.text_format import render_families
 from pgslot.snapshot.rows import Slot
 from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION, cluster, node
 from tests.support.running_healer import until
-from tests.support.scrapes import Client, configuration, scrape
+from tests.support.scrapes import Client, config_reloader, scrape
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
-from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
 
 MEBIBYTE = 1024 * 1024
 SYNC_SLOT = "pg_16394_sync_16385_7427463894567342341"
@@ -117,7 +117,7 @@ def test_physical_slot_that_is_far_behind_has_a_cause(slot: Slot, cause: Retenti
 async def test_walsender_that_holds_an_xid_is_the_blocker(databases: Stack) -> None:
     """A replication connection runs SQL as well."""
     primary = databases.primary
-    app = application(configuration(primary.conninfo(EXPORTER_ROLE)))
+    app = application(config_reloader(primary.conninfo(EXPORTER_ROLE)))
     async with TestClient(TestServer(app)) as client:
         with psycopg.connect(
             f"{primary.conninfo()} replication=database application_name=etl", autocommit=True
@@ -131,7 +131,7 @@ async def test_walsender_that_holds_an_xid_is_the_blocker(databases: Stack) -> N
             sender.execute("ROLLBACK")
         primary.drop_slot("blocked_by_sender")
         # One that only decodes is none, whatever its snapshot.
-        with consumer(primary, "decoding", databases.folder):
+        with streaming_consumer(primary, "decoding", databases.folder):
             write_wal(primary, 2 * MEBIBYTE)
             await until(confirmed_all(primary, "decoding"), "it decodes")
             counts = (await scrape(client))["pgslot_transactions"]
@@ -190,7 +190,7 @@ def busy(server: Postgres) -> Iterator[list[str]]:
 
 async def test_busy_server_leaves_no_series_behind(databases: Stack) -> None:
     """What each look of some twenty finds is what the first found: not one name or pid more."""
-    app = application(configuration(databases.primary.conninfo(EXPORTER_ROLE)))
+    app = application(config_reloader(databases.primary.conninfo(EXPORTER_ROLE)))
     async with TestClient(TestServer(app)) as client:
         with busy(databases.primary) as made:
             first: set[tuple[str, tuple[tuple[str, str], ...]]] = set()

@@ -14,10 +14,10 @@ from pgslot.config.model import HealerSettings
 from tests.support.every_version import CREATORS, both_creators, client, databases, until_waiting
 from tests.support.running_healer import alert, healing, watched
 from tests.support.running_healer import until as until_true
-from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, configuration, scrape_until
+from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, config_reloader, scrape_until
 from tests.support.servers import binaries
 from tests.support.servers.binaries import NEXT
-from tests.support.servers.conditions import settings
+from tests.support.servers.conditions import changed_settings
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -34,7 +34,7 @@ async def test_delayed_replay_is_the_reason_of_a_waiting_creation(client: Client
         assert not standby.sql("SELECT 1 FROM pg_catalog.pg_proc WHERE proname = 'pg_log_standby_snapshot'")
         return
     databases.wait_until_idle()
-    with settings(standby, recovery_min_apply_delay="12s"):
+    with changed_settings(standby, recovery_min_apply_delay="12s"):
         primary.sql("INSERT INTO orders VALUES (77, 'late')")
         with both_creators(standby) as creators:
             metrics = await until_waiting(client, "replay_delayed")
@@ -87,7 +87,7 @@ async def test_wal_receiver_that_waits_for_an_answer_does_not_stream(client: Cli
     standby = databases.standby
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"host=127.0.0.1 port={silent.getsockname()[1]} connect_timeout=60"
-        with settings(standby, primary_conninfo=address, wal_retrieve_retry_interval="100ms"):
+        with changed_settings(standby, primary_conninfo=address, wal_retrieve_retry_interval="100ms"):
             await scrape_until(
                 client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0
             )
@@ -125,7 +125,7 @@ async def test_synced_slot_has_the_reason_why_its_synchronisation_was_skipped(cl
     # With it the standby learns of these transactions.
     primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
     primary.wait_until_replayed(standby)
-    with settings(standby, primary_conninfo=f"{conninfo} dbname=postgres", sync_replication_slots="on"):
+    with changed_settings(standby, primary_conninfo=f"{conninfo} dbname=postgres", sync_replication_slots="on"):
         await scrape_until(client, lambda metrics: reason(metrics) == "wal_or_rows_removed", timeout=60)
     primary.drop_slot("fails_over")
     await scrape_until(
@@ -162,7 +162,7 @@ def fed() -> Iterator[Stack]:
 @pytest.fixture
 async def fed_client(fed: Stack) -> AsyncIterator[Client]:
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (fed.primary, fed.standby))
-    async with TestClient(TestServer(application(configuration(*nodes)))) as started:
+    async with TestClient(TestServer(application(config_reloader(*nodes)))) as started:
         yield started
 
 
@@ -195,8 +195,10 @@ async def test_creation_on_a_cascading_standby_waits_for_the_receiver_above(data
         nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, middle, cascade))
         databases.wait_until_idle()
         primary.wait_until_replayed(cascade)
-        async with TestClient(TestServer(application(configuration(*nodes)))) as client:
-            with settings(middle, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"):
+        async with TestClient(TestServer(application(config_reloader(*nodes)))) as client:
+            with changed_settings(
+                middle, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"
+            ):
                 await scrape_until(
                     client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0
                 )

@@ -12,8 +12,8 @@ import pytest
 from exporter.catalogue import DECODING
 from pgslot.snapshot.queries import QUERIES
 from tests.support.every_version import CREATORS, both_creators, client, databases, until_waiting
-from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, scrape, scrape_until, status_of
-from tests.support.servers.conditions import settings
+from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, probe_status, scrape, scrape_until
+from tests.support.servers.conditions import changed_settings
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
@@ -46,7 +46,7 @@ def decode(primary: Postgres) -> None:
 async def test_primary_and_standby_answer_every_query(client: Client, databases: Stack) -> None:
     metrics = Metrics(await scrape(client))
     for node, server, role in ((PRIMARY, databases.primary, "primary"), (STANDBY, databases.standby, "standby")):
-        assert {probe.name: status_of(metrics.series, node, probe.name) for probe in QUERIES} == {
+        assert {probe.name: probe_status(metrics.series, node, probe.name) for probe in QUERIES} == {
             probe.name: "ok" for probe in QUERIES
         }
         info = metrics.labels("pgslot_node_info", node=node)
@@ -155,14 +155,14 @@ async def test_slot_is_extended_unreserved_and_then_lost(
             ),
         )
 
-    with settings(primary, max_wal_size="32MB", max_slot_wal_keep_size="512MB"):
+    with changed_settings(primary, max_wal_size="32MB", max_slot_wal_keep_size="512MB"):
         for _ in range(4):
             primary.sql("SELECT pg_catalog.pg_logical_emit_message(false, 'test', 'something to switch away from')")
             primary.sql("SELECT pg_catalog.pg_switch_wal()")
         primary.sql("CHECKPOINT")
         metrics = await expect("extended")
         assert (metrics.value("pgslot_safe_wal_size_bytes", slot_name="logical") or 0) > 0
-    with settings(primary, max_slot_wal_keep_size="16MB"):
+    with changed_settings(primary, max_slot_wal_keep_size="16MB"):
         metrics = await expect("unreserved")
         for slot in slots:
             assert (metrics.value("pgslot_safe_wal_size_bytes", slot_name=slot) or 0) < 0
@@ -182,7 +182,7 @@ async def test_standby_slot_that_lost_its_catalog_rows_is_invalidated(client: Cl
     if databases.major < 16:
         # There is none: see test_creation_on_the_standby_waits_for_running_xacts_or_a_transaction.
         return
-    with settings(standby, hot_standby_feedback="off"):
+    with changed_settings(standby, hot_standby_feedback="off"):
         with standby.create_slot("conflicts") as creator:
             wait_for(
                 lambda: creator.done or not primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()"), "it is created"
@@ -272,7 +272,9 @@ async def test_paused_replay_is_exposed_and_the_reason_of_a_waiting_creation(cli
 
 
 async def test_wal_receiver_that_is_down_is_the_reason_of_a_waiting_creation(client: Client, databases: Stack) -> None:
-    with settings(databases.standby, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"):
+    with changed_settings(
+        databases.standby, primary_conninfo="host=127.0.0.1 port=1", wal_retrieve_retry_interval="100ms"
+    ):
         await scrape_until(client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 0)
         if databases.major >= 16:
             with both_creators(databases.standby):

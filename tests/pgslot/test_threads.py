@@ -17,7 +17,7 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config import loader
 from pgslot.config.reload import ConfigReloader
 from pgslot.snapshot.cluster import ClusterCollector
-from tests.support.fakes.alertmanager import alertmanager
+from tests.support.fakes.alertmanager import fake_alertmanager
 from tests.support.web_configs import Files, basic, folder, get, hashed, serving
 
 HELD_SECONDS = 60.0
@@ -52,7 +52,7 @@ async def test_a_password_is_verified_while_asyncios_threads_are_blocked(files: 
 async def test_an_answer_of_alertmanager_is_parsed_while_asyncios_threads_are_blocked() -> None:
     """It may be 64 MiB of JSON, which has a thread of its own."""
     with asyncios_threads_blocked():
-        async with alertmanager("[]", datetime.now(UTC).isoformat()) as url, asyncio.timeout(HELD_SECONDS / 2):
+        async with fake_alertmanager("[]", datetime.now(UTC).isoformat()) as url, asyncio.timeout(HELD_SECONDS / 2):
             assert (await fetch_listing(url)).alerts == {}
 
 

@@ -13,8 +13,8 @@ from tests.support.paths import ROOT
 ALERTS = ROOT / "alerts"
 RULES = ALERTS / "pgslot.rules.yml"
 RULE_TESTS = sorted((ALERTS / "tests").glob("*.test.yml"))
-FOR_THE_HEALER_ALONE = {"PgSlotCreationWaiting", "PgSlotEndangeredByTransaction"}
-HEALED = FOR_THE_HEALER_ALONE | {
+ALERTS_TO_HEALER_ALONE = {"PgSlotCreationWaiting", "PgSlotEndangeredByTransaction"}
+ALERTS_TO_HEALER = ALERTS_TO_HEALER_ALONE | {
     "PgSlotCreationStuck",
     "PgSlotCreationBlocked",
     "PgSlotCreationRetried",

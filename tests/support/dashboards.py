@@ -8,7 +8,7 @@ from typing import Any
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "dashboards/json"
-BOARDS: dict[str, dict[str, Any]] = {
+DASHBOARDS: dict[str, dict[str, Any]] = {
     name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in ("pgslot-fleet", "pgslot-cluster")
 }
 _SUBSTITUTES = {
@@ -40,11 +40,11 @@ class Target:
 
 def panels(board: str) -> list[dict[str, Any]]:
     """Return the panels that show something."""
-    return [panel for panel in BOARDS[board]["panels"] if panel["type"] != "row"]
+    return [panel for panel in DASHBOARDS[board]["panels"] if panel["type"] != "row"]
 
 
 def variables(board: str) -> dict[str, dict[str, Any]]:
-    return {variable["name"]: variable for variable in BOARDS[board]["templating"]["list"]}
+    return {variable["name"]: variable for variable in DASHBOARDS[board]["templating"]["list"]}
 
 
 def substituted(expr: str) -> str:
@@ -68,6 +68,6 @@ def grouped_by(expr: str) -> set[str]:
     return {label.strip() for labels in lists for label in labels.split(",") if label.strip()}
 
 
-PANELS = [(board, panel) for board in BOARDS for panel in panels(board)]
+PANELS = [(board, panel) for board in DASHBOARDS for panel in panels(board)]
 TARGETS = [Target(board, panel, target) for board, panel in PANELS for target in panel["targets"]]
-ANNOTATIONS = [(board, annotation) for board, made in BOARDS.items() for annotation in made["annotations"]["list"]]
+ANNOTATIONS = [(board, annotation) for board, made in DASHBOARDS.items() for annotation in made["annotations"]["list"]]

@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from pgslot.snapshot.queries import SUPPORTED
-from tests.support.scrapes import Client, Metrics, configuration, scrape_until
+from tests.support.scrapes import Client, Metrics, config_reloader, scrape_until
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.sessions import Statement
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
@@ -27,7 +27,7 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
 @pytest.fixture
 async def client(databases: Stack) -> AsyncIterator[Client]:
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (databases.primary, databases.standby))
-    async with TestClient(TestServer(application(configuration(*nodes)))) as started:
+    async with TestClient(TestServer(application(config_reloader(*nodes)))) as started:
         yield started
 
 

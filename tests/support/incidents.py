@@ -21,11 +21,11 @@ from tests.support.failover_slots import (
     synchronising,
 )
 from tests.support.fakes.patroni import a_patroni
-from tests.support.servers.conditions import setting, stopped
+from tests.support.servers.conditions import changed_setting, stopped_process
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
-from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
 
 GIVE_UP_AFTER = "3s"
 MEBIBYTE = 1024 * 1024
@@ -94,7 +94,7 @@ def all_of_them(stack: Stack) -> Incidents:
     a_creation_that_is_tried_again_and_again(incidents)
     creations_of_which_each_has_another_name(incidents)
     a_healer_without_privilege(incidents)
-    with consumer(stack.primary, "cdc", stack.folder), stopped(stack.primary, "background writer"):
+    with streaming_consumer(stack.primary, "cdc", stack.folder), stopped_process(stack.primary, "background writer"):
         stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
         with a_standby_that_does_not_exist(incidents):
             a_transaction_that_is_in_the_way(incidents)
@@ -259,8 +259,8 @@ def a_standby_that_does_not_exist(incidents: Incidents) -> Iterator[None]:
     """A failover slot's walsender waits for it meanwhile; no alert of its own, but the texts of others name it."""
     stack, primary = incidents.stack, incidents.stack.primary
     with (
-        consumer(primary, "guarded", stack.folder, failover=True),
-        setting(primary, "synchronized_standby_slots", "'nosuch'"),
+        streaming_consumer(primary, "guarded", stack.folder, failover=True),
+        changed_setting(primary, "synchronized_standby_slots", "'nosuch'"),
     ):
         yield
         awaited = {"slot_name": "guarded", "standby_slot": "nosuch"}

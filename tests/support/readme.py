@@ -92,7 +92,7 @@ class Reader:
 
 RUN = "by tests/docs/test_readme_on_servers.py, each line"
 CHECKED = "a configuration, by test_both_programs_accept_the_configuration"
-WAYS = {
+HOW_TESTED = {
     "   PostgreSQL  ": "a drawing",
     "make demo  ": "by test_every_make_target_exists; the targets are what people and CI run",
     "pg-slot-healer grants | psql": RUN,
@@ -113,19 +113,19 @@ WAYS = {
 """How each block of README is tested, or why not, by how it begins."""
 
 
-def ways(block: Fence) -> list[str]:
-    return [way for start, way in WAYS.items() if block.text.startswith(start)]
+def ways_tested(block: Fence) -> list[str]:
+    return [way for start, way in HOW_TESTED.items() if block.text.startswith(start)]
 
 
 def shell_lines_that_are_run() -> Iterator[str]:
     """Return the lines that tests/docs/test_readme_on_servers.py has to run, all of them."""
     for block in BLOCKS:
-        if block.info == "sh" and ways(block) == [RUN]:
+        if block.info == "sh" and ways_tested(block) == [RUN]:
             yield from lines(block)
 
 
-def merged(one: Any, other: Any) -> Any:
+def merged_config(one: Any, other: Any) -> Any:
     """Return a configuration with another one's keys put into it, however deep; `...` stands for what is there."""
     if not isinstance(one, dict) or not isinstance(other, dict):
         return one if other == "..." else other
-    return one | {key: merged(one.get(key), value) for key, value in other.items()}
+    return one | {key: merged_config(one.get(key), value) for key, value in other.items()}

@@ -13,7 +13,7 @@ PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": heale
 
 
 @dataclass(frozen=True)
-class Block:
+class RunbookBlock:
     """A fenced block: what it is written in, where it is for, the section that it stands in, and its text."""
 
     runbook: str
@@ -27,10 +27,10 @@ class Block:
         return f"{self.runbook}, {self.section}: {self.text.split(chr(10))[0][:60]}"
 
 
-def blocks(language: str) -> Iterator[Block]:
+def runbook_blocks(language: str) -> Iterator[RunbookBlock]:
     """Return all blocks in a language, of all runbooks."""
     for path in sorted(RUNBOOKS.glob("*.md")):
         for fence in fences(path):
             written_in, _, where = fence.info.partition(" ")
             if written_in == language:
-                yield Block(path.stem, language, where, fence.section, fence.text)
+                yield RunbookBlock(path.stem, language, where, fence.section, fence.text)

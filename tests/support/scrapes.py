@@ -62,23 +62,23 @@ async def scrape_until(client: Client, condition: Callable[[Metrics], Any], time
         assert time.monotonic() < deadline, (metrics.reasons(), metrics.series)
 
 
-def config(*conninfos: str) -> Config:
+def exporter_config(*conninfos: str) -> Config:
     nodes = tuple(Node("c", f"n{i}", Conninfo(conninfo)) for i, conninfo in enumerate(conninfos))
     return Config((Cluster("c", nodes, None),), HealerSettings())
 
 
-def configuration(*conninfos: str) -> ConfigReloader:
-    return ConfigReloader(lambda: config(*conninfos), config(*conninfos))
+def config_reloader(*conninfos: str) -> ConfigReloader:
+    return ConfigReloader(lambda: exporter_config(*conninfos), exporter_config(*conninfos))
 
 
 async def scrape(client: Client, timeout: float = 10) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     """Return metric name -> labels -> value."""
     answer = await client.get("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)})
     assert answer.status == 200
-    return parsed(await answer.text())
+    return parse_series(await answer.text())
 
 
-def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+def parse_series(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -86,7 +86,7 @@ def parsed(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     return found
 
 
-def status_of(metrics: dict[str, dict[tuple[tuple[str, str], ...], float]], node: str, probe: str) -> str:
+def probe_status(metrics: dict[str, dict[tuple[tuple[str, str], ...], float]], node: str, probe: str) -> str:
     [status] = [
         dict(labels)["status"]
         for labels, value in metrics["pgslot_probe_status"].items()
@@ -99,4 +99,4 @@ async def get_metrics(client: Client, path: str) -> Metrics:
     answer = await client.get(path)
     text = await answer.text()
     assert answer.status == 200, text
-    return Metrics(parsed(text))
+    return Metrics(parse_series(text))

@@ -23,7 +23,7 @@ from tests.support.failover_slots import (
     synchronising,
 )
 from tests.support.running_healer import until, watched
-from tests.support.servers.conditions import setting
+from tests.support.servers.conditions import changed_setting
 from tests.support.servers.stack import Stack
 
 pytestmark = pytest.mark.timeout(240)
@@ -174,7 +174,7 @@ async def test_findings_follow_a_real_cluster_through_its_settings(databases: St
         read_all(primary, "f")
         await until(lambda: persistent(standby, "f"), "it is persistent", 60)
         assert await failover_findings(databases) == [("ok", "1 failover slot(s) ready")]
-        with setting(standby, "primary_slot_name", "''"):
+        with changed_setting(standby, "primary_slot_name", "''"):
             await until(lambda: standby.sql("SHOW primary_slot_name") == [("",)], "it is set")
             assert await failover_findings(databases) == [
                 ("failed", "no copies of failover slots are kept: primary_slot_name")

@@ -9,25 +9,25 @@ from healer.doctor.result import CheckStatus
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import WalSender
 from tests.support.builders.snapshots import cluster, dark, node
-from tests.support.builders.standbys import BARE, A, B, standby
+from tests.support.builders.standbys import BARE, WALSENDER_A, WALSENDER_B, standby_node
 
 CASES: list[tuple[Sequence[WalSender], Sequence[NodeSnapshot], CheckStatus | None, str]] = [
     ([], [], None, ""),
-    ([A], [standby("s", "a")], CheckStatus.OK, "all 1 that stream from p are among the nodes"),
+    ([WALSENDER_A], [standby_node("s", "a")], CheckStatus.OK, "all 1 that stream from p are among the nodes"),
     (
-        [A, BARE],
+        [WALSENDER_A, BARE],
         [],
         CheckStatus.WARNING,
         "not among the nodes: a (10.0.0.2, slot a), walreceiver (10.0.0.4)",
     ),
     (
-        [A, B],
-        [standby("s", "a"), dark("t")],
+        [WALSENDER_A, WALSENDER_B],
+        [standby_node("s", "a"), dark("t")],
         CheckStatus.SKIPPED,
         "unknown whether b (10.0.0.3, slot b) is among the nodes",
     ),
     (
-        [A, B],
+        [WALSENDER_A, WALSENDER_B],
         [dark("t")],
         CheckStatus.WARNING,
         "not among the nodes: 1 of these: a (10.0.0.2, slot a), b (10.0.0.3, slot b)",

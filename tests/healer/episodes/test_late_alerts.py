@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from healer.webhook.payload import Action
 from pgslot.config.model import Config, Node, PatroniConfig
-from tests.support.builders.episodes import NOWHERE, SETTINGS, RecordedManager, config, firing
+from tests.support.builders.episodes import NOWHERE, SETTINGS, RecordedManager, firing_alert, healer_config
 from tests.support.running_healer import QUICK, alert, healing, watched
 from tests.support.servers.stack import Stack
 
@@ -14,13 +14,13 @@ from tests.support.servers.stack import Stack
 async def test_alert_during_the_closing_of_connections_gets_its_own_episode(databases: Stack) -> None:
     """The episode has no outcome yet, but takes no more snapshots: a slot that joined would be cancelled unobserved."""
     recorded = RecordedManager(Config((watched(databases),), QUICK))
-    recorded.manager.submit(firing("gone", node="standby"))
+    recorded.manager.submit(firing_alert("gone", node="standby"))
     [report] = recorded.manager.reports
     # The test is about exactly this moment.
     while not report.slots:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert report.outcome is None
-    assert recorded.manager.submit(firing("late", node="standby")) is Action.JOINED
+    assert recorded.manager.submit(firing_alert("late", node="standby")) is Action.JOINED
     await recorded.until_idle()
     assert [[(heal.slot_name, heal.outcome) for heal in report.slots] for report in recorded.manager.reports] == [
         [("late", "resolved_itself")],
@@ -30,12 +30,12 @@ async def test_alert_during_the_closing_of_connections_gets_its_own_episode(data
 
 async def test_alert_of_a_removed_member_can_resolve() -> None:
     """A failover removed its node, which the episode no longer observes: it ends when the alert resolves."""
-    known = replace(config().clusters[0], patroni=PatroniConfig(("http://127.0.0.1:1",)))
+    known = replace(healer_config().clusters[0], patroni=PatroniConfig(("http://127.0.0.1:1",)))
     recorded = RecordedManager(Config((known,), SETTINGS))
-    recorded.manager.submit(firing())
+    recorded.manager.submit(firing_alert())
     recorded.manager.reconfigure(Config((replace(known, nodes=(Node("c", "other", NOWHERE),)),), SETTINGS))
     assert recorded.running == 1
-    assert recorded.manager.submit(firing(firing=False)) is Action.RESOLVED
+    assert recorded.manager.submit(firing_alert(firing=False)) is Action.RESOLVED
     await recorded.until_idle()
     [report] = recorded.manager.reports
     assert (report.outcome, report.why) == ("cancelled", "the alert was resolved while the slot still waited")
@@ -43,7 +43,7 @@ async def test_alert_of_a_removed_member_can_resolve() -> None:
 
 async def test_shutdown_stops_episodes_before_it_waits_for_requests() -> None:
     """A slow client gets some seconds more, in which no call is made."""
-    async with healing(*config().clusters) as healer:
+    async with healing(*healer_config().clusters) as healer:
         await healer.post(alert("s", node="n"))
         await healer.until("it runs", len)
         assert healer.client.app is not None
@@ -54,7 +54,7 @@ async def test_shutdown_stops_episodes_before_it_waits_for_requests() -> None:
 
 async def test_webhook_whose_body_arrives_during_the_shutdown_is_answered_503() -> None:
     """The request began before; with a 200 its alerts would be lost, because no episode starts any more."""
-    async with healing(*config().clusters) as healer:
+    async with healing(*healer_config().clusters) as healer:
         body = json.dumps({"version": "4", "alerts": [alert("s", node="n")]}).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", healer.client.server.port)
         head = f"POST /alerts HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"

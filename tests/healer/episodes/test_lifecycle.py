@@ -23,7 +23,7 @@ from healer.remedies.force_snapshot.progress import RecordProgress
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import FORCE_SNAPSHOT
 from healer.webhook.payload import Action
-from tests.support.builders.episodes import SETTINGS, RecordedManager, config, firing, write_config
+from tests.support.builders.episodes import SETTINGS, RecordedManager, firing_alert, healer_config, write_config
 from tests.support.running_healer import alert, until
 from tests.support.servers.processes import wait_for
 from tests.support.servers.programs import Program
@@ -32,35 +32,35 @@ C = {"cluster": "c", "remedy": FORCE_SNAPSHOT.name}
 """Labels of the series of cluster c."""
 
 
-OFF = config(enabled=False, why="CHG-7")
+OFF = healer_config(enabled=False, why="CHG-7")
 
 
 @pytest.fixture
 def recorded() -> RecordedManager:
-    return RecordedManager(config())
+    return RecordedManager(healer_config())
 
 
 async def test_reload_right_after_a_start_ends_the_episode() -> None:
     """Its task never runs: the episode ends nevertheless, and the next alert starts another."""
-    recorded = RecordedManager(config())
-    assert recorded.manager.submit(firing()) is Action.STARTED
+    recorded = RecordedManager(healer_config())
+    assert recorded.manager.submit(firing_alert()) is Action.STARTED
     recorded.manager.reconfigure(OFF)
     await recorded.until_idle()
     [report] = recorded.manager.reports
     assert (report.outcome, report.why) == ("cancelled", "switched off: CHG-7")
     assert recorded.value("pgslot_heal_episodes_total", C | {"outcome": "cancelled"}) == 1
     assert recorded.value("pgslot_heal_episode_active", C) == 0
-    recorded.manager.reconfigure(config())
-    assert recorded.manager.submit(firing()) is Action.STARTED
+    recorded.manager.reconfigure(healer_config())
+    assert recorded.manager.submit(firing_alert()) is Action.STARTED
     await recorded.manager.close()
 
 
 async def test_disabling_and_enabling_at_once_loses_no_alert() -> None:
-    recorded = RecordedManager(config())
-    recorded.manager.submit(firing())
+    recorded = RecordedManager(healer_config())
+    recorded.manager.submit(firing_alert())
     recorded.manager.reconfigure(OFF)
-    recorded.manager.reconfigure(config())
-    assert recorded.manager.submit(firing("t")) is Action.JOINED
+    recorded.manager.reconfigure(healer_config())
+    assert recorded.manager.submit(firing_alert("t")) is Action.JOINED
     await until(lambda: len(recorded.manager.reports) == 2, "the late alert has its own episode", 5)
     assert [subject.slot_name for subject in recorded.manager.reports[0].subjects] == ["t"]
     await recorded.manager.close()
@@ -81,12 +81,12 @@ Stop = Callable[[RecordedManager], None]
 @pytest.mark.parametrize("hops", range(6))
 async def test_stop_right_after_another_alert_joined_is_never_lost(stop: Stop, why: str, hops: int) -> None:
     """asyncio.wait_for of Python 3.11 swallows a cancellation then: only the stop reason is reliable."""
-    recorded = RecordedManager(config())
-    recorded.manager.submit(firing())
+    recorded = RecordedManager(healer_config())
+    recorded.manager.submit(firing_alert())
     await until(
         lambda: recorded.manager.reports[0].timeline[-1].text == "slot s: unobserved", "it has taken a snapshot", 5
     )
-    recorded.manager.submit(firing("t"))
+    recorded.manager.submit(firing_alert("t"))
     for _ in range(hops):
         await asyncio.sleep(0)
     stop(recorded)
@@ -97,8 +97,8 @@ async def test_stop_right_after_another_alert_joined_is_never_lost(stop: Stop, w
 
 async def test_stop_ends_the_episode_without_a_cancellation() -> None:
     """Whatever a library does with a cancellation: the loop checks the reason at every turn, and before every call."""
-    recorded = RecordedManager(config())
-    recorded.manager.submit(firing())
+    recorded = RecordedManager(healer_config())
+    recorded.manager.submit(firing_alert())
     await until(
         lambda: recorded.manager.reports[0].timeline[-1].text == "slot s: unobserved", "it has taken a snapshot", 5
     )
@@ -109,20 +109,20 @@ async def test_stop_ends_the_episode_without_a_cancellation() -> None:
 
 
 async def test_attempt_on_an_outdated_target_does_not_change_the_gauge() -> None:
-    recorded = RecordedManager(config())
+    recorded = RecordedManager(healer_config())
     recorded.monitor.watch(OFF.clusters)
     await until(lambda: ("c", FORCE_SNAPSHOT.name) in recorded.monitor.capabilities, "it is known to be disabled")
-    recorded.monitor.note(config().clusters[0], FORCE_SNAPSHOT, Capability(None))
+    recorded.monitor.note(healer_config().clusters[0], FORCE_SNAPSHOT, Capability(None))
     shown = recorded.value("pgslot_heal_capability_unavailable", C | {"reason": Unavailable.DISABLED})
     assert shown == 1
     await recorded.monitor.close()
 
 
 async def test_series_of_a_removed_cluster_do_not_return_when_its_episode_ends() -> None:
-    recorded = RecordedManager(config("c", "d"))
-    without_c = config("d")
-    recorded.monitor.watch(config("c", "d").clusters)
-    recorded.manager.submit(firing())
+    recorded = RecordedManager(healer_config("c", "d"))
+    without_c = healer_config("d")
+    recorded.monitor.watch(healer_config("c", "d").clusters)
+    recorded.manager.submit(firing_alert())
     await until(lambda: ("c", FORCE_SNAPSHOT.name) in recorded.monitor.capabilities, "it has been checked")
     recorded.manager.reconfigure(without_c)
     recorded.monitor.watch(without_c.clusters)
@@ -159,8 +159,8 @@ def test_deadline_is_that_of_the_first_open_slot(slots: list[RecordProgress], de
 
 
 async def test_deadline_is_exposed_while_an_episode_runs() -> None:
-    recorded = RecordedManager(config(settings=replace(SETTINGS, give_up_after=100.0)))
-    recorded.manager.submit(firing())
+    recorded = RecordedManager(healer_config(settings=replace(SETTINGS, give_up_after=100.0)))
+    recorded.manager.submit(firing_alert())
     deadline = recorded.value("pgslot_heal_episode_deadline_timestamp_seconds", C)
     assert deadline is not None
     assert 99 < deadline - time.time() <= 100
@@ -170,10 +170,10 @@ async def test_deadline_is_exposed_while_an_episode_runs() -> None:
 
 async def test_slot_that_joins_late_has_its_own_time_limit(recorded: RecordedManager) -> None:
     """It gets give_up_after from its own alert on, and the slot before it is given up in time."""
-    recorded = RecordedManager(config(settings=replace(SETTINGS, give_up_after=2.0)))
-    recorded.manager.submit(firing())
+    recorded = RecordedManager(healer_config(settings=replace(SETTINGS, give_up_after=2.0)))
+    recorded.manager.submit(firing_alert())
     await asyncio.sleep(1.2)
-    recorded.manager.submit(firing("t"))
+    recorded.manager.submit(firing_alert("t"))
     await until(lambda: not recorded.running, "it has ended", 10)
     [report] = recorded.manager.reports
     assert [(heal.slot_name, heal.outcome) for heal in report.slots] == [("s", "gave_up"), ("t", "gave_up")]
@@ -184,34 +184,34 @@ async def test_slot_that_joins_late_has_its_own_time_limit(recorded: RecordedMan
 
 async def test_alert_of_an_unhealed_slot_is_accepted_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("healer.webhook.deadlines.RETRY_AFTER_SECONDS", 0.5)
-    recorded = RecordedManager(config(settings=replace(SETTINGS, give_up_after=0.2)))
-    recorded.manager.submit(firing())
-    assert firing().fingerprint in recorded.manager.seen.current
+    recorded = RecordedManager(healer_config(settings=replace(SETTINGS, give_up_after=0.2)))
+    recorded.manager.submit(firing_alert())
+    assert firing_alert().fingerprint in recorded.manager.seen.current
     await recorded.until_idle()
-    assert firing().fingerprint in recorded.manager.seen.current
-    await until(lambda: firing().fingerprint not in recorded.manager.seen.current, "it is accepted again", 5)
+    assert firing_alert().fingerprint in recorded.manager.seen.current
+    await until(lambda: firing_alert().fingerprint not in recorded.manager.seen.current, "it is accepted again", 5)
 
 
 async def test_late_alert_that_resolves_while_it_waits_starts_no_episode() -> None:
-    recorded = RecordedManager(config())
-    recorded.manager.submit(firing())
-    recorded.manager.reconfigure(config(settings=replace(SETTINGS, interval=11.0)))
+    recorded = RecordedManager(healer_config())
+    recorded.manager.submit(firing_alert())
+    recorded.manager.reconfigure(healer_config(settings=replace(SETTINGS, interval=11.0)))
     [episode] = recorded.manager.running
     episode.stop("for the test")
-    assert recorded.manager.submit(firing("t")) is Action.JOINED
+    assert recorded.manager.submit(firing_alert("t")) is Action.JOINED
     assert set(recorded.manager.active) == {"c/s", "c/t"}
-    assert recorded.manager.submit(firing("t", firing=False)) is Action.RESOLVED
+    assert recorded.manager.submit(firing_alert("t", firing=False)) is Action.RESOLVED
     await recorded.until_idle()
     await asyncio.sleep(0.1)
     assert len(recorded.manager.reports) == 1
 
 
 async def test_late_alert_beyond_the_limit_is_not_remembered_as_seen() -> None:
-    recorded = RecordedManager(config("c", "d", settings=replace(SETTINGS, clusters_at_once=1)))
-    recorded.manager.submit(firing())
+    recorded = RecordedManager(healer_config("c", "d", settings=replace(SETTINGS, clusters_at_once=1)))
+    recorded.manager.submit(firing_alert())
     [episode] = recorded.manager.running
     episode.stop("for the test")
-    recorded.manager.submit(firing("t"))
+    recorded.manager.submit(firing_alert("t"))
     recorded.manager.may_act(("c", FORCE_SNAPSHOT.name), wanted=False)
     assert recorded.manager.may_act(("d", FORCE_SNAPSHOT.name), wanted=True)
     await recorded.until_idle()
@@ -221,13 +221,13 @@ async def test_late_alert_beyond_the_limit_is_not_remembered_as_seen() -> None:
 async def test_clusters_that_need_no_attempt_do_not_count_against_the_limit() -> None:
     """Ten clusters whose nodes do not answer need no attempt, and the eleventh is accepted."""
     names = [f"c{i}" for i in range(11)]
-    recorded = RecordedManager(config(*names))
+    recorded = RecordedManager(healer_config(*names))
     for name in names[:10]:
-        assert recorded.manager.submit(firing(cluster=name)) is Action.STARTED
+        assert recorded.manager.submit(firing_alert(cluster=name)) is Action.STARTED
     assert recorded.value("pgslot_heal_clusters_remaining", {}) == 0
     await until(lambda: recorded.value("pgslot_heal_clusters_remaining", {}) == 10, "they need no attempt", 8)
     assert recorded.running == 10
-    assert recorded.manager.submit(firing(cluster="c10")) is Action.STARTED
+    assert recorded.manager.submit(firing_alert(cluster="c10")) is Action.STARTED
     await recorded.manager.close()
 
 

@@ -27,7 +27,7 @@ from tests.support.running_healer import (
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 from tests.support.servers.wal import RUNNING_XACTS
-from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
 
 FUNCTION = "FUNCTION pg_catalog.pg_log_standby_snapshot()"
 U = Unavailable
@@ -173,7 +173,7 @@ async def test_fallback_heals_a_stalled_slot_before_version_16(fifteen: Stack, t
     primary = fifteen.primary
     node = Node("c", "primary", Conninfo(primary.conninfo(EXPORTER_ROLE)))
     conninfo = to_primary(primary)
-    with consumer(primary, "old", tmp_path):
+    with streaming_consumer(primary, "old", tmp_path):
         async with healing(Cluster("c", (node,), healer_config(conninfo, fallback=True))) as healer:
             # Until the healer has acted, nothing else moves the slot.
             with impatient(), primary.no_records_by_itself():

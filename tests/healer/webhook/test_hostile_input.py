@@ -21,7 +21,7 @@ from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, N
 from pgslot.config.reload import ConfigReloader
 from pgslot.httpserver.middleware import WebConfigMiddleware
 from pgslot.httpserver.web_config import load as load_web_config
-from tests.support.fakes.alertmanager import alertmanager
+from tests.support.fakes.alertmanager import fake_alertmanager
 from tests.support.running_healer import Healer, alert, healing
 from tests.support.web_configs import basic, hashed
 
@@ -155,7 +155,7 @@ async def test_invalid_answer_of_alertmanager_does_not_stop_reconciliation(
     alerts: str, uptime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("healer.webhook.deadlines.RECONCILE_BUSY_INTERVAL_SECONDS", 0.05)
-    async with alertmanager(alerts, uptime) as url:
+    async with fake_alertmanager(alerts, uptime) as url:
         async with healing(cluster(), settings=HealerSettings(alertmanager_url=url)) as healer:
             while await healer.value("pgslot_heal_alertmanager_up") is None:
                 pass
@@ -186,8 +186,8 @@ async def test_healers_own_clock_resolves_no_alert(ahead: timedelta) -> None:
     """Alertmanager has just started by its own clock and has no alerts yet, which does not mean that they resolved."""
     alertmanagers_time = datetime.now(UTC) - ahead
     started = (alertmanagers_time - timedelta(minutes=1)).isoformat()
-    async with alertmanager("[]", started, format_datetime(alertmanagers_time, usegmt=True)) as url:
+    async with fake_alertmanager("[]", started, format_datetime(alertmanagers_time, usegmt=True)) as url:
         assert (await fetch_listing(url)).complete is False
     settled = (alertmanagers_time - timedelta(minutes=10)).isoformat()
-    async with alertmanager("[]", settled, format_datetime(alertmanagers_time, usegmt=True)) as url:
+    async with fake_alertmanager("[]", settled, format_datetime(alertmanagers_time, usegmt=True)) as url:
         assert (await fetch_listing(url)).complete is True

@@ -17,10 +17,10 @@ from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis import retention
 from tests.support.running_healer import impatient
-from tests.support.servers.conditions import setting, stopped
+from tests.support.servers.conditions import changed_setting, stopped_process
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
-from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
 
 pytestmark = pytest.mark.usefixtures("young_transactions")
 
@@ -63,7 +63,7 @@ async def until_retained_by(client: Client, slot: str, cause: str) -> None:
 
 async def test_creation_waits_for_replay_that_lags(client: Client, databases: Stack) -> None:
     databases.wait_until_idle()
-    with databases.standby.create_slot("lags"), stopped(databases.standby, "startup"):
+    with databases.standby.create_slot("lags"), stopped_process(databases.standby, "startup"):
         write_wal(databases.primary)
         await until_waits_for(client, "lags", "replay_lag")
     databases.drop_slot("lags")
@@ -73,7 +73,7 @@ async def test_creation_waits_for_the_wal_receiver(client: Client, databases: St
     databases.wait_until_idle()
     with (
         databases.standby.create_slot("cut_off"),
-        setting(databases.standby, "primary_conninfo", "'host=127.0.0.1 port=1'"),
+        changed_setting(databases.standby, "primary_conninfo", "'host=127.0.0.1 port=1'"),
     ):
         await until_waits_for(client, "cut_off", "wal_receiver_down")
     databases.drop_slot("cut_off")
@@ -84,8 +84,8 @@ async def test_creation_waits_for_replay_in_a_recovery_conflict(client: Client, 
     databases.primary.sql("CREATE TABLE vacuumed AS SELECT n FROM pg_catalog.generate_series(1, 1000) AS n")
     databases.wait_until_idle()
     with (
-        setting(databases.standby, "max_standby_streaming_delay", "-1"),
-        setting(databases.standby, "hot_standby_feedback", "off"),
+        changed_setting(databases.standby, "max_standby_streaming_delay", "-1"),
+        changed_setting(databases.standby, "hot_standby_feedback", "off"),
         databases.standby.create_slot_by_function("conflicts"),
     ):
         await until_waits_for(client, "conflicts", "running_xacts")
@@ -100,7 +100,7 @@ async def test_consumer_that_does_not_confirm_is_the_cause(
     client: Client, databases: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "CONFIRM_SECONDS", 5.0)
-    with consumer(databases.primary, "slow", tmp_path) as process:
+    with streaming_consumer(databases.primary, "slow", tmp_path) as process:
         await until_retained_by_nothing(client, "slow")
         process.pause()
         write_wal(databases.primary)
@@ -117,7 +117,7 @@ async def test_slot_is_pinned_by_a_transaction_then_stalled_then_freed(
     """The same slot, pinned for the two reasons that look alike from outside."""
     primary = databases.primary
     primary.sql("CREATE TABLE written (n int)")
-    with impatient(), consumer(primary, "pinned", tmp_path), stopped(primary, "background writer"):
+    with impatient(), streaming_consumer(primary, "pinned", tmp_path), stopped_process(primary, "background writer"):
         with psycopg.connect(primary.conninfo()) as writer:
             writer.execute("INSERT INTO written VALUES (1)")
             write_wal(primary)

@@ -23,12 +23,12 @@ from tests.support.failover_slots import (
     read_until_persistent,
     synchronising,
 )
-from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, configuration, parsed, scrape, scrape_until
-from tests.support.servers.conditions import setting, settings, stopped
+from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, config_reloader, parse_series, scrape, scrape_until
+from tests.support.servers.conditions import changed_setting, changed_settings, stopped_process
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
-from tests.support.servers.workload import consumer
+from tests.support.servers.workload import streaming_consumer
 
 __all__ = ["client"]
 
@@ -91,7 +91,7 @@ async def test_slot_is_not_ready_until_its_copy_is_persistent_nor_if_its_name_is
         "primary_conninfo_dbname": 1,
     }
     assert metrics.found("pgslot_slotsync_setting_missing", node=PRIMARY) == []
-    with settings(standby, sync_replication_slots="on"):
+    with changed_settings(standby, sync_replication_slots="on"):
         # Without a database in primary_conninfo the worker does not even start.
         await until_ready(client, "waits", (0, "worker_down"))
     advance_horizon(primary, standby)
@@ -100,7 +100,7 @@ async def test_slot_is_not_ready_until_its_copy_is_persistent_nor_if_its_name_is
         assert metrics.value("pgslot_slotsync_enabled", node=STANDBY) == 1
         assert {value for _, value in metrics.found("pgslot_slotsync_setting_missing", node=STANDBY)} == {0}
         assert metrics.found("pgslot_failover_lag_bytes") == []
-        with consumer(primary, "streams", tmp_path, failover=True):
+        with streaming_consumer(primary, "streams", tmp_path, failover=True):
             primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
             metrics = await until_ready(client, "streams", (1, None))
             assert metrics.value("pgslot_failover_lag_bytes", slot_name="streams", node=STANDBY) is not None
@@ -131,13 +131,13 @@ async def test_copy_that_is_missing_or_lost_or_unknown_is_not_ready(client: Clie
     if databases.major < FIRST_MAJOR:
         return
     with synchronising(standby):
-        with stopped(standby, "slotsync worker"):
+        with stopped_process(standby, "slotsync worker"):
             create_failover_slot(primary, "lost")
             await until_ready(client, "lost", (0, "not_synced"))
         wait_for(lambda: copied(standby, "lost"), "it is copied", 60)
         read_all(primary, "lost")
         await until_ready(client, "lost", (1, None))
-        with setting(standby, "hot_standby_feedback", "off"):
+        with changed_setting(standby, "hot_standby_feedback", "off"):
             wait_for(lambda: not standby.sql(WORKER), "the worker has ended")
 
             def removed() -> bool:
@@ -171,12 +171,12 @@ async def test_probe_of_the_primary_shows_readiness_and_of_the_standby_does_not(
     """A probe of the standby does not query its primary."""
     primary, standby = databases.primary, databases.standby
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, standby))
-    async with TestClient(TestServer(application(configuration(*nodes)))) as client:
+    async with TestClient(TestServer(application(config_reloader(*nodes)))) as client:
 
         async def probe(node: str) -> Metrics:
             answer = await client.get(f"/probe?cluster=c&node={node}")
             assert answer.status == 200
-            return Metrics(parsed(await answer.text()))
+            return Metrics(parse_series(await answer.text()))
 
         if databases.major < FIRST_MAJOR:
             assert (await probe(PRIMARY)).found("pgslot_failover_ready") == []
@@ -224,7 +224,7 @@ async def test_standbys_that_cannot_synchronise_have_no_readiness(databases: Sta
     with more_standbys(databases) as more:
         servers = (databases.primary, databases.standby, *more)
         nodes = (server.conninfo(EXPORTER_ROLE) for server in servers)
-        async with TestClient(TestServer(application(configuration(*nodes)))) as client:
+        async with TestClient(TestServer(application(config_reloader(*nodes)))) as client:
             create_failover_slot(databases.primary, "waits")
             # Only the third standby could.
             metrics = await until_ready(client, "waits", (0, "sync_off"))

@@ -15,7 +15,7 @@ from pgslot.snapshot.rows import Transaction
 from tests.support.builders.retention import (
     EARLY,
     HERE,
-    LAGS,
+    LAGGING,
     NOW,
     OUTSTANDING,
     PINNED,
@@ -23,7 +23,7 @@ from tests.support.builders.retention import (
     RECORD,
     SETTLED,
     SLOT_HISTORY,
-    WAITS,
+    WAITING_FOR_STANDBY,
     Changes,
     primary_with,
 )
@@ -56,7 +56,7 @@ CASES: list[Case] = [
     ),
     ("in creation", {"in_creation": True}, None, (), "creation"),
     ("no consumer", AWAY, SLOT_HISTORY, (), "inactive"),
-    ("no consumer, and it is behind", AWAY | LAGS, SLOT_HISTORY, (), "inactive"),
+    ("no consumer, and it is behind", AWAY | LAGGING, SLOT_HISTORY, (), "inactive"),
     ("no consumer, before 17", AWAY | {"synced": None}, SLOT_HISTORY, (), "inactive"),
     ("19's own slot", AWAY | {"slot_name": "pg_conflict_detection", "slot_type": "physical"}, None, (), "none"),
     ("pinned a little", {"pinned_wal_bytes": SEGMENT}, SLOT_HISTORY, (EARLY,), "none"),
@@ -88,69 +88,75 @@ CASES: list[Case] = [
     ("pinned from its creation on, by any open transaction", PINNED, NOT_SEEN_TO_MOVE, (LATE,), "transaction"),
     ("pinned from its creation on, by no transaction any more", PINNED, NOT_SEEN_TO_MOVE, (), "stalled"),
     ("pinned by nothing, read and read again", PINNED | AWAY, SLOT_HISTORY, (), "stalled"),
-    ("behind, fresh", LAGS | SENT, None, (), "consumer"),
-    ("behind, and not all was sent", LAGS | {"sent_position": RECORD + 1}, SLOT_HISTORY, (), "consumer"),
+    ("behind, fresh", LAGGING | SENT, None, (), "consumer"),
+    ("behind, and not all was sent", LAGGING | {"sent_position": RECORD + 1}, SLOT_HISTORY, (), "consumer"),
     (
         "behind, all sent, something outstanding, which was received",
-        LAGS | SENT | {"received_position": HERE - SEGMENT},
+        LAGGING | SENT | {"received_position": HERE - SEGMENT},
         SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "consumer",
     ),
     (
         "behind, all sent, unpublished or stuck, and keepalives are answered",
-        LAGS | SENT,
+        LAGGING | SENT,
         SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "unknown",
     ),
     (
         "behind, all sent, nothing of it for this slot",
-        LAGS | SENT,
+        LAGGING | SENT,
         SLOT_HISTORY._replace(delivery=SETTLED),
         (),
         "idle_publication",
     ),
-    ("behind, all sent, not known what", LAGS | SENT, SLOT_HISTORY, (), "unknown"),
+    ("behind, all sent, not known what", LAGGING | SENT, SLOT_HISTORY, (), "unknown"),
     (
         "behind, all sent, unpublished or stuck",
-        LAGS | SENT | NOTHING_NEW,
+        LAGGING | SENT | NOTHING_NEW,
         SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "unknown",
     ),
     (
         "behind, all sent, no publications",
-        LAGS | SENT | NOTHING_NEW | {"plugin": "wal2json"},
+        LAGGING | SENT | NOTHING_NEW | {"plugin": "wal2json"},
         SLOT_HISTORY._replace(delivery=OUTSTANDING),
         (),
         "consumer",
     ),
     (
         "behind, all sent, does not reply any more",
-        LAGS | SENT,
+        LAGGING | SENT,
         SLOT_HISTORY._replace(delivery=STOPPED_REPLYING),
         (),
         "consumer",
     ),
     (
         "behind, all sent, replies without a time",
-        LAGS | SENT,
+        LAGGING | SENT,
         SLOT_HISTORY._replace(delivery=REPLIES_WITHOUT_TIME),
         (),
         "idle_publication",
     ),
     (
         "behind, all sent, never replied",
-        LAGS | SENT | NEVER_REPLIED,
+        LAGGING | SENT | NEVER_REPLIED,
         SLOT_HISTORY._replace(delivery=REPLIES_WITHOUT_TIME),
         (),
         "consumer",
     ),
-    ("behind, for a standby", LAGS | WAITS, SLOT_HISTORY, (), "standby"),
-    ("behind, and waits for a standby just now", LAGS | WAITS | SENT, SLOT_HISTORY, (), "unknown"),
-    ("more is unconfirmed than pinned", PINNED | LAGS | {"pinned_wal_bytes": 2 * SEGMENT}, None, (EARLY,), "consumer"),
-    ("confirmed what was there a minute ago", LAGS | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),
+    ("behind, for a standby", LAGGING | WAITING_FOR_STANDBY, SLOT_HISTORY, (), "standby"),
+    ("behind, and waits for a standby just now", LAGGING | WAITING_FOR_STANDBY | SENT, SLOT_HISTORY, (), "unknown"),
+    (
+        "more is unconfirmed than pinned",
+        PINNED | LAGGING | {"pinned_wal_bytes": 2 * SEGMENT},
+        None,
+        (EARLY,),
+        "consumer",
+    ),
+    ("confirmed what was there a minute ago", LAGGING | {"confirmed_position": HERE - 60 * 100_000}, None, (), "none"),
 ]
 
 
@@ -231,7 +237,7 @@ def test_gap_between_two_samples_rules_no_transaction_out() -> None:
     ],
 )
 def test_standby_slot_that_has_received_least_is_the_one_waited_for(listed: str, named: str | None) -> None:
-    slot = SLOT._replace(restart_position=RECORD, **LAGS | WAITS)
+    slot = SLOT._replace(restart_position=RECORD, **LAGGING | WAITING_FOR_STANDBY)
     physical: Changes = {
         "slot_type": "physical",
         "database": "",
@@ -252,9 +258,9 @@ def test_standby_slot_that_has_received_least_is_the_one_waited_for(listed: str,
 
 COPIES = [
     ("in step", {}, {}, "none"),
-    ("its original waits for a consumer that is away", LAGS, AWAY | LAGS, "consumer"),
+    ("its original waits for a consumer that is away", LAGGING, AWAY | LAGGING, "consumer"),
     ("its original is pinned", PINNED, PINNED, "transaction"),
-    ("its original is healthy: it is not kept in step", LAGS, {}, "unknown"),
+    ("its original is healthy: it is not kept in step", LAGGING, {}, "unknown"),
 ]
 
 
@@ -272,19 +278,19 @@ def test_synced_slot_has_the_cause_of_its_original(copy: dict[str, Any], origina
 
 def test_synced_slot_of_a_promoted_standby_is_not_a_copy() -> None:
     """PostgreSQL still calls the slot synced."""
-    slot = SLOT._replace(synced=True, failover=True, active=False, restart_position=RECORD, **LAGS)
+    slot = SLOT._replace(synced=True, failover=True, active=False, restart_position=RECORD, **LAGGING)
     primary = primary_with(slot, SLOT_HISTORY, ())
     assert diagnose_retention(slot, primary, cluster(primary)).cause == "inactive"
 
 
 def test_cause_is_unknown_without_the_privilege_to_see_other_sessions() -> None:
-    slot = SLOT._replace(restart_position=RECORD, **LAGS | {"sent_position": None})
+    slot = SLOT._replace(restart_position=RECORD, **LAGGING | {"sent_position": None})
     primary = primary_with(slot, SLOT_HISTORY, (), reads_all_stats=False)
     assert diagnose_retention(slot, primary, cluster(primary)).cause == "unknown"
 
 
 def test_before_15_unpublished_transactions_are_sent_and_confirmed() -> None:
     """As empty transactions, which the consumer confirms; a consumer that does not is behind."""
-    slot = SLOT._replace(restart_position=RECORD, **LAGS | SENT | NOTHING_NEW)
+    slot = SLOT._replace(restart_position=RECORD, **LAGGING | SENT | NOTHING_NEW)
     primary = primary_with(slot, SLOT_HISTORY._replace(delivery=OUTSTANDING), (), version="14.23")
     assert diagnose_retention(slot, primary, cluster(primary)).cause == "consumer"

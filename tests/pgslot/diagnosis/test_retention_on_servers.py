@@ -19,11 +19,11 @@ from pgslot.diagnosis import retention
 from pgslot.diagnosis.retention import SKIPS_EMPTY_TRANSACTIONS
 from pgslot.snapshot.queries import SUPPORTED
 from tests.support.scrapes import Metrics, scrape
-from tests.support.servers.conditions import setting
+from tests.support.servers.conditions import changed_setting
 from tests.support.servers.consumers import ChangeByChange
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
-from tests.support.servers.workload import consumer
+from tests.support.servers.workload import streaming_consumer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -170,7 +170,7 @@ async def test_open_transactions_on_a_busy_server_are_named(busy: Stack, tmp_pat
     slots = ("first", "second", "batch")
     with ExitStack() as stack:
         for slot in slots[:2]:
-            stack.enter_context(consumer(primary, slot, tmp_path))
+            stack.enter_context(streaming_consumer(primary, slot, tmp_path))
         stack.enter_context(batch_reader(primary, slots[2]))
         async with watch.running():
 
@@ -254,12 +254,12 @@ async def test_standby_that_is_waited_for_is_the_cause(busy: Stack, tmp_path: Pa
         assert primary.sql("SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'synchronized_standby_slots'") == []
         return
     watch = Watch({"primary": primary})
-    with consumer(primary, "fails_over", tmp_path, failover=True):
+    with streaming_consumer(primary, "fails_over", tmp_path, failover=True):
         async with watch.running():
             await watch.until_cause("none", "fails_over")
             busy.standby.stop()
             try:
-                with setting(primary, "synchronized_standby_slots", f"'{listed}'"):
+                with changed_setting(primary, "synchronized_standby_slots", f"'{listed}'"):
                     metrics = await watch.until_cause("standby", "fails_over")
                     awaited = metrics.labels("pgslot_retention_standby_info", slot_name="fails_over")
                     assert awaited["standby_slot"] == listed

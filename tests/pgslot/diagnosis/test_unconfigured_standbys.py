@@ -23,7 +23,7 @@ from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.queries import QUERIES
 from pgslot.snapshot.rows import WalSender
 from tests.support.builders.snapshots import cluster, dark, node
-from tests.support.builders.standbys import BARE, A, B, standby
+from tests.support.builders.standbys import BARE, WALSENDER_A, WALSENDER_B, standby_node
 from tests.support.scrapes import Client, get_metrics
 from tests.support.servers import binaries
 from tests.support.servers.postgres import Postgres
@@ -36,27 +36,52 @@ NAMED = WalSender("report", "10.0.0.5", "")
 ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((query.name for query in QUERIES), QueryStatus.WRONG_CLUSTER))
 
 MATCHES: dict[str, tuple[Sequence[WalSender], Sequence[NodeSnapshot], int | None, Sequence[WalSender]]] = {
-    "nobody streams": ([], [standby("s", "a")], 0, []),
+    "nobody streams": ([], [standby_node("s", "a")], 0, []),
     "nobody streams, and a standby is down": ([], [dark("s")], 0, []),
-    "all are configured": ([A, B], [standby("s", "a"), standby("t", "b")], 0, []),
-    "one standby is not configured": ([A, B], [standby("s", "a")], 1, [B]),
-    "no standby is configured": ([A, BARE], [], 2, [A, BARE]),
-    "the standby that is down may be it": ([A, B], [standby("s", "a"), dark("t")], None, [B]),
-    "more than are down": ([A, B, BARE], [standby("s", "a"), dark("t")], 1, [B, BARE]),
-    "a node of another cluster may not be it": ([A], [ELSEWHERE], 1, [A]),
-    "without slots, by name": ([NAMED, BARE], [standby("s", None, "report")], 1, [BARE]),
-    "without slots, of one name, by number": ([BARE, BARE], [standby("s", None, "walreceiver")], 1, [BARE]),
+    "all are configured": ([WALSENDER_A, WALSENDER_B], [standby_node("s", "a"), standby_node("t", "b")], 0, []),
+    "one standby is not configured": ([WALSENDER_A, WALSENDER_B], [standby_node("s", "a")], 1, [WALSENDER_B]),
+    "no standby is configured": ([WALSENDER_A, BARE], [], 2, [WALSENDER_A, BARE]),
+    "the standby that is down may be it": (
+        [WALSENDER_A, WALSENDER_B],
+        [standby_node("s", "a"), dark("t")],
+        None,
+        [WALSENDER_B],
+    ),
+    "more than are down": (
+        [WALSENDER_A, WALSENDER_B, BARE],
+        [standby_node("s", "a"), dark("t")],
+        1,
+        [WALSENDER_B, BARE],
+    ),
+    "a node of another cluster may not be it": ([WALSENDER_A], [ELSEWHERE], 1, [WALSENDER_A]),
+    "without slots, by name": ([NAMED, BARE], [standby_node("s", None, "report")], 1, [BARE]),
+    "without slots, of one name, by number": ([BARE, BARE], [standby_node("s", None, "walreceiver")], 1, [BARE]),
     "without slots, all configured": (
         [BARE, BARE],
-        [standby("s", None, "walreceiver"), standby("t", None, "walreceiver")],
+        [standby_node("s", None, "walreceiver"), standby_node("t", None, "walreceiver")],
         0,
         [],
     ),
-    "a receiver that does not say its name": ([NAMED, BARE], [standby("s"), standby("t", None, "walreceiver")], 0, []),
-    "a receiver without a slot is not matched with a walsender that has one": ([A], [standby("s", None, "a")], 1, [A]),
-    "a standby of a standby": ([A], [standby("s", "a"), standby("t", "s")], 0, []),
-    "a standby of a standby does not stand for another": ([A, B], [standby("s", "a"), standby("t", "s")], 1, [B]),
-    "a standby that does not stream": ([A], [standby("s", "a", running=False)], 1, [A]),
+    "a receiver that does not say its name": (
+        [NAMED, BARE],
+        [standby_node("s"), standby_node("t", None, "walreceiver")],
+        0,
+        [],
+    ),
+    "a receiver without a slot is not matched with a walsender that has one": (
+        [WALSENDER_A],
+        [standby_node("s", None, "a")],
+        1,
+        [WALSENDER_A],
+    ),
+    "a standby of a standby": ([WALSENDER_A], [standby_node("s", "a"), standby_node("t", "s")], 0, []),
+    "a standby of a standby does not stand for another": (
+        [WALSENDER_A, WALSENDER_B],
+        [standby_node("s", "a"), standby_node("t", "s")],
+        1,
+        [WALSENDER_B],
+    ),
+    "a standby that does not stream": ([WALSENDER_A], [standby_node("s", "a", running=False)], 1, [WALSENDER_A]),
 }
 
 
@@ -70,9 +95,9 @@ def test_walsenders_without_a_configured_standby_are_counted(
 
 
 def test_nothing_is_known_without_a_primary_or_its_walsenders() -> None:
-    assert unconfigured_standbys(cluster(standby("s", "a"))) is None
+    assert unconfigured_standbys(cluster(standby_node("s", "a"))) is None
     assert unconfigured_standbys(cluster(node("p", recovery=False, senders=None))) is None
-    split = [node(name, recovery=False, senders=(A,)) for name in "pq"]
+    split = [node(name, recovery=False, senders=(WALSENDER_A,)) for name in "pq"]
     assert unconfigured_standbys(cluster(*split)) is None
 
 

@@ -20,7 +20,7 @@ from pgslot.diagnosis.wal_level import (
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
 from tests.support.builders.snapshots import SLOT, cluster, dark, node
-from tests.support.scrapes import PRIMARY, STANDBY, configuration, scrape_until
+from tests.support.scrapes import PRIMARY, STANDBY, config_reloader, scrape_until
 from tests.support.servers.binaries import NEXT
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
@@ -120,7 +120,7 @@ async def test_loss_is_shown_before_it_happens(stack: Stack) -> None:
     create = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')"
     levels, kept = "pgslot_wal_level_info", "pgslot_depends_on_primary_slots"
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (primary, standby))
-    async with TestClient(TestServer(application(configuration(*nodes)))) as client:
+    async with TestClient(TestServer(application(config_reloader(*nodes)))) as client:
         metrics = await scrape_until(client, lambda metrics: metrics.value("pgslot_up", node=STANDBY) == 1)
         assert metrics.labels(levels, node=PRIMARY)["effective_wal_level"] == "replica"
         primary.sql(create, ["first"])

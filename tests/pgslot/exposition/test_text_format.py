@@ -21,7 +21,15 @@ from pgslot.exposition.families import families, render
 from pgslot.exposition.metric import Metric
 from pgslot.exposition.shared_metrics import COMMON, patroni_series, process_series
 from pgslot.exposition.text_format import Family, Samples, StateSet, label_text, render_families
-from tests.support.builders.retention import EARLY, LAGS, PINNED, RECORD, SLOT_HISTORY, WAITS, primary_with
+from tests.support.builders.retention import (
+    EARLY,
+    LAGGING,
+    PINNED,
+    RECORD,
+    SLOT_HISTORY,
+    WAITING_FOR_STANDBY,
+    primary_with,
+)
 from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
 from tests.support.builders.snapshots import SLOT as A_SLOT
 
@@ -137,7 +145,7 @@ def test_metrics_of_slot_columns_have_the_labels_of_a_slot() -> None:
 def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0, xmin_age_xids=1)
     pinned = A_SLOT._replace(slot_name="pinned", restart_position=RECORD, **PINNED)
-    waits = A_SLOT._replace(slot_name="waits", restart_position=RECORD, **LAGS | WAITS)
+    waits = A_SLOT._replace(slot_name="waits", restart_position=RECORD, **LAGGING | WAITING_FOR_STANDBY)
     blocked = replace(CREATION, blocking_pids=[200])
     found_pinned = primary_with(
         pinned,

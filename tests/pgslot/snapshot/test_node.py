@@ -26,7 +26,7 @@ from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Scope
 from pgslot.snapshot.rows import NodeFacts, Slot
 from tests.support.builders.snapshots import FACTS
 from tests.support.running_healer import until
-from tests.support.scrapes import configuration, scrape, status_of
+from tests.support.scrapes import config_reloader, probe_status, scrape
 from tests.support.servers.proxy import Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
@@ -114,12 +114,12 @@ async def test_internal_error_of_one_node_costs_that_node_alone(
 
     monkeypatch.setattr(Session, "connect", connect_to)
     conninfo = databases.primary.conninfo(EXPORTER_ROLE)
-    app = application(configuration(make_conninfo(conninfo, application_name="misbehaves"), conninfo))
+    app = application(config_reloader(make_conninfo(conninfo, application_name="misbehaves"), conninfo))
     async with TestClient(TestServer(app)) as client:
         for _ in range(2):
             metrics = await scrape(client)
             assert {dict(labels)["node"]: up for labels, up in metrics["pgslot_up"].items()} == {"n0": 0, "n1": 1}
-            assert status_of(metrics, "n0", "node") == QueryStatus.ERROR
+            assert probe_status(metrics, "n0", "node") == QueryStatus.ERROR
         # It is logged once, with a traceback; and so is its end, as that of any failure.
         [logged] = [record for record in caplog.records if record.exc_info]
         assert "ValueError" in caplog.text
@@ -141,7 +141,7 @@ async def test_reload_lets_scrape_in_flight_end(databases: Stack) -> None:
             assert await configured.reload() is None
             metrics = await scraping
             assert sorted(metrics["pgslot_up"].values()) == [0, 1]
-            assert status_of(metrics, "hung", "node") == QueryStatus.TIMEOUT
+            assert probe_status(metrics, "hung", "node") == QueryStatus.TIMEOUT
             assert sorted((await scrape(client, 1))["pgslot_up"].values()) == [0, 1]
 
 
@@ -209,7 +209,7 @@ async def test_cluster_removed_between_a_creation_and_its_explanation_is_not_an_
 async def test_connection_cut_between_scrapes_is_not_an_outage(databases: Stack) -> None:
     with Proxy(databases.primary.port) as proxy:
         conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}"
-        async with TestClient(TestServer(application(configuration(conninfo)))) as client:
+        async with TestClient(TestServer(application(config_reloader(conninfo)))) as client:
             for _ in range(4):
                 assert list((await scrape(client))["pgslot_up"].values()) == [1]
                 proxy.cut()
@@ -240,8 +240,8 @@ def _creating(databases: Stack, name: str) -> bool:
 
 async def test_failed_login_has_its_own_status(databases: Stack) -> None:
     conninfo = make_conninfo(databases.primary.conninfo(), user="nosuchrole")
-    async with TestClient(TestServer(application(configuration(conninfo)))) as client:
-        assert status_of(await scrape(client), "n0", "node") == "login_failed"
+    async with TestClient(TestServer(application(config_reloader(conninfo)))) as client:
+        assert probe_status(await scrape(client), "n0", "node") == "login_failed"
 
 
 def test_node_is_looked_up_without_a_search_through_all() -> None:

@@ -6,9 +6,9 @@ from contextlib import ExitStack, suppress
 
 import psycopg
 
+from tests.simulations.day.day_state import Creation, DayState
 from tests.simulations.day.pair import Pair, rotate
 from tests.simulations.day.steps import EXPORTER, Act, Step
-from tests.simulations.day.world import Creation, World
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process
 from tests.support.servers.programs import Program
@@ -25,7 +25,7 @@ _DISTURBS = _MOVES | {Act.COMMIT, Act.FINISH, Act.RESUME, Act.RECONNECT}
 class Actor:
     """Use it from the main thread: what it starts ends with that."""
 
-    def __init__(self, stack: Stack, pair: Pair, world: World) -> None:
+    def __init__(self, stack: Stack, pair: Pair, world: DayState) -> None:
         self._stack = stack
         self._pair = pair
         self._world = world

@@ -58,7 +58,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Known:
+class ExpectedMetrics:
     """What the page has to say of a node."""
 
     exact: Mapping[Series, float]
@@ -123,12 +123,12 @@ def facts(node: str, row: tuple[object, ...], slots: Iterable[tuple[object, ...]
     return Facts(str(life), exact, int(str(at)), kept, frozenset(known), frozenset(creating), frozenset(usable))
 
 
-def settled(node: str, before: Facts | None, after: Facts | None, *, down: bool) -> Known:
+def settled(node: str, before: Facts | None, after: Facts | None, *, down: bool) -> ExpectedMetrics:
     """Return what has stood still; `down`: the server did not run, or hung, at both times."""
     if down:
-        return Known({("pgslot_up", frozenset({("node", node)})): 0.0}, slots=frozenset())
+        return ExpectedMetrics({("pgslot_up", frozenset({("node", node)})): 0.0}, slots=frozenset())
     if before is None or after is None or before.life != after.life:
-        return Known({})
+        return ExpectedMetrics({})
     exact = {series: value for series, value in before.exact.items() if after.exact.get(series) == value}
     between = {
         ("pgslot_retained_wal_bytes", labels): (
@@ -138,10 +138,10 @@ def settled(node: str, before: Facts | None, after: Facts | None, *, down: bool)
         for labels, (begins, _) in before.kept.items()
         if labels in after.kept and after.kept[labels][0] == begins
     }
-    return Known(exact, between, before.slots if before.slots == after.slots else None)
+    return ExpectedMetrics(exact, between, before.slots if before.slots == after.slots else None)
 
 
-def disagreements(node: str, known: Known, samples: Iterable[Sample]) -> dict[tuple[object, ...], Violation]:
+def disagreements(node: str, known: ExpectedMetrics, samples: Iterable[Sample]) -> dict[tuple[object, ...], Violation]:
     """Return what the page says otherwise or not at all, by what it is about."""
     wanted: dict[str, list[Sample]] = {name: [] for name, _ in (*known.exact, *known.between)}
     wanted["pgslot_slot_info"] = []

@@ -9,18 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.simulations.day import ending
+from tests.simulations.day import final_invariants
 from tests.simulations.day.actor import Actor
+from tests.simulations.day.day_state import PATIENCE, DayState, pending
 from tests.simulations.day.pair import SETTINGS, Pair
 from tests.simulations.day.steps import EXPORTER, HEALER, Act, Step
 from tests.simulations.day.violation import Violation
-from tests.simulations.day.watch import Watch
-from tests.simulations.day.world import PATIENCE, World, pending
+from tests.simulations.day.watch import InvariantWatch
 from tests.support.servers.binaries import NEWEST
 from tests.support.servers.stack import Stack
 from tests.support.stories import THRESHOLDS
 
-Tell = Callable[[float, str], None]
+Log = Callable[[float, str], None]
 """Seconds since the day's begin, and what is told."""
 
 
@@ -45,7 +45,7 @@ class Day:
 
 def run(
     steps: Sequence[Step],
-    tell: Tell = lambda _at, _text: None,
+    tell: Log = lambda _at, _text: None,
     patience: float = PATIENCE,
     logs: Path | None = None,
     major: int = NEWEST,
@@ -57,10 +57,13 @@ def run(
     `major`: PostgreSQL's version, 17 or newer.
     """
     day = Day()
-    with Stack(major=major, thresholds=THRESHOLDS, healer=ending.HEALER_SETTINGS) as stack, ExitStack() as inner:
+    with (
+        Stack(major=major, thresholds=THRESHOLDS, healer=final_invariants.HEALER_SETTINGS) as stack,
+        ExitStack() as inner,
+    ):
         stack.start_databases(rows=10, **SETTINGS)
         pair = inner.enter_context(Pair(stack))
-        world = World(pair.leader, patience)
+        world = DayState(pair.leader, patience)
         stack.start_exporter()
         world.healer_began = time.time()
         stack.start_healer()
@@ -82,13 +85,13 @@ def run(
 class _Scene:
     stack: Stack
     pair: Pair
-    world: World
+    world: DayState
     actor: Actor
 
 
-def _happen(day: Day, steps: Sequence[Step], tell: Tell, scene: _Scene) -> None:
+def _happen(day: Day, steps: Sequence[Step], tell: Log, scene: _Scene) -> None:
     began = time.monotonic()
-    with Watch(scene.stack, scene.pair, scene.world) as watch:
+    with InvariantWatch(scene.stack, scene.pair, scene.world) as watch:
         for step in steps:
             while time.monotonic() - began < step.at and not _wrong(watch):
                 time.sleep(0.02)
@@ -121,23 +124,23 @@ def _at_the_end(day: Day, scene: _Scene) -> list[Violation]:
     found: list[Violation] = []
     alive = not day.violations and not scene.world.dead and not scene.world.frozen
     if alive:
-        found += ending.none_in_creation(scene.pair)
-        found += ending.slots_are_there(scene.pair, scene.world)
-        found += ending.no_alert_is_left(scene.stack)
+        found += final_invariants.none_in_creation(scene.pair)
+        found += final_invariants.slots_are_there(scene.pair, scene.world)
+        found += final_invariants.no_alert_is_left(scene.stack)
     if HEALER not in scene.world.dead:
-        found += ending.calls_are_counted(scene.stack.healer, scene.pair, scene.world.healer_began)
+        found += final_invariants.calls_are_counted(scene.stack.healer, scene.pair, scene.world.healer_began)
     if not scene.world.dead & {EXPORTER, HEALER}:
-        found += ending.programs_end(scene.stack)
-        found += ending.no_session_is_left(scene.pair)
-    calls = ending.calls_of(scene.pair)
+        found += final_invariants.programs_end(scene.stack)
+        found += final_invariants.no_session_is_left(scene.pair)
+    calls = final_invariants.calls_of(scene.pair)
     day.calls = len(calls)
-    found += ending.judged_calls(calls, scene.world)
-    found += ending.claims_are_true(scene.stack, scene.world)
-    found += ending.logs_are_clean(scene.stack, scene.pair)
+    found += final_invariants.judged_calls(calls, scene.world)
+    found += final_invariants.claims_are_true(scene.stack, scene.world)
+    found += final_invariants.logs_are_clean(scene.stack, scene.pair)
     return found
 
 
-def _wrong(watch: Watch) -> bool:
+def _wrong(watch: InvariantWatch) -> bool:
     return bool(watch.violations) or watch.broken is not None
 
 

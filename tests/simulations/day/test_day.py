@@ -1,4 +1,4 @@
-"""Days of a minute on the real stack (tests/day): all invariants hold; and the checker sees what it should."""
+"""Days of a minute on the real stack: all invariants hold, and the checker notices what it should."""
 
 import subprocess
 import sys

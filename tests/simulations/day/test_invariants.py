@@ -1,4 +1,4 @@
-"""What a day is judged by (tests/day), without servers: the page, the logs of servers and programs, and who is late."""
+"""A day's invariants, without servers: the page, the logs of servers and programs, and who is late."""
 
 import json
 from dataclasses import replace
@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.samples import Sample
 
 from tests.simulations.day import programlog, serverlog
+from tests.simulations.day.day_state import Creation, DayState, late, pending
 from tests.simulations.day.facts import Facts, disagreements, facts, settled
 from tests.simulations.day.steps import EXPORTER, HEALER
-from tests.simulations.day.world import Creation, World, late, pending
 from tests.support.servers.stack import HEALER_ROLE, PRIMARY_NODE, STANDBY_NODE
 
 # --- what the page has to say ---
@@ -199,8 +199,8 @@ class Waiting:
     error: str | None = None
 
 
-def waiting(node: str = STANDBY_NODE, **more: Any) -> tuple[World, Waiting]:
-    world, client = World(PRIMARY_NODE, 40.0), Waiting()
+def waiting(node: str = STANDBY_NODE, **more: Any) -> tuple[DayState, Waiting]:
+    world, client = DayState(PRIMARY_NODE, 40.0), Waiting()
     creation = Creation("s", node, client, **more)  # type: ignore[arg-type]
     world.creations["s"] = creation
     return world, client

@@ -12,14 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from healer.remedies.attempt import APPLICATION_NAME as HEALER_APPLICATION
+from tests.simulations.day.day_state import DayState, late
 from tests.simulations.day.facts import Facts, ask, disagreements, settled
 from tests.simulations.day.pair import Pair
 from tests.simulations.day.steps import EXPORTER
 from tests.simulations.day.violation import Violation
-from tests.simulations.day.world import World, late
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
-EACH = 0.3
+CHECK_INTERVAL_SECONDS = 0.3
 CONFIRMED_BY = 3
 """
 Looks in a row that have to disagree. A page may share a look that began before ours, and the actor moves things between
@@ -39,13 +39,13 @@ _WHOSE = {
 }
 """One kept connection a node; the healer's episode has one, and the check of its capability, once a minute, another."""
 
-Found = dict[tuple[object, ...], Violation]
+ViolationsByKey = dict[tuple[object, ...], Violation]
 
 
-class Watch:
+class InvariantWatch:
     """A context. What it has found is in `violations`; `looked` counts what it has compared."""
 
-    def __init__(self, stack: Stack, pair: Pair, world: World) -> None:
+    def __init__(self, stack: Stack, pair: Pair, world: DayState) -> None:
         self.violations: list[Violation] = []
         self.looked: Counter[str] = Counter()
         self.broken: BaseException | None = None
@@ -69,7 +69,7 @@ class Watch:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(EACH) and not self.violations:
+            while not self._stop.wait(CHECK_INTERVAL_SECONDS) and not self.violations:
                 self.violations += late(self._world, time.monotonic())
                 self.violations += self._metrics()
                 self.violations += self._sessions()
@@ -86,7 +86,7 @@ class Watch:
             found = {about: again[about] for about in found if about in again}
         return list(found.values())
 
-    def _compare(self) -> Found:
+    def _compare(self) -> ViolationsByKey:
         """Ask the servers, fetch the page, ask again; return what the page says otherwise."""
         life = self._exporter()
         if life is None:
@@ -99,7 +99,7 @@ class Watch:
             text = "no answer, or none that is one"
             return {("page",): Violation("the exporter answers", "/metrics within some seconds", text)}
         after, down_after = self._ask(), self._down()
-        found: Found = {}
+        found: ViolationsByKey = {}
         for node in self._pair.nodes:
             known = settled(node, before[node], after[node], down=node in down and node in down_after)
             self.looked["facts of a node"] += bool(known.exact)

@@ -18,7 +18,7 @@ from tests.support.incidents import MEBIBYTE, Incidents, limit
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import PRIMARY_NODE, Stack
-from tests.support.servers.workload import confirmed_all, consumer
+from tests.support.servers.workload import confirmed_all, streaming_consumer
 
 THRESHOLDS = {
     "PgSlotPinnedByTransaction": "5",
@@ -36,7 +36,7 @@ LOST, MADE = "orders", "orders_again"
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """Something that happened, or that somebody told."""
 
     at: float
@@ -50,7 +50,7 @@ class Story:
     """What was seen, in its order, and what a test or a page asks of it."""
 
     began: float
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[Observation] = field(default_factory=list)
     at: dict[str, float] = field(default_factory=dict)
     """When alerts fired, and what else has a name."""
     holder: int = 0
@@ -66,12 +66,12 @@ class Story:
 
     def tell(self, source: str, text: str, name: str | None = None) -> None:
         now = time.time()
-        self.seen.append(Seen(now, source, text))
+        self.seen.append(Observation(now, source, text))
         if name is not None:
             self.at[name] = now
 
 
-def happen(stack: Stack) -> Story:
+def run_incident(stack: Stack) -> Story:
     """Let it happen on a whole stack that is started here; it takes two minutes."""
     stack.start_databases()
     stack.start_exporter()
@@ -82,7 +82,7 @@ def happen(stack: Stack) -> Story:
     story, alerts = Story(time.time()), Incidents(stack)
     with ExitStack() as transaction:
         holder = transaction.enter_context(closing(psycopg.connect(primary.conninfo(), application_name=APPLICATION)))
-        with consumer(primary, LOST, stack.folder):
+        with streaming_consumer(primary, LOST, stack.folder):
             story.tell("consumer", f"streams from slot {LOST}, confirms each second")
             with writing(primary):
                 wait_for(lambda: _retained(stack, LOST), "the exporter shows the slot")

@@ -31,7 +31,7 @@ MOST_BATCHED = 10
 """MiB a second; a batch consumer decodes no faster on one core, and what it retains has to fit into the folder."""
 BATCH_MIB = 600
 WRONG = {"stalled", "transaction", "invalidated", "standby", "idle_publication"}
-EACH = 5.0
+SCRAPE_INTERVAL_SECONDS = 5.0
 
 _PREPARE = """
 CREATE PUBLICATION bench FOR TABLE pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers
@@ -64,7 +64,7 @@ def main(minutes: float, parent: Path, rates: Sequence[int]) -> int:
         most: Counter[tuple[str, str]] = Counter()
         started = time.monotonic()
         while time.monotonic() - started < minutes * 60:
-            time.sleep(EACH)
+            time.sleep(SCRAPE_INTERVAL_SECONDS)
             _look(exporter, seen, most)
         seconds = time.monotonic() - started
         for name in servers:

@@ -9,14 +9,14 @@ wrong, or lost. A year's incidents come within weeks, so that more of them meet 
 import logging
 import sys
 
+from tests.simulations.year.report import report_page
 from tests.simulations.year.run import run
-from tests.simulations.year.told import page
 
 
 def main(clusters: int = 10_000, incidents: int = 20_000, seed: int = 1) -> int:
     logging.disable(logging.CRITICAL)
     world, spent = run(clusters, incidents, seed)
-    print(page(world, clusters, incidents, seed, spent))
+    print(report_page(world, clusters, incidents, seed, spent))
     return int(bool(world.judge.wrongs))
 
 

@@ -6,36 +6,36 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from tests.simulations.year.servers import NATURAL_RECORD_EACH, Making, Reading, Servers
-from tests.simulations.year.world import World
+from tests.simulations.year.simulation import Simulation
 from tests.support.fakes import logical_decoding
 
 MEBIBYTE = 1024 * 1024
-LOOKS_EACH = 5.0
+POLL_INTERVAL_SECONDS = 5.0
 """Seconds between two looks of whoever raises and ends alerts."""
 PATIENCE = 3600.0
 """Seconds until a client gives up and goes."""
 
-Incident = Callable[[World, Servers, random.Random], Awaitable[None]]
+Incident = Callable[[Simulation, Servers, random.Random], Awaitable[None]]
 
 
-async def idle_standby(world: World, servers: Servers, chance: random.Random) -> None:
+async def idle_standby(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """A standby's creation lacks a record, and the primary writes nothing."""
     await _creation(world, servers, chance, servers.standby)
 
 
-async def busy_standby(world: World, servers: Servers, chance: random.Random) -> None:
+async def busy_standby(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """The same where the primary logs a record each 15 s."""
     servers.busy, servers.naturally = True, servers.clock() - chance.uniform(0, NATURAL_RECORD_EACH)
     await _creation(world, servers, chance, servers.standby)
 
 
-async def standby_behind_transaction(world: World, servers: Servers, chance: random.Random) -> None:
+async def standby_behind_transaction(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """A transaction on the primary is in the way, for a minute or for an hour; then a record is missing."""
     servers.hold(chance.expovariate(1 / 240))
     await _creation(world, servers, chance, servers.standby)
 
 
-async def standby_meets_transactions(world: World, servers: Servers, chance: random.Random) -> None:
+async def standby_meets_transactions(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """One transaction after the other begins and ends while it waits."""
 
     async def work() -> None:
@@ -48,13 +48,13 @@ async def standby_meets_transactions(world: World, servers: Servers, chance: ran
     await working
 
 
-async def primary_behind_transaction(world: World, servers: Servers, chance: random.Random) -> None:
+async def primary_behind_transaction(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """On a primary no record helps, and none is needed."""
     servers.hold(60 + chance.expovariate(1 / 300))
     await _creation(world, servers, chance, servers.primary, after=60.0)
 
 
-async def stands_still(world: World, servers: Servers, chance: random.Random) -> None:
+async def stands_still(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """Replay is paused, delayed, or cut off from its primary: a record would not arrive."""
     ways = (
         {"replay_pause_state": "paused"},
@@ -73,7 +73,7 @@ async def stands_still(world: World, servers: Servers, chance: random.Random) ->
     await going
 
 
-async def stalled(world: World, servers: Servers, chance: random.Random) -> None:
+async def stalled(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """An existing slot holds back WAL, and no record is logged any more."""
     server = logical_decoding.Server(chance.choice((1, 4, 16)) * MEBIBYTE, last_record=60)
     consumer = logical_decoding.Consumer(server, confirms_each=chance.choice((1, 5, 10)))
@@ -82,7 +82,7 @@ async def stalled(world: World, servers: Servers, chance: random.Random) -> None
     await _until_over(world, servers, "PgSlotStalled", servers.reading.node, "reads", delay=0.0)
 
 
-async def cannot_act(world: World, servers: Servers, chance: random.Random) -> None:
+async def cannot_act(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """The function is missing or not granted, and nobody does anything about it."""
     if chance.random() < 0.5:
         servers.major = 15
@@ -91,7 +91,7 @@ async def cannot_act(world: World, servers: Servers, chance: random.Random) -> N
     await _creation(world, servers, chance, servers.standby)
 
 
-async def failover(world: World, servers: Servers, chance: random.Random) -> None:
+async def failover(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """The primary fails while a creation waits; what waited on the standby that is promoted is over with that."""
     old = servers.primary
 
@@ -116,7 +116,7 @@ async def failover(world: World, servers: Servers, chance: random.Random) -> Non
         await _until_over(world, servers, "PgSlotCreationWaiting", servers.making.node, "again", chance.uniform(2, 6))
 
 
-async def unreachable(world: World, servers: Servers, chance: random.Random) -> None:
+async def unreachable(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """The primary cannot be reached for a while."""
     servers.down.add(servers.primary)
 
@@ -129,7 +129,7 @@ async def unreachable(world: World, servers: Servers, chance: random.Random) -> 
     await coming
 
 
-async def gives_up(world: World, servers: Servers, chance: random.Random) -> None:
+async def gives_up(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """The client goes away, behind a transaction that does not end; perhaps it comes again at once."""
     servers.hold(PATIENCE)
 
@@ -147,7 +147,7 @@ async def gives_up(world: World, servers: Servers, chance: random.Random) -> Non
     await dropping
 
 
-async def switched_off(world: World, servers: Servers, chance: random.Random) -> None:
+async def switched_off(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """Somebody throws the kill switch of the cluster, or silences the alert, while the healer is at it."""
     servers.hold(PATIENCE)
     silence = chance.random() < 0.5
@@ -171,7 +171,7 @@ async def switched_off(world: World, servers: Servers, chance: random.Random) ->
     world.switch(servers.name, on=True)
 
 
-async def false_alarm(world: World, servers: Servers, chance: random.Random) -> None:
+async def false_alarm(world: Simulation, servers: Servers, chance: random.Random) -> None:
     """An alert about a slot that is well, that is not there, or whose name is that of another thing."""
     if chance.random() < 0.7:
         servers.making = _begin(servers, servers.primary, "well", chance)
@@ -204,7 +204,7 @@ def _begin(servers: Servers, node: str, name: str, chance: random.Random) -> Mak
 
 
 async def _creation(
-    world: World, servers: Servers, chance: random.Random, node: str, after: float | None = None
+    world: Simulation, servers: Servers, chance: random.Random, node: str, after: float | None = None
 ) -> None:
     servers.making = _begin(servers, node, "made", chance)
     name = "PgSlotCreationWaiting" if after is None else "PgSlotCreationBlocked"
@@ -212,7 +212,7 @@ async def _creation(
 
 
 async def _until_over(  # noqa: PLR0917
-    world: World, servers: Servers, alertname: str, node: str, slot: str, delay: float
+    world: Simulation, servers: Servers, alertname: str, node: str, slot: str, delay: float
 ) -> None:
     """Have the alert fire while somebody waits, and end as late as one does."""
     began = servers.clock()
@@ -224,7 +224,7 @@ async def _until_over(  # noqa: PLR0917
     fingerprint = world.post.fire(_labels(servers, alertname, node, slot))
     watch = world.judge.watch(servers, fingerprint)
     while servers.in_need:
-        await asyncio.sleep(LOOKS_EACH)
+        await asyncio.sleep(POLL_INTERVAL_SECONDS)
         servers.settle()
         watch.look()
         if servers.clock() - began > PATIENCE:

@@ -9,7 +9,7 @@ from healer.remedies.slot_state import SlotKey
 from tests.simulations.year.servers import Servers
 
 if TYPE_CHECKING:
-    from tests.simulations.year.world import World
+    from tests.simulations.year.simulation import Simulation
 
 LATEST = 60.0
 """Seconds from when a record would help, and the healer knows of it, until it has to have helped."""
@@ -19,7 +19,7 @@ EXAMPLES = 20
 
 
 @dataclass
-class Watch:
+class SlotRecord:
     """One alert, from its beginning until what it is about is over."""
 
     judge: "Judge"
@@ -60,7 +60,7 @@ class Watch:
 class Judge:
     """What came of everything."""
 
-    world: "World"
+    world: "Simulation"
     wrongs: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -76,8 +76,8 @@ class Judge:
     calls: Counter[str] = field(default_factory=Counter)
     kind_of: dict[str, str] = field(default_factory=dict)
 
-    def watch(self, servers: Servers, fingerprint: str) -> Watch:
-        return Watch(self, servers, fingerprint, self.world.clock.now)
+    def watch(self, servers: Servers, fingerprint: str) -> SlotRecord:
+        return SlotRecord(self, servers, fingerprint, self.world.clock.now)
 
     def wrong(self, cluster: str, what: str) -> None:
         self.wrongs[what] += 1

@@ -5,32 +5,32 @@ import time
 
 from tests.simulations.year.clock import Clock
 from tests.simulations.year.incidents import KINDS, Incident, idle_standby
-from tests.simulations.year.world import World, instead_of_servers
+from tests.simulations.year.simulation import Simulation, instead_of_servers
 
-EACH = 60.0
+INCIDENT_INTERVAL_SECONDS = 60.0
 """Seconds from one incident to the next, on average: 20,000 in two weeks."""
 STORM_SHARE = 0.0005
 STORM_CLUSTERS = 50
 
 
-def run(clusters: int, incidents: int, seed: int) -> tuple[World, float]:
+def run(clusters: int, incidents: int, seed: int) -> tuple[Simulation, float]:
     """Let them happen; return the world afterwards, and the seconds of CPU that it took."""
     clock = Clock()
-    world = World(clock, clusters, seed)
+    world = Simulation(clock, clusters, seed)
     began = time.process_time()
     with instead_of_servers(world):
         clock.run(_year(world, incidents))
     return world, time.process_time() - began
 
 
-async def _year(world: World, incidents: int) -> None:
+async def _year(world: Simulation, incidents: int) -> None:
     healing = asyncio.create_task(world.heal())
     kinds, weights = list(KINDS), list(KINDS.values())
     begun = 0
     running: set[asyncio.Task[None]] = set()
     free = set(world.servers)
     while begun < incidents:
-        await asyncio.sleep(world.chance.expovariate(1 / EACH))
+        await asyncio.sleep(world.chance.expovariate(1 / INCIDENT_INTERVAL_SECONDS))
         storm = world.chance.random() < STORM_SHARE
         for _ in range(STORM_CLUSTERS if storm else 1):
             if not free:
@@ -47,14 +47,14 @@ async def _year(world: World, incidents: int) -> None:
     await world.post.close()
 
 
-def _any(world: World, free: set[str]) -> str:
+def _any(world: Simulation, free: set[str]) -> str:
     while True:
         cluster = f"c{world.chance.randrange(len(world.servers))}"
         if cluster in free:
             return cluster
 
 
-async def _happens(world: World, cluster: str, kind: Incident, free: set[str]) -> None:
+async def _happens(world: Simulation, cluster: str, kind: Incident, free: set[str]) -> None:
     servers = world.servers[cluster] = world.fresh(cluster)
     world.judge.kinds[kind.__name__] += 1
     world.judge.kind_of[cluster] = kind.__name__

@@ -1,4 +1,4 @@
-"""A small year of incidents (tests/year): the real healer, model clusters, a judge who knows what really happened."""
+"""A small year of incidents: the real healer, model clusters, a judge who knows what really happened."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -15,14 +15,14 @@ from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotState
 from pgslot.config.model import HealerSettings
 from tests.simulations.year.incidents import KINDS
+from tests.simulations.year.report import report_page
 from tests.simulations.year.run import run
-from tests.simulations.year.told import page
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_is_done_or_told_wrong_and_no_alert_is_lost(seed: int) -> None:
     world, spent = run(clusters=100, incidents=150, seed=seed)
-    told = page(world, 100, 150, seed, spent)
+    told = report_page(world, 100, 150, seed, spent)
     assert not world.judge.wrongs, told
     # It was no quiet year.
     assert sum(world.judge.kinds.values()) >= 150

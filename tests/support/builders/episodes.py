@@ -19,12 +19,12 @@ NOWHERE = Conninfo(f"host=127.0.0.1 port={free_port()} dbname=x user=x")
 SETTINGS = HealerSettings()
 
 
-def config(*names: str, settings: HealerSettings = SETTINGS, enabled: bool = True, why: str = "") -> Config:
+def healer_config(*names: str, settings: HealerSettings = SETTINGS, enabled: bool = True, why: str = "") -> Config:
     target = HealerConfig(NOWHERE, enabled, dry_run=False, disabled_reason=why)
     return Config(tuple(Cluster(name, (Node(name, "n", NOWHERE),), target) for name in names or ("c",)), settings)
 
 
-def firing(slot: str = "s", cluster: str = "c", *, node: str = "n", firing: bool = True) -> Alert:
+def firing_alert(slot: str = "s", cluster: str = "c", *, node: str = "n", firing: bool = True) -> Alert:
     labels = {"heal": "log_standby_snapshot", "cluster": cluster, "node": node, "slot_name": slot}
     return Alert(firing, labels, f"{cluster}/{slot}")
 

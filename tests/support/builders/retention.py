@@ -18,8 +18,8 @@ QUIET: tuple[Sample, ...] = tuple(
     Sample(NOW - age, HERE - age * 100_000, None, max(100, 700 - age)) for age in (3600, 600, 120, 60, 30, 15, 0)
 )
 PINNED: Changes = {"pinned_wal_bytes": 20 * SEGMENT, "unconfirmed_wal_bytes": 0, "confirmed_position": HERE}
-LAGS: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
-WAITS: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation", "sent_position": RECORD}
+LAGGING: Changes = {"pinned_wal_bytes": 60, "unconfirmed_wal_bytes": 20 * SEGMENT, "confirmed_position": RECORD}
+WAITING_FOR_STANDBY: Changes = {"consumer_wait_event": "WaitForStandbyConfirmation", "sent_position": RECORD}
 SETTLED, OUTSTANDING, NOT_KNOWN = (
     DeliveryState(
         outstanding=outstanding, txns=1, confirmed=RECORD, sent=HERE, step=0, after=None, reply=1.8e9, answered=NOW

@@ -6,12 +6,14 @@ from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import WalSender
 from tests.support.builders.snapshots import STANDBY, node
 
-A = WalSender("a", "10.0.0.2", "a")
-B = WalSender("b", "10.0.0.3", "b")
+WALSENDER_A = WalSender("a", "10.0.0.2", "a")
+WALSENDER_B = WalSender("b", "10.0.0.3", "b")
 BARE = WalSender("walreceiver", "10.0.0.4", "")
 
 
-def standby(name: str, slot: str | None = None, called: str | None = None, *, running: bool = True) -> NodeSnapshot:
+def standby_node(
+    name: str, slot: str | None = None, called: str | None = None, *, running: bool = True
+) -> NodeSnapshot:
     shown = replace(
         STANDBY, receiver_running=running, receiver_slot_name=slot, receiver_application_name=called or slot
     )

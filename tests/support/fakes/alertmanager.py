@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestServer
 
 
 @asynccontextmanager
-async def alertmanager(alerts: str, uptime: str, date: str | None = None) -> AsyncIterator[str]:
+async def fake_alertmanager(alerts: str, uptime: str, date: str | None = None) -> AsyncIterator[str]:
     """Answer as Alertmanager's API does, with these texts."""
     headers = {} if date is None else {"Date": date}
 

@@ -10,7 +10,7 @@ from tests.support.servers.processes import wait_for
 
 
 @contextmanager
-def setting(server: Postgres, name: str, value: str) -> Iterator[None]:
+def changed_setting(server: Postgres, name: str, value: str) -> Iterator[None]:
     server.sql(f"ALTER SYSTEM SET {name} = {value}")
     server.sql("SELECT pg_catalog.pg_reload_conf()")
     try:
@@ -21,7 +21,7 @@ def setting(server: Postgres, name: str, value: str) -> Iterator[None]:
 
 
 @contextmanager
-def stopped(server: Postgres, backend_type: str) -> Iterator[None]:
+def stopped_process(server: Postgres, backend_type: str) -> Iterator[None]:
     """Hang one of the server's background processes."""
     [(pid,)] = server.sql("SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = %s", [backend_type])
     os.kill(pid, signal.SIGSTOP)
@@ -32,7 +32,7 @@ def stopped(server: Postgres, backend_type: str) -> Iterator[None]:
 
 
 @contextmanager
-def settings(server: Postgres, **values: str) -> Iterator[None]:
+def changed_settings(server: Postgres, **values: str) -> Iterator[None]:
     """Change settings of a running server for a while."""
     try:
         for name, value in values.items():

@@ -19,7 +19,7 @@ def write_wal(server: Postgres, size: int = MORE_THAN_A_SEGMENT) -> None:
 
 
 @contextmanager
-def consumer(server: Postgres, slot: str, folder: Path, *, failover: bool = False) -> Iterator[Process]:
+def streaming_consumer(server: Postgres, slot: str, folder: Path, *, failover: bool = False) -> Iterator[Process]:
     """A streaming consumer that confirms each second what it has got, until it is paused."""
     program = server.binaries.tools / "pg_recvlogical"
     arguments = ["--start", f"--slot={slot}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]

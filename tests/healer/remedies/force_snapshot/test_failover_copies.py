@@ -32,10 +32,10 @@ from tests.support.failover_slots import (
     synchronising,
 )
 from tests.support.running_healer import Healer, alert, has_called, healing, until, watched
-from tests.support.servers.conditions import setting
+from tests.support.servers.conditions import changed_setting
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
-from tests.support.servers.workload import consumer
+from tests.support.servers.workload import streaming_consumer
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -230,7 +230,7 @@ class ObservedQueries:
 
 async def test_copy_is_healed_for_a_streaming_consumer(databases: Stack, tmp_path: Path) -> None:
     """The server logs no record by itself: one that the consumer confirms is enough."""
-    with consumer(databases.primary, "streams", tmp_path, failover=True), left_behind(databases, "streams"):
+    with streaming_consumer(databases.primary, "streams", tmp_path, failover=True), left_behind(databases, "streams"):
         async with healing(watched(databases)) as healer:
             await heal(healer, databases, "streams")
             episode = await healer.ended(90)
@@ -264,7 +264,7 @@ async def test_end_of_a_blocking_transaction_is_not_our_success(databases: Stack
     """The next record after the end of the transaction helps; calls before it do not count."""
     primary = databases.primary
     with (
-        consumer(primary, "streams", tmp_path, failover=True),
+        streaming_consumer(primary, "streams", tmp_path, failover=True),
         primary.hold_transaction("nightly") as transaction,
         left_behind(databases, "streams"),
     ):
@@ -306,7 +306,7 @@ async def test_copy_without_a_worker_is_given_up_without_a_call(databases: Stack
     advance_horizon(primary, standby)
     with synchronising(standby):
         await until(lambda: copied(standby, "alone"), "it is copied")
-        with setting(standby, "hot_standby_feedback", "off"):
+        with changed_setting(standby, "hot_standby_feedback", "off"):
             async with healing(watched(databases)) as healer:
                 await until(lambda: not copied(standby, "alone"), "its copy ends with the worker", 60)
                 await healer.post(not_persisted("alone"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.support.running_healer import Healer, healing, impatient, until, watched
 from tests.support.servers.stack import Stack
-from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
 from tests.support.stalled_slots import read_all, stalled_alert, until_called_for
 
 RESTART = "SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
@@ -16,7 +16,7 @@ async def heal(healer: Healer, slot: str, node: str = "primary") -> None:
 
 async def test_stalled_slot_of_a_streaming_consumer_is_healed(databases: Stack, tmp_path: Path) -> None:
     primary = databases.primary
-    with primary.no_records_by_itself(), consumer(primary, "streams", tmp_path):
+    with primary.no_records_by_itself(), streaming_consumer(primary, "streams", tmp_path):
         write_wal(primary)
         await until(confirmed_all(primary, "streams"), "the consumer has confirmed all")
         [(before,)] = primary.sql(RESTART, ["streams"])

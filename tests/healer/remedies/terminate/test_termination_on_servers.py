@@ -39,7 +39,7 @@ from tests.support.running_healer import (
     watched,
 )
 from tests.support.servers.stack import Stack
-from tests.support.servers.workload import confirmed_all, consumer, write_wal
+from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
 
 CONFIRM = 0.5
 """Seconds between two checks, instead of five."""
@@ -107,7 +107,7 @@ async def test_creation_on_the_standby_is_healed_by_both_remedies(databases: Sta
 
 async def test_slot_that_retains_wal_is_unblocked(databases: Stack, tmp_path: Path) -> None:
     primary = databases.primary
-    with consumer(primary, "kept", tmp_path), holding(primary) as victim:
+    with streaming_consumer(primary, "kept", tmp_path), holding(primary) as victim:
         victim.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'held', 'by this transaction')")
         with impatient():
             async with healing(cluster_with_termination(databases)) as healer:

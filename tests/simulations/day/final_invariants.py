@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tests.simulations.day import programlog, serverlog
+from tests.simulations.day.day_state import PATIENCE, DayState
 from tests.simulations.day.facts import ask
 from tests.simulations.day.pair import Pair, logs_of
 from tests.simulations.day.steps import EXPORTER, HEALER
 from tests.simulations.day.violation import Violation
-from tests.simulations.day.world import PATIENCE, World
 from tests.support.servers.processes import NotReadyError, wait_for
 from tests.support.servers.programs import Program
 from tests.support.servers.stack import CLUSTER, EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -29,7 +29,7 @@ HEALER_SETTINGS = {
 _LEFT = "SELECT usename, application_name, state FROM pg_catalog.pg_stat_activity WHERE usename IN (%s, %s)"
 
 
-def slots_are_there(pair: Pair, world: World) -> Iterator[Violation]:
+def slots_are_there(pair: Pair, world: DayState) -> Iterator[Violation]:
     """Each slot that a client has been given is usable, and none is in creation any more, an abandoned one included."""
     found = {node: ask(server, node) for node, server in pair.nodes.items()}
     for creation in world.creations.values():
@@ -127,7 +127,7 @@ def logs_are_clean(stack: Stack, pair: Pair) -> Iterator[Violation]:
             yield from serverlog.broken(node, text)
 
 
-def claims_are_true(stack: Stack, world: World) -> Iterator[Violation]:
+def claims_are_true(stack: Stack, world: DayState) -> Iterator[Violation]:
     """What the healer told of slots, all its processes taken together."""
     given = world.given | {
         name: None if one.excused else one.statement.done and one.statement.error is None
@@ -137,7 +137,7 @@ def claims_are_true(stack: Stack, world: World) -> Iterator[Violation]:
         yield from programlog.claims(text, given, CALLS_PER_EPISODE)
 
 
-def judged_calls(calls: Sequence[serverlog.Call], world: World) -> Iterator[Violation]:
+def judged_calls(calls: Sequence[serverlog.Call], world: DayState) -> Iterator[Violation]:
     yield from serverlog.judged(calls, HEALER_ROLE, BURST_INTERVAL)
     lives = [*world.lives, (world.healer_began, time.time())]
     yield from serverlog.over_budget(calls, lives, CALLS_PER_HOUR)

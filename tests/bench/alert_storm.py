@@ -8,7 +8,7 @@ from statistics import median, quantiles
 from pgslot.config.model import HealerSettings
 from tests.bench.client import Client
 from tests.bench.heal import alert, body, config, waiting
-from tests.bench.measure import seconds, use_of
+from tests.bench.measure import resource_use, seconds
 from tests.bench.programs import running
 from tests.bench.results import Result
 from tests.bench.scale import Scale
@@ -77,13 +77,13 @@ def _large_bodies(healer: Program, scale: Scale) -> Iterator[Result]:
     taken = [seconds(lambda: client.post("/alerts", large)) for _ in range(LARGE_BODIES)]
     name = f"storm: {scale.alerts} alerts in a body of {len(large) / 2**20:.1f} MiB"
     yield Result(f"{name}, acknowledged", median(taken) * 1e3, "ms")
-    yield Result("storm: healer's memory after it", use_of(healer.process.pid).resident_bytes / 2**20, "MiB")
+    yield Result("storm: healer's memory after it", resource_use(healer.process.pid).resident_bytes / 2**20, "MiB")
 
 
 def _many_requests(healer: Program, scale: Scale) -> Iterator[Result]:
-    before = use_of(healer.process.pid).cpu_seconds
+    before = resource_use(healer.process.pid).cpu_seconds
     taken = sorted(asyncio.run(_storm(healer.port, scale)))
-    used = (use_of(healer.process.pid).cpu_seconds - before) / scale.storm_seconds
+    used = (resource_use(healer.process.pid).cpu_seconds - before) / scale.storm_seconds
     p99 = quantiles(taken, n=100)[98]
     name = f"storm: {scale.storm_rate} requests/s for {scale.storm_seconds:.0f} s"
     target = f"under {ACKNOWLEDGED * 1e3:.0f} ms"

@@ -24,7 +24,7 @@ PROGRAM = "prometheus-postgres-exporter"
 SESSION_LABELS = ("kind", "pid", "datname", "usename", "application_name", "state")
 
 
-class Peer:
+class PostgresExporter:
     """postgres_exporter as a process, with nothing of its own to ask the server."""
 
     def __init__(self, stack: Stack, server: Postgres) -> None:

@@ -4,10 +4,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.simulations.year.world import World
+    from tests.simulations.year.simulation import Simulation
 
 
-def page(world: "World", clusters: int, incidents: int, seed: int, spent: float) -> str:
+def report_page(world: "Simulation", clusters: int, incidents: int, seed: int, spent: float) -> str:
     """Return the figures as Markdown."""
     judge = world.judge
     days = world.clock.now / 86400

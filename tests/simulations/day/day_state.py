@@ -32,7 +32,7 @@ class Creation:
 
 
 @dataclass
-class World:
+class DayState:
     """Kept by the actor, and read by whoever watches."""
 
     leader: str
@@ -95,7 +95,7 @@ class World:
         return found
 
 
-def late(world: World, now: float) -> list[Violation]:
+def late(world: DayState, now: float) -> list[Violation]:
     """Return the creations that could have been made by now and are not, or that have failed; `now`: monotonic."""
     found = []
     for creation in _unfinished(world.creations.values()):
@@ -118,7 +118,7 @@ def late(world: World, now: float) -> list[Violation]:
     return found
 
 
-def pending(world: World) -> list[str]:
+def pending(world: DayState) -> list[str]:
     return [creation.name for creation in _unfinished(world.creations.values())]
 
 

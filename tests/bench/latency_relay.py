@@ -1,4 +1,4 @@
-"""A relay that makes a server on loopback as far away as one in another region: `python -m tests.bench.distance`."""
+"""A relay that puts a server on loopback as far away as another region: `python -m tests.bench.latency_relay`."""
 
 import asyncio
 import sys

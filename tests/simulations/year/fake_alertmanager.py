@@ -20,7 +20,7 @@ TWICE_SHARE = 0.3
 
 
 @dataclass
-class Post:
+class FakeAlertmanager:
     """`deliver` takes a body and returns the status; None: nobody listens."""
 
     chance: random.Random

@@ -13,7 +13,7 @@ WARM_UP = 5
 """Of each run of pgbench: the first one prepares the statements."""
 
 
-class Floor:
+class BareSql:
     """pgbench with a script of our queries."""
 
     def __init__(self, stack: Stack, server: Postgres) -> None:

@@ -22,16 +22,16 @@ from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.snapshot import node
 from tests.simulations.year.clock import Clock
+from tests.simulations.year.fake_alertmanager import FakeAlertmanager
 from tests.simulations.year.judge import Judge
-from tests.simulations.year.post import Post
 from tests.simulations.year.servers import Servers
 from tests.simulations.year.sessions import HEALER, Session
 
-RESTART_EACH = 6 * 3600.0
+RESTART_INTERVAL = 6 * 3600.0
 """Seconds between two deaths of the healer, on average."""
 
 
-class World:
+class Simulation:
     """So many clusters, with all that is said about them in one place."""
 
     def __init__(self, clock: Clock, clusters: int, seed: int) -> None:
@@ -40,7 +40,7 @@ class World:
         names = [f"c{number}" for number in range(clusters)]
         self.config = Config(tuple(map(_cluster, names)), HealerSettings(alertmanager_url="http://alertmanager"))
         self.servers = {name: self.fresh(name) for name in names}
-        self.post = Post(self.chance, self._deliver)
+        self.post = FakeAlertmanager(self.chance, self._deliver)
         self.judge = Judge(self)
         self.restarts = 0
         self._episodes: EpisodeManager | None = None
@@ -77,7 +77,7 @@ class World:
             self._episodes = EpisodeManager(self.config, metrics, CapabilityMonitor(metrics))
             asking = asyncio.create_task(reconcile.Reconciler("http://alertmanager", self._episodes, metrics).run())
             try:
-                await asyncio.sleep(self.chance.expovariate(1 / RESTART_EACH))
+                await asyncio.sleep(self.chance.expovariate(1 / RESTART_INTERVAL))
             finally:
                 asking.cancel()
                 dying, self._episodes = self._episodes, None
@@ -95,7 +95,7 @@ class World:
 
 
 @contextmanager
-def instead_of_servers(world: World) -> Iterator[None]:
+def instead_of_servers(world: Simulation) -> Iterator[None]:
     """Have the healer look at the model, ask this Alertmanager, and tell its verdicts to the judge."""
     told: Callable[[EpisodeJournal, SlotKey, SlotProgress, Outcome], object] = EpisodeJournal.slot_ended
 
