@@ -6,6 +6,7 @@ import pytest
 
 from healer.episodes.budget import CallBudget
 from pgslot.config.model import HealerSettings
+from tests.support.hanging_creations import blocked_creation
 from tests.support.running_healer import QUICK, alert, healing, watched
 from tests.support.servers.stack import Stack
 
@@ -52,26 +53,17 @@ BUDGETS = [
 async def test_episode_ends_when_a_budget_is_spent(
     databases: Stack, settings: HealerSettings, why: str, calls: int
 ) -> None:
-    with (
-        databases.quiet(),
-        databases.primary.hold_transaction(),
-        databases.standby.create_slot("budget"),
-    ):
+    with blocked_creation(databases, "budget"):
         async with healing(watched(databases), settings=settings) as healer:
             await healer.post(alert("budget"))
             episode = await healer.ended()
             assert (episode["outcome"], episode["why"], episode["calls"]) == ("gave_up", why, calls)
             assert await healer.value("pgslot_heal_calls_total", cluster="c", result="ok") == calls
-    databases.drop_slot("budget")
 
 
 async def test_flapping_does_not_reset_the_budget_of_the_hour(databases: Stack) -> None:
     settings = replace(QUICK, calls_per_hour=4)
-    with (
-        databases.quiet(),
-        databases.primary.hold_transaction(),
-        databases.standby.create_slot("flaps"),
-    ):
+    with blocked_creation(databases, "flaps"):
         async with healing(watched(databases), settings=settings) as healer:
             outcomes = []
             for _ in range(4):
@@ -87,18 +79,13 @@ async def test_flapping_does_not_reset_the_budget_of_the_hour(databases: Stack) 
             assert await healer.value("pgslot_heal_calls_total", cluster="c", result="ok") == 4
             assert await healer.value("pgslot_heal_calls_remaining", cluster="c", budget="hour") == 0
     assert set(outcomes) <= {"cancelled", "gave_up"}
-    databases.drop_slot("flaps")
 
 
 async def test_alerts_beyond_clusters_at_once_are_refused(databases: Stack) -> None:
     """The answer is 503, so that Alertmanager sends them again: nothing is lost."""
     settings = replace(QUICK, clusters_at_once=2)
     clusters = [watched(databases, name) for name in ("a", "b", "c")]
-    with (
-        databases.quiet(),
-        databases.primary.hold_transaction(),
-        databases.standby.create_slot("storm"),
-    ):
+    with blocked_creation(databases, "storm"):
         async with healing(*clusters, settings=settings) as healer:
             assert await healer.value("pgslot_heal_clusters_remaining") == 2
             alerts = [alert("storm", cluster=name) for name in ("a", "b", "c")]
@@ -110,4 +97,3 @@ async def test_alerts_beyond_clusters_at_once_are_refused(databases: Stack) -> N
                 "one has ended", lambda episodes: [episode for episode in episodes if episode["outcome"]]
             )
             assert await healer.post(*alerts[1:]) == (200, "joined=1 started=1")
-    databases.drop_slot("storm")

@@ -7,7 +7,6 @@ A slot creation on the standby needs a record; a transaction that is open at fir
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import yaml
 
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from pgslot.config.conninfo import Conninfo
+from tests.support.hanging_creations import blocked_creation
 from tests.support.running_healer import (
     QUICK,
     alert,
@@ -34,7 +34,6 @@ from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.programs import Program
 from tests.support.servers.proxy import Fault, Proxy
-from tests.support.servers.sessions import OpenTransaction, Statement
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 from tests.support.servers.wal import RUNNING_XACTS
 
@@ -51,17 +50,6 @@ def failed_or_noticed(episodes: Episodes) -> bool:
     return _not_called(episodes[0]) is not None or "wal_receiver_down" in episodes[0]["reasons"]
 
 
-@contextmanager
-def hanging(stack: Stack, slot: str) -> Iterator[tuple[OpenTransaction, Statement]]:
-    """A creation that waits for a transaction on the primary, and for records afterwards."""
-    with (
-        stack.quiet(),
-        stack.primary.hold_transaction() as holder,
-        stack.standby.create_slot(slot) as creator,
-    ):
-        yield holder, creator
-
-
 @pytest.fixture
 def stack() -> Iterator[Stack]:
     """Servers of the test's own, which it may stop and kill."""
@@ -76,7 +64,7 @@ FAULTS = [Fault.REFUSED, Fault.HUNG, Fault.RESET]
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_creation_is_healed_after_a_fault_on_the_way_to_the_primary(databases: Stack, fault: Fault) -> None:
     slot = f"primary_{fault}"
-    with Proxy(databases.primary.port) as proxy, hanging(databases, slot) as (holder, creator):
+    with Proxy(databases.primary.port) as proxy, blocked_creation(databases, slot) as (holder, creator):
         conninfo = f"host=127.0.0.1 port={proxy.port} dbname=postgres user={HEALER_ROLE}"
         async with healing(watched(databases, conninfo=conninfo)) as healer:
             await healer.post(alert(slot))
@@ -92,7 +80,6 @@ async def test_creation_is_healed_after_a_fault_on_the_way_to_the_primary(databa
     assert episode["outcome"] == "healed"
     assert calls == episode["calls"] <= QUICK.calls_per_episode
     await until(lambda: nothing_left_behind(databases.primary, databases.standby), "nothing is left behind")
-    databases.drop_slot(slot)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -100,7 +87,7 @@ async def test_no_call_is_made_without_a_snapshot_of_the_standby(databases: Stac
     """A snapshot that hangs ends after COLLECT_TIMEOUT."""
     slot = f"standby_{fault}"
     cluster = watched(databases)
-    with Proxy(databases.standby.port) as proxy, hanging(databases, slot) as (holder, creator):
+    with Proxy(databases.standby.port) as proxy, blocked_creation(databases, slot) as (holder, creator):
         through = Conninfo(f"host=127.0.0.1 port={proxy.port} dbname=postgres user={EXPORTER_ROLE}")
         nodes = tuple(replace(node, conninfo=through) if node.name == "standby" else node for node in cluster.nodes)
         async with healing(replace(cluster, nodes=nodes)) as healer:
@@ -117,7 +104,6 @@ async def test_no_call_is_made_without_a_snapshot_of_the_standby(databases: Stac
     assert episode["outcome"] in ("healed", "resolved_itself")
     assert usable(databases.standby, slot)
     await until(lambda: nothing_left_behind(databases.primary, databases.standby), "nothing is left behind")
-    databases.drop_slot(slot)
 
 
 def _not_called(episode: dict[str, Any]) -> str | None:
@@ -125,7 +111,7 @@ def _not_called(episode: dict[str, Any]) -> str | None:
 
 
 async def test_slot_is_usable_after_a_crash_of_the_primary(stack: Stack) -> None:
-    with hanging(stack, "killed") as (_, creator):
+    with blocked_creation(stack, "killed") as (_, creator):
         async with healing(watched(stack)) as healer:
             await healer.post(alert("killed"))
             await healer.until("it has called", has_called)
@@ -143,7 +129,7 @@ async def test_slot_is_usable_after_a_crash_of_the_primary(stack: Stack) -> None
 
 
 async def test_slot_is_usable_after_a_restart_of_the_primary(stack: Stack) -> None:
-    with hanging(stack, "stopped") as (_, creator):
+    with blocked_creation(stack, "stopped") as (_, creator):
         async with healing(watched(stack)) as healer:
             await healer.post(alert("stopped"))
             await healer.until("it has called", has_called)
@@ -156,7 +142,7 @@ async def test_slot_is_usable_after_a_restart_of_the_primary(stack: Stack) -> No
 
 
 async def test_slot_is_usable_after_the_primary_hung(databases: Stack) -> None:
-    with hanging(databases, "hangs") as (holder, creator):
+    with blocked_creation(databases, "hangs") as (holder, creator):
         async with healing(watched(databases)) as healer:
             await healer.post(alert("hangs"))
             await healer.until("it has called", has_called)
@@ -170,7 +156,6 @@ async def test_slot_is_usable_after_the_primary_hung(databases: Stack) -> None:
             assert creator.wait(30)
     assert episode["outcome"] in ("healed", "resolved_itself")
     await until(lambda: nothing_left_behind(databases.primary, databases.standby), "nothing is left behind")
-    databases.drop_slot("hangs")
 
 
 async def test_repeated_creation_is_healed_after_a_restart_of_the_standby(stack: Stack) -> None:
@@ -192,7 +177,7 @@ async def test_repeated_creation_is_healed_after_a_restart_of_the_standby(stack:
 
 async def test_episode_ends_well_after_a_promotion(stack: Stack) -> None:
     """The slot is then on the primary, which logs records itself: the healer goes on with the new primary."""
-    with hanging(stack, "promoted") as (_, creator):
+    with blocked_creation(stack, "promoted") as (_, creator):
         async with healing(watched(stack)) as healer:
             await healer.post(alert("promoted"))
             await healer.until("it has called", has_called)
@@ -229,7 +214,7 @@ def test_slot_is_usable_after_the_healer_was_killed_at_random_points(databases: 
     (tmp_path / "pgslot.yml").write_text(yaml.safe_dump(config))
     body = {"version": "4", "alerts": [alert("random")]}
     chance = random.Random(20261123)
-    with hanging(databases, "random") as (holder, creator):
+    with blocked_creation(databases, "random") as (holder, creator):
         before = databases.primary.lsn()
         for _ in range(8):
             healer = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path, port=free_port())
@@ -255,7 +240,6 @@ def test_slot_is_usable_after_the_healer_was_killed_at_random_points(databases: 
     # A process that lives for 0.6 s makes at most a burst of 5 calls and one more.
     assert records <= 9 * 6
     wait_for(lambda: nothing_left_behind(*servers), "nothing is left behind")
-    databases.drop_slot("random")
 
 
 def _records_since(server: Postgres, lsn: int) -> int:

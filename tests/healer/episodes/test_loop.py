@@ -17,8 +17,8 @@ from healer.remedies.progress import Outcome
 from healer.remedies.registry import FORCE_SNAPSHOT
 from healer.remedies.slot_state import SlotKey, evaluate
 from pgslot.config.model import Cluster, HealerSettings
+from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.running_healer import QUICK, nothing_left_behind, to_primary, until, watched
-from tests.support.servers.sessions import Statement
 from tests.support.servers.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
 
 
@@ -52,21 +52,11 @@ async def running(
         await asyncio.wait({task})
 
 
-def hanging(stack: Stack, slot: str) -> Statement:
-    """Return the creation of a slot on the standby that hangs, once entered."""
-    stack.wait_until_idle()
-    return stack.standby.create_slot(slot)
-
-
 async def test_creation_is_healed_after_the_end_of_a_transaction(databases: Stack) -> None:
     """The creation waits for a record, then for the transaction that it names, then for records again."""
     # No call is made between the transaction's end and the snapshot that shows it: it would not count as ours.
     settings = replace(QUICK, interval=20.0)
-    with (
-        databases.quiet(),
-        databases.primary.hold_transaction(application_name="slow job") as holder,
-        databases.standby.create_slot("s1") as creator,
-    ):
+    with blocked_creation(databases, "s1", "slow job") as (holder, creator):
         async with running(databases, "s1", settings) as (episode, task):
             await until(lambda: "transaction" in episode.report.reasons, "the transaction is observed")
             assert not creator.done
@@ -82,7 +72,7 @@ async def test_creation_is_healed_after_the_end_of_a_transaction(databases: Stac
 
 async def test_paused_replay_is_reported_and_no_call_is_made(databases: Stack) -> None:
     calls: list[Attempt] = []
-    with hanging(databases, "s2"):
+    with hanging_creation(databases, "s2"):
         databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
         try:
             async with running(databases, "s2", calls=calls) as (episode, task):
@@ -125,7 +115,7 @@ async def test_episode_gives_up_in_time(databases: Stack) -> None:
 
 async def test_dry_run_makes_no_call(databases: Stack) -> None:
     calls: list[Attempt] = []
-    with hanging(databases, "s5") as creator:
+    with hanging_creation(databases, "s5") as creator:
         async with running(databases, "s5", cluster=watched(databases, dry_run=True), calls=calls) as (_, task):
             report = await asyncio.wait_for(task, 20)
         assert not creator.wait(1)
@@ -135,7 +125,7 @@ async def test_dry_run_makes_no_call(databases: Stack) -> None:
 
 async def test_episode_without_the_privilege_ends_at_once(databases: Stack) -> None:
     calls: list[Attempt] = []
-    with hanging(databases, "s6"):
+    with hanging_creation(databases, "s6"):
         conninfo = to_primary(databases.standby, databases.primary, role=POWERLESS_ROLE)
         async with running(databases, "s6", cluster=watched(databases, conninfo=conninfo), calls=calls) as (_, task):
             report = await asyncio.wait_for(task, 20)
@@ -153,7 +143,7 @@ async def test_slow_connect_is_followed_by_another_snapshot_before_a_call(databa
         "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%'"
         f" AND extract(epoch FROM pg_catalog.clock_timestamp() - query_start) > {MIN_WAIT_SECONDS}"
     )
-    with silent, hanging(databases, "s8") as creator:
+    with silent, hanging_creation(databases, "s8") as creator:
         await until(lambda: databases.standby.sql(settled), "it is old enough for a call")
         async with running(databases, "s8", cluster=watched(databases, conninfo=conninfo)) as (episode, task):
             await until(
@@ -176,7 +166,7 @@ async def test_stop_right_before_a_call_prevents_the_call(databases: Stack) -> N
                 episode.stop("switched off")
             return True
 
-    with hanging(databases, "s9") as creator:
+    with hanging_creation(databases, "s9") as creator:
         episode = Episode(FORCE_SNAPSHOT, watched(databases), QUICK, CallBudget(9, 0.0, at_start=9), Stopping())
         episode.join("f", SlotKey("standby", "s9"))
         report = await asyncio.wait_for(episode.run(), 20)
@@ -200,7 +190,7 @@ async def test_shutdown_leaves_no_session_and_no_lock(databases: Stack) -> None:
 
 async def test_repeated_alerts_cause_no_extra_snapshots(databases: Stack) -> None:
     """Only a new slot causes a snapshot at once."""
-    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s8"):
+    with blocked_creation(databases, "s8"):
         async with running(databases, "s8") as (episode, task):
             await until(lambda: episode.report.calls, "it has called")
             with mock.patch.object(loop, "evaluate", wraps=evaluate) as evaluated:
@@ -213,12 +203,11 @@ async def test_repeated_alerts_cause_no_extra_snapshots(databases: Stack) -> Non
             assert not task.done()
             # In 1.5 s: one every second, and those at short intervals for half a second after a call.
             assert evaluated.call_count < 150
-    databases.drop_slot("s8")
 
 
 async def test_slot_whose_alert_resolved_does_not_prolong_the_episode(databases: Stack) -> None:
     """The alert about another slot, which needs no help, still fires."""
-    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("s9"):
+    with blocked_creation(databases, "s9"):
         async with running(databases, "s9") as (episode, task):
             await until(lambda: episode.report.calls, "it has called")
             episode.join("other", SlotKey("standby", "gone_long_since"))

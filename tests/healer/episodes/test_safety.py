@@ -23,6 +23,7 @@ from healer.remedies.connection import PRIMARY_TIMEOUT
 from healer.remedies.force_snapshot.connection import RecordConnection
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import HealerConfig, HealerSettings
+from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.paths import ROOT
 from tests.support.running_healer import QUICK, alert, healing, to_primary, until, watched
 from tests.support.servers.stack import HEALER_ROLE, Stack
@@ -51,7 +52,6 @@ async def test_level_driven_the_alert_is_only_a_hint_read_pg_state_right_before_
             await healer.post(alert("healthy"))
             episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
-    databases.drop_slot("healthy")
 
 
 UNKNOWN = [
@@ -68,14 +68,13 @@ UNKNOWN = [
 
 @pytest.mark.parametrize("labels", UNKNOWN)
 async def test_empty_unknown_is_never_all_fail_closed(databases: Stack, labels: dict[str, str]) -> None:
-    with databases.quiet(), databases.standby.create_slot("waiting") as creator:
+    with hanging_creation(databases, "waiting") as creator:
         async with healing(watched(databases)) as healer:
             status, text = await healer.post(alert("s") | {"labels": labels})
             assert status == 200
             assert re.fullmatch(r"ignored_\w+=1", text)
             assert await healer.episodes() == []
         assert not creator.done
-    databases.drop_slot("waiting")
 
 
 EVIL = "x'; DROP TABLE orders; -- host=203.0.113.7 dbname=evil"
@@ -146,7 +145,7 @@ async def test_confirm_pg_is_in_recovery_false_in_the_same_session_as_the_call_r
 ) -> None:
     """A conninfo that leads to a standby: nothing is called there, and the episode ends when it gives up."""
     conninfo = databases.standby.conninfo(HEALER_ROLE)
-    with databases.quiet(), databases.standby.create_slot("wrong"):
+    with hanging_creation(databases, "wrong"):
         settings = replace(QUICK, give_up_after=2.5)
         async with healing(watched(databases, conninfo=conninfo), settings=settings) as healer:
             await healer.post(alert("wrong"))
@@ -154,7 +153,6 @@ async def test_confirm_pg_is_in_recovery_false_in_the_same_session_as_the_call_r
             tries = await healer.value("pgslot_heal_calls_total", cluster="c", result="unavailable")
     assert (episode["outcome"], episode["why"], episode["calls"]) == ("unavailable", "no_primary", 0)
     assert 1 <= (tries or 0) <= 4
-    databases.drop_slot("wrong")
 
 
 async def test_unhealthy_for_a_minimum_time_before_acting_respects_for_but_re_checks(databases: Stack) -> None:
@@ -170,7 +168,6 @@ async def test_unhealthy_for_a_minimum_time_before_acting_respects_for_but_re_ch
     waited = next(line["seconds"] for line in episode["timeline"] if "waiting" in line["text"])
     assert episode["outcome"] == "healed"
     assert first_call - waited > 0.4
-    databases.drop_slot("young")
 
 
 def _in_creation(stack: Stack, slot: str) -> bool:
@@ -188,7 +185,7 @@ async def test_one_in_flight_loop_per_target_n_duplicates_of_one_webhook_same_an
     counts = []
     for copies in (1, 60):
         slot = f"duplicates_{copies}"
-        with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot(slot):
+        with blocked_creation(databases, slot):
             settings = replace(QUICK, calls_per_episode=3)
             async with healing(watched(databases), settings=settings) as healer:
                 for i in range(copies):
@@ -202,7 +199,7 @@ async def test_one_in_flight_loop_per_target_n_duplicates_of_one_webhook_same_an
 
 async def test_per_target_min_interval(databases: Stack) -> None:
     """However many alerts arrive, calls after the burst are an interval apart."""
-    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("interval"):
+    with blocked_creation(databases, "interval"):
         settings = HealerSettings(burst_interval=0.1, burst_calls=1, interval=1.5, calls_per_episode=3)
         async with healing(watched(databases), settings=settings) as healer:
             while True:
@@ -214,14 +211,13 @@ async def test_per_target_min_interval(databases: Stack) -> None:
     calls = [line["seconds"] for line in first["timeline"] if line["text"].startswith("called")]
     assert len(calls) == 3
     assert all(later - earlier >= 1.49 for earlier, later in itertools.pairwise(calls))
-    databases.drop_slot("interval")
 
 
 async def test_dedupe_must_still_allow_bounded_re_attempts_failed_attempt_must_not_eat_the_cooldown_silently(
     databases: Stack,
 ) -> None:
     """The first attempt finds no primary; the next one is made in the same episode, and the failure is reported."""
-    with databases.quiet(), databases.standby.create_slot("second_try") as creator:
+    with hanging_creation(databases, "second_try") as creator:
         nowhere = to_primary(databases.standby)
         async with healing(watched(databases, conninfo=nowhere)) as healer:
             await healer.post(alert("second_try"))
@@ -230,7 +226,6 @@ async def test_dedupe_must_still_allow_bounded_re_attempts_failed_attempt_must_n
         async with healing(watched(databases)) as healer:
             await healer.post(alert("second_try"))
             assert (await healer.ended())["outcome"] == "healed"
-    databases.drop_slot("second_try")
 
 
 def _failed_attempts(episode: dict[str, Any]) -> int:

@@ -21,6 +21,7 @@ from healer.webhook import endpoint
 from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
+from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.running_healer import (
     QUICK,
     alert,
@@ -41,7 +42,7 @@ from tests.support.servers.stack import Stack
 
 
 async def test_give_up_is_a_state_with_metric_not_silence(databases: Stack) -> None:
-    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("given_up"):
+    with blocked_creation(databases, "given_up"):
         async with healing(watched(databases), settings=replace(QUICK, give_up_after=4.0)) as healer:
             await healer.post(alert("given_up"))
             await healer.until("it runs", has_called)
@@ -49,18 +50,16 @@ async def test_give_up_is_a_state_with_metric_not_silence(databases: Stack) -> N
             assert (await healer.ended())["outcome"] == "gave_up"
             assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="gave_up") == 1
             assert await healer.value("pgslot_heal_episode_start_timestamp_seconds", cluster="c") is None
-    databases.drop_slot("given_up")
 
 
 async def test_resolved_stops_the_loop_but_is_not_counted_as_success(databases: Stack) -> None:
-    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("resolved"):
+    with blocked_creation(databases, "resolved"):
         async with healing(watched(databases)) as healer:
             await healer.post(alert("resolved"))
             await healer.until("it has called", has_called)
             await healer.post(alert("resolved", firing=False))
             assert (await healer.ended())["outcome"] == "cancelled"
             assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 0
-    databases.drop_slot("resolved")
 
 
 def test_sigterm_stop_accepting_finish_or_cancel_the_one_query_exit_within_grace_period_no_half_written_state(
@@ -69,7 +68,7 @@ def test_sigterm_stop_accepting_finish_or_cancel_the_one_query_exit_within_grace
     write_healer_config(tmp_path / "pgslot.yml", databases)
     program = Program("pg-slot-healer", tmp_path / "pgslot.yml", tmp_path)
     program.start()
-    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("terminated"):
+    with blocked_creation(databases, "terminated"):
         requests.post(f"{program.url}/alerts", json={"version": "4", "alerts": [alert("terminated")]}, timeout=10)
         wait_for(lambda: has_called(program.get_json("/episodes")), "it has called")
         assert program.process.stop(signal.SIGTERM, timeout=12) == 0
@@ -77,7 +76,6 @@ def test_sigterm_stop_accepting_finish_or_cancel_the_one_query_exit_within_grace
             program.get("/-/ready")
         wait_for(lambda: nothing_left_behind(databases.primary, databases.standby), "nothing is left behind")
     assert [line["outcome"] for line in program.log_events() if line["msg"] == "episode ended"] == ["cancelled"]
-    databases.drop_slot("terminated")
 
 
 async def test_while_it_shuts_down_readiness_is_false_and_webhooks_get_503(databases: Stack) -> None:
@@ -91,7 +89,7 @@ async def test_while_it_shuts_down_readiness_is_false_and_webhooks_get_503(datab
 
 async def test_restart_state_rebuilt_from_pg_cooldown_restarts_conservatively(databases: Stack) -> None:
     """What is left of the hour's calls is a tenth after a start, and what has healed meanwhile is not healed again."""
-    with databases.quiet(), databases.standby.create_slot("restarted") as creator:
+    with hanging_creation(databases, "restarted") as creator:
         for _ in range(3):
             settings = replace(QUICK, calls_per_hour=100)
             async with healing(watched(databases), settings=settings) as healer:
@@ -101,7 +99,6 @@ async def test_restart_state_rebuilt_from_pg_cooldown_restarts_conservatively(da
                 last = await healer.ended()
         assert creator.wait(5)
     assert (last["outcome"], last["calls"]) == ("resolved_itself", 0)
-    databases.drop_slot("restarted")
 
 
 # Prove
@@ -122,13 +119,12 @@ async def test_idempotent_calling_twice_is_harmless_each_call_costs_one_small_wa
 
 async def test_verify_by_independent_read_slot_exists_confirmed_flush_lsn_not_null(databases: Stack) -> None:
     """By the nodes' own conninfo, not on the session that acts. A creation that ends is final: no hold time."""
-    with databases.quiet(), databases.standby.create_slot("verified") as creator:
+    with hanging_creation(databases, "verified") as creator:
         async with healing(watched(databases)) as healer:
             await healer.post(alert("verified"))
             assert (await healer.ended())["outcome"] == "healed"
             assert usable(databases.standby, "verified")
         assert creator.wait(5)
-    databases.drop_slot("verified")
 
 
 def test_outcome_enumerated() -> None:
@@ -177,7 +173,6 @@ async def test_one_targets_error_or_hang_never_delays_another_handler_exceptions
                 "the internal error is an outcome", lambda episodes: [e for e in episodes if e["outcome"] == "error"]
             )
             assert (await healer.client.get("/-/healthy")).status == 200
-    databases.drop_slot("other")
 
 
 def _fail(*_: object) -> None:

@@ -86,7 +86,6 @@ def test_several_healers_make_no_more_calls_than_one(databases: Stack, tmp_path:
         whys = {healer.get_json("/episodes")[0]["why"] for healer in idle}
         assert whys <= {"no call of ours: another healer acted"}
         wait_for(lambda: nothing_left_behind(databases.primary, databases.standby), "no session and no lock is left")
-    databases.drop_slot(slot)
 
 
 def test_another_healer_finishes_when_the_acting_one_is_killed(databases: Stack, tmp_path: Path) -> None:
@@ -106,4 +105,3 @@ def test_another_healer_finishes_when_the_acting_one_is_killed(databases: Stack,
         assert outcome(other) == "healed"
         assert usable(databases.standby, "orphan")
         wait_for(lambda: nothing_left_behind(databases.primary, databases.standby), "no session and no lock is left")
-    databases.drop_slot("orphan")

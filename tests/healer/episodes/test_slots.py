@@ -13,6 +13,7 @@ from healer.remedies.force_snapshot.schedule import OBSERVE_INTERVAL
 from pgslot.config.model import Config, HealerSettings
 from pgslot.config.reload import ConfigReloader
 from pgslot.postgres.types import parse_lsn
+from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.running_healer import QUICK, Healer, alert, has_called, healing, impatient, until, usable, watched
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import Stack
@@ -71,7 +72,6 @@ async def test_slot_moved_by_a_foreign_record_is_not_our_success(databases: Stac
                 episode = await healer.ended()
             assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 0
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
-    databases.drop_slot("anyway")
 
 
 async def test_no_call_is_made_after_a_record_of_the_server_itself(databases: Stack) -> None:
@@ -88,7 +88,6 @@ async def test_no_call_is_made_after_a_record_of_the_server_itself(databases: St
         read_all(primary, "by_itself")
         episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("resolved_itself", 0)
-    databases.drop_slot("by_itself")
 
 
 async def test_recreated_slot_is_not_our_success(databases: Stack) -> None:
@@ -102,7 +101,6 @@ async def test_recreated_slot_is_not_our_success(databases: Stack) -> None:
             primary.sql(CREATE, ["recreated"])
             episode = await healer.ended()
     assert (episode["outcome"], episode["heal_seconds"]) == ("resolved_itself", None)
-    databases.drop_slot("recreated")
 
 
 async def test_slot_held_by_a_transaction_is_given_up(databases: Stack) -> None:
@@ -122,12 +120,11 @@ async def test_slot_held_by_a_transaction_is_given_up(databases: Stack) -> None:
             holder.rollback()
     assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
     assert episode["why"] == "not stalled: its WAL is kept by transaction, which no record helps"
-    databases.drop_slot("held")
 
 
 async def test_healed_and_cancelled_slots_have_their_own_outcomes(databases: Stack) -> None:
     """The episode has the more severe outcome."""
-    with databases.quiet(), databases.standby.create_slot("well") as creator:
+    with hanging_creation(databases, "well") as creator:
         async with healing(watched(databases)) as healer:
             with databases.standby.create_slot("ends"):
                 databases.standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
@@ -145,8 +142,6 @@ async def test_healed_and_cancelled_slots_have_their_own_outcomes(databases: Sta
                 assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome=outcome) == 1
     assert outcomes(episode) == {"ends": "cancelled", "well": "healed"}
     assert episode["outcome"] == "cancelled"
-    databases.drop_slot("well")
-    databases.drop_slot("ends")
 
 
 async def test_slot_that_joins_late_is_not_given_up_with_the_first(databases: Stack) -> None:
@@ -174,8 +169,6 @@ async def test_slot_that_joins_late_is_not_given_up_with_the_first(databases: St
     assert outcomes(episode) == {"early": "gave_up", "late": "healed"}
     assert episode["outcome"] == "gave_up"
     assert "late: healed (usable after our call)" in episode["why"]
-    databases.drop_slot("early")
-    databases.drop_slot("late")
 
 
 async def test_slot_that_stalls_again_is_reopened(databases: Stack) -> None:
@@ -199,8 +192,6 @@ async def test_slot_that_stalls_again_is_reopened(databases: Stack) -> None:
             assert [(heal["slot_name"], heal["outcome"]) for heal in episode["slots"]] == [("again", "healed")] * 2
             assert episode["outcome"] is None
             assert await healer.value("pgslot_heal_episodes_total", cluster="c", outcome="healed") == 2
-    databases.drop_slot("again")
-    databases.drop_slot("other")
 
 
 async def test_slot_moves_to_the_record_of_the_call(databases: Stack) -> None:
@@ -217,7 +208,6 @@ async def test_slot_moves_to_the_record_of_the_call(databases: Stack) -> None:
         moved = primary.lsn("(SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = 'proof')")
     assert (episode["outcome"], episode["why"]) == ("healed", "restart_lsn moved after our call")
     assert 0 < parse_lsn(episode["lsns"][0]) - moved <= 56 + 24
-    databases.drop_slot("proof")
 
 
 async def test_disabling_while_another_alert_joins_stops_all_calls(databases: Stack) -> None:
@@ -225,7 +215,7 @@ async def test_disabling_while_another_alert_joins_stops_all_calls(databases: St
     on = Config((watched(databases),), QUICK)
     off = Config((watched(databases, enabled=False, disabled_reason="CHG-7"),), QUICK)
     configuration = ConfigReloader(lambda: on, on)
-    with databases.quiet(), databases.primary.hold_transaction(), databases.standby.create_slot("killed"):
+    with blocked_creation(databases, "killed"):
         app = application(configuration)
         async with TestClient(TestServer(app)) as client:
             healer = Healer(client)
@@ -246,4 +236,3 @@ async def test_disabling_while_another_alert_joins_stops_all_calls(databases: St
             reason = {"cluster": "c", "reason": "disabled"}
             assert await healer.value("pgslot_heal_capability_unavailable", **reason) == 1
     assert not usable(databases.standby, "killed")
-    databases.drop_slot("killed")

@@ -14,6 +14,7 @@ import psycopg
 from healer.episodes.partial_snapshot import COLLECT_TIMEOUT, PartialCollector
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerSettings, Node
+from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.running_healer import QUICK, alert, healing, impatient, until, usable, watched
 from tests.support.servers.proxy import Fault, Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
@@ -31,7 +32,7 @@ async def test_hung_node_does_not_delay_a_slot_on_another_node(databases: Stack)
     """The node accepts connections and never answers; a snapshot of it would take COLLECT_TIMEOUT."""
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
-        with databases.quiet(), databases.standby.create_slot("beside") as creator:
+        with hanging_creation(databases, "beside") as creator:
             async with healing(with_third_node(databases, proxy.port)) as healer:
                 started = time.monotonic()
                 await healer.post(alert("beside"))
@@ -41,18 +42,13 @@ async def test_hung_node_does_not_delay_a_slot_on_another_node(databases: Stack)
     assert episode["outcome"] == "healed"
     # A creation younger than a second is not called for.
     assert took < COLLECT_TIMEOUT - 1
-    databases.drop_slot("beside")
 
 
 async def test_hung_node_does_not_delay_later_records(databases: Stack) -> None:
     """A transaction is open at first, so that the creation needs several records, with snapshots between them."""
     with Proxy(databases.primary.port) as proxy:
         proxy.set(Fault.HUNG)
-        with (
-            databases.quiet(),
-            databases.primary.hold_transaction() as holder,
-            databases.standby.create_slot("several") as creator,
-        ):
+        with blocked_creation(databases, "several") as (holder, creator):
             async with healing(with_third_node(databases, proxy.port)) as healer:
                 await healer.post(alert("several"))
                 await healer.until("it has called twice", lambda episodes: episodes[0]["calls"] >= 2)
@@ -62,7 +58,6 @@ async def test_hung_node_does_not_delay_later_records(databases: Stack) -> None:
                 took = time.monotonic() - started
                 await healer.ended()
     assert took < 3.0
-    databases.drop_slot("several")
 
 
 async def test_snapshot_waits_only_for_the_wanted_nodes_and_the_primary(databases: Stack) -> None:
@@ -112,21 +107,18 @@ async def test_healer_that_waits_for_a_consumer_does_not_block_another_healer(da
                 assert (await first.episodes())[0]["outcome"] is None
     assert episode["outcome"] == "healed"
     assert took < 6.0
-    databases.drop_slot("slow")
-    databases.drop_slot("quick")
 
 
 async def test_outcome_names_a_foreign_lock_holder(databases: Stack) -> None:
     with psycopg.connect(databases.primary.conninfo(), autocommit=True, application_name="cron") as cron:
         cron.execute("SELECT pg_catalog.pg_advisory_lock(x'7067736c6f74'::int8)")
-        with databases.quiet(), databases.standby.create_slot("locked"):
+        with hanging_creation(databases, "locked"):
             async with healing(watched(databases), settings=replace(QUICK, give_up_after=3.0)) as healer:
                 await healer.post(alert("locked"))
                 episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
     assert "the healers' lock is held by a stranger: pid=" in episode["why"]
     assert "application=cron" in episode["why"]
-    databases.drop_slot("locked")
 
 
 async def test_attempts_keep_their_interval_when_every_session_is_terminated(databases: Stack) -> None:
@@ -145,7 +137,7 @@ async def test_attempts_keep_their_interval_when_every_session_is_terminated(dat
             while ending:
                 ended.update(await (await killer.execute(statement)).fetchall())
 
-    with databases.quiet(), databases.standby.create_slot("ended"):
+    with hanging_creation(databases, "ended"):
         async with healing(watched(databases), settings=replace(QUICK, burst_interval=0.5)) as healer:
             await until(lambda: usable(databases.standby, "ended") is False, "it waits")
             killer = asyncio.create_task(terminate_sessions())
@@ -162,7 +154,6 @@ async def test_attempts_keep_their_interval_when_every_session_is_terminated(dat
     assert all(later - earlier >= 0.49 for earlier, later in itertools.pairwise(failed))
     # One session to connect, one to find the cause of the failure, and both again for the snapshot in between.
     assert len(ended) <= 5 * (spent / 0.5 + 2), f"{len(ended)} in {spent:.1f} s"
-    databases.drop_slot("ended")
 
 
 def failures(episode: dict[str, Any]) -> list[float]:
@@ -172,13 +163,12 @@ def failures(episode: dict[str, Any]) -> list[float]:
 async def test_interval_of_days_is_accepted(databases: Stack) -> None:
     """--check accepts it; three such intervals are longer than the server's longest timeout."""
     settings = HealerSettings(interval=10 * 86400.0, give_up_after=30.0)
-    with databases.quiet(), databases.standby.create_slot("days") as creator:
+    with hanging_creation(databases, "days") as creator:
         async with healing(watched(databases), settings=settings) as healer:
             await healer.post(alert("days"))
             episode = await healer.ended()
             assert creator.wait(5)
     assert episode["outcome"] == "healed"
-    databases.drop_slot("days")
 
 
 async def test_session_with_a_descriptor_above_1023_works(databases: Stack) -> None:
@@ -196,4 +186,3 @@ async def test_session_with_a_descriptor_above_1023_works(databases: Stack) -> N
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert episode["outcome"] == "healed"
-    databases.drop_slot("above")

@@ -13,6 +13,7 @@ from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, Node
+from tests.support.hanging_creations import hanging_creation
 from tests.support.running_healer import (
     Healer,
     alert,
@@ -166,7 +167,6 @@ async def test_fallback_heals_a_creation_without_the_privilege(databases: Stack)
         assert creator.wait(5)
     assert (episode["outcome"], episode["why"]) == ("healed", "usable after our message")
     assert episode["messages"] == episode["calls"] >= 1
-    databases.drop_slot("fallback")
 
 
 async def test_fallback_heals_a_stalled_slot_before_version_16(fifteen: Stack, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ async def test_fallback_heals_a_stalled_slot_before_version_16(fifteen: Stack, t
 
 async def test_nothing_is_written_without_the_fallback(databases: Stack) -> None:
     conninfo = to_primary(databases.primary, role=POWERLESS_ROLE)
-    with databases.quiet(), databases.standby.create_slot("nothing"):
+    with hanging_creation(databases, "nothing"):
         before = databases.primary.lsn()
         async with healing(watched(databases, conninfo=conninfo)) as healer:
             await healer.post(alert("nothing"))
@@ -196,7 +196,6 @@ async def test_nothing_is_written_without_the_fallback(databases: Stack) -> None
         kinds = set(databases.primary.kinds_since(before))
         assert kinds, "not even the switch, which proves that the log was read"
         assert not kinds & {RUNNING_XACTS, MESSAGE}
-    databases.drop_slot("nothing")
 
 
 async def test_grant_during_an_episode_ends_the_fallback(databases: Stack) -> None:
@@ -240,7 +239,7 @@ async def test_slot_on_a_cascading_standby_is_healed_on_the_primary() -> None:
 async def test_creation_is_healed_on_older_versions(major: int) -> None:
     with Stack(major=major) as stack:
         stack.start_databases()
-        with stack.quiet(), stack.standby.create_slot("older") as creator:
+        with hanging_creation(stack, "older") as creator:
             async with healing(watched(stack)) as healer:
                 await healer.post(alert("older"))
                 episode = await healer.ended()

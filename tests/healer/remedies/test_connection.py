@@ -97,7 +97,6 @@ async def test_confirmed_lsn_of_a_new_slot_is_the_end_of_the_forced_record(datab
                 call = await primary.act(Act(0.0))
         confirmed = "SELECT confirmed_flush_lsn::text FROM pg_catalog.pg_replication_slots WHERE slot_name = 'made'"
         assert databases.standby.sql(confirmed) == [(call.lsn,)]
-    databases.drop_slot("made")
 
 
 async def test_advice_for_a_missing_privilege_is_the_grant_that_works(databases: Stack) -> None:

@@ -12,6 +12,7 @@ from healer.remedies.attempt import Act, AttemptResult, Capability, Unavailable
 from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.model import Config, HealerConfig
+from tests.support.hanging_creations import hanging_creation
 from tests.support.running_healer import QUICK, alert, healer_config, healing, until, watched
 from tests.support.servers.pooler import Pooler
 from tests.support.servers.stack import HEALER_ROLE, Stack
@@ -19,7 +20,7 @@ from tests.support.servers.stack import HEALER_ROLE, Stack
 
 @pytest.fixture
 def folder(databases: Stack) -> Path:
-    """One that nobody's programs can reach, which those below pytest's are not."""
+    """A folder that a program of another user can reach; pytest's own cannot be."""
     return databases.folder
 
 
@@ -60,14 +61,13 @@ async def test_pooler_in_transaction_mode_is_detected_and_its_sessions_stay_clea
 
 
 async def test_pooler_is_reported_by_the_gauge_and_by_the_outcome(databases: Stack, transaction: Pooler) -> None:
-    with databases.quiet(), databases.standby.create_slot("pooled"):
+    with hanging_creation(databases, "pooled"):
         async with healing(watched(databases, conninfo=conninfo(transaction))) as healer:
             await healer.post(alert("pooled"))
             episode = await healer.ended()
             gauge = await healer.value("pgslot_heal_capability_unavailable", cluster="c", reason="pooler")
     assert (episode["outcome"], episode["why"], episode["calls"]) == ("unavailable", "pooler", 0)
     assert gauge == 1
-    databases.drop_slot("pooled")
 
 
 async def test_pooler_in_session_mode_is_accepted(databases: Stack, folder: Path) -> None:

@@ -53,7 +53,6 @@ async def test_stalled_slot_of_a_batch_consumer_is_healed_by_its_next_read(datab
             episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("healed", 1)
     assert primary.sql(RESTART, ["batch"]) != [(before,)]
-    databases.drop_slot("batch")
 
 
 async def test_read_without_a_record_does_not_move_a_stalled_slot(databases: Stack) -> None:
@@ -66,7 +65,6 @@ async def test_read_without_a_record_does_not_move_a_stalled_slot(databases: Sta
         before = primary.sql(RESTART, ["control"])
         read_all(primary, "control")
         assert primary.sql(RESTART, ["control"]) == before
-    databases.drop_slot("control")
 
 
 async def test_stalled_slot_on_a_standby_is_healed(databases: Stack) -> None:
@@ -108,7 +106,6 @@ async def test_stalled_slot_on_a_standby_is_healed(databases: Stack) -> None:
             episode = await healer.ended()
         assert standby.sql(RESTART, ["away"]) != [(before,)]
     assert (episode["outcome"], episode["calls"]) == ("healed", 1)
-    databases.drop_slot("away")
 
 
 async def test_slot_of_a_lagging_consumer_is_given_up_without_a_call(databases: Stack) -> None:
@@ -120,4 +117,3 @@ async def test_slot_of_a_lagging_consumer_is_given_up_without_a_call(databases: 
         episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
     assert episode["why"] == "not stalled: its WAL is kept by inactive, which no record helps"
-    databases.drop_slot("lags")

@@ -102,7 +102,6 @@ async def test_creation_on_the_standby_is_healed_by_both_remedies(databases: Sta
     assert [row[3] for row in termination_records(databases.primary)] == [
         "slot both waits for it in its creation on a standby"
     ]
-    databases.drop_slot("both")
 
 
 async def test_slot_that_retains_wal_is_unblocked(databases: Stack, tmp_path: Path) -> None:
