@@ -11,7 +11,7 @@ from pgslot.config.model import Config, HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED
-from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
+from tests.support.builders.snapshots import SLOT, STANDBY, cluster, node, unreachable_node
 from tests.support.failover_slots import (
     WORKER,
     advance_horizon,
@@ -105,7 +105,7 @@ CASES: dict[str, tuple[tuple[NodeSnapshot, ...], list[tuple[str, str]]]] = {
         [("warning", "no copies of failover slots are kept: primary_conninfo_dbname")],
     ),
     "the standby's settings may not be read": ((PRIMARY, node("s", recovery=True, standby=None)), []),
-    "the standby does not answer": ((PRIMARY, dark("s")), []),
+    "the standby does not answer": ((PRIMARY, unreachable_node("s")), []),
     "no primary": ((node("s", recovery=True, standby=SYNCHRONISES),), []),
 }
 

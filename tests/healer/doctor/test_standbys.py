@@ -8,7 +8,7 @@ from healer.doctor.checks.standbys import judge_unconfigured_standbys
 from healer.doctor.result import CheckStatus
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import WalSender
-from tests.support.builders.snapshots import cluster, dark, node
+from tests.support.builders.snapshots import cluster, node, unreachable_node
 from tests.support.builders.standbys import BARE, WALSENDER_A, WALSENDER_B, standby_node
 
 CASES: list[tuple[Sequence[WalSender], Sequence[NodeSnapshot], CheckStatus | None, str]] = [
@@ -22,13 +22,13 @@ CASES: list[tuple[Sequence[WalSender], Sequence[NodeSnapshot], CheckStatus | Non
     ),
     (
         [WALSENDER_A, WALSENDER_B],
-        [standby_node("s", "a"), dark("t")],
+        [standby_node("s", "a"), unreachable_node("t")],
         CheckStatus.SKIPPED,
         "unknown whether b (10.0.0.3, slot b) is among the nodes",
     ),
     (
         [WALSENDER_A, WALSENDER_B],
-        [dark("t")],
+        [unreachable_node("t")],
         CheckStatus.WARNING,
         "not among the nodes: 1 of these: a (10.0.0.2, slot a), b (10.0.0.3, slot b)",
     ),

@@ -10,7 +10,7 @@ from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import History, Sample
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Transaction
-from tests.support.builders.snapshots import CREATION, STANDBY, TRANSACTION, cluster, dark, node
+from tests.support.builders.snapshots import CREATION, STANDBY, TRANSACTION, cluster, node, unreachable_node
 
 PREPARED = replace(
     TRANSACTION, kind="prepared", backend_type="prepared", pid=None, application_name="gid-1", xid=680, xid_age=23
@@ -47,7 +47,7 @@ FUNCTION = {"backend_type": "client backend"}
 STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str, Transaction | None]] = [
     ("waits for a record", WAL, {}, IDLE_PRIMARY, "running_xacts", None),
     ("waits for a record, 16's spelling", WAL_16, {}, IDLE_PRIMARY, "running_xacts", None),
-    ("waits for a record, primary unseen", WAL, {}, dark("p"), "running_xacts", None),
+    ("waits for a record, primary unseen", WAL, {}, unreachable_node("p"), "running_xacts", None),
     (
         "a transaction is open but no record has named it yet",
         WAL,
@@ -97,9 +97,9 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
         TRANSACTION,
     ),
     ("walsender without an event and nothing open", {}, {}, IDLE_PRIMARY, "unknown", None),
-    ("walsender without an event, primary unseen", {}, {}, dark("p"), "unknown", None),
+    ("walsender without an event, primary unseen", {}, {}, unreachable_node("p"), "unknown", None),
     ("SQL function, nothing open", FUNCTION, {}, IDLE_PRIMARY, "running_xacts", None),
-    ("SQL function, primary unseen", FUNCTION, {}, dark("p"), "unknown", None),
+    ("SQL function, primary unseen", FUNCTION, {}, unreachable_node("p"), "unknown", None),
     (
         "SQL function, transaction open",
         FUNCTION,

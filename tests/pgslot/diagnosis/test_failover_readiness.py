@@ -16,7 +16,7 @@ from pgslot.diagnosis.failover_readiness import (
 )
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
-from tests.support.builders.snapshots import SLOT, STANDBY, cluster, dark, node
+from tests.support.builders.snapshots import SLOT, STANDBY, cluster, node, unreachable_node
 
 U = NotReadyReason
 ORIGINAL = SLOT._replace(slot_name="f", failover=True, synced=False, confirmed_position=5000)
@@ -86,15 +86,15 @@ QUIET: dict[str, tuple[tuple[NodeSnapshot, ...], dict[str, NotReadyReason | None
     "a temporary one": ((primary(ORIGINAL._replace(temporary=True)), standby("s")), {}),
     "one in creation": ((primary(ORIGINAL._replace(in_creation=True)), standby("s")), {}),
     "no standby": ((primary(ORIGINAL),), {}),
-    "the primary is dark": ((dark("p"), standby("s")), {}),
+    "the primary is dark": ((unreachable_node("p"), standby("s")), {}),
     "two primaries": ((primary(ORIGINAL), primary(ORIGINAL), standby("s")), {}),
-    "the standby is dark": ((primary(ORIGINAL), dark("s")), {}),
+    "the standby is dark": ((primary(ORIGINAL), unreachable_node("s")), {}),
     "one of two synchronises": ((primary(ORIGINAL), SYNCS, OTHER_OFF), {"a": None}),
     "none of two does": (
         (primary(ORIGINAL), standby("a", standby=replace(OFF, primary_slot_name="a")), OTHER_OFF),
         {"a": U.SYNC_OFF, "b": U.SYNC_OFF},
     ),
-    "none that answers does": ((primary(ORIGINAL), OTHER_OFF, dark("a")), {}),
+    "none that answers does": ((primary(ORIGINAL), OTHER_OFF, unreachable_node("a")), {}),
     "delayed": (
         (primary(ORIGINAL), SYNCS, standby("s", standby=replace(SYNCHRONISES, apply_delay_seconds=3600.0))),
         {"a": None},

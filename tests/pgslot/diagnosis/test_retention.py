@@ -27,7 +27,7 @@ from tests.support.builders.retention import (
     Changes,
     primary_with,
 )
-from tests.support.builders.snapshots import SLOT, TRANSACTION, cluster, dark, node
+from tests.support.builders.snapshots import SLOT, TRANSACTION, cluster, node, unreachable_node
 
 SENT: Changes = {"sent_position": HERE, "received_position": HERE}
 NOTHING_NEW: Changes = {"received_position": RECORD}
@@ -184,7 +184,7 @@ def test_slot_of_a_standby_is_pinned_by_a_transaction_on_the_primary() -> None:
         primary = primary_with(SLOT, None, transactions)
         assert diagnose_retention(slot, replica, cluster(replica, primary)).cause == cause
     assert needs_primary(replica)
-    assert diagnose_retention(slot, replica, cluster(replica, dark("p"))).cause == "unknown"
+    assert diagnose_retention(slot, replica, cluster(replica, unreachable_node("p"))).cause == "unknown"
     # The primary was queried for the first time: which transactions were open there before is not known.
     fresh = replace(primary_with(SLOT, None, ()), history=History(NOW, QUIET[-1:]))
     assert diagnose_retention(slot, replica, cluster(replica, fresh)).cause == "unknown"
@@ -273,7 +273,7 @@ def test_synced_slot_has_the_cause_of_its_original(copy: dict[str, Any], origina
     assert diagnose_retention(synced, replica, cluster(replica, primary)).cause == cause
     if copy:
         assert needs_primary(replica)
-        assert diagnose_retention(synced, replica, cluster(replica, dark("p"))).cause == "unknown"
+        assert diagnose_retention(synced, replica, cluster(replica, unreachable_node("p"))).cause == "unknown"
 
 
 def test_synced_slot_of_a_promoted_standby_is_not_a_copy() -> None:

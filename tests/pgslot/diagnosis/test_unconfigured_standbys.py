@@ -22,7 +22,7 @@ from pgslot.snapshot.identity import expected_system_identifier
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.queries import QUERIES
 from pgslot.snapshot.rows import WalSender
-from tests.support.builders.snapshots import cluster, dark, node
+from tests.support.builders.snapshots import cluster, node, unreachable_node
 from tests.support.builders.standbys import BARE, WALSENDER_A, WALSENDER_B, standby_node
 from tests.support.scrapes import Client, get_metrics
 from tests.support.servers import binaries
@@ -37,19 +37,19 @@ ELSEWHERE = NodeSnapshot("c", "x", 0.0, dict.fromkeys((query.name for query in Q
 
 MATCHES: dict[str, tuple[Sequence[WalSender], Sequence[NodeSnapshot], int | None, Sequence[WalSender]]] = {
     "nobody streams": ([], [standby_node("s", "a")], 0, []),
-    "nobody streams, and a standby is down": ([], [dark("s")], 0, []),
+    "nobody streams, and a standby is down": ([], [unreachable_node("s")], 0, []),
     "all are configured": ([WALSENDER_A, WALSENDER_B], [standby_node("s", "a"), standby_node("t", "b")], 0, []),
     "one standby is not configured": ([WALSENDER_A, WALSENDER_B], [standby_node("s", "a")], 1, [WALSENDER_B]),
     "no standby is configured": ([WALSENDER_A, BARE], [], 2, [WALSENDER_A, BARE]),
     "the standby that is down may be it": (
         [WALSENDER_A, WALSENDER_B],
-        [standby_node("s", "a"), dark("t")],
+        [standby_node("s", "a"), unreachable_node("t")],
         None,
         [WALSENDER_B],
     ),
     "more than are down": (
         [WALSENDER_A, WALSENDER_B, BARE],
-        [standby_node("s", "a"), dark("t")],
+        [standby_node("s", "a"), unreachable_node("t")],
         1,
         [WALSENDER_B, BARE],
     ),

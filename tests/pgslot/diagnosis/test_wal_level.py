@@ -19,7 +19,7 @@ from pgslot.diagnosis.wal_level import (
 )
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
-from tests.support.builders.snapshots import SLOT, cluster, dark, node
+from tests.support.builders.snapshots import SLOT, cluster, node, unreachable_node
 from tests.support.scrapes import PRIMARY, STANDBY, config_reloader, scrape_until
 from tests.support.servers.binaries import NEXT
 from tests.support.servers.postgres import Postgres
@@ -64,7 +64,7 @@ KEPT = [
     (server("p", A, wal_level="logical"), None),
     (server("p", A, version="18.6"), None),
     (replace(server("p"), slots=None), None),
-    (dark("p"), None),
+    (unreachable_node("p"), None),
     (None, None),
 ]
 
@@ -89,7 +89,7 @@ FINDINGS = [
     ((server("p", B), server("s", A, recovery=True)), CheckStatus.WARNING, "it has b"),
     ((server("p"), server("s", A, recovery=True)), CheckStatus.WARNING, "it has none"),
     ((server("p", A, B), server("s", A, recovery=True)), CheckStatus.OK, "s/a are kept by 2"),
-    ((dark("p"), server("s", A, recovery=True)), CheckStatus.SKIPPED, "not known"),
+    ((unreachable_node("p"), server("s", A, recovery=True)), CheckStatus.SKIPPED, "not known"),
     ((server("p", B), server("s", recovery=True)), None, ""),
     ((server("p", B, wal_level="logical"), server("s", A, recovery=True)), None, ""),
 ]

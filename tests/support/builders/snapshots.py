@@ -1,4 +1,4 @@
-"""Snapshots for tests of pure functions: a healthy server, of which each test changes what it is about."""
+"""Snapshots for tests of pure functions: a healthy server, from which each test changes what it is about."""
 
 from dataclasses import replace
 from typing import Any
@@ -114,17 +114,17 @@ TRANSACTION = Transaction(
 
 
 def node(name: str, *, recovery: bool, **rows: Any) -> NodeSnapshot:
-    """Return a node that answered all probes; rows not given are empty."""
+    """Return a node that answered all queries; rows that are not given are empty."""
     rows = {"slots": (), "creations": (), "transactions": (), "senders": ()} | rows
     if recovery:
         rows = {"standby": STANDBY} | rows
-    statuses = dict.fromkeys((probe.name for probe in QUERIES), QueryStatus.OK)
+    statuses = dict.fromkeys((query.name for query in QUERIES), QueryStatus.OK)
     return NodeSnapshot("c", name, 0.01, statuses, replace(FACTS, in_recovery=recovery), **rows)
 
 
-def dark(name: str) -> NodeSnapshot:
+def unreachable_node(name: str) -> NodeSnapshot:
     """Return a node that did not answer."""
-    return NodeSnapshot("c", name, 0.01, dict.fromkeys((probe.name for probe in QUERIES), QueryStatus.UNREACHABLE))
+    return NodeSnapshot("c", name, 0.01, dict.fromkeys((query.name for query in QUERIES), QueryStatus.UNREACHABLE))
 
 
 def cluster(*nodes: NodeSnapshot) -> ClusterSnapshot:

@@ -13,7 +13,7 @@ from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState, condit
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.creation_wait import WaitReason
 from tests.support.builders.slot_states import C, R, existing, waiting
-from tests.support.builders.snapshots import CREATION, SLOT, cluster, dark, node
+from tests.support.builders.snapshots import CREATION, SLOT, cluster, node, unreachable_node
 
 SETTINGS = HealerSettings()
 NOW = EpisodeProgress(now=100.0)
@@ -237,7 +237,7 @@ def test_reason_names_the_session_that_held_the_lock() -> None:
 
 def test_evaluate_gives_the_condition_of_each_slot() -> None:
     replica = node("s", recovery=True, slots=(SLOT,), creations=(CREATION,))
-    both = cluster(node("p", recovery=False), replica, dark("d"))
+    both = cluster(node("p", recovery=False), replica, unreachable_node("d"))
     keys = [
         SlotKey("s", "w"),
         SlotKey("s", "s"),
