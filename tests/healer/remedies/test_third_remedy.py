@@ -8,11 +8,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from healer.capability import CapabilityMonitor
-from healer.episodes.manager import EpisodeManager
-from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Act, Attempt, AttemptResult, Capability, LogEntry, Unavailable, Wait
 from healer.remedies.base import BudgetLimit, EpisodeProgress, Remedy
 from healer.remedies.connection import PRIMARY_TIMEOUT, AnyConnection, PrimaryConnection
@@ -23,7 +19,8 @@ from healer.webhook.payload import Action, Alert
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.postgres.session import SessionQuery
-from tests.support.running_healer import until
+from tests.support.builders.episodes import RecordedManager
+from tests.support.running_healer import healer_config, until
 from tests.support.servers.stack import HEALER_ROLE, Stack
 
 NAME = "write_message"
@@ -68,7 +65,7 @@ class MessageConnection(PrimaryConnection[Act, MessageAttempt]):
 
 
 class WriteMessage(Remedy[SlotProgress, Act, MessageAttempt]):
-    """Writes one message for each slot, and calls that a cure."""
+    """Writes one message per slot, after which the slot counts as healed."""
 
     name: ClassVar[str] = NAME
     connection: ClassVar[type[AnyConnection]] = MessageConnection
@@ -122,23 +119,20 @@ def registered() -> Iterator[None]:
         yield
 
 
-def configured(stack: Stack) -> Config:
+def config_of(stack: Stack) -> Config:
     primary = stack.primary
     nodes = (Node("c", "primary", Conninfo(primary.conninfo("pgslot_exporter"))),)
-    healer = HealerConfig(Conninfo(primary.conninfo(HEALER_ROLE)), enabled=True, dry_run=False)
-    return Config((Cluster("c", nodes, healer),), HealerSettings())
+    return Config((Cluster("c", nodes, healer_config(primary.conninfo(HEALER_ROLE))),), HealerSettings())
 
 
 @pytest.mark.usefixtures("registered")
 async def test_registered_remedy_is_checked_acts_and_is_reported(databases: Stack) -> None:
-    config = configured(databases)
-    registry = CollectorRegistry()
-    metrics = HealerMetrics(registry)
-    monitor = CapabilityMonitor(metrics)
-    manager = EpisodeManager(config, metrics, monitor)
+    config = config_of(databases)
+    recorded = RecordedManager(config)
+    manager, monitor = recorded.manager, recorded.monitor
 
     def value(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(name, {"cluster": "c", "remedy": NAME, **labels})
+        return recorded.value(name, {"cluster": "c", "remedy": NAME, **labels})
 
     databases.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('third', 'pgoutput')")
     monitor.watch(config.clusters)
