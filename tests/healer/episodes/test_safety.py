@@ -21,11 +21,10 @@ import healer as package
 from healer.remedies.attempt import Act
 from healer.remedies.connection import PRIMARY_TIMEOUT
 from healer.remedies.force_snapshot.connection import RecordConnection
-from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import HealerConfig, HealerSettings
+from pgslot.config.model import HealerSettings
 from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.paths import ROOT
-from tests.support.running_healer import QUICK, alert, healing, to_primary, until, watched
+from tests.support.running_healer import QUICK, alert, healer_config, healing, to_primary, until, watched
 from tests.support.servers.stack import HEALER_ROLE, Stack
 
 FOLDER = Path(package.__path__[0])
@@ -129,7 +128,7 @@ async def test_objects_of_other_roles_do_not_run_in_the_healers_session(database
             owner.execute(f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}")
             for kind in ("text", "int8", "int4", "oid"):
                 owner.execute(TRAP.format(kind).encode())
-        target = HealerConfig(Conninfo(primary.conninfo(HEALER_ROLE, "trapped")), enabled=True, dry_run=False)
+        target = healer_config(primary.conninfo(HEALER_ROLE, "trapped"))
         async with RecordConnection(target) as acting:
             assert (await acting.act(Act(1.0))).result == "ok"
         assert "A STRANGER RUNS AS" not in primary.process.log.read_text("utf-8")
@@ -236,7 +235,7 @@ async def test_statement_timeout_lock_timeout_connect_timeout_connection_never_e
     databases: Stack,
 ) -> None:
     """And application_name is set."""
-    acting = HealerConfig(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
+    acting = healer_config(to_primary(databases.primary))
     async with RecordConnection(acting) as primary:
         for _ in range(5):
             assert (await primary.act(Act(0.0))).result == "ok"

@@ -20,12 +20,13 @@ from healer.remedies.progress import Outcome
 from healer.webhook import endpoint
 from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
-from pgslot.config.model import Cluster, HealerConfig, HealerSettings, Node
+from pgslot.config.model import Cluster, HealerSettings, Node
 from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.running_healer import (
     QUICK,
     alert,
     has_called,
+    healer_config,
     healing,
     nothing_left_behind,
     to_primary,
@@ -109,9 +110,7 @@ async def test_idempotent_calling_twice_is_harmless_each_call_costs_one_small_wa
 ) -> None:
     with databases.quiet():
         before = databases.primary.lsn()
-        async with RecordConnection(
-            HealerConfig(Conninfo(to_primary(databases.primary)), enabled=True, dry_run=False)
-        ) as primary:
+        async with RecordConnection(healer_config(to_primary(databases.primary))) as primary:
             for _ in range(10):
                 assert (await primary.act(Act(0.0))).result == "ok"
         assert databases.primary.lsn() - before <= 10 * 64
@@ -160,7 +159,7 @@ async def test_one_targets_error_or_hang_never_delays_another_handler_exceptions
         cleanup.enter_context(databases.quiet())
         creator = cleanup.enter_context(databases.standby.create_slot("other"))
         nowhere = Conninfo(f"host=127.0.0.1 port={hole.port} user=x")
-        target = HealerConfig(nowhere, enabled=True, dry_run=False)
+        target = healer_config(nowhere.text)
         async with healing(Cluster("hung", (Node("hung", "n", nowhere),), target), watched(databases)) as healer:
             await healer.post(alert("x", cluster="hung", node="n"), alert("other"))
             await healer.until(
@@ -186,7 +185,7 @@ async def test_webhook_401_on_bad_auth_413_over_size_400_on_bad_json_version_5xx
     (tmp_path / "token").write_text("right")
     settings = HealerSettings(webhook_token_file=tmp_path / "token")
     nowhere = Conninfo(f"host=127.0.0.1 port={free_port()} user=x")
-    cluster = Cluster("c", (Node("c", "standby", nowhere),), HealerConfig(nowhere, enabled=True, dry_run=False))
+    cluster = Cluster("c", (Node("c", "standby", nowhere),), healer_config(nowhere.text))
     right = {"Authorization": "Bearer right"}
     async with healing(cluster, settings=settings) as healer:
 
