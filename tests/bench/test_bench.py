@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 
 
 @pytest.mark.servers
-def test_the_short_bench_measures_everything(tmp_path: Path) -> None:
+def test_quick_bench_measures_everything(tmp_path: Path) -> None:
     file = tmp_path / "bench.jsonl"
     done = subprocess.run(
         ["make", "bench", "QUICK=1", f"JSON={file}"],
@@ -52,7 +52,7 @@ def test_the_short_bench_measures_everything(tmp_path: Path) -> None:
             assert line["held"], line
 
 
-def test_a_line_has_the_reference_by_its_name() -> None:
+def test_json_line_has_reference_under_its_name() -> None:
     result = at_most(3, Result("it", 7.5, "ms", "floor", 2.0))
     assert json.loads(result.as_json()) == {
         "name": "it",
@@ -66,14 +66,14 @@ def test_a_line_has_the_reference_by_its_name() -> None:
     assert json.loads(Result("it", 7.5, "ms").as_json()) == {"name": "it", "value": 7.5, "unit": "ms"}
 
 
-def test_the_table_says_what_was_missed() -> None:
+def test_table_shows_missed_targets() -> None:
     shown = table(
         [at_most(3, Result("slow", 7.5, "ms", "floor", 2.0)), at_most(3, Result("fast", 5, "ms", "floor", 2.0))]
     )
     assert [line.split("|")[-2].strip() for line in shown.splitlines()[2:]] == ["MISSED", "held"]
 
 
-def test_copies_that_never_became_persistent_are_counted_and_in_no_median() -> None:
+def test_copies_never_persistent_are_counted_but_not_in_median() -> None:
     trials = [Trial(3.0, 0, "healed"), Trial(None, 0, None), Trial(5.0, 2, "resolved_itself"), Trial(10.0, 0, "healed")]
     found = {result.name: (result.value, result.unit) for result in persistence_results("18", trials, 90.0)}
     assert found == {

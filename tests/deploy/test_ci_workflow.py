@@ -12,7 +12,7 @@ HOOKS: dict[str, Any] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_t
 JOBS: dict[str, dict[str, Any]] = WORKFLOW["jobs"]
 
 
-def test_the_workflow_runs_what_ci_runs() -> None:
+def test_workflow_runs_the_ci_script() -> None:
     [job] = JOBS.values()
     commands = [step["run"] for step in job["steps"] if "run" in step]
     assert commands[-1] == ".ci/run"
@@ -20,7 +20,7 @@ def test_the_workflow_runs_what_ci_runs() -> None:
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 
 
-def test_it_may_read_and_nothing_else() -> None:
+def test_workflow_has_read_permission_only() -> None:
     assert WORKFLOW["permissions"] == {}
     text = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
     assert "secrets." not in text
@@ -40,7 +40,7 @@ def test_actions_are_pinned_and_leave_no_credentials() -> None:
         assert not step["uses"].startswith("actions/checkout") or step["with"]["persist-credentials"] is False
 
 
-def test_hooks_are_this_projects_own_commands() -> None:
+def test_hooks_are_make_targets() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for repository in HOOKS["repos"]:
         assert repository["repo"] == "local"
@@ -49,7 +49,7 @@ def test_hooks_are_this_projects_own_commands() -> None:
             assert hook["id"] in targets
 
 
-def test_the_security_policy_invents_no_address() -> None:
+def test_security_policy_has_no_email_address() -> None:
     text = (ROOT / "SECURITY.md").read_text("utf-8")
     assert not re.search(r"\S+@\S+\.\w+", text)
     assert "private vulnerability reporting" in text

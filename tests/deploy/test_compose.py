@@ -40,14 +40,14 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.tools
-def test_docker_compose_accepts_it(tmp_path: Path) -> None:
+def test_docker_compose_accepts_file(tmp_path: Path) -> None:
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     done = run("docker-compose", "--file", "docker-compose.yml", "config", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.tools
-def test_docker_compose_reports_a_mistake(tmp_path: Path) -> None:
+def test_docker_compose_rejects_unknown_key(tmp_path: Path) -> None:
     """As a check of the check above."""
     text = (ROOT / "docker-compose.yml").read_text()
     assert "read_only: true" in text
@@ -57,7 +57,7 @@ def test_docker_compose_reports_a_mistake(tmp_path: Path) -> None:
     assert "read_onli" in done.stderr
 
 
-def test_every_secret_is_made_and_none_for_nothing(secrets: Path) -> None:
+def test_every_secret_is_created_and_used(secrets: Path) -> None:
     named = {name: Path(entry["file"]) for name, entry in COMPOSE["secrets"].items()}
     assert all(path == Path("deploy/compose/secrets") / name for name, path in named.items())
     assert {path.name for path in secrets.iterdir()} == set(named)
@@ -76,12 +76,12 @@ def test_secrets_are_random_private_and_kept(secrets: Path, tmp_path: Path) -> N
     assert (tmp_path / "other/webhook-token").read_text() != contents["webhook-token"]
 
 
-def test_git_ignores_the_secrets() -> None:
+def test_git_ignores_secrets() -> None:
     lines = (DEPLOY / "secrets/.gitignore").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["*", "!.gitignore"]
 
 
-def test_no_password_is_written_down() -> None:
+def test_files_contain_no_password() -> None:
     for path in (ROOT / "docker-compose.yml", *DEPLOY.glob("*.sh"), DEPLOY / "pgslot.yml"):
         for value in re.findall(r"(?i)password(?:__?file)?['\"]?(?:=|: )\s*(\S+)", path.read_text()):
             assert value.startswith(("/run/secrets/", "$(cat", "{file:")), f"{path.name}: {value}"
@@ -100,7 +100,7 @@ def test_every_mounted_file_exists(service: str) -> None:
 
 
 @each_service
-def test_every_service_is_pinned_watched_and_open_to_this_machine_only(service: str) -> None:
+def test_every_service_has_pinned_image_health_check_and_loopback_ports(service: str) -> None:
     spec = SERVICES[service]
     assert re.search(r":v?\d+\.\d+(\.\d+|-)|^pg-slot-healer:demo$", spec["image"])
     assert all(port.startswith("127.0.0.1:") for port in spec.get("ports", []))
@@ -124,7 +124,7 @@ def test_every_service_is_hardened_and_limited(service: str) -> None:
     assert not spec["image"].startswith("postgres:") or spec["user"] == "999:999"
 
 
-def test_only_the_two_programs_are_in_both_networks() -> None:
+def test_only_exporter_and_healer_are_in_both_networks() -> None:
     assert COMPOSE["networks"]["databases"] == {"internal": True}
     assert {name for name, spec in SERVICES.items() if len(spec["networks"]) > 1} == {"exporter", "healer"}
     assert {name for name, spec in SERVICES.items() if spec["networks"] == ["databases"]} == {"primary", "standby"}
@@ -132,7 +132,7 @@ def test_only_the_two_programs_are_in_both_networks() -> None:
     assert all("ports" not in SERVICES[name] for name in ("primary", "standby"))
 
 
-def test_both_servers_have_the_settings_that_a_slot_on_a_standby_needs() -> None:
+def test_both_servers_have_settings_for_slots_on_standby() -> None:
     for name in ("primary", "standby"):
         assert SERVICES[name]["command"][:2] == ["postgres", "-cwal_level=logical"]
     assert "-chot_standby_feedback=on" in SERVICES["standby"]["command"]
@@ -160,14 +160,14 @@ def test_prometheus_finds_every_rule_file() -> None:
     ("service", "program"), [("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager")]
 )
 @pytest.mark.servers
-def test_every_flag_is_one_of_prometheus_programs(service: str, program: str) -> None:
+def test_every_flag_exists_in_prometheus_or_alertmanager(service: str, program: str) -> None:
     done = run(program, "--help")
     for flag in SERVICES[service]["command"]:
         assert re.search(rf"{re.escape(flag.split('=')[0])}\b", done.stdout + done.stderr), flag
 
 
 @each_service
-def test_every_path_in_a_command_is_mounted(service: str) -> None:
+def test_every_path_in_command_is_mounted(service: str) -> None:
     spec = SERVICES[service]
     targets = [volume.split(":")[1] for volume in spec.get("volumes", [])]
     for argument in [*spec.get("entrypoint", []), *spec.get("command", [])]:
@@ -181,14 +181,14 @@ def test_every_path_in_a_command_is_mounted(service: str) -> None:
 
 
 @pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda script: script.name)
-def test_a_script_can_be_run(script: Path) -> None:
+def test_script_is_executable_and_parses(script: Path) -> None:
     assert script.stat().st_mode & 0o111
     done = run(script.read_text().splitlines()[0].removeprefix("#!"), "-n", script)
     assert done.returncode == 0, done.stderr
 
 
 @each_program
-def test_every_flag_is_one_of_the_program(service: str, program: str, port: int) -> None:
+def test_every_flag_exists_in_program(service: str, program: str, port: int) -> None:
     command = SERVICES[service]["command"]
     assert command[0] == program
     help_text = run(console_script(program), "--help").stdout
@@ -198,7 +198,7 @@ def test_every_flag_is_one_of_the_program(service: str, program: str, port: int)
 
 
 @each_program
-def test_ports_are_the_programs_own(service: str, program: str, port: int) -> None:
+def test_ports_are_those_of_program(service: str, program: str, port: int) -> None:
     assert SERVICES[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f"--web.listen-address=0.0.0.0:{port}" in SERVICES[service]["command"]
     prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())
@@ -210,9 +210,7 @@ def test_ports_are_the_programs_own(service: str, program: str, port: int) -> No
 
 
 @each_program
-def test_the_programs_accept_the_configuration(
-    service: str, program: str, port: int, secrets: Path, tmp_path: Path
-) -> None:
+def test_program_accepts_configuration(service: str, program: str, port: int, secrets: Path, tmp_path: Path) -> None:
     """With the secrets that its container gets, and no others."""
     config = (DEPLOY / "pgslot.yml").read_text()
     assert yaml.safe_load(config)["healer"]["alertmanager_url"] == "http://alertmanager:9093"
@@ -224,7 +222,7 @@ def test_the_programs_accept_the_configuration(
     assert done.returncode == 0, f"{port}: {done.stdout}{done.stderr}"
 
 
-def test_the_webhook_goes_to_the_healer_with_its_token() -> None:
+def test_webhook_reaches_healer_with_its_token() -> None:
     alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())
     (healer,) = (entry for entry in alertmanager["receivers"] if entry["name"] == "healer")
     (webhook,) = healer["webhook_configs"]
@@ -236,7 +234,7 @@ def test_the_webhook_goes_to_the_healer_with_its_token() -> None:
         assert Path(token).name in SERVICES[service]["secrets"]
 
 
-def test_connection_strings_name_services_and_roles_that_are_made(secrets: Path) -> None:
+def test_connection_strings_name_existing_services_and_roles(secrets: Path) -> None:
     roles = (DEPLOY / "primary-init.sh").read_text()
     for path in secrets.glob("*conninfo*"):
         parts = dict(part.split("=", 1) for part in path.read_text().split())
@@ -245,7 +243,7 @@ def test_connection_strings_name_services_and_roles_that_are_made(secrets: Path)
         assert parts["password"] == (secrets / f"{parts['user'].removeprefix('pgslot_')}-password").read_text()
 
 
-def test_the_trial_in_containers_runs_all_but_grafana() -> None:
+def test_container_trial_runs_all_services_except_grafana() -> None:
     script = (ROOT / "tests/deploy/containers/run.sh").read_text("utf-8")
     found = re.search(r"^SERVICES=\(([\w ]+)\)$", script, re.MULTILINE)
     assert found is not None

@@ -23,16 +23,16 @@ def native() -> Iterator[Native]:
         yield native
 
 
-def test_all_services_but_grafana_run_here() -> None:
+def test_all_services_except_grafana_run_on_this_machine() -> None:
     assert set(PORTS) | {"grafana"} == set(SERVICES)
 
 
 @pytest.mark.parametrize("service", PORTS)
-def test_a_service_is_healthy_by_its_own_check(native: Native, service: str) -> None:
+def test_service_passes_its_own_health_check(native: Native, service: str) -> None:
     assert native.healthy(service)
 
 
-def test_the_health_check_notices_a_hung_program(native: Native) -> None:
+def test_health_check_fails_for_hung_program(native: Native) -> None:
     native.processes["exporter"].pause()
     try:
         assert not native.healthy("exporter")
@@ -41,14 +41,14 @@ def test_the_health_check_notices_a_hung_program(native: Native) -> None:
     assert native.healthy("exporter")
 
 
-def test_the_standby_streams_through_its_slot_with_the_replication_password(native: Native) -> None:
+def test_standby_streams_through_its_slot_with_replication_password(native: Native) -> None:
     assert native.sql("standby", "SELECT status, slot_name FROM pg_stat_wal_receiver") == "streaming|standby"
     password = (native.secrets / "replication-password").read_text("utf-8")
     assert password not in native.sql("standby", "SHOW primary_conninfo")
 
 
 @pytest.mark.parametrize("service", ["standby", "primary"])
-def test_a_server_comes_back_with_its_data(native: Native, service: str) -> None:
+def test_server_keeps_its_data_over_restart(native: Native, service: str) -> None:
     identifier = native.sql(service, "SELECT system_identifier FROM pg_control_system()")
     process = native.processes[service]
     assert process.stop(signal.SIGINT) == 0
@@ -59,7 +59,7 @@ def test_a_server_comes_back_with_its_data(native: Native, service: str) -> None
     wait_for(lambda: native.sql("standby", streaming), "the standby streams again")
 
 
-def test_the_healers_role_can_do_one_thing(native: Native) -> None:
+def test_healer_role_can_only_execute_pg_log_standby_snapshot(native: Native) -> None:
     assert native.sql("primary", "SELECT pg_has_role('pgslot_exporter', 'pg_monitor', 'member')") == "t"
     assert native.sql("primary", "SELECT pg_has_role('pgslot_healer', 'pg_monitor', 'member')") == "f"
     function = "pg_catalog.pg_log_standby_snapshot()"
@@ -69,7 +69,7 @@ def test_the_healers_role_can_do_one_thing(native: Native) -> None:
 
 
 @pytest.mark.parametrize("user", ["postgres", "replicator", "pgslot_exporter", "pgslot_healer"])
-def test_a_wrong_password_is_refused(native: Native, user: str) -> None:
+def test_wrong_password_is_rejected(native: Native, user: str) -> None:
     """So that those of the connection strings, with which the other tests' programs are let in, are the right ones."""
     conninfo = f"host=127.0.0.1 port={native.ports['primary']} dbname=postgres user={user} password=wrong"
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -84,7 +84,7 @@ def test_prometheus_scrapes_both_programs_and_sees_both_nodes(native: Native) ->
     assert rules["data"]["groups"]
 
 
-def test_the_stuck_slot_of_the_readme_heals(native: Native) -> None:
+def test_stuck_slot_of_readme_is_healed(native: Native) -> None:
     """With the shipped thresholds and intervals: it hangs for longer than two seconds, and the healer ends that."""
     for file in ("README.md", "docker-compose.yml"):
         assert re.search(rf"^#? *{re.escape(STUCK_SLOT)}\b", (ROOT / file).read_text("utf-8"), re.MULTILINE)

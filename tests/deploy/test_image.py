@@ -108,7 +108,7 @@ def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here / "opt"
 
 
-def test_the_build_sees_only_what_it_needs(context: Path) -> None:
+def test_build_context_has_only_required_files(context: Path) -> None:
     found = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
     assert {"pyproject.toml", "README.md", "LICENSE", "deploy/docker/constraints.txt"} <= found
     folders = r"(pgslot|exporter|healer|alerts/runbooks|deploy/docker)/.+"
@@ -119,7 +119,7 @@ def test_the_build_sees_only_what_it_needs(context: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
-def test_the_built_environment_has_both_programs_and_nothing_that_installs(installed: Path, program: str) -> None:
+def test_built_environment_has_both_programs_and_no_pip(installed: Path, program: str) -> None:
     done = subprocess.run(
         [installed / "bin" / program, "--version"], check=False, capture_output=True, text=True, timeout=30, cwd="/"
     )
@@ -127,7 +127,7 @@ def test_the_built_environment_has_both_programs_and_nothing_that_installs(insta
     assert not list((installed / "bin").glob("pip*"))
 
 
-def test_the_built_environment_has_sql_and_runbooks(installed: Path) -> None:
+def test_built_environment_has_sql_and_runbooks(installed: Path) -> None:
     [library] = (installed / "lib").glob("python*/site-packages")
     queries = "pgslot/snapshot/queries"
     sql = {path.name for path in (ROOT / queries).glob("*.sql")}
@@ -137,7 +137,7 @@ def test_the_built_environment_has_sql_and_runbooks(installed: Path) -> None:
     assert {path.name for path in (library / "exporter/runbooks").glob("*.md")} == runbooks
 
 
-def test_the_last_stage_is_small_and_without_root() -> None:
+def test_last_stage_is_slim_and_runs_without_root() -> None:
     images = words("FROM")
     assert len(images) == 2
     for image in images:
@@ -176,7 +176,7 @@ def requirements_of(name: str) -> Iterator[Requirement]:
         yield from requirements_of(needed.name)
 
 
-def test_every_package_of_the_image_is_pinned_within_its_range() -> None:
+def test_every_package_of_image_is_pinned_within_its_range() -> None:
     needed = [*requirements_of("pg-slot-healer"), *requirements_of("hatchling")]
     needed += [Requirement(text) for text in PROJECT["build-system"]["requires"]]
     for requirement in needed:
@@ -186,7 +186,7 @@ def test_every_package_of_the_image_is_pinned_within_its_range() -> None:
     assert set(PINS) == {canonicalize_name(requirement.name) for requirement in needed}
 
 
-def test_the_pins_are_what_the_tests_ran_with() -> None:
+def test_pins_match_installed_versions() -> None:
     """make setup installs with them, too."""
     differing = {}
     for name, version in PINS.items():
@@ -220,13 +220,13 @@ def healthcheck() -> dict[str, Callable[..., object]]:
         (["pg-slot-healer", "--web.listen-address=10.0.0.1:84"], ("10.0.0.1", 84)),
     ],
 )
-def test_the_health_check_asks_the_program_of_its_container(
+def test_health_check_finds_address_of_program(
     healthcheck: dict[str, Callable[..., object]], command: list[str], address: tuple[str, int]
 ) -> None:
     assert healthcheck["address"](command) == address
 
 
-def test_the_health_check_runs_as_the_dockerfile_says(tmp_path: Path) -> None:
+def test_health_check_command_detects_hung_program(tmp_path: Path) -> None:
     [check] = words("HEALTHCHECK")
     command = json.loads(check.split("CMD ")[1])
     assert command == ["python", "/opt/pgslot/healthcheck.py"]

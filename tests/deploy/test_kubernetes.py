@@ -53,12 +53,12 @@ each_program = pytest.mark.parametrize("program", PORTS)
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("file", "manifest"), CORE, ids=named)
-def test_kubernetes_schema_accepts_it(file: Path, manifest: Manifest, version: str) -> None:
+def test_manifest_is_valid_by_kubernetes_schema(file: Path, manifest: Manifest, version: str) -> None:
     kubernetes_validate.validate(manifest, version, strict=True)
     assert file.suffix == ".yaml"
 
 
-def test_kubernetes_schema_notices_a_mistake() -> None:
+def test_kubernetes_schema_rejects_unknown_field() -> None:
     """As a check of the check above."""
     manifest = find("Deployment", "pg-slot-healer") | {"spec": find("Deployment", "pg-slot-healer")["spec"] | {"x": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -79,33 +79,33 @@ def checked_by_crd(manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize(("file", "manifest"), CUSTOM, ids=named)
-def test_prometheus_operators_schema_accepts_it(file: Path, manifest: Manifest) -> None:
+def test_manifest_is_valid_by_prometheus_operator_schema(file: Path, manifest: Manifest) -> None:
     checked_by_crd(manifest)
     assert file.parts[0] == "operator"
 
 
 @pytest.mark.parametrize("endpoint", [{"interval": "soon"}, {"scheme": "ftp"}, {"intervall": "15s"}])
-def test_prometheus_operators_schema_notices_a_mistake(endpoint: Manifest) -> None:
+def test_prometheus_operator_schema_rejects_invalid_endpoint(endpoint: Manifest) -> None:
     manifest = find("ServiceMonitor", "pg-slot-healer")
     spec = manifest["spec"] | {"endpoints": [manifest["spec"]["endpoints"][0] | endpoint]}
     with pytest.raises(ValueError, match=r"interval|scheme"):
         checked_by_crd(manifest | {"spec": spec})
 
 
-def test_nothing_names_a_namespace_of_its_own() -> None:
+def test_manifests_do_not_set_a_namespace() -> None:
     assert [named(manifest) for _, manifest in MANIFESTS if "namespace" in manifest["metadata"]] == []
     text = "".join(file.read_text("utf-8") for file in FILES)
     assert set(re.findall(r"\.(\w+)\.svc", text)) == {"pgslot", "monitoring"}
 
 
-def test_every_file_is_applied_but_for_examples_and_alternatives() -> None:
+def test_kustomization_applies_every_file_except_examples_and_alternatives() -> None:
     for folder, left_out in ((FOLDER, {"secrets.example.yaml"}), (OPERATOR, {"scrapeconfig.yaml"})):
         kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
         files = {file.name for file in folder.glob("*.yaml")} - {"kustomization.yaml"}
         assert set(kustomization["resources"]) == files - left_out
 
 
-def test_the_rules_are_in_step() -> None:
+def test_prometheus_rule_matches_shipped_rules() -> None:
     done = subprocess.run(
         [sys.executable, FOLDER / "generate.py", "--check"], check=False, capture_output=True, text=True, timeout=30
     )
@@ -114,7 +114,7 @@ def test_the_rules_are_in_step() -> None:
     assert find("PrometheusRule", "pg-slot-healer")["spec"] == rules
 
 
-def test_rules_out_of_step_are_noticed(tmp_path: Path) -> None:
+def test_generator_check_fails_for_outdated_rules(tmp_path: Path) -> None:
     other = tmp_path / "prometheusrule.yaml"
     other.write_text("spec: {}\n", "utf-8")
     done = subprocess.run(
@@ -130,7 +130,7 @@ def test_rules_out_of_step_are_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.tools
-def test_promtool_accepts_the_prometheus_rule(tmp_path: Path) -> None:
+def test_promtool_accepts_prometheus_rule(tmp_path: Path) -> None:
     rules = tmp_path / "rules.yml"
     rules.write_text(yaml.safe_dump(find("PrometheusRule", "pg-slot-healer")["spec"]), "utf-8")
     done = subprocess.run(
@@ -140,14 +140,14 @@ def test_promtool_accepts_the_prometheus_rule(tmp_path: Path) -> None:
 
 
 @each_program
-def test_the_image_is_this_version(program: str) -> None:
+def test_image_tag_is_this_version(program: str) -> None:
     assert container(program)["image"] == f"pg-slot-healer:{__version__}"
     [image] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))["images"]
     assert (image["name"], image["newTag"]) == ("pg-slot-healer", __version__)
 
 
 @each_program
-def test_the_pod_is_hardened(program: str) -> None:
+def test_pod_is_hardened(program: str) -> None:
     spec = pod(program)
     user = int(re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)[0])
     assert spec["securityContext"] == {
@@ -171,7 +171,7 @@ def test_the_pod_is_hardened(program: str) -> None:
 
 
 @each_program
-def test_the_command_line_is_the_programs(program: str) -> None:
+def test_arguments_are_accepted_by_program(program: str) -> None:
     spec = container(program)
     assert spec["command"] == [program]
     options = PARSERS[program]().parse_args(spec["args"])
@@ -202,7 +202,7 @@ def test_ports_of_container_service_monitor_and_policy_agree(program: str) -> No
 
 
 @each_program
-def test_the_job_is_that_of_the_rules_and_of_prometheus_yml(program: str) -> None:
+def test_job_label_matches_rules_and_prometheus_yml(program: str) -> None:
     prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text("utf-8"))
     scrapes = {job["job_name"]: job for job in prometheus["scrape_configs"]}
     endpoints = find("ServiceMonitor", program)["spec"]["endpoints"]
@@ -216,7 +216,7 @@ def test_the_job_is_that_of_the_rules_and_of_prometheus_yml(program: str) -> Non
         assert any(re.fullmatch(pattern, job) for job in JOBS.values()), pattern
 
 
-def test_replicas() -> None:
+def test_exporter_has_one_replica_and_healer_has_two() -> None:
     exporter, healer = (find("Deployment", program)["spec"] for program in PORTS)
     assert (exporter["replicas"], exporter["strategy"]["type"]) == (1, "Recreate")
     assert healer["replicas"] == 2
@@ -238,7 +238,7 @@ def all_conninfos(config: Config) -> Iterator[Conninfo]:
 
 
 @each_program
-def test_the_mounted_configuration_loads_with_the_programs_own_secrets(program: str, tmp_path: Path) -> None:
+def test_mounted_configuration_loads_with_secrets_of_program(program: str, tmp_path: Path) -> None:
     config = load(mounted(program, tmp_path, filled()))
     check_secrets(config, healer=program == "pg-slot-healer")
     assert all(conninfo.file is not None for conninfo in all_conninfos(config))  # no password in a ConfigMap
@@ -251,7 +251,7 @@ def test_the_mounted_configuration_loads_with_the_programs_own_secrets(program: 
             check_secrets(config, healer=True)
 
 
-def test_every_key_of_the_examples_is_used_and_alertmanager_sends_the_same_token(tmp_path: Path) -> None:
+def test_every_example_key_is_used_and_alertmanager_sends_same_token(tmp_path: Path) -> None:
     config = load(mounted("pg-slot-healer", tmp_path, filled()))
     used = {conninfo.file.name for conninfo in all_conninfos(config) if conninfo.file is not None}
     assert used | {"token"} == {key for keys in EXAMPLES.values() for key in keys}
@@ -262,7 +262,7 @@ def test_every_key_of_the_examples_is_used_and_alertmanager_sends_the_same_token
 
 
 @pytest.mark.parametrize("secret", EXAMPLES)
-def test_the_programs_refuse_the_placeholders(secret: str, tmp_path: Path) -> None:
+def test_program_rejects_placeholder_secrets(secret: str, tmp_path: Path) -> None:
     secrets = filled() | {secret: EXAMPLES[secret]}
     file = mounted("pg-slot-healer", tmp_path, secrets)
     done = subprocess.run(
@@ -277,20 +277,20 @@ def test_the_programs_refuse_the_placeholders(secret: str, tmp_path: Path) -> No
     assert "password=" not in done.stderr
 
 
-def test_no_manifest_holds_a_secret() -> None:
+def test_manifests_contain_no_secret() -> None:
     for _, manifest in MANIFESTS:
         assert "data" not in manifest or manifest["kind"] == "ConfigMap"
     assert "password" not in find("ConfigMap", "pg-slot-healer")["data"]["pgslot.yml"]
 
 
-def test_each_route_to_the_healer_has_an_object() -> None:
+def test_every_route_to_healer_has_an_alertmanager_config() -> None:
     alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
     to_healer = [route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer"]
     assert len(to_healer) == sum(manifest["kind"] == "AlertmanagerConfig" for _, manifest in MANIFESTS)
 
 
 @pytest.mark.parametrize(("name", "label"), [("pg-slot-healer", "heal="), ("pg-slot-healer-heartbeat", "heartbeat=")])
-def test_the_route_is_that_of_alertmanager_yml(name: str, label: str) -> None:
+def test_route_matches_alertmanager_yml(name: str, label: str) -> None:
     alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
     shipped = next(
         route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer" and label in str(route)

@@ -36,9 +36,7 @@ def probes(program: str) -> list[str]:
 
 
 @each_program
-def test_the_programs_run_with_the_mounted_files_and_answer_the_probes(
-    databases: Stack, program: str, tmp_path: Path
-) -> None:
+def test_program_runs_with_mounted_files_and_answers_probes(databases: Stack, program: str, tmp_path: Path) -> None:
     running = Program(program, mounted(program, tmp_path, conninfos(databases)), tmp_path)
     running.start()
     try:
@@ -54,7 +52,7 @@ def test_the_programs_run_with_the_mounted_files_and_answer_the_probes(
 
 
 @each_program
-def test_a_hung_primary_makes_no_replica_unready_for_long(databases: Stack, program: str, tmp_path: Path) -> None:
+def test_program_becomes_ready_although_primary_hangs(databases: Stack, program: str, tmp_path: Path) -> None:
     """Or the Service would have no endpoint: the healer is ready once it knows that it can not act."""
     running = Program(program, mounted(program, tmp_path, conninfos(databases)), tmp_path)
     databases.primary.pause_all()
@@ -93,7 +91,7 @@ def webhook(status: str) -> Manifest:
     }
 
 
-def test_each_replica_takes_any_webhook_and_both_together_heal(databases: Stack, tmp_path: Path) -> None:
+def test_both_replicas_accept_webhooks_and_heal_together(databases: Stack, tmp_path: Path) -> None:
     """The firing alert reaches both, as with two Alertmanagers, and the end of it only one of them."""
     replicas = []
     for name in ("a", "b"):
@@ -133,7 +131,7 @@ def _ended(replica: Program) -> str | None:
     return str(episode["outcome"]) if episode["outcome"] else None
 
 
-def test_the_resource_limits_are_far_above_what_a_program_uses(databases: Stack, tmp_path: Path) -> None:
+def test_resource_limits_are_far_above_actual_memory_use(databases: Stack, tmp_path: Path) -> None:
     running = Program("pg-slot-exporter", mounted("pg-slot-exporter", tmp_path, conninfos(databases)), tmp_path)
     running.start()
     try:

@@ -24,7 +24,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @each_program
 @pytest.mark.tools
-def test_systemd_accepts_the_unit(program: str, tmp_path: Path) -> None:
+def test_systemd_accepts_unit(program: str, tmp_path: Path) -> None:
     shipped = (UNITS / f"{program}.service").read_text("utf-8")
     unit = tmp_path / f"{program}.service"
     unit.write_text(shipped.replace("/opt/pg-slot-healer/bin", str(Path(sys.executable).parent)))
@@ -34,13 +34,13 @@ def test_systemd_accepts_the_unit(program: str, tmp_path: Path) -> None:
 
 @each_program
 @pytest.mark.tools
-def test_the_unit_is_hardened(program: str) -> None:
+def test_unit_is_hardened(program: str) -> None:
     done = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSURE}", UNITS / f"{program}.service")
     assert done.returncode == 0, done.stdout
 
 
 @each_program
-def test_the_command_line_is_the_programs(program: str) -> None:
+def test_command_line_has_only_flags_of_program(program: str) -> None:
     [command] = re.findall(r"^ExecStart=(.*)$", (UNITS / f"{program}.service").read_text("utf-8"), re.MULTILINE)
     path, *flags = command.split()
     console_script = Path(sys.executable).with_name(Path(path).name)

@@ -24,7 +24,7 @@ MINUTES = 0.6
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_invariants_hold(seed: int, tmp_path: Path) -> None:
+def test_invariants_hold(seed: int, tmp_path: Path) -> None:
     day = run(plan(seed, MINUTES), logs=tmp_path)
     assert not day.violations, told(day)
     # It was no empty day, and somebody was watching.
@@ -38,7 +38,7 @@ def test_the_invariants_hold(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_a_slot_that_nobody_heals_and_calls_by_others_are_told(tmp_path: Path) -> None:
+def test_unhealed_slot_and_foreign_calls_are_reported(tmp_path: Path) -> None:
     """The primary is idle and the healer dead; somebody else forces a record, and tries to on the standby."""
     steps = (
         Step(0.0, Act.CALL_BY_HAND, PRIMARY_NODE),
@@ -62,7 +62,7 @@ def test_a_slot_that_nobody_heals_and_calls_by_others_are_told(tmp_path: Path) -
 
 
 @pytest.mark.e2e
-def test_an_exporter_that_does_not_answer_is_told_with_the_step(tmp_path: Path) -> None:
+def test_unresponsive_exporter_is_reported_with_the_step(tmp_path: Path) -> None:
     steps = (
         Step(0.0, Act.WRITE, PRIMARY_NODE),
         Step(1.0, Act.FREEZE, name=EXPORTER),
@@ -81,7 +81,7 @@ def told(day: Day) -> str:
 # --- the plan ---
 
 
-def test_the_same_seed_gives_the_same_plan() -> None:
+def test_same_seed_gives_same_plan() -> None:
     """Also in another process, where sets of names come in another order."""
     command = [sys.executable, "-m", "tests.simulations.day", "--seed=17", "--minutes=2", "--plan"]
     printed = {
@@ -93,7 +93,7 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_every_step_is_possible_and_nothing_is_in_the_way_at_the_end(seed: int) -> None:
+def test_every_step_is_possible_and_no_obstacle_is_left_at_the_end(seed: int) -> None:
     model = Model()
     steps = plan(seed, 2)
     assert [step.at for step in steps] == sorted(step.at for step in steps)
@@ -104,17 +104,17 @@ def test_every_step_is_possible_and_nothing_is_in_the_way_at_the_end(seed: int) 
     assert not any(left), left
 
 
-def test_all_acts_occur() -> None:
+def test_plans_contain_every_act() -> None:
     counted = Counter(step.act for seed in range(10) for step in plan(seed, 1))
     assert set(counted) == set(Act) - SABOTAGE
     assert min(counted.values()) >= 3, counted
 
 
-def test_the_days_above_have_all_acts() -> None:
+def test_tested_days_contain_every_act() -> None:
     assert {step.act for seed in SEEDS for step in plan(seed, MINUTES)} == set(Act) - SABOTAGE
 
 
-def test_acts_are_on_servers_of_the_right_role() -> None:
+def test_acts_run_on_servers_of_the_right_role() -> None:
     for seed in range(20):
         model = Model()
         for step in plan(seed, 2):

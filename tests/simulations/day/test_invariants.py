@@ -40,12 +40,12 @@ def compared(
     return {violation.expected.partition("{")[0] for violation in found.values()}
 
 
-def test_a_page_that_is_right() -> None:
+def test_correct_page_has_no_disagreements() -> None:
     assert compared(PAGE) == set()
 
 
 @pytest.mark.parametrize("sample", PAGE, ids=lambda sample: sample.name)
-def test_a_value_that_is_wrong_or_missing(sample: Sample) -> None:
+def test_wrong_or_missing_value_is_a_disagreement(sample: Sample) -> None:
     without = [one for one in PAGE if one is not sample]
     wrong = sample._replace(value=sample.value + 1000)
     assert sample.name in compared(without)
@@ -58,7 +58,7 @@ def reasons(row: tuple[object, ...], pid: int, blockers: int) -> list[str]:
     return [dict(labels)["reason"] for name, labels in known.exact if name == "pgslot_creation_wait_reason"]
 
 
-def test_why_a_creation_waits_where_it_can_be_told_for_sure() -> None:
+def test_wait_reason_is_expected_only_where_it_is_certain() -> None:
     on_standby = ("life", True, 1, 0, 0, False, 1, 1000)
     assert reasons(ROW, 7, 1) == ["transaction"]
     assert reasons(ROW, 7, 0) == []
@@ -66,12 +66,12 @@ def test_why_a_creation_waits_where_it_can_be_told_for_sure() -> None:
     assert reasons(on_standby, 7, 1) == []
 
 
-def test_a_slot_that_is_not_there() -> None:
+def test_nonexistent_slot_is_a_disagreement() -> None:
     ghost = {"node": "n", "slot_name": "ghost", "database": "postgres", "slot_type": "logical"}
     assert compared([*PAGE, Sample("pgslot_slot_info", ghost, 1)]) == {"slots of n: ['s']"}
 
 
-def test_what_moved_is_not_compared() -> None:
+def test_changed_values_are_not_compared() -> None:
     moved = facts("n", (*ROW[:4], 2, *ROW[5:]), [(*SLOT[:3], False, *SLOT[4:7], 450, *SLOT[8:])])
     wrong = [
         Sample(one.name, one.labels, 7) if one.name in ("pgslot_active", "pgslot_retained_wal_bytes") else one
@@ -82,7 +82,7 @@ def test_what_moved_is_not_compared() -> None:
     assert compared(wrong, FACTS, None) == set()
 
 
-def test_a_server_that_is_down() -> None:
+def test_down_server_has_no_series_except_pgslot_up() -> None:
     assert compared([Sample("pgslot_up", {"node": "n"}, 0)], None, None, down=True) == set()
     assert compared(PAGE, None, None, down=True) == {"pgslot_up", "slots of n: []"}
 
@@ -102,7 +102,7 @@ def found(text: str) -> list[str]:
     return [violation.invariant for violation in serverlog.judged(calls, HEALER_ROLE, 1.0)]
 
 
-def test_the_healers_calls_on_a_primary_at_their_pace() -> None:
+def test_paced_calls_by_healer_on_primary_are_allowed() -> None:
     text = log(
         (1.0, 7, HEALER_ROLE, FACT), (1.5, 7, HEALER_ROLE, ACT), (2.5, 7, HEALER_ROLE, ACT), (2.6, 8, HEALER_ROLE, ACT)
     )
@@ -129,11 +129,11 @@ def test_the_healers_calls_on_a_primary_at_their_pace() -> None:
         ([(1.0, 7, "postgres", "LOG:  statement: GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() TO x")], []),
     ],
 )
-def test_calls_that_must_not_be(lines: list[tuple[float, int, str, str]], expected: list[str]) -> None:
+def test_forbidden_calls_are_violations(lines: list[tuple[float, int, str, str]], expected: list[str]) -> None:
     assert found(log(*lines)) == expected
 
 
-def test_calls_while_no_record_can_arrive() -> None:
+def test_call_while_no_record_can_arrive_is_a_violation() -> None:
     calls = list(serverlog.calls_in("n", log((10.0, 7, HEALER_ROLE, ACT))))
     assert not list(serverlog.useless(calls, [(0.0, 9.0), (9.0, 20.0), (10.1, 20.0)]))
     [violation] = serverlog.useless(calls, [(5.0, 10.5)])
@@ -156,13 +156,13 @@ def claim(slot: str, outcome: str) -> str:
         ("waits", "error", True),
     ],
 )
-def test_claims_of_the_healer(slot: str, outcome: str, wrong: bool) -> None:
+def test_false_claim_by_healer_is_a_violation(slot: str, outcome: str, wrong: bool) -> None:
     text = claim(slot, outcome)
     assert bool(list(programlog.claims(text, {"made": True, "waits": False, "abandoned": None}, most_calls=9))) is wrong
     assert list(programlog.claims(text, {}, most_calls=0))
 
 
-def test_a_budget_that_is_overdrawn() -> None:
+def test_exceeded_budget_is_a_violation() -> None:
     calls = list(serverlog.calls_in("n", log(*((float(n), n, HEALER_ROLE, ACT) for n in range(13)))))
     assert not list(serverlog.over_budget(calls, [(0.0, 13.0)], 600))
     assert not list(serverlog.over_budget(calls, [(0.0, 6.0), (6.5, 13.0)], 100))
@@ -185,7 +185,7 @@ GOOD = '{"ts": "t", "level": "info", "msg": "m", "logger": "healer"}\n'
         (GOOD.replace("info", "critical"), True),
     ],
 )
-def test_defects_in_a_programs_log(text: str, defect: bool) -> None:
+def test_unsound_log_line_is_a_violation(text: str, defect: bool) -> None:
     assert bool(list(programlog.defects("healer", text))) is defect
 
 
@@ -206,7 +206,7 @@ def waiting(node: str = STANDBY_NODE, **more: Any) -> tuple[DayState, Waiting]:
     return world, client
 
 
-def test_a_creation_that_could_be_made_is_late_after_its_time() -> None:
+def test_possible_creation_is_late_after_patience() -> None:
     world, client = waiting()
     assert [bool(late(world, now)) for now in (0.0, 39.0, 41.0)] == [False, False, True]
     client.done = True
@@ -225,7 +225,7 @@ def test_a_creation_that_could_be_made_is_late_after_its_time() -> None:
         ({"dead": {EXPORTER}}, False),
     ],
 )
-def test_what_is_in_the_way_does_not_count(obstacle: dict[str, Any], on_primary: bool) -> None:
+def test_time_with_obstacle_does_not_count_as_waiting(obstacle: dict[str, Any], on_primary: bool) -> None:
     for node, counts in ((STANDBY_NODE, True), (PRIMARY_NODE, on_primary)):
         world, _ = waiting(node)
         for name, value in obstacle.items():
@@ -233,14 +233,14 @@ def test_what_is_in_the_way_does_not_count(obstacle: dict[str, Any], on_primary:
         assert [bool(late(world, now)) for now in (0.0, 41.0)] == [False, not counts]
 
 
-def test_a_disturbance_begins_its_time_anew() -> None:
+def test_disturbance_restarts_waiting_time() -> None:
     world, _ = waiting()
     late(world, 0.0)
     world.disturb()
     assert [bool(late(world, now)) for now in (39.0, 78.0, 80.0)] == [False, False, True]
 
 
-def test_a_creation_that_fails_without_our_doing() -> None:
+def test_creation_that_fails_unexpectedly_is_a_violation() -> None:
     world, client = waiting()
     client.done, client.error = True, "all slots are in use"
     [violation] = late(world, 0.0)

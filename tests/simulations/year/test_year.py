@@ -20,7 +20,7 @@ from tests.simulations.year.run import run
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_nothing_is_done_or_told_wrong_and_no_alert_is_lost(seed: int) -> None:
+def test_healer_makes_no_wrong_call_or_claim_and_loses_no_alert(seed: int) -> None:
     world, spent = run(clusters=100, incidents=150, seed=seed)
     told = report_page(world, 100, 150, seed, spent)
     assert not world.judge.wrongs, told
@@ -36,7 +36,7 @@ def with_remedy(remedy: ForceSnapshot) -> Any:
     return mock.patch.dict(REMEDIES, {remedy.name: remedy})
 
 
-def test_the_judge_sees_a_healer_that_calls_without_need() -> None:
+def test_judge_detects_unnecessary_calls() -> None:
     class Always(ForceSnapshot):
         def next_step(
             self, _open_slots: Collection[RecordProgress], episode: EpisodeProgress, _settings: HealerSettings
@@ -49,7 +49,7 @@ def test_the_judge_sees_a_healer_that_calls_without_need() -> None:
     assert world.judge.wrongs["called for a creation on a primary"] > 0
 
 
-def test_the_judge_sees_a_healer_that_sleeps() -> None:
+def test_judge_detects_idle_healer() -> None:
     class Never(ForceSnapshot):
         def next_step(self, *_: object) -> Act | Wait:
             return Wait(5.0)
@@ -59,7 +59,7 @@ def test_the_judge_sees_a_healer_that_sleeps() -> None:
     assert world.judge.wrongs["an alert is lost: a record would help, and none is asked for"] > 0
 
 
-def test_the_judge_sees_a_healer_that_boasts() -> None:
+def test_judge_detects_false_claims_of_healing() -> None:
     class Boasting(ForceSnapshot):
         def apply_observation(self, progress: RecordProgress, state: SlotState, now: float) -> RecordProgress:
             # No record lies before the creation's end, so that it may be anybody's.

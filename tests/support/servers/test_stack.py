@@ -28,7 +28,7 @@ with Stack() as stack:
 """
 
 
-def test_what_a_failed_test_left_is_undone(databases: Stack) -> None:
+def test_reset_undoes_leftovers_of_failed_test(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('left', 'pgoutput')")
     primary.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", "PREPARE TRANSACTION 'left'")
@@ -48,7 +48,7 @@ def test_what_a_failed_test_left_is_undone(databases: Stack) -> None:
     assert standby.sql("SELECT pg_catalog.pg_is_wal_replay_paused()") == [(False,)]
 
 
-def test_idle_is_reached_although_others_write_meanwhile(databases: Stack) -> None:
+def test_wait_until_idle_ends_despite_concurrent_write(databases: Stack) -> None:
     databases.primary.restart()
     write = "SELECT pg_catalog.pg_logical_emit_message(false, 'test', 'written meanwhile')"
     other = threading.Timer(1, databases.primary.sql, [write])
@@ -57,7 +57,7 @@ def test_idle_is_reached_although_others_write_meanwhile(databases: Stack) -> No
     other.join()
 
 
-def test_a_slot_on_the_standby_of_an_idle_primary_hangs_until_a_record_is_forced(databases: Stack) -> None:
+def test_creation_on_standby_of_idle_primary_hangs_until_record_is_forced(databases: Stack) -> None:
     databases.wait_until_idle()
     with databases.standby.create_slot("hangs") as creator:
         assert not creator.wait(3)
@@ -70,7 +70,7 @@ def test_a_slot_on_the_standby_of_an_idle_primary_hangs_until_a_record_is_forced
     databases.drop_slot("hangs")
 
 
-def test_a_creator_that_hangs_can_be_given_up(databases: Stack) -> None:
+def test_hanging_creation_can_be_abandoned(databases: Stack) -> None:
     databases.wait_until_idle()
     with databases.standby.create_slot("given_up") as creator:
         assert not creator.wait(0.5)
@@ -97,7 +97,7 @@ def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_servers_end_with_the_process_that_holds_them(
+def test_servers_end_with_process_that_started_them(
     holder: tuple[subprocess.Popen[str], Path], number: signal.Signals
 ) -> None:
     process, folder = holder
@@ -109,7 +109,7 @@ def test_servers_end_with_the_process_that_holds_them(
 
 
 @pytest.mark.servers
-def test_a_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
+def test_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
     with Stack(keep=True) as stack:
         stack.start_databases()
     assert len(running(stack.folder)) == 2
@@ -124,7 +124,7 @@ def test_a_kept_stack_outlives_its_context_and_can_be_stopped() -> None:
 
 
 @pytest.mark.servers
-def test_a_kept_stack_whose_process_is_ended_can_still_be_stopped() -> None:
+def test_kept_stack_can_be_stopped_after_its_process_ended() -> None:
     code = HOLDS_A_STACK.replace("Stack()", "Stack(keep=True)")
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -136,7 +136,7 @@ def test_a_kept_stack_whose_process_is_ended_can_still_be_stopped() -> None:
     assert not folder.exists()
 
 
-def test_thresholds_are_replaced_once_or_not_at_all() -> None:
+def test_threshold_is_replaced_exactly_once() -> None:
     rules = ALERTS / "pgslot.rules.yml"
     assert "(pgslot_creation_wait_seconds) > 7" in rules_with({"PgSlotCreationStuck": "7"}, rules)
     assert "for: 7s" in rules_with({"PgSlotTargetDown": "7s"}, rules)
@@ -144,7 +144,7 @@ def test_thresholds_are_replaced_once_or_not_at_all() -> None:
         rules_with({"PgSlotNothing": "7"}, rules)
 
 
-def test_what_does_not_come_about_is_named_with_the_end_of_the_log(tmp_path: Path) -> None:
+def test_timeout_error_names_condition_and_end_of_log(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("the reason")
     started = time.monotonic()
     with pytest.raises(Exception, match=r"(?s)not within 0 s: it rains.*the reason"):
