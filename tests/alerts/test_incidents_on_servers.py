@@ -28,7 +28,7 @@ def told() -> Iterator[Incidents]:
 
 
 @each_alert
-def test_it_fires_on_its_incident(told: Incidents, name: str) -> None:
+def test_alert_fires_on_its_incident(told: Incidents, name: str) -> None:
     [found] = [found for (alert, _), found in told.fired.items() if alert == name]
     description = " ".join(found["annotations"]["description"].split())
     assert "unknown" not in description, description
@@ -36,7 +36,7 @@ def test_it_fires_on_its_incident(told: Incidents, name: str) -> None:
 
 
 @each_alert
-def test_it_ends_with_its_incident(told: Incidents, name: str) -> None:
+def test_alert_resolves_with_its_incident(told: Incidents, name: str) -> None:
     assert (name in told.ended) == (name not in NEVER_ENDS)
 
 
@@ -61,11 +61,11 @@ def test_it_ends_with_its_incident(told: Incidents, name: str) -> None:
         ("PgSlotHealNoEffect", "", "blocked on demo-1"),
     ],
 )
-def test_it_names_what_is_to_blame(told: Incidents, alert: str, slot: str, named: str) -> None:
+def test_description_names_the_cause(told: Incidents, alert: str, slot: str, named: str) -> None:
     assert named in told.fired[alert, slot]["annotations"]["description"]
 
 
-def test_alertmanager_held_back_what_another_alert_says(told: Incidents) -> None:
+def test_redundant_alerts_are_inhibited(told: Incidents) -> None:
     assert told.inhibited == {
         ("PgSlotPinnedByTransaction", "cdc"),
         ("PgSlotInactive", "unused"),
@@ -89,7 +89,7 @@ each_selector = pytest.mark.parametrize("selector", [pytest.param(s, id=f"{n}: {
 
 
 @each_selector
-def test_everything_that_rules_ask_for_has_been_there(told: Incidents, selector: Selector) -> None:
+def test_selectors_of_rules_match_existing_series(told: Incidents, selector: Selector) -> None:
     ask = told.stack.prometheus.query
     assert ask(f"present_over_time({selector}[1h])"), f"{selector} was never there"
     for label in selector.labels:
@@ -97,7 +97,7 @@ def test_everything_that_rules_ask_for_has_been_there(told: Incidents, selector:
 
 
 @pytest.mark.parametrize(("name", "query"), sorted({(name, query) for name, query in used()}))
-def test_labels_that_rules_group_by_exist(told: Incidents, name: str, query: str) -> None:
+def test_grouping_labels_of_rules_exist(told: Incidents, name: str, query: str) -> None:
     wanted = grouping_labels(query)
     metrics = {selector.metric for selector in selectors(query)}
     found = {
@@ -109,7 +109,7 @@ def test_labels_that_rules_group_by_exist(told: Incidents, name: str, query: str
     assert wanted <= found, f"{name}: {wanted - found} on none of {metrics}"
 
 
-def test_rules_ask_only_for_documented_metrics() -> None:
+def test_rules_read_only_documented_metrics() -> None:
     """What is left is the healer's, whose names the stack's scrape proves."""
     metrics = {selector.metric for _, query in used() for selector in selectors(query)}
     ours = {metric for metric in metrics if metric.startswith("pgslot_") and not metric.startswith("pgslot_heal_")}

@@ -54,7 +54,7 @@ def told(stack: Stack, slot: str) -> tuple[float | None, str | None]:
     return stack.exporter.value("pgslot_safe_wal_size_bytes", node=STANDBY_NODE, slot_name=slot), status
 
 
-def test_both_warnings_come_before_the_loss(databases: Stack) -> None:
+def test_both_warnings_precede_the_loss(databases: Stack) -> None:
     primary, standby = databases.primary, databases.standby
     incidents = Incidents(databases)
     standby.sql("ALTER SYSTEM SET max_wal_size = '64MB'")
@@ -96,7 +96,7 @@ def test_both_warnings_come_before_the_loss(databases: Stack) -> None:
 
 
 @pytest.mark.parametrize("major", [major for major in SUPPORTED if major >= HAS_IDLE_TIMEOUT])
-def test_a_standbys_own_slots_are_not_spared_for_being_idle(major: int) -> None:
+def test_idle_slots_of_a_standby_are_invalidated(major: int) -> None:
     with watched(major) as stack:
         primary, standby = stack.primary, stack.standby
         incidents = Incidents(stack)

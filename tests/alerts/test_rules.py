@@ -54,7 +54,7 @@ PAGES = {"PgSlotLossPredicted", "PgSlotLost", "PgSlotVanished", "PgSlotHealNoEff
 }
 
 
-def test_the_alerts_are_those_that_were_promised() -> None:
+def test_alerts_are_the_agreed_ones() -> None:
     assert set(ALERT_RULES) == AGREED
 
 
@@ -65,7 +65,7 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 @pytest.mark.tools
-def test_promtool_passes_the_tests_of_the_rules() -> None:
+def test_rule_tests_pass_in_promtool() -> None:
     done = run_tool("promtool", "test", "rules", *RULE_TESTS)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("SUCCESS") == len(RULE_TESTS)
@@ -78,7 +78,7 @@ def test_promtool_accepts_the_example_configuration_with_its_rules() -> None:
     assert f"{len(ALERT_RULES) + len(RECORDING_RULES)} rules found" in done.stdout
 
 
-def test_our_labels_win_over_a_targets_own_in_every_scrape_that_is_shipped() -> None:
+def test_shipped_scrapes_honor_the_labels_of_the_programs() -> None:
     """In Kubernetes `cluster` and `node` are labels that many a target has."""
     for scrape in yaml.safe_load((ALERTS / "prometheus.yml").read_text())["scrape_configs"]:
         assert scrape["honor_labels"] is True
@@ -95,7 +95,7 @@ def test_amtool_accepts_the_example_configuration() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_amlint_finds_nothing_but_nobody_and_the_receiver_that_is_left_to_the_user() -> None:
+def test_amlint_reports_only_the_two_empty_receivers() -> None:
     done = run_tool(
         Path(sys.executable).with_name("amlint"),
         *("check", "--strict", "--format", "json", "--rules", str(RULES), str(ALERTMANAGER)),
@@ -115,7 +115,7 @@ def receivers(name: str) -> str:
 
 @each_alert
 @pytest.mark.tools
-def test_each_alert_reaches_exactly_whom_it_should(name: str) -> None:
+def test_alert_reaches_exactly_its_receivers(name: str) -> None:
     labels = {"alertname": name, "cluster": "orders", **ALERT_RULES[name]["labels"]}
     done = run_tool(
         *("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}"),
@@ -126,18 +126,18 @@ def test_each_alert_reaches_exactly_whom_it_should(name: str) -> None:
 
 
 @pytest.mark.tools
-def test_an_alert_of_somebody_else_reaches_only_people() -> None:
+def test_foreign_alert_reaches_only_people() -> None:
     done = run_tool("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", "alertname=DiskFull")
     assert done.stdout.strip() == "people"
 
 
-def test_what_the_healer_heals_within_two_minutes_wakes_nobody() -> None:
+def test_people_are_notified_two_minutes_after_the_healer() -> None:
     routes = yaml.safe_load(ALERTMANAGER.read_text())["route"]["routes"]
     waits = {route["receiver"]: route["group_wait"] for route in routes if any("heal=" in m for m in route["matchers"])}
     assert waits == {"healer": "0s", "people": "2m"}
 
 
-def test_what_is_evaluated_for_the_healer_alone_is_scraped_as_often() -> None:
+def test_scrape_interval_of_creations_is_their_evaluation_interval() -> None:
     """People hear of a slot at 30 s at the soonest, and after two minutes more."""
     groups = {group["name"]: group for group in yaml.safe_load(RULES.read_text())["groups"]}
     [alone] = groups["pgslot-creations"]["rules"]
@@ -149,7 +149,7 @@ def test_what_is_evaluated_for_the_healer_alone_is_scraped_as_often() -> None:
     assert groups["pgslot-creations"]["interval"] == fast["scrape_interval"] == fast["scrape_timeout"] == "2s"
 
 
-def test_the_heal_label_is_on_what_a_record_can_help_and_nowhere_else() -> None:
+def test_heal_label_is_on_exactly_the_healable_alerts() -> None:
     asked = {name: rule["labels"]["heal"] for name, rule in ALERT_RULES.items() if "heal" in rule["labels"]}
     ended = {"PgSlotEndangeredByTransaction": "end_transaction"}
     assert asked == dict.fromkeys(ALERTS_TO_HEALER, "log_standby_snapshot") | ended
@@ -187,7 +187,7 @@ def fired(name: str, **labels: str) -> dict[str, str]:
 
 
 @each_alert
-def test_no_alert_keeps_another_one_from_the_healer(name: str) -> None:
+def test_alert_never_inhibits_an_alert_for_the_healer(name: str) -> None:
     for target in [*ALERTS_TO_HEALER, "PgSlotWatchdog"]:
         assert not inhibited(fired(target), fired(name))
 
@@ -210,13 +210,13 @@ def test_no_alert_keeps_another_one_from_the_healer(name: str) -> None:
         ("PgSlotPreparedTransactionForgotten", "PgSlotPinnedByTransaction"),
     ],
 )
-def test_one_incident_is_told_once(source: str, target: str) -> None:
+def test_incident_notifies_people_once(source: str, target: str) -> None:
     assert inhibited(fired(target), fired(source))
     assert not inhibited(fired(source), fired(target))
     assert not inhibited(fired(target, cluster="shop"), fired(source))
 
 
-def test_a_server_that_is_down_explains_only_a_healer_that_cannot_reach_it() -> None:
+def test_target_down_inhibits_heal_unavailable_only_if_the_server_is_unreachable() -> None:
     down = fired("PgSlotTargetDown")
     assert inhibited(fired("PgSlotHealUnavailable", reason="unreachable"), down)
     assert inhibited(fired("PgSlotHealUnavailable", reason="no_primary"), down)
@@ -224,14 +224,14 @@ def test_a_server_that_is_down_explains_only_a_healer_that_cannot_reach_it() -> 
     assert not inhibited(fired("PgSlotTargetDown", node="orders-2"), down)
 
 
-def test_another_slot_s_loss_hides_nothing() -> None:
+def test_loss_of_a_slot_does_not_inhibit_alerts_about_another_slot() -> None:
     for name in ("PgSlotLossPredicted", "PgSlotWalHeadroomLow", "PgSlotInactive"):
         assert not inhibited(fired(name, slot_name="etl"), fired("PgSlotLost"))
         assert not inhibited(fired(name, node="orders-2"), fired("PgSlotLost"))
 
 
 @each_alert
-def test_every_alert_says_what_where_and_how_bad(name: str) -> None:
+def test_alert_states_summary_place_and_severity(name: str) -> None:
     rule = ALERT_RULES[name]
     assert name.startswith("PgSlot")
     assert rule["labels"]["severity"] == (
@@ -246,7 +246,7 @@ def test_every_alert_says_what_where_and_how_bad(name: str) -> None:
 
 
 @each_alert
-def test_no_alert_has_labels_that_change_while_it_runs(name: str) -> None:
+def test_labels_of_an_alert_are_stable(name: str) -> None:
     """What is left after aggregation, also of recording rules: nothing of a session, and not which exporter saw it."""
     expr = ALERT_RULES[name]["expr"]
     for record in re.findall(r"slot:\w+:\w+", expr):
@@ -256,6 +256,6 @@ def test_no_alert_has_labels_that_change_while_it_runs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["PgSlotCreationStuck", "PgSlotCreationBlocked"])
-def test_the_threshold_of_a_creation_alert_is_its_only_greater_than(name: str) -> None:
+def test_creation_alert_has_one_greater_than_sign(name: str) -> None:
     """The test stack lowers it by replacing the number."""
     assert re.findall(r">.*", ALERT_RULES[name]["expr"]) in (["> 30"], ["> 60"])

@@ -19,12 +19,12 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_without_a_base_they_are_the_shipped_rules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rules_without_a_base_are_the_shipped_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys) == RULES.read_text("utf-8")
 
 
 @pytest.mark.parametrize("base", [BASE, f"{BASE}/"])
-def test_every_link_gets_the_base_and_nothing_else_changes(capsys: pytest.CaptureFixture[str], base: str) -> None:
+def test_base_changes_every_runbook_link_and_nothing_else(capsys: pytest.CaptureFixture[str], base: str) -> None:
     text = printed(capsys, f"--runbook-base={base}")
     rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"] if "alert" in rule]
     links = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
@@ -33,7 +33,7 @@ def test_every_link_gets_the_base_and_nothing_else_changes(capsys: pytest.Captur
 
 
 @pytest.mark.tools
-def test_prometheus_takes_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules_with_a_base(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(printed(capsys, f"--runbook-base={BASE}"), "utf-8")
     done = run_tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yml")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,7 +42,7 @@ def test_prometheus_takes_them(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 @pytest.mark.parametrize(
     "base", ["pgslot.example.com", "ftp://a/b", "https://", "https://a/{{ 1 }}", "https://a/?x=", ""]
 )
-def test_what_is_no_base_is_named(capsys: pytest.CaptureFixture[str], base: str) -> None:
+def test_error_names_an_invalid_base(capsys: pytest.CaptureFixture[str], base: str) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["rules", f"--runbook-base={base}"])
     assert ended.value.code == BAD_INPUT
@@ -51,7 +51,7 @@ def test_what_is_no_base_is_named(capsys: pytest.CaptureFixture[str], base: str)
     assert f"found {base!r}" in error
 
 
-def test_the_wheel_gets_the_rules_and_the_runbooks() -> None:
+def test_wheel_includes_the_rules_and_the_runbooks() -> None:
     """Building one here would download what builds it."""
     project = tomllib.loads((RULES.parent.parent / "pyproject.toml").read_text("utf-8"))
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"] == {

@@ -28,19 +28,19 @@ def prose(path: Path) -> str:
 
 
 @each_alert
-def test_every_alert_has_a_runbook_of_the_usual_shape(name: str) -> None:
+def test_runbook_of_every_alert_has_the_usual_sections(name: str) -> None:
     lines = (RUNBOOKS / f"{name}.md").read_text("utf-8").splitlines()
     assert lines[0] == f"# {name}"
     assert [line.removeprefix("## ") for line in lines if line.startswith("## ")] == SECTIONS
 
 
-def test_there_is_no_runbook_without_an_alert() -> None:
+def test_runbooks_belong_to_an_alert() -> None:
     assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(ALERT_RULES)
     assert runbooks.runbook_names() == sorted(ALERT_RULES)
 
 
 @each_runbook
-def test_it_is_written_for_somebody_woken_at_night(path: Path) -> None:
+def test_runbook_starts_with_first_steps_and_says_when_to_escalate(path: Path) -> None:
     text = path.read_text("utf-8")
     assert text.split("\n")[2].startswith("**First, in 60 seconds:**")
     assert "\n| cause | sign | action | risk |\n" in text
@@ -49,7 +49,7 @@ def test_it_is_written_for_somebody_woken_at_night(path: Path) -> None:
 
 
 @each_runbook
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_of_a_runbook_lead_to_existing_runbooks(path: Path) -> None:
     for text, target in re.findall(r"\[([^\]]+)\]\(([^)]+)\)", prose(path)):
         assert (RUNBOOKS / target).is_file(), target
         assert text == Path(target).stem
@@ -58,7 +58,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 @each_runbook
-def test_it_is_served_as_a_page_whose_links_work_there(path: Path) -> None:
+def test_served_runbook_page_has_working_links(path: Path) -> None:
     """Links are relative: the exporter answers /runbooks/ALERT.md as well."""
     page = runbooks.runbook(path.stem)
     assert page is not None
@@ -68,12 +68,12 @@ def test_it_is_served_as_a_page_whose_links_work_there(path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
-def test_a_block_of_sql_says_where_it_is_for(block: RunbookBlock) -> None:
+def test_sql_block_states_where_it_runs(block: RunbookBlock) -> None:
     assert block.where in WHERE
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
-def test_what_destroys_something_stands_under_mitigation_with_its_risk(block: RunbookBlock) -> None:
+def test_destructive_sql_stands_under_mitigation_with_its_risk(block: RunbookBlock) -> None:
     if block.section == "Diagnosis":
         assert not re.search(DESTRUCTIVE + "|ALTER|GRANT|pg_reload_conf|SELECT pg_log_standby_snapshot", block.text)
     if re.search(DESTRUCTIVE, block.text):
@@ -85,7 +85,7 @@ def test_what_destroys_something_stands_under_mitigation_with_its_risk(block: Ru
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("promql")])
-def test_promql_asks_for_metrics_that_there_are(block: RunbookBlock) -> None:
+def test_promql_block_reads_existing_metrics(block: RunbookBlock) -> None:
     for selector in selectors(block.text):
         known = selector.metric in CATALOGUE or selector.metric in RECORDING_RULES
         # The healer's are proved by asking a real Prometheus, in tests/alerts/test_runbooks_on_servers.py.
@@ -103,13 +103,13 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("runbook", "command"), sorted(set(commands())))
-def test_every_command_of_ours_exists(runbook: str, command: str) -> None:
+def test_commands_in_runbooks_are_accepted(runbook: str, command: str) -> None:
     program, *arguments = shlex.split(command.replace("CLUSTER", "demo").replace("FILE", "file").replace("[--", "--"))
     assert arguments, runbook
     PARSERS[program]().parse_args(arguments)
 
 
-def test_the_healer_s_part_is_told_where_it_has_one() -> None:
+def test_runbooks_of_healable_alerts_describe_the_healer() -> None:
     for name in ALERTS_TO_HEALER:
         text = (RUNBOOKS / f"{name}.md").read_text("utf-8")
         assert "pgslot_heal_episodes_total" in text
@@ -117,7 +117,7 @@ def test_the_healer_s_part_is_told_where_it_has_one() -> None:
         assert "pg-slot-healer heal" in text
 
 
-def test_numbered_steps_that_are_referred_to_exist() -> None:
+def test_referenced_steps_exist() -> None:
     for path in RUNBOOKS.glob("*.md"):
         diagnosis, _, mitigation = path.read_text("utf-8").partition("## Mitigation")
         for step in re.findall(r"[Ss]teps? (\d)", prose(path)):

@@ -55,7 +55,7 @@ def run(server: Postgres, role: str, sql: str) -> None:
 
 @pytest.mark.usefixtures("slot_and_prepared_transactions")
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
-def test_sql_runs_where_it_is_for(stack: Stack, block: RunbookBlock) -> None:
+def test_sql_block_runs_on_its_servers(stack: Stack, block: RunbookBlock) -> None:
     """Diagnosis needs no more than pg_monitor, as the runbooks say."""
     servers = {
         "primary": [stack.primary],
@@ -69,13 +69,13 @@ def test_sql_runs_where_it_is_for(stack: Stack, block: RunbookBlock) -> None:
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("promql")])
-def test_promql_is_answered(stack: Stack, block: RunbookBlock) -> None:
+def test_promql_block_is_answered(stack: Stack, block: RunbookBlock) -> None:
     """Each line is a query of its own. One that finds nothing is an answer, too: nothing is wrong on this stack."""
     for line in block.text.splitlines():
         if line and not line.startswith("```"):
             stack.prometheus.query(line)
 
 
-def test_runbooks_have_both() -> None:
+def test_runbooks_have_sql_and_promql() -> None:
     assert len(list(runbook_blocks("sql"))) > 30
     assert len(list(runbook_blocks("promql"))) > 10

@@ -43,7 +43,7 @@ def seconds(duration: str) -> float:
 
 
 @each_alert
-def test_every_alert_is_tested_silent_then_firing_then_resolved(name: str) -> None:
+def test_alerts_are_tested_silent_then_firing_then_resolved(name: str) -> None:
     if name == ALWAYS_FIRES:
         assert all(fires for case in checks(name) for _, fires in case)
         return
@@ -82,7 +82,9 @@ def mutants() -> Iterator[Mutant]:
 
 @pytest.mark.parametrize(("name", "change", "rule"), [pytest.param(*m, id=f"{m[0]}: {m[1]}") for m in mutants()])
 @pytest.mark.tools
-def test_a_rule_that_fires_sooner_is_noticed(name: str, change: str, rule: dict[str, Any], tmp_path: Path) -> None:
+def test_rule_that_fires_sooner_fails_the_promtool_tests(
+    name: str, change: str, rule: dict[str, Any], tmp_path: Path
+) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "pgslot.rules.yml").write_text(with_rule(rule))
     for file in RULE_TESTS:
@@ -95,5 +97,5 @@ def test_a_rule_that_fires_sooner_is_noticed(name: str, change: str, rule: dict[
     assert "exp:" in done.stdout + done.stderr or "expected" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
-def test_the_rules_that_are_changed_include_every_alert_with_a_threshold() -> None:
+def test_changed_rules_include_every_alert_with_a_threshold() -> None:
     assert {name for name, _, _ in mutants()} >= set(ALERT_RULES) - {ALWAYS_FIRES, "PgSlotLost"} - {"PgSlotTargetDown"}

@@ -68,12 +68,12 @@ def runbooks() -> set[str]:
     return {file.stem for file in (ROOT / "alerts/runbooks").glob("*.md")}
 
 
-def test_the_json_is_in_step_with_its_code() -> None:
+def test_json_is_up_to_date_with_its_code() -> None:
     done = run(sys.executable, "-m", "dashboards.generate", "--check")
     assert done.returncode == 0, done.stderr
 
 
-def test_the_code_says_which_json_is_out_of_step(tmp_path: Path) -> None:
+def test_check_names_outdated_json(tmp_path: Path) -> None:
     (tmp_path / "pgslot-fleet.json").write_text("{}")
     (tmp_path / "pgslot-cluster.json").write_bytes((FOLDER / "pgslot-cluster.json").read_bytes())
     done = run(sys.executable, "-m", "dashboards.generate", "--check", tmp_path)
@@ -83,7 +83,7 @@ def test_the_code_says_which_json_is_out_of_step(tmp_path: Path) -> None:
 
 
 @each_board
-def test_a_dashboard_can_be_provisioned_and_linked(board: str) -> None:
+def test_dashboard_can_be_provisioned_and_linked(board: str) -> None:
     made = DASHBOARDS[board]
     assert made["uid"] == board
     assert made["schemaVersion"] == 41
@@ -99,12 +99,12 @@ def test_a_dashboard_can_be_provisioned_and_linked(board: str) -> None:
 
 
 @each_board
-def test_the_rows_follow_the_questions_of_somebody_woken_at_night(board: str) -> None:
+def test_rows_follow_the_questions_of_an_on_call_engineer(board: str) -> None:
     assert [panel["title"] for panel in DASHBOARDS[board]["panels"] if panel["type"] == "row"] == QUESTIONS[board]
 
 
 @each_board
-def test_ids_are_unique_and_stay_when_a_panel_comes_or_goes(board: str) -> None:
+def test_panel_ids_are_unique_and_stable(board: str) -> None:
     """A panel's id is written beside it, in the hundred of its row: links to a panel go on leading to it."""
     ids = [panel["id"] for panel in DASHBOARDS[board]["panels"]]
     assert len(set(ids)) == len(ids)
@@ -130,7 +130,7 @@ def test_panels_fill_the_grid_without_overlap(board: str) -> None:
 
 
 @each_panel
-def test_a_panel_explains_itself(board: str, panel: dict[str, Any]) -> None:
+def test_panel_description_says_healthy_bad_and_next(board: str, panel: dict[str, Any]) -> None:
     del board
     assert panel["type"] in {"stat", "timeseries", "table"}  # what dashboards/pictures can draw
     for part in ("Healthy: ", "Bad: ", "Next"):
@@ -138,7 +138,7 @@ def test_a_panel_explains_itself(board: str, panel: dict[str, Any]) -> None:
 
 
 @each_panel
-def test_a_panel_leads_to_runbooks(board: str, panel: dict[str, Any]) -> None:
+def test_panel_links_to_runbooks(board: str, panel: dict[str, Any]) -> None:
     del board
     assert panel["links"]
     for link in panel["links"]:
@@ -148,7 +148,7 @@ def test_a_panel_leads_to_runbooks(board: str, panel: dict[str, Any]) -> None:
 
 
 @each_board
-def test_the_base_of_the_runbooks_is_set_in_one_place(board: str) -> None:
+def test_runbook_base_is_set_in_one_place(board: str) -> None:
     """And by the same sed as in the rules."""
     rules = yaml.safe_load((ROOT / "alerts/pgslot.rules.yml").read_text("utf-8"))
     urls = {
@@ -161,7 +161,7 @@ def test_the_base_of_the_runbooks_is_set_in_one_place(board: str) -> None:
 
 
 @each_board
-def test_rows_of_tables_lead_to_the_cluster(board: str) -> None:
+def test_table_rows_link_to_the_cluster(board: str) -> None:
     """Each link to a dashboard leads to one that exists and gives only variables that it has."""
     urls = re.findall(r'"url": "(/d/[^"]*)"', (FOLDER / f"{board}.json").read_text("utf-8"))
     assert any("pgslot-cluster" in url and "var-cluster=" in url for url in urls)
@@ -172,7 +172,7 @@ def test_rows_of_tables_lead_to_the_cluster(board: str) -> None:
 
 
 @each_target
-def test_a_query_is_about_what_the_variables_choose(target: Target) -> None:
+def test_query_selects_by_the_variables(target: Target) -> None:
     chosen = '=~"$cluster"' if target.board == "pgslot-fleet" else '="$cluster"'
     for metric, matchers in selectors(target.expr):
         if metric in OF_THE_HEALER_AS_A_WHOLE:
@@ -187,7 +187,7 @@ def test_a_query_is_about_what_the_variables_choose(target: Target) -> None:
             assert matchers.get("slot_name") in {None, '=~"$slot"'}
 
 
-def test_no_query_reads_a_metric_that_nobody_makes() -> None:
+def test_queries_read_only_exported_metrics() -> None:
     healer = set(re.findall(r'"(pgslot_heal_\w+)"', (ROOT / "healer/metrics.py").read_text("utf-8")))
     made = set(CATALOGUE) | healer | {f"{name}{suffix}" for name in healer for suffix in ("_total", "_bucket")}
     read = {metric for target in TARGETS for metric, _ in selectors(target.expr)}
@@ -196,7 +196,7 @@ def test_no_query_reads_a_metric_that_nobody_makes() -> None:
 
 
 @each_board
-def test_variables_can_be_left_at_all(board: str) -> None:
+def test_variables_default_to_all(board: str) -> None:
     found = variables(board)
     one = {"cluster"} if board == "pgslot-cluster" else set()
     several = {"pgslot-fleet": {"cluster"}, "pgslot-cluster": {"node", "slot"}}[board]
@@ -210,7 +210,7 @@ def test_variables_can_be_left_at_all(board: str) -> None:
 
 
 @each_board
-def test_alerts_and_heals_are_marked_on_every_graph(board: str) -> None:
+def test_alerts_and_heals_are_annotations(board: str) -> None:
     found = {annotation["name"]: annotation for annotation in DASHBOARDS[board]["annotations"]["list"]}
     assert list(found) == ["Alerts", "Heal episodes", "Heal calls", "Ended transactions"]
     for annotation in found.values():
@@ -220,7 +220,7 @@ def test_alerts_and_heals_are_marked_on_every_graph(board: str) -> None:
 
 
 @pytest.mark.tools
-def test_every_query_is_promql(tmp_path: Path) -> None:
+def test_queries_are_valid_promql(tmp_path: Path) -> None:
     """Promtool reads them as recording rules."""
     exprs = [target.expr for target in TARGETS] + [annotation["expr"] for _, annotation in ANNOTATIONS]
     recordings = [{"record": f"panel_{number}", "expr": substituted(expr)} for number, expr in enumerate(exprs)]
@@ -237,7 +237,7 @@ def threshold(alert: str, pattern: str) -> float:
     return max(float(number) for number in re.findall(rf"{pattern} ([\d.]+)", expr))
 
 
-def test_thresholds_are_those_of_the_alerts() -> None:
+def test_thresholds_match_the_alerts() -> None:
     assert threshold("PgSlotCreationStuck", ">") == terms.CREATION_STUCK
     assert threshold("PgSlotCreationBlocked", ">") == terms.CREATION_BLOCKED
     assert threshold("PgSlotWalHeadroomLow", "<") == terms.LITTLE_HEADROOM

@@ -104,7 +104,7 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list) else value
 
 
-def test_it_is_what_grafana_reads() -> None:
+def test_provisioned_rules_are_valid_for_grafana() -> None:
     checked(PROVISIONED)
 
 
@@ -131,7 +131,7 @@ def changed(change: Callable[[Json], object]) -> Json:
         lambda rule: rule["data"][2].update(datasourceUid="prometheus"),
     ],
 )
-def test_a_mistake_is_noticed(change: Callable[[Json], object]) -> None:
+def test_invalid_rule_is_rejected(change: Callable[[Json], object]) -> None:
     """As a check of the check above."""
     with pytest.raises(ValueError, match=r"."):
         checked(changed(change))
@@ -141,12 +141,12 @@ def generated(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return run_tool(sys.executable, "-m", "dashboards.alerting", *arguments, cwd=ROOT)
 
 
-def test_they_are_in_step_with_the_rules() -> None:
+def test_grafana_rules_are_up_to_date_with_the_alert_rules() -> None:
     done = generated("--check")
     assert done.returncode == 0, done.stderr
 
 
-def test_rules_out_of_step_are_noticed(tmp_path: Path) -> None:
+def test_outdated_rules_are_reported(tmp_path: Path) -> None:
     for file in (ALERTING, RECORDING):
         (tmp_path / file.parent).mkdir(parents=True)
     assert generated(tmp_path).returncode == 0
@@ -158,7 +158,7 @@ def test_rules_out_of_step_are_noticed(tmp_path: Path) -> None:
 
 
 @each_rule
-def test_it_says_what_prometheus_rule_says(name: str) -> None:
+def test_grafana_rule_equals_the_prometheus_rule(name: str) -> None:
     mine, theirs = RULES[name], ALERT_RULES[name]
     assert mine["data"][0]["model"]["expr"] == theirs["expr"].strip()
     assert mine["labels"] == theirs["labels"]
@@ -174,7 +174,7 @@ def test_it_says_what_prometheus_rule_says(name: str) -> None:
 
 
 @pytest.mark.tools
-def test_every_alert_is_there_and_every_recording_rule_is_prometheus() -> None:
+def test_grafana_has_every_alert_and_prometheus_every_recording_rule() -> None:
     assert set(RULES) == set(ALERT_RULES)
     assert {name for name, rule in RULES.items() if "heal" in rule["labels"]} == ALERTS_TO_HEALER
     recorded = yaml.safe_load((ROOT / RECORDING).read_text("utf-8"))["groups"]
@@ -184,7 +184,7 @@ def test_every_alert_is_there_and_every_recording_rule_is_prometheus() -> None:
 
 
 @pytest.mark.tools
-def test_their_texts_are_templates_that_ask_nothing(tmp_path: Path) -> None:
+def test_texts_are_valid_templates_without_queries(tmp_path: Path) -> None:
     """Prometheus has the same template language, and calls the one number of a rule `.Value`."""
     texts = {name: rule["annotations"]["description"] for name, rule in RULES.items()}
     assert not [name for name, text in texts.items() if re.search(r"\bquery\s*(\}\}|-\}\})", text)]
@@ -199,7 +199,7 @@ def test_their_texts_are_templates_that_ask_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.tools
-def test_promtool_notices_a_text_that_is_no_template(tmp_path: Path) -> None:
+def test_promtool_rejects_an_invalid_template(tmp_path: Path) -> None:
     """As a check of the check above."""
     file = tmp_path / "rules.yml"
     for text in ("{{ if .Labels.node }}", "{{ humanise .Value }}"):
@@ -222,7 +222,7 @@ def stack() -> Iterator[Stack]:
 
 
 @pytest.mark.e2e
-def test_what_grafana_would_send_heals(stack: Stack) -> None:
+def test_alert_sent_by_grafana_starts_a_heal(stack: Stack) -> None:
     """Its query asked of a real Prometheus, its labels put together as Grafana does: no Grafana is to be had here."""
     rule = RULES["PgSlotCreationWaiting"]
     query = rule["data"][0]["model"]
@@ -241,7 +241,7 @@ def test_what_grafana_would_send_heals(stack: Stack) -> None:
     stack.drop_slot("by_grafana")
 
 
-def test_the_model_of_a_rule_knows_it() -> None:
+def test_sdk_model_reads_the_rules() -> None:
     """The SDK's, of another API of Grafana's with the same names."""
     for rule in RULES.values():
         known = models.Rule.from_json({key: value for key, value in rule.items() if key != "data"})

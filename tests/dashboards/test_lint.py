@@ -169,18 +169,18 @@ EXCLUDED: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / ".lint").read_tex
 
 @pytest.mark.parametrize("board", DASHBOARDS)
 @pytest.mark.parametrize("rule", sorted(RULES.keys() - EXCLUDED.keys()))
-def test_a_rule_is_kept(rule: str, board: str) -> None:
+def test_dashboard_keeps_the_rule(rule: str, board: str) -> None:
     assert list(RULES[rule](DASHBOARDS[board])) == []
 
 
 @pytest.mark.parametrize("rule", EXCLUDED)
-def test_an_exclusion_is_needed_and_says_why(rule: str) -> None:
+def test_exclusion_is_needed_and_says_why(rule: str) -> None:
     assert any(list(RULES[rule](board)) for board in DASHBOARDS.values())
     assert len(EXCLUDED[rule]["reason"]) > 50
 
 
 @pytest.mark.parametrize("rule", sorted(RULES.keys() - EXCLUDED.keys()))
-def test_a_rule_can_be_broken(rule: str) -> None:
+def test_rule_rejects_a_broken_dashboard(rule: str) -> None:
     """Each finds fault with a dashboard that breaks them all."""
     panel = {
         "id": 1,
@@ -200,7 +200,7 @@ def test_a_rule_can_be_broken(rule: str) -> None:
 
 
 @pytest.mark.tools
-def test_queries_of_variables_are_promql(tmp_path: Path) -> None:
+def test_queries_of_variables_are_valid_promql(tmp_path: Path) -> None:
     queries = [
         variable["query"]
         for board in DASHBOARDS
@@ -218,5 +218,5 @@ def test_queries_of_variables_are_promql(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("board", DASHBOARDS)
-def test_all_panels_are_looked_at(board: str) -> None:
+def test_every_panel_is_linted(board: str) -> None:
     assert shown(DASHBOARDS[board]) == panels(board)

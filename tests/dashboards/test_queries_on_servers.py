@@ -92,14 +92,14 @@ def happened() -> Iterator[Happened]:
 
 
 @each_target
-def test_a_query_has_data(happened: Happened, target: Target) -> None:
+def test_query_has_data(happened: Happened, target: Target) -> None:
     found = happened.over_time(target.expr)
     numbers = [float(value) for series in found for _, value in series["values"]]
     assert any(not math.isnan(number) for number in numbers), substituted(target.expr)
 
 
 @each_target
-def test_a_legend_names_labels_that_are_there(happened: Happened, target: Target) -> None:
+def test_legend_names_existing_labels(happened: Happened, target: Target) -> None:
     for label in re.findall(r"\{\{(\w+)\}\}", target.target["legendFormat"]):
         for series in happened.over_time(target.expr):
             assert series["metric"].get(label), series["metric"]
@@ -110,7 +110,7 @@ def test_a_legend_names_labels_that_are_there(happened: Happened, target: Target
     [(board, panel) for board, panel in PANELS if panel["type"] == "table"],
     ids=lambda value: value if isinstance(value, str) else value["title"],
 )
-def test_each_column_of_a_table_is_filled(happened: Happened, board: str, panel: dict[str, Any]) -> None:
+def test_columns_of_a_table_are_filled(happened: Happened, board: str, panel: dict[str, Any]) -> None:
     del board
     several = len(panel["targets"]) > 1
     there: set[str] = set()
@@ -124,7 +124,7 @@ def test_each_column_of_a_table_is_filled(happened: Happened, board: str, panel:
 
 
 @each_target
-def test_metrics_and_labels_are_there(happened: Happened, target: Target) -> None:
+def test_metrics_and_labels_of_a_query_exist(happened: Happened, target: Target) -> None:
     read = selectors(target.expr)
     for metric, matchers in read:
         assert set(matchers) <= happened.labels(metric), metric
@@ -132,7 +132,7 @@ def test_metrics_and_labels_are_there(happened: Happened, target: Target) -> Non
 
 
 @each_target
-def test_nothing_shows_twice_when_two_exporters_look(happened: Happened, target: Target) -> None:
+def test_query_counts_nothing_twice_with_two_exporters(happened: Happened, target: Target) -> None:
     """As with one of them: the reason why job and instance are no variables."""
     if COUNTED_BY_EACH_HEALER.search(target.expr):
         return
@@ -158,7 +158,7 @@ def test_nothing_shows_twice_when_two_exporters_look(happened: Happened, target:
     ("board", "name"),
     [(board, name) for board in DASHBOARDS for name, found in variables(board).items() if found["type"] == "query"],
 )
-def test_a_variable_has_values(happened: Happened, board: str, name: str) -> None:
+def test_variable_has_values(happened: Happened, board: str, name: str) -> None:
     query = substituted(variables(board)[name]["query"])
     selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
     found = happened.over_time(f"count by ({label}) ({selector})")
@@ -168,7 +168,7 @@ def test_a_variable_has_values(happened: Happened, board: str, name: str) -> Non
 @pytest.mark.parametrize(
     ("board", "annotation"), ANNOTATIONS, ids=lambda value: value if isinstance(value, str) else value["name"]
 )
-def test_an_annotation_has_marks(happened: Happened, board: str, annotation: dict[str, Any]) -> None:
+def test_annotation_has_marks(happened: Happened, board: str, annotation: dict[str, Any]) -> None:
     del board
     found = happened.over_time(annotation["expr"])
     assert found
@@ -179,7 +179,7 @@ def test_an_annotation_has_marks(happened: Happened, board: str, annotation: dic
         assert any(happened.start < at < happened.end for at in times)
 
 
-def test_the_first_numbers_tell_what_has_happened(happened: Happened) -> None:
+def test_overview_numbers_show_the_incidents(happened: Happened) -> None:
     numbers = {
         target.panel["title"]: list(happened.at_the_end(substituted(target.expr)).values())
         for target in TARGETS

@@ -46,13 +46,13 @@ FOLDERS = (
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in BLOCKS])
-def test_every_block_is_tested_or_says_why_not(block: Fence) -> None:
+def test_block_is_tested_or_says_why_not(block: Fence) -> None:
     assert len(ways_tested(block)) == 1, f"HOW_TESTED has to say what becomes of:\n{block.text}"
     assert block.info in {"sh", "yaml", "text"}, "what is it written in?"
 
 
 @pytest.mark.parametrize("start", HOW_TESTED)
-def test_there_is_such_a_block(start: str) -> None:
+def test_prefix_of_a_tested_block_exists(start: str) -> None:
     assert any(block.text.startswith(start) for block in BLOCKS)
 
 
@@ -75,7 +75,7 @@ def check(program: str, file: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("program", PARSERS)
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in configurations()])
-def test_both_programs_accept_the_configuration(block: Fence, program: str, tmp_path: Path) -> None:
+def test_configuration_is_accepted_by_both_programs(block: Fence, program: str, tmp_path: Path) -> None:
     token = tmp_path / "webhook-token"
     token.write_text("secret\n", "utf-8")
     file = tmp_path / "pgslot.yml"
@@ -86,7 +86,7 @@ def test_both_programs_accept_the_configuration(block: Fence, program: str, tmp_
 
 
 @pytest.mark.parametrize("program", PARSERS)
-def test_a_mistake_in_a_configuration_would_be_found(program: str, tmp_path: Path) -> None:
+def test_invalid_configuration_is_rejected_by_both_programs(program: str, tmp_path: Path) -> None:
     """As a check of the check above."""
     file = tmp_path / "pgslot.yml"
     file.write_text(configurations()[0].text.replace("clusters:", "cluster:"), "utf-8")
@@ -123,13 +123,13 @@ OURS = sorted({tuple(words) for words in commands() if words and words[0] in PAR
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in OURS])
-def test_every_command_of_ours_is_understood(words: tuple[str, ...]) -> None:
+def test_command_is_accepted_by_its_program(words: tuple[str, ...]) -> None:
     program, *arguments = words
     known = [{"COMMAND": "doctor", "FILE": "file", "CLUSTER": "orders"}.get(each, each) for each in arguments]
     PARSERS[program]().parse_args([each for each in known if each != "--help"])
 
 
-def test_there_are_commands_of_both_programs() -> None:
+def test_commands_of_both_programs_are_found() -> None:
     assert {words[0] for words in OURS} == set(PARSERS)
     assert len(OURS) >= 8
 
@@ -144,11 +144,11 @@ def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("flag", [span for span in SPANS if span.startswith("--")])
-def test_every_flag_is_one_of_ours(flag: str) -> None:
+def test_flag_belongs_to_a_program(flag: str) -> None:
     assert flag.split("=", maxsplit=1)[0] in {each for parser in PARSERS.values() for each in flags_of(parser())}
 
 
-def test_every_make_target_exists() -> None:
+def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     named = [words for words in commands() if words[:1] == ["make"]]
@@ -159,13 +159,13 @@ def test_every_make_target_exists() -> None:
 
 
 @pytest.mark.parametrize("module", [span.split()[2] for span in SPANS if span.startswith("python -m ")])
-def test_every_module_that_is_run_exists(module: str) -> None:
+def test_executed_module_exists(module: str) -> None:
     found = find_spec(module)
     assert found is not None
     assert found.submodule_search_locations is None or find_spec(f"{module}.__main__") is not None
 
 
-def test_runbook_links_of_the_dashboards_are_one_constant_in_each(tmp_path: Path) -> None:
+def test_runbook_base_of_the_dashboards_is_changed_by_one_command(tmp_path: Path) -> None:
     [command] = [span for span in SPANS if span.startswith("sed -i ")]
     for file in (ROOT / "dashboards/json").glob("pgslot-*.json"):
         assert "http://localhost:9877" in file.read_text("utf-8")
@@ -183,7 +183,7 @@ def is_path(span: str) -> bool:
 
 
 @pytest.mark.parametrize("path", sorted(set(filter(is_path, SPANS)) - set(THEIRS)))
-def test_every_path_exists(path: str) -> None:
+def test_path_exists(path: str) -> None:
     assert any(list((ROOT / folder).glob(path.rstrip("/"))) for folder in FOLDERS)
 
 
@@ -194,19 +194,19 @@ def test_paths_are_recognised() -> None:
 
 
 @pytest.mark.parametrize("target", sorted(set(link_targets(README))))
-def test_every_link_leads_somewhere(target: str) -> None:
+def test_link_target_exists(target: str) -> None:
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings(README)}
     assert target.removeprefix("#") in anchors if target.startswith("#") else (ROOT / target).is_file()
 
 
-def test_every_metric_is_one_that_there_is() -> None:
+def test_metrics_in_readme_exist() -> None:
     healer = set(re.findall(r"`(pgslot_\w+)`", (ROOT / "healer/METRICS.md").read_text("utf-8")))
     named = {name for span in SPANS for name in re.findall(r"\bpgslot_[a-z_]+", span)} - {"pgslot_exporter"}
     assert len(named) > 15
     assert named <= set(CATALOGUE) | healer
 
 
-def test_every_alert_has_its_row_and_no_other_is_named() -> None:
+def test_alert_table_lists_exactly_the_alerts() -> None:
     text = README.read_text("utf-8")
     rows = re.findall(r"^\| ((?:PgSlot\w+(?:, )?)+) \| (?:info|warning|critical)", text, re.MULTILINE)
     assert Counter(name for row in rows for name in row.split(", ")) == Counter(ALERT_RULES.keys())

@@ -143,7 +143,7 @@ def walk() -> Iterator[Walk]:
         yield Walk(folder, cleanup)
 
 
-def test_from_roles_to_a_slot_that_heals(walk: Walk) -> None:
+def test_readme_leads_from_roles_to_a_healed_slot(walk: Walk) -> None:
     """One walk, as each step needs the ones before it. At its end every line that README gives has been typed."""
     walk.make_roles()
     walk.configure()

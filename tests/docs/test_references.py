@@ -47,24 +47,24 @@ def named(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("file", "path"), named(_PATH))
-def test_every_path_that_is_named_exists(file: str, path: str) -> None:
+def test_referenced_path_exists(file: str, path: str) -> None:
     assert path in MADE_ELSEWHERE or (ROOT / path).exists(), f"{file} names a path that does not exist"
 
 
 @pytest.mark.parametrize(("file", "module"), named(_MODULE))
-def test_every_module_that_is_run_exists(file: str, module: str) -> None:
+def test_executed_module_exists(file: str, module: str) -> None:
     assert find_spec(module) is not None, f"{file} runs a module that does not exist"
 
 
 @pytest.mark.parametrize(("file", "logger"), named(_LOGGER))
-def test_every_logger_that_is_quoted_is_a_module_that_logs(file: str, logger: str) -> None:
+def test_quoted_logger_is_a_module_that_logs(file: str, logger: str) -> None:
     spec = find_spec(logger)
     assert spec is not None, f"{file} quotes a logger that does not exist"
     assert spec.origin is not None
     assert "get_logger(__name__)" in Path(spec.origin).read_text("utf-8")
 
 
-def test_every_test_that_is_named_exists() -> None:
+def test_referenced_tests_exist() -> None:
     tests = {
         name
         for file in SOURCES
@@ -103,12 +103,12 @@ def mapped() -> set[str]:
     return paths
 
 
-def test_map_has_every_package_and_nothing_that_does_not_exist() -> None:
+def test_map_lists_every_package_and_only_existing_paths() -> None:
     assert packages() <= mapped()
     assert {path for path in mapped() if not (ROOT / path).exists()} == set()
 
 
-def test_every_package_says_what_it_is_for() -> None:
+def test_packages_have_a_docstring() -> None:
     """A newcomer who has only the tree and these lines finds the room of any behaviour."""
     silent = {
         package

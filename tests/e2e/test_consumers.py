@@ -29,7 +29,7 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
         stack.stop_healer()
 
 
-def test_on_a_standby_each_hangs_without_the_healer_and_goes_on_with_it(databases: Stack, tmp_path: Path) -> None:
+def test_consumers_of_a_standby_hang_without_the_healer_and_continue_with_it(databases: Stack, tmp_path: Path) -> None:
     """By way of Prometheus and Alertmanager; a subscription hangs once more for each of its tables."""
     standby = databases.standby
     idle_though_looked_at(databases)
@@ -53,9 +53,7 @@ def test_on_a_standby_each_hangs_without_the_healer_and_goes_on_with_it(database
     assert databases.healer.value("pgslot_heal_episodes_total", cluster=CLUSTER, outcome="no_effect") == 0
 
 
-def test_on_a_primary_each_is_blocked_by_name_and_goes_on_when_that_transaction_ends(
-    databases: Stack, tmp_path: Path
-) -> None:
+def test_consumers_of_a_primary_continue_when_the_named_blocker_commits(databases: Stack, tmp_path: Path) -> None:
     primary, exporter = databases.primary, databases.exporter
     databases.stop_healer()
     consumers = all_of(databases, primary, tmp_path)

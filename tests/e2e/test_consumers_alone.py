@@ -26,7 +26,7 @@ def databases() -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize("name", ["pg_recvlogical", "psycopg2", "pg_logical_replication", "debezium", "subscription"])
-def test_its_slot_is_healed_and_a_row_arrives(databases: Stack, tmp_path: Path, name: str) -> None:
+def test_slot_of_a_consumer_is_healed_and_a_row_arrives(databases: Stack, tmp_path: Path, name: str) -> None:
     [consumer] = [each for each in all_of(databases, databases.standby, tmp_path) if each.name == name]
     with databases.quiet(), following(consumer):
         comes_to(lambda: outcomes(databases, {name}), {name: ("healed", "usable after our call")}, 90)

@@ -17,7 +17,7 @@ SECONDS = 120
 # The tool serves servers of its own version alone; of 17 there is a server here, and no such tool.
 @pytest.mark.parametrize("major", [18, 19])
 @pytest.mark.servers
-def test_it_is_blocked_by_name_and_goes_on_when_that_transaction_ends(major: int, tmp_path: Path) -> None:
+def test_createsubscriber_continues_when_the_named_blocker_commits(major: int, tmp_path: Path) -> None:
     with Stack(major=major) as stack:
         stack.start_databases(rows=20)
         stack.start_exporter()

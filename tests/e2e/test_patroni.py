@@ -116,7 +116,7 @@ def session_of(member: Member) -> str:
     return str(began)
 
 
-def test_members_are_nodes_and_the_doctor_agrees(watched: Watched) -> None:
+def test_patroni_members_are_nodes_and_pass_the_doctor(watched: Watched) -> None:
     watched.until_nodes(*NAMES)
     leader = watched.patroni.leader().name
     assert watched.roles() == {name: "primary" if name == leader else "standby" for name in NAMES}
@@ -135,7 +135,7 @@ def test_members_are_nodes_and_the_doctor_agrees(watched: Watched) -> None:
     assert found["same cluster", SCOPE]["found"] == f"system identifier {identifier} everywhere"
 
 
-def test_the_commands_go_by_the_members_as_well(watched: Watched, tmp_path: Path) -> None:
+def test_commands_use_the_patroni_members(watched: Watched, tmp_path: Path) -> None:
     program = str(Path(sys.executable).with_name("pg-slot-healer"))
     watched.until_nodes(*NAMES)
     alert = {"status": "firing", "fingerprint": "f", "labels": labels_of("orders-2", "nosuch")}
@@ -147,7 +147,7 @@ def test_the_commands_go_by_the_members_as_well(watched: Watched, tmp_path: Path
         assert said in done.stdout
 
 
-def test_a_member_of_another_cluster_is_none(watched: Watched, tmp_path: Path) -> None:
+def test_members_of_another_cluster_are_rejected(watched: Watched, tmp_path: Path) -> None:
     """The scope binds: whoever answers at a URL that was given to another cluster is not taken for this one."""
     config = yaml.safe_load(watched.config.read_text("utf-8"))
     config["clusters"][SCOPE]["patroni"]["scope"] = "billing"
@@ -160,7 +160,7 @@ def test_a_member_of_another_cluster_is_none(watched: Watched, tmp_path: Path) -
     assert "expected the scope 'billing', found 'orders'" in done.stderr
 
 
-def test_members_come_and_go_and_each_time_a_slot_is_healed(watched: Watched) -> None:
+def test_slots_are_healed_after_every_change_of_members(watched: Watched) -> None:
     cluster = watched.patroni
     watched.until_nodes(*NAMES)
     heal_on(watched, cluster.replicas()[0], "at_first")
@@ -195,7 +195,7 @@ def silent(program: Program) -> bool:
     return program.value("pgslot_patroni_up", cluster=SCOPE) == 0
 
 
-def test_the_last_answer_is_kept_when_nobody_answers(watched: Watched) -> None:
+def test_last_members_are_kept_while_patroni_is_silent(watched: Watched) -> None:
     """All Patronis hang; the servers go on."""
     known = watched.nodes()
     members = [member for member in watched.patroni.members.values() if member.process.running]

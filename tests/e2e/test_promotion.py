@@ -144,7 +144,9 @@ async def goes_on_without_loss(databases: Stack, before: Path, after: Path) -> N
     assert len(there) > 150
 
 
-async def test_ready_slots_go_on_and_a_temporary_copy_is_gone(databases: Stack, client: Client, tmp_path: Path) -> None:
+async def test_ready_slots_survive_a_promotion_and_temporary_copies_do_not(
+    databases: Stack, client: Client, tmp_path: Path
+) -> None:
     primary, standby = databases.primary, databases.standby
     for slot in (STREAMS, "polled", "caught_up"):
         create_failover_slot(primary, slot)
@@ -163,7 +165,7 @@ async def test_ready_slots_go_on_and_a_temporary_copy_is_gone(databases: Stack, 
     standby.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes('caught_up', NULL, NULL)")
 
 
-async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, client: Client, tmp_path: Path) -> None:
+async def test_name_clash_leaves_later_slots_unsynchronised(databases: Stack, client: Client, tmp_path: Path) -> None:
     """One that was copied before goes on; the one whose name is taken, and those made after it, are gone."""
     primary, standby = databases.primary, databases.standby
     create_failover_slot(primary, STREAMS)
@@ -184,7 +186,7 @@ async def test_a_name_that_is_taken_leaves_the_others_behind(databases: Stack, c
     await goes_on_without_loss(databases, tmp_path / "before", tmp_path / "after")
 
 
-async def test_a_demoted_primary_s_own_slot_is_in_the_way(databases: Stack, client: Client) -> None:
+async def test_slot_kept_by_a_demoted_primary_blocks_synchronisation(databases: Stack, client: Client) -> None:
     """After a switchover the new primary's slot is the standby's of before, and the old one has kept its own."""
     old, new = databases.primary, databases.standby
     create_failover_slot(old, "kept")

@@ -18,7 +18,7 @@ def story() -> Iterator[Story]:
         yield run_incident(stack)
 
 
-def test_each_warning_comes_before_the_loss_and_in_its_order(story: Story) -> None:
+def test_warnings_precede_the_loss_in_order(story: Story) -> None:
     steps = (
         "begin",
         "PgSlotPinnedByTransaction",
@@ -33,18 +33,18 @@ def test_each_warning_comes_before_the_loss_and_in_its_order(story: Story) -> No
     assert story.at["PgSlotLossPredicted"] < story.at["lost"]
 
 
-def test_the_transaction_is_named_all_the_way(story: Story) -> None:
+def test_transaction_is_named_in_alerts_and_metrics(story: Story) -> None:
     assert f"pid {story.holder}" in story.descriptions["PgSlotPinnedByTransaction"]
     assert f"pid {story.holder}" in story.descriptions["PgSlotCreationBlocked"]
     assert (story.named["pid"], story.named["application_name"]) == (str(story.holder), APPLICATION)
 
 
-def test_the_healer_calls_nothing_and_claims_nothing(story: Story) -> None:
+def test_healer_makes_no_call_and_claims_no_success(story: Story) -> None:
     assert (story.heal["outcome"], story.heal["calls"]) == ("resolved_itself", 0)
     assert [subject["slot_name"] for subject in story.heal["subjects"]] == [MADE]
 
 
-def test_what_prometheus_kept_shows_it(story: Story) -> None:
+def test_prometheus_series_show_the_incident(story: Story) -> None:
     retained = [value for at, value in story.series["retained"] if story.at["begin"] < at < story.at["lost"]]
     assert retained[-1] > 3 * retained[0]
     assert min(value for _, value in story.series["left"]) < KEEP_MIB / 20 * MEBIBYTE
@@ -52,7 +52,7 @@ def test_what_prometheus_kept_shows_it(story: Story) -> None:
     assert max(value for _, value in story.series["transaction"]) >= story.at["ended"] - story.at["begin"] - 5
 
 
-def test_the_page_tells_it(story: Story) -> None:
+def test_page_describes_the_incident(story: Story) -> None:
     told = page(story, "picture.svg")
     assert LOST in told
     assert f"pg_terminate_backend({story.holder})" in told

@@ -47,14 +47,14 @@ def told() -> Iterator[Told]:
 
 
 @pytest.mark.parametrize("name", [story.__name__ for story in STORIES.values()])
-def test_story(told: Told, name: str) -> None:
+def test_claims_of_a_story_hold(told: Told, name: str) -> None:
     if name in told.failures:
         raise told.failures[name]
     assert told.checks[name]
     assert [check.claim for check in told.checks[name] if not check.held] == []
 
 
-def test_there_are_five_stories() -> None:
+def test_stories_are_these_five() -> None:
     assert list(STORIES.values()) == [
         stories.control,
         stories.healed,
@@ -85,13 +85,13 @@ Patroni.
 """
 
 
-def test_every_documented_metric_has_appeared_and_no_other(told: Told) -> None:
+def test_documented_metrics_are_exactly_those_that_appeared(told: Told) -> None:
     names = told.stack.prometheus.get("/api/v1/label/__name__/values")["data"]
     ours = {name for name in names if name.startswith("pgslot_") and not name.startswith("pgslot_heal_")}
     assert ours == set(CATALOGUE) - SHOWN_ELSEWHERE
 
 
-def test_the_stack_ends_with_its_context() -> None:
+def test_stack_stops_with_its_context() -> None:
     """All processes are gone, and so is the directory."""
     with Stack() as stack:
         stack.start_databases()

@@ -67,7 +67,7 @@ def healed(stack: Stack, slot: str) -> dict[str, object] | None:
     return next((heal for each in episodes for heal in each["slots"] if heal["slot_name"] == slot), None)
 
 
-def test_a_slot_that_was_about_to_be_lost_is_not(stack: Stack) -> None:
+def test_endangered_slot_is_saved_from_loss(stack: Stack) -> None:
     primary = stack.primary
     with ExitStack() as incident:
         incident.enter_context(streaming_consumer(primary, "cdc", stack.folder))
@@ -98,7 +98,7 @@ def test_a_slot_that_was_about_to_be_lost_is_not(stack: Stack) -> None:
     primary.drop_slot("cdc")
 
 
-def test_a_creation_ends_without_a_person(stack: Stack) -> None:
+def test_blocked_creation_completes_without_an_operator(stack: Stack) -> None:
     primary = stack.primary
     delete_records(primary)
     with holding(primary) as victim, primary.create_slot("blocked") as creator:

@@ -8,7 +8,7 @@ from tests.support.servers.stack import Stack
 
 
 @pytest.mark.servers
-def test_the_healer_hears_before_anybody_else_does() -> None:
+def test_healer_is_notified_before_any_other_receiver() -> None:
     """Prometheus, rules and Alertmanager as shipped; no alert for people has fired."""
     with Stack(as_shipped=True) as stack:
         stack.start_databases()

@@ -91,10 +91,10 @@ class Reader:
 
 
 RUN = "by tests/docs/test_readme_on_servers.py, each line"
-CHECKED = "a configuration, by test_both_programs_accept_the_configuration"
+CHECKED = "a configuration, by test_configuration_is_accepted_by_both_programs"
 HOW_TESTED = {
     "   PostgreSQL  ": "a drawing",
-    "make demo  ": "by test_every_make_target_exists; the targets are what people and CI run",
+    "make demo  ": "by test_make_targets_exist; the targets are what people and CI run",
     "pg-slot-healer grants | psql": RUN,
     "hostssl  postgres": RUN,
     "psql -d postgres -c 'SELECT pg_reload_conf()'": RUN,
