@@ -1,4 +1,4 @@
-"""Consumers of other people, unmodified, on real servers: each hangs, and each goes on when what it waits for comes."""
+"""Unmodified third-party consumers on real servers hang, and continue when the event that they wait for arrives."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,14 +12,14 @@ from tests.support.servers.processes import NotReadyError, wait_for
 from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, STANDBY_NODE, Stack
 from tests.support.stories import CONTROL_SECONDS
 
-# All of them are started at once, and Debezium needs a while for that.
+# All consumers start at once, and Debezium takes long to start.
 START_SECONDS = 90.0
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=[16, 17, 18])
 def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """In place of the session's: with a subscriber and the whole chain as shipped, all but the healer."""
+    """Replaces the session's fixture: adds a subscriber and the shipped exporter and monitoring, without the healer."""
     with Stack(major=request.param, as_shipped=True) as stack:
         stack.start_databases(rows=20)
         prepare(stack)
@@ -30,9 +30,9 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 
 def test_consumers_of_a_standby_hang_without_the_healer_and_continue_with_it(databases: Stack, tmp_path: Path) -> None:
-    """By way of Prometheus and Alertmanager; a subscription hangs once more for each of its tables."""
+    """The alerts reach the healer through Prometheus and Alertmanager; a subscription hangs again for every table."""
     standby = databases.standby
-    idle_though_looked_at(databases)
+    wait_until_reads_write_no_wal(databases)
     consumers = all_of(databases, standby, tmp_path)
     names = {consumer.name for consumer in consumers}
     with following(*consumers):
@@ -40,15 +40,15 @@ def test_consumers_of_a_standby_hang_without_the_healer_and_continue_with_it(dat
         hung = dict.fromkeys(names, "running_xacts")
         comes_to(lambda: reasons(databases, STANDBY_NODE), hung)
         with pytest.raises(NotReadyError):
-            wait_for(lambda: in_creation(standby) != names or ended(consumers), "one goes on", CONTROL_SECONDS)
+            wait_for(lambda: in_creation(standby) != names or exited(consumers), "one goes on", CONTROL_SECONDS)
         assert reasons(databases, STANDBY_NODE) == hung
 
-        # From here on no record but the healer's.
+        # From here on, only the healer has records written.
         with databases.primary.no_records_by_itself():
             databases.start_healer()
-            wait_for(lambda: all(each.follows for each in consumers), "all of them follow", 60)
+            wait_for(lambda: all(consumer.follows for consumer in consumers), "all of them follow", 60)
             assert in_creation(standby) == set()
-            arrives(databases, consumers, "for those at the standby")
+            insert_and_receive(databases, consumers, "for those at the standby")
             comes_to(lambda: outcomes(databases, names), dict.fromkeys(names, ("healed", "usable after our call")))
     assert databases.healer.value("pgslot_heal_episodes_total", cluster=CLUSTER, outcome="no_effect") == 0
 
@@ -65,22 +65,22 @@ def test_consumers_of_a_primary_continue_when_the_named_blocker_commits(database
         blocker = dict.fromkeys(names, (str(holder.pid), "nightly batch"))
         comes_to(lambda: blockers(databases), blocker)
         assert in_creation(primary) == names
-        assert not ended(consumers)
+        assert not exited(consumers)
 
         holder.commit()
-        wait_for(lambda: all(each.follows for each in consumers), "all of them follow", 60)
+        wait_for(lambda: all(consumer.follows for consumer in consumers), "all of them follow", 60)
         assert in_creation(primary) == set()
-        arrives(databases, consumers, "for those at the primary")
+        insert_and_receive(databases, consumers, "for those at the primary")
     assert exporter.samples("pgslot_creation_wait_reason", node=PRIMARY_NODE) == []
 
 
-def idle_though_looked_at(stack: Stack) -> None:
+def wait_until_reads_write_no_wal(stack: Stack) -> None:
     """
-    Wait until the primary is idle, and stays so whoever looks.
+    Wait until the primary is idle and stays idle when it is read.
 
-    The first to read a page of a catalog after a change may prune it, or set hint bits, as with a new role's first
-    login: that is WAL, after which the background writer logs a record, and every wait ends. VACUUM leaves nothing of
-    it to do, once the standby's feedback no longer keeps dead rows.
+    The first session that reads a catalog page after a change, such as the first login of a new role, may prune the
+    page or set hint bits. That writes WAL, the background writer then logs a record, and every wait ends. VACUUM does
+    this work in advance, once the standby's feedback no longer keeps dead rows.
     """
     feedback = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = 'standby' AND age(xmin) = 0"
     wait_for(lambda: stack.primary.sql(feedback), "the standby keeps no dead rows")
@@ -89,13 +89,13 @@ def idle_though_looked_at(stack: Stack) -> None:
     stack.wait_until_idle()
 
 
-def ended(consumers: Sequence[Consumer]) -> dict[str, str]:
-    """Return those that run no more, and what they said."""
+def exited(consumers: Sequence[Consumer]) -> dict[str, str]:
+    """Return the output of the consumers that have exited, by name."""
     return {consumer.name: consumer.output for consumer in consumers if not consumer.process.running}
 
 
-def arrives(stack: Stack, consumers: Sequence[Consumer], item: str) -> None:
-    """Write a row with this item on the primary, which each of them gets."""
+def insert_and_receive(stack: Stack, consumers: Sequence[Consumer], item: str) -> None:
+    """Write a row with this item on the primary and wait until every consumer has it."""
     insert(stack.primary, item)
     for consumer in consumers:
         wait_for(partial(consumer.has, item), f"{consumer.name} has the row", 60, consumer.process.log)

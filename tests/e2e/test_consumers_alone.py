@@ -1,4 +1,4 @@
-"""Each consumer of other people alone, beside a healer that is there from the start: what heals it is its own alert."""
+"""One third-party consumer at a time, with the healer running from the start: its own alert gets it healed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.e2e]
 
 @pytest.fixture(scope="module")
 def databases() -> Iterator[Stack]:
-    """In place of the session's: with a subscriber and the whole chain as shipped."""
+    """Replaces the session's fixture: adds a subscriber and all programs as shipped."""
     with Stack(as_shipped=True) as stack:
         stack.start_databases(rows=20)
         prepare(stack)
@@ -27,7 +27,7 @@ def databases() -> Iterator[Stack]:
 
 @pytest.mark.parametrize("name", ["pg_recvlogical", "psycopg2", "pg_logical_replication", "debezium", "subscription"])
 def test_slot_of_a_consumer_is_healed_and_a_row_arrives(databases: Stack, tmp_path: Path, name: str) -> None:
-    [consumer] = [each for each in all_of(databases, databases.standby, tmp_path) if each.name == name]
+    [consumer] = [consumer for consumer in all_of(databases, databases.standby, tmp_path) if consumer.name == name]
     with databases.quiet(), following(consumer):
         comes_to(lambda: outcomes(databases, {name}), {name: ("healed", "usable after our call")}, 90)
         wait_for(lambda: consumer.follows, f"{name} follows", 60)

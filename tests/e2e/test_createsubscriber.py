@@ -1,4 +1,4 @@
-"""pg_createsubscriber, which makes a subscriber of a standby: its slot is on the primary, where it can be blocked."""
+"""pg_createsubscriber makes a standby a subscriber; its slot is on the primary, where a transaction can block it."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ SLOT = "made_subscriber"
 SECONDS = 120
 
 
-# The tool serves servers of its own version alone; of 17 there is a server here, and no such tool.
+# pg_createsubscriber works only on servers of its own version; for 17 the tests have a server but not the tool.
 @pytest.mark.parametrize("major", [18, 19])
 @pytest.mark.servers
 def test_createsubscriber_continues_when_the_named_blocker_commits(major: int, tmp_path: Path) -> None:
@@ -42,10 +42,10 @@ def test_createsubscriber_continues_when_the_named_blocker_commits(major: int, t
 
 
 def createsubscriber(stack: Stack, folder: Path) -> Process:
-    """Stop the standby and return the tool, not yet started, that will make a subscriber of it."""
+    """Stop the standby and return the process, not yet started, that will turn it into a subscriber."""
     programs = binaries.find(stack.folder, stack.major)
     stack.standby.stop()
-    # It runs as the servers do, in folders of theirs; what we wrote as root it could not change.
+    # The tool runs as the servers' user and has to own their folders: it could not change files written as root.
     sockets = stack.folder / "sockets"
     sockets.mkdir()
     if programs.user is not None:

@@ -1,4 +1,4 @@
-"""A real Patroni cluster: its members come and go, exporter and healer follow, and each time a slot is healed."""
+"""Exporter and healer follow the changing members of a real Patroni cluster, and heal a slot after every change."""
 
 import json
 import subprocess
@@ -30,8 +30,8 @@ _ROLES = (
 
 
 @dataclass
-class Watched:
-    """The cluster and both programs, which know of it by three URLs alone."""
+class PatroniStack:
+    """The cluster and both programs, whose configuration has only three URLs for it."""
 
     patroni: PatroniCluster
     exporter: Program
@@ -43,18 +43,18 @@ class Watched:
         return [target["labels"]["__param_node"] for target in answer.json()] if answer.ok else []
 
     def until_nodes(self, *names: str) -> None:
-        """Wait until these are the nodes, and each is scraped."""
+        """Wait until exactly these nodes are configured and scraped."""
         wait_for(lambda: self.nodes() == sorted(names), f"the nodes are {names}")
         up = wait_for(lambda: self.exporter.samples("pgslot_up"), "they are scraped")
         assert {sample.labels["node"]: sample.value for sample in up} == dict.fromkeys(names, 1)
         assert self.exporter.value("pgslot_patroni_members", cluster=SCOPE) == len(names)
 
     def roles(self) -> dict[str, str]:
-        return {each.labels["node"]: each.labels["role"] for each in self.exporter.samples("pgslot_node_info")}
+        return {sample.labels["node"]: sample.labels["role"] for sample in self.exporter.samples("pgslot_node_info")}
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
+def patroni_stack() -> Iterator[PatroniStack]:
     with tempfile.TemporaryDirectory(prefix="pgslot-patroni-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -68,39 +68,39 @@ def watched() -> Iterator[Watched]:
                 "healer": {"conninfo": f"dbname=postgres user={HEALER_ROLE}"},
             }
             config.write_text(yaml.safe_dump({"clusters": {SCOPE: section}}), "utf-8")
-            exporter, healer = (Program(f"pg-slot-{each}", config, folder) for each in ("exporter", "healer"))
+            exporter, healer = (Program(f"pg-slot-{program}", config, folder) for program in ("exporter", "healer"))
             try:
                 exporter.start()
                 healer.start()
-                yield Watched(cluster, exporter, healer, config)
+                yield PatroniStack(cluster, exporter, healer, config)
             finally:
                 exporter.stop()
                 healer.stop()
 
 
-def heal_on(watched: Watched, standby: Member, slot: str) -> None:
-    """Make a slot there, which hangs until the healer hears of it; it acts on whoever leads now."""
-    leader = watched.patroni.leader()
+def heal_on(patroni_stack: PatroniStack, standby: Member, slot: str) -> None:
+    """Create a slot that hangs until the healer receives the alert; the healer acts on the current leader."""
+    leader = patroni_stack.patroni.leader()
     with leader.no_records_by_itself():
         leader.wait_until_replayed(standby, "pg_catalog.pg_log_standby_snapshot()")
         with standby.create_slot(slot) as creator:
             about = {"node": standby.name, "slot_name": slot, "reason": "running_xacts"}
             reason = "pgslot_creation_wait_reason"
-            wait_for(lambda: watched.exporter.value(reason, **about), f"{slot} hangs")
+            wait_for(lambda: patroni_stack.exporter.value(reason, **about), f"{slot} hangs")
             assert not creator.done
-            assert tell(watched, "firing", standby.name, slot) == "started=1\n"
-            wait_for(lambda: creator.done, f"{slot} is made", log=watched.healer.process.log)
+            assert send_alert(patroni_stack, "firing", standby.name, slot) == "started=1\n"
+            wait_for(lambda: creator.done, f"{slot} is made", log=patroni_stack.healer.process.log)
             assert creator.error is None
-    ended = wait_for(lambda: watched.healer.get_json("/episodes")[0]["outcome"], "the episode ends")
+    ended = wait_for(lambda: patroni_stack.healer.get_json("/episodes")[0]["outcome"], "the episode ends")
     assert ended == "healed"
-    tell(watched, "resolved", standby.name, slot)
+    send_alert(patroni_stack, "resolved", standby.name, slot)
     standby.drop_slot(slot)
 
 
-def tell(watched: Watched, status: str, node: str, slot: str) -> str:
+def send_alert(patroni_stack: PatroniStack, status: str, node: str, slot: str) -> str:
     """Send the healer an alert as Alertmanager does."""
     body = {"version": "4", "alerts": [{"status": status, "fingerprint": slot, "labels": labels_of(node, slot)}]}
-    answer = requests.post(f"{watched.healer.url}/alerts", json=body, timeout=10)
+    answer = requests.post(f"{patroni_stack.healer.url}/alerts", json=body, timeout=10)
     answer.raise_for_status()
     return answer.text
 
@@ -109,47 +109,47 @@ def labels_of(node: str, slot: str) -> dict[str, str]:
     return {"heal": "log_standby_snapshot", "cluster": SCOPE, "node": node, "slot_name": slot}
 
 
-def session_of(member: Member) -> str:
-    """Return when the exporter's one session there began."""
+def session_start(member: Member) -> str:
+    """Return when the exporter's only session on this member began."""
     query = "SELECT backend_start::text FROM pg_catalog.pg_stat_activity WHERE usename = %s"
     [(began,)] = member.sql(query, [EXPORTER_ROLE])
     return str(began)
 
 
-def test_patroni_members_are_nodes_and_pass_the_doctor(watched: Watched) -> None:
-    watched.until_nodes(*NAMES)
-    leader = watched.patroni.leader().name
-    assert watched.roles() == {name: "primary" if name == leader else "standby" for name in NAMES}
-    assert watched.exporter.value("pgslot_unlisted_standbys", node=leader) == 0
-    for program in (watched.exporter, watched.healer):
+def test_patroni_members_are_nodes_and_pass_the_doctor(patroni_stack: PatroniStack) -> None:
+    patroni_stack.until_nodes(*NAMES)
+    leader = patroni_stack.patroni.leader().name
+    assert patroni_stack.roles() == {name: "primary" if name == leader else "standby" for name in NAMES}
+    assert patroni_stack.exporter.value("pgslot_unlisted_standbys", node=leader) == 0
+    for program in (patroni_stack.exporter, patroni_stack.healer):
         wait_for(partial(program.value, "pgslot_patroni_up", cluster=SCOPE), "Patroni is asked")
         assert program.value("pgslot_patroni_last_answer_timestamp_seconds", cluster=SCOPE)
     command = [str(Path(sys.executable).with_name("pg-slot-healer")), "doctor", "--json"]
-    flags = [f"--config.file={watched.config}", f"--healer.url={watched.healer.url}"]
+    flags = [f"--config.file={patroni_stack.config}", f"--healer.url={patroni_stack.healer.url}"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60, check=False)
-    found = {(each["check"], each["subject"]): each for each in json.loads(done.stdout)}
-    assert found["members", SCOPE]["found"] == f"Patroni tells of 3: {', '.join(NAMES)}"
+    findings = {(finding["check"], finding["subject"]): finding for finding in json.loads(done.stdout)}
+    assert findings["members", SCOPE]["found"] == f"Patroni tells of 3: {', '.join(NAMES)}"
     for check in ("members", "primary", "standbys", "same cluster", "capability"):
-        assert found[check, SCOPE]["status"] == "ok", found[check, SCOPE]
-    identifier = (watched.patroni.leader().ask("patroni"))["database_system_identifier"]
-    assert found["same cluster", SCOPE]["found"] == f"system identifier {identifier} everywhere"
+        assert findings[check, SCOPE]["status"] == "ok", findings[check, SCOPE]
+    identifier = (patroni_stack.patroni.leader().ask("patroni"))["database_system_identifier"]
+    assert findings["same cluster", SCOPE]["found"] == f"system identifier {identifier} everywhere"
 
 
-def test_commands_use_the_patroni_members(watched: Watched, tmp_path: Path) -> None:
+def test_commands_use_the_patroni_members(patroni_stack: PatroniStack, tmp_path: Path) -> None:
     program = str(Path(sys.executable).with_name("pg-slot-healer"))
-    watched.until_nodes(*NAMES)
+    patroni_stack.until_nodes(*NAMES)
     alert = {"status": "firing", "fingerprint": "f", "labels": labels_of("orders-2", "nosuch")}
     (tmp_path / "body.json").write_text(json.dumps({"version": "4", "alerts": [alert]}), "utf-8")
-    for arguments, said in ((["heal", SCOPE], "nothing to heal"), (["replay", f"{tmp_path}/body.json"], "nothing")):
-        command = [program, *arguments, f"--config.file={watched.config}"]
+    for arguments, message in ((["heal", SCOPE], "nothing to heal"), (["replay", f"{tmp_path}/body.json"], "nothing")):
+        command = [program, *arguments, f"--config.file={patroni_stack.config}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
-        assert said in done.stdout
+        assert message in done.stdout
 
 
-def test_members_of_another_cluster_are_rejected(watched: Watched, tmp_path: Path) -> None:
-    """The scope binds: whoever answers at a URL that was given to another cluster is not taken for this one."""
-    config = yaml.safe_load(watched.config.read_text("utf-8"))
+def test_members_of_another_cluster_are_rejected(patroni_stack: PatroniStack, tmp_path: Path) -> None:
+    """Members whose scope differs from the configured one are not taken for this cluster."""
+    config = yaml.safe_load(patroni_stack.config.read_text("utf-8"))
     config["clusters"][SCOPE]["patroni"]["scope"] = "billing"
     (tmp_path / "pgslot.yml").write_text(yaml.safe_dump(config), "utf-8")
     command = [str(Path(sys.executable).with_name("pg-slot-healer")), "heal", SCOPE]
@@ -160,56 +160,56 @@ def test_members_of_another_cluster_are_rejected(watched: Watched, tmp_path: Pat
     assert "expected the scope 'billing', found 'orders'" in done.stderr
 
 
-def test_slots_are_healed_after_every_change_of_members(watched: Watched) -> None:
-    cluster = watched.patroni
-    watched.until_nodes(*NAMES)
-    heal_on(watched, cluster.replicas()[0], "at_first")
+def test_slots_are_healed_after_every_change_of_members(patroni_stack: PatroniStack) -> None:
+    cluster = patroni_stack.patroni
+    patroni_stack.until_nodes(*NAMES)
+    heal_on(patroni_stack, cluster.replicas()[0], "at_first")
 
     before = cluster.leader()
     cluster.switch_over(cluster.replicas()[0])
     cluster.wait_until_streaming(*NAMES)
-    wait_for(lambda: watched.roles().get(before.name) == "standby", "its new role is told")
-    watched.until_nodes(*NAMES)
-    heal_on(watched, before, "after_a_switchover")
+    wait_for(lambda: patroni_stack.roles().get(before.name) == "standby", "its new role is told")
+    patroni_stack.until_nodes(*NAMES)
+    heal_on(patroni_stack, before, "after_a_switchover")
 
     killed = cluster.leader()
     killed.kill()
     left = [name for name in NAMES if name != killed.name]
-    wait_for(lambda: watched.nodes() == left, "the killed one is no node any more", timeout=60)
+    wait_for(lambda: patroni_stack.nodes() == left, "the killed one is no node any more", timeout=60)
     leader = cluster.leader()
     cluster.wait_until_streaming(*left)
-    watched.until_nodes(*left)
+    patroni_stack.until_nodes(*left)
     [standby] = cluster.replicas()
-    heal_on(watched, standby, "after_a_failover")
+    heal_on(patroni_stack, standby, "after_a_failover")
 
-    # In none of the URLs, and with no connection to the others made anew.
-    sessions = {name: session_of(cluster.members[name]) for name in left}
+    # The new member is in none of the URLs, and the sessions on the other members stay open.
+    sessions = {name: session_start(cluster.members[name]) for name in left}
     cluster.add("orders-4")
-    watched.until_nodes(*left, "orders-4")
-    heal_on(watched, cluster.members["orders-4"], "on_a_new_replica")
-    assert {name: session_of(cluster.members[name]) for name in left} == sessions
-    assert watched.exporter.value("pgslot_unlisted_standbys", node=leader.name) == 0
+    patroni_stack.until_nodes(*left, "orders-4")
+    heal_on(patroni_stack, cluster.members["orders-4"], "on_a_new_replica")
+    assert {name: session_start(cluster.members[name]) for name in left} == sessions
+    assert patroni_stack.exporter.value("pgslot_unlisted_standbys", node=leader.name) == 0
 
 
 def silent(program: Program) -> bool:
     return program.value("pgslot_patroni_up", cluster=SCOPE) == 0
 
 
-def test_last_members_are_kept_while_patroni_is_silent(watched: Watched) -> None:
-    """All Patronis hang; the servers go on."""
-    known = watched.nodes()
-    members = [member for member in watched.patroni.members.values() if member.process.running]
+def test_last_members_are_kept_while_patroni_is_silent(patroni_stack: PatroniStack) -> None:
+    """Every Patroni process is paused; the PostgreSQL servers keep running."""
+    nodes = patroni_stack.nodes()
+    members = [member for member in patroni_stack.patroni.members.values() if member.process.running]
     for member in members:
         member.process.pause()
     try:
-        for program in (watched.exporter, watched.healer):
+        for program in (patroni_stack.exporter, patroni_stack.healer):
             wait_for(partial(silent, program), f"{program.name} has noticed", timeout=60)
-        assert watched.nodes() == known
-        assert {sample.value for sample in watched.exporter.samples("pgslot_up")} == {1}
-        assert watched.exporter.value("pgslot_patroni_members", cluster=SCOPE) == len(known)
+        assert patroni_stack.nodes() == nodes
+        assert {sample.value for sample in patroni_stack.exporter.samples("pgslot_up")} == {1}
+        assert patroni_stack.exporter.value("pgslot_patroni_members", cluster=SCOPE) == len(nodes)
         with psycopg.connect(members[0].conninfo()) as session:
             assert session.execute("SELECT 1").fetchall() == [(1,)]
     finally:
         for member in members:
             member.process.resume()
-    wait_for(lambda: watched.exporter.value("pgslot_patroni_up", cluster=SCOPE), "it is asked again", timeout=60)
+    wait_for(lambda: patroni_stack.exporter.value("pgslot_patroni_up", cluster=SCOPE), "it is asked again", timeout=60)

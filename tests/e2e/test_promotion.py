@@ -1,4 +1,4 @@
-"""A promotion for real: what was shown ready goes on without loss, and what was shown unready is what is gone."""
+"""After a real promotion, slots that were shown ready continue without loss, and slots shown unready are gone."""
 
 import asyncio
 import itertools
@@ -38,7 +38,7 @@ STREAMS = "streams"
 
 @pytest.fixture(params=[major for major in SUPPORTED if major >= FIRST_MAJOR])
 def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """In place of the session's, which would be without its primary afterwards."""
+    """Replaces the session's fixture, which would lose its primary."""
     with Stack(major=request.param) as stack:
         stack.start_databases()
         yield stack
@@ -46,19 +46,19 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
 @pytest.fixture(autouse=True)
 def _no_leftovers() -> None:
-    """In place of the one for the session's servers: these end with the test."""
+    """Replaces the cleanup of the session's servers: these stop with the test."""
 
 
 @pytest.fixture
 async def client(databases: Stack) -> AsyncIterator[Client]:
     nodes = (server.conninfo(EXPORTER_ROLE) for server in (databases.primary, databases.standby))
-    async with TestClient(TestServer(application(config_reloader(*nodes)))) as started:
-        yield started
+    async with TestClient(TestServer(application(config_reloader(*nodes)))) as test_client:
+        yield test_client
 
 
 @contextmanager
 def streaming(server: Postgres, file: Path) -> Iterator[None]:
-    """A consumer of a slot that is there already; what it gets is in the file."""
+    """Run a consumer of an existing slot, which writes the changes that it receives to the file."""
     program = server.binaries.tools / "pg_recvlogical"
     arguments = ["--start", f"--slot={STREAMS}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
     process = Process([program, f"--dbname={server.conninfo()}", *arguments], file)
@@ -72,36 +72,36 @@ def streaming(server: Postgres, file: Path) -> Iterator[None]:
 
 
 def received(file: Path) -> set[int]:
-    """Return the rows that were received; a line that is being written ends without its newline."""
+    """Return the ids of the received rows, without a last line that is still being written."""
     whole = file.read_text("utf-8", "replace").rpartition("\n")[0]
     return {int(number) for number in re.findall(r"public\.orders: INSERT: id\[integer\]:(\d+) ", whole)}
 
 
-def insert_until_it_breaks(server: Postgres) -> None:
-    """One row after the other, each in a transaction of its own."""
+def insert_until_disconnected(server: Postgres) -> None:
+    """Insert rows, one per transaction, until the connection breaks."""
     with suppress(psycopg.OperationalError), psycopg.connect(server.conninfo(), autocommit=True) as session:
         for number in itertools.count(1):
             session.execute("INSERT INTO orders VALUES (%s, 'item')", [number])
 
 
-def shown(metrics: Metrics) -> dict[str, str | None]:
-    """Return why each failover slot is not ready, by the metrics; None: it is."""
+def unready_reasons(metrics: Metrics) -> dict[str, str | None]:
+    """Return for each failover slot why the metrics show it as not ready; None if it is ready."""
     reasons = {
-        own["slot_name"]: metrics.state("pgslot_failover_unready_reason", "reason", slot_name=own["slot_name"])
-        for own, _ in metrics.found("pgslot_failover_ready")
+        labels["slot_name"]: metrics.state("pgslot_failover_unready_reason", "reason", slot_name=labels["slot_name"])
+        for labels, _ in metrics.found("pgslot_failover_ready")
     }
-    for own, value in metrics.found("pgslot_failover_ready"):
-        assert value == (reasons[own["slot_name"]] is None)
+    for labels, value in metrics.found("pgslot_failover_ready"):
+        assert value == (reasons[labels["slot_name"]] is None)
     return reasons
 
 
 def usable(server: Postgres) -> set[str]:
-    """Return the failover slots that came over with the promotion, by what PostgreSQL's documentation asks for."""
-    there = server.sql(
+    """Return the failover slots that survived the promotion, by the condition in PostgreSQL's documentation."""
+    rows = server.sql(
         "SELECT slot_name FROM pg_catalog.pg_replication_slots"
         " WHERE failover AND synced AND NOT temporary AND invalidation_reason IS NULL"
     )
-    return {name for (name,) in there}
+    return {name for (name,) in rows}
 
 
 def force(server: Postgres) -> bool:
@@ -110,28 +110,28 @@ def force(server: Postgres) -> bool:
 
 
 async def lose_the_primary(databases: Stack, client: Client, file: Path, expected: dict[str, str | None]) -> None:
-    """While it writes, and while a consumer streams: what was shown then is what was expected."""
+    """Kill the primary while it writes and a consumer streams; the metrics just before show the expected reasons."""
     primary, standby = databases.primary, databases.standby
-    # No consumer is ahead of the standby then, whenever the primary is lost.
+    # This keeps consumers from being ahead of the standby at the moment when the primary is lost.
     primary.sql("ALTER SYSTEM SET synchronized_standby_slots = 'standby'")
     primary.sql("SELECT pg_catalog.pg_reload_conf()")
-    writer = threading.Thread(target=insert_until_it_breaks, args=[primary])
+    writer = threading.Thread(target=insert_until_disconnected, args=[primary])
     with streaming(primary, file):
         await asyncio.to_thread(
             wait_for, lambda: force(primary) and persistent(standby, STREAMS), "a copy is ready", 60
         )
-        await scrape_until(client, lambda metrics: shown(metrics) == expected, timeout=60)
+        await scrape_until(client, lambda metrics: unready_reasons(metrics) == expected, timeout=60)
         writer.start()
         await asyncio.to_thread(wait_for, lambda: len(received(file)) > 100, "rows are received")
-        found = shown(Metrics(await scrape(client)))
+        reasons = unready_reasons(Metrics(await scrape(client)))
         primary.kill()
     writer.join()
-    assert found == expected
+    assert reasons == expected
     standby.promote()
 
 
-async def goes_on_without_loss(databases: Stack, before: Path, after: Path) -> None:
-    """The consumer has each row that the new primary has, of before and of after, and no other."""
+async def check_no_loss(databases: Stack, before: Path, after: Path) -> None:
+    """Check that the consumer has received exactly the rows of the new primary, from before and after the promotion."""
     promoted = databases.standby
     [(last,)] = promoted.sql("SELECT max(id) FROM orders")
     with streaming(promoted, after):
@@ -139,9 +139,9 @@ async def goes_on_without_loss(databases: Stack, before: Path, after: Path) -> N
             "INSERT INTO orders SELECT n, 'later' FROM generate_series(%s::int, %s) AS n", [last + 1, last + 50]
         )
         await asyncio.to_thread(wait_for, lambda: last + 50 in received(after), "the consumer goes on")
-    there = {number for (number,) in promoted.sql("SELECT id FROM orders")}
-    assert received(before) | received(after) == there
-    assert len(there) > 150
+    rows = {number for (number,) in promoted.sql("SELECT id FROM orders")}
+    assert received(before) | received(after) == rows
+    assert len(rows) > 150
 
 
 async def test_ready_slots_survive_a_promotion_and_temporary_copies_do_not(
@@ -161,12 +161,12 @@ async def test_ready_slots_survive_a_promotion_and_temporary_copies_do_not(
     assert {name for (name,) in names} == {STREAMS, "caught_up"} == usable(standby)
     with pytest.raises(psycopg.errors.UndefinedObject):
         standby.sql("SELECT pg_catalog.pg_logical_slot_peek_changes('polled', NULL, NULL)")
-    await goes_on_without_loss(databases, tmp_path / "before", tmp_path / "after")
+    await check_no_loss(databases, tmp_path / "before", tmp_path / "after")
     standby.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes('caught_up', NULL, NULL)")
 
 
 async def test_name_clash_leaves_later_slots_unsynchronised(databases: Stack, client: Client, tmp_path: Path) -> None:
-    """One that was copied before goes on; the one whose name is taken, and those made after it, are gone."""
+    """A slot copied before the clash survives; the slot whose name is taken, and slots created later, are gone."""
     primary, standby = databases.primary, databases.standby
     create_failover_slot(primary, STREAMS)
     synchronise(standby)
@@ -183,29 +183,33 @@ async def test_name_clash_leaves_later_slots_unsynchronised(databases: Stack, cl
     expected = {STREAMS: None, "a_taken": "name_clash", "made_later": "worker_down"}
     await lose_the_primary(databases, client, tmp_path / "before", expected)
     assert usable(standby) == {STREAMS}
-    await goes_on_without_loss(databases, tmp_path / "before", tmp_path / "after")
+    await check_no_loss(databases, tmp_path / "before", tmp_path / "after")
 
 
 async def test_slot_kept_by_a_demoted_primary_blocks_synchronisation(databases: Stack, client: Client) -> None:
-    """After a switchover the new primary's slot is the standby's of before, and the old one has kept its own."""
+    """After a switchover the new primary has the former copy of the slot, and the old primary has kept its own."""
     old, new = databases.primary, databases.standby
     create_failover_slot(old, "kept")
     synchronise(new)
     wait_for(lambda: copied(new, "kept"), "it is copied")
     read_all(old, "kept")
     wait_for(lambda: persistent(new, "kept"), "a copy is ready", 60)
-    await scrape_until(client, lambda metrics: shown(metrics) == {"kept": None}, timeout=60)
+    await scrape_until(client, lambda metrics: unready_reasons(metrics) == {"kept": None}, timeout=60)
     old.stop()
     new.promote()
     new.sql("SELECT pg_catalog.pg_create_physical_replication_slot('primary', true)")
     old.demote(new)
     synchronise(old)
     create_failover_slot(new, "made_later")
-    # The worker ends at the first clash, so that what it comes to after that is not copied either.
-    metrics = await scrape_until(client, lambda metrics: shown(metrics).get("kept") == "name_clash", timeout=60)
+    # The slot sync worker stops at the first clash, so it does not copy the slots that follow either.
+    metrics = await scrape_until(
+        client, lambda metrics: unready_reasons(metrics).get("kept") == "name_clash", timeout=60
+    )
     assert metrics.value("pgslot_failover_ready", slot_name="kept", node=OLD) == 0
     assert metrics.found("pgslot_failover_ready", node=NEW) == []
     old.drop_slot("kept")
     for slot in ("kept", "made_later"):
         await asyncio.to_thread(read_until_persistent, new, old, slot)
-    await scrape_until(client, lambda metrics: shown(metrics) == {"kept": None, "made_later": None}, timeout=60)
+    await scrape_until(
+        client, lambda metrics: unready_reasons(metrics) == {"kept": None, "made_later": None}, timeout=60
+    )

@@ -1,4 +1,4 @@
-"""The incident that this project began with, from its first minute to its end: what was shown and done at each step."""
+"""The incident that led to this project, from beginning to end: what was shown and done at each step."""
 
 from collections.abc import Iterator
 
@@ -53,9 +53,9 @@ def test_prometheus_series_show_the_incident(story: Story) -> None:
 
 
 def test_page_describes_the_incident(story: Story) -> None:
-    told = page(story, "picture.svg")
-    assert LOST in told
-    assert f"pg_terminate_backend({story.holder})" in told
-    drawn = picture(story)
-    assert drawn.count("<polyline") == 4
-    assert drawn.endswith("</svg>\n")
+    html = page(story, "picture.svg")
+    assert LOST in html
+    assert f"pg_terminate_backend({story.holder})" in html
+    svg = picture(story)
+    assert svg.count("<polyline") == 4
+    assert svg.endswith("</svg>\n")

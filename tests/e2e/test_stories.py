@@ -1,4 +1,4 @@
-"""The five stories that the demo shows, end to end on real servers."""
+"""The five stories of the demo, end to end on real servers."""
 
 import time
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from tests.support import stories
 from tests.support.servers.stack import Stack
 from tests.support.stories import ROWS, STORIES, THRESHOLDS, Check, Scene
 
-# A stack takes about a minute and a half for all five, whichever test asks first.
+# The first test waits about 90 seconds for all five stories.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 @dataclass
-class Told:
-    """The stack after all stories, and how each of them ended."""
+class StoryResults:
+    """The stack after all stories, with the checks or the error of each story."""
 
     stack: Stack
     started: float
@@ -26,13 +26,13 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[Told]:
-    """Tell all stories, one after the other: that one fails does not keep the others from being told."""
+def results() -> Iterator[StoryResults]:
+    """Run all stories in order; a story that fails does not stop the next ones."""
     with Stack(thresholds=THRESHOLDS) as stack:
-        told = Told(stack, time.time())
+        results = StoryResults(stack, time.time())
         stack.start_databases(rows=ROWS)
         stack.start_consumer()
-        # One slot that nobody uses: what is shown of such slots is there for the dashboard and the reference, too.
+        # An unused slot, so that the metrics of inactive slots appear, too.
         stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
         stack.start_exporter()
         stack.start_monitoring()
@@ -40,18 +40,18 @@ def told() -> Iterator[Told]:
         for story in STORIES.values():
             print(f"--- {story.__name__}")
             try:
-                told.checks[story.__name__] = story(scene)
-            except Exception as error:  # noqa: BLE001 - it is raised again by the test of that story
-                told.failures[story.__name__] = error
-        yield told
+                results.checks[story.__name__] = story(scene)
+            except Exception as error:  # noqa: BLE001 - the story's test raises it again
+                results.failures[story.__name__] = error
+        yield results
 
 
 @pytest.mark.parametrize("name", [story.__name__ for story in STORIES.values()])
-def test_claims_of_a_story_hold(told: Told, name: str) -> None:
-    if name in told.failures:
-        raise told.failures[name]
-    assert told.checks[name]
-    assert [check.claim for check in told.checks[name] if not check.held] == []
+def test_claims_of_a_story_hold(results: StoryResults, name: str) -> None:
+    if name in results.failures:
+        raise results.failures[name]
+    assert results.checks[name]
+    assert [check.claim for check in results.checks[name] if not check.held] == []
 
 
 def test_stories_are_these_five() -> None:
@@ -64,7 +64,7 @@ def test_stories_are_these_five() -> None:
     ]
 
 
-SHOWN_ELSEWHERE = {
+TESTED_ELSEWHERE = {
     "pgslot_retention_blocker_age_seconds",
     "pgslot_retention_standby_info",
     "pgslot_idle_replication_slot_timeout_seconds",
@@ -78,21 +78,22 @@ SHOWN_ELSEWHERE = {
     "pgslot_patroni_members",
 }
 """
-They take minutes, a setting, a failover slot, Patroni or PostgreSQL 19: tests/alerts/test_incidents_on_servers.py has
-what rules ask for, tests/exporter/test_standby.py and tests/pgslot/diagnosis/test_wal_level.py those of 19,
-tests/pgslot/diagnosis/test_failover_readiness_on_servers.py those of failover, tests/e2e/test_patroni.py those of
-Patroni.
+These metrics need minutes, a setting, a failover slot, Patroni or PostgreSQL 19.
+tests/alerts/test_incidents_on_servers.py covers the metrics that rules read, tests/exporter/test_standby.py and
+tests/pgslot/diagnosis/test_wal_level.py those of PostgreSQL 19,
+tests/pgslot/diagnosis/test_failover_readiness_on_servers.py those of failover slots, and tests/e2e/test_patroni.py
+those of Patroni.
 """
 
 
-def test_documented_metrics_are_exactly_those_that_appeared(told: Told) -> None:
-    names = told.stack.prometheus.get("/api/v1/label/__name__/values")["data"]
+def test_documented_metrics_are_exactly_those_that_appeared(results: StoryResults) -> None:
+    names = results.stack.prometheus.get("/api/v1/label/__name__/values")["data"]
     ours = {name for name in names if name.startswith("pgslot_") and not name.startswith("pgslot_heal_")}
-    assert ours == set(CATALOGUE) - SHOWN_ELSEWHERE
+    assert ours == set(CATALOGUE) - TESTED_ELSEWHERE
 
 
 def test_stack_stops_with_its_context() -> None:
-    """All processes are gone, and so is the directory."""
+    """Neither a process nor the directory remains."""
     with Stack() as stack:
         stack.start_databases()
         stack.start_exporter()

@@ -1,8 +1,8 @@
 """
-The incident that this project began with, end to end: a forgotten transaction, and slots that pay for it.
+The incident that led to this project, end to end: a forgotten transaction endangers slots.
 
-From the server's state by way of exporter, Prometheus' rules and Alertmanager's routes to the healer, which ends the
-session. Nobody else does anything.
+The server's state reaches the healer through exporter, Prometheus' rules and Alertmanager's routes. The healer
+terminates the session without an operator.
 """
 
 from collections.abc import Iterator
@@ -39,12 +39,12 @@ def stack() -> Iterator[Stack]:
         stack.start_databases()
         set_up_roles(stack.primary)
         stack.start_exporter()
-        start_a_healer_that_may_end_transactions(stack)
+        start_healer_with_termination(stack)
         stack.start_monitoring()
         yield stack
 
 
-def start_a_healer_that_may_end_transactions(stack: Stack) -> None:
+def start_healer_with_termination(stack: Stack) -> None:
     stack.start_healer()
     stack.stop_healer()
     file = stack.folder / "pg-slot-healer.yml"
@@ -61,10 +61,10 @@ def start_a_healer_that_may_end_transactions(stack: Stack) -> None:
     stack.healer.start()
 
 
-def healed(stack: Stack, slot: str) -> dict[str, object] | None:
-    """Return what became of the slot, as soon as the healer has ended with it."""
-    episodes = [each for each in stack.healer.get_json("/episodes") if each["remedy"] == "end_transaction"]
-    return next((heal for each in episodes for heal in each["slots"] if heal["slot_name"] == slot), None)
+def heal_of(stack: Stack, slot: str) -> dict[str, object] | None:
+    """Return the healer's result for the slot; None until there is one."""
+    episodes = [episode for episode in stack.healer.get_json("/episodes") if episode["remedy"] == "end_transaction"]
+    return next((heal for episode in episodes for heal in episode["slots"] if heal["slot_name"] == slot), None)
 
 
 def test_endangered_slot_is_saved_from_loss(stack: Stack) -> None:
@@ -79,19 +79,19 @@ def test_endangered_slot_is_saved_from_loss(stack: Stack) -> None:
         record_by_hand(stack)
         wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
 
-        def goes_on() -> bool:
-            """Each look finds a little less left, as long as there is more than the last segments."""
+        def session_ended() -> bool:
+            """Write a little WAL at every poll, as long as more than the last segments are left."""
             [(left,)] = primary.sql("SELECT safe_wal_size FROM pg_catalog.pg_replication_slots WHERE slot_name = 'cdc'")
             if left > 40 * MEBIBYTE:
                 primary.sql("SELECT pg_catalog.pg_logical_emit_message(false, 'w', pg_catalog.repeat('x', 1000000))")
             return not alive(primary, pid)
 
-        wait_for(goes_on, "the session is ended", timeout=240)
-        found = wait_for(lambda: healed(stack, "cdc"), "the healer has seen the effect", timeout=90)
+        wait_for(session_ended, "the session is ended", timeout=240)
+        heal = wait_for(lambda: heal_of(stack, "cdc"), "the healer has seen the effect", timeout=90)
         [(status, invalid)] = primary.sql(
             "SELECT wal_status, invalidation_reason FROM pg_catalog.pg_replication_slots WHERE slot_name = 'cdc'"
         )
-    assert (found["outcome"], found["node"]) == ("healed", PRIMARY_NODE)
+    assert (heal["outcome"], heal["node"]) == ("healed", PRIMARY_NODE)
     assert (status in ("reserved", "extended"), invalid) == (True, None)
     assert termination_records(primary) == [(USER, APPLICATION, "cdc", "slot cdc keeps WAL because of it")]
     limit(primary, "1GB")
@@ -107,8 +107,8 @@ def test_blocked_creation_completes_without_an_operator(stack: Stack) -> None:
         assert creator.wait(120), "the creation has ended"
         assert creator.error is None
         assert not alive(primary, pid)
-        found = wait_for(lambda: healed(stack, "blocked"), "the healer has seen the effect")
-    assert found["outcome"] == "healed"
+        heal = wait_for(lambda: heal_of(stack, "blocked"), "the healer has seen the effect")
+    assert heal["outcome"] == "healed"
     assert usable(primary, "blocked")
     assert stack.healer.value("pgslot_heal_calls_total", remedy="end_transaction", result="ended", cluster=CLUSTER) == 2
     [audit, _] = [line for line in stack.healer.log_events() if line["msg"] == "ended a transaction"]

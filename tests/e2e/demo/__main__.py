@@ -1,4 +1,4 @@
-"""`make demo`: the five stories on real servers, shown to a person; exit 0 only if every claim held."""
+"""`make demo`: runs the five stories on real servers and shows them; exits with 0 only if every claim held."""
 
 import argparse
 import signal
@@ -21,18 +21,18 @@ def main() -> int:
     rows: list[tuple[str, str, bool]] = []
     with Stack(thresholds=THRESHOLDS, keep=keep) as stack:
         _start(stack, timeline)
-        scene = Scene(stack, timeline.tell, timeline.progress)
+        scene = Scene(stack, timeline.report, timeline.progress)
         for number, (title, story) in enumerate(STORIES.items()):
             timeline.heading(f"{'abcde'[number]}. {title}")
             try:
                 rows += [(title, check.claim, check.held) for check in story(scene)]
             except (TimeoutError, NotReadyError) as error:
-                timeline.tell("demo", str(error))
+                timeline.report("demo", str(error))
                 rows.append((title, str(error).splitlines()[0], False))
         timeline.heading(f"What held, after {timeline.seconds:.0f} s")
         timeline.table(rows)
         if keep:
-            _say_what_is_up(stack)
+            _print_running_servers(stack)
     return 0 if all(held for _, _, held in rows) else 1
 
 
@@ -40,13 +40,13 @@ def _start(stack: Stack, timeline: Timeline) -> None:
     timeline.heading("Starting real servers on loopback")
     stack.start_databases(rows=ROWS)
     stack.start_consumer()
-    timeline.tell(
+    timeline.report(
         "demo", f"PostgreSQL {_version(stack)}: a primary, its standby, and a third server that subscribes later"
     )
     stack.start_exporter()
     stack.start_monitoring()
     short = ", ".join(f"{alert} after {seconds} s" for alert, seconds in THRESHOLDS.items())
-    timeline.tell("demo", f"pg-slot-exporter, Prometheus, Alertmanager; the shipped rules, but quicker: {short}")
+    timeline.report("demo", f"pg-slot-exporter, Prometheus, Alertmanager; the shipped rules, but quicker: {short}")
 
 
 def _version(stack: Stack) -> str:
@@ -54,7 +54,7 @@ def _version(stack: Stack) -> str:
     return str(version)
 
 
-def _say_what_is_up(stack: Stack) -> None:
+def _print_running_servers(stack: Stack) -> None:
     stack.stop_healer()
     stack.start_healer()
     print("\nLeft running:")

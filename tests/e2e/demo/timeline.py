@@ -1,4 +1,4 @@
-"""What a person sees: a timeline with seconds; colour and a progress line on a terminal, plain text otherwise."""
+"""The demo's output: a timeline in seconds, with colour and a progress line on a terminal, plain text otherwise."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ BOLD, DIM, GREEN, RED = "1", "2", "32", "31"
 
 
 class Timeline:
-    """Prints to standard output. Seconds count from its making."""
+    """Prints to standard output; seconds count from its creation."""
 
     def __init__(self) -> None:
         self._started = time.time()
@@ -35,7 +35,7 @@ class Timeline:
         self._print("")
         self._print(self.paint(text, BOLD))
 
-    def tell(self, source: str, text: str, at: float | None = None) -> None:
+    def report(self, source: str, text: str, at: float | None = None) -> None:
         """Print what a source showed; `at` is Unix time, None now."""
         seconds = (at or time.time()) - self._started
         head = f"{seconds:7.2f} s  {source:<10}  "
@@ -47,7 +47,7 @@ class Timeline:
         )
 
     def progress(self, what: str, seconds: float) -> None:
-        """Show on a terminal, on a line that is overwritten, what is waited for."""
+        """Show what the demo waits for; on a terminal only, on a line that is overwritten."""
         if self._terminal and seconds > 0.3:
             sys.stdout.write(f"\r\x1b[K{self.paint(f'{self.seconds:7.2f} s  waiting until {what} …', DIM)}")
             sys.stdout.flush()
