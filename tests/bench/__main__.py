@@ -1,4 +1,4 @@
-"""`make bench`: how fast it is, beside the floor and the peer; a table, and JSON lines."""
+"""`make bench`: measures speed in comparison with the floor and the peer; prints a table and writes JSON lines."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ turn: on a busy machine the ratios still hold, the milliseconds do not.
 
 
 def main() -> int:
-    """Measure everything; the exit code says that it ran, not that targets were met."""
+    """Measure everything; return 0 even if targets are missed."""
     parser = argparse.ArgumentParser(prog="make bench", description="Measures speed, beside the floor and the peer.")
     parser.add_argument("--quick", action="store_true", help="a trial of the bench itself: its numbers mean little")
     parser.add_argument("--json", type=Path, default=Path("bench.jsonl"), help="JSON lines; default %(default)s")
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def measure(stack: Stack, scale: Scale) -> Iterator[Result]:
-    """Yield the results as they come."""
+    """Yield each result as soon as it is measured."""
     server = servers.start(stack)
     servers.have_slots(server, scale.slots[0])
     yield from fleet.run(stack, server, scale)

@@ -1,4 +1,4 @@
-"""A storm of webhooks: how soon they are acknowledged, and how few calls come of them."""
+"""A storm of webhooks: how fast they are acknowledged, and how few SQL calls they cause."""
 
 import asyncio
 import time
@@ -19,22 +19,22 @@ from tests.support.servers.stack import Stack
 from tests.support.servers.wal import RUNNING_XACTS
 
 SLOTS = 500
-"""Named by the large body, one of which exists."""
+"""Number of slots that the large body names; one of them exists."""
 LARGE_BODIES = 5
 CONNECTIONS = 20
 DIFFERENT = 200
-"""Bodies; after these the same alerts come again, as Alertmanager repeats them."""
+"""Number of different bodies, after which the same alerts are repeated, as Alertmanager does."""
 LEAD = 1.0
-"""Seconds for getting ready to send on time."""
+"""Seconds of preparation before the first request is due."""
 ACKNOWLEDGED = 0.05
 """Seconds, at the 99th percentile."""
 
 
 def run(stack: Stack, scale: Scale) -> Iterator[Result]:
     """
-    One slot waits on the standby for as long as a transaction is open, so that the healer has reason to go on calling.
+    One slot waits on the standby while a transaction is open, so that the healer has a reason to call again.
 
-    The primary's background writer is held: each running-xacts record in its WAL is a call's.
+    The primary's background writer is stopped: every running-xacts record in the WAL comes from a call.
     """
     primary = stack.primary
     with (
@@ -43,29 +43,29 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
         primary.hold_transaction(),
         waiting(stack, "storm", event="%"),
     ):
-        begun, looks = primary.lsn(), _transactions(primary)
+        start_lsn, transactions = primary.lsn(), _transactions(primary)
         started = time.monotonic()
         yield from _large_bodies(healer, scale)
         yield from _many_requests(healer, scale)
-        took = time.monotonic() - started
-        looks = _transactions(primary) - looks
+        duration = time.monotonic() - started
+        transactions = _transactions(primary) - transactions
         wait_for(lambda: primary.lsn("pg_catalog.pg_current_wal_lsn()") >= primary.lsn(), "all WAL is written")
-        calls = primary.kinds_since(begun).count(RUNNING_XACTS)
-        counted = healer.value("pgslot_heal_calls_total", cluster="bench", result="ok")
-        if not calls or counted != calls:
+        calls = primary.kinds_since(start_lsn).count(RUNNING_XACTS)
+        counted_calls = healer.value("pgslot_heal_calls_total", cluster="bench", result="ok")
+        if not calls or counted_calls != calls:
             raise RuntimeError(
-                f"expected as many calls in the healer's metrics as in the WAL, found {counted}, {calls}"
+                f"expected as many calls in the healer's metrics as in the WAL, found {counted_calls}, {calls}"
             )
     stack.standby.drop_slot("storm")
     settings = HealerSettings()
-    paced = settings.burst_calls + int(took / settings.interval) + 1
-    target = f"at most {paced} in {took:.0f} s"
-    yield Result("storm: looks at the primary", looks / took, "/s")
-    yield Result("storm: SQL calls that came of it", calls, "", target=target, held=calls <= paced)
+    max_calls = settings.burst_calls + int(duration / settings.interval) + 1
+    target = f"at most {max_calls} in {duration:.0f} s"
+    yield Result("storm: looks at the primary", transactions / duration, "/s")
+    yield Result("storm: SQL calls that came of it", calls, "", target=target, held=calls <= max_calls)
 
 
 def _transactions(server: Postgres) -> int:
-    """Return how many transactions the server has counted: each look is one. They are reported a second late."""
+    """Return the server's count of transactions: each query by the healer is one. Statistics lag by a second."""
     [(count,)] = server.sql("SELECT sum(xact_commit) FROM pg_catalog.pg_stat_database")
     return int(count)
 
@@ -74,38 +74,38 @@ def _large_bodies(healer: Program, scale: Scale) -> Iterator[Result]:
     alerts = [alert(f"none_{number % SLOTS}", f"{number:016x}") for number in range(scale.alerts - 1)]
     large = body([alert("storm"), *alerts])
     client = Client(healer.port)
-    taken = [seconds(lambda: client.post("/alerts", large)) for _ in range(LARGE_BODIES)]
+    durations = [seconds(lambda: client.post("/alerts", large)) for _ in range(LARGE_BODIES)]
     name = f"storm: {scale.alerts} alerts in a body of {len(large) / 2**20:.1f} MiB"
-    yield Result(f"{name}, acknowledged", median(taken) * 1e3, "ms")
+    yield Result(f"{name}, acknowledged", median(durations) * 1e3, "ms")
     yield Result("storm: healer's memory after it", resource_use(healer.process.pid).resident_bytes / 2**20, "MiB")
 
 
 def _many_requests(healer: Program, scale: Scale) -> Iterator[Result]:
     before = resource_use(healer.process.pid).cpu_seconds
-    taken = sorted(asyncio.run(_storm(healer.port, scale)))
-    used = (resource_use(healer.process.pid).cpu_seconds - before) / scale.storm_seconds
-    p99 = quantiles(taken, n=100)[98]
+    latencies = sorted(asyncio.run(_storm(healer.port, scale)))
+    cpu_share = (resource_use(healer.process.pid).cpu_seconds - before) / scale.storm_seconds
+    p99 = quantiles(latencies, n=100)[98]
     name = f"storm: {scale.storm_rate} requests/s for {scale.storm_seconds:.0f} s"
     target = f"under {ACKNOWLEDGED * 1e3:.0f} ms"
-    yield Result(f"{name}, acknowledged, median", median(taken) * 1e3, "ms")
+    yield Result(f"{name}, acknowledged, median", median(latencies) * 1e3, "ms")
     yield Result(f"{name}, 99th percentile", p99 * 1e3, "ms", target=target, held=p99 < ACKNOWLEDGED)
-    yield Result(f"{name}: healer's CPU", used * 100, "%")
+    yield Result(f"{name}: healer's CPU", cpu_share * 100, "%")
 
 
 async def _storm(port: int, scale: Scale) -> list[float]:
     """
-    Send at a steady rate, whatever the answers do; return the seconds from each one's due time to its answer.
+    Send requests at a steady rate, however slow the answers; return the seconds from due time to answer of each.
 
-    Each is what an Alertmanager sends: one group of five alerts, and the same group again a second later.
+    As from Alertmanager, each request is one group of five alerts, and the same group comes again a second later.
     """
-    idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+    idle_connections: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     for _ in range(CONNECTIONS):
-        idle.put_nowait(await asyncio.open_connection("127.0.0.1", port))
+        idle_connections.put_nowait(await asyncio.open_connection("127.0.0.1", port))
     loop = asyncio.get_running_loop()
 
     async def request(content: bytes, due: float) -> float:
         await asyncio.sleep(due - loop.time())
-        reader, writer = await idle.get()
+        reader, writer = await idle_connections.get()
         writer.write(
             b"POST /alerts HTTP/1.1\r\nHost: healer\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
@@ -114,20 +114,20 @@ async def _storm(port: int, scale: Scale) -> list[float]:
         if b" 200 " not in head.splitlines()[0]:
             raise RuntimeError(f"expected 200, found {head!r}")
         await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
-        taken = loop.time() - due
-        idle.put_nowait((reader, writer))
-        return taken
+        latency = loop.time() - due
+        idle_connections.put_nowait((reader, writer))
+        return latency
 
     bodies = [
-        body([alert("storm", f"{number % DIFFERENT:08x}{each:08x}") for each in range(5)])
+        body([alert("storm", f"{number % DIFFERENT:08x}{index:08x}") for index in range(5)])
         for number in range(int(scale.storm_rate * scale.storm_seconds))
     ]
-    begun = loop.time() + LEAD
+    start = loop.time() + LEAD
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(request(content, begun + number / scale.storm_rate))
+            group.create_task(request(content, start + number / scale.storm_rate))
             for number, content in enumerate(bodies)
         ]
-    while not idle.empty():
-        idle.get_nowait()[1].close()
+    while not idle_connections.empty():
+        idle_connections.get_nowait()[1].close()
     return [task.result() for task in tasks]

@@ -1,4 +1,4 @@
-"""The least that a scrape can cost: the same queries, prepared and in one round trip, by pgbench."""
+"""The minimum cost of a scrape: pgbench runs the same queries, prepared and in one round trip."""
 
 import subprocess
 import tempfile
@@ -10,21 +10,21 @@ from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 WARM_UP = 5
-"""Of each run of pgbench: the first one prepares the statements."""
+"""Transactions of each pgbench run that do not count: the first one prepares the statements."""
 
 
 class BareSql:
-    """pgbench with a script of our queries."""
+    """pgbench with a script of the exporter's queries."""
 
     def __init__(self, stack: Stack, server: Postgres) -> None:
         self._script = stack.folder / "floor.sql"
-        queries = "".join(f"{probe.sql(stack.major)};\n" for probe in QUERIES)
+        queries = "".join(f"{query.sql(stack.major)};\n" for query in QUERIES)
         self._script.write_text(f"\\startpipeline\n{queries}\\endpipeline\n", "utf-8")
         self._program = binaries.find(stack.folder).tools / "pgbench"
         self._server = server
 
     def run(self, count: int) -> list[float]:
-        """Run the queries so many times on one connection; return the seconds of each."""
+        """Run the queries `count` times on one connection; return the seconds of each run."""
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(
                 [
@@ -39,5 +39,5 @@ class BareSql:
             )
             [log] = Path(folder).iterdir()
             # client, transaction, microseconds, script, time
-            taken = [int(line.split()[2]) / 1e6 for line in log.read_text("ascii").splitlines()]
-        return taken[WARM_UP:]
+            durations = [int(line.split()[2]) / 1e6 for line in log.read_text("ascii").splitlines()]
+        return durations[WARM_UP:]

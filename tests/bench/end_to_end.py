@@ -1,6 +1,7 @@
 """
-From CREATE_REPLICATION_SLOT on an idle primary's standby to its answer, by the whole way: exporter, Prometheus,
-Alertmanager, healer, all as shipped but for their addresses; and where the seconds go.
+The time from CREATE_REPLICATION_SLOT on an idle primary's standby to its answer, stage by stage.
+
+Exporter, Prometheus, Alertmanager and healer run with the shipped configuration; only addresses differ.
 """
 
 import json
@@ -19,28 +20,28 @@ from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
 
 THRESHOLD = 2.0
-"""Seconds, of PgSlotCreationWaiting."""
+"""Threshold of PgSlotCreationWaiting, in seconds."""
 PHASES = 4.0
-"""Seconds: twice the interval at which is scraped and evaluated, so that a trial begins at any point of it."""
+"""Seconds: twice the scrape and evaluation interval, so that a trial begins at any point of it."""
 MEDIAN, WORST = 6.0, 10.0
 FREED = 1.5
-"""Seconds after the commit of the transaction that was in the way."""
+"""Target, in seconds after the commit of the blocking transaction."""
 STAGES = ("scrape", "rule", "Alertmanager", "healer", "PostgreSQL")
 
 
 @dataclass(frozen=True)
 class Trip:
-    """One trial: seconds from the start of the command, stage by stage; their sum is the whole."""
+    """One trial: the seconds of each stage, whose sum is the time from the command to its answer."""
 
     stages: tuple[float, ...]
 
     @property
-    def whole(self) -> float:
+    def total(self) -> float:
         return sum(self.stages)
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    """A stack of its own; the primary logs no record by itself meanwhile, as an idle one does not."""
+    """Measure on a separate stack, whose primary logs no record by itself, like an idle one."""
     chance = random.Random(13)
     with Stack(as_shipped=True) as stack:
         stack.start_databases()
@@ -52,79 +53,89 @@ def run(scale: Scale) -> Iterator[Result]:
             trips = []
             for number in range(scale.trips):
                 time.sleep(chance.uniform(0, PHASES))
-                trips.append(_trip(stack, healer, f"way_{number}"))
-            freed = [_freed(stack, healer, f"freed_{number}") for number in range(scale.trips // 4 + 1)]
-        told = _people(stack)
-    wholes = [trip.whole for trip in trips]
+                trips.append(_measure_trip(stack, healer, f"way_{number}"))
+            seconds_after_commit = [
+                _commit_to_usable(stack, healer, f"freed_{number}") for number in range(scale.trips // 4 + 1)
+            ]
+        alerts_for_people = _alerts_for_people(stack)
+    totals = [trip.total for trip in trips]
     name = "stuck to usable, all as shipped"
     target = f"at most {MEDIAN:g} s"
-    yield Result(f"{name}, median of {len(trips)}", median(wholes), "s", target=target, held=median(wholes) <= MEDIAN)
+    yield Result(f"{name}, median of {len(trips)}", median(totals), "s", target=target, held=median(totals) <= MEDIAN)
     target = f"at most {WORST:g} s"
-    yield Result(f"{name}, worst", max(wholes), "s", target=target, held=max(wholes) <= WORST)
+    yield Result(f"{name}, worst", max(totals), "s", target=target, held=max(totals) <= WORST)
     for index, stage in enumerate(STAGES):
         yield Result(f"{name}: {stage}, median", median(trip.stages[index] for trip in trips), "s")
-    yield Result(f"{name}: alerts for people", told, "", target="none", held=told == 0)
+    yield Result(f"{name}: alerts for people", alerts_for_people, "", target="none", held=alerts_for_people == 0)
     target = f"at most {FREED:g} s"
     name = "commit of what blocked a standby's creation to usable, worst"
-    yield Result(f"{name} of {len(freed)}", max(freed), "s", target=target, held=max(freed) <= FREED)
+    yield Result(
+        f"{name} of {len(seconds_after_commit)}",
+        max(seconds_after_commit),
+        "s",
+        target=target,
+        held=max(seconds_after_commit) <= FREED,
+    )
 
 
-def _trip(stack: Stack, healer: Client, slot: str) -> Trip:
-    began = time.time()
+def _measure_trip(stack: Stack, healer: Client, slot: str) -> Trip:
+    started_at = time.time()
     with stack.standby.create_slot(slot) as creator:
         if not creator.wait(120):
             raise RuntimeError(f"expected {slot} within two minutes, found {healer.get('/episodes')!r}")
-        usable = time.time()
+        usable_at = time.time()
     if creator.error is not None:
         raise RuntimeError(f"{slot}: {creator.error}")
-    scraped = _first(stack, f'pgslot_creation_wait_seconds{{slot_name="{slot}"}}[2m]', THRESHOLD)
-    ruled = _first(stack, f'ALERTS{{alertname="PgSlotCreationWaiting",slot_name="{slot}",alertstate="firing"}}[2m]', 0)
-    episode = wait_for(lambda: _episode(healer, slot), f"the episode of {slot} has ended")
+    scraped_at = _first_sample_time(stack, f'pgslot_creation_wait_seconds{{slot_name="{slot}"}}[2m]', THRESHOLD)
+    fired_at = _first_sample_time(
+        stack, f'ALERTS{{alertname="PgSlotCreationWaiting",slot_name="{slot}",alertstate="firing"}}[2m]', 0
+    )
+    episode = wait_for(lambda: _ended_episode(healer, slot), f"the episode of {slot} has ended")
     [call] = [event["seconds"] for event in episode["timeline"] if "pg_log_standby_snapshot" in event["text"]][:1]
-    heard = episode["started_at"]
+    received_at = episode["started_at"]
     stack.standby.drop_slot(slot)
-    moments = (began, scraped, ruled, heard, heard + call, usable)
+    moments = (started_at, scraped_at, fired_at, received_at, received_at + call, usable_at)
     return Trip(tuple(later - earlier for earlier, later in pairwise(moments)))
 
 
-def _freed(stack: Stack, healer: Client, slot: str) -> float:
-    """Return the seconds from the commit to the usable slot, of a creation that the healer has waited with for long."""
+def _commit_to_usable(stack: Stack, healer: Client, slot: str) -> float:
+    """Return the seconds from the commit of a blocking transaction to the usable slot; the healer has called before."""
     with stack.primary.hold_transaction() as blocker, stack.standby.create_slot(slot) as creator:
-        wait_for(lambda: _called(healer, slot), f"the healer waits with {slot}", 60)
+        wait_for(lambda: _has_called(healer, slot), f"the healer waits with {slot}", 60)
         blocker.commit()
-        committed = time.monotonic()
+        committed_at = time.monotonic()
         if not creator.wait(60):
             raise RuntimeError(f"expected {slot} within a minute, found {healer.get('/episodes')!r}")
-        took = time.monotonic() - committed
+        duration = time.monotonic() - committed_at
     stack.standby.drop_slot(slot)
-    return took
+    return duration
 
 
-def _first(stack: Stack, samples: str, above: float) -> float:
-    """Return the time of the first sample with a value above this."""
+def _first_sample_time(stack: Stack, samples: str, above: float) -> float:
+    """Return the time of the first sample with a value above `above`."""
 
-    def found() -> list[float]:
+    def times() -> list[float]:
         series = stack.prometheus.query(samples)
-        return [float(at) for each in series for at, value in each["values"] if float(value) > above]
+        return [float(time) for matrix in series for time, value in matrix["values"] if float(value) > above]
 
-    return min(wait_for(found, samples))
+    return min(wait_for(times, samples))
 
 
 def _episodes(healer: Client, slot: str) -> list[dict[str, Any]]:
     episodes = json.loads(healer.get("/episodes"))
-    return [each for each in episodes if slot in [subject["slot_name"] for subject in each["subjects"]]]
+    return [episode for episode in episodes if slot in [subject["slot_name"] for subject in episode["subjects"]]]
 
 
-def _episode(healer: Client, slot: str) -> dict[str, Any] | None:
-    return next((each for each in _episodes(healer, slot) if each["outcome"] is not None), None)
+def _ended_episode(healer: Client, slot: str) -> dict[str, Any] | None:
+    return next((episode for episode in _episodes(healer, slot) if episode["outcome"] is not None), None)
 
 
-def _called(healer: Client, slot: str) -> bool:
-    return any(each["calls"] for each in _episodes(healer, slot))
+def _has_called(healer: Client, slot: str) -> bool:
+    return any(episode["calls"] for episode in _episodes(healer, slot))
 
 
-def _people(stack: Stack) -> int:
-    """Return how many alerts about slots fired that are not for the healer alone."""
+def _alerts_for_people(stack: Stack) -> int:
+    """Return how many alerts about slots fired that go to people."""
     firing = 'ALERTS{alertstate="firing",slot_name!="",audience=""}'
-    [counted] = stack.prometheus.query(f"count(count_over_time({firing}[30m])) or vector(0)")
-    return int(counted["value"][1])
+    [sample] = stack.prometheus.query(f"count(count_over_time({firing}[30m])) or vector(0)")
+    return int(sample["value"][1])

@@ -12,7 +12,7 @@ from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 FLAT = 1.1
-"""What still counts as flat, as a ratio; CPU is counted in hundredths of a second."""
+"""Largest ratio that counts as flat; the kernel counts CPU in hundredths of a second."""
 
 
 def run(stack: Stack, server: Postgres, scale: Scale) -> Iterator[Result]:
@@ -21,18 +21,20 @@ def run(stack: Stack, server: Postgres, scale: Scale) -> Iterator[Result]:
         client = Client(program.port)
         for _ in range(20):
             client.scrape()
-        used, resident, open_ = [], [], []
+        cpu_ms, resident_mib, connection_counts = [], [], []
         for _ in range(10):
             before = resource_use(program.process.pid)
             for _ in range(tenth):
                 client.scrape()
             after = resource_use(program.process.pid)
-            used.append((after.cpu_seconds - before.cpu_seconds) * 1e3 / tenth)
-            resident.append(after.resident_bytes / 2**20)
-            open_.append(connections(server))
+            cpu_ms.append((after.cpu_seconds - before.cpu_seconds) * 1e3 / tenth)
+            resident_mib.append(after.resident_bytes / 2**20)
+            connection_counts.append(connections(server))
     name = f"{scale.scrapes} scrapes"
-    for what, values, unit in (("CPU a scrape", used, "ms"), ("memory", resident, "MiB")):
+    for quantity, values, unit in (("CPU a scrape", cpu_ms, "ms"), ("memory", resident_mib, "MiB")):
         held = values[-1] <= FLAT * values[0]
-        yield Result(f"{name}: {what}, last tenth", values[-1], unit, "first tenth", values[0], "flat", held)
-    held = set(open_) == {1}
-    yield Result(f"{name}: connections, last", open_[-1], "", "first tenth", open_[0], "one", held)
+        yield Result(f"{name}: {quantity}, last tenth", values[-1], unit, "first tenth", values[0], "flat", held)
+    held = set(connection_counts) == {1}
+    yield Result(
+        f"{name}: connections, last", connection_counts[-1], "", "first tenth", connection_counts[0], "one", held
+    )

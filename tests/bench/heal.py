@@ -1,9 +1,9 @@
 """
-From the webhook to the usable slot on a standby, beside calling the function by hand on an open connection.
+The time from the webhook to the usable slot on a standby, in comparison with a call by hand on an open connection.
 
-The record leaves the primary when its WAL writer comes round, once in wal_writer_delay: that is most of the time by
-either way, and depends on when in this cycle the call is made. Whatever goes before ends with the WAL writer's last
-round, so that both would meet the same moment of the cycle again and again: the calls are spread over it.
+The record leaves the primary when its WAL writer next wakes up, once per wal_writer_delay. Both ways spend most of
+their time on that, and it depends on the moment of the call within this cycle. The preparation of each trial ends with
+a round of the WAL writer, so all calls would come at the same moment of the cycle: they are spread over it.
 """
 
 import json
@@ -31,11 +31,11 @@ NODE = "standby"
 WAL_WRITER_CYCLE = 0.2
 """Seconds: PostgreSQL's default of wal_writer_delay."""
 PACE = 1.0
-"""Seconds after which a call that did nothing is repeated, by hand as by the healer."""
+"""Seconds after which a call without effect is repeated, by hand and by the healer."""
 
 
 def run(stack: Stack, scale: Scale) -> Iterator[Result]:
-    """The primary's background writer is held meanwhile: it would end the waits by itself."""
+    """Measure with the primary's background writer stopped, which would end the waits by itself."""
     names = (f"bench_{number}" for number in count())
     with (
         stack.primary.no_records_by_itself(),
@@ -59,20 +59,23 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
             wait_for(lambda: _no_episode(client), "the episode ends")
             stack.standby.drop_slot(slot)
 
-        def timed(way: Callable[[str, Callable[[float], bool]], None], pauses: Iterator[float]) -> list[float]:
+        def timed(heal: Callable[[str, Callable[[float], bool]], None], pauses: Iterator[float]) -> list[float]:
             slot = next(names)
             with waiting(stack, slot) as usable:
                 time.sleep(next(pauses))
                 started = time.perf_counter()
-                way(slot, usable)
-                taken = time.perf_counter() - started
+                heal(slot, usable)
+                duration = time.perf_counter() - started
             settle(slot)
-            return [taken]
+            return [duration]
 
         def compared(pauses: Sequence[float]) -> tuple[float, float]:
-            ways = {"hand": partial(timed, by_hand, iter(pauses)), "webhook": partial(timed, by_webhook, iter(pauses))}
-            taken = alternate(len(pauses), ways)
-            return median(taken["webhook"]) * 1e3, median(taken["hand"]) * 1e3
+            actions = {
+                "hand": partial(timed, by_hand, iter(pauses)),
+                "webhook": partial(timed, by_webhook, iter(pauses)),
+            }
+            duration = alternate(len(pauses), actions)
+            return median(duration["webhook"]) * 1e3, median(duration["hand"]) * 1e3
 
         webhook, hand = compared(spread(scale.heals))
         held = webhook <= 1.5 * hand + 10
@@ -84,14 +87,14 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
 
 
 def spread(count: int) -> list[float]:
-    """Return so many pauses, in seconds, that share the WAL writer's cycle evenly, short and long ones in turn."""
-    pauses = [WAL_WRITER_CYCLE * each / count for each in range(count)]
+    """Return `count` pauses in seconds, spread evenly over the WAL writer's cycle, short and long ones in turn."""
+    pauses = [WAL_WRITER_CYCLE * index / count for index in range(count)]
     return [*pauses[::2], *pauses[1::2]]
 
 
 @contextmanager
 def writing_wal_at_once(stack: Stack) -> Iterator[None]:
-    """Have the primary's WAL writer come round each millisecond, as it does at once after ten seconds of idleness."""
+    """Let the primary's WAL writer wake up every millisecond; after ten idle seconds it reacts as fast by itself."""
     stack.primary.sql("ALTER SYSTEM SET wal_writer_delay = '1ms'")
     stack.primary.sql("SELECT pg_catalog.pg_reload_conf()")
     try:
@@ -146,9 +149,9 @@ def body(alerts: list[dict[str, Any]]) -> bytes:
 @contextmanager
 def waiting(stack: Stack, slot: str, event: str = "WalSenderWaitForWal") -> Iterator[Callable[[float], bool]]:
     """
-    Have a slot in creation on the standby, for so long already that the healer would act on it.
+    Create a slot on the standby, and enter once it has waited long enough for the healer to act.
 
-    The value waits so many seconds for its end, and says whether it came.
+    The context's value is a function that waits at most that many seconds for the slot, and returns whether it is done.
     """
     with stack.standby.create_slot(slot) as creator:
         query = (

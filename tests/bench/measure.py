@@ -1,4 +1,4 @@
-"""Clocks and counters: alternation, and what the kernel says of a process."""
+"""Clocks and counters: actions timed in turn, and the resources that a process has used by /proc."""
 
 import os
 import time
@@ -14,17 +14,17 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def alternate(rounds: int, actions: Mapping[str, Callable[[], list[float]]]) -> dict[str, list[float]]:
-    """Run the actions in turn, so that whatever else the machine does meets all of them; return their seconds."""
-    taken: dict[str, list[float]] = {name: [] for name in actions}
+    """Run the actions in turn, so that other load on the machine affects all of them; return their seconds."""
+    durations: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(rounds):
         for name, action in actions.items():
-            taken[name] += action()
-    return taken
+            durations[name] += action()
+    return durations
 
 
 @dataclass(frozen=True)
 class ResourceUse:
-    """What a process has used so far."""
+    """The resources that a process has used so far."""
 
     cpu_seconds: float
     """User and system."""

@@ -1,4 +1,4 @@
-"""What a public host and a developer's machine read: the workflow, the hooks, the security policy."""
+"""The files for a public Git host and for developers: the CI workflow, the pre-commit hooks, the security policy."""
 
 import re
 from typing import Any
@@ -24,7 +24,7 @@ def test_workflow_has_read_permission_only() -> None:
     assert WORKFLOW["permissions"] == {}
     text = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
     assert "secrets." not in text
-    # YAML 1.1 reads the key `on` as true. pull_request_target would give a stranger's code the rights of main.
+    # YAML 1.1 reads the key `on` as true. pull_request_target would run code of a fork with the rights of main.
     events: dict[str, Any] = WORKFLOW[True]  # type: ignore[index]
     assert set(events) == {"push", "pull_request"}
     for job in JOBS.values():

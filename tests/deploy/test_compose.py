@@ -1,4 +1,4 @@
-"""docker-compose.yml: no container engine is needed to see that what it names exists and fits together."""
+"""docker-compose.yml, checked without a container engine: everything that it names exists and fits together."""
 
 import re
 import shutil
@@ -16,14 +16,14 @@ DEPLOY = ROOT / "deploy/compose"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
-each_service = pytest.mark.parametrize("service", SERVICES)
-each_program = pytest.mark.parametrize(
+for_each_service = pytest.mark.parametrize("service", SERVICES)
+for_each_program = pytest.mark.parametrize(
     ("service", "program", "port"), [("exporter", "pg-slot-exporter", 9877), ("healer", "pg-slot-healer", 9878)]
 )
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """A missing program fails the test: FileNotFoundError."""
+    """Run a command. Raises FileNotFoundError if the program is missing, which fails the test."""
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
@@ -48,7 +48,7 @@ def test_docker_compose_accepts_file(tmp_path: Path) -> None:
 
 @pytest.mark.tools
 def test_docker_compose_rejects_unknown_key(tmp_path: Path) -> None:
-    """As a check of the check above."""
+    """The test above can fail."""
     text = (ROOT / "docker-compose.yml").read_text()
     assert "read_only: true" in text
     (tmp_path / "docker-compose.yml").write_text(text.replace("read_only: true", "read_onli: true"))
@@ -58,10 +58,10 @@ def test_docker_compose_rejects_unknown_key(tmp_path: Path) -> None:
 
 
 def test_every_secret_is_created_and_used(secrets: Path) -> None:
-    named = {name: Path(entry["file"]) for name, entry in COMPOSE["secrets"].items()}
-    assert all(path == Path("deploy/compose/secrets") / name for name, path in named.items())
-    assert {path.name for path in secrets.iterdir()} == set(named)
-    assert {name for service in SERVICES.values() for name in service.get("secrets", [])} == set(named)
+    files = {name: Path(entry["file"]) for name, entry in COMPOSE["secrets"].items()}
+    assert all(path == Path("deploy/compose/secrets") / name for name, path in files.items())
+    assert {path.name for path in secrets.iterdir()} == set(files)
+    assert {name for service in SERVICES.values() for name in service.get("secrets", [])} == set(files)
 
 
 def test_secrets_are_random_private_and_kept(secrets: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_files_contain_no_password() -> None:
             assert value.startswith(("/run/secrets/", "$(cat", "{file:")), f"{path.name}: {value}"
 
 
-@each_service
+@for_each_service
 def test_every_mounted_file_exists(service: str) -> None:
     for volume in SERVICES[service].get("volumes", []):
         source, target, *mode = volume.split(":")
@@ -99,19 +99,19 @@ def test_every_mounted_file_exists(service: str) -> None:
         assert target.startswith("/")
 
 
-@each_service
+@for_each_service
 def test_every_service_has_pinned_image_health_check_and_loopback_ports(service: str) -> None:
     spec = SERVICES[service]
     assert re.search(r":v?\d+\.\d+(\.\d+|-)|^pg-slot-healer:demo$", spec["image"])
     assert all(port.startswith("127.0.0.1:") for port in spec.get("ports", []))
-    assert "healthcheck" in spec or spec["image"] == "pg-slot-healer:demo"  # whose check is the image's own
+    assert "healthcheck" in spec or spec["image"] == "pg-slot-healer:demo"  # this image has its own
     assert spec["restart"] == "unless-stopped"
-    for name, needed in spec.get("depends_on", {}).items():
+    for name, condition in spec.get("depends_on", {}).items():
         assert name in SERVICES
-        assert needed == {"condition": "service_healthy"}
+        assert condition == {"condition": "service_healthy"}
 
 
-@each_service
+@for_each_service
 def test_every_service_is_hardened_and_limited(service: str) -> None:
     spec = SERVICES[service]
     assert spec["read_only"] is True
@@ -120,7 +120,7 @@ def test_every_service_is_hardened_and_limited(service: str) -> None:
     assert re.fullmatch(r"\d+[mg]", spec["mem_limit"])
     assert spec["pids_limit"] <= 256
     assert spec["logging"]["options"]["max-size"]
-    # The other images have a user of their own who is not root; postgres' starts as root.
+    # The other images already run as an unprivileged user; the postgres image starts as root.
     assert not spec["image"].startswith("postgres:") or spec["user"] == "999:999"
 
 
@@ -166,7 +166,7 @@ def test_every_flag_exists_in_prometheus_or_alertmanager(service: str, program: 
         assert re.search(rf"{re.escape(flag.split('=')[0])}\b", done.stdout + done.stderr), flag
 
 
-@each_service
+@for_each_service
 def test_every_path_in_command_is_mounted(service: str) -> None:
     spec = SERVICES[service]
     targets = [volume.split(":")[1] for volume in spec.get("volumes", [])]
@@ -187,7 +187,7 @@ def test_script_is_executable_and_parses(script: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@each_program
+@for_each_program
 def test_every_flag_exists_in_program(service: str, program: str, port: int) -> None:
     command = SERVICES[service]["command"]
     assert command[0] == program
@@ -197,7 +197,7 @@ def test_every_flag_exists_in_program(service: str, program: str, port: int) -> 
     assert str(port) in help_text
 
 
-@each_program
+@for_each_program
 def test_ports_are_those_of_program(service: str, program: str, port: int) -> None:
     assert SERVICES[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f"--web.listen-address=0.0.0.0:{port}" in SERVICES[service]["command"]
@@ -209,9 +209,9 @@ def test_ports_are_those_of_program(service: str, program: str, port: int) -> No
     assert program in dockerfile
 
 
-@each_program
+@for_each_program
 def test_program_accepts_configuration(service: str, program: str, port: int, secrets: Path, tmp_path: Path) -> None:
-    """With the secrets that its container gets, and no others."""
+    """Only the secrets of the program's container are available."""
     config = (DEPLOY / "pgslot.yml").read_text()
     assert yaml.safe_load(config)["healer"]["alertmanager_url"] == "http://alertmanager:9093"
     for name in SERVICES[service]["secrets"]:
@@ -245,6 +245,6 @@ def test_connection_strings_name_existing_services_and_roles(secrets: Path) -> N
 
 def test_container_trial_runs_all_services_except_grafana() -> None:
     script = (ROOT / "tests/deploy/containers/run.sh").read_text("utf-8")
-    found = re.search(r"^SERVICES=\(([\w ]+)\)$", script, re.MULTILINE)
-    assert found is not None
-    assert set(found[1].split()) == set(SERVICES) - {"grafana"}
+    services = re.search(r"^SERVICES=\(([\w ]+)\)$", script, re.MULTILINE)
+    assert services is not None
+    assert set(services[1].split()) == set(SERVICES) - {"grafana"}

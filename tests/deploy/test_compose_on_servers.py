@@ -1,4 +1,4 @@
-"""docker-compose.yml's own files, commands, scripts and secrets on real servers, without containers."""
+"""The files, commands, scripts and secrets of docker-compose.yml on real servers, without containers."""
 
 import re
 import signal
@@ -70,7 +70,7 @@ def test_healer_role_can_only_execute_pg_log_standby_snapshot(native: Native) ->
 
 @pytest.mark.parametrize("user", ["postgres", "replicator", "pgslot_exporter", "pgslot_healer"])
 def test_wrong_password_is_rejected(native: Native, user: str) -> None:
-    """So that those of the connection strings, with which the other tests' programs are let in, are the right ones."""
+    """Passwords are checked: so the programs of the other tests connect because theirs are right."""
     conninfo = f"host=127.0.0.1 port={native.ports['primary']} dbname=postgres user={user} password=wrong"
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(conninfo)
@@ -85,7 +85,7 @@ def test_prometheus_scrapes_both_programs_and_sees_both_nodes(native: Native) ->
 
 
 def test_stuck_slot_of_readme_is_healed(native: Native) -> None:
-    """With the shipped thresholds and intervals: it hangs for longer than two seconds, and the healer ends that."""
+    """With the shipped thresholds and intervals, the slot hangs for at least two seconds before it is healed."""
     for file in ("README.md", "docker-compose.yml"):
         assert re.search(rf"^#? *{re.escape(STUCK_SLOT)}\b", (ROOT / file).read_text("utf-8"), re.MULTILINE)
     done = native.run(STUCK_SLOT, timeout=400)

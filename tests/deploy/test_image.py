@@ -1,4 +1,4 @@
-"""The Dockerfile without an engine: its build steps and its health check, run here."""
+"""The Dockerfile without a container engine: its build steps and its health check run on this machine."""
 
 import json
 import os
@@ -39,12 +39,12 @@ PINS = {
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
-def words(instruction: str) -> list[str]:
-    return [rest for name, rest in STEPS if name == instruction]
+def arguments_of(instruction: str) -> list[str]:
+    return [argument for keyword, argument in STEPS if keyword == instruction]
 
 
 def ignored_by_docker(path: str) -> bool:
-    """Whether .dockerignore keeps this path out of the build: its last pattern that matches a path or its folder."""
+    """Return whether .dockerignore excludes a path; the last pattern that matches it or a parent decides."""
     parts = path.split("/")
     prefixes = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     ignored = False
@@ -63,7 +63,7 @@ def _matches(prefix: str, pattern: str) -> bool:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the build would see."""
+    """A folder with the files of the build context."""
     target = tmp_path_factory.mktemp("context")
     skipped = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", "node_modules"}
     for folder, folders, files in os.walk(ROOT):
@@ -79,14 +79,19 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
-    The environment that the RUN steps make, here in place of /opt/pgslot.
+    The environment that the RUN step builds, in a temporary folder instead of /opt/pgslot.
 
-    Offline: the packages that they would fetch are this environment's own, whose pins another test compares.
+    It works offline: the dependencies are those of this virtual environment, whose versions another test compares with
+    the pins.
     """
-    here = tmp_path_factory.mktemp("image")
-    [step] = words("RUN")
-    for place, native in (("/opt/pgslot", here / "opt"), ("/tmp/wheel", here / "wheel"), ("/src", context)):
-        step = step.replace(place, str(native))
+    folder = tmp_path_factory.mktemp("image")
+    [step] = arguments_of("RUN")
+    for image_path, local_path in (
+        ("/opt/pgslot", folder / "opt"),
+        ("/tmp/wheel", folder / "wheel"),
+        ("/src", context),
+    ):
+        step = step.replace(image_path, str(local_path))
     binaries = Path(sys.executable).parent
     done = subprocess.run(
         ["sh", "-euc", step],
@@ -103,19 +108,19 @@ def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    [library] = (here / "opt/lib").glob("python*/site-packages")
+    [library] = (folder / "opt/lib").glob("python*/site-packages")
     (library / "dependencies.pth").write_text(f"{Path(yaml.__file__).parents[1]}\n", "utf-8")
-    return here / "opt"
+    return folder / "opt"
 
 
 def test_build_context_has_only_required_files(context: Path) -> None:
-    found = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "deploy/docker/constraints.txt"} <= found
+    files = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "deploy/docker/constraints.txt"} <= files
     folders = r"(pgslot|exporter|healer|alerts/runbooks|deploy/docker)/.+"
     allowed = rf"pyproject\.toml|README\.md|LICENSE|CHANGELOG\.md|alerts/pgslot\.rules\.yml|{folders}"
-    assert [path for path in found if not re.fullmatch(allowed, path)] == []
-    assert [path for path in found if "secret" in path] == ["pgslot/config/secrets.py"], "its code, and no secret"
-    assert not any(path.endswith(".pyc") for path in found)
+    assert [path for path in files if not re.fullmatch(allowed, path)] == []
+    assert [path for path in files if "secret" in path] == ["pgslot/config/secrets.py"], "its code, and no secret"
+    assert not any(path.endswith(".pyc") for path in files)
 
 
 @pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
@@ -138,64 +143,64 @@ def test_built_environment_has_sql_and_runbooks(installed: Path) -> None:
 
 
 def test_last_stage_is_slim_and_runs_without_root() -> None:
-    images = words("FROM")
+    images = arguments_of("FROM")
     assert len(images) == 2
     for image in images:
         assert re.match(r"python:3\.\d+\.\d+-slim-\w+", image)
     assert images[0].split()[0] == images[1]
-    last = STEPS[[name for name, _ in STEPS].index("FROM", 1) :]
-    assert "RUN" not in [name for name, _ in last]  # nothing is installed in it
-    [user] = words("USER")
+    last = STEPS[[keyword for keyword, _ in STEPS].index("FROM", 1) :]
+    assert "RUN" not in [keyword for keyword, _ in last]  # nothing is installed in this stage
+    [user] = arguments_of("USER")
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user)
-    for place in ("/opt/pgslot", "/opt/pgslot/healthcheck.py"):
-        assert any(rest.split()[-1] == place for name, rest in last if name == "COPY")
+    for target in ("/opt/pgslot", "/opt/pgslot/healthcheck.py"):
+        assert any(argument.split()[-1] == target for keyword, argument in last if keyword == "COPY")
 
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-"""The pins are for the image and for whatever `make setup` finds: some packages are for older ones only."""
+"""The pins are for the image and for any Python that `make setup` uses: some packages are for older versions only."""
 
 
-def wanted_somewhere(requirement: Requirement) -> bool:
-    versions = ({"python_version": each, "python_full_version": f"{each}.0", "extra": ""} for each in PYTHONS)
+def applies_to_any_python(requirement: Requirement) -> bool:
+    versions = ({"python_version": python, "python_full_version": f"{python}.0", "extra": ""} for python in PYTHONS)
     return requirement.marker is None or any(requirement.marker.evaluate(version) for version in versions)
 
 
 def requirements_of(name: str) -> Iterator[Requirement]:
-    """The requirements of an installed package, and theirs, on any of these Pythons."""
+    """Yield the requirements of an installed package, transitively, on any of PYTHONS."""
     for text in distribution(name).requires or []:
-        needed = Requirement(text)
-        if not wanted_somewhere(needed):
+        requirement = Requirement(text)
+        if not applies_to_any_python(requirement):
             continue
-        yield needed
-        for extra in needed.extras:
+        yield requirement
+        for extra in requirement.extras:
             yield from (
                 Requirement(text)
-                for text in distribution(needed.name).requires or []
+                for text in distribution(requirement.name).requires or []
                 if f'extra == "{extra}"' in text.replace("'", '"')
             )
-        yield from requirements_of(needed.name)
+        yield from requirements_of(requirement.name)
 
 
 def test_every_package_of_image_is_pinned_within_its_range() -> None:
-    needed = [*requirements_of("pg-slot-healer"), *requirements_of("hatchling")]
-    needed += [Requirement(text) for text in PROJECT["build-system"]["requires"]]
-    for requirement in needed:
+    requirements = [*requirements_of("pg-slot-healer"), *requirements_of("hatchling")]
+    requirements += [Requirement(text) for text in PROJECT["build-system"]["requires"]]
+    for requirement in requirements:
         name = canonicalize_name(requirement.name)
         assert name in PINS, f"{name} is missing in constraints.txt"
         assert requirement.specifier.contains(PINS[name]), f"{requirement} and =={PINS[name]}"
-    assert set(PINS) == {canonicalize_name(requirement.name) for requirement in needed}
+    assert set(PINS) == {canonicalize_name(requirement.name) for requirement in requirements}
 
 
 def test_pins_match_installed_versions() -> None:
-    """make setup installs with them, too."""
+    """`make setup` installs with the same pins."""
     differing = {}
     for name, version in PINS.items():
         try:
-            here = distribution(name).version
+            installed_version = distribution(name).version
         except PackageNotFoundError:
-            here = "not installed"
-        if here != version:
-            differing[name] = (version, here)
+            installed_version = "not installed"
+        if installed_version != version:
+            differing[name] = (version, installed_version)
     assert differing == {}
 
 
@@ -227,7 +232,7 @@ def test_health_check_finds_address_of_program(
 
 
 def test_health_check_command_detects_hung_program(tmp_path: Path) -> None:
-    [check] = words("HEALTHCHECK")
+    [check] = arguments_of("HEALTHCHECK")
     command = json.loads(check.split("CMD ")[1])
     assert command == ["python", "/opt/pgslot/healthcheck.py"]
     config = tmp_path / "pgslot.yml"

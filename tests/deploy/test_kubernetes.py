@@ -1,4 +1,4 @@
-"""deploy/kubernetes: valid by Kubernetes' and prometheus-operator's schemas, and about programs that exist."""
+"""deploy/kubernetes: valid by the schemas of Kubernetes and prometheus-operator, and consistent with the programs."""
 
 import importlib
 import re
@@ -48,7 +48,7 @@ def named(entry: object) -> str | None:
     return f"{entry['kind']}-{entry['metadata']['name']}" if isinstance(entry, dict) else None
 
 
-each_program = pytest.mark.parametrize("program", PORTS)
+for_each_program = pytest.mark.parametrize("program", PORTS)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -59,28 +59,28 @@ def test_manifest_is_valid_by_kubernetes_schema(file: Path, manifest: Manifest, 
 
 
 def test_kubernetes_schema_rejects_unknown_field() -> None:
-    """As a check of the check above."""
+    """The test above can fail."""
     manifest = find("Deployment", "pg-slot-healer") | {"spec": find("Deployment", "pg-slot-healer")["spec"] | {"x": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
 
 
-def checked_by_crd(manifest: Manifest) -> None:
-    """Raises ValueError for what the CRD forbids, and for a field that it does not know."""
+def validate_by_crd(manifest: Manifest) -> None:
+    """Raise ValueError for a value that the CRD forbids, and for an unknown field."""
     _, _, version = manifest["apiVersion"].partition("/")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the generated models shadow attributes of their base class
         models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
     model = getattr(models, manifest["kind"]).model_validate(manifest)
-    known = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
-    # Fields that the models do not have are dropped without a word; so what is left is compared.
-    if known["spec"] != manifest["spec"]:
-        raise ValueError(f"not all fields are known:\nfound {manifest['spec']}\nknown {known['spec']}")
+    parsed = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    # The models silently drop unknown fields, so the result is compared with the input.
+    if parsed["spec"] != manifest["spec"]:
+        raise ValueError(f"not all fields are known:\nfound {manifest['spec']}\nknown {parsed['spec']}")
 
 
 @pytest.mark.parametrize(("file", "manifest"), CUSTOM, ids=named)
 def test_manifest_is_valid_by_prometheus_operator_schema(file: Path, manifest: Manifest) -> None:
-    checked_by_crd(manifest)
+    validate_by_crd(manifest)
     assert file.parts[0] == "operator"
 
 
@@ -89,7 +89,7 @@ def test_prometheus_operator_schema_rejects_invalid_endpoint(endpoint: Manifest)
     manifest = find("ServiceMonitor", "pg-slot-healer")
     spec = manifest["spec"] | {"endpoints": [manifest["spec"]["endpoints"][0] | endpoint]}
     with pytest.raises(ValueError, match=r"interval|scheme"):
-        checked_by_crd(manifest | {"spec": spec})
+        validate_by_crd(manifest | {"spec": spec})
 
 
 def test_manifests_do_not_set_a_namespace() -> None:
@@ -115,10 +115,10 @@ def test_prometheus_rule_matches_shipped_rules() -> None:
 
 
 def test_generator_check_fails_for_outdated_rules(tmp_path: Path) -> None:
-    other = tmp_path / "prometheusrule.yaml"
-    other.write_text("spec: {}\n", "utf-8")
+    outdated = tmp_path / "prometheusrule.yaml"
+    outdated.write_text("spec: {}\n", "utf-8")
     done = subprocess.run(
-        [sys.executable, FOLDER / "generate.py", "--check", other],
+        [sys.executable, FOLDER / "generate.py", "--check", outdated],
         check=False,
         capture_output=True,
         text=True,
@@ -126,7 +126,7 @@ def test_generator_check_fails_for_outdated_rules(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "run make kubernetes" in done.stderr
-    assert other.read_text("utf-8") == "spec: {}\n"
+    assert outdated.read_text("utf-8") == "spec: {}\n"
 
 
 @pytest.mark.tools
@@ -139,14 +139,14 @@ def test_promtool_accepts_prometheus_rule(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@each_program
+@for_each_program
 def test_image_tag_is_this_version(program: str) -> None:
     assert container(program)["image"] == f"pg-slot-healer:{__version__}"
     [image] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))["images"]
     assert (image["name"], image["newTag"]) == ("pg-slot-healer", __version__)
 
 
-@each_program
+@for_each_program
 def test_pod_is_hardened(program: str) -> None:
     spec = pod(program)
     user = int(re.findall(r"^USER (\d+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)[0])
@@ -170,7 +170,7 @@ def test_pod_is_hardened(program: str) -> None:
     assert all(mount["readOnly"] for mount in container(program)["volumeMounts"])
 
 
-@each_program
+@for_each_program
 def test_arguments_are_accepted_by_program(program: str) -> None:
     spec = container(program)
     assert spec["command"] == [program]
@@ -181,7 +181,7 @@ def test_arguments_are_accepted_by_program(program: str) -> None:
     assert options.config_file.name in find("ConfigMap", "pg-slot-healer")["data"]
 
 
-@each_program
+@for_each_program
 def test_ports_of_container_service_monitor_and_policy_agree(program: str) -> None:
     [port] = container(program)["ports"]
     assert port == {"name": "http", "containerPort": PORTS[program]}
@@ -201,7 +201,7 @@ def test_ports_of_container_service_monitor_and_policy_agree(program: str) -> No
     assert {endpoint["port"] for endpoint in monitor["endpoints"]} == {"http"}
 
 
-@each_program
+@for_each_program
 def test_job_label_matches_rules_and_prometheus_yml(program: str) -> None:
     prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text("utf-8"))
     scrapes = {job["job_name"]: job for job in prometheus["scrape_configs"]}
@@ -237,7 +237,7 @@ def all_conninfos(config: Config) -> Iterator[Conninfo]:
         yield cluster.healer.conninfo
 
 
-@each_program
+@for_each_program
 def test_mounted_configuration_loads_with_secrets_of_program(program: str, tmp_path: Path) -> None:
     config = load(mounted(program, tmp_path, filled()))
     check_secrets(config, healer=program == "pg-slot-healer")
@@ -246,15 +246,15 @@ def test_mounted_configuration_loads_with_secrets_of_program(program: str, tmp_p
         assert config.healer.webhook_token_file is not None
         assert read_token(config.healer.webhook_token_file) == "token"
     else:
-        # It has no secret of the healer, not even by accident.
+        # The exporter gets no secret of the healer.
         with pytest.raises(ConfigError, match="readable file"):
             check_secrets(config, healer=True)
 
 
 def test_every_example_key_is_used_and_alertmanager_sends_same_token(tmp_path: Path) -> None:
     config = load(mounted("pg-slot-healer", tmp_path, filled()))
-    used = {conninfo.file.name for conninfo in all_conninfos(config) if conninfo.file is not None}
-    assert used | {"token"} == {key for keys in EXAMPLES.values() for key in keys}
+    used_keys = {conninfo.file.name for conninfo in all_conninfos(config) if conninfo.file is not None}
+    assert used_keys | {"token"} == {key for keys in EXAMPLES.values() for key in keys}
     [receiver] = find("AlertmanagerConfig", "pg-slot-healer")["spec"]["receivers"]
     [webhook] = receiver["webhookConfigs"]
     reference = webhook["httpConfig"]["authorization"]["credentials"]
@@ -298,13 +298,13 @@ def test_route_matches_alertmanager_yml(name: str, label: str) -> None:
     route = find("AlertmanagerConfig", name)["spec"]["route"]
     [matcher] = route["matchers"]
     assert [f'{matcher["name"]}{matcher["matchType"]}"{matcher["value"]}"'] == shipped["matchers"]
-    for ours, theirs in {
+    for operator_key, alertmanager_key in {
         "groupBy": "group_by",
         "groupWait": "group_wait",
         "groupInterval": "group_interval",
         "repeatInterval": "repeat_interval",
         "continue": "continue",
     }.items():
-        assert route.get(ours) == shipped.get(theirs)
+        assert route.get(operator_key) == shipped.get(alertmanager_key)
     [receiver] = find("AlertmanagerConfig", name)["spec"]["receivers"]
     assert receiver["webhookConfigs"][0]["url"] == f"http://pg-slot-healer.pgslot.svc:{PORTS['pg-slot-healer']}/alerts"

@@ -1,4 +1,4 @@
-"""deploy/kubernetes' configuration, mounted as in the pods, run by both programs on real servers."""
+"""Both programs on real servers, with the configuration of deploy/kubernetes mounted as in the pods."""
 
 import re
 from pathlib import Path
@@ -11,11 +11,11 @@ from tests.support.servers.processes import wait_for
 from tests.support.servers.programs import Program
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
-each_program = pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
+for_each_program = pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
 
 
 def conninfos(stack: Stack) -> dict[str, dict[str, str]]:
-    """The Secrets for the test's own servers."""
+    """Return the Secrets for the servers of the test."""
     ports = f"{stack.primary.port},{stack.standby.port}"
     return filled() | {
         "pgslot-exporter-conninfo": {
@@ -30,12 +30,12 @@ def conninfos(stack: Stack) -> dict[str, dict[str, str]]:
 
 
 def probes(program: str) -> list[str]:
-    found = [container(program)[kind]["httpGet"] for kind in ("livenessProbe", "readinessProbe")]
-    assert [probe["port"] for probe in found] == ["http", "http"]
-    return [probe["path"] for probe in found]
+    probes_of_pod = [container(program)[kind]["httpGet"] for kind in ("livenessProbe", "readinessProbe")]
+    assert [probe["port"] for probe in probes_of_pod] == ["http", "http"]
+    return [probe["path"] for probe in probes_of_pod]
 
 
-@each_program
+@for_each_program
 def test_program_runs_with_mounted_files_and_answers_probes(databases: Stack, program: str, tmp_path: Path) -> None:
     running = Program(program, mounted(program, tmp_path, conninfos(databases)), tmp_path)
     running.start()
@@ -51,9 +51,9 @@ def test_program_runs_with_mounted_files_and_answers_probes(databases: Stack, pr
         running.stop()
 
 
-@each_program
+@for_each_program
 def test_program_becomes_ready_although_primary_hangs(databases: Stack, program: str, tmp_path: Path) -> None:
-    """Or the Service would have no endpoint: the healer is ready once it knows that it can not act."""
+    """Otherwise the Service would have no endpoint. The healer is ready as soon as it knows that it cannot act."""
     running = Program(program, mounted(program, tmp_path, conninfos(databases)), tmp_path)
     databases.primary.pause_all()
     try:
@@ -65,7 +65,7 @@ def test_program_becomes_ready_although_primary_hangs(databases: Stack, program:
 
 
 def webhook(status: str) -> Manifest:
-    """What Alertmanager sends for an alert about a slot on the standby."""
+    """Return the body that Alertmanager sends for an alert about a slot on the standby."""
     labels = {"alertname": "PgSlotCreationStuck", "cluster": "orders", "node": "orders-2", "slot_name": "two_replicas"}
     labels["heal"] = "log_standby_snapshot"
     alert = {
@@ -92,7 +92,7 @@ def webhook(status: str) -> Manifest:
 
 
 def test_both_replicas_accept_webhooks_and_heal_together(databases: Stack, tmp_path: Path) -> None:
-    """The firing alert reaches both, as with two Alertmanagers, and the end of it only one of them."""
+    """Both replicas receive the firing alert, as from two Alertmanagers, and only one of them the resolved alert."""
     replicas = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -114,10 +114,10 @@ def test_both_replicas_accept_webhooks_and_heal_together(databases: Stack, tmp_p
             assert creator.wait(30)
             assert creator.error is None
             for replica in replicas:
-                wait_for(lambda replica=replica: _ended(replica), "the episode of each replica ends")  # type: ignore[misc]
+                wait_for(lambda replica=replica: _outcome(replica), "the episode of each replica ends")  # type: ignore[misc]
             answer = requests.post(f"{replicas[1].url}/alerts", json=webhook("resolved"), headers=headers, timeout=10)
             assert answer.status_code == 200
-        outcomes = sorted(_ended(replica) or "" for replica in replicas)
+        outcomes = sorted(_outcome(replica) or "" for replica in replicas)
         assert "healed" in outcomes, outcomes
         assert set(outcomes) <= {"healed", "resolved_itself"}
     finally:
@@ -126,7 +126,7 @@ def test_both_replicas_accept_webhooks_and_heal_together(databases: Stack, tmp_p
         databases.drop_slot("two_replicas")
 
 
-def _ended(replica: Program) -> str | None:
+def _outcome(replica: Program) -> str | None:
     [episode] = replica.get_json("/episodes")
     return str(episode["outcome"]) if episode["outcome"] else None
 

@@ -1,4 +1,4 @@
-"""The systemd units: what systemd says of them. They cannot be started where tests run."""
+"""The systemd units, as systemd-analyze judges them; units cannot be started where tests run."""
 
 import re
 import subprocess
@@ -10,10 +10,10 @@ import pytest
 from tests.support.paths import ROOT
 
 UNITS = ROOT / "deploy/systemd"
-MOST_EXPOSURE = 20
-"""systemd's own scale is 0 (nothing that it could do) to 100."""
+MAX_EXPOSURE = 20
+"""On systemd's scale from 0 (fully sandboxed) to 100."""
 
-each_program = pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
+for_each_program = pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -22,7 +22,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@each_program
+@for_each_program
 @pytest.mark.tools
 def test_systemd_accepts_unit(program: str, tmp_path: Path) -> None:
     shipped = (UNITS / f"{program}.service").read_text("utf-8")
@@ -32,14 +32,14 @@ def test_systemd_accepts_unit(program: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@each_program
+@for_each_program
 @pytest.mark.tools
 def test_unit_is_hardened(program: str) -> None:
-    done = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSURE}", UNITS / f"{program}.service")
+    done = analyze("security", "--offline=yes", f"--threshold={MAX_EXPOSURE}", UNITS / f"{program}.service")
     assert done.returncode == 0, done.stdout
 
 
-@each_program
+@for_each_program
 def test_command_line_has_only_flags_of_program(program: str) -> None:
     [command] = re.findall(r"^ExecStart=(.*)$", (UNITS / f"{program}.service").read_text("utf-8"), re.MULTILINE)
     path, *flags = command.split()

@@ -136,7 +136,7 @@ def test_kept_stack_can_be_stopped_after_its_process_ended() -> None:
     assert not folder.exists()
 
 
-def test_threshold_is_replaced_exactly_once() -> None:
+def test_thresholds_are_replaced_and_unknown_alerts_rejected() -> None:
     rules = ALERTS / "pgslot.rules.yml"
     assert "(pgslot_creation_wait_seconds) > 7" in rules_with({"PgSlotCreationStuck": "7"}, rules)
     assert "for: 7s" in rules_with({"PgSlotTargetDown": "7s"}, rules)
