@@ -74,8 +74,8 @@ def run(stack: Stack, scale: Scale) -> Iterator[Result]:
                 "hand": partial(timed, by_hand, iter(pauses)),
                 "webhook": partial(timed, by_webhook, iter(pauses)),
             }
-            duration = alternate(len(pauses), actions)
-            return median(duration["webhook"]) * 1e3, median(duration["hand"]) * 1e3
+            durations = alternate(len(pauses), actions)
+            return median(durations["webhook"]) * 1e3, median(durations["hand"]) * 1e3
 
         webhook, hand = compared(spread(scale.heals))
         held = webhook <= 1.5 * hand + 10

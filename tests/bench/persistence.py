@@ -1,11 +1,11 @@
 """
-How soon a standby's temporary copy of a failover slot becomes persistent: by itself, and with the healer.
+The time until a standby's temporary copy of a failover slot becomes persistent: by itself, and with the healer.
 
-`python -m tests.bench.persistence [--major 17 18] [--trials 5] [--bound 90]`; a quarter of an hour for each version, as
-what comes by itself takes its time. The primary is idle but for three transactions, which leave the slot behind the
-standby's horizon. PostgreSQL's own settings hold, above all bgwriter_delay, and each trial begins at another point of
-the background writer's 15 s: its record is what would end the wait. The clock runs from the moment at which the copy is
-seen to be temporary; the healer hears of it then, without the two minutes that PgSlotNotPersisted waits as shipped.
+`python -m tests.bench.persistence [--major 17 18] [--trials 5] [--bound 90]` takes a quarter of an hour per version,
+most of it for the trials without the healer. The primary is idle except for three transactions, which leave the slot
+behind the standby's horizon. PostgreSQL's default settings hold, above all bgwriter_delay. Each trial begins at another
+point of the background writer's 15 s, because its record would end the wait. The clock starts when the copy is seen to
+be temporary; the healer is notified at that moment, without the two minutes of PgSlotNotPersisted.
 """
 
 import argparse
@@ -37,24 +37,24 @@ from tests.support.servers.workload import streaming_consumer
 CYCLE = 15.0
 """Seconds between two records of the background writer while anything is written (LOG_SNAPSHOT_INTERVAL_MS)."""
 POLL = 10.0
-"""Seconds between two reads of a consumer that polls; the first one comes right after the last write."""
+"""Seconds between two reads of a polling consumer; the first comes right after the last write."""
 VARIANTS = ("by itself", "healer")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of one copy."""
+    """The result of one copy."""
 
     seconds: float | None
-    """Until it was persistent. None: not within the bound."""
+    """Seconds until it was persistent. None: not within the bound."""
     reads: int
-    """By a consumer that polls, from then on."""
+    """Number of reads by a polling consumer within that time."""
     outcome: str | None
-    """The healer's. None: it was not asked, or had not ended."""
+    """The outcome of the healer's episode. None: there was none, or it had not ended."""
 
 
 class Bench:
-    """A primary and its standby of one version, and the healer beside them."""
+    """A primary and its standby of one version, and the healer for them."""
 
     def __init__(self, stack: Stack, healer: Client, bound: float) -> None:
         self._stack = stack
@@ -63,17 +63,17 @@ class Bench:
         self._names = (f"f{number}" for number in count())
         self._chance = random.Random(14)
 
-    def trial(self, way: str, has_consumer: bool, poll: float | None) -> Trial:
-        """Leave a slot behind, have it copied, and see how long its copy stays temporary."""
-        while (found := self._attempt(way, has_consumer, poll)) is None:
+    def trial(self, variant: str, has_consumer: bool, poll: float | None) -> Trial:
+        """Let a slot fall behind, let the standby copy it, and measure how long its copy stays temporary."""
+        while (result := self._attempt(variant, has_consumer, poll)) is None:
             pass
-        return found
+        return result
 
-    def _attempt(self, way: str, has_consumer: bool, poll: float | None) -> Trial | None:
-        """Return None where a record came before the copy, which then was persistent from its beginning."""
+    def _attempt(self, variant: str, has_consumer: bool, poll: float | None) -> Trial | None:
+        """Return None if a record came before the copy, which was then persistent from the start."""
         slot = next(self._names)
         primary, standby = self._stack.primary, self._stack.standby
-        # The background writer has just logged one, and each second of the 15 until the next is as likely as any other.
+        # The background writer has just logged a record; the trial starts at a random point of the 15 s until the next.
         primary.wait_until_idle()
         time.sleep(self._chance.uniform(0, CYCLE))
         with tempfile.TemporaryDirectory(dir=self._stack.folder) as folder:
@@ -86,7 +86,7 @@ class Bench:
                     primary.wait_until_replayed(standby)
                     with synchronising(standby):
                         wait_for(lambda: copied(standby, slot), f"{slot} is copied", 60)
-                        return None if persistent(standby, slot) else self._watch(slot, way, poll)
+                        return None if persistent(standby, slot) else self._watch(slot, variant, poll)
             finally:
                 drop_failover_slots(primary, standby)
 
@@ -96,20 +96,20 @@ class Bench:
         create_failover_slot(self._stack.primary, slot)
         return nullcontext()
 
-    def _watch(self, slot: str, way: str, poll: float | None) -> Trial:
-        began = time.monotonic()
-        if way == "healer":
+    def _watch(self, slot: str, variant: str, poll: float | None) -> Trial:
+        start = time.monotonic()
+        if variant == "healer":
             self._healer.post("/alerts", heal.body([heal.alert(slot, alertname="PgSlotNotPersisted")]))
         reads = 0
-        taken = None
-        while taken is None and time.monotonic() - began < self._bound:
-            if poll is not None and time.monotonic() - began >= (reads + 1) * poll:
+        duration = None
+        while duration is None and time.monotonic() - start < self._bound:
+            if poll is not None and time.monotonic() - start >= (reads + 1) * poll:
                 self._poll(slot)
                 reads += 1
             if persistent(self._stack.standby, slot):
-                taken = time.monotonic() - began
+                duration = time.monotonic() - start
             time.sleep(0.1)
-        return Trial(taken, reads, None if way != "healer" else self._outcome(slot, ended=taken is not None))
+        return Trial(duration, reads, None if variant != "healer" else self._outcome(slot, ended=duration is not None))
 
     def _poll(self, slot: str) -> None:
         self._stack.primary.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
@@ -117,8 +117,10 @@ class Bench:
     def _outcome(self, slot: str, *, ended: bool) -> str | None:
         def persistence_results() -> tuple[str | None, ...] | None:
             episodes = json.loads(self._healer.get("/episodes"))
-            found = [one for one in episodes if slot in [each["slot_name"] for each in one["subjects"]]]
-            return (found[0]["outcome"],) if found and (found[0]["outcome"] or not ended) else None
+            matching = [
+                episode for episode in episodes if slot in [subject["slot_name"] for subject in episode["subjects"]]
+            ]
+            return (matching[0]["outcome"],) if matching and (matching[0]["outcome"] or not ended) else None
 
         [outcome] = wait_for(persistence_results, f"the healer's episode of {slot}")
         if ended and outcome not in WELL:
@@ -127,7 +129,7 @@ class Bench:
 
 
 def measure(major: int, trials: int, bound: float) -> Iterator[Result]:
-    """Yield what one version does, both ways in turn."""
+    """Yield the results of one version, both variants in turn."""
     with Stack(major=major) as stack:
         stack.start_databases(bgwriter_delay="'200ms'")
         [(version,)] = stack.primary.sql("SHOW server_version")
@@ -139,24 +141,28 @@ def measure(major: int, trials: int, bound: float) -> Iterator[Result]:
                 "consumer that reads no more": partial(bench.trial, has_consumer=False, poll=None),
             }
             for case, run in cases.items():
-                found: dict[str, list[Trial]] = {way: [] for way in VARIANTS}
-                # That nothing comes of it takes the whole bound, and is the same each time.
+                trials_by_variant: dict[str, list[Trial]] = {variant: [] for variant in VARIANTS}
+                # This case always takes the whole bound and always has the same result, so one trial is enough.
                 for _ in range(trials if "no more" not in case else 1):
-                    for way in VARIANTS:
-                        found[way].append(run(way))
-                        print(f"{version} {case}, {way}: {found[way][-1]}", file=sys.stderr, flush=True)
-                for way in VARIANTS:
-                    yield from persistence_results(f"{version}, {case}, {way}", found[way], bound)
+                    for variant in VARIANTS:
+                        trials_by_variant[variant].append(run(variant))
+                        print(
+                            f"{version} {case}, {variant}: {trials_by_variant[variant][-1]}",
+                            file=sys.stderr,
+                            flush=True,
+                        )
+                for variant in VARIANTS:
+                    yield from persistence_results(f"{version}, {case}, {variant}", trials_by_variant[variant], bound)
 
 
 def persistence_results(name: str, trials: list[Trial], bound: float) -> Iterator[Result]:
-    """Yield the median, the least and the most; how often it never came; how many reads it took."""
-    taken = [trial.seconds for trial in trials if trial.seconds is not None]
-    if taken:
-        yield Result(f"{name}: median of {len(taken)}", median(taken), "s")
-        yield Result(f"{name}: least", min(taken), "s")
-        yield Result(f"{name}: most", max(taken), "s")
-    yield Result(f"{name}: temporary after {bound:g} s", len(trials) - len(taken), f"of {len(trials)}")
+    """Yield median, minimum and maximum of the times, the count of copies that stayed temporary, and the reads."""
+    durations = [trial.seconds for trial in trials if trial.seconds is not None]
+    if durations:
+        yield Result(f"{name}: median of {len(durations)}", median(durations), "s")
+        yield Result(f"{name}: least", min(durations), "s")
+        yield Result(f"{name}: most", max(durations), "s")
+    yield Result(f"{name}: temporary after {bound:g} s", len(trials) - len(durations), f"of {len(trials)}")
     if any(trial.reads for trial in trials):
         yield Result(f"{name}: reads, median", median(trial.reads for trial in trials), "")
     if any(trial.outcome for trial in trials):
@@ -171,7 +177,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=5, help="of each; default %(default)s")
     parser.add_argument("--bound", type=float, default=90.0, help="seconds of a trial; default %(default)s")
     options = parser.parse_args()
-    results = [one for major in options.major for one in measure(major, options.trials, options.bound)]
+    results = [result for major in options.major for result in measure(major, options.trials, options.bound)]
     print(table(results))
     return 0
 

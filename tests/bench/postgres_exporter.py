@@ -1,8 +1,8 @@
 """
-What else there is: postgres_exporter, with custom queries of the same content.
+The peer in comparisons: postgres_exporter with custom queries of the same content.
 
-They are made from our own SQL, so that they never fall behind it, and in the form that costs the peer least: what we
-expose as one series for each state is columns of one row there, so that its labels are few and its queries six.
+The queries are generated from the exporter's own SQL, so they never fall behind it, and have the form that is cheapest
+for the peer: the series for each state are columns of one row there, so it needs few labels and only seven queries.
 """
 
 import re
@@ -25,7 +25,7 @@ SESSION_LABELS = ("kind", "pid", "datname", "usename", "application_name", "stat
 
 
 class PostgresExporter:
-    """postgres_exporter as a process, with nothing of its own to ask the server."""
+    """postgres_exporter as a process, without its built-in queries."""
 
     def __init__(self, stack: Stack, server: Postgres) -> None:
         self.port = free_port()
@@ -35,7 +35,7 @@ class PostgresExporter:
         self.process = Process(
             [
                 *("env", f"DATA_SOURCE_NAME={source}", PROGRAM),
-                *without_collectors(_told("--help")),
+                *without_collectors(_output("--help")),
                 *("--disable-default-metrics", "--disable-settings-metrics"),
                 f"--extend.query-path={queries}",
                 f"--web.listen-address=127.0.0.1:{self.port}",
@@ -58,24 +58,24 @@ class PostgresExporter:
 
 
 def version() -> str:
-    """Return the peer's version, as it says itself."""
-    return _told("--version").split()[2]
+    """Return the peer's version, as it prints it."""
+    return _output("--version").split()[2]
 
 
 def without_collectors(usage: str) -> list[str]:
-    """Return the flags that switch off all collectors that its help names: each version has others."""
+    """Return the flags that disable all collectors in the help text; they differ between versions."""
     names = dict.fromkeys(re.findall(r"--(?:\[no-\])?collector\.(\w+)(?=\s)", usage))
     return [f"--no-collector.{name}" for name in names]
 
 
-def _told(flag: str) -> str:
-    """Return what it prints; older versions print to stderr."""
+def _output(flag: str) -> str:
+    """Return the program's output; older versions print to stderr."""
     done = subprocess.run([PROGRAM, flag], check=True, capture_output=True, text=True, timeout=10)
     return done.stdout + done.stderr
 
 
 def _queries(major: int) -> dict[str, Any]:
-    sql = {probe.name: probe.sql(major) for probe in QUERIES}
+    sql = {query.name: query.sql(major) for query in QUERIES}
     slot_labels = ("slot_name", "database")
     kind_labels = (*slot_labels, "slot_type", "plugin", "temporary", "two_phase", "failover", "synced")
     states = [
@@ -101,7 +101,7 @@ def _queries(major: int) -> dict[str, Any]:
 
 
 _SLOT = [column for column in SLOT_COLUMNS.values() if column != "xmin_age_xids"]
-"""Logical slots have no xmin: an absent series of ours, and a NaN of the peer's."""
+"""Without xmin, which logical slots do not have: our exporter omits the series, the peer exposes NaN."""
 _NODE_LABELS = ("in_recovery", "version", "wal_level", "effective_wal_level", "reads_all_stats")
 _NODE = [
     "replication_slots",
@@ -123,7 +123,7 @@ def _state_columns(name: str, expression: str, states: tuple[str, ...]) -> list[
 
 
 def _with_cause(slots: str) -> str:
-    """Add the retention's cause, as far as the slot alone tells it; no slot here has to be asked about further."""
+    """Add the cause of retention as far as the slot alone shows it, which is enough for the slots of the bench."""
     cases = {
         "s.wal_status = 'lost' OR s.invalidation_reason IS NOT NULL": RetentionCause.INVALIDATED,
         "s.in_creation": RetentionCause.CREATION,

@@ -1,4 +1,4 @@
-"""Our two programs with configurations of the bench's own."""
+"""pg-slot-exporter and pg-slot-healer with configurations for the bench."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,4 +25,4 @@ def running(stack: Stack, name: str, config: Mapping[str, Any]) -> Iterator[Prog
 
 def observing(*conninfos: str) -> dict[str, Any]:
     """Return the configuration of an exporter: one cluster, a node for each conninfo."""
-    return {"clusters": {"bench": {"nodes": {f"n{i}": {"conninfo": each} for i, each in enumerate(conninfos)}}}}
+    return {"clusters": {"bench": {"nodes": {f"n{i}": {"conninfo": conninfo} for i, conninfo in enumerate(conninfos)}}}}

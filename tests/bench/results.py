@@ -1,4 +1,4 @@
-"""What was measured, and how it is shown: a table for people, JSON lines for programs."""
+"""Results of measurements, and their output: a table for people, JSON lines for programs."""
 
 import json
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Result:
-    """One number, if possible beside another one that was measured in alternation with it."""
+    """One measured number, if possible with a reference that was measured in alternation with it."""
 
     name: str
     value: float
     unit: str
     against: str = ""
-    """What it is compared with: `floor` (the least that it can cost), `peer` (what else there is), `start`, .."""
+    """The name of the reference: `floor` (the minimum cost), `peer` (postgres_exporter), `first tenth`, ..."""
     reference: float | None = None
     """In the same unit."""
     target: str = ""
@@ -26,7 +26,7 @@ class Result:
         return self.value / self.reference if self.reference else None
 
     def as_json(self) -> str:
-        """Return one line. The reference goes by its name: `"floor": 1.2`."""
+        """Return one line of JSON, in which the reference has its name as the key: `"floor": 1.2`."""
         line: dict[str, object] = {"name": self.name, "value": round(self.value, 4), "unit": self.unit}
         if self.reference is not None and self.ratio is not None:
             line |= {self.against: round(self.reference, 4), "ratio": round(self.ratio, 3)}
@@ -35,14 +35,14 @@ class Result:
         return json.dumps(line)
 
 
-def at_most(most: float, result: Result) -> Result:
+def at_most(max_ratio: float, result: Result) -> Result:
     """Return the result with a ratio as its target."""
-    held = result.ratio is not None and result.ratio <= most
-    return replace(result, target=f"at most {most:g}x", held=held)
+    held = result.ratio is not None and result.ratio <= max_ratio
+    return replace(result, target=f"at most {max_ratio:g}x", held=held)
 
 
 def table(results: Iterable[Result]) -> str:
-    """Return the results as a table of Markdown, which a terminal shows as well."""
+    """Return the results as a Markdown table, aligned for terminals."""
     rows = [("measured", "value", "against", "ratio", "target", "")]
     rows += [
         (

@@ -1,4 +1,4 @@
-"""How much of each is measured."""
+"""The extent of the measurements: numbers of slots, nodes, rounds and requests."""
 
 from dataclasses import dataclass
 

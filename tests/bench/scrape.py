@@ -1,4 +1,4 @@
-"""A full scrape over HTTP, by number of slots, beside the bare SQL and the peer; and what it costs the server."""
+"""A full scrape over HTTP by number of slots, in comparison with bare SQL and the peer; and its cost on the server."""
 
 from collections.abc import Callable, Iterator
 from statistics import median
@@ -18,7 +18,7 @@ from tests.support.servers.programs import Program
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 CHUNK = 20
-"""Scrapes in a row, before it is the next one's turn: pgbench has to start anew for each."""
+"""Scrapes in a row before the next program's turn: pgbench has to start again for each turn."""
 
 
 def run(stack: Stack, server: Postgres, program: Program, scale: Scale) -> Iterator[Result]:
@@ -31,43 +31,43 @@ def run(stack: Stack, server: Postgres, program: Program, scale: Scale) -> Itera
             with servers.sessions(server, scale.sessions), servers.writing(server) as write:
                 if not peer.process.running:
                     peer.start()
-                yield from _at(f"scrape, {size} slots", program, peer, floor, write=write, scale=scale)
+                yield from _compare(f"scrape, {size} slots", program, peer, floor, write=write, scale=scale)
                 yield from _on_server(f"scrape, {size} slots", server, Client(program.port))
     finally:
         peer.stop()
 
 
-def _at(
+def _compare(
     name: str, program: Program, peer: PostgresExporter, floor: BareSql, *, write: Callable[[], None], scale: Scale
 ) -> Iterator[Result]:
-    """Before each scrape something is written, so that no number of a slot is what it was in the one before."""
+    """Compare scrapes; a write before each one changes the positions of every slot."""
     ours, theirs = Client(program.port), Client(peer.port)
     series = {"ours": _slot_series(ours.get()), "peer": _slot_series(theirs.get())}
     if series["ours"] != series["peer"]:
         raise RuntimeError(f"expected as many series of slots from the peer as from us, found {series}")
     before = resource_use(program.process.pid)
-    taken = alternate(
+    durations = alternate(
         scale.rounds,
         {
             "floor": lambda: floor.run(CHUNK),
-            "ours": lambda: _moving(ours.scrape, write),
-            "peer": lambda: _moving(theirs.scrape, write),
+            "ours": lambda: _scrape_chunk(ours.scrape, write),
+            "peer": lambda: _scrape_chunk(theirs.scrape, write),
         },
     )
-    used = resource_use(program.process.pid).cpu_seconds - before.cpu_seconds
-    ms = {name: median(values) * 1e3 for name, values in taken.items()}
+    cpu_seconds = resource_use(program.process.pid).cpu_seconds - before.cpu_seconds
+    ms = {name: median(values) * 1e3 for name, values in durations.items()}
     yield at_most(2, Result(name, ms["ours"], "ms", "floor", ms["floor"]))
     yield at_most(0.4, Result(name, ms["ours"], "ms", "peer", ms["peer"]))
     yield Result(f"{name}: series of slots", series["ours"], "", "peer", series["peer"])
-    yield Result(f"{name}: exporter's CPU", used * 1e3 / len(taken["ours"]), "ms")
+    yield Result(f"{name}: exporter's CPU", cpu_seconds * 1e3 / len(durations["ours"]), "ms")
 
 
-def _moving(get: Callable[[], object], write: Callable[[], None]) -> list[float]:
-    taken = []
+def _scrape_chunk(get: Callable[[], object], write: Callable[[], None]) -> list[float]:
+    durations = []
     for _ in range(CHUNK):
         write()
-        taken.append(seconds(get))
-    return taken
+        durations.append(seconds(get))
+    return durations
 
 
 def _slot_series(page: bytes) -> int:
@@ -75,7 +75,7 @@ def _slot_series(page: bytes) -> int:
 
 
 def _on_server(name: str, server: Postgres, client: Client, count: int = 20) -> Iterator[Result]:
-    """What scrapes cost the server: its own time and buffers by pg_stat_statements, and the locks of one scrape."""
+    """Measure the cost on the server: time and buffers by pg_stat_statements, and the locks of one scrape."""
     statements = f"""pg_stat_statements s JOIN pg_catalog.pg_roles r ON r.oid = s.userid
         WHERE r.rolname = '{EXPORTER_ROLE}'"""
     server.sql("SELECT pg_stat_statements_reset()")
@@ -95,11 +95,11 @@ def _on_server(name: str, server: Postgres, client: Client, count: int = 20) -> 
 
 
 def _locks(server: Postgres) -> list[tuple[str, str]]:
-    """Return relation and mode of the locks that the queries hold together; of a scrape they hold them for its time."""
+    """Return relation and mode of all locks that the queries take; they hold them until the scrape ends."""
     with psycopg.connect(server.conninfo(EXPORTER_ROLE)) as connection:
         [(major,)] = connection.execute("SELECT pg_catalog.current_setting('server_version_num')::int / 10000")
-        for probe in QUERIES:
-            connection.execute(probe.sql(major).encode())
+        for query in QUERIES:
+            connection.execute(query.sql(major).encode())
         return connection.execute(
             "SELECT DISTINCT relation::regclass::text, mode FROM pg_catalog.pg_locks"
             " WHERE pid = pg_catalog.pg_backend_pid() AND locktype = 'relation'"

@@ -1,4 +1,4 @@
-"""A server with as many slots and sessions as asked for."""
+"""A server with a given number of slots and sessions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +9,7 @@ from tests.support.servers.postgres import Postgres
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 OPEN_SHARE = 3
-"""Of the sessions each third has a transaction open, with an xid."""
+"""Every third session has an open transaction with an xid."""
 
 
 def start(stack: Stack) -> Postgres:
@@ -24,7 +24,7 @@ def start(stack: Stack) -> Postgres:
 
 
 def have_slots(server: Postgres, count: int) -> None:
-    """Create logical slots until there are so many; nobody uses them. No transaction may be open."""
+    """Create unused logical slots until there are `count` of them. No transaction may be open."""
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
         connection.execute(
             "SELECT pg_catalog.pg_create_logical_replication_slot('bench_' || n, 'pgoutput')"
@@ -35,7 +35,7 @@ def have_slots(server: Postgres, count: int) -> None:
 
 @contextmanager
 def sessions(server: Postgres, count: int) -> Iterator[None]:
-    """Hold so many sessions, a third of them in an open transaction that has an xid."""
+    """Hold `count` sessions open, a third of them in a transaction with an xid."""
     with ExitStack() as held:
         for number in range(count):
             connection = held.enter_context(psycopg.connect(server.conninfo(), autocommit=number % OPEN_SHARE > 0))
@@ -46,7 +46,7 @@ def sessions(server: Postgres, count: int) -> Iterator[None]:
 
 @contextmanager
 def writing(server: Postgres) -> Iterator[Callable[[], None]]:
-    """The value commits a transaction: all positions and ages of slots are others then, as on a server that is used."""
+    """Yield a function that commits a transaction, which changes positions and ages of all slots."""
     with psycopg.connect(server.conninfo(), autocommit=True) as connection:
 
         def write() -> None:

@@ -1,4 +1,4 @@
-"""`make bench` works, in its short form; how fast anything is, is not asserted."""
+"""`make bench` works in its quick form; speed is not asserted."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def test_quick_bench_measures_everything(tmp_path: Path) -> None:
     scrapes = [line for line in lines if re.fullmatch(r"scrape, \d+ slots", line["name"])]
     assert [line["name"] for line in scrapes if "floor" in line] == [line["name"] for line in scrapes if "peer" in line]
     assert len(scrapes) == 4
-    # These do not depend on how busy the machine is.
+    # These targets do not depend on the load of the machine.
     for line in lines:
         if "connections" in line["name"] or "locks" in line["name"] or "pages dirtied" in line["name"]:
             assert line["held"], line
@@ -75,8 +75,8 @@ def test_table_shows_missed_targets() -> None:
 
 def test_copies_never_persistent_are_counted_but_not_in_median() -> None:
     trials = [Trial(3.0, 0, "healed"), Trial(None, 0, None), Trial(5.0, 2, "resolved_itself"), Trial(10.0, 0, "healed")]
-    found = {result.name: (result.value, result.unit) for result in persistence_results("18", trials, 90.0)}
-    assert found == {
+    results = {result.name: (result.value, result.unit) for result in persistence_results("18", trials, 90.0)}
+    assert results == {
         "18: median of 3": (5.0, "s"),
         "18: least": (3.0, "s"),
         "18: most": (10.0, "s"),

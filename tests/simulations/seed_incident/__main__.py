@@ -1,4 +1,4 @@
-"""Write the page of the incident, and its picture, anew: `python -m tests.simulations.seed_incident`, two minutes."""
+"""Writes the page of the incident and its picture: `python -m tests.simulations.seed_incident` takes two minutes."""
 
 from tests.simulations.seed_incident.incident import THRESHOLDS, run_incident
 from tests.simulations.seed_incident.page import page, picture

@@ -1,8 +1,8 @@
 """
-The incident that this project began with, on real servers, and all that was seen of it.
+The incident that this project began with, on real servers, and everything that was observed of it.
 
-A forgotten transaction pins a slot until it is lost; the slot that is made in its place waits for the same transaction.
-Here nobody has allowed the healer to end one, as is the default: a person does, going by what the alert says.
+A forgotten transaction pins a slot until it is lost; the slot that replaces it waits for the same transaction. The
+healer is not allowed to end transactions, as is the default: a person does, following the alert.
 """
 
 import threading
@@ -26,18 +26,18 @@ THRESHOLDS = {
     "PgSlotLossPredicted": "1s",
     "PgSlotCreationBlocked": "5",
 }
-"""In place of 15 minutes of a transaction's age, 5 minutes, 1 minute, and 60 s of waiting."""
+"""Instead of 15 minutes of a transaction's age, 5 minutes, 1 minute, and 60 s of waiting."""
 
 KEEP_MIB = 512
 WRITTEN_MIB = 4
-"""At a time; about twice a second."""
+"""WAL per write, about twice a second."""
 APPLICATION = "nightly-export"
 LOST, MADE = "orders", "orders_again"
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Something that happened, or that somebody told."""
+    """An event, or a message of a program."""
 
     at: float
     """Unix time."""
@@ -47,22 +47,22 @@ class Observation:
 
 @dataclass
 class Story:
-    """What was seen, in its order, and what a test or a page asks of it."""
+    """All observations in order, and the details that the test and the page need."""
 
     began: float
     seen: list[Observation] = field(default_factory=list)
     at: dict[str, float] = field(default_factory=dict)
-    """When alerts fired, and what else has a name."""
+    """The Unix time of each named observation, alerts among them."""
     holder: int = 0
     """The pid of the transaction's session."""
     named: dict[str, str] = field(default_factory=dict)
-    """Whom the exporter named as the blocker of the new slot's creation: the labels."""
+    """The labels by which the exporter named the blocker of the new slot's creation."""
     descriptions: dict[str, str] = field(default_factory=dict)
-    """Of the alerts."""
+    """The description of each alert, by its name."""
     heal: dict[str, Any] = field(default_factory=dict)
     """The healer's episode about the new slot."""
     series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """What Prometheus kept, by what it is."""
+    """Samples that Prometheus has stored, by the name of their quantity."""
 
     def tell(self, source: str, text: str, name: str | None = None) -> None:
         now = time.time()
@@ -72,7 +72,7 @@ class Story:
 
 
 def run_incident(stack: Stack) -> Story:
-    """Let it happen on a whole stack that is started here; it takes two minutes."""
+    """Start the whole stack and run the incident on it; it takes two minutes."""
     stack.start_databases()
     stack.start_exporter()
     stack.start_healer()
@@ -85,7 +85,7 @@ def run_incident(stack: Stack) -> Story:
         with streaming_consumer(primary, LOST, stack.folder):
             story.tell("consumer", f"streams from slot {LOST}, confirms each second")
             with writing(primary):
-                wait_for(lambda: _retained(stack, LOST), "the exporter shows the slot")
+                wait_for(lambda: _is_retained(stack, LOST), "the exporter shows the slot")
                 for _ in range(2):
                     wait_for(confirmed_all(primary, LOST), "the consumer confirms what is written")
                 holder.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'export', 'begins')")
@@ -95,10 +95,10 @@ def run_incident(stack: Stack) -> Story:
                     f"BEGIN; it writes, and forgets to commit (pid {story.holder}, {APPLICATION})",
                     "begin",
                 )
-                _until_it_is_lost(stack, story, alerts)
+                _wait_until_lost(stack, story, alerts)
         story.tell("people", f"make another slot for the consumer, {MADE}")
         with primary.create_slot(MADE) as creator:
-            _until_it_is_named(stack, story, alerts)
+            _wait_until_blocker_named(stack, story, alerts)
             pid = int(story.named["pid"])
             story.tell(
                 "people", f"SELECT pg_terminate_backend({pid}), as the runbook of PgSlotCreationBlocked has it", "ended"
@@ -107,30 +107,30 @@ def run_incident(stack: Stack) -> Story:
             assert creator.wait(30)
             assert creator.error is None
             story.tell("PostgreSQL", f"slot {MADE} is made", "made")
-        story.heal = wait_for(lambda: _ended(stack, MADE), "the healer has its verdict", timeout=90)
+        story.heal = wait_for(lambda: _ended_episode(stack, MADE), "the healer has its verdict", timeout=90)
         story.tell("healer", f"{story.heal['outcome']}, {story.heal['calls']} calls: {story.heal['why']}")
         for name in ("PgSlotCreationBlocked", "PgSlotLost", "PgSlotPinnedByTransaction"):
             alerts.ends(name, timeout=90)
         story.tell("Prometheus", "no alert fires any more", "over")
-        with_series(stack, story)
+        add_series(stack, story)
     primary.drop_slot(MADE)
     return story
 
 
-def _until_it_is_lost(stack: Stack, story: Story, alerts: Incidents) -> None:
+def _wait_until_lost(stack: Stack, story: Story, alerts: Incidents) -> None:
     for name in ("PgSlotPinnedByTransaction", "PgSlotWalHeadroomLow", "PgSlotLossPredicted"):
         alerts.fires(name, LOST, timeout=180)
-        _told(story, alerts, name, LOST)
-    wait_for(lambda: (_safe(stack.primary) or 0) < 0, "nothing is left", timeout=180)
+        _record_alert(story, alerts, name, LOST)
+    wait_for(lambda: (_safe_wal_size(stack.primary) or 0) < 0, "nothing is left", timeout=180)
     stack.primary.sql("CHECKPOINT")
     story.tell(
         "PostgreSQL", f"a checkpoint removes WAL that slot {LOST} needs: it is lost, its consumer is cut off", "lost"
     )
     alerts.fires("PgSlotLost", LOST)
-    _told(story, alerts, "PgSlotLost", LOST)
+    _record_alert(story, alerts, "PgSlotLost", LOST)
 
 
-def _until_it_is_named(stack: Stack, story: Story, alerts: Incidents) -> None:
+def _wait_until_blocker_named(stack: Stack, story: Story, alerts: Incidents) -> None:
     [blocker] = wait_for(
         lambda: stack.exporter.samples("pgslot_creation_blocker_age_seconds", slot_name=MADE), "the blocker is named"
     )
@@ -138,7 +138,7 @@ def _until_it_is_named(stack: Stack, story: Story, alerts: Incidents) -> None:
     labels = ", ".join(f"{name}={blocker.labels[name]}" for name in ("pid", "usename", "application_name", "state"))
     story.tell("exporter", f"slot {MADE} waits for a transaction of {blocker.value:.0f} s: {labels}", "named")
     alerts.fires("PgSlotCreationBlocked", MADE)
-    _told(story, alerts, "PgSlotCreationBlocked", MADE)
+    _record_alert(story, alerts, "PgSlotCreationBlocked", MADE)
     wait_for(lambda: _episode(stack, MADE), "the healer looks at it")
     story.tell(
         "healer",
@@ -146,7 +146,7 @@ def _until_it_is_named(stack: Stack, story: Story, alerts: Incidents) -> None:
     )
 
 
-def _told(story: Story, alerts: Incidents, name: str, slot: str) -> None:
+def _record_alert(story: Story, alerts: Incidents, name: str, slot: str) -> None:
     text = " ".join(alerts.fired[name, slot]["annotations"]["description"].split())
     story.descriptions[name] = text
     story.tell("Prometheus", f"{name}: {text}", name)
@@ -154,7 +154,7 @@ def _told(story: Story, alerts: Incidents, name: str, slot: str) -> None:
 
 @contextmanager
 def writing(primary: Postgres) -> Iterator[None]:
-    """Write WAL all the time, as a busy server does."""
+    """Write WAL continuously, as a busy server does."""
     stop = threading.Event()
 
     def work() -> None:
@@ -174,12 +174,12 @@ def writing(primary: Postgres) -> Iterator[None]:
         thread.join()
 
 
-def _safe(primary: Postgres) -> int | None:
+def _safe_wal_size(primary: Postgres) -> int | None:
     rows = primary.sql("SELECT safe_wal_size FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [LOST])
     return None if not rows else rows[0][0]
 
 
-def _retained(stack: Stack, slot: str) -> bool:
+def _is_retained(stack: Stack, slot: str) -> bool:
     return stack.exporter.value("pgslot_retained_wal_bytes", slot_name=slot) is not None
 
 
@@ -190,21 +190,21 @@ def _episode(stack: Stack, slot: str) -> dict[str, Any] | None:
     return None
 
 
-def _ended(stack: Stack, slot: str) -> dict[str, Any] | None:
+def _ended_episode(stack: Stack, slot: str) -> dict[str, Any] | None:
     episode = _episode(stack, slot)
     return episode if episode is not None and episode["outcome"] is not None else None
 
 
-def with_series(stack: Stack, story: Story) -> None:
-    """Fetch what Prometheus has kept of it."""
-    of = f'node="{PRIMARY_NODE}"'
-    asked = {
-        "retained": f'max(pgslot_retained_wal_bytes{{{of},slot_name="{LOST}"}})',
-        "left": f'max(slot:pgslot_safe_wal_size_bytes:min{{{of},slot_name="{LOST}"}})',
-        "waits": f'max(pgslot_creation_wait_seconds{{{of},slot_name="{MADE}"}})',
-        "transaction": f'max(pgslot_oldest_transaction_age_seconds{{{of},kind="xid"}})',
+def add_series(stack: Stack, story: Story) -> None:
+    """Add the samples that Prometheus has stored."""
+    on_primary = f'node="{PRIMARY_NODE}"'
+    queries = {
+        "retained": f'max(pgslot_retained_wal_bytes{{{on_primary},slot_name="{LOST}"}})',
+        "left": f'max(slot:pgslot_safe_wal_size_bytes:min{{{on_primary},slot_name="{LOST}"}})',
+        "waits": f'max(pgslot_creation_wait_seconds{{{on_primary},slot_name="{MADE}"}})',
+        "transaction": f'max(pgslot_oldest_transaction_age_seconds{{{on_primary},kind="xid"}})',
     }
-    for name, expression in asked.items():
-        found = stack.prometheus.query_range(expression, story.began, story.at["over"], 1.0)
-        values = found[0]["values"] if found else []
+    for name, expression in queries.items():
+        result = stack.prometheus.query_range(expression, story.began, story.at["over"], 1.0)
+        values = result[0]["values"] if result else []
         story.series[name] = [(float(at), float(value)) for at, value in values]

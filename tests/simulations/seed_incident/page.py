@@ -1,4 +1,4 @@
-"""The incident as a page: what was seen in its order, and two graphs of what Prometheus kept."""
+"""The incident as a page: the observations in order, and two graphs of samples that Prometheus has stored."""
 
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -43,7 +43,10 @@ def page(story: Story, picture: str) -> str:
     warned = story.at["lost"] - story.at["PgSlotPinnedByTransaction"]
     predicted = story.at["lost"] - story.at["PgSlotLossPredicted"]
     after = story.at["made"] - story.at["ended"]
-    rows = [f"| {each.at - story.began:.0f} s | {each.source} | {each.text.replace('|', '/')} |" for each in story.seen]
+    rows = [
+        f"| {observation.at - story.began:.0f} s | {observation.source} | {observation.text.replace('|', '/')} |"
+        for observation in story.seen
+    ]
     return _PAGE.format(picture=picture, rows="\n".join(rows), warned=warned, predicted=predicted, after=after)
 
 
@@ -73,19 +76,19 @@ def _since(story: Story, name: str, factor: float) -> list[tuple[float, float]]:
 
 def _graph(top: int, unit: str, end: float, lines: Sequence[_Line], marks: Story | None) -> str:
     values = [value for _, _, points in lines for _, value in points]
-    most = max([*values, float(KEEP_MIB) if marks else 1.0]) * 1.1
-    least = min(0.0, *values)
+    maximum = max([*values, float(KEEP_MIB) if marks else 1.0]) * 1.1
+    minimum = min(0.0, *values)
     plot = HEIGHT - BOTTOM - 30
 
     def x(seconds: float) -> float:
         return LEFT + seconds / end * (WIDTH - LEFT - 20)
 
     def y(value: float) -> float:
-        return top + 30 + plot - (value - least) / (most - least) * plot
+        return top + 30 + plot - (value - minimum) / (maximum - minimum) * plot
 
     parts = [f'<line x1="{LEFT}" x2="{WIDTH - 20}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#888"/>']
     for step in range(5):
-        value = most / 1.1 * step / 4
+        value = maximum / 1.1 * step / 4
         parts.append(f'<text x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.0f}</text>')
     parts.append(f'<text x="{LEFT - 8}" y="{top + 16}" text-anchor="end" fill="#555">{unit}</text>')
     parts += [

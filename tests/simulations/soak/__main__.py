@@ -1,10 +1,10 @@
 """
-An hour of pgbench on servers that write 1, 10 and 100 MiB of WAL a second: no healthy slot is told stalled or pinned.
+An hour of pgbench on servers that write 1, 10 and 100 MiB/s of WAL: no healthy slot is reported as stalled or pinned.
 
-Not part of CI. `python -m tests.simulations.soak [MINUTES [FOLDER [MIB_A_SECOND ...]]]`; the folder, best in memory,
-takes some GiB, and 100 MiB a second one core. Each server has slots of consumers that confirm each second, each 10 s,
-and but for the largest in batches. What the exporter says of them is read every 5 s and counted; the exit code is 1 if
-a cause was told that is not true.
+Not part of CI. `python -m tests.simulations.soak [MINUTES [FOLDER [MIB_A_SECOND ...]]]`; the folder, ideally on a
+tmpfs, takes some GiB, and 100 MiB/s take one core. Each server has slots of consumers that confirm every second, every
+10 s, and, except on the fastest server, in batches. The exporter's causes of retention are read every 5 s and counted;
+the exit code is 1 if a false cause was reported.
 """
 
 import shutil
@@ -27,10 +27,10 @@ from tests.support.servers.programs import Program
 
 RATES = (1, 10, 100)
 """MiB of WAL a second, in 20 transactions."""
-MOST_BATCHED = 10
-"""MiB a second; a batch consumer decodes no faster on one core, and what it retains has to fit into the folder."""
+MAX_BATCHED_RATE = 10
+"""MiB a second; a batch consumer cannot decode faster on one core, and retained WAL has to fit into the folder."""
 BATCH_MIB = 600
-WRONG = {"stalled", "transaction", "invalidated", "standby", "idle_publication"}
+FALSE_CAUSES = {"stalled", "transaction", "invalidated", "standby", "idle_publication"}
 SCRAPE_INTERVAL_SECONDS = 5.0
 
 _PREPARE = """
@@ -46,10 +46,10 @@ END;
 
 
 def main(minutes: float, parent: Path, rates: Sequence[int]) -> int:
-    """Run it; return the exit code."""
+    """Run the load and count the reported causes; return the exit code."""
     folder = Path(tempfile.mkdtemp(prefix="pgslot-soak-", dir=parent))
     folder.chmod(0o755)
-    seen: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         programs = binaries.find(folder)
@@ -60,19 +60,19 @@ def main(minutes: float, parent: Path, rates: Sequence[int]) -> int:
         exporter = Program("pg-slot-exporter", config, folder)
         exporter.start()
         stack.callback(exporter.stop)
-        written = {name: exporter.value("pgslot_wal_written_bytes_total", node=name) or 0 for name in servers}
-        most: Counter[tuple[str, str]] = Counter()
+        written_before = {name: exporter.value("pgslot_wal_written_bytes_total", node=name) or 0 for name in servers}
+        max_pinned: Counter[tuple[str, str]] = Counter()
         started = time.monotonic()
         while time.monotonic() - started < minutes * 60:
             time.sleep(SCRAPE_INTERVAL_SECONDS)
-            _look(exporter, seen, most)
+            _count_causes(exporter, counts, max_pinned)
         seconds = time.monotonic() - started
         for name in servers:
             now = exporter.value("pgslot_wal_written_bytes_total", node=name) or 0
-            print(f"{name}: {(now - written[name]) / seconds / 2**20:.1f} MiB/s over {seconds / 60:.1f} minutes")
-    for (node, slot, cause), count in sorted(seen.items()):
-        print(f"{node} {slot}: {cause} {count} times, at most {most[node, slot] / 2**20:.0f} MiB pinned")
-    return int(any(cause in WRONG for _, _, cause in seen))
+            print(f"{name}: {(now - written_before[name]) / seconds / 2**20:.1f} MiB/s over {seconds / 60:.1f} minutes")
+    for (node, slot, cause), count in sorted(counts.items()):
+        print(f"{node} {slot}: {cause} {count} times, at most {max_pinned[node, slot] / 2**20:.0f} MiB pinned")
+    return int(any(cause in FALSE_CAUSES for _, _, cause in counts))
 
 
 def _server(stack: ExitStack, programs: Binaries, folder: Path, rate: int) -> Postgres:
@@ -95,20 +95,20 @@ def _server(stack: ExitStack, programs: Binaries, folder: Path, rate: int) -> Po
     )
     load.start()
     stack.callback(load.stop)
-    for each in (1, 10):
-        _stream(stack, programs, server, folder, each)
-    if rate <= MOST_BATCHED:
+    for interval in (1, 10):
+        _stream(stack, programs, server, folder, interval)
+    if rate <= MAX_BATCHED_RATE:
         _batch(stack, server, min(240.0, BATCH_MIB / rate))
     return server
 
 
-def _stream(stack: ExitStack, programs: Binaries, server: Postgres, folder: Path, each: int) -> None:
-    slot = f"stream_{each}"
+def _stream(stack: ExitStack, programs: Binaries, server: Postgres, folder: Path, interval: int) -> None:
+    slot = f"stream_{interval}"
     server.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
-    options = ["--option=proto_version=1", "--option=publication_names=bench", f"--status-interval={each}"]
+    options = ["--option=proto_version=1", "--option=publication_names=bench", f"--status-interval={interval}"]
     consumer = Process(
         [programs.tools / "pg_recvlogical", "--start", f"--slot={slot}", "--file=/dev/null", *options,
-         f"--fsync-interval={each}", f"--dbname={server.conninfo()}"],
+         f"--fsync-interval={interval}", f"--dbname={server.conninfo()}"],
         folder / f"{server.name}-{slot}.log",
         user=programs.user,
     )  # fmt: skip
@@ -117,7 +117,7 @@ def _stream(stack: ExitStack, programs: Binaries, server: Postgres, folder: Path
     wait_for(lambda: server.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active", [slot]), slot)
 
 
-def _batch(stack: ExitStack, server: Postgres, each: float) -> None:
+def _batch(stack: ExitStack, server: Postgres, interval: float) -> None:
     server.sql("SELECT pg_catalog.pg_create_logical_replication_slot('batch', 'pgoutput')")
     stop = threading.Event()
     read = (
@@ -126,7 +126,7 @@ def _batch(stack: ExitStack, server: Postgres, each: float) -> None:
     )
 
     def work() -> None:
-        while not stop.wait(each):
+        while not stop.wait(interval):
             server.sql(read)
 
     thread = threading.Thread(target=work)
@@ -135,7 +135,9 @@ def _batch(stack: ExitStack, server: Postgres, each: float) -> None:
     stack.callback(stop.set)
 
 
-def _look(exporter: Program, seen: Counter[tuple[str, str, str]], most: Counter[tuple[str, str]]) -> None:
+def _count_causes(
+    exporter: Program, counts: Counter[tuple[str, str, str]], max_pinned: Counter[tuple[str, str]]
+) -> None:
     causes: dict[tuple[str, str], str] = {}
     for sample in exporter.all_samples():
         if "slot_name" not in sample.labels:
@@ -146,11 +148,11 @@ def _look(exporter: Program, seen: Counter[tuple[str, str, str]], most: Counter[
             if sample.value:
                 causes[slot] = sample.labels["cause"]
         elif sample.name == "pgslot_pinned_wal_bytes":
-            most[slot] = max(most[slot], int(sample.value))
+            max_pinned[slot] = max(max_pinned[slot], int(sample.value))
     for slot, cause in causes.items():
-        if cause in WRONG and not seen[(*slot, cause)]:
+        if cause in FALSE_CAUSES and not counts[(*slot, cause)]:
             print(f"{time.strftime('%X')} {slot}: {cause}", flush=True)
-        seen[(*slot, cause)] += 1
+        counts[(*slot, cause)] += 1
 
 
 if __name__ == "__main__":
