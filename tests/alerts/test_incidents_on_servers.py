@@ -1,4 +1,4 @@
-"""Every alert on the whole stack: fired by its incident, ended with it; and every name that rules use."""
+"""On the whole stack every alert fires with its incident and ends with it, and every name that rules use exists."""
 
 from collections.abc import Iterator
 
@@ -7,37 +7,37 @@ import pytest
 from exporter.catalogue import CATALOGUE
 from tests.support import incidents
 from tests.support.alert_rules import ALERT_RULES, RECORDING_RULES, each_alert, shipped_rules
-from tests.support.incident_on_19 import a_slot_that_is_the_last
+from tests.support.incident_on_19 import last_slot_on_primary
 from tests.support.incidents import Incidents
 from tests.support.promql import Selector, grouping_labels, selectors, template_queries
 from tests.support.servers.stack import Stack
 from tests.support.thresholds import THRESHOLDS
 
-# About two and a half minutes for all of them, whichever test asks first.
+# The first test waits about 150 seconds for all incidents.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NEVER_ENDS = {"PgSlotWatchdog"}
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[Incidents]:
+def observed() -> Iterator[Incidents]:
     with Stack(thresholds=THRESHOLDS) as stack:
-        found = incidents.all_of_them(stack)
-        a_slot_that_is_the_last(found)
-        yield found
+        observed = incidents.run_all_incidents(stack)
+        last_slot_on_primary(observed)
+        yield observed
 
 
 @each_alert
-def test_alert_fires_on_its_incident(told: Incidents, name: str) -> None:
-    [found] = [found for (alert, _), found in told.fired.items() if alert == name]
-    description = " ".join(found["annotations"]["description"].split())
+def test_alert_fires_on_its_incident(observed: Incidents, name: str) -> None:
+    [fired] = [fired for (alert, _), fired in observed.fired.items() if alert == name]
+    description = " ".join(fired["annotations"]["description"].split())
     assert "unknown" not in description, description
     assert "<no value>" not in description, description
 
 
 @each_alert
-def test_alert_resolves_with_its_incident(told: Incidents, name: str) -> None:
-    assert (name in told.ended) == (name not in NEVER_ENDS)
+def test_alert_resolves_with_its_incident(observed: Incidents, name: str) -> None:
+    assert (name in observed.ended) == (name not in NEVER_ENDS)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_alert_resolves_with_its_incident(told: Incidents, name: str) -> None:
         ("PgSlotHealNoEffect", "", "blocked on demo-1"),
     ],
 )
-def test_description_names_the_cause(told: Incidents, alert: str, slot: str, named: str) -> None:
-    assert named in told.fired[alert, slot]["annotations"]["description"]
+def test_description_names_the_cause(observed: Incidents, alert: str, slot: str, named: str) -> None:
+    assert named in observed.fired[alert, slot]["annotations"]["description"]
 
 
-def test_redundant_alerts_are_inhibited(told: Incidents) -> None:
-    assert told.inhibited == {
+def test_redundant_alerts_are_inhibited(observed: Incidents) -> None:
+    assert observed.inhibited == {
         ("PgSlotPinnedByTransaction", "cdc"),
         ("PgSlotInactive", "unused"),
         ("PgSlotWalHeadroomLow", "unused"),
@@ -74,8 +74,8 @@ def test_redundant_alerts_are_inhibited(told: Incidents) -> None:
     }
 
 
-def used() -> Iterator[tuple[str, str]]:
-    """(name of the rule, expression) for all that rules ask: in their expressions and in their texts."""
+def rule_queries() -> Iterator[tuple[str, str]]:
+    """Return (name of the rule, query) for all queries in the expressions and the texts of rules."""
     for rule in shipped_rules():
         name = str(rule.get("alert", rule.get("record")))
         yield name, rule["expr"]
@@ -84,34 +84,36 @@ def used() -> Iterator[tuple[str, str]]:
                 yield name, query
 
 
-ALL_SELECTORS = sorted({(name, f"{one}", one) for name, query in used() for one in selectors(query)}, key=str)
+ALL_SELECTORS = sorted(
+    {(name, f"{selector}", selector) for name, query in rule_queries() for selector in selectors(query)}, key=str
+)
 each_selector = pytest.mark.parametrize("selector", [pytest.param(s, id=f"{n}: {t}") for n, t, s in ALL_SELECTORS])
 
 
 @each_selector
-def test_selectors_of_rules_match_existing_series(told: Incidents, selector: Selector) -> None:
-    ask = told.stack.prometheus.query
-    assert ask(f"present_over_time({selector}[1h])"), f"{selector} was never there"
+def test_selectors_of_rules_match_existing_series(observed: Incidents, selector: Selector) -> None:
+    query = observed.stack.prometheus.query
+    assert query(f"present_over_time({selector}[1h])"), f"{selector} was never there"
     for label in selector.labels:
-        assert ask(f'present_over_time({selector.metric}{{{label}!=""}}[1h])'), f"{selector.metric} has no {label}"
+        assert query(f'present_over_time({selector.metric}{{{label}!=""}}[1h])'), f"{selector.metric} has no {label}"
 
 
-@pytest.mark.parametrize(("name", "query"), sorted({(name, query) for name, query in used()}))
-def test_grouping_labels_of_rules_exist(told: Incidents, name: str, query: str) -> None:
-    wanted = grouping_labels(query)
+@pytest.mark.parametrize(("name", "query"), sorted({(name, query) for name, query in rule_queries()}))
+def test_grouping_labels_of_rules_exist(observed: Incidents, name: str, query: str) -> None:
+    grouping = grouping_labels(query)
     metrics = {selector.metric for selector in selectors(query)}
-    found = {
+    existing = {
         label
         for metric in metrics
-        for series in told.stack.prometheus.query(f"present_over_time({metric}[1h])")
+        for series in observed.stack.prometheus.query(f"present_over_time({metric}[1h])")
         for label in series["metric"]
     }
-    assert wanted <= found, f"{name}: {wanted - found} on none of {metrics}"
+    assert grouping <= existing, f"{name}: {grouping - existing} on none of {metrics}"
 
 
 def test_rules_read_only_documented_metrics() -> None:
-    """What is left is the healer's, whose names the stack's scrape proves."""
-    metrics = {selector.metric for _, query in used() for selector in selectors(query)}
+    """The catalogue does not cover the healer's metrics; the selectors above are checked against its scrape."""
+    metrics = {selector.metric for _, query in rule_queries() for selector in selectors(query)}
     ours = {metric for metric in metrics if metric.startswith("pgslot_") and not metric.startswith("pgslot_heal_")}
     assert ours <= set(CATALOGUE)
     assert {metric for metric in metrics if ":" in metric} == set(RECORDING_RULES)

@@ -1,4 +1,4 @@
-"""The rules, their promtool tests, the examples for Prometheus and Alertmanager, and where each alert is sent."""
+"""The rules, their promtool tests, the examples for Prometheus and Alertmanager, and the receivers of every alert."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_promtool_accepts_the_example_configuration_with_its_rules() -> None:
 
 
 def test_shipped_scrapes_honor_the_labels_of_the_programs() -> None:
-    """In Kubernetes `cluster` and `node` are labels that many a target has."""
+    """In Kubernetes many targets have labels named `cluster` and `node`."""
     for scrape in yaml.safe_load((ALERTS / "prometheus.yml").read_text())["scrape_configs"]:
         assert scrape["honor_labels"] is True
     operator = ALERTS.parent / "deploy/kubernetes/operator"
@@ -100,12 +100,12 @@ def test_amlint_reports_only_the_two_empty_receivers() -> None:
         Path(sys.executable).with_name("amlint"),
         *("check", "--strict", "--format", "json", "--rules", str(RULES), str(ALERTMANAGER)),
     )
-    found = {(finding["code"], finding["where"]) for finding in json.loads(done.stdout)}
-    assert found == {("empty-receiver", f"receivers[{name}]") for name in ("nobody", "people")}, done.stderr
+    findings = {(finding["code"], finding["where"]) for finding in json.loads(done.stdout)}
+    assert findings == {("empty-receiver", f"receivers[{name}]") for name in ("nobody", "people")}, done.stderr
 
 
 def receivers(name: str) -> str:
-    """Return whom the alert has to reach, as amtool writes it."""
+    """Return the receivers that the alert has to reach, in amtool's notation."""
     if name in ALERTS_TO_HEALER_ALONE:
         return "healer,nobody"
     if name == "PgSlotWatchdog":
@@ -138,7 +138,7 @@ def test_people_are_notified_two_minutes_after_the_healer() -> None:
 
 
 def test_scrape_interval_of_creations_is_their_evaluation_interval() -> None:
-    """People hear of a slot at 30 s at the soonest, and after two minutes more."""
+    """People are notified of a slot after 30 s at the earliest, plus two minutes."""
     groups = {group["name"]: group for group in yaml.safe_load(RULES.read_text())["groups"]}
     [alone] = groups["pgslot-creations"]["rules"]
     scrapes = {
@@ -150,20 +150,20 @@ def test_scrape_interval_of_creations_is_their_evaluation_interval() -> None:
 
 
 def test_heal_label_is_on_exactly_the_healable_alerts() -> None:
-    asked = {name: rule["labels"]["heal"] for name, rule in ALERT_RULES.items() if "heal" in rule["labels"]}
-    ended = {"PgSlotEndangeredByTransaction": "end_transaction"}
-    assert asked == dict.fromkeys(ALERTS_TO_HEALER, "log_standby_snapshot") | ended
+    requested = {name: rule["labels"]["heal"] for name, rule in ALERT_RULES.items() if "heal" in rule["labels"]}
+    termination = {"PgSlotEndangeredByTransaction": "end_transaction"}
+    assert requested == dict.fromkeys(ALERTS_TO_HEALER, "log_standby_snapshot") | termination
 
 
 def inhibited(target: dict[str, str], source: dict[str, str]) -> bool:
-    """Return whether Alertmanager holds the target back while the source fires."""
+    """Return whether Alertmanager inhibits the target while the source fires."""
 
     def matches(matchers: list[str], labels: dict[str, str]) -> bool:
         for matcher in matchers:
             [(label, operator, value)] = re.findall(r'^(\w+)(=~|!=|=)"(.*)"$', matcher)
-            found = labels.get(label, "")
-            held = re.fullmatch(value, found) is not None if operator == "=~" else found == value
-            if held == (operator == "!="):
+            actual = labels.get(label, "")
+            equal = re.fullmatch(value, actual) is not None if operator == "=~" else actual == value
+            if equal == (operator == "!="):
                 return False
         return True
 
@@ -175,13 +175,13 @@ def inhibited(target: dict[str, str], source: dict[str, str]) -> bool:
     )
 
 
-def fired(name: str, **labels: str) -> dict[str, str]:
-    """Return the labels of an alert with those labels, of one slot, that the rule gives it."""
+def labels_of(name: str, **labels: str) -> dict[str, str]:
+    """Return the labels that the rule gives an alert about a slot, updated with `labels`."""
     about = {"cluster": "orders", "node": "orders-1", "slot_name": "cdc", "database": "shop"}
     expr = ALERT_RULES[name]["expr"]
     grouped = re.search(r"by \(([\w, ]+)\)", expr)
     kept = {label: about[label] for label in grouped[1].split(", ") if label in about} if grouped else {}
-    if expr.lstrip("( \n").startswith("slot:"):  # a recording rule of slots
+    if expr.lstrip("( \n").startswith("slot:"):  # a recording rule by slot
         kept = about
     return {"alertname": name, **ALERT_RULES[name]["labels"], **kept, **labels}
 
@@ -189,7 +189,7 @@ def fired(name: str, **labels: str) -> dict[str, str]:
 @each_alert
 def test_alert_never_inhibits_an_alert_for_the_healer(name: str) -> None:
     for target in [*ALERTS_TO_HEALER, "PgSlotWatchdog"]:
-        assert not inhibited(fired(target), fired(name))
+        assert not inhibited(labels_of(target), labels_of(name))
 
 
 @pytest.mark.parametrize(
@@ -211,23 +211,23 @@ def test_alert_never_inhibits_an_alert_for_the_healer(name: str) -> None:
     ],
 )
 def test_incident_notifies_people_once(source: str, target: str) -> None:
-    assert inhibited(fired(target), fired(source))
-    assert not inhibited(fired(source), fired(target))
-    assert not inhibited(fired(target, cluster="shop"), fired(source))
+    assert inhibited(labels_of(target), labels_of(source))
+    assert not inhibited(labels_of(source), labels_of(target))
+    assert not inhibited(labels_of(target, cluster="shop"), labels_of(source))
 
 
 def test_target_down_inhibits_heal_unavailable_only_if_the_server_is_unreachable() -> None:
-    down = fired("PgSlotTargetDown")
-    assert inhibited(fired("PgSlotHealUnavailable", reason="unreachable"), down)
-    assert inhibited(fired("PgSlotHealUnavailable", reason="no_primary"), down)
-    assert not inhibited(fired("PgSlotHealUnavailable", reason="missing_privilege"), down)
-    assert not inhibited(fired("PgSlotTargetDown", node="orders-2"), down)
+    down = labels_of("PgSlotTargetDown")
+    assert inhibited(labels_of("PgSlotHealUnavailable", reason="unreachable"), down)
+    assert inhibited(labels_of("PgSlotHealUnavailable", reason="no_primary"), down)
+    assert not inhibited(labels_of("PgSlotHealUnavailable", reason="missing_privilege"), down)
+    assert not inhibited(labels_of("PgSlotTargetDown", node="orders-2"), down)
 
 
 def test_loss_of_a_slot_does_not_inhibit_alerts_about_another_slot() -> None:
     for name in ("PgSlotLossPredicted", "PgSlotWalHeadroomLow", "PgSlotInactive"):
-        assert not inhibited(fired(name, slot_name="etl"), fired("PgSlotLost"))
-        assert not inhibited(fired(name, node="orders-2"), fired("PgSlotLost"))
+        assert not inhibited(labels_of(name, slot_name="etl"), labels_of("PgSlotLost"))
+        assert not inhibited(labels_of(name, node="orders-2"), labels_of("PgSlotLost"))
 
 
 @each_alert
@@ -238,16 +238,16 @@ def test_alert_states_summary_place_and_severity(name: str) -> None:
         "critical" if name in PAGES else "info" if "people" not in receivers(name) else "warning"
     )
     assert rule["labels"]["component"] == "pgslot"
-    assert re.fullmatch(r"[A-Z][^{}]*\.", rule["annotations"]["summary"])  # a sentence, the same for all of a group
+    assert re.fullmatch(r"[A-Z][^{}]*\.", rule["annotations"]["summary"])  # a sentence that fits all alerts of a group
     where = "$labels.cluster" if "cluster" in rule["expr"] or "slot:" in rule["expr"] else "$labels.job"
     assert where in rule["annotations"]["description"] or name == "PgSlotWatchdog"
-    assert "{{" not in str(rule["labels"])  # a label that changes makes another alert of it
+    assert "{{" not in str(rule["labels"])  # a changing label would start a new alert
     assert rule["annotations"]["runbook_url"] == f"http://localhost:9877/runbooks/{name}"
 
 
 @each_alert
 def test_labels_of_an_alert_are_stable(name: str) -> None:
-    """What is left after aggregation, also of recording rules: nothing of a session, and not which exporter saw it."""
+    """Aggregation, also in recording rules, leaves no label of a session and none of the exporter that collected it."""
     expr = ALERT_RULES[name]["expr"]
     for record in re.findall(r"slot:\w+:\w+", expr):
         expr += RECORDING_RULES[record]["expr"]
@@ -257,5 +257,5 @@ def test_labels_of_an_alert_are_stable(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["PgSlotCreationStuck", "PgSlotCreationBlocked"])
 def test_creation_alert_has_one_greater_than_sign(name: str) -> None:
-    """The test stack lowers it by replacing the number."""
+    """The test stack replaces the number behind `>` to lower the threshold."""
     assert re.findall(r">.*", ALERT_RULES[name]["expr"]) in (["> 30"], ["> 60"])

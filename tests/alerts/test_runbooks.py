@@ -1,4 +1,4 @@
-"""The runbooks: their shape, their links, and that what they tell people to type exists."""
+"""Runbooks have the usual sections and working links, and the commands and metrics that they name exist."""
 
 import re
 import shlex
@@ -14,8 +14,8 @@ from tests.support.promql import selectors
 from tests.support.runbooks import PARSERS, RUNBOOKS, RunbookBlock, runbook_blocks
 
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
-WHERE = {"primary", "standby", "node", "healer"}
-"""Where a block of SQL is for: one kind of server, the alert's node whatever it is, or the healer's own connection."""
+PLACES = {"primary", "standby", "node", "healer"}
+"""Where a block of SQL runs: a kind of server, the alert's node of either kind, or the healer's connection."""
 
 DESTRUCTIVE = r"pg_drop_replication_slot|pg_terminate_backend|pg_cancel_backend|ROLLBACK PREPARED|COMMIT PREPARED"
 
@@ -23,7 +23,7 @@ each_runbook = pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), id
 
 
 def prose(path: Path) -> str:
-    """Return a runbook without its blocks."""
+    """Return a runbook without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
@@ -44,8 +44,8 @@ def test_runbook_starts_with_first_steps_and_says_when_to_escalate(path: Path) -
     text = path.read_text("utf-8")
     assert text.split("\n")[2].startswith("**First, in 60 seconds:**")
     assert "\n| cause | sign | action | risk |\n" in text
-    for asked in ("**What has the healer done?**", "**Verify", "**Escalate"):
-        assert asked in text, asked
+    for heading in ("**What has the healer done?**", "**Verify", "**Escalate"):
+        assert heading in text, heading
 
 
 @each_runbook
@@ -59,7 +59,7 @@ def test_links_of_a_runbook_lead_to_existing_runbooks(path: Path) -> None:
 
 @each_runbook
 def test_served_runbook_page_has_working_links(path: Path) -> None:
-    """Links are relative: the exporter answers /runbooks/ALERT.md as well."""
+    """Links are relative, because the exporter serves /runbooks/ALERT.md as well."""
     page = runbooks.runbook(path.stem)
     assert page is not None
     assert f"<h1>{path.stem}</h1>" in page
@@ -69,7 +69,7 @@ def test_served_runbook_page_has_working_links(path: Path) -> None:
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
 def test_sql_block_states_where_it_runs(block: RunbookBlock) -> None:
-    assert block.where in WHERE
+    assert block.where in PLACES
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
@@ -87,13 +87,13 @@ def test_destructive_sql_stands_under_mitigation_with_its_risk(block: RunbookBlo
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("promql")])
 def test_promql_block_reads_existing_metrics(block: RunbookBlock) -> None:
     for selector in selectors(block.text):
-        known = selector.metric in CATALOGUE or selector.metric in RECORDING_RULES
-        # The healer's are proved by asking a real Prometheus, in tests/alerts/test_runbooks_on_servers.py.
-        assert known or selector.metric.startswith("pgslot_heal_") or selector.metric == "up", selector
+        documented = selector.metric in CATALOGUE or selector.metric in RECORDING_RULES
+        # tests/alerts/test_runbooks_on_servers.py checks the healer's metrics on a real Prometheus.
+        assert documented or selector.metric.startswith("pgslot_heal_") or selector.metric == "up", selector
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """(runbook, command line of ours), in blocks and in the text."""
+    """Return (runbook, command line of our programs) from fenced blocks and from the text."""
     for block in runbook_blocks("sh"):
         for line in re.findall(r"^pg-slot-.*$", block.text, re.MULTILINE):
             yield block.runbook, line

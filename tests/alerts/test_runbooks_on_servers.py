@@ -1,4 +1,4 @@
-"""Every block of the runbooks, run: SQL on a primary and a standby in the roles that people use, PromQL too."""
+"""Every block of the runbooks runs: SQL on a primary and a standby in the roles that operators use, and PromQL."""
 
 import subprocess
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture
 def slot_and_prepared_transactions(stack: Stack) -> Iterator[None]:
-    """What the runbooks' examples name, on the primary."""
+    """Create the slot and the prepared transactions of the runbooks' examples on the primary."""
     primary = stack.primary
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [SLOT])
     for gid in PREPARED:
@@ -41,7 +41,7 @@ def slot_and_prepared_transactions(stack: Stack) -> Iterator[None]:
 
 
 def run(server: Postgres, role: str, sql: str) -> None:
-    """Run it as a person does: with psql."""
+    """Run the SQL with psql, as an operator does."""
     done = subprocess.run(
         [server.binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo(role)],
         input=sql,
@@ -56,7 +56,7 @@ def run(server: Postgres, role: str, sql: str) -> None:
 @pytest.mark.usefixtures("slot_and_prepared_transactions")
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
 def test_sql_block_runs_on_its_servers(stack: Stack, block: RunbookBlock) -> None:
-    """Diagnosis needs no more than pg_monitor, as the runbooks say."""
+    """Diagnosis needs only pg_monitor, as the runbooks say."""
     servers = {
         "primary": [stack.primary],
         "healer": [stack.primary],
@@ -70,7 +70,7 @@ def test_sql_block_runs_on_its_servers(stack: Stack, block: RunbookBlock) -> Non
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("promql")])
 def test_promql_block_is_answered(stack: Stack, block: RunbookBlock) -> None:
-    """Each line is a query of its own. One that finds nothing is an answer, too: nothing is wrong on this stack."""
+    """Every line is a query; an empty result is an answer, too, because nothing is wrong on this stack."""
     for line in block.text.splitlines():
         if line and not line.startswith("```"):
             stack.prometheus.query(line)

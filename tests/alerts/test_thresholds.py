@@ -1,4 +1,4 @@
-"""The promtool tests hold each alert to its threshold: they fail if a rule is changed a little."""
+"""The promtool tests hold every alert to its threshold: they fail if a rule changes slightly."""
 
 import re
 import shutil
@@ -17,10 +17,10 @@ ALWAYS_FIRES = "PgSlotWatchdog"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 Mutant = tuple[str, str, dict[str, Any]]
-"""A rule's name, what is changed, and the changed rule."""
+"""A rule's name, the change, and the changed rule."""
 
-SAME_ANYWAY = {
-    # Each program that has the counter has this code from the start.
+SELECTORS_WITHOUT_EFFECT = {
+    # Every program with this counter exports this code from the start.
     '{code="200"}',
 }
 
@@ -31,11 +31,11 @@ def rule_test_cases() -> list[dict[str, Any]]:
 
 
 def checks(name: str) -> Iterator[list[tuple[float, bool]]]:
-    """For each test case about the alert: when it is evaluated, in seconds, and whether it fires then."""
+    """Return for each test case about the alert when it is evaluated, in seconds, and whether it fires then."""
     for case in rule_test_cases():
-        checked = [check for check in case["alert_rule_test"] if check["alertname"] == name]
-        if checked:
-            yield sorted((seconds(check["eval_time"]), bool(check["exp_alerts"])) for check in checked)
+        alert_checks = [check for check in case["alert_rule_test"] if check["alertname"] == name]
+        if alert_checks:
+            yield sorted((seconds(check["eval_time"]), bool(check["exp_alerts"])) for check in alert_checks)
 
 
 def seconds(duration: str) -> float:
@@ -52,7 +52,7 @@ def test_alerts_are_tested_silent_then_firing_then_resolved(name: str) -> None:
 
 
 def with_rule(changed: dict[str, Any]) -> str:
-    """Return the YAML of all rules, with the one of the same name in place of the shipped one."""
+    """Return the YAML of all rules, with the changed rule in place of the shipped rule of that name."""
     key = "alert" if "alert" in changed else "record"
     rules = yaml.safe_load(RULES.read_text())
     for group in rules["groups"]:
@@ -61,7 +61,7 @@ def with_rule(changed: dict[str, Any]) -> str:
 
 
 def mutants() -> Iterator[Mutant]:
-    """Each threshold made two in a hundred easier, each `for` one evaluation shorter, each selector left out."""
+    """Return rules with a threshold eased by 2 %, with `for` one evaluation shorter, or without a selector."""
     for rule in shipped_rules():
         name: str = rule["alert"] if "alert" in rule else rule["record"]
         expr: str = rule["expr"]
@@ -72,7 +72,7 @@ def mutants() -> Iterator[Mutant]:
             changed = f"{expr[: comparison.start()]}{comparison[1]} {easier}{expr[comparison.end() :]}"
             yield name, f"{comparison[1]} {easier}", rule | {"expr": changed}
         for selector in re.finditer(r"\{[^}]+\}", expr):
-            if selector[0] not in SAME_ANYWAY:
+            if selector[0] not in SELECTORS_WITHOUT_EFFECT:
                 changed = expr[: selector.start()] + expr[selector.end() :]
                 yield name, f"without {selector[0]}", rule | {"expr": changed}
         if "for" in rule:
@@ -93,7 +93,7 @@ def test_rule_that_fires_sooner_fails_the_promtool_tests(
             shutil.copy(file, tmp_path / "tests")
     done = run_tool("promtool", "test", "rules", *sorted((tmp_path / "tests").iterdir()))
     assert done.returncode != 0, f"{name} with {change} passes all tests"
-    # It is the tests that fail, not the rule that is none any more.
+    # The tests fail, not the syntax of the changed rule.
     assert "exp:" in done.stdout + done.stderr or "expected" in done.stdout + done.stderr, done.stdout + done.stderr
 
 

@@ -22,7 +22,7 @@ from tests.support.blocking_transactions import (
     termination_records,
     wait_until_blocked,
 )
-from tests.support.incidents import MEBIBYTE, limit, record_by_hand
+from tests.support.incidents import MEBIBYTE, limit_retained_wal, log_standby_snapshot
 from tests.support.running_healer import to_primary, usable
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, Stack
@@ -74,9 +74,9 @@ def test_endangered_slot_is_saved_from_loss(stack: Stack) -> None:
         victim = incident.enter_context(holding(primary))
         pid = victim.info.backend_pid
         victim.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'held', 'by this transaction')")
-        limit(primary, "256MB")
+        limit_retained_wal(primary, "256MB")
         write_wal(primary, 150 * MEBIBYTE)
-        record_by_hand(stack)
+        log_standby_snapshot(stack)
         wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
 
         def session_ended() -> bool:
@@ -94,7 +94,7 @@ def test_endangered_slot_is_saved_from_loss(stack: Stack) -> None:
     assert (heal["outcome"], heal["node"]) == ("healed", PRIMARY_NODE)
     assert (status in ("reserved", "extended"), invalid) == (True, None)
     assert termination_records(primary) == [(USER, APPLICATION, "cdc", "slot cdc keeps WAL because of it")]
-    limit(primary, "1GB")
+    limit_retained_wal(primary, "1GB")
     primary.drop_slot("cdc")
 
 

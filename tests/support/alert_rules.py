@@ -1,4 +1,4 @@
-"""The shipped alert and recording rules as the tests read them."""
+"""Reads the shipped alert and recording rules for tests."""
 
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ ALERTS_TO_HEALER = ALERTS_TO_HEALER_ALONE | {
 
 
 def run_tool(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A missing program fails the test: FileNotFoundError. promtool takes 7 s of a processor for all tests of rules."""
+    """Run a tool; raises FileNotFoundError if it is missing. promtool needs 7 s of CPU for all tests of the rules."""
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=cwd)
 
 

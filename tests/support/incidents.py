@@ -1,4 +1,4 @@
-"""The incidents that the alerts are about, each brought about on real servers; what alerted is returned."""
+"""Produces the incidents behind the alerts on real servers and records which alerts fired, ended or were inhibited."""
 
 import itertools
 import signal
@@ -33,118 +33,117 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass
 class Incidents:
-    """A stack, the alerts that fired on it by (alert, slot), and those that ended with their incident."""
+    """A stack, the alerts that fired on it by (alert, slot), and the alerts that ended with their incident."""
 
     stack: Stack
     started: float = field(default_factory=time.time)
     fired: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     inhibited: set[tuple[str, str]] = field(default_factory=set)
-    """(alert, slot) that Alertmanager held back because of another one."""
+    """(alert, slot) that Alertmanager inhibited because of another alert."""
 
     def fires(self, alert: str, slot: str = "", timeout: float = 60) -> None:
-        """Wait until it fires, and remember it."""
+        """Wait until the alert fires, and record it in `fired`."""
 
         def firing() -> dict[str, Any] | None:
-            for found in self.stack.prometheus.alerts():
-                labels = found["labels"]
+            for active in self.stack.prometheus.alerts():
+                labels = active["labels"]
                 about = (labels["alertname"], labels.get("slot_name", ""))
-                if found["state"] == "firing" and about[0] == alert and about[1].startswith(slot):
-                    return dict(found)
+                if active["state"] == "firing" and about[0] == alert and about[1].startswith(slot):
+                    return dict(active)
             return None
 
-        found = wait_for(firing, f"{alert} fires for {slot or 'it'}", timeout)
-        self.fired[alert, slot] = found
+        self.fired[alert, slot] = wait_for(firing, f"{alert} fires for {slot or 'it'}", timeout)
 
     def ends(self, alert: str, timeout: float = 60) -> None:
-        """Wait until it has ended."""
+        """Wait until the alert has ended, and record it in `ended`."""
 
         def over() -> bool:
-            return all(found["labels"]["alertname"] != alert for found in self.stack.prometheus.alerts())
+            return all(active["labels"]["alertname"] != alert for active in self.stack.prometheus.alerts())
 
         wait_for(over, f"{alert} ends", timeout)
         self.ended.add(alert)
 
     def is_inhibited(self, alert: str, slot: str) -> None:
-        """Wait until Alertmanager holds it back."""
+        """Wait until Alertmanager inhibits the alert, and record it in `inhibited`."""
 
-        def held_back() -> bool:
+        def inhibited() -> bool:
             return any(
-                found["labels"]["alertname"] == alert
-                and found["labels"].get("slot_name", "") == slot
-                and found["status"]["inhibitedBy"]
-                for found in self.stack.alertmanager.alerts()
+                active["labels"]["alertname"] == alert
+                and active["labels"].get("slot_name", "") == slot
+                and active["status"]["inhibitedBy"]
+                for active in self.stack.alertmanager.alerts()
             )
 
-        wait_for(held_back, f"{alert} of {slot} is held back")
+        wait_for(inhibited, f"{alert} of {slot} is held back")
         self.inhibited.add((alert, slot))
 
 
-def all_of_them(stack: Stack) -> Incidents:
-    """Bring all incidents about, several at a time."""
+def run_all_incidents(stack: Stack) -> Incidents:
+    """Run all incidents, some of them at the same time."""
     stack.start_databases()
     stack.primary.sql("CREATE TABLE written (n int)")
-    # From the first look on: what counts is the larger part of ten minutes.
+    # The privilege is missing from the first scrape on: the alert needs it denied for most of ten minutes.
     stack.primary.sql(f"REVOKE pg_monitor FROM {EXPORTER_ROLE}")
     stack.start_exporter()
     stack.start_healer(may_execute=False)
     stack.start_monitoring()
     incidents = Incidents(stack)
-    a_probe_that_is_denied(incidents)
-    a_creation_that_is_tried_again_and_again(incidents)
-    creations_of_which_each_has_another_name(incidents)
-    a_healer_without_privilege(incidents)
+    denied_probe(incidents)
+    retried_creation(incidents)
+    renamed_creations(incidents)
+    healer_without_privilege(incidents)
     with streaming_consumer(stack.primary, "cdc", stack.folder), stopped_process(stack.primary, "background writer"):
         stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('unused', 'pgoutput')")
-        with a_standby_that_does_not_exist(incidents):
-            a_transaction_that_is_in_the_way(incidents)
-        a_slot_that_nothing_holds_back(incidents)
-        a_slot_that_is_lost(incidents)
-    an_episode_that_does_not_end_in_time(incidents)
-    slots_that_are_many_or_old(incidents)
-    a_slot_that_would_not_survive_a_failover(incidents)
-    a_configuration_that_is_wrong(incidents)
+        with missing_standby(incidents):
+            blocking_transactions(incidents)
+        stalled_slot(incidents)
+        lost_slot(incidents)
+    overdue_episode(incidents)
+    many_slots_and_an_old_slot(incidents)
+    unready_failover_slot(incidents)
+    invalid_configurations(incidents)
     incidents.ends("PgSlotCreationsFailing", timeout=300)
-    programs_and_servers_that_are_down(incidents)
-    a_failover(incidents)
+    stopped_programs_and_servers(incidents)
+    failover_without_the_slot(incidents)
     return incidents
 
 
-def a_probe_that_is_denied(incidents: Incidents) -> None:
+def denied_probe(incidents: Incidents) -> None:
     incidents.fires("PgSlotProbeFailing")
     incidents.stack.primary.sql(f"GRANT pg_monitor TO {EXPORTER_ROLE}")
     incidents.ends("PgSlotProbeFailing")
 
 
-def a_creation_that_is_tried_again_and_again(incidents: Incidents) -> None:
-    with attempts(incidents.stack.primary, itertools.repeat("retried")):
+def retried_creation(incidents: Incidents) -> None:
+    with failing_creations(incidents.stack.primary, itertools.repeat("retried")):
         incidents.fires("PgSlotCreationRetried", "retried")
     incidents.ends("PgSlotCreationRetried", timeout=90)
 
 
-def creations_of_which_each_has_another_name(incidents: Incidents) -> None:
-    """What its own alert does not tell while one that knows the name does."""
-    with attempts(incidents.stack.primary, (f"renamed_{number}" for number in itertools.count())):
+def renamed_creations(incidents: Incidents) -> None:
+    """Every attempt uses another name, as PgSlotCreationsFailing is silent while an alert that names the slot fires."""
+    with failing_creations(incidents.stack.primary, (f"renamed_{number}" for number in itertools.count())):
         incidents.fires("PgSlotCreationsFailing", timeout=300)
 
 
 @contextmanager
-def attempts(primary: Postgres, names: Iterator[str]) -> Iterator[None]:
-    """A client gives up after a second and a half; a transaction is in its way, which no attempt outlasts."""
+def failing_creations(primary: Postgres, names: Iterator[str]) -> Iterator[None]:
+    """Run a client that gives up after 1.5 s and tries again, while a transaction blocks every attempt."""
     stop = threading.Event()
-    made: list[str] = []
+    created: list[str] = []
 
-    def go_on() -> None:
+    def create_until_stopped() -> None:
         with psycopg.connect(primary.conninfo(), autocommit=True, application_name="impatient") as client:
             client.execute("SET lock_timeout = '1500ms'")
             while not stop.is_set():
                 name = next(names)
                 with suppress(psycopg.errors.LockNotAvailable):
                     client.execute("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
-                    made.append(name)
+                    created.append(name)
                     return
 
-    client = threading.Thread(target=go_on)
+    client = threading.Thread(target=create_until_stopped)
     with primary.hold_transaction(application_name="import"):
         client.start()
         try:
@@ -152,26 +151,26 @@ def attempts(primary: Postgres, names: Iterator[str]) -> Iterator[None]:
         finally:
             stop.set()
     client.join()
-    for name in made:
+    for name in created:
         primary.drop_slot(name)
 
 
-def slots_that_are_many_or_old(incidents: Incidents) -> None:
+def many_slots_and_an_old_slot(incidents: Incidents) -> None:
     primary = incidents.stack.primary
-    [(most, used)] = primary.sql(
+    [(maximum, used)] = primary.sql(
         "SELECT pg_catalog.current_setting('max_replication_slots')::int, count(*) FROM pg_catalog.pg_replication_slots"
     )
-    many = range(most * 9 // 10 - used + 1)
-    for number in many:
+    numbers = range(maximum * 9 // 10 - used + 1)
+    for number in numbers:
         primary.sql("SELECT pg_catalog.pg_create_physical_replication_slot(%s)", [f"one_of_many_{number}"])
     incidents.fires("PgSlotsNearlyUsedUp")
-    for number in many:
+    for number in numbers:
         primary.drop_slot(f"one_of_many_{number}")
     incidents.ends("PgSlotsNearlyUsedUp")
     primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('aged', 'pgoutput')")
     primary.sql("ALTER SYSTEM SET idle_replication_slot_timeout = '20s'")
     primary.sql("SELECT pg_catalog.pg_reload_conf()")
-    # No checkpoint comes, which would make it true.
+    # No checkpoint comes that would invalidate the slot.
     incidents.fires("PgSlotIdleTimeoutNear", "aged")
     primary.sql("ALTER SYSTEM RESET idle_replication_slot_timeout")
     primary.sql("SELECT pg_catalog.pg_reload_conf()")
@@ -184,8 +183,8 @@ def slots_that_are_many_or_old(incidents: Incidents) -> None:
     incidents.ends("PgSlotXminOld")
 
 
-def a_slot_that_would_not_survive_a_failover(incidents: Incidents) -> None:
-    """Nobody keeps a copy; then somebody does, which stays temporary until the slot's consumer has read a record."""
+def unready_failover_slot(incidents: Incidents) -> None:
+    """First no standby has a copy of the slot; then the copy stays temporary until the consumer has read a record."""
     primary, standby = incidents.stack.primary, incidents.stack.standby
     create_failover_slot(primary, "protected")
     incidents.fires("PgSlotNotFailoverReady", "protected")
@@ -199,7 +198,7 @@ def a_slot_that_would_not_survive_a_failover(incidents: Incidents) -> None:
     drop_failover_slots(primary, standby)
 
 
-def a_configuration_that_is_wrong(incidents: Incidents) -> None:
+def invalid_configurations(incidents: Incidents) -> None:
     stack = incidents.stack
     file = stack.folder / "pg-slot-exporter.yml"
     right = file.read_text("utf-8")
@@ -226,8 +225,8 @@ def a_configuration_that_is_wrong(incidents: Incidents) -> None:
     incidents.ends("PgSlotPatroniSilent")
 
 
-def a_failover(incidents: Incidents) -> None:
-    """The last: what was the primary does not come back. A consumer makes its slot anew."""
+def failover_without_the_slot(incidents: Incidents) -> None:
+    """Runs last, because the old primary does not return. The consumer creates its slot again on the new primary."""
     stack = incidents.stack
     stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('left_behind', 'pgoutput')")
     seen = 'slot:pgslot_on_primary:timestamp{slot_name="left_behind"}'
@@ -239,8 +238,8 @@ def a_failover(incidents: Incidents) -> None:
     incidents.ends("PgSlotVanished")
 
 
-def a_healer_without_privilege(incidents: Incidents) -> None:
-    """It is known before anything is stuck; then something is, on the standby, and gets a record by hand."""
+def healer_without_privilege(incidents: Incidents) -> None:
+    """The missing privilege is reported first; then a creation on the standby is stuck until a record is logged."""
     stack = incidents.stack
     incidents.fires("PgSlotHealUnavailable")
     incidents.fires("PgSlotWatchdog")
@@ -248,15 +247,15 @@ def a_healer_without_privilege(incidents: Incidents) -> None:
     with stack.standby.create_slot("stuck") as creator:
         incidents.fires("PgSlotCreationWaiting", "stuck")
         incidents.fires("PgSlotCreationStuck", "stuck")
-        wait_for(lambda: record_by_hand(stack) and creator.wait(1), "the slot is made")
+        wait_for(lambda: log_standby_snapshot(stack) and creator.wait(1), "the slot is made")
     incidents.ends("PgSlotCreationStuck")
     incidents.ends("PgSlotCreationWaiting")
     stack.standby.drop_slot("stuck")
 
 
 @contextmanager
-def a_standby_that_does_not_exist(incidents: Incidents) -> Iterator[None]:
-    """A failover slot's walsender waits for it meanwhile; no alert of its own, but the texts of others name it."""
+def missing_standby(incidents: Incidents) -> Iterator[None]:
+    """Let a failover slot's walsender wait for a missing standby, which only the texts of other alerts name."""
     stack, primary = incidents.stack, incidents.stack.primary
     with (
         streaming_consumer(primary, "guarded", stack.folder, failover=True),
@@ -269,8 +268,8 @@ def a_standby_that_does_not_exist(incidents: Incidents) -> Iterator[None]:
         wait_for(lambda: stack.prometheus.query(named), "Prometheus knows it")
 
 
-def a_transaction_that_is_in_the_way(incidents: Incidents) -> None:
-    """One session's and a prepared one hold a creation up and pin a slot; a healer that could heal gives up."""
+def blocking_transactions(incidents: Incidents) -> None:
+    """An open and a prepared transaction block a creation and pin a slot; a healer that could heal gives up."""
     stack, primary = incidents.stack, incidents.stack.primary
     with ExitStack() as creation:
         with psycopg.connect(primary.conninfo(), application_name="nightly") as writer, prepared(primary, "order-7"):
@@ -279,19 +278,19 @@ def a_transaction_that_is_in_the_way(incidents: Incidents) -> None:
             incidents.fires("PgSlotCreationBlocked", "blocked")
             incidents.fires("PgSlotEndangeredByTransaction", "blocked")
             write_wal(primary, 150 * MEBIBYTE)
-            record_by_hand(stack)
+            log_standby_snapshot(stack)
             wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
             incidents.fires("PgSlotPinnedByTransaction", "cdc")
             incidents.fires("PgSlotPreparedTransactionForgotten")
             incidents.is_inhibited("PgSlotPinnedByTransaction", "cdc")
             incidents.fires("PgSlotInactive", "unused")
-            # The first may be lost, as Prometheus does not know Alertmanager yet; it is sent again after a minute.
+            # The first heartbeat may be lost if Prometheus has not found Alertmanager yet; it is resent in a minute.
             wait_for(
                 lambda: stack.healer.value("pgslot_heal_alerts_total", action="ignored_no_heal_label"),
                 "the heartbeat reaches the healer",
                 timeout=90,
             )
-            start_a_healer_that_gives_up_soon(stack)
+            start_healer_with_short_deadline(stack)
             incidents.ends("PgSlotHealUnavailable")
             incidents.fires("PgSlotHealNoEffect")
         wait_for(lambda: creator.done, "the slot is made")
@@ -306,8 +305,8 @@ def a_transaction_that_is_in_the_way(incidents: Incidents) -> None:
     primary.drop_slot("blocked")
 
 
-def start_a_healer_that_gives_up_soon(stack: Stack) -> None:
-    """It asks Alertmanager what fires already."""
+def start_healer_with_short_deadline(stack: Stack) -> None:
+    """Restart the healer with a short give_up_after; it asks Alertmanager for the running alerts."""
     stack.stop_healer()
     stack.start_healer()
     stack.stop_healer()
@@ -320,18 +319,18 @@ def start_a_healer_that_gives_up_soon(stack: Stack) -> None:
 
 @contextmanager
 def prepared(server: Postgres, gid: str) -> Iterator[None]:
-    """A prepared transaction that nobody ends."""
+    """Keep a prepared transaction open inside the block."""
     server.sql_in_one_transaction("SELECT pg_catalog.pg_current_xact_id()", f"PREPARE TRANSACTION '{gid}'")
     yield
     server.sql(f"ROLLBACK PREPARED '{gid}'")
 
 
-def a_slot_that_nothing_holds_back(incidents: Incidents) -> None:
-    """The consumer has confirmed all, no transaction is open, and no record comes; another slot runs out of WAL."""
+def stalled_slot(incidents: Incidents) -> None:
+    """A consumer that confirmed all WAL gets no record, and no transaction is open; another slot runs out of WAL."""
     primary = incidents.stack.primary
     write_wal(primary, 20 * MEBIBYTE)
     wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
-    limit(primary, "256MB")
+    limit_retained_wal(primary, "256MB")
     for _ in range(3):
         write_wal(primary, 10 * MEBIBYTE)
         time.sleep(1)
@@ -341,11 +340,11 @@ def a_slot_that_nothing_holds_back(incidents: Incidents) -> None:
     incidents.is_inhibited("PgSlotInactive", "unused")
     wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
     incidents.fires("PgSlotStalled", "cdc", timeout=100)
-    record_by_hand(incidents.stack)
+    log_standby_snapshot(incidents.stack)
     incidents.ends("PgSlotStalled")
 
 
-def a_slot_that_is_lost(incidents: Incidents) -> None:
+def lost_slot(incidents: Incidents) -> None:
     primary = incidents.stack.primary
     write_wal(primary, 60 * MEBIBYTE)
     primary.sql("CHECKPOINT")
@@ -357,8 +356,8 @@ def a_slot_that_is_lost(incidents: Incidents) -> None:
     incidents.ends("PgSlotLost")
 
 
-def an_episode_that_does_not_end_in_time(incidents: Incidents) -> None:
-    """Its time is over while it waits for a primary that takes connections and does not answer."""
+def overdue_episode(incidents: Incidents) -> None:
+    """An episode passes its deadline while it waits for a primary that accepts connections and does not answer."""
     stack = incidents.stack
     stack.wait_until_idle()
     with stack.standby.create_slot("overdue"):
@@ -376,7 +375,7 @@ def an_episode_that_does_not_end_in_time(incidents: Incidents) -> None:
     stack.standby.drop_slot("overdue")
 
 
-def programs_and_servers_that_are_down(incidents: Incidents) -> None:
+def stopped_programs_and_servers(incidents: Incidents) -> None:
     stack = incidents.stack
     stack.standby.stop()
     incidents.fires("PgSlotTargetDown")
@@ -389,12 +388,12 @@ def programs_and_servers_that_are_down(incidents: Incidents) -> None:
         incidents.ends(alert)
 
 
-def record_by_hand(stack: Stack) -> bool:
+def log_standby_snapshot(stack: Stack) -> bool:
     stack.primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
     return True
 
 
-def limit(server: Postgres, size: str) -> None:
-    """Set how much WAL a slot may hold back."""
+def limit_retained_wal(server: Postgres, size: str) -> None:
+    """Set how much WAL a slot may retain."""
     server.sql(f"ALTER SYSTEM SET max_slot_wal_keep_size = '{size}'")
     server.sql("SELECT pg_catalog.pg_reload_conf()")

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from tests.support.incidents import MEBIBYTE, Incidents, limit
+from tests.support.incidents import MEBIBYTE, Incidents, limit_retained_wal
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import PRIMARY_NODE, Stack
@@ -78,7 +78,7 @@ def run_incident(stack: Stack) -> Story:
     stack.start_healer()
     stack.start_monitoring()
     primary = stack.primary
-    limit(primary, f"{KEEP_MIB}MB")
+    limit_retained_wal(primary, f"{KEEP_MIB}MB")
     story, alerts = Story(time.time()), Incidents(stack)
     with ExitStack() as transaction:
         holder = transaction.enter_context(closing(psycopg.connect(primary.conninfo(), application_name=APPLICATION)))
