@@ -21,21 +21,21 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--major", type=int, default=NEWEST, help="PostgreSQL's version: 17, 18 or 19")
     parser.add_argument("--plan", action="store_true", help="print the steps only")
-    asked = parser.parse_args()
-    steps = plan(asked.seed, asked.minutes)
-    if asked.plan:
+    options = parser.parse_args()
+    steps = plan(options.seed, options.minutes)
+    if options.plan:
         print(*steps, sep="\n")
         return 0
-    print(f"seed {asked.seed}, {asked.minutes:g} minutes, {len(steps)} steps: at, and as planned", flush=True)
-    began = time.monotonic()
-    day = run(steps, lambda at, text: print(f"{at:6.1f}  {text}", flush=True), major=asked.major)
-    looked = ", ".join(f"{count} {what}" for what, count in sorted(day.looked.items()))
+    print(f"seed {options.seed}, {options.minutes:g} minutes, {len(steps)} steps: at, and as planned", flush=True)
+    start = time.monotonic()
+    day = run(steps, lambda at, text: print(f"{at:6.1f}  {text}", flush=True), major=options.major)
+    checks = ", ".join(f"{count} {kind}" for kind, count in sorted(day.checks.items()))
     print(
-        f"{day.made} slots made, the longest wait for a record alone {day.longest:.1f} s, {day.calls} calls, {looked}"
+        f"{day.made} slots made, the longest wait for a record alone {day.longest:.1f} s, {day.calls} calls, {checks}"
     )
-    print(f"{time.monotonic() - began:.0f} s in all")
+    print(f"{time.monotonic() - start:.0f} s in all")
     for violation in day.violations:
-        print(f"VIOLATED with seed {asked.seed}, after the step [{day.during}]: {violation}")
+        print(f"VIOLATED with seed {options.seed}, after the step [{day.during}]: {violation}")
     if day.logs is not None:
         print(f"logs: {day.logs}")
     return int(bool(day.violations))

@@ -1,4 +1,4 @@
-"""Takes the steps of a plan on the real stack. What is no longer possible, as a server died under it, it leaves out."""
+"""Executes the steps of a plan on the real stack; skips a step that a crash has made impossible."""
 
 import time
 from collections.abc import Callable
@@ -23,12 +23,12 @@ _DISTURBS = _MOVES | {Act.COMMIT, Act.FINISH, Act.RESUME, Act.RECONNECT}
 
 
 class Actor:
-    """Use it from the main thread: what it starts ends with that."""
+    """Use it from the main thread only: processes end with the thread that starts them."""
 
-    def __init__(self, stack: Stack, pair: Pair, world: DayState) -> None:
+    def __init__(self, stack: Stack, pair: Pair, state: DayState) -> None:
         self._stack = stack
         self._pair = pair
-        self._world = world
+        self._state = state
         self._open: dict[str, OpenTransaction] = {}
         self._consumers: dict[str, Process] = {}
         self._silenced = ExitStack()
@@ -52,8 +52,8 @@ class Actor:
             Act.RESTART_FAST: self._restart,
             Act.RESTART_IMMEDIATE: self._restart,
             Act.HANG: self._hang,
-            Act.SWITCHOVER: self._change_places,
-            Act.FAILOVER: self._change_places,
+            Act.SWITCHOVER: self._change_roles,
+            Act.FAILOVER: self._change_roles,
             Act.KILL: self._kill,
             Act.START: self._start,
             Act.CALL_BY_HAND: self._call_by_hand,
@@ -62,27 +62,27 @@ class Actor:
         }
 
     def take(self, step: Step) -> str | None:
-        """Take the step; return why it was left out, None if it was not."""
-        self._world.busy = step.act in _MOVES
+        """Execute the step; return why it was skipped, None if it was not."""
+        self._state.busy = step.act in _MOVES
         try:
             return self._acts[step.act](step)
         finally:
             if step.act in _DISTURBS:
-                self._world.disturb()
-            self._world.busy = False
+                self._state.disturb()
+            self._state.busy = False
 
     def end(self) -> None:
-        """Let go of everything."""
+        """Release everything that is still held."""
         self._silenced.close()
         for server in self._pair.nodes.values():
             if server.process.running:
                 server.resume_all()
         for name in list(self._consumers):
             self._end_consumer(name)
-        for creation in self._world.creations.values():
+        for creation in self._state.creations.values():
             creation.statement.close()
         for name in list(self._open):
-            self._rolled_back(name)
+            self._close_transaction(name)
 
     def program(self, name: str) -> Program:
         return self._stack.exporter if name == EXPORTER else self._stack.healer
@@ -94,23 +94,23 @@ class Actor:
         server = self._server(step)
         by_walsender = step.act is Act.CREATE
         statement = (server.create_slot if by_walsender else server.create_slot_by_function)(step.name)
-        self._world.creations[step.name] = Creation(step.name, step.node, statement)
+        self._state.creations[step.name] = Creation(step.name, step.node, statement)
         statement.__enter__()
 
     def _drop(self, step: Step) -> None:
-        creation = self._world.creations.pop(step.name, None)
+        creation = self._state.creations.pop(step.name, None)
         if creation is not None and not creation.statement.done:
             creation.excused = "it was dropped"
         self._end_consumer(step.name)
         self._server(step).drop_slot(step.name)
         if creation is not None:
-            self._world.given[step.name] = _is_given(creation)
+            self._state.got_slot[step.name] = _got_slot(creation)
             creation.statement.close()
 
     def _abandon(self, step: Step) -> None:
-        creation = self._world.creations.pop(step.name)
+        creation = self._state.creations.pop(step.name)
         creation.excused = "its client hung up"
-        self._world.given[step.name] = None
+        self._state.got_slot[step.name] = None
         creation.statement.close()
 
     def _consume(self, step: Step) -> str | None:
@@ -120,7 +120,7 @@ class Actor:
         )
         if not server.sql(usable, [step.name]):
             return "it is not made"
-        # One that ended with its server may be here still.
+        # A consumer that ended with its server may still be registered.
         self._end_consumer(step.name)
         options = ("--option=proto_version=1", "--option=publication_names=shop", "--status-interval=1", "--no-loop")
         program = server.binaries.tools / "pg_recvlogical"
@@ -140,31 +140,31 @@ class Actor:
             self._consumers.pop(name).kill()
 
     def _begin(self, step: Step) -> None:
-        self._world.transactions.add(step.name)
+        self._state.transactions.add(step.name)
         self._open[step.name] = self._server(step).hold_transaction(application_name=step.name)
 
     def _commit(self, step: Step) -> None:
         self._open[step.name].commit()
-        self._rolled_back(step.name)
+        self._close_transaction(step.name)
 
-    def _rolled_back(self, name: str) -> None:
+    def _close_transaction(self, name: str) -> None:
         self._open.pop(name).connection.close()
-        self._world.transactions.discard(name)
+        self._state.transactions.discard(name)
 
     def _prepare(self, step: Step) -> None:
-        self._world.transactions.add(step.name)
+        self._state.transactions.add(step.name)
         xid = "SELECT pg_catalog.pg_current_xact_id()"
         self._server(step).sql_in_one_transaction(xid, f"PREPARE TRANSACTION '{step.name}'")
 
     def _finish(self, step: Step) -> str | None:
         leader = self._pair.nodes[self._pair.leader]
-        there = leader.sql("SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE gid = %s", [step.name])
-        if there:
-            # One ends well, the next does not.
-            how = "COMMIT" if len(self._world.transactions) % 2 else "ROLLBACK"
-            leader.sql(f"{how} PREPARED '{step.name}'")
-        self._world.transactions.discard(step.name)
-        return None if there else "it was lost with its server"
+        exists = leader.sql("SELECT 1 FROM pg_catalog.pg_prepared_xacts WHERE gid = %s", [step.name])
+        if exists:
+            # Transactions are committed and rolled back in turn.
+            command = "COMMIT" if len(self._state.transactions) % 2 else "ROLLBACK"
+            leader.sql(f"{command} PREPARED '{step.name}'")
+        self._state.transactions.discard(step.name)
+        return None if exists else "it was lost with its server"
 
     def _write(self, step: Step) -> None:
         server = self._server(step)
@@ -173,110 +173,110 @@ class Actor:
         server.sql("INSERT INTO orders SELECT coalesce(max(id), 0) + 1, 'item' FROM orders")
 
     def _pause(self, step: Step) -> None:
-        self._world.paused = True
+        self._state.paused = True
         self._server(step).sql("SELECT pg_catalog.pg_wal_replay_pause()")
-        self._world.stand("paused")
+        self._state.begin_replay_stop("paused")
 
     def _resume(self, step: Step) -> None:
-        self._world.go_on("paused")
+        self._state.end_replay_stop("paused")
         self._server(step).sql("SELECT pg_catalog.pg_wal_replay_resume()")
-        self._world.paused = False
+        self._state.paused = False
 
     def _cut(self, step: Step) -> None:
-        self._world.cut = True
+        self._state.cut = True
         self._pair.cut(Fault.REFUSED if step.act is Act.REFUSE else Fault.HUNG)
         if step.act is Act.REFUSE:
-            # What gets lost nobody sees.
-            self._world.stand("cut")
+            # Only a refused connection is visible to the healer; swallowed packets are not.
+            self._state.begin_replay_stop("cut")
 
     def _reconnect(self, _step: Step) -> None:
-        self._world.go_on("cut")
+        self._state.end_replay_stop("cut")
         self._pair.cut(Fault.NONE)
-        self._world.cut = False
+        self._state.cut = False
 
     def _restart(self, step: Step) -> None:
-        self._ends(step.node)
+        self._expect_end(step.node)
         self._pair.stop(step.node, crash=step.act is Act.RESTART_IMMEDIATE)
         self._pair.start(step.node)
-        self._ended(step.node)
+        self._after_end(step.node)
 
-    def _ends(self, node: str) -> None:
-        """All sessions there are about to end: whoever waits may be told so."""
+    def _expect_end(self, node: str) -> None:
+        """All sessions on the node are about to end: creations on it may fail."""
         if node != self._pair.leader:
-            self._world.go_on("paused")
-        for creation in self._world.creations.values():
+            self._state.end_replay_stop("paused")
+        for creation in self._state.creations.values():
             if creation.node == node and not creation.statement.done:
                 creation.excused = "its server was stopped"
 
-    def _ended(self, node: str) -> None:
+    def _after_end(self, node: str) -> None:
         for name, transaction in list(self._open.items()):
             if transaction.connection.info.port == self._pair.nodes[node].port:
-                self._rolled_back(name)
+                self._close_transaction(name)
         if node != self._pair.leader:
-            self._world.paused = False
+            self._state.paused = False
 
     def _hang(self, step: Step) -> None:
         server = self._server(step)
-        # A look that waits for this server is acted on when it ends, and may then be older than a pause.
-        standing = self._world.standing()
-        for why in standing:
-            self._world.go_on(why)
-        with self._world.asking:
+        # A snapshot that waits for this server is acted on when it arrives, and may then be older than a pause.
+        reasons = self._state.replay_stop_reasons()
+        for reason in reasons:
+            self._state.end_replay_stop(reason)
+        with self._state.query_lock:
             server.pause_all()
-            self._world.hung.add(step.node)
+            self._state.hung.add(step.node)
         try:
             time.sleep(step.seconds)
         finally:
-            self._world.hung.discard(step.node)
+            self._state.hung.discard(step.node)
             server.resume_all()
-        for why in standing:
-            self._world.stand(why)
+        for reason in reasons:
+            self._state.begin_replay_stop(reason)
 
-    def _change_places(self, step: Step) -> None:
+    def _change_roles(self, step: Step) -> None:
         old = self._pair.leader
-        for why in ("paused", "cut"):
-            self._world.go_on(why)
-        self._ends(old)
+        for reason in ("paused", "cut"):
+            self._state.end_replay_stop(reason)
+        self._expect_end(old)
         if step.act is Act.SWITCHOVER:
             self._pair.switch_over()
         else:
             self._pair.fail_over()
-            for name in [name for name, one in self._world.creations.items() if one.node == old]:
-                creation = self._world.creations.pop(name)
-                self._world.given[name] = _is_given(creation)
+            for name in [name for name, creation in self._state.creations.items() if creation.node == old]:
+                creation = self._state.creations.pop(name)
+                self._state.got_slot[name] = _got_slot(creation)
                 creation.statement.close()
-        self._ended(old)
-        self._world.leader = self._pair.leader
-        self._world.paused = self._world.cut = False
+        self._after_end(old)
+        self._state.leader = self._pair.leader
+        self._state.paused = self._state.cut = False
 
     def _kill(self, step: Step) -> None:
-        self._world.dead.add(step.name)
+        self._state.dead.add(step.name)
         self.program(step.name).process.kill()
         if step.name != EXPORTER:
-            self._world.lives.append((self._world.healer_began, time.time()))
+            self._state.lives.append((self._state.healer_began, time.time()))
 
     def _start(self, step: Step) -> None:
         program = self.program(step.name)
         rotate(program.process)
         if step.name != EXPORTER:
-            self._world.healer_began = time.time()
+            self._state.healer_began = time.time()
         program.start()
-        self._world.dead.discard(step.name)
+        self._state.dead.discard(step.name)
 
     def _call_by_hand(self, step: Step) -> None:
         with suppress(psycopg.errors.ObjectNotInPrerequisiteState):
             self._server(step).sql("SELECT pg_catalog.pg_log_standby_snapshot()")
 
     def _freeze(self, step: Step) -> None:
-        self._world.frozen.add(step.name)
+        self._state.frozen.add(step.name)
         self.program(step.name).process.pause()
 
     def _silence(self, step: Step) -> None:
         self._silenced.enter_context(self._server(step).no_records_by_itself())
 
 
-def _is_given(creation: Creation) -> bool | None:
-    """Return whether its client got the slot; a server that was about to end may have made it, and not have said so."""
+def _got_slot(creation: Creation) -> bool | None:
+    """Return whether the client got its slot; None: unknown, the server may have ended between slot and answer."""
     if creation.statement.done:
         return creation.statement.error is None or (None if creation.excused else False)
     return None

@@ -1,4 +1,4 @@
-"""What is known of a day while it happens: who waits for what, what is in the way, and since when nothing is."""
+"""The state of a day while it runs: the creations that wait, their obstacles, and since when there are none."""
 
 import threading
 import time
@@ -11,119 +11,119 @@ from tests.support.servers.sessions import Statement
 
 PATIENCE = 40.0
 """
-Seconds from when nothing is in a slot's way until it has to be made. The alert takes two, the chain two more; but a
-healer that is new asks after ten for what it has missed, and this machine is not ours alone.
+Seconds that a creation without obstacles may take. The alert takes two and the chain two more, but a healer that has
+just started asks for missed alerts only after ten, and the machine may be busy.
 """
 
 
 @dataclass
 class Creation:
-    """A slot that a client wants; `statement` is over when it has it."""
+    """A slot that a client creates; `statement` ends when the client has it."""
 
     name: str
     node: str
     statement: Statement
     excused: str = ""
-    """What we did to it, after which it may end in an error."""
+    """The act after which the creation may fail; empty: it must not."""
     free_since: float | None = None
-    """Monotonic; None: something is in its way."""
+    """Monotonic time; None: there is an obstacle."""
     disturbances: int = 0
-    """How many there had been by then."""
+    """The day's number of disturbances at that time."""
 
 
 @dataclass
 class DayState:
-    """Kept by the actor, and read by whoever watches."""
+    """Written by the actor and read by the watch."""
 
     leader: str
     patience: float = PATIENCE
     creations: dict[str, Creation] = field(default_factory=dict)
-    """Those whose client waits, or got what it wanted."""
+    """Creations whose client waits or has got its slot, by slot."""
     transactions: set[str] = field(default_factory=set)
-    """Open or prepared."""
+    """Names of open and prepared transactions."""
     paused: bool = False
     cut: bool = False
     hung: set[str] = field(default_factory=set)
-    """Nodes that are stopped with all their sessions."""
+    """Nodes that are hung with all their sessions."""
     dead: set[str] = field(default_factory=set)
-    """Programs."""
+    """Programs that were killed."""
     frozen: set[str] = field(default_factory=set)
     busy: bool = False
-    """A step is being taken that moves a server or a program."""
+    """A step is running that moves a server or a program."""
     disturbances: int = 0
-    """Steps so far that moved something that slots wait for."""
+    """Number of steps so far that changed something that creations wait for."""
     lives: list[tuple[float, float]] = field(default_factory=list)
-    """Of healers that have ended: from, to, in Unix time."""
+    """Start and end of the healers that have ended, in Unix time."""
     healer_began: float = 0.0
     longest: float = 0.0
-    """Seconds that a creation has waited at most with nothing in its way but a record."""
-    given: dict[str, bool | None] = field(default_factory=dict)
-    """Of creations that are over: whether the client got its slot. None: nobody can tell."""
-    stood: list[tuple[float, float]] = field(default_factory=list)
-    """When no record could arrive at the standby: from, to, in Unix time."""
-    asking: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a server is asked: one that is stopped in the middle would keep the asker until it goes on."""
-    _standing: dict[str, float] = field(default_factory=dict)
+    """The longest time in seconds that a creation has waited for nothing but a record."""
+    got_slot: dict[str, bool | None] = field(default_factory=dict)
+    """Whether the client got its slot, for creations that are over. None: unknown."""
+    replay_stops: list[tuple[float, float]] = field(default_factory=list)
+    """Periods in which no record could arrive at the standby: start and end in Unix time."""
+    query_lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held during queries, because a server that is stopped in the middle of one would block the caller."""
+    _stopped_since: dict[str, float] = field(default_factory=dict)
 
-    def stand(self, why: str) -> None:
-        """From now on nothing is replayed, for this reason."""
-        self._standing[why] = time.time()
+    def begin_replay_stop(self, why: str) -> None:
+        """Record that replay stands still from now on, for this reason."""
+        self._stopped_since[why] = time.time()
 
-    def standing(self) -> list[str]:
-        """Return why nothing is replayed now."""
-        return list(self._standing)
+    def replay_stop_reasons(self) -> list[str]:
+        """Return the reasons why replay stands still now."""
+        return list(self._stopped_since)
 
-    def go_on(self, why: str) -> None:
-        if why in self._standing:
-            self.stood.append((self._standing.pop(why), time.time()))
+    def end_replay_stop(self, why: str) -> None:
+        if why in self._stopped_since:
+            self.replay_stops.append((self._stopped_since.pop(why), time.time()))
 
     def disturb(self) -> None:
         self.disturbances += 1
 
-    def in_the_way(self, node: str) -> set[str]:
-        """Return what a creation on this node waits for, but for a record."""
-        found = set(self.transactions) | {f"{each} hangs" for each in self.hung}
+    def obstacles(self, node: str) -> set[str]:
+        """Return the obstacles to a creation on this node, other than a missing record."""
+        obstacles = set(self.transactions) | {f"{node_name} hangs" for node_name in self.hung}
         if self.busy:
-            found.add("something moves")
+            obstacles.add("something moves")
         if node != self.leader:
-            # A record has to be asked for, written, and replayed.
-            found |= {f"{program} is dead" for program in self.dead & {EXPORTER, HEALER}}
+            # A record has to be requested, written, and replayed.
+            obstacles |= {f"{program} is dead" for program in self.dead & {EXPORTER, HEALER}}
             if self.paused:
-                found.add("replay is paused")
+                obstacles.add("replay is paused")
             if self.cut:
-                found.add("the standby is cut off")
-        return found
+                obstacles.add("the standby is cut off")
+        return obstacles
 
 
-def late(world: DayState, now: float) -> list[Violation]:
-    """Return the creations that could have been made by now and are not, or that have failed; `now`: monotonic."""
-    found = []
-    for creation in _unfinished(world.creations.values()):
+def late(state: DayState, now: float) -> list[Violation]:
+    """Return violations for creations that are overdue or have failed; `now`: monotonic time."""
+    violations = []
+    for creation in _unfinished(state.creations.values()):
         if creation.statement.done:
-            # Both may have come about since it was among the unfinished.
+            # The creation may have ended since the list of unfinished ones was made.
             if creation.statement.error is not None and not creation.excused:
                 text = f"{creation.name} on {creation.node}: {creation.statement.error}"
-                found.append(Violation("every slot that can be made is made", "no error", text))
-        elif world.in_the_way(creation.node):
+                violations.append(Violation("every slot that can be made is made", "no error", text))
+        elif state.obstacles(creation.node):
             creation.free_since = None
-        elif creation.free_since is None or creation.disturbances != world.disturbances:
-            creation.free_since, creation.disturbances = now, world.disturbances
+        elif creation.free_since is None or creation.disturbances != state.disturbances:
+            creation.free_since, creation.disturbances = now, state.disturbances
         else:
             waited = now - creation.free_since
-            world.longest = max(world.longest, waited)
-            if waited > world.patience:
-                expected = f"made within {world.patience:.0f} s from when nothing is in its way"
+            state.longest = max(state.longest, waited)
+            if waited > state.patience:
+                expected = f"made within {state.patience:.0f} s from when nothing is in its way"
                 text = f"{creation.name} on {creation.node} still waits after {waited:.0f} s"
-                found.append(Violation("every slot that can be made is made", expected, text))
-    return found
+                violations.append(Violation("every slot that can be made is made", expected, text))
+    return violations
 
 
-def pending(world: DayState) -> list[str]:
-    return [creation.name for creation in _unfinished(world.creations.values())]
+def pending(state: DayState) -> list[str]:
+    return [creation.name for creation in _unfinished(state.creations.values())]
 
 
 def _unfinished(creations: Collection[Creation]) -> list[Creation]:
-    """Return those that wait, and those that ended in an error without our doing."""
+    """Return the creations that wait, and those that failed unexpectedly."""
     return [
         creation
         for creation in list(creations)

@@ -1,8 +1,8 @@
 """
-What the exporter must say of a node, by what the server says to a superuser: pure, but for the asking.
+The series that the exporter must expose for a node, derived from a superuser's queries; pure except for `ask`.
 
-The servers are asked, the page is fetched, and the servers are asked again: what both answers have in common the page
-has to say as well, and numbers that only grow have to lie between them.
+The servers are queried, the page is fetched, and the servers are queried again: the page has to show the values that
+are equal in both answers, and for numbers that only grow a value between them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,14 +44,14 @@ WHERE NOT temporary
 
 @dataclass(frozen=True)
 class Facts:
-    """One answer of a server. `exact`: series and their values; `at`: where WAL stands, in bytes."""
+    """One answer of a server. `exact`: series and their values; `at`: the WAL position in bytes."""
 
     life: str
-    """When the server was started."""
+    """The start time of the server."""
     exact: Mapping[Series, float]
     at: int
     kept: Mapping[Labels, tuple[int, int]]
-    """Of each slot that holds WAL back: from where on, and what its consumer has confirmed."""
+    """The restart position and the confirmed position of each slot that retains WAL."""
     slots: frozenset[str]
     creating: frozenset[str] = frozenset()
     usable: frozenset[str] = frozenset()
@@ -59,16 +59,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class ExpectedMetrics:
-    """What the page has to say of a node."""
+    """The series that the page must have for a node."""
 
     exact: Mapping[Series, float]
     between: Mapping[Series, tuple[float, float]] = field(default_factory=dict)
     slots: frozenset[str] | None = None
-    """The node has series of these slots and of no other; None: that was in motion."""
+    """The node has series of exactly these slots; None: the slots changed between the queries."""
 
 
 def ask(server: Postgres, node: str) -> Facts | None:
-    """Ask as a superuser; None when there is no answer."""
+    """Query the server as a superuser; return None if it does not answer."""
     try:
         with psycopg.connect(server.conninfo(), connect_timeout=3, options="-c statement_timeout=3000") as connection:
             connection.autocommit = True
@@ -80,51 +80,51 @@ def ask(server: Postgres, node: str) -> Facts | None:
 
 
 def facts(node: str, row: tuple[object, ...], slots: Iterable[tuple[object, ...]]) -> Facts:
-    """Put what was answered into the words of the exporter's metrics."""
+    """Convert the rows of a server into the exporter's metrics."""
     life, standby, count, prepared, xids, paused, streaming, at = row
     of_node = ("node", node)
     exact: dict[Series, float] = {}
 
-    def say(name: str, value: object, **labels: str) -> None:
+    def expect(name: str, value: object, **labels: str) -> None:
         exact[name, frozenset({of_node, *labels.items()})] = float(value)  # type: ignore[arg-type]
 
-    say("pgslot_up", 1)
-    say("pgslot_node_info", 1, role="standby" if standby else "primary")
-    say("pgslot_replication_slots", count)
-    say("pgslot_transactions", prepared, kind="prepared")
-    say("pgslot_transactions", xids, kind="xid")
+    expect("pgslot_up", 1)
+    expect("pgslot_node_info", 1, role="standby" if standby else "primary")
+    expect("pgslot_replication_slots", count)
+    expect("pgslot_transactions", prepared, kind="prepared")
+    expect("pgslot_transactions", xids, kind="xid")
     if standby:
-        say("pgslot_wal_replay_paused", paused)
-        say("pgslot_wal_receiver_streaming", streaming)
+        expect("pgslot_wal_replay_paused", paused)
+        expect("pgslot_wal_receiver_streaming", streaming)
     kept: dict[Labels, tuple[int, int]] = {}
-    known, creating, usable = set(), set(), set()
-    for name, database, kind, active, status, reason, in_creation, begins, confirmed, pid, blockers in slots:
-        names = {"slot_name": str(name), "database": str(database)}
-        say("pgslot_active", active, **names)
-        say("pgslot_slot_info", 1, slot_type=str(kind), **names)
+    slot_names, creating, usable = set(), set(), set()
+    for name, database, kind, active, status, reason, in_creation, restart, confirmed, pid, blockers in slots:
+        slot_labels = {"slot_name": str(name), "database": str(database)}
+        expect("pgslot_active", active, **slot_labels)
+        expect("pgslot_slot_info", 1, slot_type=str(kind), **slot_labels)
         if not standby:
-            # In recovery the server does not tell.
-            say("pgslot_wal_status", 1, wal_status=str(status), **names)
+            # In recovery the server does not report it.
+            expect("pgslot_wal_status", 1, wal_status=str(status), **slot_labels)
         if reason:
-            say("pgslot_invalidation_reason", 1, reason=str(reason), **names)
+            expect("pgslot_invalidation_reason", 1, reason=str(reason), **slot_labels)
         if in_creation:
             creating.add(str(name))
-            say("pgslot_creation_info", 1, pid=str(pid), **names)
-            # What it waits for besides is the exporter's judgement; these two leave no room for another.
-            waits_for = "replay_paused" if paused else "transaction" if blockers and not standby else None
-            if waits_for is not None:
-                say("pgslot_creation_wait_reason", 1, reason=waits_for, **names)
+            expect("pgslot_creation_info", 1, pid=str(pid), **slot_labels)
+            # Other reasons are the exporter's diagnosis; these two are certain.
+            wait_reason = "replay_paused" if paused else "transaction" if blockers and not standby else None
+            if wait_reason is not None:
+                expect("pgslot_creation_wait_reason", 1, reason=wait_reason, **slot_labels)
         if confirmed is not None and not reason:
             usable.add(str(name))
-        if begins is not None and not reason:
-            kept[frozenset({of_node, *names.items()})] = int(str(begins)), int(str(confirmed or 0))
-        known.add(str(name))
-    say("pgslot_creations_waiting", len(creating))
-    return Facts(str(life), exact, int(str(at)), kept, frozenset(known), frozenset(creating), frozenset(usable))
+        if restart is not None and not reason:
+            kept[frozenset({of_node, *slot_labels.items()})] = int(str(restart)), int(str(confirmed or 0))
+        slot_names.add(str(name))
+    expect("pgslot_creations_waiting", len(creating))
+    return Facts(str(life), exact, int(str(at)), kept, frozenset(slot_names), frozenset(creating), frozenset(usable))
 
 
 def settled(node: str, before: Facts | None, after: Facts | None, *, down: bool) -> ExpectedMetrics:
-    """Return what has stood still; `down`: the server did not run, or hung, at both times."""
+    """Return the metrics that did not change; `down`: the server was down or hung at both times."""
     if down:
         return ExpectedMetrics({("pgslot_up", frozenset({("node", node)})): 0.0}, slots=frozenset())
     if before is None or after is None or before.life != after.life:
@@ -132,44 +132,46 @@ def settled(node: str, before: Facts | None, after: Facts | None, *, down: bool)
     exact = {series: value for series, value in before.exact.items() if after.exact.get(series) == value}
     between = {
         ("pgslot_retained_wal_bytes", labels): (
-            before.at - begins,
-            max(after.at, begins, after.kept[labels][1]) - begins,
+            before.at - restart,
+            max(after.at, restart, after.kept[labels][1]) - restart,
         )
-        for labels, (begins, _) in before.kept.items()
-        if labels in after.kept and after.kept[labels][0] == begins
+        for labels, (restart, _) in before.kept.items()
+        if labels in after.kept and after.kept[labels][0] == restart
     }
     return ExpectedMetrics(exact, between, before.slots if before.slots == after.slots else None)
 
 
-def disagreements(node: str, known: ExpectedMetrics, samples: Iterable[Sample]) -> dict[tuple[object, ...], Violation]:
-    """Return what the page says otherwise or not at all, by what it is about."""
-    wanted: dict[str, list[Sample]] = {name: [] for name, _ in (*known.exact, *known.between)}
-    wanted["pgslot_slot_info"] = []
+def disagreements(
+    node: str, expected: ExpectedMetrics, samples: Iterable[Sample]
+) -> dict[tuple[object, ...], Violation]:
+    """Return the violations for series that differ or are missing, by series."""
+    samples_by_name: dict[str, list[Sample]] = {name: [] for name, _ in (*expected.exact, *expected.between)}
+    samples_by_name["pgslot_slot_info"] = []
     for sample in samples:
-        if sample.name in wanted and sample.labels.get("node") == node:
-            wanted[sample.name].append(sample)
-    found: dict[tuple[object, ...], Violation] = {}
-    for (name, labels), value in known.exact.items():
-        shown = _value(wanted[name], labels)
+        if sample.name in samples_by_name and sample.labels.get("node") == node:
+            samples_by_name[sample.name].append(sample)
+    violations: dict[tuple[object, ...], Violation] = {}
+    for (name, labels), value in expected.exact.items():
+        shown = _value(samples_by_name[name], labels)
         if shown != value:
-            found[name, labels] = _wrong(name, labels, f"{value:g}", shown)
-    for (name, labels), (least, most) in known.between.items():
-        shown = _value(wanted[name], labels)
-        if shown is None or not least <= shown <= most:
-            found[name, labels] = _wrong(name, labels, f"{least:g} to {most:g}", shown)
-    if known.slots is not None:
-        told = {sample.labels["slot_name"] for sample in wanted["pgslot_slot_info"]}
-        if told != known.slots:
-            text = f"slots of {node}: {sorted(known.slots)}"
-            found["slots", node] = Violation(INVARIANT, text, f"{sorted(told)}")
-    return found
+            violations[name, labels] = _violation(name, labels, f"{value:g}", shown)
+    for (name, labels), (minimum, maximum) in expected.between.items():
+        shown = _value(samples_by_name[name], labels)
+        if shown is None or not minimum <= shown <= maximum:
+            violations[name, labels] = _violation(name, labels, f"{minimum:g} to {maximum:g}", shown)
+    if expected.slots is not None:
+        shown_slots = {sample.labels["slot_name"] for sample in samples_by_name["pgslot_slot_info"]}
+        if shown_slots != expected.slots:
+            text = f"slots of {node}: {sorted(expected.slots)}"
+            violations["slots", node] = Violation(INVARIANT, text, f"{sorted(shown_slots)}")
+    return violations
 
 
 def _value(samples: Iterable[Sample], labels: Labels) -> float | None:
-    found = [sample.value for sample in samples if labels <= sample.labels.items()]
-    return found[0] if len(found) == 1 else None
+    values = [sample.value for sample in samples if labels <= sample.labels.items()]
+    return values[0] if len(values) == 1 else None
 
 
-def _wrong(name: str, labels: Labels, expected: str, shown: float | None) -> Violation:
+def _violation(name: str, labels: Labels, expected: str, shown: float | None) -> Violation:
     text = ",".join(f"{key}={value}" for key, value in sorted(labels))
     return Violation(INVARIANT, f"{name}{{{text}}} {expected}", "no series" if shown is None else f"{shown:g}")

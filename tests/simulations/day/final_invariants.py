@@ -1,4 +1,4 @@
-"""What has to be so when the day is over: nobody waits, nothing is left, and what was counted is what was done."""
+"""Invariants at the end of a day: no creation waits, no leftovers, and metrics, logs and claims agree."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,59 +29,59 @@ HEALER_SETTINGS = {
 _LEFT = "SELECT usename, application_name, state FROM pg_catalog.pg_stat_activity WHERE usename IN (%s, %s)"
 
 
-def slots_are_there(pair: Pair, world: DayState) -> Iterator[Violation]:
-    """Each slot that a client has been given is usable, and none is in creation any more, an abandoned one included."""
-    found = {node: ask(server, node) for node, server in pair.nodes.items()}
-    for creation in world.creations.values():
-        facts = found[creation.node]
-        given = creation.statement.done and creation.statement.error is None
-        if given and (facts is None or creation.name not in facts.usable):
+def slots_are_there(pair: Pair, state: DayState) -> Iterator[Violation]:
+    """Every slot that a client has got is usable."""
+    facts_by_node = {node: ask(server, node) for node, server in pair.nodes.items()}
+    for creation in state.creations.values():
+        facts = facts_by_node[creation.node]
+        got_slot = creation.statement.done and creation.statement.error is None
+        if got_slot and (facts is None or creation.name not in facts.usable):
             yield Violation("a slot that was made is usable", creation.name, f"not on {creation.node}")
 
 
 def none_in_creation(pair: Pair) -> Iterator[Violation]:
-    """Nothing holds any up: those whose clients are gone are made, or end, as well."""
+    """No creation is left: without obstacles even those whose clients are gone finish or fail."""
 
-    def left() -> list[str]:
-        asked = [ask(server, node) for node, server in pair.nodes.items()]
-        return sorted(name for facts in asked for name in (facts.creating if facts else ["a server does not answer"]))
+    def remaining_creations() -> list[str]:
+        answers = [ask(server, node) for node, server in pair.nodes.items()]
+        return sorted(name for facts in answers for name in (facts.creating if facts else ["a server does not answer"]))
 
-    if found := _after_patience(left):
-        yield Violation("no creation is left", f"none after {PATIENCE:.0f} s", f"{found}")
+    if remaining := _after_patience(remaining_creations):
+        yield Violation("no creation is left", f"none after {PATIENCE:.0f} s", f"{remaining}")
 
 
 def no_alert_is_left(stack: Stack) -> Iterator[Violation]:
-    """Nothing waits any more, and nobody is told that it does."""
+    """No alert about a waiting creation is left."""
     names = ("PgSlotCreationWaiting", "PgSlotCreationStuck", "PgSlotCreationBlocked")
 
-    def left() -> list[dict[str, str]]:
+    def remaining_alerts() -> list[dict[str, str]]:
         return [alert["labels"] for alert in stack.prometheus.alerts() if alert["labels"]["alertname"] in names]
 
-    if found := _after_patience(left):
-        yield Violation("alerts end with what they are about", f"none after {PATIENCE:.0f} s", f"{found}")
+    if remaining := _after_patience(remaining_alerts):
+        yield Violation("alerts end with what they are about", f"none after {PATIENCE:.0f} s", f"{remaining}")
 
 
-def _after_patience(left: Callable[[], list[_T]]) -> list[_T]:
-    """Return what is left once nothing is, or when it has had its time."""
+def _after_patience(remaining: Callable[[], list[_T]]) -> list[_T]:
+    """Wait until nothing is left, at most PATIENCE; return the rest."""
     deadline = time.monotonic() + PATIENCE
-    while (found := left()) and time.monotonic() < deadline:
+    while (rest := remaining()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return found
+    return rest
 
 
-def calls_are_counted(healer: Program, pair: Pair, began: float) -> Iterator[Violation]:
-    """The healer has counted as many calls as the servers saw since it began; those that failed may have arrived."""
+def calls_are_counted(healer: Program, pair: Pair, start: float) -> Iterator[Violation]:
+    """The healer's counter agrees with the servers' logs since its start; failed calls may have arrived or not."""
 
     def count() -> dict[str, int]:
         samples = healer.samples("pgslot_heal_calls_total", cluster=CLUSTER, remedy="log_standby_snapshot")
         return {sample.labels["result"]: int(sample.value) for sample in samples}
 
     before = count()
-    arrived = sum(call.at >= began and call.user == HEALER_ROLE for call in calls_of(pair))
+    arrived = sum(call.at >= start and call.user == HEALER_ROLE for call in calls_of(pair))
     after = count()
-    most = sum(after[result] for result in ("ok", "locked", "error")) + 1
-    # One may be on its way while we count.
-    if not before["ok"] <= arrived <= most:
+    maximum = sum(after[result] for result in ("ok", "locked", "error")) + 1
+    # One call may be in flight during the count.
+    if not before["ok"] <= arrived <= maximum:
         yield Violation("the healer counts its calls", f"{arrived}, as the servers' logs have it", f"{after}")
 
 
@@ -102,7 +102,7 @@ def no_session_is_left(pair: Pair) -> Iterator[Violation]:
 
 
 def calls_of(pair: Pair) -> list[serverlog.Call]:
-    """Return the calls in all logs of both servers, in their order."""
+    """Return the calls in all logs of both servers, in order of time."""
     return sorted(
         (
             call
@@ -118,7 +118,7 @@ def logs_are_clean(stack: Stack, pair: Pair) -> Iterator[Violation]:
     for name, program in ((HEALER, stack.healer), (EXPORTER, stack.exporter)):
         for text in serverlog.read(logs_of(program.process)):
             yield from programlog.defects(name, text)
-    # Two series of the same labels, on a page of ours.
+    # Prometheus logs this if two series of a page have the same labels.
     for line in stack.prometheus.process.log.read_text("utf-8", "replace").splitlines():
         if "ingesting" in line:
             yield Violation("Prometheus takes what it scrapes", "no complaint", line[:500])
@@ -127,18 +127,18 @@ def logs_are_clean(stack: Stack, pair: Pair) -> Iterator[Violation]:
             yield from serverlog.broken(node, text)
 
 
-def claims_are_true(stack: Stack, world: DayState) -> Iterator[Violation]:
-    """What the healer told of slots, all its processes taken together."""
-    given = world.given | {
-        name: None if one.excused else one.statement.done and one.statement.error is None
-        for name, one in world.creations.items()
+def claims_are_true(stack: Stack, state: DayState) -> Iterator[Violation]:
+    """The outcomes that all of the healer's processes logged are true."""
+    got_slot = state.got_slot | {
+        name: None if creation.excused else creation.statement.done and creation.statement.error is None
+        for name, creation in state.creations.items()
     }
     for text in serverlog.read(logs_of(stack.healer.process)):
-        yield from programlog.claims(text, given, CALLS_PER_EPISODE)
+        yield from programlog.claims(text, got_slot, CALLS_PER_EPISODE)
 
 
-def judged_calls(calls: Sequence[serverlog.Call], world: DayState) -> Iterator[Violation]:
+def judged_calls(calls: Sequence[serverlog.Call], state: DayState) -> Iterator[Violation]:
     yield from serverlog.judged(calls, HEALER_ROLE, BURST_INTERVAL)
-    lives = [*world.lives, (world.healer_began, time.time())]
+    lives = [*state.lives, (state.healer_began, time.time())]
     yield from serverlog.over_budget(calls, lives, CALLS_PER_HOUR)
-    yield from serverlog.useless((call for call in calls if call.user == HEALER_ROLE), world.stood)
+    yield from serverlog.useless((call for call in calls if call.user == HEALER_ROLE), state.replay_stops)

@@ -1,4 +1,4 @@
-"""A primary and its standby that change places, streaming through proxies that can be cut."""
+"""A primary and its standby that can change roles and stream through proxies that can be cut."""
 
 import shutil
 from contextlib import ExitStack
@@ -11,24 +11,24 @@ from tests.support.servers.proxy import Fault, Proxy
 from tests.support.servers.stack import PRIMARY_NODE, STANDBY_NODE, Stack
 
 SETTINGS = {
-    # Natural records are rare: what is made is made by the healer, in most cases.
+    # Natural records are rare, so most creations finish by the healer's records.
     "bgwriter_delay": "'10s'",
     "wal_retrieve_retry_interval": "'500ms'",
-    # What arrives is in the log before it is done, whoever sends it and whatever comes of it.
+    # The log has every statement before it runs, whoever sends it and whatever its result.
     "log_statement": "'all'",
     "log_line_prefix": "'@%n|%p|%q%u|%a|'",
 }
 
 
 def rotate(process: Process) -> None:
-    """Keep the log that the process has written so far, which its next start would begin anew."""
+    """Rename the log that the process has written so far, which its next start would overwrite."""
     log = process.log
     if log.exists():
         log.rename(log.with_name(f"{log.stem}.{len(logs_of(process))}{log.suffix}"))
 
 
 def logs_of(process: Process) -> list[Path]:
-    """Return the logs of each start, in their order."""
+    """Return the logs of all starts, oldest first."""
     log = process.log
     kept = sorted(log.parent.glob(f"{log.stem}.*{log.suffix}"), key=lambda file: int(file.suffixes[0][1:]))
     return [*kept, log] if log.exists() else kept
@@ -40,19 +40,19 @@ class Pair:
     def __init__(self, stack: Stack) -> None:
         self.nodes = {PRIMARY_NODE: stack.primary, STANDBY_NODE: stack.standby}
         self.leader, self.follower = PRIMARY_NODE, STANDBY_NODE
-        self._ways = {node: Proxy(server.port) for node, server in self.nodes.items()}
-        """To each server, for whoever streams from it."""
+        self._proxies = {node: Proxy(server.port) for node, server in self.nodes.items()}
+        """The proxy in front of each server, for its standby."""
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        for way in self._ways.values():
-            self._open.enter_context(way)
+        for proxy in self._proxies.values():
+            self._open.enter_context(proxy)
         standby = self.nodes[self.follower]
-        standby.configure(self._follows(self.follower, self.leader))
-        self._reserve(self.leader, self.follower)
+        standby.configure(self._standby_settings(self.follower, self.leader))
+        self._create_slot(self.leader, self.follower)
         standby.sql("SELECT pg_catalog.pg_reload_conf()")
         self.until_streaming()
-        self._release(self.leader)
+        self._drop_inactive_slots(self.leader)
         return self
 
     def __exit__(
@@ -69,27 +69,27 @@ class Pair:
         server.start()
 
     def cut(self, fault: Fault) -> None:
-        """Have this fault on the standby's way to its primary; NONE: it finds a new connection at its next try."""
-        way = self._ways[self.leader]
-        way.set(fault)
+        """Set a fault between the standby and its primary; after NONE the standby's next attempt connects."""
+        proxy = self._proxies[self.leader]
+        proxy.set(fault)
         if fault is Fault.NONE:
-            way.cut()
+            proxy.cut()
 
     def switch_over(self) -> None:
-        """Change places in order; nothing that was written is lost."""
+        """Change roles after a clean stop of the primary; no write is lost."""
         self.until_streaming()
         self.stop(self.leader)
         self._promote()
         old = self.nodes[self.follower]
         (old.data_folder / "standby.signal").touch()
-        old.configure(self._follows(self.follower, self.leader))
+        old.configure(self._standby_settings(self.follower, self.leader))
         self.start(self.follower)
-        # What it kept as a primary, for its standby.
-        self._release(self.follower)
+        # Drop the physical slot that it had as a primary.
+        self._drop_inactive_slots(self.follower)
         self.until_streaming()
 
     def fail_over(self) -> None:
-        """The primary crashes; its data are thrown away and copied anew. What the standby did not have is lost."""
+        """Crash the primary, promote the standby, and rebuild the old primary from it; unreplicated WAL is lost."""
         self.stop(self.leader, crash=True)
         self._promote()
         new, old = self.nodes[self.leader], self.nodes[self.follower]
@@ -102,12 +102,12 @@ class Pair:
             *("-d", source, "-D", old.data_folder, "-S", _slot(self.follower), "-c", "fast", "--no-sync"),
         )
         (old.data_folder / "standby.signal").touch()
-        old.configure(self._follows(self.follower, self.leader))
+        old.configure(self._standby_settings(self.follower, self.leader))
         self.start(self.follower)
         self.until_streaming()
 
     def until_streaming(self) -> None:
-        """Wait until the standby streams and has received all."""
+        """Wait until the standby streams and has received all WAL."""
         leader, follower = self.nodes[self.leader], self.nodes[self.follower]
         wait_for(
             lambda: (
@@ -122,29 +122,29 @@ class Pair:
         )
 
     def _promote(self) -> None:
-        """Make the standby the primary; a way that was cut is open again for the next one."""
-        for way in self._ways.values():
-            way.set(Fault.NONE)
+        """Make the standby the primary; remove all faults."""
+        for proxy in self._proxies.values():
+            proxy.set(Fault.NONE)
         promoted = self.nodes[self.follower].sql("SELECT pg_catalog.pg_promote(true, 60)")
         assert promoted == [(True,)], f"{self.follower} is not promoted"
         self.leader, self.follower = self.follower, self.leader
-        self._reserve(self.leader, self.follower)
+        self._create_slot(self.leader, self.follower)
 
-    def _reserve(self, leader: str, follower: str) -> None:
+    def _create_slot(self, leader: str, follower: str) -> None:
         self.nodes[leader].sql(
             "SELECT pg_catalog.pg_create_physical_replication_slot(%s, true) WHERE NOT EXISTS"
             " (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s)",
             [_slot(follower)] * 2,
         )
 
-    def _release(self, node: str) -> None:
+    def _drop_inactive_slots(self, node: str) -> None:
         self.nodes[node].sql(
             "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots"
             " WHERE slot_type = 'physical' AND NOT active"
         )
 
-    def _follows(self, node: str, leader: str) -> dict[str, str]:
-        source = f"host=127.0.0.1 port={self._ways[leader].port} user=postgres application_name={node}"
+    def _standby_settings(self, node: str, leader: str) -> dict[str, str]:
+        source = f"host=127.0.0.1 port={self._proxies[leader].port} user=postgres application_name={node}"
         return {"primary_conninfo": f"'{source}'", "primary_slot_name": f"'{_slot(node)}'"}
 
 

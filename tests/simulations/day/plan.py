@@ -1,8 +1,8 @@
 """
-What happens on a day, drawn from a seed: a pure function, so that a day that went wrong can be had once more.
+The steps of a day, drawn from a seed: a pure function, so that a day with a violation can be repeated.
 
-A deck of acts is shuffled for each minute; whatever an act begins (a pause, an open transaction, a program that is
-dead) has its end drawn with it. A small model of the servers keeps each step possible at its time.
+A deck of acts is shuffled for every minute. For an act that begins something (a pause, an open transaction, a killed
+program), the time of its end is drawn as well. A small model of the servers ensures that each step is possible.
 """
 
 import heapq
@@ -25,14 +25,14 @@ _DECK = {
     Act.HANG: 2,
     Act.KILL: 3,
 }
-"""How often in a minute; beside these one of each line of _EITHER."""
+"""How often each act occurs in a minute, in addition to one of each line of _EITHER."""
 _EITHER = (
     (Act.SWITCHOVER, Act.FAILOVER),
     (Act.RESTART_FAST, Act.RESTART_IMMEDIATE),
     (Act.RESTART_FAST, Act.RESTART_IMMEDIATE),
     (Act.REFUSE, Act.SWALLOW),
 )
-_WANTS = {
+_REQUIRED_SET = {
     Act.DROP: "slots",
     Act.ABANDON: "creating",
     Act.CONSUME: "slots",
@@ -41,8 +41,8 @@ _WANTS = {
     Act.FINISH: "prepared",
     Act.START: "dead",
 }
-"""In which of the model's sets a step's name has to be."""
-_ADDS = {
+"""The set of the model that must contain the step's name."""
+_ADDED_TO = {
     Act.CREATE: "creating",
     Act.CREATE_BY_FUNCTION: "creating",
     Act.CONSUME: "read",
@@ -58,53 +58,53 @@ _FLAGS = {
     Act.RECONNECT: ("cut", False),
 }
 BUSY = 45.0
-"""Seconds of each minute. In its rest only ends what was begun: nothing but the healer helps who still waits."""
-MOST_SLOTS = 20
-"""On one server; it has room for 50."""
+"""Seconds of each minute with acts. In the rest only ends occur, so that creations depend on the healer."""
+MAX_SLOTS = 20
+"""Per server, which has room for 50."""
 
 
 @dataclass
 class Model:
-    """The servers as far as a plan has to know them. Whether a slot is made by now it does not."""
+    """The servers as far as a plan needs them; it cannot know whether a creation has finished."""
 
     leader: str = PRIMARY_NODE
     follower: str = STANDBY_NODE
     slots: dict[str, str] = field(default_factory=dict)
-    """By name, the node."""
+    """The node of each slot."""
     creating: set[str] = field(default_factory=set)
-    """Slots whose creating client is there still, done or not."""
+    """Slots whose creating client is still connected, done or not."""
     read: set[str] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
     prepared: set[str] = field(default_factory=set)
     paused: bool = False
     cut: bool = False
     dead: set[str] = field(default_factory=set)
-    """Programs."""
+    """Programs that were killed."""
 
     def allows(self, step: Step) -> bool:
-        """Return whether this step is possible now."""
+        """Return whether the step is possible now."""
         creates = step.act in (Act.CREATE, Act.CREATE_BY_FUNCTION)
         if creates and (step.name in self.slots or not self.room_on(step.node)):
             return False
         if step.act is Act.CONSUME and step.name in self.read:
             return False
         if step.act is Act.SWITCHOVER and (self.paused or self.cut):
-            # In order means that the standby has everything.
+            # A switchover waits until the standby has received all WAL.
             return False
-        if step.act in _WANTS:
-            return step.name in getattr(self, _WANTS[step.act])
+        if step.act in _REQUIRED_SET:
+            return step.name in getattr(self, _REQUIRED_SET[step.act])
         if step.act in _FLAGS:
             flag, now = _FLAGS[step.act]
             return bool(getattr(self, flag)) is not now
         return step.act is not Act.KILL or step.name not in self.dead
 
     def room_on(self, node: str) -> bool:
-        return sum(where == node for where in self.slots.values()) < MOST_SLOTS
+        return sum(slot_node == node for slot_node in self.slots.values()) < MAX_SLOTS
 
     def take(self, step: Step) -> None:
-        """Take the step."""
-        if step.act in _ADDS:
-            getattr(self, _ADDS[step.act]).add(step.name)
+        """Apply the step to the model."""
+        if step.act in _ADDED_TO:
+            getattr(self, _ADDED_TO[step.act]).add(step.name)
         if step.act in _FLAGS:
             flag, now = _FLAGS[step.act]
             setattr(self, flag, now)
@@ -116,21 +116,21 @@ class Model:
                 self.creating.discard(step.name)
                 self.read.discard(step.name)
             case Act.ABANDON | Act.LEAVE | Act.COMMIT | Act.FINISH | Act.START:
-                getattr(self, _WANTS[step.act]).discard(step.name)
+                getattr(self, _REQUIRED_SET[step.act]).discard(step.name)
             case Act.RESTART_FAST | Act.RESTART_IMMEDIATE:
-                self._ended(step.node)
+                self._end_sessions(step.node)
             case Act.SWITCHOVER | Act.FAILOVER:
-                self._ended(self.leader)
+                self._end_sessions(self.leader)
                 if step.act is Act.FAILOVER:
                     self.slots = {name: node for name, node in self.slots.items() if node != self.leader}
                 self.paused = self.cut = False
                 self.leader, self.follower = self.follower, self.leader
 
-    def _ended(self, node: str) -> None:
-        """All sessions of this server are gone; a slot that was not made by then is, too, which is not known here."""
-        here = {name for name, where in self.slots.items() if where == node}
-        self.creating -= here
-        self.read -= here
+    def _end_sessions(self, node: str) -> None:
+        """End all sessions of a server. Unfinished creations end as well, which the model cannot know."""
+        slots_on_node = {name for name, slot_node in self.slots.items() if slot_node == node}
+        self.creating -= slots_on_node
+        self.read -= slots_on_node
         if node == self.leader:
             self.open.clear()
         else:
@@ -138,7 +138,7 @@ class Model:
 
 
 def plan(seed: int, minutes: float) -> tuple[Step, ...]:
-    """Return the day's steps in their order. The last ones end whatever is in a slot's way."""
+    """Return the day's steps in order. The last ones remove all obstacles to creations."""
     return _Drawing(random.Random(seed), minutes * 60).steps()
 
 
@@ -149,17 +149,17 @@ class _Drawing:
         self._model = Model()
         self._steps: list[Step] = []
         self._ends: list[tuple[float, int, Step]] = []
-        """What was begun ends then; the number keeps steps from being compared."""
+        """Time and step of each pending end; the number between them prevents a comparison of steps."""
         self._names = 0
 
     def steps(self) -> tuple[Step, ...]:
         waiting: list[Act] = []
         for at, card in self._cards():
             self._end_until(at)
-            # What was not possible so far comes first.
+            # Acts that were not possible so far come first.
             waiting.append(card)
             for act in waiting:
-                step = self._dealt(at, act)
+                step = self._step_for(at, act)
                 if step is not None and self._model.allows(step):
                     self._take(step)
                     waiting.remove(act)
@@ -168,7 +168,7 @@ class _Drawing:
         return tuple(self._steps)
 
     def _cards(self) -> list[tuple[float, Act]]:
-        """Return the acts with their times: minute by minute a deck, of a part of a minute a part of it."""
+        """Return the acts with their times: a deck per minute, and part of a deck for part of a minute."""
         dealt: list[tuple[float, Act]] = []
         for minute in range(-int(-self._seconds // 60)):
             deck = [act for act, count in _DECK.items() for _ in range(count)]
@@ -178,11 +178,11 @@ class _Drawing:
             dealt += [(at, act) for at, act in zip(times, deck, strict=True) if at < self._seconds]
         return dealt
 
-    def _dealt(self, at: float, act: Act) -> Step | None:
-        """Return the step that a card stands for; None when there is nothing that it could be about."""
+    def _step_for(self, at: float, act: Act) -> Step | None:
+        """Return the step for a card; None if there is no slot for it."""
         match act:
             case Act.CREATE | Act.CREATE_BY_FUNCTION:
-                # Seldom on the primary: nothing that is in the way there is anything that a record helps against.
+                # Rarely on the primary, where a record does not help against any obstacle.
                 node = self._model.follower if self._chance.random() < 0.75 else self._model.leader
                 return Step(at, act, node, self._name("slot"))
             case Act.DROP | Act.CONSUME:
@@ -228,18 +228,18 @@ class _Drawing:
             case Act.CONSUME:
                 self._ends_in(2.0, 20.0, step, Act.LEAVE)
 
-    def _ends_in(self, least: float, most: float, step: Step, act: Act) -> None:
-        at = step.at + self._chance.uniform(least, most)
+    def _ends_in(self, minimum: float, maximum: float, step: Step, act: Act) -> None:
+        at = step.at + self._chance.uniform(minimum, maximum)
         heapq.heappush(self._ends, (at, len(self._steps), Step(at, act, step.node, step.name)))
 
     def _end_until(self, at: float) -> None:
         while self._ends and self._ends[0][0] <= at:
             step = heapq.heappop(self._ends)[2]
-            if self._model.allows(step) and self._still_there(step):
+            if self._model.allows(step) and self._still_applies(step):
                 self._take(step)
 
-    def _still_there(self, step: Step) -> bool:
-        """Return whether what this would end has not ended with its server, to begin anew elsewhere."""
+    def _still_applies(self, step: Step) -> bool:
+        """Return whether the step's node is still the standby; otherwise the change of roles has ended it."""
         return step.act not in (Act.RESUME, Act.RECONNECT) or step.node == self._model.follower
 
     def _name(self, kind: str) -> str:

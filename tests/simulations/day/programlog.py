@@ -1,4 +1,4 @@
-"""What no log of our programs may have in it, and what the healer's claims in it have to bear."""
+"""The logs of the exporter and the healer: lines that must not occur, and whether the healer's claims are true."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,38 +15,38 @@ _DEFECTS = (
 
 
 def events(text: str) -> Iterator[dict[str, Any]]:
-    """Return the lines that are events; the last one may be cut short, where its program was killed."""
+    """Return the events of a log; the last line may be incomplete if the program was killed."""
     for line in text.splitlines(keepends=True):
         if line.startswith("{") and line.endswith("}\n"):
             yield json.loads(line)
 
 
 def defects(name: str, text: str) -> Iterator[Violation]:
-    """Return the lines that a sound program does not write: each is one event, and none has an exception."""
+    """Return the lines that are not events, or report an exception or another internal error."""
     for line in text.splitlines(keepends=True):
         if not line.endswith("\n"):
             continue
-        wrong = not line.startswith("{") or any(word in line for word in _DEFECTS)
-        if not wrong:
+        is_defect = not line.startswith("{") or any(word in line for word in _DEFECTS)
+        if not is_defect:
             event = json.loads(line)
-            wrong = "exception" in event or event["level"] == "critical" or event["logger"] == "asyncio"
-        if wrong:
+            is_defect = "exception" in event or event["level"] == "critical" or event["logger"] == "asyncio"
+        if is_defect:
             yield Violation(INVARIANT, "events, and no exceptions", f"{name}: {line.strip()[:2000]}")
 
 
-def claims(text: str, given: Mapping[str, bool | None], most_calls: int) -> Iterator[Violation]:
+def claims(text: str, got_slot: Mapping[str, bool | None], max_calls: int) -> Iterator[Violation]:
     """
-    Return the heals that ended as they cannot have.
+    Return the heals with an impossible outcome.
 
-    `given`: by slot, whether its client got it; None where nobody can tell. Whoever says that a slot is well, by its
-    own doing or not, says that it was made; a slot that its client was not given was not.
+    `got_slot`: whether the client got its slot, by slot; None: unknown. An outcome of success, by the healer or not,
+    claims that the slot was made, which is false if the client did not get it.
     """
     for event in events(text):
         if event["msg"] != "heal ended":
             continue
         if event["outcome"] == Outcome.ERROR:
             yield Violation("no heal ends by a defect", "another outcome", f"{event}")
-        if event["outcome"] in WELL and given.get(event["slot"]) is False:
+        if event["outcome"] in WELL and got_slot.get(event["slot"]) is False:
             yield Violation("what is told healed is made", f"{event['slot']} given to its client", f"{event}")
-        if event["calls"] > most_calls:
-            yield Violation("calls stay in budget", f"at most {most_calls} for a slot", f"{event}")
+        if event["calls"] > max_calls:
+            yield Violation("calls stay in budget", f"at most {max_calls} for a slot", f"{event}")

@@ -1,4 +1,4 @@
-"""A day on the real stack: the plan's steps, taken and watched, and what was found wrong."""
+"""A day on the real stack: executes the steps of the plan under watch, and collects violations."""
 
 import shutil
 import tempfile
@@ -21,26 +21,26 @@ from tests.support.servers.stack import Stack
 from tests.support.stories import THRESHOLDS
 
 Log = Callable[[float, str], None]
-"""Seconds since the day's begin, and what is told."""
+"""Takes seconds since the day's start, and a text."""
 
 
 @dataclass
 class Day:
-    """What came of it."""
+    """The result of a day."""
 
     violations: list[Violation] = field(default_factory=list)
     during: str = ""
-    """The step that was being taken, or the last one taken, when the first violation was found."""
+    """The current or last step when the first violation was found."""
     taken: list[tuple[float, Step]] = field(default_factory=list)
     left_out: Counter[Act] = field(default_factory=Counter)
     made: int = 0
-    """Slots that their clients were given."""
+    """Number of slots that clients have got."""
     calls: int = 0
     longest: float = 0.0
-    """Seconds that a slot has waited at most with nothing in its way but a record."""
-    looked: Counter[str] = field(default_factory=Counter)
+    """The longest time in seconds that a creation has waited for nothing but a record."""
+    checks: Counter[str] = field(default_factory=Counter)
     logs: Path | None = None
-    """Where they were put, if anything was wrong."""
+    """The folder of the logs; None: there was no violation."""
 
 
 def run(
@@ -51,10 +51,10 @@ def run(
     major: int = NEWEST,
 ) -> Day:
     """
-    Have the day; it ends early with the first violation.
+    Run the day; it ends early with the first violation.
 
-    `patience`: see world.py. `logs`: the folder in which a folder for the logs is made if need be; None: the system's.
-    `major`: PostgreSQL's version, 17 or newer.
+    `patience`: see day_state.py. `logs`: the parent of the folder that keeps the logs after a violation; None: the
+    system's temporary folder. `major`: PostgreSQL's version, 17 or newer.
     """
     day = Day()
     with (
@@ -63,15 +63,15 @@ def run(
     ):
         stack.start_databases(rows=10, **SETTINGS)
         pair = inner.enter_context(Pair(stack))
-        world = DayState(pair.leader, patience)
+        state = DayState(pair.leader, patience)
         stack.start_exporter()
-        world.healer_began = time.time()
+        state.healer_began = time.time()
         stack.start_healer()
         stack.start_monitoring()
-        actor = Actor(stack, pair, world)
+        actor = Actor(stack, pair, state)
         inner.callback(actor.end)
         try:
-            _happen(day, steps, tell, _Scene(stack, pair, world, actor))
+            _run_steps(day, steps, tell, _Scene(stack, pair, state, actor))
         except BaseException:
             day.logs = _keep(stack.folder, logs)
             tell(0.0, f"logs are in {day.logs}")
@@ -85,68 +85,70 @@ def run(
 class _Scene:
     stack: Stack
     pair: Pair
-    world: DayState
+    state: DayState
     actor: Actor
 
 
-def _happen(day: Day, steps: Sequence[Step], tell: Log, scene: _Scene) -> None:
-    began = time.monotonic()
-    with InvariantWatch(scene.stack, scene.pair, scene.world) as watch:
+def _run_steps(day: Day, steps: Sequence[Step], tell: Log, scene: _Scene) -> None:
+    start = time.monotonic()
+    with InvariantWatch(scene.stack, scene.pair, scene.state) as watch:
         for step in steps:
-            while time.monotonic() - began < step.at and not _wrong(watch):
+            while time.monotonic() - start < step.at and not _is_over(watch):
                 time.sleep(0.02)
-            if _wrong(watch):
+            if _is_over(watch):
                 break
-            at = time.monotonic() - began
+            elapsed = time.monotonic() - start
             day.during = str(step)
             left_out = scene.actor.take(step)
-            tell(at, f"{step}{f' (left out: {left_out})' if left_out else ''}")
-            day.taken.append((at, step))
+            tell(elapsed, f"{step}{f' (left out: {left_out})' if left_out else ''}")
+            day.taken.append((elapsed, step))
             day.left_out[step.act] += left_out is not None
-        # How long each may wait the watch knows; the rest is for a day that leaves something in their way.
-        deadline = time.monotonic() + 2 * scene.world.patience
-        while pending(scene.world) and not _wrong(watch) and time.monotonic() < deadline:
+        # The watch limits the wait of each creation; this deadline is for a day that leaves obstacles.
+        deadline = time.monotonic() + 2 * scene.state.patience
+        while pending(scene.state) and not _is_over(watch) and time.monotonic() < deadline:
             time.sleep(0.1)
     if watch.broken is not None:
         raise RuntimeError("the watch has broken") from watch.broken
-    day.looked, day.longest = watch.looked, scene.world.longest
+    day.checks, day.longest = watch.checks, scene.state.longest
     day.violations += watch.violations
-    for name in pending(scene.world) if not watch.violations else ():
-        found = f"it waits, {', '.join(sorted(scene.world.in_the_way(scene.world.creations[name].node)))}"
-        day.violations.append(Violation("every slot that can be made is made", f"{name} made at the day's end", found))
-    tell(time.monotonic() - began, "the plan is over")
-    day.made = sum(one.statement.done and not one.statement.error for one in scene.world.creations.values())
-    day.violations += _at_the_end(day, scene)
+    for name in pending(scene.state) if not watch.violations else ():
+        wait = f"it waits, {', '.join(sorted(scene.state.obstacles(scene.state.creations[name].node)))}"
+        day.violations.append(Violation("every slot that can be made is made", f"{name} made at the day's end", wait))
+    tell(time.monotonic() - start, "the plan is over")
+    day.made = sum(
+        creation.statement.done and not creation.statement.error for creation in scene.state.creations.values()
+    )
+    day.violations += _final_violations(day, scene)
 
 
-def _at_the_end(day: Day, scene: _Scene) -> list[Violation]:
-    """Return what is wrong when it is over; some of it can only be told if all programs are there."""
-    found: list[Violation] = []
-    alive = not day.violations and not scene.world.dead and not scene.world.frozen
-    if alive:
-        found += final_invariants.none_in_creation(scene.pair)
-        found += final_invariants.slots_are_there(scene.pair, scene.world)
-        found += final_invariants.no_alert_is_left(scene.stack)
-    if HEALER not in scene.world.dead:
-        found += final_invariants.calls_are_counted(scene.stack.healer, scene.pair, scene.world.healer_began)
-    if not scene.world.dead & {EXPORTER, HEALER}:
-        found += final_invariants.programs_end(scene.stack)
-        found += final_invariants.no_session_is_left(scene.pair)
+def _final_violations(day: Day, scene: _Scene) -> list[Violation]:
+    """Return the violations at the end of the day; some checks need all programs running."""
+    violations: list[Violation] = []
+    all_running = not day.violations and not scene.state.dead and not scene.state.frozen
+    if all_running:
+        violations += final_invariants.none_in_creation(scene.pair)
+        violations += final_invariants.slots_are_there(scene.pair, scene.state)
+        violations += final_invariants.no_alert_is_left(scene.stack)
+    if HEALER not in scene.state.dead:
+        violations += final_invariants.calls_are_counted(scene.stack.healer, scene.pair, scene.state.healer_began)
+    if not scene.state.dead & {EXPORTER, HEALER}:
+        violations += final_invariants.programs_end(scene.stack)
+        violations += final_invariants.no_session_is_left(scene.pair)
     calls = final_invariants.calls_of(scene.pair)
     day.calls = len(calls)
-    found += final_invariants.judged_calls(calls, scene.world)
-    found += final_invariants.claims_are_true(scene.stack, scene.world)
-    found += final_invariants.logs_are_clean(scene.stack, scene.pair)
-    return found
+    violations += final_invariants.judged_calls(calls, scene.state)
+    violations += final_invariants.claims_are_true(scene.stack, scene.state)
+    violations += final_invariants.logs_are_clean(scene.stack, scene.pair)
+    return violations
 
 
-def _wrong(watch: InvariantWatch) -> bool:
+def _is_over(watch: InvariantWatch) -> bool:
     return bool(watch.violations) or watch.broken is not None
 
 
-def _keep(folder: Path, where: Path | None) -> Path:
-    """Copy the logs to where they outlive the stack."""
-    kept = Path(tempfile.mkdtemp(prefix="pgslot-day-", dir=where))
+def _keep(folder: Path, parent: Path | None) -> Path:
+    """Copy the logs to a folder that outlives the stack."""
+    folder_kept = Path(tempfile.mkdtemp(prefix="pgslot-day-", dir=parent))
     for log in folder.glob("*.log"):
-        shutil.copy(log, kept)
-    return kept
+        shutil.copy(log, folder_kept)
+    return folder_kept

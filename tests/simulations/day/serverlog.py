@@ -1,8 +1,8 @@
 """
-The calls of pg_log_standby_snapshot() as the servers' logs have them, and what is wrong with them.
+The calls of pg_log_standby_snapshot() in the servers' logs, and the checks of them.
 
-With log_statement = all a server writes down each statement before it runs it, with the role that its session has: no
-program can hide one there, nor make one up. What a statement merely mentions between quotes is no call.
+With log_statement = all a server logs each statement before it runs it, with the role of the session, so the log has
+exactly the calls that were made. The function's name in a string literal is not a call.
 """
 
 import re
@@ -24,7 +24,7 @@ _BROKEN = ("PANIC:", "TRAP:", "was terminated by signal 11", "was terminated by 
 
 @dataclass(frozen=True)
 class Call:
-    """One statement that calls it. `at`: Unix time."""
+    """A statement that calls pg_log_standby_snapshot(). `at`: Unix time."""
 
     at: float
     node: str
@@ -42,19 +42,19 @@ class Entry:
 
 
 def entries(text: str) -> Iterator[Entry]:
-    """Return a log's entries; what the server's programs write without a prefix belongs to the entry before."""
+    """Return the entries of a log; a line without the prefix belongs to the entry before it."""
     lines: list[str] = []
     for line in [*text.splitlines(), "@0.0|0|"]:
         if _ENTRY.match(line) and lines:
-            found = _ENTRY.match("\n".join(lines))
-            if found is not None:
-                yield Entry(float(found["at"]), int(found["pid"]), found["user"] or "", found["text"])
+            entry = _ENTRY.match("\n".join(lines))
+            if entry is not None:
+                yield Entry(float(entry["at"]), int(entry["pid"]), entry["user"] or "", entry["text"])
             lines = []
         lines.append(line)
 
 
 def calls_in(node: str, text: str) -> Iterator[Call]:
-    """Return the calls in the log of one start of a server, which tells when it is a standby."""
+    """Return the calls in the log of one start of a server; the log also shows when it is a standby."""
     standby = False
     for entry in entries(text):
         if entry.text.startswith(_STANDBY):
@@ -75,7 +75,7 @@ def broken(node: str, text: str) -> Iterator[Violation]:
 
 
 def judged(calls: Iterable[Call], healer: str, burst_interval: float) -> Iterator[Violation]:
-    """Return what no call may be: by anybody else, on a standby, sooner after the one before than the pace allows."""
+    """Return the calls by another role, on a standby, or too soon after the previous call of the session."""
     by_session: dict[tuple[str, int], list[Call]] = {}
     for call in calls:
         if call.user != healer:
@@ -85,7 +85,7 @@ def judged(calls: Iterable[Call], healer: str, burst_interval: float) -> Iterato
         if call.user == healer:
             by_session.setdefault((call.node, call.pid), []).append(call)
     for session in by_session.values():
-        # One session has one caller. It counts from the end of its call, so that no delay makes this shorter.
+        # A session has one caller, which counts from the end of its call, so delays cannot shorten the interval.
         for before, after in pairwise(sorted(session, key=lambda call: call.at)):
             if after.at - before.at < burst_interval - 0.01:
                 found = f"{after.at - before.at:.2f} s between {before} and {after}"
@@ -93,26 +93,26 @@ def judged(calls: Iterable[Call], healer: str, burst_interval: float) -> Iterato
 
 
 def over_budget(calls: Iterable[Call], lives: Iterable[tuple[float, float]], per_hour: int) -> Iterator[Violation]:
-    """Return the lives (from, to, in Unix time) with more calls than the budget gives, a tenth of it at the start."""
+    """Return the lives (start and end in Unix time) with more calls than the budget, with a tenth at once."""
     times = [call.at for call in calls]
-    for began, ended in lives:
-        most = per_hour / 10 + (ended - began) * per_hour / 3600 + 1
-        made = sum(began <= at <= ended for at in times)
-        if made > most:
-            yield Violation("calls stay in budget", f"at most {most:.0f}", f"{made} in {ended - began:.0f} s")
+    for start, end in lives:
+        max_calls = per_hour / 10 + (end - start) * per_hour / 3600 + 1
+        call_count = sum(start <= at <= end for at in times)
+        if call_count > max_calls:
+            yield Violation("calls stay in budget", f"at most {max_calls:.0f}", f"{call_count} in {end - start:.0f} s")
 
 
-NOTICED = 3.0
-"""Seconds until the healer, which looks each second, has to know that replay stands still."""
+NOTICE_SECONDS = 3.0
+"""Seconds until the healer, which takes a snapshot every second, must know that replay stands still."""
 
 
-def useless(calls: Iterable[Call], stood: Iterable[tuple[float, float]]) -> Iterator[Violation]:
-    """Return the calls that were made while no record could arrive (from, to, in Unix time), as was to be seen."""
-    times = list(stood)
+def useless(calls: Iterable[Call], replay_stops: Iterable[tuple[float, float]]) -> Iterator[Violation]:
+    """Return the calls at times when no record could arrive (start and end in Unix time), as the healer could know."""
+    stops = list(replay_stops)
     for call in calls:
-        for began, ended in times:
-            if began + NOTICED < call.at < ended:
-                found = f"{call}, {call.at - began:.1f} s after that began"
+        for start, end in stops:
+            if start + NOTICE_SECONDS < call.at < end:
+                found = f"{call}, {call.at - start:.1f} s after that began"
                 yield Violation(
                     "no call while replay stands still", "none while it is paused, or WAL is cut off", found
                 )

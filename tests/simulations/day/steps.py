@@ -1,53 +1,53 @@
-"""What can be done on a day: the acts, and a step of a plan."""
+"""The acts of a day, and the steps of a plan."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Act(StrEnum):
-    """What is done; on a node, with a slot, a transaction or a program of some name, for some seconds."""
+    """An act on a node, with a slot, a transaction or a program by its name, for some seconds."""
 
     CREATE = "create"
     """A consumer creates a slot through a walsender, and waits."""
     CREATE_BY_FUNCTION = "create_by_function"
     DROP = "drop"
-    """A slot is dropped, made or not; whoever creates or reads it is ended first."""
+    """A slot is dropped, made or not, after its creator or consumer was ended."""
     ABANDON = "abandon"
-    """Who creates a slot, or has, hangs up without a word."""
+    """The creator of a slot closes its connection without notice, before or after the slot is made."""
     CONSUME = "consume"
     LEAVE = "leave"
-    """Who reads a slot is killed."""
+    """The consumer of a slot is killed."""
     BEGIN = "begin"
     COMMIT = "commit"
     PREPARE = "prepare"
     """A transaction is begun and prepared."""
     FINISH = "finish"
-    """A prepared one is committed or rolled back."""
+    """A prepared transaction is committed or rolled back."""
     WRITE = "write"
     PAUSE = "pause"
     """Replay is paused."""
     RESUME = "resume"
     REFUSE = "refuse"
-    """The standby's way to its primary is cut, and refused."""
+    """The standby's connection to its primary is cut, and new ones are refused."""
     SWALLOW = "swallow"
-    """What the standby and its primary send each other gets lost."""
+    """Everything that the standby and its primary send each other is lost."""
     RECONNECT = "reconnect"
     RESTART_FAST = "restart_fast"
     RESTART_IMMEDIATE = "restart_immediate"
-    """As after a crash: what was open is rolled back."""
+    """As after a crash: open transactions are rolled back."""
     HANG = "hang"
-    """A server with all its sessions is stopped for some seconds."""
+    """A server and all its sessions hang for some seconds."""
     SWITCHOVER = "switchover"
-    """The primary is stopped in order, the standby promoted, and the old primary follows it."""
+    """The primary is stopped cleanly, the standby promoted, and the old primary becomes its standby."""
     FAILOVER = "failover"
-    """The primary is ended as by a crash, the standby promoted, and the old primary's data thrown away and copied."""
+    """The primary crashes, the standby is promoted, and the old primary is rebuilt from it."""
     KILL = "kill"
-    """A program, by SIGKILL."""
+    """A program is killed by SIGKILL."""
     START = "start"
     CALL_BY_HAND = "call_by_hand"
-    """Sabotage: somebody else than the healer forces a record. In no plan."""
+    """Sabotage: a superuser, not the healer, forces a record. In no plan."""
     FREEZE = "freeze"
-    """Sabotage: a program is stopped, and nobody knows of it. In no plan."""
+    """Sabotage: a program hangs, which the day's state does not record as an obstacle. In no plan."""
     SILENCE = "silence"
     """Sabotage: a server's background writer is stopped, so that no record comes by itself. In no plan."""
 
@@ -59,7 +59,7 @@ EXPORTER, HEALER = "exporter", "healer"
 
 @dataclass(frozen=True)
 class Step:
-    """`at`: seconds since the day's begin, at the earliest; a step that takes long delays those after it."""
+    """`at`: the earliest time in seconds since the day's start; a long step delays those after it."""
 
     at: float
     act: Act

@@ -1,4 +1,4 @@
-"""Days of a minute on the real stack: all invariants hold, and the checker notices what it should."""
+"""Days of a minute on the real stack: all invariants hold, and the watch detects sabotage."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from tests.support.servers.stack import PRIMARY_NODE, STANDBY_NODE
 pytestmark = pytest.mark.timeout(400)
 
 SEEDS = [13, 4]
-"""With a failover, and with a switchover; together they have all acts."""
+"""A day with a failover and a day with a switchover; together they have all acts."""
 MINUTES = 0.6
 
 
@@ -26,20 +26,20 @@ MINUTES = 0.6
 @pytest.mark.parametrize("seed", SEEDS)
 def test_invariants_hold(seed: int, tmp_path: Path) -> None:
     day = run(plan(seed, MINUTES), logs=tmp_path)
-    assert not day.violations, told(day)
-    # It was no empty day, and somebody was watching.
+    assert not day.violations, report(day)
+    # The day had steps, and the watch was running.
     assert len(day.taken) > 30
     assert day.made > 0
-    assert day.looked["facts of a node"] > 20, day.looked
-    assert day.looked["counts of sessions"] > 20, day.looked
+    assert day.checks["facts of a node"] > 20, day.checks
+    assert day.checks["counts of sessions"] > 20, day.checks
 
 
-# --- the checker sees ---
+# --- the watch detects sabotage ---
 
 
 @pytest.mark.e2e
 def test_unhealed_slot_and_foreign_calls_are_reported(tmp_path: Path) -> None:
-    """The primary is idle and the healer dead; somebody else forces a record, and tries to on the standby."""
+    """The primary is idle and the healer dead; a superuser calls the function on both servers."""
     steps = (
         Step(0.0, Act.CALL_BY_HAND, PRIMARY_NODE),
         Step(0.0, Act.CALL_BY_HAND, STANDBY_NODE),
@@ -48,15 +48,15 @@ def test_unhealed_slot_and_foreign_calls_are_reported(tmp_path: Path) -> None:
         Step(1.0, Act.CREATE, STANDBY_NODE, "slot_1"),
     )
     day = run(steps, patience=3.0, logs=tmp_path)
-    wrong = {violation.invariant: violation for violation in day.violations}
-    assert set(wrong) == {
+    violations = {violation.invariant: violation for violation in day.violations}
+    assert set(violations) == {
         "every slot that can be made is made",
         "nobody but the healer calls",
         "no call on a standby",
-    }, told(day)
-    assert "slot_1" in wrong["every slot that can be made is made"].expected
-    assert "healer is dead" in wrong["every slot that can be made is made"].found
-    assert STANDBY_NODE in wrong["no call on a standby"].found
+    }, report(day)
+    assert "slot_1" in violations["every slot that can be made is made"].expected
+    assert "healer is dead" in violations["every slot that can be made is made"].found
+    assert STANDBY_NODE in violations["no call on a standby"].found
     assert day.logs is not None
     assert (day.logs / "primary.log").exists()
 
@@ -69,11 +69,11 @@ def test_unresponsive_exporter_is_reported_with_the_step(tmp_path: Path) -> None
         Step(100.0, Act.WRITE, PRIMARY_NODE),
     )
     day = run(steps, logs=tmp_path)
-    assert [violation.invariant for violation in day.violations] == ["the exporter answers"], told(day)
+    assert [violation.invariant for violation in day.violations] == ["the exporter answers"], report(day)
     assert day.during == str(steps[1])
 
 
-def told(day: Day) -> str:
+def report(day: Day) -> str:
     lines = [f"{at:6.1f}  {step}" for at, step in day.taken]
     return "\n".join([*lines, *map(str, day.violations), f"logs: {day.logs}"])
 
@@ -82,7 +82,7 @@ def told(day: Day) -> str:
 
 
 def test_same_seed_gives_same_plan() -> None:
-    """Also in another process, where sets of names come in another order."""
+    """Even in another process, where sets have another order."""
     command = [sys.executable, "-m", "tests.simulations.day", "--seed=17", "--minutes=2", "--plan"]
     printed = {
         subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONHASHSEED": f"{seed}"}).stdout
@@ -100,14 +100,14 @@ def test_every_step_is_possible_and_no_obstacle_is_left_at_the_end(seed: int) ->
     for step in steps:
         assert model.allows(step), step
         model.take(step)
-    left = [model.open, model.prepared, model.paused, model.cut, model.dead]
-    assert not any(left), left
+    obstacles = [model.open, model.prepared, model.paused, model.cut, model.dead]
+    assert not any(obstacles), obstacles
 
 
 def test_plans_contain_every_act() -> None:
-    counted = Counter(step.act for seed in range(10) for step in plan(seed, 1))
-    assert set(counted) == set(Act) - SABOTAGE
-    assert min(counted.values()) >= 3, counted
+    counts = Counter(step.act for seed in range(10) for step in plan(seed, 1))
+    assert set(counts) == set(Act) - SABOTAGE
+    assert min(counts.values()) >= 3, counts
 
 
 def test_tested_days_contain_every_act() -> None:

@@ -1,4 +1,4 @@
-"""A day's invariants, without servers: the page, the logs of servers and programs, and who is late."""
+"""A day's invariants, without servers: the metrics page, the logs of servers and programs, and overdue creations."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from tests.simulations.day.facts import Facts, disagreements, facts, settled
 from tests.simulations.day.steps import EXPORTER, HEALER
 from tests.support.servers.stack import HEALER_ROLE, PRIMARY_NODE, STANDBY_NODE
 
-# --- what the page has to say ---
+# --- the metrics page ---
 
 ROW = ("2026-11-26 00:00:00", False, 1, 0, 1, None, 0, 1000)
 SLOT = ("s", "postgres", "logical", True, "reserved", "", False, 400, 500, None, None)
@@ -33,29 +33,29 @@ PAGE = [
 LATER = facts("n", (*ROW[:-1], 1100), [SLOT])
 
 
-def compared(
+def disagreeing_series(
     page: list[Sample], before: Facts | None = FACTS, after: Facts | None = LATER, *, down: bool = False
 ) -> set[str]:
-    found = disagreements("n", settled("n", before, after, down=down), page)
-    return {violation.expected.partition("{")[0] for violation in found.values()}
+    violations = disagreements("n", settled("n", before, after, down=down), page)
+    return {violation.expected.partition("{")[0] for violation in violations.values()}
 
 
 def test_correct_page_has_no_disagreements() -> None:
-    assert compared(PAGE) == set()
+    assert disagreeing_series(PAGE) == set()
 
 
 @pytest.mark.parametrize("sample", PAGE, ids=lambda sample: sample.name)
 def test_wrong_or_missing_value_is_a_disagreement(sample: Sample) -> None:
-    without = [one for one in PAGE if one is not sample]
+    without = [other_sample for other_sample in PAGE if other_sample is not sample]
     wrong = sample._replace(value=sample.value + 1000)
-    assert sample.name in compared(without)
-    assert sample.name in compared([*without, wrong])
+    assert sample.name in disagreeing_series(without)
+    assert sample.name in disagreeing_series([*without, wrong])
 
 
 def reasons(row: tuple[object, ...], pid: int, blockers: int) -> list[str]:
     creating = ("s", "postgres", "logical", True, "reserved", "", True, 400, None, pid, blockers)
-    known = settled("n", *(facts("n", row, [creating]) for _ in range(2)), down=False)
-    return [dict(labels)["reason"] for name, labels in known.exact if name == "pgslot_creation_wait_reason"]
+    expected = settled("n", *(facts("n", row, [creating]) for _ in range(2)), down=False)
+    return [dict(labels)["reason"] for name, labels in expected.exact if name == "pgslot_creation_wait_reason"]
 
 
 def test_wait_reason_is_expected_only_where_it_is_certain() -> None:
@@ -68,26 +68,28 @@ def test_wait_reason_is_expected_only_where_it_is_certain() -> None:
 
 def test_nonexistent_slot_is_a_disagreement() -> None:
     ghost = {"node": "n", "slot_name": "ghost", "database": "postgres", "slot_type": "logical"}
-    assert compared([*PAGE, Sample("pgslot_slot_info", ghost, 1)]) == {"slots of n: ['s']"}
+    assert disagreeing_series([*PAGE, Sample("pgslot_slot_info", ghost, 1)]) == {"slots of n: ['s']"}
 
 
 def test_changed_values_are_not_compared() -> None:
     moved = facts("n", (*ROW[:4], 2, *ROW[5:]), [(*SLOT[:3], False, *SLOT[4:7], 450, *SLOT[8:])])
     wrong = [
-        Sample(one.name, one.labels, 7) if one.name in ("pgslot_active", "pgslot_retained_wal_bytes") else one
-        for one in PAGE
+        Sample(sample.name, sample.labels, 7)
+        if sample.name in ("pgslot_active", "pgslot_retained_wal_bytes")
+        else sample
+        for sample in PAGE
     ]
-    assert compared(wrong, FACTS, moved) == set()
-    assert compared(wrong, FACTS, replace(FACTS, life="later")) == set()
-    assert compared(wrong, FACTS, None) == set()
+    assert disagreeing_series(wrong, FACTS, moved) == set()
+    assert disagreeing_series(wrong, FACTS, replace(FACTS, life="later")) == set()
+    assert disagreeing_series(wrong, FACTS, None) == set()
 
 
 def test_down_server_has_no_series_except_pgslot_up() -> None:
-    assert compared([Sample("pgslot_up", {"node": "n"}, 0)], None, None, down=True) == set()
-    assert compared(PAGE, None, None, down=True) == {"pgslot_up", "slots of n: []"}
+    assert disagreeing_series([Sample("pgslot_up", {"node": "n"}, 0)], None, None, down=True) == set()
+    assert disagreeing_series(PAGE, None, None, down=True) == {"pgslot_up", "slots of n: []"}
 
 
-# --- what the logs say ---
+# --- the logs ---
 
 ACT = "LOG:  execute <unnamed>: \n\tSELECT CASE WHEN true THEN pg_catalog.pg_log_standby_snapshot() END"
 FACT = "LOG:  execute <unnamed>: \n\tSELECT to_regprocedure('pg_catalog.pg_log_standby_snapshot()')"
@@ -97,7 +99,7 @@ def log(*lines: tuple[float, int, str, str]) -> str:
     return "".join(f"@{at}|{pid}|{f'{user}|app|' if user else ''}{text}\n" for at, pid, user, text in lines)
 
 
-def found(text: str) -> list[str]:
+def violated_invariants(text: str) -> list[str]:
     calls = list(serverlog.calls_in("n", text))
     return [violation.invariant for violation in serverlog.judged(calls, HEALER_ROLE, 1.0)]
 
@@ -107,7 +109,7 @@ def test_paced_calls_by_healer_on_primary_are_allowed() -> None:
         (1.0, 7, HEALER_ROLE, FACT), (1.5, 7, HEALER_ROLE, ACT), (2.5, 7, HEALER_ROLE, ACT), (2.6, 8, HEALER_ROLE, ACT)
     )
     assert [call.at for call in serverlog.calls_in("n", text)] == [1.5, 2.5, 2.6]
-    assert found(text) == []
+    assert violated_invariants(text) == []
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_paced_calls_by_healer_on_primary_are_allowed() -> None:
     ],
 )
 def test_forbidden_calls_are_violations(lines: list[tuple[float, int, str, str]], expected: list[str]) -> None:
-    assert found(log(*lines)) == expected
+    assert violated_invariants(log(*lines)) == expected
 
 
 def test_call_while_no_record_can_arrive_is_a_violation() -> None:
@@ -158,8 +160,8 @@ def claim(slot: str, outcome: str) -> str:
 )
 def test_false_claim_by_healer_is_a_violation(slot: str, outcome: str, wrong: bool) -> None:
     text = claim(slot, outcome)
-    assert bool(list(programlog.claims(text, {"made": True, "waits": False, "abandoned": None}, most_calls=9))) is wrong
-    assert list(programlog.claims(text, {}, most_calls=0))
+    assert bool(list(programlog.claims(text, {"made": True, "waits": False, "abandoned": None}, max_calls=9))) is wrong
+    assert list(programlog.claims(text, {}, max_calls=0))
 
 
 def test_exceeded_budget_is_a_violation() -> None:
@@ -189,29 +191,29 @@ def test_unsound_log_line_is_a_violation(text: str, defect: bool) -> None:
     assert bool(list(programlog.defects("healer", text))) is defect
 
 
-# --- who waits, and for how long ---
+# --- overdue creations ---
 
 
 class Waiting:
-    """In place of a client."""
+    """A stand-in for a client's statement."""
 
     done = False
     error: str | None = None
 
 
 def waiting(node: str = STANDBY_NODE, **more: Any) -> tuple[DayState, Waiting]:
-    world, client = DayState(PRIMARY_NODE, 40.0), Waiting()
+    state, client = DayState(PRIMARY_NODE, 40.0), Waiting()
     creation = Creation("s", node, client, **more)  # type: ignore[arg-type]
-    world.creations["s"] = creation
-    return world, client
+    state.creations["s"] = creation
+    return state, client
 
 
 def test_possible_creation_is_late_after_patience() -> None:
-    world, client = waiting()
-    assert [bool(late(world, now)) for now in (0.0, 39.0, 41.0)] == [False, False, True]
+    state, client = waiting()
+    assert [bool(late(state, now)) for now in (0.0, 39.0, 41.0)] == [False, False, True]
     client.done = True
-    assert not late(world, 42.0)
-    assert not pending(world)
+    assert not late(state, 42.0)
+    assert not pending(state)
 
 
 @pytest.mark.parametrize(
@@ -227,23 +229,23 @@ def test_possible_creation_is_late_after_patience() -> None:
 )
 def test_time_with_obstacle_does_not_count_as_waiting(obstacle: dict[str, Any], on_primary: bool) -> None:
     for node, counts in ((STANDBY_NODE, True), (PRIMARY_NODE, on_primary)):
-        world, _ = waiting(node)
+        state, _ = waiting(node)
         for name, value in obstacle.items():
-            setattr(world, name, value)
-        assert [bool(late(world, now)) for now in (0.0, 41.0)] == [False, not counts]
+            setattr(state, name, value)
+        assert [bool(late(state, now)) for now in (0.0, 41.0)] == [False, not counts]
 
 
 def test_disturbance_restarts_waiting_time() -> None:
-    world, _ = waiting()
-    late(world, 0.0)
-    world.disturb()
-    assert [bool(late(world, now)) for now in (39.0, 78.0, 80.0)] == [False, False, True]
+    state, _ = waiting()
+    late(state, 0.0)
+    state.disturb()
+    assert [bool(late(state, now)) for now in (39.0, 78.0, 80.0)] == [False, False, True]
 
 
 def test_creation_that_fails_unexpectedly_is_a_violation() -> None:
-    world, client = waiting()
+    state, client = waiting()
     client.done, client.error = True, "all slots are in use"
-    [violation] = late(world, 0.0)
+    [violation] = late(state, 0.0)
     assert violation.found == f"s on {STANDBY_NODE}: all slots are in use"
-    world.creations["s"].excused = "its server was stopped"
-    assert not late(world, 0.0)
+    state.creations["s"].excused = "its server was stopped"
+    assert not late(state, 0.0)

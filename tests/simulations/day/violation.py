@@ -1,11 +1,11 @@
-"""What is told of an invariant that does not hold."""
+"""The report of an invariant that does not hold."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Violation:
-    """An invariant, what it demands, and what was found in its place."""
+    """An invariant, its expectation, and the actual finding."""
 
     invariant: str
     expected: str

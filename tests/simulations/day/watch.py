@@ -1,4 +1,4 @@
-"""Watches all the time that the invariants hold, from a thread of its own, with the eyes of a superuser."""
+"""Checks the invariants continuously in a separate thread, as a superuser."""
 
 import threading
 import time
@@ -22,37 +22,37 @@ from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 CHECK_INTERVAL_SECONDS = 0.3
 CONFIRMED_BY = 3
 """
-Looks in a row that have to disagree. A page may share a look that began before ours, and the actor moves things between
-our two questions: neither can happen three times in a row to what has stood still.
+Consecutive comparisons that have to disagree. A page may use a snapshot from before the comparison, and the actor may
+change a value between the two queries; neither can happen three times in a row to a value that did not change.
 """
 TOO_MANY_FOR = 6.0
-"""Seconds. The server ends a session whose program was killed when it next reads from it, unless it hangs."""
+"""Seconds. A server ends the session of a killed program at its next read, unless the server hangs."""
 
 _SESSIONS = """
 SELECT usename, application_name LIKE %s, count(*) FROM pg_catalog.pg_stat_activity
 WHERE usename IN (%s, %s) GROUP BY 1, 2
 """
-_WHOSE = {
+_MAX_SESSIONS = {
     (EXPORTER_ROLE, False): ("the exporter's", 1),
     (EXPORTER_ROLE, True): ("the healer's looks'", 1),
     (HEALER_ROLE, True): ("the healer's acts'", 2),
 }
-"""One kept connection a node; the healer's episode has one, and the check of its capability, once a minute, another."""
+"""One persistent connection per node; the healer has one for its episode, and one for its check of privileges."""
 
 ViolationsByKey = dict[tuple[object, ...], Violation]
 
 
 class InvariantWatch:
-    """A context. What it has found is in `violations`; `looked` counts what it has compared."""
+    """A context that collects `violations`; `checks` counts the comparisons by kind."""
 
-    def __init__(self, stack: Stack, pair: Pair, world: DayState) -> None:
+    def __init__(self, stack: Stack, pair: Pair, state: DayState) -> None:
         self.violations: list[Violation] = []
-        self.looked: Counter[str] = Counter()
+        self.checks: Counter[str] = Counter()
         self.broken: BaseException | None = None
-        """The watch itself has ended in an error, and saw nothing from then on."""
+        """The exception that ended the watch; None: it runs."""
         self._stack = stack
         self._pair = pair
-        self._world = world
+        self._state = state
         self._crowded_since: dict[tuple[str, str], float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,7 +70,7 @@ class InvariantWatch:
     def _run(self) -> None:
         try:
             while not self._stop.wait(CHECK_INTERVAL_SECONDS) and not self.violations:
-                self.violations += late(self._world, time.monotonic())
+                self.violations += late(self._state, time.monotonic())
                 self.violations += self._metrics()
                 self.violations += self._sessions()
         except BaseException as error:
@@ -78,56 +78,56 @@ class InvariantWatch:
             raise
 
     def _metrics(self) -> list[Violation]:
-        found = self._compare()
+        violations = self._compare()
         for _ in range(CONFIRMED_BY - 1):
-            if not found:
+            if not violations:
                 break
-            again = self._compare()
-            found = {about: again[about] for about in found if about in again}
-        return list(found.values())
+            repeated = self._compare()
+            violations = {key: repeated[key] for key in violations if key in repeated}
+        return list(violations.values())
 
     def _compare(self) -> ViolationsByKey:
-        """Ask the servers, fetch the page, ask again; return what the page says otherwise."""
-        life = self._exporter()
-        if life is None:
+        """Query the servers, fetch the page, query again; return the disagreements."""
+        pid = self._exporter_pid()
+        if pid is None:
             return {}
         down, before = self._down(), self._ask()
         samples = self._page()
-        if self._exporter() != life:
+        if self._exporter_pid() != pid:
             return {}
         if samples is None:
             text = "no answer, or none that is one"
             return {("page",): Violation("the exporter answers", "/metrics within some seconds", text)}
         after, down_after = self._ask(), self._down()
-        found: ViolationsByKey = {}
+        violations: ViolationsByKey = {}
         for node in self._pair.nodes:
-            known = settled(node, before[node], after[node], down=node in down and node in down_after)
-            self.looked["facts of a node"] += bool(known.exact)
-            self.looked["values compared"] += len(known.exact) + len(known.between)
-            self.looked["nodes down or hung"] += node in down and node in down_after
-            found |= disagreements(node, known, samples)
-        return found
+            expected = settled(node, before[node], after[node], down=node in down and node in down_after)
+            self.checks["facts of a node"] += bool(expected.exact)
+            self.checks["values compared"] += len(expected.exact) + len(expected.between)
+            self.checks["nodes down or hung"] += node in down and node in down_after
+            violations |= disagreements(node, expected, samples)
+        return violations
 
-    def _exporter(self) -> int | None:
-        """Return which process it is; None while it is dead, or about to be."""
+    def _exporter_pid(self) -> int | None:
+        """Return the exporter's pid; None while it is dead, or about to be."""
         process = self._stack.exporter.process
-        return process.pid if EXPORTER not in self._world.dead and process.running else None
+        return process.pid if EXPORTER not in self._state.dead and process.running else None
 
     def _ask(self) -> dict[str, Facts | None]:
-        with self._world.asking:
+        with self._state.query_lock:
             down = self._down()
             return {node: None if node in down else ask(server, node) for node, server in self._pair.nodes.items()}
 
     def _down(self) -> set[str]:
         gone = {node for node, server in self._pair.nodes.items() if not server.process.running}
-        return gone | self._world.hung
+        return gone | self._state.hung
 
     def _page(self) -> list[Sample] | None:
         try:
             answer = requests.get(
                 f"{self._stack.exporter.url}/metrics",
-                # Half a second less is what it waits for a server that hangs, which lasts no longer than some seconds.
-                headers={"X-Prometheus-Scrape-Timeout-Seconds": "1.5" if self._world.hung else "2.5"},
+                # The exporter waits half a second less for a hung server, which hangs for a few seconds only.
+                headers={"X-Prometheus-Scrape-Timeout-Seconds": "1.5" if self._state.hung else "2.5"},
                 timeout=5,
             )
         except requests.RequestException:
@@ -137,23 +137,23 @@ class InvariantWatch:
         return [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
 
     def _sessions(self) -> list[Violation]:
-        """Count the sessions of our programs on each server that answers."""
-        found = []
+        """Check the numbers of sessions of both programs on each server that answers."""
+        violations = []
         for node, server in self._pair.nodes.items():
-            with self._world.asking:
-                counted = None if node in self._down() else self._count(server.conninfo())
-            if counted is None:
+            with self._state.query_lock:
+                counts = None if node in self._down() else self._count(server.conninfo())
+            if counts is None:
                 continue
-            self.looked["counts of sessions"] += 1
-            for kind, (whose, most) in _WHOSE.items():
-                if counted.get(kind, 0) <= most:
-                    self._crowded_since.pop((node, whose), None)
+            self.checks["counts of sessions"] += 1
+            for kind, (owner, maximum) in _MAX_SESSIONS.items():
+                if counts.get(kind, 0) <= maximum:
+                    self._crowded_since.pop((node, owner), None)
                     continue
-                since = self._crowded_since.setdefault((node, whose), time.monotonic())
+                since = self._crowded_since.setdefault((node, owner), time.monotonic())
                 if time.monotonic() - since > TOO_MANY_FOR:
-                    text = f"{counted[kind]} on {node} for {TOO_MANY_FOR:.0f} s"
-                    found.append(Violation("connections stay within their number", f"{most} of {whose}", text))
-        return found
+                    text = f"{counts[kind]} on {node} for {TOO_MANY_FOR:.0f} s"
+                    violations.append(Violation("connections stay within their number", f"{maximum} of {owner}", text))
+        return violations
 
     def _count(self, conninfo: str) -> dict[tuple[str, bool], int] | None:
         try:
@@ -161,4 +161,4 @@ class InvariantWatch:
                 rows = connection.execute(_SESSIONS, [f"{HEALER_APPLICATION}%", EXPORTER_ROLE, HEALER_ROLE]).fetchall()
         except psycopg.Error:
             return None
-        return {(user, of_healer): count for user, of_healer, count in rows}
+        return {(user, is_healer): count for user, is_healer, count in rows}
