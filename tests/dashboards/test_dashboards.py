@@ -1,4 +1,4 @@
-"""The dashboards: in step with their code, and fit to be read at night."""
+"""The dashboards are up to date with their code, complete, linked and easy to read for an on-call engineer."""
 
 import re
 import subprocess
@@ -43,14 +43,14 @@ QUESTIONS = {
     ],
 }
 PROMETHEUS_OWN = {"ALERTS", "ALERTS_FOR_STATE"}
-OF_THE_HEALER_AS_A_WHOLE = {
+METRICS_WITHOUT_CLUSTER = {
     "pgslot_heal_seconds_bucket",
     "pgslot_heal_alerts_total",
     "pgslot_heal_alertmanager_up",
     "pgslot_heal_clusters_remaining",
     "pgslot_heal_last_webhook_timestamp_seconds",
 }
-"""They have no label cluster."""
+"""The healer's metrics without the label cluster."""
 
 each_board = pytest.mark.parametrize("board", DASHBOARDS)
 each_panel = pytest.mark.parametrize(
@@ -60,7 +60,7 @@ each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: targ
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """A missing program fails the test: FileNotFoundError."""
+    """Run a program in the repository; raises FileNotFoundError if it is missing."""
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
 
 
@@ -84,17 +84,17 @@ def test_check_names_outdated_json(tmp_path: Path) -> None:
 
 @each_board
 def test_dashboard_can_be_provisioned_and_linked(board: str) -> None:
-    made = DASHBOARDS[board]
-    assert made["uid"] == board
-    assert made["schemaVersion"] == 41
-    assert made["graphTooltip"] == 1
-    assert made["refresh"] == "30s"
-    assert "pgslot" in made["tags"]
-    assert "__inputs" not in made
-    assert made.get("id") is None
-    [link] = made["links"]
-    [other] = DASHBOARDS.keys() - {board}
-    assert link["url"].startswith(f"/d/{other}?var-datasource=${{datasource}}")
+    dashboard = DASHBOARDS[board]
+    assert dashboard["uid"] == board
+    assert dashboard["schemaVersion"] == 41
+    assert dashboard["graphTooltip"] == 1
+    assert dashboard["refresh"] == "30s"
+    assert "pgslot" in dashboard["tags"]
+    assert "__inputs" not in dashboard
+    assert dashboard.get("id") is None
+    [link] = dashboard["links"]
+    [linked_board] = DASHBOARDS.keys() - {board}
+    assert link["url"].startswith(f"/d/{linked_board}?var-datasource=${{datasource}}")
     assert link["keepTime"] is True
 
 
@@ -105,7 +105,7 @@ def test_rows_follow_the_questions_of_an_on_call_engineer(board: str) -> None:
 
 @each_board
 def test_panel_ids_are_unique_and_stable(board: str) -> None:
-    """A panel's id is written beside it, in the hundred of its row: links to a panel go on leading to it."""
+    """The code gives every panel an id within the hundred of its row, so that links to a panel stay valid."""
     ids = [panel["id"] for panel in DASHBOARDS[board]["panels"]]
     assert len(set(ids)) == len(ids)
     assert ids == sorted(ids)
@@ -121,11 +121,13 @@ def test_panel_ids_are_unique_and_stable(board: str) -> None:
 def test_panels_fill_the_grid_without_overlap(board: str) -> None:
     cells: set[tuple[int, int]] = set()
     for panel in DASHBOARDS[board]["panels"]:
-        at = panel["gridPos"]
-        mine = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert at["x"] + at["w"] <= 24
-        assert not mine & cells, panel["title"]
-        cells |= mine
+        area = panel["gridPos"]
+        panel_cells = {
+            (x, y) for x in range(area["x"], area["x"] + area["w"]) for y in range(area["y"], area["y"] + area["h"])
+        }
+        assert area["x"] + area["w"] <= 24
+        assert not panel_cells & cells, panel["title"]
+        cells |= panel_cells
     assert len(cells) == 24 * (1 + max(y for _, y in cells))
 
 
@@ -149,7 +151,7 @@ def test_panel_links_to_runbooks(board: str, panel: dict[str, Any]) -> None:
 
 @each_board
 def test_runbook_base_is_set_in_one_place(board: str) -> None:
-    """And by the same sed as in the rules."""
+    """The sed command for the rules changes the dashboards, too."""
     rules = yaml.safe_load((ROOT / "alerts/pgslot.rules.yml").read_text("utf-8"))
     urls = {
         rule["annotations"]["runbook_url"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule
@@ -162,7 +164,7 @@ def test_runbook_base_is_set_in_one_place(board: str) -> None:
 
 @each_board
 def test_table_rows_link_to_the_cluster(board: str) -> None:
-    """Each link to a dashboard leads to one that exists and gives only variables that it has."""
+    """Links to a dashboard lead to an existing one and set only variables that it has."""
     urls = re.findall(r'"url": "(/d/[^"]*)"', (FOLDER / f"{board}.json").read_text("utf-8"))
     assert any("pgslot-cluster" in url and "var-cluster=" in url for url in urls)
     for url in urls:
@@ -175,7 +177,7 @@ def test_table_rows_link_to_the_cluster(board: str) -> None:
 def test_query_selects_by_the_variables(target: Target) -> None:
     chosen = '=~"$cluster"' if target.board == "pgslot-fleet" else '="$cluster"'
     for metric, matchers in selectors(target.expr):
-        if metric in OF_THE_HEALER_AS_A_WHOLE:
+        if metric in METRICS_WITHOUT_CLUSTER:
             assert matchers == {}
         elif metric in PROMETHEUS_OWN:
             assert matchers["alertname"] == '=~"PgSlot.*"'
@@ -189,31 +191,31 @@ def test_query_selects_by_the_variables(target: Target) -> None:
 
 def test_queries_read_only_exported_metrics() -> None:
     healer = set(re.findall(r'"(pgslot_heal_\w+)"', (ROOT / "healer/metrics.py").read_text("utf-8")))
-    made = set(CATALOGUE) | healer | {f"{name}{suffix}" for name in healer for suffix in ("_total", "_bucket")}
+    exported = set(CATALOGUE) | healer | {f"{name}{suffix}" for name in healer for suffix in ("_total", "_bucket")}
     read = {metric for target in TARGETS for metric, _ in selectors(target.expr)}
     read |= {metric for _, annotation in ANNOTATIONS for metric, _ in selectors(annotation["expr"])}
-    assert read - made - PROMETHEUS_OWN == set()
+    assert read - exported - PROMETHEUS_OWN == set()
 
 
 @each_board
 def test_variables_default_to_all(board: str) -> None:
-    found = variables(board)
-    one = {"cluster"} if board == "pgslot-cluster" else set()
-    several = {"pgslot-fleet": {"cluster"}, "pgslot-cluster": {"node", "slot"}}[board]
-    assert found.keys() == {"datasource", "runbooks"} | one | several
-    for name in several:
-        assert found[name]["multi"] is found[name]["includeAll"] is True
-        assert found[name]["allValue"] == ".+"
-        assert found[name]["current"]["value"] == ["$__all"]
-    for name in one:
-        assert found[name]["multi"] is found[name]["includeAll"] is False
+    board_variables = variables(board)
+    single = {"cluster"} if board == "pgslot-cluster" else set()
+    multiple = {"pgslot-fleet": {"cluster"}, "pgslot-cluster": {"node", "slot"}}[board]
+    assert board_variables.keys() == {"datasource", "runbooks"} | single | multiple
+    for name in multiple:
+        assert board_variables[name]["multi"] is board_variables[name]["includeAll"] is True
+        assert board_variables[name]["allValue"] == ".+"
+        assert board_variables[name]["current"]["value"] == ["$__all"]
+    for name in single:
+        assert board_variables[name]["multi"] is board_variables[name]["includeAll"] is False
 
 
 @each_board
 def test_alerts_and_heals_are_annotations(board: str) -> None:
-    found = {annotation["name"]: annotation for annotation in DASHBOARDS[board]["annotations"]["list"]}
-    assert list(found) == ["Alerts", "Heal episodes", "Heal calls", "Ended transactions"]
-    for annotation in found.values():
+    annotations = {annotation["name"]: annotation for annotation in DASHBOARDS[board]["annotations"]["list"]}
+    assert list(annotations) == ["Alerts", "Heal episodes", "Heal calls", "Ended transactions"]
+    for annotation in annotations.values():
         assert annotation["enable"] is True
         assert annotation["datasource"]["uid"] == "${datasource}"
         assert "filter" not in annotation
@@ -221,7 +223,7 @@ def test_alerts_and_heals_are_annotations(board: str) -> None:
 
 @pytest.mark.tools
 def test_queries_are_valid_promql(tmp_path: Path) -> None:
-    """Promtool reads them as recording rules."""
+    """Promtool checks the queries as recording rules."""
     exprs = [target.expr for target in TARGETS] + [annotation["expr"] for _, annotation in ANNOTATIONS]
     recordings = [{"record": f"panel_{number}", "expr": substituted(expr)} for number, expr in enumerate(exprs)]
     file = tmp_path / "panels.yml"
@@ -231,7 +233,7 @@ def test_queries_are_valid_promql(tmp_path: Path) -> None:
 
 
 def threshold(alert: str, pattern: str) -> float:
-    """Return the number in a rule's expression; the largest where there is one for the urgent case as well."""
+    """Return the number in a rule's expression; the largest if there is another for the urgent case."""
     groups = yaml.safe_load((ROOT / "alerts/pgslot.rules.yml").read_text("utf-8"))["groups"]
     [expr] = [rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert]
     return max(float(number) for number in re.findall(rf"{pattern} ([\d.]+)", expr))

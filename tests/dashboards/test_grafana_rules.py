@@ -1,4 +1,4 @@
-"""The alert rules for Grafana: in step with Prometheus', in a form that Grafana reads, with the labels that heal."""
+"""Grafana's alert rules equal Prometheus' rules, are valid for Grafana and have the labels that start a heal."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ RULES: dict[str, Json] = {rule["title"]: rule for group in PROVISIONED["groups"]
 
 each_rule = pytest.mark.parametrize("name", RULES)
 
-# As in Grafana's own reader (pkg/services/provisioning/alerting/rules_types.go), which ignores keys it does not know.
+# From Grafana's reader (pkg/services/provisioning/alerting/rules_types.go), which ignores unknown keys.
 GROUP_KEYS = {"orgId", "name", "folder", "interval", "rules"}
 RULE_KEYS = {"uid", "title", "condition", "data", "dashboardUid", "panelId", "noDataState", "execErrState", "for"} | {
     *("keepFiringFor", "missing_series_evals_to_resolve", "annotations", "labels", "isPaused", "notification_settings"),
@@ -39,76 +39,76 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str) -> int:
-    found = DURATION.fullmatch(text)
-    if found is None:
+    match = DURATION.fullmatch(text)
+    if match is None:
         raise ValueError(f"no duration: {text}")
-    return int(found[1]) * SECONDS[found[2]]
+    return int(match[1]) * SECONDS[match[2]]
 
 
-def check(what: object, why: str) -> None:
+def require(what: object, why: str) -> None:
     if not what:
         raise ValueError(why)
 
 
-def checked(document: Json) -> None:
-    """Raises ValueError for what Grafana refuses, or would leave out."""
-    check(set(document) == {"apiVersion", "groups"} and document["apiVersion"] == 1, "not of version 1")
+def check_document(document: Json) -> None:
+    """Check the file; raises ValueError for anything that Grafana rejects or would drop."""
+    require(set(document) == {"apiVersion", "groups"} and document["apiVersion"] == 1, "not of version 1")
     uids = [rule["uid"] for group in document["groups"] for rule in group["rules"]]
-    check(len(set(uids)) == len(uids), "a uid twice")
+    require(len(set(uids)) == len(uids), "a uid twice")
     for group in document["groups"]:
-        check(set(group) <= GROUP_KEYS, f"unknown keys of a group: {set(group) - GROUP_KEYS}")
-        check(group["name"] and group["folder"], "a group without a name or folder")
-        check(seconds(group["interval"]) % 10 == 0, "an interval that is no multiple of the scheduler's 10 s")
+        require(set(group) <= GROUP_KEYS, f"unknown keys of a group: {set(group) - GROUP_KEYS}")
+        require(group["name"] and group["folder"], "a group without a name or folder")
+        require(seconds(group["interval"]) % 10 == 0, "an interval that is no multiple of the scheduler's 10 s")
         for rule in group["rules"]:
-            checked_rule(rule)
+            check_rule(rule)
 
 
-def checked_rule(rule: Json) -> None:
-    check(set(rule) <= RULE_KEYS, f"unknown keys: {set(rule) - RULE_KEYS}")
-    check(re.fullmatch(r"[\w-]{1,40}", rule["uid"]), "no uid")
-    check(rule["title"] and seconds(rule["for"]) >= 0, "no title")
+def check_rule(rule: Json) -> None:
+    require(set(rule) <= RULE_KEYS, f"unknown keys: {set(rule) - RULE_KEYS}")
+    require(re.fullmatch(r"[\w-]{1,40}", rule["uid"]), "no uid")
+    require(rule["title"] and seconds(rule["for"]) >= 0, "no title")
     seconds(rule.get("keepFiringFor", "0s"))
-    check(rule["noDataState"] in ("OK", "NoData", "Alerting", "KeepLast"), "no such state")
-    check(rule["execErrState"] in ("OK", "Error", "Alerting", "KeepLast"), "no such state")
+    require(rule["noDataState"] in ("OK", "NoData", "Alerting", "KeepLast"), "no such state")
+    require(rule["execErrState"] in ("OK", "Error", "Alerting", "KeepLast"), "no such state")
     texts = [*rule["annotations"].values(), *rule["labels"].values()]
-    check(not any("$" in text for text in texts), "a variable of Grafana's environment")
-    check(rule["condition"] in {step["refId"] for step in rule["data"]}, "no such step is the condition")
-    known: list[str] = []
+    require(not any("$" in text for text in texts), "a variable of Grafana's environment")
+    require(rule["condition"] in {step["refId"] for step in rule["data"]}, "no such step is the condition")
+    earlier: list[str] = []
     for step in rule["data"]:
-        checked_step(step, known)
-        known.append(step["refId"])
+        check_step(step, earlier)
+        earlier.append(step["refId"])
 
 
-def checked_step(step: Json, known: list[str]) -> None:
-    """`known`: the steps before it, the only ones that it may use."""
-    check(set(step) <= STEP_KEYS, f"unknown keys: {set(step) - STEP_KEYS}")
+def check_step(step: Json, earlier: list[str]) -> None:
+    """Check a step; `earlier` are the refIds of the steps before it, which are the only ones that it may use."""
+    require(set(step) <= STEP_KEYS, f"unknown keys: {set(step) - STEP_KEYS}")
     model = step["model"]
-    check(step["refId"] not in known and model["refId"] == step["refId"], "refId")
-    check(step["datasourceUid"] == model["datasource"]["uid"], "two data sources")
-    check(step["relativeTimeRange"]["from"] > step["relativeTimeRange"]["to"] >= 0, "no time range")
+    require(step["refId"] not in earlier and model["refId"] == step["refId"], "refId")
+    require(step["datasourceUid"] == model["datasource"]["uid"], "two data sources")
+    require(step["relativeTimeRange"]["from"] > step["relativeTimeRange"]["to"] >= 0, "no time range")
     kind = model.get("type", model["datasource"]["type"])
-    check((step["datasourceUid"] == "__expr__") is ("type" in model), "an expression is one of Grafana's")
-    # What the models do not know is dropped without a word, so what is left is compared; `type` chose the model.
-    left = plain(MODELS[kind].from_json(model))
-    lost = [key for key in model if key != "type" and left.get(key) != model[key]]
-    check(not lost, f"not all is known: {lost}")
+    require((step["datasourceUid"] == "__expr__") is ("type" in model), "an expression is one of Grafana's")
+    # The models drop unknown keys silently, so the result is compared with the input; `type` chose the model.
+    parsed = plain(MODELS[kind].from_json(model))
+    lost = [key for key in model if key != "type" and parsed.get(key) != model[key]]
+    require(not lost, f"not all is known: {lost}")
     used = [model["expression"]] if kind == "threshold" else re.findall(r"\$(\w+)", model.get("expression", ""))
-    check(set(used) <= set(known), f"steps that are not there: {used}")
+    require(set(used) <= set(earlier), f"steps that are not there: {used}")
 
 
 def plain(value: Any) -> Any:
     if hasattr(value, "to_json"):
         return plain(value.to_json())
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def test_provisioned_rules_are_valid_for_grafana() -> None:
-    checked(PROVISIONED)
+    check_document(PROVISIONED)
 
 
-def changed(change: Callable[[Json], object]) -> Json:
+def document_with(change: Callable[[Json], object]) -> Json:
     document: Json = yaml.safe_load((ROOT / ALERTING).read_text("utf-8"))
     change(document["groups"][0]["rules"][0])
     return document
@@ -132,44 +132,44 @@ def changed(change: Callable[[Json], object]) -> Json:
     ],
 )
 def test_invalid_rule_is_rejected(change: Callable[[Json], object]) -> None:
-    """As a check of the check above."""
+    """Checks the check above."""
     with pytest.raises(ValueError, match=r"."):
-        checked(changed(change))
+        check_document(document_with(change))
 
 
-def generated(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run_generator(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return run_tool(sys.executable, "-m", "dashboards.alerting", *arguments, cwd=ROOT)
 
 
 def test_grafana_rules_are_up_to_date_with_the_alert_rules() -> None:
-    done = generated("--check")
+    done = run_generator("--check")
     assert done.returncode == 0, done.stderr
 
 
 def test_outdated_rules_are_reported(tmp_path: Path) -> None:
     for file in (ALERTING, RECORDING):
         (tmp_path / file.parent).mkdir(parents=True)
-    assert generated(tmp_path).returncode == 0
-    made = (tmp_path / ALERTING).read_text("utf-8")
-    (tmp_path / ALERTING).write_text(f"{made}# changed by hand\n", "utf-8")
-    done = generated("--check", tmp_path)
+    assert run_generator(tmp_path).returncode == 0
+    generated = (tmp_path / ALERTING).read_text("utf-8")
+    (tmp_path / ALERTING).write_text(f"{generated}# changed by hand\n", "utf-8")
+    done = run_generator("--check", tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"{ALERTING.name} is out of step with pgslot.rules.yml: run make dashboards\n"
 
 
 @each_rule
 def test_grafana_rule_equals_the_prometheus_rule(name: str) -> None:
-    mine, theirs = RULES[name], ALERT_RULES[name]
-    assert mine["data"][0]["model"]["expr"] == theirs["expr"].strip()
-    assert mine["labels"] == theirs["labels"]
-    assert {key: mine.get(key, "0s") for key in ("for", "keepFiringFor")} == {
-        "for": theirs.get("for", "0s"),
-        "keepFiringFor": theirs.get("keep_firing_for", "0s"),
+    grafana_rule, prometheus_rule = RULES[name], ALERT_RULES[name]
+    assert grafana_rule["data"][0]["model"]["expr"] == prometheus_rule["expr"].strip()
+    assert grafana_rule["labels"] == prometheus_rule["labels"]
+    assert {key: grafana_rule.get(key, "0s") for key in ("for", "keepFiringFor")} == {
+        "for": prometheus_rule.get("for", "0s"),
+        "keepFiringFor": prometheus_rule.get("keep_firing_for", "0s"),
     }
-    # Without a series all is well; an alert ends with its series, as in Prometheus.
-    assert (mine["noDataState"], mine["missing_series_evals_to_resolve"]) == ("OK", 1)
-    assert {key: mine["annotations"][key] for key in ("summary", "runbook_url")} == {
-        key: theirs["annotations"][key] for key in ("summary", "runbook_url")
+    # As in Prometheus, no series means no alert, and an alert resolves when its series ends.
+    assert (grafana_rule["noDataState"], grafana_rule["missing_series_evals_to_resolve"]) == ("OK", 1)
+    assert {key: grafana_rule["annotations"][key] for key in ("summary", "runbook_url")} == {
+        key: prometheus_rule["annotations"][key] for key in ("summary", "runbook_url")
     }
 
 
@@ -185,7 +185,7 @@ def test_grafana_has_every_alert_and_prometheus_every_recording_rule() -> None:
 
 @pytest.mark.tools
 def test_texts_are_valid_templates_without_queries(tmp_path: Path) -> None:
-    """Prometheus has the same template language, and calls the one number of a rule `.Value`."""
+    """Prometheus has the same template language, with the value of the rule as `.Value`."""
     texts = {name: rule["annotations"]["description"] for name, rule in RULES.items()}
     assert not [name for name, text in texts.items() if re.search(r"\bquery\s*(\}\}|-\}\})", text)]
     rules = [
@@ -200,7 +200,7 @@ def test_texts_are_valid_templates_without_queries(tmp_path: Path) -> None:
 
 @pytest.mark.tools
 def test_promtool_rejects_an_invalid_template(tmp_path: Path) -> None:
-    """As a check of the check above."""
+    """Checks the check above."""
     file = tmp_path / "rules.yml"
     for text in ("{{ if .Labels.node }}", "{{ humanise .Value }}"):
         rule = {"alert": "X", "expr": "vector(1)", "annotations": {"text": text}}
@@ -210,7 +210,7 @@ def test_promtool_rejects_an_invalid_template(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Without Alertmanager: Prometheus' own alerts reach nobody."""
+    """Runs without Alertmanager, so Prometheus' own alerts do not reach the healer."""
     with Stack() as stack:
         stack.start_databases()
         stack.start_exporter()
@@ -223,7 +223,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.mark.e2e
 def test_alert_sent_by_grafana_starts_a_heal(stack: Stack) -> None:
-    """Its query asked of a real Prometheus, its labels put together as Grafana does: no Grafana is to be had here."""
+    """The query runs on a real Prometheus; the test builds the labels as Grafana does, as there is no Grafana here."""
     rule = RULES["PgSlotCreationWaiting"]
     query = rule["data"][0]["model"]
     assert query["instant"] is True
@@ -242,8 +242,8 @@ def test_alert_sent_by_grafana_starts_a_heal(stack: Stack) -> None:
 
 
 def test_sdk_model_reads_the_rules() -> None:
-    """The SDK's, of another API of Grafana's with the same names."""
+    """The SDK's model belongs to another Grafana API with the same field names."""
     for rule in RULES.values():
-        known = models.Rule.from_json({key: value for key, value in rule.items() if key != "data"})
-        assert (known.title, known.condition, known.for_val) == (rule["title"], rule["condition"], rule["for"])
-        assert (known.no_data_state, known.exec_err_state) == (rule["noDataState"], rule["execErrState"])
+        parsed = models.Rule.from_json({key: value for key, value in rule.items() if key != "data"})
+        assert (parsed.title, parsed.condition, parsed.for_val) == (rule["title"], rule["condition"], rule["for"])
+        assert (parsed.no_data_state, parsed.exec_err_state) == (rule["noDataState"], rule["execErrState"])

@@ -1,4 +1,4 @@
-"""The rules of grafana/dashboard-linter, on our JSON. What is excluded stands in json/.lint, with its reason."""
+"""The JSON keeps the rules of grafana/dashboard-linter; json/.lint lists the exclusions with their reasons."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ UNITS = {
     "dateTimeFromNow",
     "bool_yes_no",
 }
-"""Those of Grafana's that a panel of ours may have; a new one is looked up first."""
+"""The units of Grafana that a panel may have; look a new unit up in Grafana's list before you add it."""
 RANGED = re.compile(r"(\w+)\(\s*(\w+)(?:\{[^}]*\})?\[([^\]]*)\]")
 
 
@@ -42,22 +42,22 @@ def exprs(board: Board) -> Iterator[tuple[str, str]]:
 
 
 def template_datasource(board: Board) -> Iterator[str]:
-    found = [variable for variable in board["templating"]["list"] if variable["type"] == "datasource"]
-    if [(variable["name"], variable["label"], variable["query"]) for variable in found] != [
+    sources = [variable for variable in board["templating"]["list"] if variable["type"] == "datasource"]
+    if [(variable["name"], variable["label"], variable["query"]) for variable in sources] != [
         ("datasource", "Data source", "prometheus")
     ]:
-        yield f"data source variables: {found}"
+        yield f"data source variables: {sources}"
 
 
 def template(name: str) -> Callable[[Board], Iterator[str]]:
     def rule(board: Board) -> Iterator[str]:
-        found = [variable for variable in board["templating"]["list"] if variable["name"] == name]
-        if not found:
+        named = [variable for variable in board["templating"]["list"] if variable["name"] == name]
+        if not named:
             yield f"no variable {name}"
-        for variable in found:
-            wanted = {"type": "query", "label": name.title(), "multi": True, "allValue": ".+"}
-            if wanted.items() - variable.items() or variable["datasource"]["uid"] != "${datasource}":
-                yield f"{variable} is not {wanted}"
+        for variable in named:
+            expected = {"type": "query", "label": name.title(), "multi": True, "allValue": ".+"}
+            if expected.items() - variable.items() or variable["datasource"]["uid"] != "${datasource}":
+                yield f"{variable} is not {expected}"
 
     return rule
 
@@ -88,7 +88,7 @@ def panel_title_description(board: Board) -> Iterator[str]:
 
 
 def panel_units(board: Board) -> Iterator[str]:
-    """Stricter than the linter's: tables as well, every override, and value mappings excuse nothing."""
+    """Stricter than the linter: it covers tables and every override, and value mappings do not exempt a panel."""
     for panel in shown(board):
         config = panel["fieldConfig"]
         units = [config["defaults"].get("unit")]
@@ -107,14 +107,14 @@ def panel_no_targets(board: Board) -> Iterator[str]:
 
 
 def target_promql(board: Board) -> Iterator[str]:
-    """Whether it parses is asked of promtool."""
+    """Queries are not empty; promtool checks their syntax."""
     for title, expr in exprs(board):
         if not expr:
             yield title
 
 
 def target_rate_interval(board: Board) -> Iterator[str]:
-    """Stricter than the linter's: increase may take $__range, and nothing else."""
+    """Stricter than the linter: only increase may use $__range, and no function another range."""
     for title, expr in exprs(board):
         for function, _, span in RANGED.findall(expr):
             allowed = {"increase": {"$__rate_interval", "$__range"}, "rate": {"$__rate_interval"}}
@@ -162,7 +162,7 @@ RULES: dict[str, Callable[[Board], Iterator[str]]] = {
     "target-counter-agg-rule": target_counter_agg,
     "uneditable-dashboard": uneditable,
 }
-"""By the linter's names; its two rules about LogQL have nothing to look at here."""
+"""Keyed by the linter's names; its two rules about LogQL do not apply here."""
 
 EXCLUDED: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / ".lint").read_text("utf-8"))["exclusions"]
 
@@ -181,7 +181,7 @@ def test_exclusion_is_needed_and_says_why(rule: str) -> None:
 
 @pytest.mark.parametrize("rule", sorted(RULES.keys() - EXCLUDED.keys()))
 def test_rule_rejects_a_broken_dashboard(rule: str) -> None:
-    """Each finds fault with a dashboard that breaks them all."""
+    """Every rule reports a dashboard that breaks all of them."""
     panel = {
         "id": 1,
         "type": "stat",

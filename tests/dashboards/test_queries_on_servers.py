@@ -1,4 +1,4 @@
-"""Every query of the dashboards, asked of a Prometheus that watches real servers on which all of it happens."""
+"""Every query of the dashboards has data on a Prometheus that scrapes real servers on which every incident happens."""
 
 import math
 import re
@@ -23,19 +23,19 @@ from tests.support.dashboards import (
     variables,
 )
 
-# It takes about a minute until all has happened, whichever test asks first.
+# The first test waits about a minute for all incidents.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 PACES = {"PgSlotCreationStuck": "5", "PgSlotCreationBlocked": "5"}
-COUNTED_BY_EACH_HEALER = re.compile(r"increase\(")
-"""Two healers count their own acts: of them the sum is right, and of one that is scraped twice it is not."""
+SUMMED_OVER_HEALERS = re.compile(r"increase\(")
+"""Two healers count their own actions, so their sum is right; it is wrong for one healer that is scraped twice."""
 
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
 
 @dataclass(frozen=True, eq=False)
-class Happened:
-    """The fleet after everything, and when that was."""
+class FleetHistory:
+    """The fleet after all incidents, with their time range in Unix time."""
 
     fleet: Fleet
     start: float
@@ -56,7 +56,7 @@ class Happened:
 
 
 @pytest.fixture(scope="module")
-def happened() -> Iterator[Happened]:
+def history() -> Iterator[FleetHistory]:
     with Fleet(thresholds=PACES) as fleet:
         start = time.time()
         fleet.start_everything()
@@ -88,20 +88,20 @@ def happened() -> Iterator[Happened]:
         fleet.standby.stop()
         away = 'count(pgslot_up{job="pgslot-exporter"} == 0) == 2'
         fleet.until("the standby has been away for some scrapes of both", f"count_over_time(({away})[10s:1s]) > 3")
-        yield Happened(fleet, start, time.time())
+        yield FleetHistory(fleet, start, time.time())
 
 
 @each_target
-def test_query_has_data(happened: Happened, target: Target) -> None:
-    found = happened.over_time(target.expr)
-    numbers = [float(value) for series in found for _, value in series["values"]]
+def test_query_has_data(history: FleetHistory, target: Target) -> None:
+    result = history.over_time(target.expr)
+    numbers = [float(value) for series in result for _, value in series["values"]]
     assert any(not math.isnan(number) for number in numbers), substituted(target.expr)
 
 
 @each_target
-def test_legend_names_existing_labels(happened: Happened, target: Target) -> None:
+def test_legend_names_existing_labels(history: FleetHistory, target: Target) -> None:
     for label in re.findall(r"\{\{(\w+)\}\}", target.target["legendFormat"]):
-        for series in happened.over_time(target.expr):
+        for series in history.over_time(target.expr):
             assert series["metric"].get(label), series["metric"]
 
 
@@ -110,78 +110,83 @@ def test_legend_names_existing_labels(happened: Happened, target: Target) -> Non
     [(board, panel) for board, panel in PANELS if panel["type"] == "table"],
     ids=lambda value: value if isinstance(value, str) else value["title"],
 )
-def test_columns_of_a_table_are_filled(happened: Happened, board: str, panel: dict[str, Any]) -> None:
+def test_columns_of_a_table_are_filled(history: FleetHistory, board: str, panel: dict[str, Any]) -> None:
     del board
-    several = len(panel["targets"]) > 1
-    there: set[str] = set()
+    multiple = len(panel["targets"]) > 1
+    columns: set[str] = set()
     for target in panel["targets"]:
-        found = happened.over_time(target["expr"])
-        there |= {label for series in found for label, value in series["metric"].items() if value}
-        there.add(f"Value #{target['refId']}" if several else "Value")
+        result = history.over_time(target["expr"])
+        columns |= {label for series in result for label, value in series["metric"].items() if value}
+        columns.add(f"Value #{target['refId']}" if multiple else "Value")
     [organize] = [step["options"] for step in panel["transformations"] if step["id"] == "organize"]
-    assert set(organize["renameByName"]) <= there
-    assert there - set(organize["renameByName"]) <= set(organize["excludeByName"]) | {"Time"}
+    assert set(organize["renameByName"]) <= columns
+    assert columns - set(organize["renameByName"]) <= set(organize["excludeByName"]) | {"Time"}
 
 
 @each_target
-def test_metrics_and_labels_of_a_query_exist(happened: Happened, target: Target) -> None:
+def test_metrics_and_labels_of_a_query_exist(history: FleetHistory, target: Target) -> None:
     read = selectors(target.expr)
     for metric, matchers in read:
-        assert set(matchers) <= happened.labels(metric), metric
-    assert grouped_by(target.expr) <= {"le"}.union(*(happened.labels(metric) for metric, _ in read))
+        assert set(matchers) <= history.labels(metric), metric
+    assert grouped_by(target.expr) <= {"le"}.union(*(history.labels(metric) for metric, _ in read))
 
 
 @each_target
-def test_query_counts_nothing_twice_with_two_exporters(happened: Happened, target: Target) -> None:
-    """As with one of them: the reason why job and instance are no variables."""
-    if COUNTED_BY_EACH_HEALER.search(target.expr):
+def test_query_counts_nothing_twice_with_two_exporters(history: FleetHistory, target: Target) -> None:
+    """A result is the same as with one exporter, so job and instance need not be variables."""
+    if SUMMED_OVER_HEALERS.search(target.expr):
         return
     both = substituted(target.expr)
-    one = re.sub(r"\b(pgslot_\w+)\{", rf'\1{{instance!~"{SECOND_HOST}.*",', both)
-    one = re.sub(r"\b(pgslot_\w+)\b(?!\{)", rf'\1{{instance!~"{SECOND_HOST}.*"}}', one)
-    expected, found = happened.at_the_end(one), happened.at_the_end(both)
-    assert found.keys() == expected.keys()
-    for series, value in found.items():
+    first_only = re.sub(r"\b(pgslot_\w+)\{", rf'\1{{instance!~"{SECOND_HOST}.*",', both)
+    first_only = re.sub(r"\b(pgslot_\w+)\b(?!\{)", rf'\1{{instance!~"{SECOND_HOST}.*"}}', first_only)
+    expected, actual = history.at_the_end(first_only), history.at_the_end(both)
+    assert actual.keys() == expected.keys()
+    for series, value in actual.items():
         assert {"job", "instance"}.isdisjoint(dict(series))
         if "deriv(" in target.expr:
-            # A trend is as long as its exporter has looked, and the second one began later.
+            # A trend covers the time since its exporter started, and the second exporter started later.
             assert value > 0, series
         elif value.is_integer() and value < 50:
             assert value == expected[series], series
         else:
-            # The two scrapes are up to a second apart: ages, rates and bytes differ by that.
-            apart = 1_000_000 if "_bytes" in target.expr and "/" not in target.expr else 3
-            assert value == pytest.approx(expected[series], rel=0.2, abs=apart), series
+            # The two scrapes are up to a second apart, so ages, rates and bytes differ a little.
+            tolerance = 1_000_000 if "_bytes" in target.expr and "/" not in target.expr else 3
+            assert value == pytest.approx(expected[series], rel=0.2, abs=tolerance), series
 
 
 @pytest.mark.parametrize(
     ("board", "name"),
-    [(board, name) for board in DASHBOARDS for name, found in variables(board).items() if found["type"] == "query"],
+    [
+        (board, name)
+        for board in DASHBOARDS
+        for name, variable in variables(board).items()
+        if variable["type"] == "query"
+    ],
 )
-def test_variable_has_values(happened: Happened, board: str, name: str) -> None:
+def test_variable_has_values(history: FleetHistory, board: str, name: str) -> None:
     query = substituted(variables(board)[name]["query"])
     selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
-    found = happened.over_time(f"count by ({label}) ({selector})")
-    assert any(series["metric"].get(label) for series in found), query
+    result = history.over_time(f"count by ({label}) ({selector})")
+    assert any(series["metric"].get(label) for series in result), query
 
 
 @pytest.mark.parametrize(
     ("board", "annotation"), ANNOTATIONS, ids=lambda value: value if isinstance(value, str) else value["name"]
 )
-def test_annotation_has_marks(happened: Happened, board: str, annotation: dict[str, Any]) -> None:
+def test_annotation_has_marks(history: FleetHistory, board: str, annotation: dict[str, Any]) -> None:
     del board
-    found = happened.over_time(annotation["expr"])
-    assert found
+    marks = history.over_time(annotation["expr"])
+    assert marks
     for label in re.findall(r"\{\{(\w+)\}\}", annotation["titleFormat"]):
-        assert all(series["metric"].get(label) for series in found)
+        assert all(series["metric"].get(label) for series in marks)
     if annotation["useValueForTime"]:
-        times = [float(value) / 1000 for series in found for _, value in series["values"]]
-        assert any(happened.start < at < happened.end for at in times)
+        times = [float(value) / 1000 for series in marks for _, value in series["values"]]
+        assert any(history.start < at < history.end for at in times)
 
 
-def test_overview_numbers_show_the_incidents(happened: Happened) -> None:
+def test_overview_numbers_show_the_incidents(history: FleetHistory) -> None:
     numbers = {
-        target.panel["title"]: list(happened.at_the_end(substituted(target.expr)).values())
+        target.panel["title"]: list(history.at_the_end(substituted(target.expr)).values())
         for target in TARGETS
         if target.board == "pgslot-fleet" and target.panel["id"] < 109
     }

@@ -1,6 +1,7 @@
 """
-README: every block is run by a test or says why not, and what it names exists. Commands:
-tests/docs/test_readme_on_servers.py.
+Every block of README is run by a test or has a reason why not, and everything that it names exists.
+
+tests/docs/test_readme_on_servers.py runs the commands.
 """
 
 import argparse
@@ -27,13 +28,13 @@ ROOT = README.parent
 SPANS = sorted(set(code_spans(README)))
 
 
-THEIRS = {
+READERS_FILES = {
     "pgslot.yml": "the reader's configuration",
     "pg_hba.conf": "their servers'",
     "clusters/*.yml": "theirs, an example",
     ".venv/consumers": "made by `make test`",
 }
-"""What README names and does not ship."""
+"""Files that README names and the repository does not contain."""
 FOLDERS = (
     "",
     "deploy/kubernetes",
@@ -42,7 +43,7 @@ FOLDERS = (
     "dashboards/json",
     "dashboards/provisioning",
 )
-"""Where paths start: the root, or the folder that the sentence is about."""
+"""Where paths start: at the root, or in the folder that the sentence is about."""
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in BLOCKS])
@@ -61,8 +62,8 @@ def configurations() -> list[Fence]:
 
 
 def complete(block: Fence) -> str:
-    """Return it as a whole file: what it leaves out is the first block's, also of a cluster that has a `...` in it."""
-    first, data = (yaml.safe_load(each.text) for each in (configurations()[0], block))
+    """Return the block as a whole file, with keys of the first block where it has none or a cluster has `...`."""
+    first, data = (yaml.safe_load(fence.text) for fence in (configurations()[0], block))
     if set(data) == set(first):
         return block.text
     return yaml.safe_dump(merged_config(first, data) if "..." in block.text.split() else first | data)
@@ -87,7 +88,7 @@ def test_configuration_is_accepted_by_both_programs(block: Fence, program: str, 
 
 @pytest.mark.parametrize("program", PARSERS)
 def test_invalid_configuration_is_rejected_by_both_programs(program: str, tmp_path: Path) -> None:
-    """As a check of the check above."""
+    """Checks the check above."""
     file = tmp_path / "pgslot.yml"
     file.write_text(configurations()[0].text.replace("clusters:", "cluster:"), "utf-8")
     assert check(program, file).returncode == 2
@@ -109,7 +110,7 @@ def simple_commands(line: str) -> Iterator[list[str]]:
 
 
 def commands() -> Iterator[list[str]]:
-    """Return each command of shell blocks and of the text, as words."""
+    """Return the commands of the shell blocks and of the text, as lists of words."""
     for block in BLOCKS:
         if block.info == "sh":
             for line in lines(block):
@@ -119,23 +120,23 @@ def commands() -> Iterator[list[str]]:
             yield from simple_commands(span)
 
 
-OURS = sorted({tuple(words) for words in commands() if words and words[0] in PARSERS})
+PROGRAM_COMMANDS = sorted({tuple(words) for words in commands() if words and words[0] in PARSERS})
 
 
-@pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in OURS])
+@pytest.mark.parametrize("words", [pytest.param(words, id=" ".join(words)) for words in PROGRAM_COMMANDS])
 def test_command_is_accepted_by_its_program(words: tuple[str, ...]) -> None:
     program, *arguments = words
-    known = [{"COMMAND": "doctor", "FILE": "file", "CLUSTER": "orders"}.get(each, each) for each in arguments]
-    PARSERS[program]().parse_args([each for each in known if each != "--help"])
+    concrete = [{"COMMAND": "doctor", "FILE": "file", "CLUSTER": "orders"}.get(word, word) for word in arguments]
+    PARSERS[program]().parse_args([word for word in concrete if word != "--help"])
 
 
 def test_commands_of_both_programs_are_found() -> None:
-    assert {words[0] for words in OURS} == set(PARSERS)
-    assert len(OURS) >= 8
+    assert {words[0] for words in PROGRAM_COMMANDS} == set(PARSERS)
+    assert len(PROGRAM_COMMANDS) >= 8
 
 
 def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Return its flags and those of its commands."""
+    """Return the flags of a parser and of its subcommands."""
     for action in parser._actions:
         yield from action.option_strings
         if isinstance(action, argparse._SubParsersAction):
@@ -145,7 +146,7 @@ def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 @pytest.mark.parametrize("flag", [span for span in SPANS if span.startswith("--")])
 def test_flag_belongs_to_a_program(flag: str) -> None:
-    assert flag.split("=", maxsplit=1)[0] in {each for parser in PARSERS.values() for each in flags_of(parser())}
+    assert flag.split("=", maxsplit=1)[0] in {option for parser in PARSERS.values() for option in flags_of(parser())}
 
 
 def test_make_targets_exist() -> None:
@@ -160,9 +161,9 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.parametrize("module", [span.split()[2] for span in SPANS if span.startswith("python -m ")])
 def test_executed_module_exists(module: str) -> None:
-    found = find_spec(module)
-    assert found is not None
-    assert found.submodule_search_locations is None or find_spec(f"{module}.__main__") is not None
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.submodule_search_locations is None or find_spec(f"{module}.__main__") is not None
 
 
 def test_runbook_base_of_the_dashboards_is_changed_by_one_command(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_runbook_base_of_the_dashboards_is_changed_by_one_command(tmp_path: Path
     for file in (ROOT / "dashboards/json").glob("pgslot-*.json"):
         assert "http://localhost:9877" in file.read_text("utf-8")
         shutil.copy(file, tmp_path)
-    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=60)  # noqa: S602 - as people type it
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=60)  # noqa: S602 - as the reader types it
     for file in tmp_path.iterdir():
         assert '"https://pgslot.example.com/runbooks"' in file.read_text("utf-8")
         assert "localhost" not in file.read_text("utf-8")
@@ -182,13 +183,13 @@ def is_path(span: str) -> bool:
     return bool(re.fullmatch(r"[\w.-]+/[\w./*-]*", span) or re.fullmatch(r"[\w.*-]+" + ends, name)) and "//" not in span
 
 
-@pytest.mark.parametrize("path", sorted(set(filter(is_path, SPANS)) - set(THEIRS)))
+@pytest.mark.parametrize("path", sorted(set(filter(is_path, SPANS)) - set(READERS_FILES)))
 def test_path_exists(path: str) -> None:
     assert any(list((ROOT / folder).glob(path.rstrip("/"))) for folder in FOLDERS)
 
 
 def test_paths_are_recognised() -> None:
-    """As a check of the check above."""
+    """Checks the check above."""
     assert {"alerts/prometheus.yml", "deploy/systemd/", "configmap.yaml"} <= set(filter(is_path, SPANS))
     assert not is_path("http://HEALER:9878/alerts")
 

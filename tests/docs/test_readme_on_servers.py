@@ -1,4 +1,4 @@
-"""README as its reader follows it: the very lines, from roles to a slot that heals, on servers of one's own."""
+"""Follows README as a reader does: runs its exact lines, from the roles to a healed slot, on two servers."""
 
 import json
 import re
@@ -23,11 +23,14 @@ from tests.support.servers.processes import free_port, wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 PASSWORDS = {"pgslot_exporter": "eyes", "pgslot_healer": "hands", "pgslot_ender": "fist"}
-CONFIGURATION, ENDING, HBA, TOLD = "clusters:\n  orders:  ", "clusters:\n  orders:\n    healer", "hostssl", "ok  "
+CONFIGURATION = "clusters:\n  orders:  "
+TERMINATION = "clusters:\n  orders:\n    healer"
+HBA = "hostssl"
+DOCTOR_OUTPUT = "ok  "
 
 
-class Walk:
-    """What is the reader's own: two servers, a folder, and the ports."""
+class Walkthrough:
+    """The reader's environment: two servers, a folder and the ports."""
 
     def __init__(self, folder: Path, cleanup: ExitStack) -> None:
         self.folder = folder
@@ -43,7 +46,7 @@ class Walk:
         self.addresses |= {"/run/secrets/webhook-token": str(folder / "webhook-token")}
         self.prometheus = Prometheus(folder, self.addresses, {}, as_shipped=True)
         self.alertmanager = Alertmanager(folder, self.addresses)
-        self.one = f"127.0.0.1:{free_port()}"
+        self.single_address = f"127.0.0.1:{free_port()}"
         pgpass = folder / "pgpass"
         pgpass.write_text("".join(f"127.0.0.1:*:*:{user}:{word}\n" for user, word in PASSWORDS.items()), "utf-8")
         pgpass.chmod(0o600)
@@ -51,7 +54,7 @@ class Walk:
         self.reader = Reader(folder, programs.tools, self.replacements(), environment)
 
     def replacements(self) -> dict[str, str]:
-        """README's addresses, ports and paths, and the reader's: nothing else of a line is changed."""
+        """Return README's addresses, ports and paths with the reader's; everything else in a line stays the same."""
         primary, standby = self.primary.port, self.standby.port
         passfile = f"passfile={self.folder / 'pgpass'}"
         exporter, healer = self.addresses["exporter:9877"], self.addresses["healer:9878"]
@@ -60,7 +63,7 @@ class Walk:
             "host=10.0.0.1 ": f"host=127.0.0.1 port={primary} {passfile} ",
             "host=10.0.0.2 ": f"host=127.0.0.1 port={standby} {passfile} ",
             "host=db ": f"host=127.0.0.1 port={primary} {passfile} ",
-            "# one server needs no file": f"--web.listen-address={self.one}",
+            "# one server needs no file": f"--web.listen-address={self.single_address}",
             "# :9877": f"--web.listen-address={exporter}",
             "# :9878": f"--web.listen-address={healer} #",
             "-h STANDBY ": f"-h 127.0.0.1 -p {standby} ",
@@ -76,10 +79,10 @@ class Walk:
         }
 
     def make_roles(self) -> None:
-        told = self.reader.type("pg-slot-healer grants | psql")
-        assert re.search(r"pgslot_healer +\| postgres +\| t +\| f +\| t\n", told), told
+        output = self.reader.type("pg-slot-healer grants | psql")
+        assert re.search(r"pgslot_healer +\| postgres +\| t +\| f +\| t\n", output), output
         self.set_passwords("pgslot_exporter", "pgslot_healer")
-        self.let_in(self.reader.with_own(block(HBA).text))
+        self.let_in(self.reader.localised(block(HBA).text))
 
     def set_passwords(self, *users: str) -> None:
         typed = "".join(f"{PASSWORDS[user]}\n" * 2 for user in users)
@@ -87,7 +90,7 @@ class Walk:
         self.reader.run(line if len(users) == 2 else f"psql -d postgres -c '\\password {users[0]}'", stdin=typed)
 
     def let_in(self, rules: str) -> None:
-        """Put lines into each server's pg_hba.conf, before those that trust everybody on loopback."""
+        """Put rules into both servers' pg_hba.conf, before the rules that trust every role on loopback."""
         for server in (self.primary, self.standby):
             [(file,)] = server.sql("SHOW hba_file")
             Path(file).write_text(rules + Path(file).read_text("utf-8"), "utf-8")
@@ -97,7 +100,7 @@ class Walk:
 
     def configure(self) -> None:
         self.reader.run(self.reader.span("head -c 32 /dev/urandom"))
-        self.write(self.reader.with_own(block(CONFIGURATION).text))
+        self.write(self.reader.localised(block(CONFIGURATION).text))
         for program in ("pg-slot-exporter", "pg-slot-healer"):
             assert "configuration is valid" in self.reader.type(f"{program} --config.file=pgslot.yml --check")
 
@@ -117,7 +120,7 @@ class Walk:
 
     @contextmanager
     def without_a_route(self) -> Iterator[None]:
-        """Take the first one away for a while, which leads to the healer."""
+        """Remove the first route, which leads to the healer, inside the block."""
         file = self.folder / "alertmanager/alertmanager.yml"
         before = file.read_text("utf-8")
         routing = yaml.safe_load(before)
@@ -130,132 +133,136 @@ class Walk:
         file.write_text(text, "utf-8")
         requests.post(f"{self.alertmanager.url}/-/reload", timeout=10).raise_for_status()
 
-    def healer_s_metrics(self) -> str:
-        return requests.get(self.reader.with_own("http://HEALER:9878/metrics"), timeout=10).text
+    def healer_metrics(self) -> str:
+        return requests.get(self.reader.localised("http://HEALER:9878/metrics"), timeout=10).text
 
 
 @pytest.fixture
-def walk() -> Iterator[Walk]:
+def walkthrough() -> Iterator[Walkthrough]:
     folder = Path(tempfile.mkdtemp(prefix="pgslot-readme-"))
     folder.chmod(0o755)
     with ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-        yield Walk(folder, cleanup)
+        yield Walkthrough(folder, cleanup)
 
 
-def test_readme_leads_from_roles_to_a_healed_slot(walk: Walk) -> None:
-    """One walk, as each step needs the ones before it. At its end every line that README gives has been typed."""
-    walk.make_roles()
-    walk.configure()
-    walk.start()
-    find_and_mend_faults(walk)
-    see_it_heal(walk)
-    by_hand(walk)
-    switch_off_and_on(walk)
-    allow_to_end_transactions(walk)
-    one_server_without_a_file(walk)
-    assert set(shell_lines_that_are_run()) - walk.reader.typed == set()
+def test_readme_leads_from_roles_to_a_healed_slot(walkthrough: Walkthrough) -> None:
+    """Every step needs the steps before it; at the end, every shell line of README has been run."""
+    walkthrough.make_roles()
+    walkthrough.configure()
+    walkthrough.start()
+    find_and_fix_faults(walkthrough)
+    heal_a_slot(walkthrough)
+    heal_by_hand(walkthrough)
+    switch_off_and_on(walkthrough)
+    allow_to_end_transactions(walkthrough)
+    one_server_without_a_file(walkthrough)
+    assert set(shell_lines_that_are_run()) - walkthrough.reader.typed == set()
 
 
-def find_and_mend_faults(walk: Walk) -> None:
-    """What README shows of the doctor is what he says; with his advice followed all is green."""
-    shown = [plain(line) for line in lines(block(TOLD))]
+def find_and_fix_faults(walkthrough: Walkthrough) -> None:
+    """The doctor prints what README shows; after its advice is followed, every check is ok."""
+    shown = [plain(line) for line in lines(block(DOCTOR_OUTPUT))]
     grant = next(line for line in shown if "GRANT EXECUTE" in line).partition('"postgres": ')[2]
-    walk.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+    walkthrough.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
     if hides_webhook_urls():
-        # This Alertmanager does not show where webhooks lead: of a route there is no proof soon, and no advice.
+        # This Alertmanager hides webhook URLs: a missing route can be proved only later, and gets no advice.
         shown = shown[:4]
-    with nullcontext() if hides_webhook_urls() else walk.without_a_route():
-        found = [plain(line) for line in walk.reader.type("pg-slot-healer doctor", code=1).splitlines()]
+    with nullcontext() if hides_webhook_urls() else walkthrough.without_a_route():
+        printed = [plain(line) for line in walkthrough.reader.type("pg-slot-healer doctor", code=1).splitlines()]
     for line in shown:
-        assert any(each.startswith(line.removesuffix(" ...")) for each in found), f"{line!r} is none of {found}"
-    walk.primary.sql(grant)
-    wait_for(lambda: walk.prometheus.query("count(up == 1) == 3"), "Prometheus has scraped them, each 15 s")
-    wait_for(lambda: walk.prometheus.query("node:pgslot_wal_limit_bytes:max"), "and has evaluated the rules")
-    line = walk.reader.line("pg-slot-healer doctor")
-    # Which proves the way at once; the heartbeat comes within 5 minutes.
-    walk.reader.run(f"{line} {walk.reader.span('--test-alert')}")
-    told = walk.reader.run(line).splitlines()
-    assert [each for each in told[:-1] if not each.startswith("ok ")] == []
+        assert any(output.startswith(line.removesuffix(" ...")) for output in printed), f"{line!r} is none of {printed}"
+    walkthrough.primary.sql(grant)
+    wait_for(lambda: walkthrough.prometheus.query("count(up == 1) == 3"), "Prometheus has scraped them, each 15 s")
+    wait_for(lambda: walkthrough.prometheus.query("node:pgslot_wal_limit_bytes:max"), "and has evaluated the rules")
+    line = walkthrough.reader.line("pg-slot-healer doctor")
+    # The test alert proves the path at once; the heartbeat would come within 5 minutes.
+    walkthrough.reader.run(f"{line} {walkthrough.reader.span('--test-alert')}")
+    findings = walkthrough.reader.run(line).splitlines()
+    assert [finding for finding in findings[:-1] if not finding.startswith("ok ")] == []
 
 
 def plain(line: str) -> str:
-    """Return it without what differs from one machine to another: addresses, minor versions, widths of columns."""
+    """Return the line without parts that differ between machines: addresses, minor versions, column widths."""
     line = re.sub(r"127\.0\.0\.1:\d+", "HEALER:9878", re.sub(r"PostgreSQL 18\.\d+", "PostgreSQL 18", line))
     return " ".join(line.split())
 
 
-def see_it_heal(walk: Walk) -> None:
-    typing = walk.reader
-    walk.primary.wait_until_idle(walk.standby)
-    creating = typing.started("pg_recvlogical", "pg_recvlogical")
-    walk.cleanup.callback(creating.stop)
-    asked = "curl -s http://PROMETHEUS:9090/api/v1/alerts"
-    firing = wait_for(lambda: alerts(typing.type(asked)).get("PgSlotCreationWaiting"), "the alert fires")
-    page = typing.type("curl -s http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
-    assert firing["runbook_url"] == typing.with_own("http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
+def heal_a_slot(walkthrough: Walkthrough) -> None:
+    reader = walkthrough.reader
+    walkthrough.primary.wait_until_idle(walkthrough.standby)
+    creating = reader.started("pg_recvlogical", "pg_recvlogical")
+    walkthrough.cleanup.callback(creating.stop)
+    command = "curl -s http://PROMETHEUS:9090/api/v1/alerts"
+    firing = wait_for(lambda: alerts(reader.type(command)).get("PgSlotCreationWaiting"), "the alert fires")
+    page = reader.type("curl -s http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
+    assert firing["runbook_url"] == reader.localised("http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
     assert "<h1>PgSlotCreationWaiting</h1>" in page
     wait_for(lambda: not creating.running, "the slot is made", log=creating.log)
     assert creating.stop() == 0, creating.log.read_text("utf-8")
-    assert "pgslot_wal_status{" in typing.type("curl -s http://EXPORTER:9877/metrics")
-    # The healer looks once more before it says so.
-    asked = "curl -s http://HEALER:9878/metrics"
-    wait_for(lambda: typing.type(asked).endswith(" 1.0\n"), "it is told as healed", log=walk.healer.log)
-    [episode] = json.loads(typing.type("curl -s http://HEALER:9878/episodes"))
+    assert "pgslot_wal_status{" in reader.type("curl -s http://EXPORTER:9877/metrics")
+    # The healer takes one more snapshot before it reports the slot as healed.
+    command = "curl -s http://HEALER:9878/metrics"
+    wait_for(lambda: reader.type(command).endswith(" 1.0\n"), "it is told as healed", log=walkthrough.healer.log)
+    [episode] = json.loads(reader.type("curl -s http://HEALER:9878/episodes"))
     [slot] = episode["slots"]
     assert (episode["cluster"], slot["node"], slot["slot_name"]) == ("orders", "orders-2", "try_pgslot")
     assert (slot["outcome"], episode["reasons"]) == ("healed", ["running_xacts"])
-    typing.type("psql -h STANDBY")
-    assert walk.standby.sql("SELECT 1 FROM pg_catalog.pg_replication_slots") == []
+    reader.type("psql -h STANDBY")
+    assert walkthrough.standby.sql("SELECT 1 FROM pg_catalog.pg_replication_slots") == []
 
 
 def alerts(answer: str) -> dict[str, dict[str, str]]:
-    """Return the annotations of what fires, by name."""
+    """Return the annotations of the firing alerts, by name."""
     listed = json.loads(answer)["data"]["alerts"]
-    return {each["labels"]["alertname"]: each["annotations"] for each in listed if each["state"] == "firing"}
+    return {alert["labels"]["alertname"]: alert["annotations"] for alert in listed if alert["state"] == "firing"}
 
 
-def by_hand(walk: Walk) -> None:
-    assert "nothing to heal" in walk.reader.type("pg-slot-healer heal orders")
-    # The heartbeat at the least: sent again after a minute if Prometheus did not know Alertmanager yet.
-    asked = "curl -s http://ALERTMANAGER:9093/api/v2/alerts"
-    wait_for(lambda: "alerts[0]  " in walk.reader.type(asked), "an alert is told", timeout=90)
+def heal_by_hand(walkthrough: Walkthrough) -> None:
+    assert "nothing to heal" in walkthrough.reader.type("pg-slot-healer heal orders")
+    # At least the heartbeat fires; it is sent again after a minute if Prometheus had not found Alertmanager yet.
+    command = "curl -s http://ALERTMANAGER:9093/api/v2/alerts"
+    wait_for(lambda: "alerts[0]  " in walkthrough.reader.type(command), "an alert is told", timeout=90)
 
 
-def switch_off_and_on(walk: Walk) -> None:
-    """Either switch, and SIGHUP."""
-    on = (walk.folder / "pgslot.yml").read_text("utf-8")
+def switch_off_and_on(walkthrough: Walkthrough) -> None:
+    """Each of the two switches turns healing off and on again after SIGHUP."""
+    on = (walkthrough.folder / "pgslot.yml").read_text("utf-8")
     for switch in ("the switch of this cluster", "the switch of all clusters"):
         off = re.sub(rf"enabled: true( +# {switch})", r"enabled: false\1", on)
         assert off != on
-        walk.write(off)
-        walk.healer.send(signal.SIGHUP)
-        wait_for(lambda: "\npgslot_heal_disabled_info{" in walk.healer_s_metrics(), "it is off")
-        assert "cannot heal: disabled" in walk.reader.type("pg-slot-healer heal orders", code=2)
-        walk.write(on)
-        walk.healer.send(signal.SIGHUP)
-        wait_for(lambda: "\npgslot_heal_disabled_info{" not in walk.healer_s_metrics(), "it is on again")
+        walkthrough.write(off)
+        walkthrough.healer.send(signal.SIGHUP)
+        wait_for(lambda: "\npgslot_heal_disabled_info{" in walkthrough.healer_metrics(), "it is off")
+        assert "cannot heal: disabled" in walkthrough.reader.type("pg-slot-healer heal orders", code=2)
+        walkthrough.write(on)
+        walkthrough.healer.send(signal.SIGHUP)
+        wait_for(lambda: "\npgslot_heal_disabled_info{" not in walkthrough.healer_metrics(), "it is on again")
 
 
-def allow_to_end_transactions(walk: Walk) -> None:
-    """As a dry run, which the doctor warns of."""
-    grants = walk.reader.span("pg-slot-healer grants --end-transactions")
-    walk.reader.run(f"{grants} | psql -X -v ON_ERROR_STOP=1 -d postgres")
-    walk.primary.sql("CREATE ROLE batch LOGIN")
-    walk.primary.sql(walk.reader.span("ALTER ROLE batch"))
-    walk.set_passwords("pgslot_ender")
-    walk.let_in(walk.reader.with_own(block(HBA).text).replace("pgslot_exporter,pgslot_healer", "pgslot_ender"))
-    part = yaml.safe_load(walk.reader.with_own(block(ENDING).text))
-    walk.write(yaml.safe_dump(merged_config(yaml.safe_load((walk.folder / "pgslot.yml").read_text("utf-8")), part)))
-    walk.healer.send(signal.SIGHUP)
-    page = walk.reader.with_own("curl -s http://HEALER:9878/")
-    wait_for(lambda: "1 call left in this hour" in walk.reader.run(page), "the status page shows it")
-    told = walk.reader.type("pg-slot-healer doctor")
-    assert "can act as pgslot_ender in database postgres, but dry_run: true" in told
+def allow_to_end_transactions(walkthrough: Walkthrough) -> None:
+    """Allow termination as a dry run, which the doctor reports."""
+    grants = walkthrough.reader.span("pg-slot-healer grants --end-transactions")
+    walkthrough.reader.run(f"{grants} | psql -X -v ON_ERROR_STOP=1 -d postgres")
+    walkthrough.primary.sql("CREATE ROLE batch LOGIN")
+    walkthrough.primary.sql(walkthrough.reader.span("ALTER ROLE batch"))
+    walkthrough.set_passwords("pgslot_ender")
+    walkthrough.let_in(
+        walkthrough.reader.localised(block(HBA).text).replace("pgslot_exporter,pgslot_healer", "pgslot_ender")
+    )
+    part = yaml.safe_load(walkthrough.reader.localised(block(TERMINATION).text))
+    walkthrough.write(
+        yaml.safe_dump(merged_config(yaml.safe_load((walkthrough.folder / "pgslot.yml").read_text("utf-8")), part))
+    )
+    walkthrough.healer.send(signal.SIGHUP)
+    page = walkthrough.reader.localised("curl -s http://HEALER:9878/")
+    wait_for(lambda: "1 call left in this hour" in walkthrough.reader.run(page), "the status page shows it")
+    output = walkthrough.reader.type("pg-slot-healer doctor")
+    assert "can act as pgslot_ender in database postgres, but dry_run: true" in output
 
 
-def one_server_without_a_file(walk: Walk) -> None:
-    single = walk.reader.started("pg-slot-exporter --conninfo=", "one")
-    walk.cleanup.callback(single.stop)
-    up = f"curl -s http://{walk.one}/metrics | grep '^pgslot_up' || true"
-    wait_for(lambda: walk.reader.run(up).endswith(" 1\n"), "it shows that server", log=single.log)
+def one_server_without_a_file(walkthrough: Walkthrough) -> None:
+    single = walkthrough.reader.started("pg-slot-exporter --conninfo=", "one")
+    walkthrough.cleanup.callback(single.stop)
+    up = f"curl -s http://{walkthrough.single_address}/metrics | grep '^pgslot_up' || true"
+    wait_for(lambda: walkthrough.reader.run(up).endswith(" 1\n"), "it shows that server", log=single.log)

@@ -1,4 +1,4 @@
-"""What documents, workflows and configuration name in this repository exists: paths, modules, tests."""
+"""Paths, modules and tests that documents, workflows and configuration name exist in this repository."""
 
 import ast
 import re
@@ -15,9 +15,9 @@ FOLDERS = ("pgslot", "exporter", "healer", "alerts", "dashboards", "deploy", "te
 SUFFIXES = {".md", ".yml", ".yaml", ".toml", ".sh", ".cfg", ".service", ".env"}
 NAMES = {"Makefile", "Dockerfile", ".dockerignore"}
 MADE_ELSEWHERE = {"exporter/runbooks", "pgslot/pgslot.rules.yml"}
-"""Where pyproject.toml puts files into the wheel."""
+"""Paths in the wheel, where pyproject.toml puts files."""
 NOT_TESTS = {"test_decoding"}
-"""A plugin of PostgreSQL."""
+"""test_decoding is an output plugin of PostgreSQL."""
 
 _PATH = re.compile(rf"(?<![\w/.$-])((?:{'|'.join(FOLDERS)})/[\w./-]*\w)")
 _MODULE = re.compile(r"python -m ((?:pgslot|exporter|healer|tests|dashboards)(?:\.\w+)*)")
@@ -26,7 +26,7 @@ _TEST = re.compile(r"\btest_\w+")
 
 
 def sources() -> Iterator[Path]:
-    """Return the files of this repository, without what is installed or cached."""
+    """Return the files of this repository, without installed and cached ones."""
     for entry in ROOT.iterdir():
         if entry.is_file():
             yield entry
@@ -38,25 +38,25 @@ SOURCES = sorted(sources())
 TEXTS = [file for file in SOURCES if file.suffix in SUFFIXES or file.name in NAMES]
 
 
-def named(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
-    """Return each file, by its path, with what it names."""
-    found = {
+def references(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Return (path of the file, name that it contains) for all matches of the pattern."""
+    matches = {
         (file.relative_to(ROOT).as_posix(), name) for file in TEXTS for name in pattern.findall(file.read_text("utf-8"))
     }
-    return sorted(found)
+    return sorted(matches)
 
 
-@pytest.mark.parametrize(("file", "path"), named(_PATH))
+@pytest.mark.parametrize(("file", "path"), references(_PATH))
 def test_referenced_path_exists(file: str, path: str) -> None:
     assert path in MADE_ELSEWHERE or (ROOT / path).exists(), f"{file} names a path that does not exist"
 
 
-@pytest.mark.parametrize(("file", "module"), named(_MODULE))
+@pytest.mark.parametrize(("file", "module"), references(_MODULE))
 def test_executed_module_exists(file: str, module: str) -> None:
     assert find_spec(module) is not None, f"{file} runs a module that does not exist"
 
 
-@pytest.mark.parametrize(("file", "logger"), named(_LOGGER))
+@pytest.mark.parametrize(("file", "logger"), references(_LOGGER))
 def test_quoted_logger_is_a_module_that_logs(file: str, logger: str) -> None:
     spec = find_spec(logger)
     assert spec is not None, f"{file} quotes a logger that does not exist"
@@ -72,16 +72,16 @@ def test_referenced_tests_exist() -> None:
         for item in ast.walk(ast.parse(file.read_text("utf-8")))
         for name in [file.stem, item.name if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) else ""]
     }
-    missing = {(file, name) for file, name in named(_TEST) if name not in tests | NOT_TESTS}
+    missing = {(file, name) for file, name in references(_TEST) if name not in tests | NOT_TESTS}
     assert not missing
 
 
 def test_references_are_found() -> None:
-    """As a check of the checks above."""
-    assert ("CONTRIBUTING.md", "healer/webhook/endpoint.py") in named(_PATH)
-    assert ("Makefile", "tests.bench") in named(_MODULE)
-    assert ("alerts/runbooks/PgSlotProbeFailing.md", "pgslot.snapshot.node") in named(_LOGGER)
-    assert ("CONTRIBUTING.md", "test_readme") in named(_TEST)
+    """Checks the checks above."""
+    assert ("CONTRIBUTING.md", "healer/webhook/endpoint.py") in references(_PATH)
+    assert ("Makefile", "tests.bench") in references(_MODULE)
+    assert ("alerts/runbooks/PgSlotProbeFailing.md", "pgslot.snapshot.node") in references(_LOGGER)
+    assert ("CONTRIBUTING.md", "test_readme") in references(_TEST)
 
 
 def packages() -> set[str]:
@@ -109,10 +109,10 @@ def test_map_lists_every_package_and_only_existing_paths() -> None:
 
 
 def test_packages_have_a_docstring() -> None:
-    """A newcomer who has only the tree and these lines finds the room of any behaviour."""
-    silent = {
+    """With only the tree and these lines, a newcomer finds the package of any behaviour."""
+    undocumented = {
         package
         for package in packages()
         if not ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text("utf-8")))
     }
-    assert silent == set()
+    assert undocumented == set()

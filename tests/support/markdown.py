@@ -1,4 +1,4 @@
-"""What a Markdown file of ours tells people to type, to open and to write down."""
+"""Reads the fenced blocks, code spans, links and headings of a Markdown file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _COMMONMARK = MarkdownIt("commonmark").enable("table")
 
 @dataclass(frozen=True)
 class Fence:
-    """A fenced block: what stands after its backticks, the section that it is in, its line (from 1), and its text."""
+    """A fenced block: its info string, its section, its line number (from 1) and its text."""
 
     info: str
     section: str
@@ -22,7 +22,7 @@ class Fence:
 
 
 def fences(file: Path) -> Iterator[Fence]:
-    """Return all blocks in their order, those inside lists as well; `section` is the last heading of level two."""
+    """Return all blocks in order, including those inside lists; `section` is the last heading of level two."""
     section = ""
     for before, token in pairwise(_parsed(file)):
         if before.type == "heading_open" and before.tag == "h2":
@@ -33,14 +33,14 @@ def fences(file: Path) -> Iterator[Fence]:
 
 
 def code_spans(file: Path) -> list[str]:
-    """Return what stands between single backticks."""
+    """Return the texts between single backticks."""
     return [token.content for token in _inline(file) if token.type == "code_inline"]
 
 
 def link_targets(file: Path) -> list[str]:
-    """Return where links lead to and where pictures are."""
-    found = [token.attrs.get("href", token.attrs.get("src")) for token in _inline(file)]
-    return [str(target) for target in found if target is not None]
+    """Return the targets of links and pictures."""
+    targets = [token.attrs.get("href", token.attrs.get("src")) for token in _inline(file)]
+    return [str(target) for target in targets if target is not None]
 
 
 def headings(file: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""README's lines run as a reader would, in a shell, with only the reader's own addresses, ports and paths put in."""
+"""Runs README's lines in a shell, changed only to use the reader's addresses, ports and paths."""
 
 import os
 import subprocess
@@ -16,19 +16,19 @@ BLOCKS = list(fences(README))
 
 
 def block(start: str) -> Fence:
-    """Return the one block that begins like this."""
-    found = [each for each in BLOCKS if each.text.startswith(start)]
-    assert len(found) == 1, f"README has {len(found)} blocks that begin with {start!r}"
-    return found[0]
+    """Return the only block that begins with this text."""
+    blocks = [fence for fence in BLOCKS if fence.text.startswith(start)]
+    assert len(blocks) == 1, f"README has {len(blocks)} blocks that begin with {start!r}"
+    return blocks[0]
 
 
 def lines(fence: Fence) -> Iterator[str]:
-    """Return its lines, those that end in a backslash with the next one."""
+    """Return the lines of a block; a line that ends in a backslash is joined with the next."""
     yield from fence.text.replace("\\\n", " ").splitlines()
 
 
 class Reader:
-    """Sits in a folder of his own, with `tools` (psql and the like) and our two programs in his PATH."""
+    """A shell user in a folder, with `tools` (psql and the like) and both programs in the PATH."""
 
     def __init__(
         self, folder: Path, tools: Path, replacements: Mapping[str, str], environment: Mapping[str, str]
@@ -38,30 +38,30 @@ class Reader:
         path = f"{Path(sys.executable).parent}:{tools}:{os.environ['PATH']}"
         self._environment = {**os.environ, **environment, "PATH": path}
         self.typed: set[str] = set()
-        """The lines of README that were run."""
+        """The lines of README that have been run."""
 
-    def with_own(self, text: str) -> str:
-        """Return README's text with what is the reader's own."""
-        for theirs, own in self._replacements.items():
-            text = text.replace(theirs, own)
+    def localised(self, text: str) -> str:
+        """Return README's text with the reader's addresses, ports and paths."""
+        for placeholder, value in self._replacements.items():
+            text = text.replace(placeholder, value)
         return text
 
     def line(self, start: str) -> str:
-        """Return the one line of all shell blocks that begins like this, made the reader's own, to be typed."""
-        found = [line for each in BLOCKS if each.info == "sh" for line in lines(each) if line.startswith(start)]
-        assert len(found) == 1, f"README has {len(found)} lines that begin with {start!r}"
-        self.typed.add(found[0])
-        return self.with_own(found[0])
+        """Return the only line of all shell blocks that begins with this text, localised, and count it as run."""
+        matches = [line for fence in BLOCKS if fence.info == "sh" for line in lines(fence) if line.startswith(start)]
+        assert len(matches) == 1, f"README has {len(matches)} lines that begin with {start!r}"
+        self.typed.add(matches[0])
+        return self.localised(matches[0])
 
     def type(self, start: str, stdin: str = "", code: int = 0, **environment: str) -> str:
-        """Run that line to its end, away from any terminal; return what it prints."""
+        """Run the line that begins with this text to its end, without a terminal; return its output."""
         return self.run(self.line(start), stdin, code, **environment)
 
     def span(self, start: str) -> str:
-        """Return what stands in the text between backticks and begins like this, made the reader's own."""
-        found = {span for span in code_spans(README) if span.startswith(start)}
-        assert len(found) == 1, f"README has {len(found)} spans that begin with {start!r}"
-        return self.with_own(*found)
+        """Return the only code span of the text that begins like this, localised."""
+        spans = {span for span in code_spans(README) if span.startswith(start)}
+        assert len(spans) == 1, f"README has {len(spans)} spans that begin with {start!r}"
+        return self.localised(*spans)
 
     def run(self, command: str, stdin: str = "", code: int = 0, **environment: str) -> str:
         done = self.outcome(command, stdin, **environment)
@@ -69,7 +69,7 @@ class Reader:
         return done.stdout
 
     def outcome(self, command: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run it, whatever comes of it."""
+        """Run the command; a failure raises nothing."""
         return subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
             input=stdin,
@@ -83,7 +83,7 @@ class Reader:
         )
 
     def started(self, start: str, name: str) -> Process:
-        """Start that line, which does not end by itself."""
+        """Start the line that begins with this text, which runs until it is stopped."""
         script = f"cd {self._folder} && export PATH={self._environment['PATH']} && exec {self.line(start)}"
         process = Process(["bash", "-c", script], self._folder / f"{name}.log")
         process.start()
@@ -110,7 +110,7 @@ HOW_TESTED = {
     "kubectl apply ": "needs a cluster; the objects are tested by"
     " tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
 }
-"""How each block of README is tested, or why not, by how it begins."""
+"""How every block of README is tested, or why it is not, by the block's first characters."""
 
 
 def ways_tested(block: Fence) -> list[str]:
@@ -118,14 +118,14 @@ def ways_tested(block: Fence) -> list[str]:
 
 
 def shell_lines_that_are_run() -> Iterator[str]:
-    """Return the lines that tests/docs/test_readme_on_servers.py has to run, all of them."""
+    """Return all lines that tests/docs/test_readme_on_servers.py has to run."""
     for block in BLOCKS:
         if block.info == "sh" and ways_tested(block) == [RUN]:
             yield from lines(block)
 
 
-def merged_config(one: Any, other: Any) -> Any:
-    """Return a configuration with another one's keys put into it, however deep; `...` stands for what is there."""
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return one if other == "..." else other
-    return one | {key: merged_config(one.get(key), value) for key, value in other.items()}
+def merged_config(base: Any, update: Any) -> Any:
+    """Return `base` with the keys of `update` merged in at every depth; `...` keeps the value of `base`."""
+    if not isinstance(base, dict) or not isinstance(update, dict):
+        return base if update == "..." else update
+    return base | {key: merged_config(base.get(key), value) for key, value in update.items()}

@@ -1,4 +1,4 @@
-"""The runbooks' fenced blocks, and the command lines that they name."""
+"""Reads the fenced blocks of the runbooks; has the parsers for the commands in them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": heale
 
 @dataclass(frozen=True)
 class RunbookBlock:
-    """A fenced block: what it is written in, where it is for, the section that it stands in, and its text."""
+    """A fenced block of a runbook: its language, the place where it runs, its section and its text."""
 
     runbook: str
     language: str
@@ -28,9 +28,9 @@ class RunbookBlock:
 
 
 def runbook_blocks(language: str) -> Iterator[RunbookBlock]:
-    """Return all blocks in a language, of all runbooks."""
+    """Return the blocks in this language from all runbooks."""
     for path in sorted(RUNBOOKS.glob("*.md")):
         for fence in fences(path):
-            written_in, _, where = fence.info.partition(" ")
-            if written_in == language:
+            fence_language, _, where = fence.info.partition(" ")
+            if fence_language == language:
                 yield RunbookBlock(path.stem, language, where, fence.section, fence.text)
