@@ -114,7 +114,9 @@ def test_grouping_labels_of_rules_exist(observed: Incidents, name: str, query: s
 def test_rules_read_only_documented_metrics() -> None:
     """The catalogue does not cover the healer's metrics; the selectors above are checked against its scrape."""
     metrics = {selector.metric for _, query in rule_queries() for selector in selectors(query)}
-    ours = {metric for metric in metrics if metric.startswith("pgslot_") and not metric.startswith("pgslot_heal_")}
-    assert ours <= set(CATALOGUE)
+    exporter_metrics = {
+        metric for metric in metrics if metric.startswith("pgslot_") and not metric.startswith("pgslot_heal_")
+    }
+    assert exporter_metrics <= set(CATALOGUE)
     assert {metric for metric in metrics if ":" in metric} == set(RECORDING_RULES)
     assert len(ALL_SELECTORS) > len(ALERT_RULES)

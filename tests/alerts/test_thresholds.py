@@ -30,7 +30,7 @@ def rule_test_cases() -> list[dict[str, Any]]:
     return [case for file in RULE_TESTS for case in yaml.safe_load(file.read_text())["tests"]]
 
 
-def checks(name: str) -> Iterator[list[tuple[float, bool]]]:
+def evaluations(name: str) -> Iterator[list[tuple[float, bool]]]:
     """Return for each test case about the alert when it is evaluated, in seconds, and whether it fires then."""
     for case in rule_test_cases():
         alert_checks = [check for check in case["alert_rule_test"] if check["alertname"] == name]
@@ -45,9 +45,9 @@ def seconds(duration: str) -> float:
 @each_alert
 def test_alerts_are_tested_silent_then_firing_then_resolved(name: str) -> None:
     if name == ALWAYS_FIRES:
-        assert all(fires for case in checks(name) for _, fires in case)
+        assert all(fires for case in evaluations(name) for _, fires in case)
         return
-    in_order = [[fires for _, fires in case] for case in checks(name)]
+    in_order = [[fires for _, fires in case] for case in evaluations(name)]
     assert any(fires[:2] == [False, True] and not fires[-1] for fires in in_order), in_order
 
 

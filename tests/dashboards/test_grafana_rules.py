@@ -45,9 +45,9 @@ def seconds(text: str) -> int:
     return int(match[1]) * SECONDS[match[2]]
 
 
-def require(what: object, why: str) -> None:
-    if not what:
-        raise ValueError(why)
+def require(condition: object, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
 
 
 def check_document(document: Json) -> None:

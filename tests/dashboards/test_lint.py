@@ -13,7 +13,7 @@ from tests.support.dashboards import DASHBOARDS, FOLDER, panels, selectors, subs
 from tests.support.paths import ROOT
 
 Board = dict[str, Any]
-SHOWING = {"stat", "timeseries", "table", "gauge", "graph"}
+PANEL_TYPES = {"stat", "timeseries", "table", "gauge", "graph"}
 UNITS = {
     "none",
     "string",
@@ -31,12 +31,12 @@ UNITS = {
 RANGED = re.compile(r"(\w+)\(\s*(\w+)(?:\{[^}]*\})?\[([^\]]*)\]")
 
 
-def shown(board: Board) -> list[dict[str, Any]]:
-    return [panel for panel in board["panels"] if panel["type"] in SHOWING]
+def visible_panels(board: Board) -> list[dict[str, Any]]:
+    return [panel for panel in board["panels"] if panel["type"] in PANEL_TYPES]
 
 
 def exprs(board: Board) -> Iterator[tuple[str, str]]:
-    for panel in shown(board):
+    for panel in visible_panels(board):
         for target in panel.get("targets", []):
             yield panel["title"], target["expr"]
 
@@ -75,21 +75,21 @@ def template_on_time_change_reload(board: Board) -> Iterator[str]:
 
 
 def panel_datasource(board: Board) -> Iterator[str]:
-    for panel in shown(board):
+    for panel in visible_panels(board):
         for source in (panel, *panel["targets"]):
             if source.get("datasource") != {"type": "prometheus", "uid": "${datasource}"}:
                 yield panel["title"]
 
 
 def panel_title_description(board: Board) -> Iterator[str]:
-    for panel in shown(board):
+    for panel in visible_panels(board):
         if not panel.get("title") or not panel.get("description"):
             yield f"panel {panel['id']}"
 
 
 def panel_units(board: Board) -> Iterator[str]:
     """Stricter than the linter: it covers tables and every override, and value mappings do not exempt a panel."""
-    for panel in shown(board):
+    for panel in visible_panels(board):
         config = panel["fieldConfig"]
         units = [config["defaults"].get("unit")]
         for override in config["overrides"]:
@@ -100,7 +100,7 @@ def panel_units(board: Board) -> Iterator[str]:
 
 
 def panel_no_targets(board: Board) -> Iterator[str]:
-    for panel in shown(board):
+    for panel in visible_panels(board):
         refs = [target["refId"] for target in panel.get("targets", [])]
         if not refs or len(set(refs)) != len(refs):
             yield f"{panel['title']}: {refs}"
@@ -219,4 +219,4 @@ def test_queries_of_variables_are_valid_promql(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("board", DASHBOARDS)
 def test_every_panel_is_linted(board: str) -> None:
-    assert shown(DASHBOARDS[board]) == panels(board)
+    assert visible_panels(DASHBOARDS[board]) == panels(board)

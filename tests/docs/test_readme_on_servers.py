@@ -194,7 +194,7 @@ def heal_a_slot(walkthrough: Walkthrough) -> None:
     creating = reader.started("pg_recvlogical", "pg_recvlogical")
     walkthrough.cleanup.callback(creating.stop)
     command = "curl -s http://PROMETHEUS:9090/api/v1/alerts"
-    firing = wait_for(lambda: alerts(reader.type(command)).get("PgSlotCreationWaiting"), "the alert fires")
+    firing = wait_for(lambda: firing_alerts(reader.type(command)).get("PgSlotCreationWaiting"), "the alert fires")
     page = reader.type("curl -s http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
     assert firing["runbook_url"] == reader.localised("http://EXPORTER:9877/runbooks/PgSlotCreationWaiting")
     assert "<h1>PgSlotCreationWaiting</h1>" in page
@@ -212,7 +212,7 @@ def heal_a_slot(walkthrough: Walkthrough) -> None:
     assert walkthrough.standby.sql("SELECT 1 FROM pg_catalog.pg_replication_slots") == []
 
 
-def alerts(answer: str) -> dict[str, dict[str, str]]:
+def firing_alerts(answer: str) -> dict[str, dict[str, str]]:
     """Return the annotations of the firing alerts, by name."""
     listed = json.loads(answer)["data"]["alerts"]
     return {alert["labels"]["alertname"]: alert["annotations"] for alert in listed if alert["state"] == "firing"}

@@ -92,7 +92,7 @@ def packages() -> set[str]:
     return {f"{file.parent.relative_to(ROOT).as_posix()}/" for file in files}
 
 
-def mapped() -> set[str]:
+def mapped_paths() -> set[str]:
     """Return the folders and modules of CONTRIBUTING's tree."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     [tree] = re.findall(r"## Where things are\n\n```\n(.*?)```", text, re.DOTALL)
@@ -104,8 +104,8 @@ def mapped() -> set[str]:
 
 
 def test_map_lists_every_package_and_only_existing_paths() -> None:
-    assert packages() <= mapped()
-    assert {path for path in mapped() if not (ROOT / path).exists()} == set()
+    assert packages() <= mapped_paths()
+    assert {path for path in mapped_paths() if not (ROOT / path).exists()} == set()
 
 
 def test_packages_have_a_docstring() -> None:

@@ -40,7 +40,7 @@ def test_consumers_of_a_standby_hang_without_the_healer_and_continue_with_it(dat
         hung = dict.fromkeys(names, "running_xacts")
         comes_to(lambda: reasons(databases, STANDBY_NODE), hung)
         with pytest.raises(NotReadyError):
-            wait_for(lambda: in_creation(standby) != names or exited(consumers), "one goes on", CONTROL_SECONDS)
+            wait_for(lambda: in_creation(standby) != names or exited_outputs(consumers), "one goes on", CONTROL_SECONDS)
         assert reasons(databases, STANDBY_NODE) == hung
 
         # From here on, only the healer has records written.
@@ -65,7 +65,7 @@ def test_consumers_of_a_primary_continue_when_the_named_blocker_commits(database
         blocker = dict.fromkeys(names, (str(holder.pid), "nightly batch"))
         comes_to(lambda: blockers(databases), blocker)
         assert in_creation(primary) == names
-        assert not exited(consumers)
+        assert not exited_outputs(consumers)
 
         holder.commit()
         wait_for(lambda: all(consumer.follows for consumer in consumers), "all of them follow", 60)
@@ -89,7 +89,7 @@ def wait_until_reads_write_no_wal(stack: Stack) -> None:
     stack.wait_until_idle()
 
 
-def exited(consumers: Sequence[Consumer]) -> dict[str, str]:
+def exited_outputs(consumers: Sequence[Consumer]) -> dict[str, str]:
     """Return the output of the consumers that have exited, by name."""
     return {consumer.name: consumer.output for consumer in consumers if not consumer.process.running}
 

@@ -88,8 +88,8 @@ those of Patroni.
 
 def test_documented_metrics_are_exactly_those_that_appeared(results: StoryResults) -> None:
     names = results.stack.prometheus.get("/api/v1/label/__name__/values")["data"]
-    ours = {name for name in names if name.startswith("pgslot_") and not name.startswith("pgslot_heal_")}
-    assert ours == set(CATALOGUE) - TESTED_ELSEWHERE
+    exporter_metrics = {name for name in names if name.startswith("pgslot_") and not name.startswith("pgslot_heal_")}
+    assert exporter_metrics == set(CATALOGUE) - TESTED_ELSEWHERE
 
 
 def test_stack_stops_with_its_context() -> None:
