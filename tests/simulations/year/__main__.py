@@ -1,9 +1,9 @@
 """
-A year of incidents in some minutes: the real healer, thousands of clusters that are models, and a clock set forward.
+A year of incidents in minutes: the real healer, thousands of model clusters, and a simulated clock.
 
-Not part of CI as a whole; tests/simulations/year/test_year.py runs a small one. `python -m tests.simulations.year
-[CLUSTERS [INCIDENTS [SEED]]]` prints what came of it as Markdown; the exit code is 1 if anything was done or told
-wrong, or lost. A year's incidents come within weeks, so that more of them meet than in life.
+Too long for CI, where tests/simulations/year/test_year.py runs a small one. `python -m tests.simulations.year
+[CLUSTERS [INCIDENTS [SEED]]]` prints a report as Markdown; the exit code is 1 after a wrong action, a wrong verdict or
+a lost alert. A year's incidents come within weeks, so that more of them overlap than in production.
 """
 
 import logging
@@ -15,9 +15,9 @@ from tests.simulations.year.run import run
 
 def main(clusters: int = 10_000, incidents: int = 20_000, seed: int = 1) -> int:
     logging.disable(logging.CRITICAL)
-    world, spent = run(clusters, incidents, seed)
-    print(report_page(world, clusters, incidents, seed, spent))
-    return int(bool(world.judge.wrongs))
+    simulation, spent = run(clusters, incidents, seed)
+    print(report_page(simulation, clusters, incidents, seed, spent))
+    return int(bool(simulation.judge.mistakes))
 
 
 if __name__ == "__main__":

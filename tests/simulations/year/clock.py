@@ -1,4 +1,4 @@
-"""A clock that is set forward in place of waiting: a week of an event loop goes by in the time that its work takes."""
+"""A clock that jumps forward instead of waiting: a week of an event loop takes only the CPU time of its work."""
 
 import asyncio
 import selectors
@@ -13,13 +13,13 @@ _T = TypeVar("_T")
 
 
 class Clock:
-    """Seconds since the beginning, for time.monotonic(); time.time() follows it."""
+    """Simulated seconds since the start, which time.monotonic() returns; time.time() advances with it."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def run(self, main: Coroutine[Any, Any, _T]) -> _T:
-        """Run this in an event loop of its own, in which nobody ever waits for a moment to come."""
+        """Run a coroutine in a new event loop, whose timers never wait."""
         with (
             mock.patch.object(time, "monotonic", self._monotonic),
             mock.patch.object(time, "time", self._time),
@@ -35,7 +35,7 @@ class Clock:
 
 
 class _Jump(selectors.SelectSelector):
-    """When nothing is ready, the moment that the loop would wait for is now."""
+    """A selector that advances the clock by the timeout when nothing is ready."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An Alertmanager: alerts that fire are sent, and sent again, also when nobody takes them; some of it goes astray."""
+"""A fake Alertmanager that sends firing alerts, repeats and retries them, and loses some webhooks."""
 
 import asyncio
 import json
@@ -14,14 +14,14 @@ REPEAT = 300.0
 RETRY = 10.0
 GROUP_INTERVAL = 30.0
 LOST_SHARE = 0.05
-"""Of webhooks that fail on their way, and are sent again."""
+"""The share of webhooks that are lost, and sent again."""
 TWICE_SHARE = 0.3
-"""Of alerts that the other Alertmanager of the pair sends as well."""
+"""The share of webhooks that the second Alertmanager of the pair sends as well."""
 
 
 @dataclass
 class FakeAlertmanager:
-    """`deliver` takes a body and returns the status; None: nobody listens."""
+    """`deliver` takes a body and returns the status; None: the healer is down."""
 
     chance: random.Random
     deliver: Callable[[bytes], int | None]
@@ -33,7 +33,7 @@ class FakeAlertmanager:
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def fire(self, labels: dict[str, str]) -> str:
-        """An alert begins; return its fingerprint."""
+        """Start an alert; return its fingerprint."""
         fingerprint = "/".join(labels[name] for name in ("alertname", "cluster", "node", "slot_name") if name in labels)
         self.firing[fingerprint] = labels
         if fingerprint not in self._tasks or self._tasks[fingerprint].done():
@@ -41,11 +41,11 @@ class FakeAlertmanager:
         return fingerprint
 
     def resolve(self, fingerprint: str) -> None:
-        """It ends; that is sent with the group's next round."""
+        """End an alert; the webhook follows at the next group interval."""
         self.firing.pop(fingerprint, None)
 
     async def listing(self, _url: str) -> AlertListing:
-        """Answer the API's question for what fires."""
+        """Return the firing alerts, as the API does."""
         alerts = {name: Alert(firing=True, labels=labels, fingerprint=name) for name, labels in self.firing.items()}
         return AlertListing(alerts, dict.fromkeys(self.silenced & alerts.keys(), "silenced (by us)"), complete=True)
 

@@ -1,4 +1,4 @@
-"""Who knows what really happened, and counts what the healer did wrong, told wrong, or did not do."""
+"""The judge knows the true state of the model, and counts wrong actions, wrong verdicts and lost alerts."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,46 +11,46 @@ from tests.simulations.year.servers import Servers
 if TYPE_CHECKING:
     from tests.simulations.year.simulation import Simulation
 
-LATEST = 60.0
-"""Seconds from when a record would help, and the healer knows of it, until it has to have helped."""
-LATEST_STALLED = 300.0
-"""Seconds, for a slot of which it takes minutes of looking to tell that it is stalled."""
+MAX_DELAY = 60.0
+"""Seconds within which the healer has to force a record that would help, once it knows the alert."""
+MAX_DELAY_STALLED = 300.0
+"""The same for a stalled slot, which takes minutes of observation to recognise."""
 EXAMPLES = 20
 
 
 @dataclass
-class SlotRecord:
-    """One alert, from its beginning until what it is about is over."""
+class AlertCase:
+    """One alert and its slot, until the slot needs no more help."""
 
     judge: "Judge"
     servers: Servers
     fingerprint: str
     fired: float
-    helpless: float | None = None
-    """Since when a record would have helped, with the alert in the healer's hands, and has not come."""
+    due_since: float | None = None
+    """Since when the healer has known the alert and a record would have helped; None: it would not."""
     lost: bool = False
 
-    def look(self) -> None:
-        """Called every few seconds."""
-        world, servers = self.judge.world, self.servers
-        due = servers.curable and servers.off_since is None and world.healer_is_up
-        if not due or self.fingerprint not in world.post.taken:
-            self.helpless = None
+    def check(self) -> None:
+        """Check whether the alert is lost; called every few seconds."""
+        simulation, servers = self.judge.simulation, self.servers
+        due = servers.record_would_help and servers.off_since is None and simulation.healer_is_up
+        if not due or self.fingerprint not in simulation.alertmanager.taken:
+            self.due_since = None
             return
-        now = world.clock.now
-        self.helpless = now if self.helpless is None else self.helpless
-        latest = LATEST_STALLED if servers.reading is not None else LATEST
-        if now - self.helpless > latest and not self.lost:
+        now = simulation.clock.now
+        self.due_since = now if self.due_since is None else self.due_since
+        max_delay = MAX_DELAY_STALLED if servers.existing_slot is not None else MAX_DELAY
+        if now - self.due_since > max_delay and not self.lost:
             self.lost = True
-            self.judge.wrong(servers.name, "an alert is lost: a record would help, and none is asked for")
+            self.judge.record_mistake(servers.name, "an alert is lost: a record would help, and none is asked for")
 
-    def over(self) -> None:
+    def finish(self) -> None:
         servers = self.servers
-        if servers.making is not None and servers.making.made is not None:
-            self.judge.ended[servers.making.by_call] += 1
-            if servers.making.by_call:
-                self.judge.seconds.append(servers.making.made - self.fired)
-        elif servers.reading is not None and servers.reading.freed is not None:
+        if servers.creation is not None and servers.creation.made is not None:
+            self.judge.ended[servers.creation.by_call] += 1
+            if servers.creation.by_call:
+                self.judge.seconds.append(servers.creation.made - self.fired)
+        elif servers.existing_slot is not None and servers.existing_slot.freed is not None:
             self.judge.ended[True] += 1
         else:
             self.judge.given_up += 1
@@ -58,53 +58,53 @@ class SlotRecord:
 
 @dataclass
 class Judge:
-    """What came of everything."""
+    """The counts of everything that the healer did, and of its mistakes."""
 
-    world: "Simulation"
-    wrongs: Counter[str] = field(default_factory=Counter)
+    simulation: "Simulation"
+    mistakes: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
-    modest: Counter[str] = field(default_factory=Counter)
-    """Slots that a record of ours has helped, and that are told to have resolved themselves."""
+    underreported: Counter[str] = field(default_factory=Counter)
+    """Slots that a record of the healer has helped, with the outcome resolved_itself."""
     actions: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     ended: Counter[bool] = field(default_factory=Counter)
-    """Whether by a record of the healer's."""
+    """Number of ends, by whether a record of the healer caused them."""
     given_up: int = 0
     seconds: list[float] = field(default_factory=list)
-    """From the alert to the usable slot, where it was the healer's record."""
+    """From the alert to the usable slot, where a record of the healer helped."""
     calls: Counter[str] = field(default_factory=Counter)
     kind_of: dict[str, str] = field(default_factory=dict)
 
-    def watch(self, servers: Servers, fingerprint: str) -> SlotRecord:
-        return SlotRecord(self, servers, fingerprint, self.world.clock.now)
+    def watch(self, servers: Servers, fingerprint: str) -> AlertCase:
+        return AlertCase(self, servers, fingerprint, self.simulation.clock.now)
 
-    def wrong(self, cluster: str, what: str) -> None:
-        self.wrongs[what] += 1
+    def record_mistake(self, cluster: str, what: str) -> None:
+        self.mistakes[what] += 1
         if len(self.examples) < EXAMPLES:
             kind = self.kind_of.get(cluster, "nothing")
-            self.examples.append(f"{self.world.clock.now:.1f} s, {cluster}, {kind}: {what}")
+            self.examples.append(f"{self.simulation.clock.now:.1f} s, {cluster}, {kind}: {what}")
 
     def verdict(self, cluster: str, subject: SlotKey, outcome: Outcome, why: str) -> None:
-        """Compare what the healer tells with what is so."""
+        """Compare the healer's outcome with the true state."""
         self.outcomes[str(outcome)] += 1
-        servers = self.world.servers[cluster]
+        servers = self.simulation.servers[cluster]
         servers.settle()
-        if servers.reading is not None:
-            well, ours = servers.reading.freed is not None, servers.reading.by_call
-        elif servers.making is not None and servers.making.name == subject.slot_name:
-            well, ours = servers.making.made is not None, servers.making.by_call
-            if servers.making.dropped:
-                well = outcome in WELL
+        if servers.existing_slot is not None:
+            is_over, by_healer = servers.existing_slot.freed is not None, servers.existing_slot.by_call
+        elif servers.creation is not None and servers.creation.name == subject.slot_name:
+            is_over, by_healer = servers.creation.made is not None, servers.creation.by_call
+            if servers.creation.dropped:
+                is_over = outcome in WELL
         else:
             return
-        if outcome is Outcome.HEALED and not (well and ours):
-            self.wrong(cluster, f"claimed what is not so: healed ({why})")
+        if outcome is Outcome.HEALED and not (is_over and by_healer):
+            self.record_mistake(cluster, f"claimed what is not so: healed ({why})")
         if outcome is Outcome.HEALED:
-            servers.told_healed = True
-        if outcome is Outcome.RESOLVED_ITSELF and well and ours and not servers.told_healed:
-            self.modest[self.kind_of[cluster]] += 1
-        if outcome in WELL and not well:
-            self.wrong(cluster, f"told as over while it waits: {outcome} ({why})")
-        if outcome in (Outcome.GAVE_UP, Outcome.NO_EFFECT, Outcome.ERROR) and well:
-            self.wrong(cluster, f"told as not over although it is: {outcome} ({why})")
+            servers.reported_healed = True
+        if outcome is Outcome.RESOLVED_ITSELF and is_over and by_healer and not servers.reported_healed:
+            self.underreported[self.kind_of[cluster]] += 1
+        if outcome in WELL and not is_over:
+            self.record_mistake(cluster, f"told as over while it waits: {outcome} ({why})")
+        if outcome in (Outcome.GAVE_UP, Outcome.NO_EFFECT, Outcome.ERROR) and is_over:
+            self.record_mistake(cluster, f"told as not over although it is: {outcome} ({why})")

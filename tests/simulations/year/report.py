@@ -1,4 +1,4 @@
-"""What came of it, as a page."""
+"""The report of a year as Markdown."""
 
 from statistics import median
 from typing import TYPE_CHECKING
@@ -7,19 +7,20 @@ if TYPE_CHECKING:
     from tests.simulations.year.simulation import Simulation
 
 
-def report_page(world: "Simulation", clusters: int, incidents: int, seed: int, spent: float) -> str:
-    """Return the figures as Markdown."""
-    judge = world.judge
-    days = world.clock.now / 86400
+def report_page(simulation: "Simulation", clusters: int, incidents: int, seed: int, spent: float) -> str:
+    """Return the report; `spent`: seconds of CPU."""
+    judge = simulation.judge
+    days = simulation.clock.now / 86400
     lines = [
         f"{incidents:,} incidents in {clusters:,} clusters within {days:.1f} days (seed {seed}; {spent:.0f} s of CPU).",
         "",
-        f"- Wrong actions, wrong verdicts, lost alerts: {sum(judge.wrongs.values()) or 'none'}.",
-        *(f"  - {count:,} times: {what}" for what, count in judge.wrongs.most_common()),
+        f"- Wrong actions, wrong verdicts, lost alerts: {sum(judge.mistakes.values()) or 'none'}.",
+        *(f"  - {count:,} times: {what}" for what, count in judge.mistakes.most_common()),
         f"- {judge.ended[True]:,} ended with a record of the healer's, {judge.ended[False]:,} by themselves,"
         f" {judge.given_up:,} never.",
-        f"- {sum(judge.calls.values()):,} calls, {world.post.sent:,} webhooks; it died {world.restarts:,} times.",
-        f"- Helped by a record of the healer's and told as resolved_itself: {sum(judge.modest.values()):,}.",
+        f"- {sum(judge.calls.values()):,} calls, {simulation.alertmanager.sent:,} webhooks;"
+        f" it died {simulation.restarts:,} times.",
+        f"- Helped by a record of the healer's and told as resolved_itself: {sum(judge.underreported.values()):,}.",
     ]
     if judge.seconds:
         ordered = sorted(judge.seconds)

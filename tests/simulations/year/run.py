@@ -1,11 +1,11 @@
-"""The year: incidents begin one after the other, sometimes in fifty clusters at once, until all of them are over."""
+"""Runs a year: incidents begin one by one, sometimes in fifty clusters at once, until all of them are over."""
 
 import asyncio
 import time
 
 from tests.simulations.year.clock import Clock
 from tests.simulations.year.incidents import KINDS, Incident, idle_standby
-from tests.simulations.year.simulation import Simulation, instead_of_servers
+from tests.simulations.year.simulation import Simulation, connected_to_model
 
 INCIDENT_INTERVAL_SECONDS = 60.0
 """Seconds from one incident to the next, on average: 20,000 in two weeks."""
@@ -14,50 +14,50 @@ STORM_CLUSTERS = 50
 
 
 def run(clusters: int, incidents: int, seed: int) -> tuple[Simulation, float]:
-    """Let them happen; return the world afterwards, and the seconds of CPU that it took."""
+    """Run the incidents; return the simulation at the end, and the seconds of CPU."""
     clock = Clock()
-    world = Simulation(clock, clusters, seed)
-    began = time.process_time()
-    with instead_of_servers(world):
-        clock.run(_year(world, incidents))
-    return world, time.process_time() - began
+    simulation = Simulation(clock, clusters, seed)
+    start = time.process_time()
+    with connected_to_model(simulation):
+        clock.run(_year(simulation, incidents))
+    return simulation, time.process_time() - start
 
 
-async def _year(world: Simulation, incidents: int) -> None:
-    healing = asyncio.create_task(world.heal())
+async def _year(simulation: Simulation, incidents: int) -> None:
+    healing = asyncio.create_task(simulation.heal())
     kinds, weights = list(KINDS), list(KINDS.values())
-    begun = 0
+    started = 0
     running: set[asyncio.Task[None]] = set()
-    free = set(world.servers)
-    while begun < incidents:
-        await asyncio.sleep(world.chance.expovariate(1 / INCIDENT_INTERVAL_SECONDS))
-        storm = world.chance.random() < STORM_SHARE
+    free = set(simulation.servers)
+    while started < incidents:
+        await asyncio.sleep(simulation.chance.expovariate(1 / INCIDENT_INTERVAL_SECONDS))
+        storm = simulation.chance.random() < STORM_SHARE
         for _ in range(STORM_CLUSTERS if storm else 1):
             if not free:
                 break
-            kind = idle_standby if storm else world.chance.choices(kinds, weights)[0]
-            cluster = world.chance.choice(sorted(free)) if len(free) < 1000 else _any(world, free)
+            kind = idle_standby if storm else simulation.chance.choices(kinds, weights)[0]
+            cluster = simulation.chance.choice(sorted(free)) if len(free) < 1000 else _random_cluster(simulation, free)
             free.discard(cluster)
-            running.add(task := asyncio.create_task(_happens(world, cluster, kind, free)))
+            running.add(task := asyncio.create_task(_run_incident(simulation, cluster, kind, free)))
             task.add_done_callback(running.discard)
-            begun += 1
+            started += 1
     await asyncio.gather(*running)
     healing.cancel()
     await asyncio.gather(healing, return_exceptions=True)
-    await world.post.close()
+    await simulation.alertmanager.close()
 
 
-def _any(world: Simulation, free: set[str]) -> str:
+def _random_cluster(simulation: Simulation, free: set[str]) -> str:
     while True:
-        cluster = f"c{world.chance.randrange(len(world.servers))}"
+        cluster = f"c{simulation.chance.randrange(len(simulation.servers))}"
         if cluster in free:
             return cluster
 
 
-async def _happens(world: Simulation, cluster: str, kind: Incident, free: set[str]) -> None:
-    servers = world.servers[cluster] = world.fresh(cluster)
-    world.judge.kinds[kind.__name__] += 1
-    world.judge.kind_of[cluster] = kind.__name__
-    await kind(world, servers, servers.chance)
-    world.judge.calls[kind.__name__] += len(servers.calls)
+async def _run_incident(simulation: Simulation, cluster: str, kind: Incident, free: set[str]) -> None:
+    servers = simulation.servers[cluster] = simulation.fresh(cluster)
+    simulation.judge.kinds[kind.__name__] += 1
+    simulation.judge.kind_of[cluster] = kind.__name__
+    await kind(simulation, servers, servers.chance)
+    simulation.judge.calls[kind.__name__] += len(servers.calls)
     free.add(cluster)

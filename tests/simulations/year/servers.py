@@ -1,8 +1,8 @@
 """
-A model of a cluster's two servers: what a look shows, and what a forced running-xacts record brings about.
+A model of a cluster's two servers: the rows of a snapshot, and the effect of a forced running-xacts record.
 
-Of PostgreSQL it has what decides whether a slot can be used: the three phases of snapbuild.c on a standby, the wait for
-transactions on a primary, the WAL writer's delay, replay that stands, and how restart_lsn moves
+It has the parts of PostgreSQL that decide whether a slot becomes usable: the three phases of snapbuild.c on a standby,
+the wait for transactions on a primary, the WAL writer's delay, stopped replay, and the movement of restart_lsn
 (tests/support/fakes/logical_decoding.py).
 """
 
@@ -16,17 +16,17 @@ from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transac
 from tests.support.builders.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
 from tests.support.fakes import logical_decoding
 
-FLUSHED_WITHIN = 0.2
+FLUSH_SECONDS = 0.2
 """Seconds: wal_writer_delay."""
-NATURAL_RECORD_EACH = 15.0
+NATURAL_RECORD_INTERVAL = 15.0
 FIRST_POSITION = 10_000_000
-PASSES = 2.0
-"""Seconds: what ended no longer ago may still be acted on, by a look of before."""
+GRACE_SECONDS = 2.0
+"""Seconds after the end of a need in which the healer may still act on an older snapshot."""
 
 
 @dataclass
-class Holder:
-    """A transaction of the primary with an xid."""
+class ModelTransaction:
+    """A transaction with an xid on the primary."""
 
     xid: int
     begins: float
@@ -37,19 +37,19 @@ class Holder:
 
 
 @dataclass
-class Making:
-    """A slot in creation, or made."""
+class ModelCreation:
+    """A slot in creation, or one that was created."""
 
     name: str
     node: str
     began: float
     pid: int
     awaited: set[int] | None = None
-    """The xids that the last record has named; None before the first one."""
+    """The running xids of the last record; None before the first one."""
     phase: int = 0
     made: float | None = None
     by_call: bool = False
-    """The record that it ended with was forced by the healer."""
+    """Whether the healer forced the record that finished the creation."""
     confirmed: int | None = None
     """confirmed_flush_lsn, in bytes: the end of that record."""
     dropped: bool = False
@@ -60,8 +60,8 @@ class Making:
 
 
 @dataclass
-class Reading:
-    """An existing slot and its consumer, and since when a record is all it lacks."""
+class ModelSlot:
+    """An existing slot and its consumer; `freed`: when a record has moved its restart_lsn, None before."""
 
     name: str
     node: str
@@ -73,7 +73,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Record:
-    """A running-xacts record: when it is replayed, where it ends, whether it was forced, and what runs by it."""
+    """A running-xacts record: the time of its replay, its end in the WAL, whether it was forced, the running xids."""
 
     at: float
     end: int
@@ -83,98 +83,107 @@ class Record:
 
 @dataclass
 class Servers:
-    """One cluster. `wrongs` are told to the judge as they are done."""
+    """One cluster. `wrong` reports a mistake of the healer to the judge."""
 
     name: str
     clock: Callable[[], float]
     chance: random.Random
-    wrong: Callable[[str], None]
+    record_mistake: Callable[[str], None]
     primary: str = "a"
     down: set[str] = field(default_factory=set)
     busy: bool = False
-    """It writes by itself, so that a record is logged each NATURAL_RECORD_EACH."""
-    stands: Callable[[Standby], Standby] | None = None
-    """Why replay stands; None: it does not."""
-    stands_since: float = 0.0
+    """The primary writes WAL, and logs a record every NATURAL_RECORD_INTERVAL."""
+    stopped_replay: Callable[[Standby], Standby] | None = None
+    """Changes the standby's row to show why replay stands still; None: it does not."""
+    replay_stopped_since: float = 0.0
     may_execute: bool = True
     major: int = 18
     off_since: float | None = None
-    """Since when the owner has switched the healer off, or silenced the alert."""
-    holders: list[Holder] = field(default_factory=list)
-    making: Making | None = None
-    reading: Reading | None = None
-    told_healed: bool = False
-    """The healer has claimed it."""
+    """Since when the healer is switched off, or the alert silenced."""
+    transactions: list[ModelTransaction] = field(default_factory=list)
+    creation: ModelCreation | None = None
+    existing_slot: ModelSlot | None = None
+    reported_healed: bool = False
+    """The healer has reported the outcome healed."""
     last_need: float = -1e9
     calls: list[float] = field(default_factory=list)
     arriving: list[Record] = field(default_factory=list)
-    """On their way to the standby."""
+    """Records that are not replayed yet."""
     next_xid: int = 1000
-    naturally: float = 0.0
+    last_natural_record: float = 0.0
     position: int = FIRST_POSITION
 
     @property
     def standby(self) -> str:
         return "b" if self.primary == "a" else "a"
 
-    def hold(self, seconds: float) -> Holder:
+    def hold(self, seconds: float) -> ModelTransaction:
         self.next_xid += 1
-        holder = Holder(self.next_xid, self.clock(), self.clock() + seconds)
-        self.holders.append(holder)
-        return holder
+        transaction = ModelTransaction(self.next_xid, self.clock(), self.clock() + seconds)
+        self.transactions.append(transaction)
+        return transaction
 
     def settle(self) -> None:
-        """Let happen what has happened by now."""
+        """Bring the model up to the current time."""
         now = self.clock()
-        if self.busy and now - self.naturally >= NATURAL_RECORD_EACH:
-            self.naturally = now
+        if self.busy and now - self.last_natural_record >= NATURAL_RECORD_INTERVAL:
+            self.last_natural_record = now
             self._record(forced=False)
         for record in [record for record in self.arriving if record.at <= now]:
-            if self.stands is None:
+            if self.stopped_replay is None:
                 self.arriving.remove(record)
                 self._replayed(record)
-        self.holders = [holder for holder in self.holders if holder.ends > now]
-        making = self.making
-        if making is not None and making.waits and making.node == self.primary and not self._running(making.began):
-            # The server logs its own record there.
-            making.made, making.confirmed = now, self.position
+        self.transactions = [transaction for transaction in self.transactions if transaction.ends > now]
+        creation = self.creation
+        if (
+            creation is not None
+            and creation.waits
+            and creation.node == self.primary
+            and not self._running(creation.began)
+        ):
+            # A primary logs a record for its own creations.
+            creation.made, creation.confirmed = now, self.position
         self._tick()
         if self.in_need:
             self.last_need = now
 
     @property
     def in_need(self) -> bool:
-        made = self.making is not None and self.making.waits
-        return made or (self.reading is not None and self.reading.freed is None)
+        made = self.creation is not None and self.creation.waits
+        return made or (self.existing_slot is not None and self.existing_slot.freed is None)
 
     @property
-    def curable(self) -> bool:
-        """A record would end it now."""
-        making = self.making
-        if self.stands is not None or self.down or not self.may_execute or self.major < 16:
+    def record_would_help(self) -> bool:
+        """Whether a record would help now."""
+        creation = self.creation
+        if self.stopped_replay is not None or self.down or not self.may_execute or self.major < 16:
             return False
-        if making is not None and making.waits:
-            return making.node == self.standby and not self._running()
-        return self.reading is not None and self.reading.freed is None
+        if creation is not None and creation.waits:
+            return creation.node == self.standby and not self._running()
+        return self.existing_slot is not None and self.existing_slot.freed is None
 
     def call(self) -> tuple[int, int]:
-        """Force a record on the primary, as the healer does; return where it lies."""
+        """Force a record on the primary, as the healer does; return its start and its end."""
         now = self.clock()
         self.settle()
         self.calls.append(now)
-        if now - self.last_need > PASSES:
-            self.wrong("called, and nothing is in need")
-        if self.making is not None and self.making.waits and self.making.node == self.primary:
-            self.wrong("called for a creation on a primary")
-        if self.stands is not None and now - self.stands_since > PASSES and self.reading is None:
-            self.wrong("called while nothing is replayed")
-        if self.off_since is not None and now - self.off_since > PASSES:
-            self.wrong("called although switched off or silenced")
-        if self.reading is not None:
-            before = self.reading.consumer.server.position
-            self.reading.by_call = True
-            self.reading.consumer.server.position += 100
-            self.reading.consumer.server.records.append(before + 1)
+        if now - self.last_need > GRACE_SECONDS:
+            self.record_mistake("called, and nothing is in need")
+        if self.creation is not None and self.creation.waits and self.creation.node == self.primary:
+            self.record_mistake("called for a creation on a primary")
+        if (
+            self.stopped_replay is not None
+            and now - self.replay_stopped_since > GRACE_SECONDS
+            and self.existing_slot is None
+        ):
+            self.record_mistake("called while nothing is replayed")
+        if self.off_since is not None and now - self.off_since > GRACE_SECONDS:
+            self.record_mistake("called although switched off or silenced")
+        if self.existing_slot is not None:
+            before = self.existing_slot.consumer.server.position
+            self.existing_slot.by_call = True
+            self.existing_slot.consumer.server.position += 100
+            self.existing_slot.consumer.server.records.append(before + 1)
             return before, before + 100
         before = self.position
         self._record(forced=True)
@@ -182,37 +191,41 @@ class Servers:
 
     def _record(self, *, forced: bool) -> None:
         self.position += 100
-        running = frozenset(holder.xid for holder in self.holders if holder.is_open(self.clock()))
-        at = self.clock() + self.chance.random() * FLUSHED_WITHIN + 0.003
-        # The WAL is flushed, and replayed, in order.
+        running = frozenset(transaction.xid for transaction in self.transactions if transaction.is_open(self.clock()))
+        at = self.clock() + self.chance.random() * FLUSH_SECONDS + 0.003
+        # WAL is flushed and replayed in order.
         at = max([at, *(record.at for record in self.arriving)])
         self.arriving.append(Record(at, self.position, forced, running))
 
     def _replayed(self, record: Record) -> None:
-        making = self.making
-        if making is None or not making.waits or making.node == self.primary:
+        creation = self.creation
+        if creation is None or not creation.waits or creation.node == self.primary:
             return
-        if making.awaited is not None and making.awaited & self._running():
+        if creation.awaited is not None and creation.awaited & self._running():
             return
-        making.phase = 3 if not record.running else making.phase + 1
-        making.awaited = set(record.running)
-        if making.phase == 3:
-            making.made, making.by_call, making.confirmed = self.clock(), record.forced, record.end
+        creation.phase = 3 if not record.running else creation.phase + 1
+        creation.awaited = set(record.running)
+        if creation.phase == 3:
+            creation.made, creation.by_call, creation.confirmed = self.clock(), record.forced, record.end
 
     def _running(self, before: float = 1e12) -> set[int]:
-        return {holder.xid for holder in self.holders if holder.is_open(self.clock()) and holder.begins <= before}
+        return {
+            transaction.xid
+            for transaction in self.transactions
+            if transaction.is_open(self.clock()) and transaction.begins <= before
+        }
 
     def _tick(self) -> None:
-        reading = self.reading
-        if reading is None:
+        existing_slot = self.existing_slot
+        if existing_slot is None:
             return
-        consumer = reading.consumer
-        while consumer.server.now < self.clock() - reading.began:
-            stood = consumer.restart
+        consumer = existing_slot.consumer
+        while consumer.server.now < self.clock() - existing_slot.began:
+            restart_before = consumer.restart
             consumer.server.tick()
             consumer.tick()
-            if consumer.restart > stood and reading.by_call and reading.freed is None:
-                reading.freed = self.clock()
+            if consumer.restart > restart_before and existing_slot.by_call and existing_slot.freed is None:
+                existing_slot.freed = self.clock()
 
     # What a look shows.
 
@@ -221,7 +234,7 @@ class Servers:
         makers: dict[type[Any], Callable[[str], list[Any]]] = {
             NodeFacts: self._facts,
             Slot: self._slots,
-            SlotCreation: self._creations,
+            SlotCreation: self._creation_rows,
             Transaction: self._transactions,
             Standby: self._standby,
             Identity: lambda _node: [Identity(self.name)],
@@ -231,51 +244,51 @@ class Servers:
 
     def _facts(self, node: str) -> list[NodeFacts]:
         recovery = node != self.primary
-        written = self.position if self.reading is None else self.reading.consumer.server.position
+        written = self.position if self.existing_slot is None else self.existing_slot.consumer.server.position
         xid = None if recovery else self.next_xid + 1
-        if self.reading is not None and not recovery:
-            xid = self.reading.consumer.server.next_xid
+        if self.existing_slot is not None and not recovery:
+            xid = self.existing_slot.consumer.server.next_xid
         version = f"{self.major}.6"
         return [replace(FACTS, in_recovery=recovery, wal_written_bytes=written, next_xid=xid, version=version)]
 
     def _slots(self, node: str) -> list[Slot]:
-        reading, making = self.reading, self.making
-        if reading is not None and node == reading.node:
-            here, consumer = reading.consumer.here, reading.consumer
+        existing_slot, creation = self.existing_slot, self.creation
+        if existing_slot is not None and node == existing_slot.node:
+            position, consumer = existing_slot.consumer.here, existing_slot.consumer
             return [
                 SLOT._replace(
-                    slot_name=reading.name,
+                    slot_name=existing_slot.name,
                     restart_position=consumer.restart,
                     confirmed_position=consumer.confirmed,
                     sent_position=consumer.sent,
                     received_position=consumer.sent,
-                    retained_wal_bytes=here - consumer.restart,
-                    unconfirmed_wal_bytes=here - consumer.confirmed,
+                    retained_wal_bytes=position - consumer.restart,
+                    unconfirmed_wal_bytes=position - consumer.confirmed,
                     pinned_wal_bytes=consumer.confirmed - consumer.restart,
                 )
             ]
-        if making is None or making.dropped or node != making.node:
+        if creation is None or creation.dropped or node != creation.node:
             return []
         slot = SLOT._replace(
-            slot_name=making.name,
+            slot_name=creation.name,
             restart_position=FIRST_POSITION,
-            confirmed_position=making.confirmed,
+            confirmed_position=creation.confirmed,
             sent_position=None,
-            in_creation=making.waits,
+            in_creation=creation.waits,
         )
         return [slot._replace(retained_wal_bytes=0, unconfirmed_wal_bytes=0, pinned_wal_bytes=0)]
 
-    def _creations(self, node: str) -> list[SlotCreation]:
-        making = self.making
-        if making is None or not making.waits or node != making.node:
+    def _creation_rows(self, node: str) -> list[SlotCreation]:
+        creation = self.creation
+        if creation is None or not creation.waits or node != creation.node:
             return []
         wait: dict[str, Any] = {}
         if node == self.primary:
             wait = {"wait_event_type": "Lock", "wait_event": "transactionid", "blocking_pids": [1]}
-        elif not (making.awaited and making.awaited & self._running()):
+        elif not (creation.awaited and creation.awaited & self._running()):
             wait = {"wait_event_type": "Client", "wait_event": "WalSenderWaitForWal"}
-        waited = self.clock() - making.began
-        return [replace(CREATION, slot_name=making.name, pid=making.pid, wait_seconds=waited, **wait)]
+        waited = self.clock() - creation.began
+        return [replace(CREATION, slot_name=creation.name, pid=creation.pid, wait_seconds=waited, **wait)]
 
     def _transactions(self, node: str) -> list[Transaction]:
         if node != self.primary:
@@ -283,16 +296,16 @@ class Servers:
         return [
             replace(
                 TRANSACTION,
-                xid=holder.xid,
-                xid_age=self.next_xid - holder.xid,
-                pid=holder.xid,
-                age_seconds=self.clock() - holder.begins,
+                xid=transaction.xid,
+                xid_age=self.next_xid - transaction.xid,
+                pid=transaction.xid,
+                age_seconds=self.clock() - transaction.begins,
             )
-            for holder in self.holders
-            if holder.is_open(self.clock())
+            for transaction in self.transactions
+            if transaction.is_open(self.clock())
         ]
 
     def _standby(self, node: str) -> list[Standby]:
         if node == self.primary:
             return []
-        return [STANDBY if self.stands is None else self.stands(STANDBY)]
+        return [STANDBY if self.stopped_replay is None else self.stopped_replay(STANDBY)]

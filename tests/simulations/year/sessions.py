@@ -1,4 +1,4 @@
-"""Connections to the model, in place of pgslot.postgres.session.Session: beneath this seam nothing is the product's."""
+"""Connections to the model instead of pgslot.postgres.session.Session; the rest is the real program."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ HEALER = "any"
 
 
 class Session:
-    """One connection; conninfo is `CLUSTER.NODE`, and `CLUSTER.any` leads to whichever server is the primary."""
+    """A connection; its conninfo is `CLUSTER.NODE`, or `CLUSTER.any` for the current primary."""
 
-    world: Mapping[str, Servers]
+    clusters: Mapping[str, Servers]
     closed = False
     stale = False
     pooled = False
@@ -31,10 +31,10 @@ class Session:
 
     @classmethod
     async def connect(cls, conninfo: str, *, application_name: str, timeout: float) -> Self:
-        """Connect; raise what psycopg would."""
+        """Connect. Raises psycopg.OperationalError if the server is down."""
         assert timeout > 0
         cluster, _, node = conninfo.partition(".")
-        servers = cls.world[cluster]
+        servers = cls.clusters[cluster]
         node = servers.primary if node == HEALER else node
         await asyncio.sleep(CONNECT_SECONDS)
         if node in servers.down:
@@ -50,7 +50,7 @@ class Session:
         return False
 
     async def fetch(self, queries: Sequence[SessionQuery], timeout: float, *, bare: bool = False) -> list[list[Any]]:
-        """Answer as the servers would at this moment."""
+        """Return the rows that the servers have at this moment."""
         assert timeout > 0
         assert not bare, "only a pooler is asked so"
         await asyncio.sleep(ASK_SECONDS)
@@ -63,10 +63,14 @@ class Session:
     def _answer(self, sql: str, row: type[Any]) -> list[Any]:
         servers = self._servers
         if row is PrimaryFacts:
-            has = servers.major >= 16
+            has_function = servers.major >= 16
             recovery = self._node != servers.primary
-            may = has and servers.may_execute
-            return [PrimaryFacts(recovery, servers.major * 10000, "healer", "postgres", "logical", has, may)]
+            may_execute = has_function and servers.may_execute
+            return [
+                PrimaryFacts(
+                    recovery, servers.major * 10000, "healer", "postgres", "logical", has_function, may_execute
+                )
+            ]
         if row is ActRow:
             return [self._act(rehearsed=sql == WARM_UP)]
         if row.__module__.startswith("pgslot."):

@@ -1,4 +1,4 @@
-"""Everything together: clusters, their incidents, an Alertmanager, and the healer itself, which is the real one."""
+"""The whole simulation: model clusters, their incidents, a fake Alertmanager, and the real healer."""
 
 import asyncio
 import random
@@ -28,11 +28,11 @@ from tests.simulations.year.servers import Servers
 from tests.simulations.year.sessions import HEALER, Session
 
 RESTART_INTERVAL = 6 * 3600.0
-"""Seconds between two deaths of the healer, on average."""
+"""Seconds between two restarts of the healer, on average."""
 
 
 class Simulation:
-    """So many clusters, with all that is said about them in one place."""
+    """The clusters, their Alertmanager, the judge, and the healer."""
 
     def __init__(self, clock: Clock, clusters: int, seed: int) -> None:
         self.clock = clock
@@ -40,7 +40,7 @@ class Simulation:
         names = [f"c{number}" for number in range(clusters)]
         self.config = Config(tuple(map(_cluster, names)), HealerSettings(alertmanager_url="http://alertmanager"))
         self.servers = {name: self.fresh(name) for name in names}
-        self.post = FakeAlertmanager(self.chance, self._deliver)
+        self.alertmanager = FakeAlertmanager(self.chance, self._deliver)
         self.judge = Judge(self)
         self.restarts = 0
         self._episodes: EpisodeManager | None = None
@@ -50,43 +50,47 @@ class Simulation:
         return self._episodes is not None
 
     def fresh(self, cluster: str) -> Servers:
-        """Return the servers of a cluster at their best."""
+        """Return healthy servers of a cluster."""
         chance = random.Random(self.chance.random())
-        return Servers(cluster, lambda: self.clock.now, chance, lambda what: self.judge.wrong(cluster, what))
+        return Servers(cluster, lambda: self.clock.now, chance, lambda what: self.judge.record_mistake(cluster, what))
 
     def switch(self, cluster: str, *, on: bool) -> None:
-        """Throw the kill switch of one cluster, by a reload of the configuration."""
+        """Set the kill switch of a cluster by a reload of the configuration."""
         clusters = tuple(
-            replace(each, healer=replace(each.healer, enabled=on)) if each.name == cluster and each.healer else each
-            for each in self.config.clusters
+            replace(cluster_config, healer=replace(cluster_config.healer, enabled=on))
+            if cluster_config.name == cluster and cluster_config.healer
+            else cluster_config
+            for cluster_config in self.config.clusters
         )
         self.config = replace(self.config, clusters=clusters)
         if self._episodes is not None:
             self._episodes.reconfigure(self.config)
 
     def silence(self, servers: Servers) -> None:
-        """Silence whatever fires about a cluster."""
-        about = {name for name, labels in self.post.firing.items() if labels["cluster"] == servers.name}
-        self.post.silenced |= about
+        """Silence all firing alerts of a cluster."""
+        fingerprints = {name for name, labels in self.alertmanager.firing.items() if labels["cluster"] == servers.name}
+        self.alertmanager.silenced |= fingerprints
 
     async def heal(self) -> None:
-        """Be the healer, for ever; die now and then, and be started again."""
+        """Run the healer until cancelled; stop and restart it at random times."""
         while True:
             registry = CollectorRegistry()
             metrics = HealerMetrics(registry)
             self._episodes = EpisodeManager(self.config, metrics, CapabilityMonitor(metrics))
-            asking = asyncio.create_task(reconcile.Reconciler("http://alertmanager", self._episodes, metrics).run())
+            reconciling = asyncio.create_task(
+                reconcile.Reconciler("http://alertmanager", self._episodes, metrics).run()
+            )
             try:
                 await asyncio.sleep(self.chance.expovariate(1 / RESTART_INTERVAL))
             finally:
-                asking.cancel()
-                dying, self._episodes = self._episodes, None
-                await dying.close()
+                reconciling.cancel()
+                stopped, self._episodes = self._episodes, None
+                await stopped.close()
             self.restarts += 1
             await asyncio.sleep(self.chance.uniform(1, 30))
 
     def _deliver(self, body: bytes) -> int | None:
-        """As healer/app.py takes a webhook."""
+        """Submit a webhook to the healer, as healer/app.py does."""
         if self._episodes is None:
             return None
         actions = {self._episodes.submit(alert) for alert in parse(body).alerts}
@@ -95,25 +99,25 @@ class Simulation:
 
 
 @contextmanager
-def instead_of_servers(world: Simulation) -> Iterator[None]:
-    """Have the healer look at the model, ask this Alertmanager, and tell its verdicts to the judge."""
-    told: Callable[[EpisodeJournal, SlotKey, SlotProgress, Outcome], object] = EpisodeJournal.slot_ended
+def connected_to_model(simulation: Simulation) -> Iterator[None]:
+    """Connect the healer to the model and the fake Alertmanager, and report its outcomes to the judge."""
+    original_slot_ended: Callable[[EpisodeJournal, SlotKey, SlotProgress, Outcome], object] = EpisodeJournal.slot_ended
 
     def slot_ended(narrator: EpisodeJournal, subject: SlotKey, track: SlotProgress, outcome: Outcome) -> object:
-        if world.healer_is_up:
-            world.judge.verdict(narrator.report.cluster, subject, outcome, track.why)
-        return told(narrator, subject, track, outcome)
+        if simulation.healer_is_up:
+            simulation.judge.verdict(narrator.report.cluster, subject, outcome, track.why)
+        return original_slot_ended(narrator, subject, track, outcome)
 
     with (
-        mock.patch.object(Session, "world", world.servers, create=True),
+        mock.patch.object(Session, "clusters", simulation.servers, create=True),
         mock.patch.object(node, "Session", Session),
         mock.patch.object(connection, "Session", Session),
-        mock.patch.object(reconcile, "fetch_listing", world.post.listing),
+        mock.patch.object(reconcile, "fetch_listing", simulation.alertmanager.listing),
         mock.patch.object(EpisodeJournal, "slot_ended", slot_ended),
     ):
         yield
 
 
 def _cluster(name: str) -> Cluster:
-    nodes = tuple(Node(name, each, Conninfo(f"{name}.{each}")) for each in ("a", "b"))
+    nodes = tuple(Node(name, node_name, Conninfo(f"{name}.{node_name}")) for node_name in ("a", "b"))
     return Cluster(name, nodes, HealerConfig(Conninfo(f"{name}.{HEALER}"), enabled=True, dry_run=False))

@@ -1,4 +1,4 @@
-"""A small year of incidents: the real healer, model clusters, a judge who knows what really happened."""
+"""A small year of incidents: the real healer on model clusters, and a judge that knows their true state."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -21,18 +21,18 @@ from tests.simulations.year.run import run
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_healer_makes_no_wrong_call_or_claim_and_loses_no_alert(seed: int) -> None:
-    world, spent = run(clusters=100, incidents=150, seed=seed)
-    told = report_page(world, 100, 150, seed, spent)
-    assert not world.judge.wrongs, told
-    # It was no quiet year.
-    assert sum(world.judge.kinds.values()) >= 150
-    assert len(world.judge.kinds) >= len(KINDS) - 2
-    assert world.judge.outcomes["healed"] > 50, told
-    assert world.judge.ended[True] > 50, told
+    simulation, spent = run(clusters=100, incidents=150, seed=seed)
+    report = report_page(simulation, 100, 150, seed, spent)
+    assert not simulation.judge.mistakes, report
+    # The year had enough incidents of nearly all kinds.
+    assert sum(simulation.judge.kinds.values()) >= 150
+    assert len(simulation.judge.kinds) >= len(KINDS) - 2
+    assert simulation.judge.outcomes["healed"] > 50, report
+    assert simulation.judge.ended[True] > 50, report
 
 
 def with_remedy(remedy: ForceSnapshot) -> Any:
-    """Have another remedy act under this name."""
+    """Register another remedy under this name."""
     return mock.patch.dict(REMEDIES, {remedy.name: remedy})
 
 
@@ -45,8 +45,8 @@ def test_judge_detects_unnecessary_calls() -> None:
             return Wait(5.0) if early else Act(10.0)
 
     with with_remedy(Always()):
-        world, _ = run(clusters=60, incidents=90, seed=1)
-    assert world.judge.wrongs["called for a creation on a primary"] > 0
+        simulation, _ = run(clusters=60, incidents=90, seed=1)
+    assert simulation.judge.mistakes["called for a creation on a primary"] > 0
 
 
 def test_judge_detects_idle_healer() -> None:
@@ -55,16 +55,16 @@ def test_judge_detects_idle_healer() -> None:
             return Wait(5.0)
 
     with with_remedy(Never()):
-        world, _ = run(clusters=20, incidents=30, seed=1)
-    assert world.judge.wrongs["an alert is lost: a record would help, and none is asked for"] > 0
+        simulation, _ = run(clusters=20, incidents=30, seed=1)
+    assert simulation.judge.mistakes["an alert is lost: a record would help, and none is asked for"] > 0
 
 
 def test_judge_detects_false_claims_of_healing() -> None:
     class Boasting(ForceSnapshot):
         def apply_observation(self, progress: RecordProgress, state: SlotState, now: float) -> RecordProgress:
-            # No record lies before the creation's end, so that it may be anybody's.
+            # Without the ranges of its records, the healer cannot tell whether a record is its own.
             return super().apply_observation(replace(progress, called_in_time=True, record_ranges=()), state, now)
 
     with with_remedy(Boasting()):
-        world, _ = run(clusters=60, incidents=90, seed=1)
-    assert any(wrong.startswith("claimed what is not so: healed") for wrong in world.judge.wrongs)
+        simulation, _ = run(clusters=60, incidents=90, seed=1)
+    assert any(mistake.startswith("claimed what is not so: healed") for mistake in simulation.judge.mistakes)
