@@ -1,4 +1,4 @@
-"""The dashboards' JSON as the tests read it: panels, queries, variables, and what Grafana would ask with all chosen."""
+"""The dashboards' JSON: panels, queries, variables, and the queries that Grafana sends with all values chosen."""
 
 import json
 import re
@@ -12,7 +12,7 @@ DASHBOARDS: dict[str, dict[str, Any]] = {
     name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in ("pgslot-fleet", "pgslot-cluster")
 }
 _SUBSTITUTES = {
-    '="$cluster"': '=~".+"',  # one cluster is chosen there; which one has data differs by panel
+    '="$cluster"': '=~".+"',  # a user selects one cluster; which one has data differs by panel
     "$__rate_interval": "1m",
     "$__range": "1h",
     "$cluster": ".+",
@@ -39,7 +39,7 @@ class Target:
 
 
 def panels(board: str) -> list[dict[str, Any]]:
-    """Return the panels that show something."""
+    """Return the panels, without rows."""
     return [panel for panel in DASHBOARDS[board]["panels"] if panel["type"] != "row"]
 
 
@@ -56,10 +56,10 @@ def substituted(expr: str) -> str:
 
 def selectors(expr: str) -> list[tuple[str, dict[str, str]]]:
     """Return each metric that a query reads, with its matchers as label -> operator and value."""
-    found = []
+    pairs = []
     for metric, matchers in re.findall(r"\b(pgslot_\w+|ALERTS\w*)\b(?:\{([^}]*)\})?", expr):
-        found.append((metric, dict(re.findall(r'(\w+)((?:=~|!~|!=|=)"[^"]*")', matchers))))
-    return found
+        pairs.append((metric, dict(re.findall(r'(\w+)((?:=~|!~|!=|=)"[^"]*")', matchers))))
+    return pairs
 
 
 def grouped_by(expr: str) -> set[str]:
@@ -70,4 +70,6 @@ def grouped_by(expr: str) -> set[str]:
 
 PANELS = [(board, panel) for board in DASHBOARDS for panel in panels(board)]
 TARGETS = [Target(board, panel, target) for board, panel in PANELS for target in panel["targets"]]
-ANNOTATIONS = [(board, annotation) for board, made in DASHBOARDS.items() for annotation in made["annotations"]["list"]]
+ANNOTATIONS = [
+    (board, annotation) for board, definition in DASHBOARDS.items() for annotation in definition["annotations"]["list"]
+]

@@ -1,4 +1,4 @@
-"""Runs the doctor on the stack, as a person does, and changes the stack for a while so that it has a fault."""
+"""Runs the doctor on the stack as a user does, and temporarily changes the stack so that it has a fault."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ Findings = dict[tuple[str, str], dict[str, str]]
 
 @cache
 def hides_webhook_urls() -> bool:
-    """Return whether this Alertmanager hides its webhooks' URLs: the doctor's findings then rest on what arrives."""
+    """Return whether this Alertmanager hides webhook URLs, so that the doctor relies on webhooks that arrived."""
     return version_of(ALERTMANAGER) >= (0, 28)
 
 
@@ -32,7 +32,7 @@ def all_scraped(stack: Stack) -> bool:
 
 
 def run(stack: Stack, *flags: str, file: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it as a person does, with all three URLs."""
+    """Run the doctor as a user does, with the URLs of the healer and Prometheus."""
     urls = (f"--healer.url={stack.healer.url}", f"--prometheus.url={stack.prometheus.url}")
     config = file or stack.folder / "pg-slot-healer.yml"
     command = [str(PROGRAM), "doctor", f"--config.file={config}", *urls, *flags]
@@ -43,30 +43,30 @@ def problems(stack: Stack, *flags: str, file: Path | None = None, code: int = 1,
     """
     Return the findings that are not ok, by check and subject.
 
-    `test`: send a test alert, which proves where webhooks lead right after a change of the configuration, too; None: if
-    Alertmanager hides their URLs.
+    `test`: send a test alert, which shows the targets of webhooks even right after a change of the configuration; None:
+    only if Alertmanager hides webhook URLs.
     """
-    asked = ("--test-alert",) if (hides_webhook_urls() if test is None else test) else ()
-    done = run(stack, "--json", *asked, *flags, file=file)
+    test_flags = ("--test-alert",) if (hides_webhook_urls() if test is None else test) else ()
+    done = run(stack, "--json", *test_flags, *flags, file=file)
     assert (done.returncode, done.stderr) == (code, ""), done.stdout
     return {
         (finding["check"], finding["subject"]): finding
         for finding in json.loads(done.stdout)
         if finding["status"] != "ok"
         and finding["check"] != "arrivals"
-        # Not sent, and why.
+        # The finding that says why no test alert was sent.
         and (finding["check"], finding["status"]) != ("test alert", "skipped")
     }
 
 
 def heartbeat_arrived(stack: Stack) -> bool:
-    """Return whether a webhook of the receiver `healer` has come: by the heartbeat, if nothing else fires."""
+    """Return whether a webhook of the receiver `healer` has arrived; the heartbeat sends one if nothing else fires."""
     return stack.healer.value("pgslot_heal_receiver_last_webhook_timestamp_seconds", receiver="healer") is not None
 
 
 @contextmanager
 def changed_yaml(file: Path, change: Any) -> Iterator[None]:
-    """Change a YAML file for a while."""
+    """Change a YAML file within the context."""
     before = file.read_text("utf-8")
     data = yaml.safe_load(before)
     change(data)
@@ -78,7 +78,7 @@ def changed_yaml(file: Path, change: Any) -> Iterator[None]:
 
 
 def changed_config_copy(stack: Stack, folder: Path, change: Any) -> Path:
-    """Write a changed copy of the healer's configuration, which the healer itself does not have."""
+    """Write a changed copy of the healer's configuration, which the healer does not load."""
     data = yaml.safe_load((stack.folder / "pg-slot-healer.yml").read_text("utf-8"))
     change(data)
     file = folder / "pgslot.yml"
@@ -88,7 +88,7 @@ def changed_config_copy(stack: Stack, folder: Path, change: Any) -> Path:
 
 @contextmanager
 def changed_alertmanager_config(stack: Stack, change: Any) -> Iterator[None]:
-    """Change Alertmanager's configuration for a while."""
+    """Change Alertmanager's configuration within the context."""
 
     def reload() -> None:
         requests.post(f"{stack.alertmanager.url}/-/reload", timeout=10).raise_for_status()

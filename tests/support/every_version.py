@@ -18,7 +18,7 @@ CREATORS = ("by_walsender", "by_function")
 
 @pytest.fixture(scope="module", params=SUPPORTED)
 def databases(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """In place of the session's: a primary and its standby of one version after the other."""
+    """Overrides the fixture of the session: a primary and its standby of each version in turn."""
     with Stack(major=request.param) as stack:
         stack.start_databases()
         yield stack
@@ -37,7 +37,7 @@ async def until_waiting(client: Client, reason: str) -> Metrics:
 
 @contextmanager
 def both_creators(server: Postgres) -> Iterator[tuple[Statement, Statement]]:
-    """Create two slots at the same time, one in each way."""
+    """Create two slots at the same time, by a walsender and by a function."""
     with ExitStack() as stack:
         for slot in CREATORS:
             stack.callback(server.drop_slot, slot)

@@ -1,4 +1,4 @@
-"""Episodes without any server: their configuration, alerts, and a manager whose metrics can be read."""
+"""Episodes without servers: a configuration, alerts, and a manager whose metrics can be read."""
 
 import asyncio
 from pathlib import Path
@@ -38,9 +38,9 @@ class RecordedManager:
         self.monitor = CapabilityMonitor(self.metrics)
         self.manager = EpisodeManager(config, self.metrics, self.monitor)
         self.value = registry.get_sample_value
-        """Returns the value of a series, by its name and labels; None: there is no such series."""
+        """Returns the value of a series by name and labels; None if there is no such series."""
         self.closing: asyncio.Task[None] | None = None
-        """manager.close(), begun by a test and not awaited yet."""
+        """The task of manager.close(), started by a test and not awaited yet."""
 
     @property
     def running(self) -> int:

@@ -1,4 +1,4 @@
-"""Receivers of Alertmanager's configuration, with webhooks to the healer, to a chat, or hidden."""
+"""Receivers in Alertmanager's configuration, with webhooks to the healer, to a chat, or with a hidden URL."""
 
 from typing import Any
 

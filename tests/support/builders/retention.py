@@ -1,4 +1,4 @@
-"""A primary with one slot and its history: the cases from which its retention is diagnosed."""
+"""A primary with one slot and its history, for the cases of the retention diagnosis."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.builders.snapshots import FACTS, TRANSACTION, node
 NOW = 10_000.0
 HERE = 1_000 * SEGMENT
 RECORD = HERE - 20 * SEGMENT
-"""Where restart_lsn stands in all cases with much pinned WAL."""
+"""The restart_lsn in all cases with much pinned WAL."""
 Changes = dict[str, Any]
 QUIET: tuple[Sample, ...] = tuple(
     Sample(NOW - age, HERE - age * 100_000, None, max(100, 700 - age)) for age in (3600, 600, 120, 60, 30, 15, 0)

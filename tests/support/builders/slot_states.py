@@ -48,7 +48,7 @@ def temporary(
     obstacle: WaitReason | None = None,
     blocked: bool = False,
 ) -> SlotState:
-    """Return a standby's temporary copy; `restart`, `confirmed` and `active` are of the primary's slot."""
+    """Return a standby's temporary copy; `restart`, `confirmed` and `active` belong to the primary's slot."""
     copy = SLOT._replace(synced=True, temporary=True, active=True, restart_position=900, confirmed_position=None)
     original = SLOT._replace(restart_position=restart, confirmed_position=confirmed, active=active)
     return SlotState(

@@ -1,4 +1,4 @@
-"""Snapshots for tests of pure functions: a healthy server, from which each test changes what it is about."""
+"""Snapshots for tests of pure functions: a healthy server, of which each test changes the relevant fields."""
 
 from dataclasses import replace
 from typing import Any
@@ -114,7 +114,7 @@ TRANSACTION = Transaction(
 
 
 def node(name: str, *, recovery: bool, **rows: Any) -> NodeSnapshot:
-    """Return a node that answered all queries; rows that are not given are empty."""
+    """Return a node that answered all queries; it has no rows except those in `rows`."""
     rows = {"slots": (), "creations": (), "transactions": (), "senders": ()} | rows
     if recovery:
         rows = {"standby": STANDBY} | rows

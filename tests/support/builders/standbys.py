@@ -1,4 +1,4 @@
-"""A primary's standbys: walsenders with and without a slot, and the nodes at their other end."""
+"""A primary's standbys: walsenders with and without a slot, and the standby nodes that they serve."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ BARE = WalSender("walreceiver", "10.0.0.4", "")
 def standby_node(
     name: str, slot: str | None = None, called: str | None = None, *, running: bool = True
 ) -> NodeSnapshot:
-    shown = replace(
+    standby = replace(
         STANDBY, receiver_running=running, receiver_slot_name=slot, receiver_application_name=called or slot
     )
-    return node(name, recovery=True, standby=shown)
+    return node(name, recovery=True, standby=standby)

@@ -1,4 +1,4 @@
-"""A webhook of Alertmanager, its one alert, and the clusters that a receiver knows."""
+"""A webhook of Alertmanager with one alert, and the clusters of the healer that receives it."""
 
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerConfig, Node

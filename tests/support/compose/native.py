@@ -1,8 +1,9 @@
 """
 The services of docker-compose.yml without containers.
 
-Their commands, health checks, mounted files and secrets are those of the file. Only what a container would give is
-replaced: host names and ports by ones on loopback, and paths by ones below a temporary folder. Grafana is left out.
+Commands, health checks, mounted files and secrets are those of the file. Only the environment of a container is
+replaced: host names and ports by addresses on loopback, and paths by paths below a temporary folder. Grafana is left
+out.
 """
 
 import os
@@ -33,18 +34,18 @@ PORTS = {
     "prometheus": 9090,
     "alertmanager": 9093,
 }
-"""What each service listens on, in its container."""
+"""The port of each service in its container."""
 POSTGRES = ("primary", "standby")
 PROGRAMS = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
-"""The entrypoints of these images, by Debian's names."""
+"""The entrypoints of these images, by the names of Debian's programs."""
 
 
 class Native:
-    """A context in which the services run, started in the order of their depends_on."""
+    """A context in which the services run, started in the order of depends_on."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pgslot-"))
-        # The unprivileged user that runs PostgreSQL has to pass through.
+        # The unprivileged user that runs PostgreSQL needs access.
         self.folder.chmod(0o755)
         self.ports = {service: free_port() for service in PORTS}
         self.secrets = self.folder / "secrets"
@@ -57,11 +58,11 @@ class Native:
         try:
             self._make_secrets()
             shutil.copytree(STAND_INS, self.folder / "bin")
-            left = list(PORTS)
-            while left:
-                service = next(name for name in left if not set(SERVICES[name].get("depends_on", ())) & set(left))
+            waiting = list(PORTS)
+            while waiting:
+                service = next(name for name in waiting if not set(SERVICES[name].get("depends_on", ())) & set(waiting))
                 self._start(service)
-                left.remove(service)
+                waiting.remove(service)
         except BaseException:
             self._cleanup.close()
             raise
@@ -76,7 +77,7 @@ class Native:
         """Run the service's own health check; a missing program fails it."""
         check = SERVICES[service].get("healthcheck", {}).get("test")
         if check is None:
-            # The image's.
+            # The service uses the health check of its image.
             dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
             assert 'CMD ["python", "/opt/pgslot/healthcheck.py"]' in dockerfile
             command = [sys.executable, str(ROOT / "deploy/docker/healthcheck.py"), str(self.processes[service].pid)]
@@ -88,26 +89,26 @@ class Native:
         return subprocess.run(command, check=False, timeout=10, capture_output=True).returncode == 0
 
     def run(self, line: str, timeout: float) -> subprocess.CompletedProcess[str]:
-        """Run a line of a shell in the repository, docker-compose being the stand-in."""
+        """Run a shell command in the repository, with a stand-in for docker-compose."""
         environment = {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "NATIVE": str(self.folder)}
         return subprocess.run(
             ["sh", "-c", line], check=False, timeout=timeout, capture_output=True, text=True, cwd=ROOT, env=environment
         )
 
     def sql(self, service: str, statement: str) -> str:
-        """Run a statement as superuser, over the socket."""
+        """Run a statement as superuser over the Unix socket."""
         done = self.run(f'docker-compose exec -T {service} psql -U postgres -Atc "{statement}"', 30)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """Ask Prometheus."""
+        """Return the result of a Prometheus query."""
         url = f"http://127.0.0.1:{self.ports['prometheus']}/api/v1/query"
         return list(requests.get(url, params={"query": expression}, timeout=10).json()["data"]["result"])
 
     def _make_secrets(self) -> None:
         subprocess.run([ROOT / "deploy/compose/make-secrets.sh", self.secrets], check=True, capture_output=True)
-        # A container sees the files that are mounted into it, whatever the folder that they come from.
+        # A container can read mounted files whatever the permissions of their folder on the host.
         self.secrets.chmod(0o755)
         for file in self.secrets.iterdir():
             file.write_text(re.sub(r"host=(\S+)", self._hosts, file.read_text("utf-8")), "utf-8")
@@ -123,12 +124,12 @@ class Native:
         home.mkdir()
         for volume in spec.get("volumes", []):
             self._mount(home, *volume.split(":")[:2])
-        arguments = [self._here(home, argument) for argument in [*spec.get("entrypoint", []), *spec["command"]]]
+        arguments = [self._localise(home, argument) for argument in [*spec.get("entrypoint", []), *spec["command"]]]
         user = None
         if service in POSTGRES:
             arguments = arguments if "entrypoint" in spec else ["docker-entrypoint.sh", *arguments]
             (home / "socket").mkdir()
-            user = self._give_to_postgres(home)
+            user = self._chown_to_postgres(home)
             environment = self._environment(service)
             (self.folder / f"{service}.env").write_text(
                 "".join(f"{name}='{value}'\n" for name, value in environment.items()), "utf-8"
@@ -158,17 +159,17 @@ class Native:
             return False
 
     def _mount(self, home: Path, source: str, target: str) -> None:
-        """Copy a file to where the container would have it, with addresses of here; make an empty volume."""
-        place = home / target.lstrip("/")
+        """Copy a mounted file to its path below `home`, with local addresses; create an empty folder for a volume."""
+        path = home / target.lstrip("/")
         if not source.startswith("."):
-            place.mkdir(parents=True)
+            path.mkdir(parents=True)
             return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(self._here(home, (ROOT / source).read_text("utf-8"), paths=False), "utf-8")
-        place.chmod((ROOT / source).stat().st_mode)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self._localise(home, (ROOT / source).read_text("utf-8"), paths=False), "utf-8")
+        path.chmod((ROOT / source).stat().st_mode)
 
-    def _here(self, home: Path, text: str, *, paths: bool = True) -> str:
-        """Replace addresses and the folder of the secrets; in arguments also paths, which are the container's."""
+    def _localise(self, home: Path, text: str, *, paths: bool = True) -> str:
+        """Replace addresses and the secrets' folder by local ones; in arguments (`paths`) also absolute paths."""
         for service, port in PORTS.items():
             text = text.replace(f"{service}:{port}", f"127.0.0.1:{self.ports[service]}")
             text = text.replace(f"0.0.0.0:{port}", f"127.0.0.1:{self.ports[service]}")
@@ -180,8 +181,8 @@ class Native:
 
     def _environment(self, service: str) -> dict[str, str]:
         home = self.folder / service
-        given = SERVICES[service].get("environment", {})
-        return {name: self._here(home, value) for name, value in given.items()} | {
+        variables = SERVICES[service].get("environment", {})
+        return {name: self._localise(home, value) for name, value in variables.items()} | {
             "PATH": f"{self.folder / 'bin'}:{self._postgres.tools}:/usr/bin:/bin",
             "PGDATA": str(home / "var/lib/postgresql/18/docker"),
             "PGHOST": str(home / "socket"),
@@ -192,7 +193,7 @@ class Native:
             "PRIMARY_PORT": str(self.ports["primary"]),
         }
 
-    def _give_to_postgres(self, home: Path) -> int | None:
+    def _chown_to_postgres(self, home: Path) -> int | None:
         user = self._postgres.user
         if user is not None:
             for path in (home, *home.rglob("*")):

@@ -1,4 +1,4 @@
-"""Debezium's engine and its PostgreSQL connector print what comes: port, slot, publication, a file for offsets."""
+"""Prints what Debezium's PostgreSQL connector receives; arguments: port, slot, publication, file for offsets."""
 
 import sys
 

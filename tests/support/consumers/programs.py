@@ -1,8 +1,8 @@
 """
-Consumers as people run them, PostgreSQL's own and others': each follows a publication through a slot that it makes.
+Real consumers, of PostgreSQL and third parties: each follows a publication through a slot that it creates.
 
-They print what they get. Those of others are in .venv/consumers, see install.sh; their scripts here do what their
-documentation has, and no more.
+They print what they receive. Third-party consumers are in .venv/consumers, see install.sh; their scripts here follow
+the examples of their documentation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,11 +22,11 @@ SUBSCRIPTION = "subscription"
 _HERE = Path(__file__).parent
 _INSTALLED = ROOT / ".venv" / "consumers"
 _JAVA = "JAVA_TOOL_OPTIONS=-Xmx256m -XX:TieredStopAtLevel=1"
-"""Debezium beside all the others: as much memory as it needs, and a quick start."""
+"""Debezium runs with all other consumers: it gets no more memory than it needs, and a fast start."""
 
 
 class Consumer:
-    """A program and its slot, which has its name."""
+    """A program and its slot of the same name."""
 
     def __init__(self, name: str, command: Sequence[str | Path], publisher: Postgres, folder: Path) -> None:
         self.name = name
@@ -41,12 +41,12 @@ class Consumer:
 
     @property
     def output(self) -> str:
-        """What it has printed, pgoutput's messages among it."""
+        """The program's output, including pgoutput's messages."""
         return self.process.log.read_bytes().decode("utf-8", "replace")
 
     @property
     def follows(self) -> bool:
-        """Whether its slot is made and in use."""
+        """Whether the slot is usable and in use."""
         return bool(
             self._publisher.sql(
                 "SELECT 1 FROM pg_catalog.pg_replication_slots"
@@ -61,7 +61,7 @@ class Consumer:
 
 
 class Subscription(Consumer):
-    """CREATE SUBSCRIPTION on a server of its own; the command, psql, ends when the slot is made."""
+    """CREATE SUBSCRIPTION on another server; the command, psql, ends when the slot is made."""
 
     def __init__(self, publisher: Postgres, subscriber: Postgres, psql: Path, folder: Path) -> None:
         create = f"CREATE SUBSCRIPTION {SUBSCRIPTION} CONNECTION '{publisher.conninfo()}' PUBLICATION {PUBLICATION}"
@@ -70,7 +70,7 @@ class Subscription(Consumer):
 
     def stop(self) -> None:
         super().stop()
-        # psql's session may still wait for the publisher, and the subscription is there only when it no longer does.
+        # The session of psql may still wait for the publisher; only after that does the subscription exist.
         for statement in (
             "SELECT pg_catalog.pg_terminate_backend(pid, 10000) FROM pg_catalog.pg_stat_activity"
             " WHERE query LIKE 'CREATE SUBSCRIPTION%' AND state <> 'idle'",
@@ -81,18 +81,18 @@ class Subscription(Consumer):
 
     @property
     def follows(self) -> bool:
-        """Whether all of its tables are copied and follow the publisher as well."""
+        """Whether, in addition, all of its tables are copied and follow the publisher."""
         states = self._subscriber.sql("SELECT srsubstate FROM pg_catalog.pg_subscription_rel")
         return super().follows and states == [("r",)] * len(TABLES)
 
     def has(self, item: str) -> bool:
-        """Return whether it has arrived in each table."""
+        """Return whether a row with this item has arrived in each table."""
         rows = (self._subscriber.sql(f"SELECT 1 FROM {table} WHERE item = %s", [item]) for table in TABLES)
         return all(map(len, rows))
 
 
 def prepare(stack: Stack) -> None:
-    """Have several tables published, and the same ones on the subscriber."""
+    """Create more published tables, on the publisher and on the subscriber."""
     stack.start_consumer()
     for server in (stack.primary, stack.consumer):
         for table in TABLES[1:]:
