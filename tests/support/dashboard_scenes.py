@@ -1,8 +1,8 @@
 """
-Three clusters on real servers on which everything happens that the dashboards show; their tests and pictures use it.
+Three clusters on real servers with everything that the dashboards show, for the dashboards' tests and pictures.
 
-`orders` has a primary and a standby; `billing` one server with a small limit, where the healer lacks its privilege;
-`reports` one server, for which the healer is switched off.
+`orders` has a primary and a standby; `billing` one server with a small WAL limit, where the healer lacks its privilege;
+`reports` one server for which the healer is disabled.
 """
 
 import signal
@@ -28,7 +28,7 @@ LIMIT = "256MB"
 
 
 class Fleet(Stack):
-    """A stack whose exporter and healer know two clusters."""
+    """A stack whose exporter and healer have three clusters in their configuration."""
 
     billing: Postgres
     reports: Postgres
@@ -52,7 +52,7 @@ class Fleet(Stack):
         self.start_healer()
 
     def scrape_twice(self) -> None:
-        """Have Prometheus scrape both programs under a second address, as if there were two of each."""
+        """Let Prometheus scrape both programs under a second address, as if there were two of each."""
         file = self.folder / "prometheus/prometheus.yml"
         config = yaml.safe_load(file.read_text("utf-8"))
         for job in config["scrape_configs"]:
@@ -62,7 +62,7 @@ class Fleet(Stack):
         self.prometheus.process.send(signal.SIGHUP)
 
     def lose_a_slot(self, name: str) -> None:
-        """Write more than the limit with a slot that nobody uses; the checkpoint takes it."""
+        """Write more WAL than the limit with an unused slot, which the checkpoint then invalidates."""
         self.billing.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
         self.write(300)
         self.billing.sql("CHECKPOINT")
@@ -70,7 +70,7 @@ class Fleet(Stack):
         wait_for(lambda: self.billing.sql(lost, [name]), f"{name} is lost")
 
     def write(self, megabytes: int) -> None:
-        """Write WAL on billing that no consumer is sent."""
+        """Write WAL on billing that no consumer receives."""
         self.billing.sql(
             "SELECT count(pg_catalog.pg_logical_emit_message(false, '', pg_catalog.repeat('x', 1000000)))"
             " FROM pg_catalog.generate_series(1, %s)",
@@ -78,14 +78,14 @@ class Fleet(Stack):
         )
 
     def insert(self, rows: int) -> None:
-        """Change rows on billing, in one transaction that is spilled to disk while it is decoded."""
+        """Insert rows on billing in one transaction, which spills to disk during decoding."""
         self.billing.sql(
             "INSERT INTO invoices SELECT n, pg_catalog.repeat('x', 100) FROM pg_catalog.generate_series(1, %s) AS n",
             [rows],
         )
 
     def consume(self, name: str) -> None:
-        """Have a consumer that confirms all it gets."""
+        """Start a consumer on billing that confirms everything that it receives."""
         program = self.billing.binaries.tools / "pg_recvlogical"
         self.billing.sql("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')", [name])
         arguments = ["--start", f"--slot={name}", "--file=-", "--status-interval=1", "--fsync-interval=1"]
@@ -104,21 +104,21 @@ class Fleet(Stack):
         self._running.enter_context(self.billing.hold_transaction(application_name=application_name))
 
     def create(self, slot: str) -> None:
-        """Create a slot on billing; where a transaction is open, that hangs until the stack ends."""
+        """Create a slot on billing; with an open transaction the creation hangs until the stack ends."""
         self._running.enter_context(self.billing.create_slot(slot))
 
     @contextmanager
     def stuck_creation(self, slot: str) -> Iterator[Statement]:
-        """Create a slot on the standby of orders, where it hangs until somebody forces a record."""
+        """Create a slot on the standby of orders, where the creation hangs until a record is forced."""
         with self.quiet(), self.standby.create_slot(slot) as creator:
             yield creator
 
     def end_transactions(self) -> None:
-        """On orders: of two that hold a slot's creation up the healer may end one, and is told of both."""
+        """Alert the healer to two transactions on orders that block creations; it may terminate only one."""
         for slot_name, application in (("not_allowed", "somebody-else"), ("endangered", APPLICATION)):
             with holding(self.primary, application=application), self.primary.create_slot(slot_name) as creator:
                 wait_until_blocked(self.primary, slot_name)
-                self._tell_the_healer(slot_name)
+                self._post_alert(slot_name)
                 if application == APPLICATION:
                     assert creator.wait(60)
                 else:
@@ -128,7 +128,7 @@ class Fleet(Stack):
     def _refused(self) -> float | None:
         return self.healer.value("pgslot_heal_refusals_total", guard="application_not_allowed")
 
-    def _tell_the_healer(self, slot_name: str) -> None:
+    def _post_alert(self, slot_name: str) -> None:
         labels = {"heal": "end_transaction", "cluster": "orders", "node": "orders-1", "slot_name": slot_name}
         body = {"version": "4", "alerts": [{"status": "firing", "labels": labels, "fingerprint": slot_name}]}
         token = {"Authorization": f"Bearer {(self.folder / 'webhook-token').read_text()}"}
@@ -136,9 +136,9 @@ class Fleet(Stack):
 
     def make_failover_slots(self) -> None:
         """
-        On orders, whose standby keeps copies of them from now on: one that is ready and one that is not.
+        Create two failover slots on orders, which its standby copies from now on; one copy is ready, one is not.
 
-        Before the standby has a slot of its own: that keeps its horizon back, so that every copy is ready at once.
+        Call it before the standby has other slots, which hold back its horizon so that every copy is ready at once.
         """
         create_failover_slot(self.primary, "protected")
         create_failover_slot(self.primary, "polled")
@@ -147,7 +147,7 @@ class Fleet(Stack):
         read_all(self.primary, "protected")
 
     def until(self, what: str, query: str, timeout: float = 90) -> None:
-        """Wait until Prometheus answers the query with something."""
+        """Wait until the Prometheus query has a result."""
         wait_for(lambda: self.prometheus.query(query), what, timeout)
 
     def _server(self, name: str, **settings: str) -> Postgres:

@@ -1,4 +1,4 @@
-"""deploy/kubernetes as the tests read it, and its files as the containers would have them."""
+"""The manifests of deploy/kubernetes, and their files laid out as in the containers."""
 
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,16 @@ def pod(program: str) -> Manifest:
 
 
 def container(program: str) -> Manifest:
-    [found] = pod(program)["containers"]
-    assert isinstance(found, dict)
-    return found
+    [spec] = pod(program)["containers"]
+    assert isinstance(spec, dict)
+    return spec
 
 
 def mounted(program: str, tmp_path: Path, secrets: dict[str, dict[str, str]]) -> Path:
     """
     Lay out the files as the program's container has them, and return its configuration file.
 
-    The absolute paths in it lead below `tmp_path` too.
+    Absolute paths in the configuration are moved below `tmp_path` as well.
     """
     sources: dict[str, dict[str, str]] = {}
     for volume in pod(program)["volumes"]:
@@ -71,7 +71,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
 
 
 def filled(conninfo: str = "host=127.0.0.1") -> dict[str, dict[str, str]]:
-    """The example Secrets, with something real in them."""
+    """Return the example Secrets with usable values instead of placeholders."""
     return {
         name: dict.fromkeys(keys, "token" if name == "pgslot-webhook-token" else conninfo)
         for name, keys in EXAMPLES.items()

@@ -1,4 +1,4 @@
-"""Where the repository's files are, however deep a test lies."""
+"""The repository's root folder, independent of a test's own path."""
 
 from pathlib import Path
 

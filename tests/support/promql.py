@@ -1,4 +1,4 @@
-"""What PromQL names: metrics, and the labels that it expects of them. For tests of rules, and of what runbooks ask."""
+"""The metrics and labels in PromQL expressions, for tests of rules, runbooks and dashboards."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _GROUPING = re.compile(r"\b(?:by|on|without|ignoring|group_left|group_right) \((
 
 @dataclass(frozen=True)
 class Selector:
-    """One metric with its matchers, as text that can be asked for."""
+    """A metric with its matchers; str() is a valid query."""
 
     metric: str
     matchers: tuple[tuple[str, str, str], ...]
@@ -29,8 +29,8 @@ class Selector:
 
 def selectors(expression: str) -> Iterator[Selector]:
     """Return each selector of an expression."""
-    for found in _SELECTOR.finditer(expression):
-        yield Selector(found["metric"], tuple(_MATCHER.findall(found["of"] or "")))
+    for match in _SELECTOR.finditer(expression):
+        yield Selector(match["metric"], tuple(_MATCHER.findall(match["of"] or "")))
 
 
 def grouping_labels(expression: str) -> set[str]:
@@ -39,6 +39,6 @@ def grouping_labels(expression: str) -> set[str]:
 
 
 def template_queries(text: str) -> Iterator[str]:
-    """Return the expressions that a template asks for, with any value in place of those that it puts in."""
-    for written in re.findall(r'printf "((?:[^"\\]|\\.)*)"', text):
-        yield written.replace('\\"', '"').replace("=%q", '=~".+"')
+    """Return the queries in a template, with matchers for any value in place of inserted values."""
+    for query in re.findall(r'printf "((?:[^"\\]|\\.)*)"', text):
+        yield query.replace('\\"', '"').replace("=%q", '=~".+"')

@@ -1,4 +1,4 @@
-"""A scrape of the exporter, made and read: its application's configuration, its series, its probes' statuses."""
+"""Scrapes of the exporter: a configuration, the request, the parsed series, and the probes' statuses."""
 
 import time
 from collections.abc import Callable
@@ -18,38 +18,42 @@ PRIMARY, STANDBY = "n0", "n1"
 
 
 class Metrics:
-    """One scrape."""
+    """The series of a scrape."""
 
     def __init__(self, series: dict[str, dict[tuple[tuple[str, str], ...], float]]) -> None:
         self.series = series
 
     def found(self, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
         series = [(dict(key), value) for key, value in self.series.get(name, {}).items()]
-        return [(own, value) for own, value in series if labels.items() <= own.items()]
+        return [(series_labels, value) for series_labels, value in series if labels.items() <= series_labels.items()]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Return the one value with these labels; None when it is absent."""
-        found = self.found(name, **labels)
-        assert len(found) <= 1, found
-        return found[0][1] if found else None
+        """Return the value of the only series with these labels; None if there is none."""
+        matching = self.found(name, **labels)
+        assert len(matching) <= 1, matching
+        return matching[0][1] if matching else None
 
     def labels(self, name: str, **labels: str) -> dict[str, str]:
-        [(found, _)] = self.found(name, **labels)
-        return found
+        [(series_labels, _)] = self.found(name, **labels)
+        return series_labels
 
     def state(self, name: str, label: str, **labels: str) -> str | None:
-        """Return the value of `label` in the one series that is 1; None when all are 0."""
-        states = [own[label] for own, value in self.found(name, **labels) if value == 1]
+        """Return the value of `label` in the only series that is 1; None if all are 0."""
+        states = [series_labels[label] for series_labels, value in self.found(name, **labels) if value == 1]
         assert len(states) <= 1, states
         return states[0] if states else None
 
     def reasons(self) -> dict[str, str | None]:
         """Return slot -> why its creation waits."""
-        slots = {own["slot_name"] for own, _ in self.found("pgslot_creation_wait_reason")}
+        slots = {series_labels["slot_name"] for series_labels, _ in self.found("pgslot_creation_wait_reason")}
         return {slot: self.state("pgslot_creation_wait_reason", "reason", slot_name=slot) for slot in slots}
 
     def transactions(self, node: str) -> dict[str, float]:
-        return {own["kind"]: value for own, value in self.found("pgslot_transactions", node=node) if value}
+        return {
+            series_labels["kind"]: value
+            for series_labels, value in self.found("pgslot_transactions", node=node)
+            if value
+        }
 
 
 async def scrape_until(client: Client, condition: Callable[[Metrics], Any], timeout: float = 15.0) -> Metrics:
@@ -79,11 +83,11 @@ async def scrape(client: Client, timeout: float = 10) -> dict[str, dict[tuple[tu
 
 
 def parse_series(text: str) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
-    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    series: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
-    return found
+            series.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return series
 
 
 def probe_status(metrics: dict[str, dict[tuple[tuple[str, str], ...], float]], node: str, probe: str) -> str:

@@ -1,4 +1,4 @@
-"""The sessions that have to survive: for each guard of the remedy end_transaction, a situation on a real server."""
+"""Sessions that must not be terminated: a situation on a real server for each guard of the remedy end_transaction."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing

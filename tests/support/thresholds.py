@@ -1,4 +1,4 @@
-"""How soon each alert fires in tests, in place of what alerts/pgslot.rules.yml says."""
+"""Short thresholds of alerts for tests, instead of those in alerts/pgslot.rules.yml."""
 
 THRESHOLDS = {
     "PgSlotCreationStuck": "2",
@@ -28,4 +28,4 @@ THRESHOLDS = {
     "PgSlotUnlistedStandby": "1s",
     "PgSlotPatroniSilent": "1s",
 }
-"""In place of minutes. The minute without a move of PgSlotStalled, and the 30 s of PgSlotHealNoEffect, stay."""
+"""Instead of minutes. The minute without movement of PgSlotStalled and the 30 s of PgSlotHealNoEffect remain."""

@@ -108,7 +108,7 @@ def insert(primary: Postgres, item: str) -> None:
 
 
 def all_of(stack: Stack, publisher: Postgres, folder: Path) -> list[Consumer]:
-    """Return one of each that will follow this server, with a folder for what they keep; none is started."""
+    """Return one consumer of each kind for this server, not started; `folder`: for their files."""
     tools = binaries.find(stack.folder, stack.major).tools
     python = _INSTALLED / "bin" / "python"
     port = str(publisher.port)
@@ -136,7 +136,7 @@ def all_of(stack: Stack, publisher: Postgres, folder: Path) -> list[Consumer]:
 
 @contextmanager
 def following(*consumers: Consumer) -> Iterator[None]:
-    """Run them for as long as the context lasts."""
+    """Run the consumers within the context."""
     with ExitStack() as running:
         for consumer in consumers:
             running.callback(consumer.stop)

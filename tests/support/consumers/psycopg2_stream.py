@@ -1,4 +1,4 @@
-"""psycopg2's logical replication connection makes its slot and prints what comes: conninfo, slot, publication."""
+"""Creates a slot with psycopg2 and prints what it receives; arguments: conninfo, slot, publication."""
 
 import sys
 

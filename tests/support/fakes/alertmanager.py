@@ -1,4 +1,4 @@
-"""Alertmanager's API in canned answers, over a real socket."""
+"""Alertmanager's API with canned answers, over a real socket."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 @asynccontextmanager
 async def fake_alertmanager(alerts: str, uptime: str, date: str | None = None) -> AsyncIterator[str]:
-    """Answer as Alertmanager's API does, with these texts."""
+    """Serve Alertmanager's API with these answers; yield its URL. `alerts`: JSON; `date`: a header, None: without."""
     headers = {} if date is None else {"Date": date}
 
     async def status(_: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
 """
-A model of how PostgreSQL moves a slot's restart_lsn, second by second, for tests of what looks at it make of it.
+A model of how PostgreSQL moves a slot's restart_lsn, second by second, for tests of the retention diagnosis.
 
-After snapbuild.c (SnapBuildProcessRunningXacts) and logical.c (LogicalIncreaseRestartDecodingForSlot,
+It follows snapbuild.c (SnapBuildProcessRunningXacts) and logical.c (LogicalIncreaseRestartDecodingForSlot,
 LogicalConfirmReceivedLocation). Positions are bytes of WAL; the clock ticks in seconds.
 """
 
@@ -15,7 +15,7 @@ from tests.support.builders.snapshots import FACTS, SLOT, TRANSACTION, cluster, 
 
 @dataclass
 class Open:
-    """A transaction with an xid, from its start to its end; `writes` is its first WAL, None: it writes none."""
+    """A transaction with an xid; `writes`: the second of its first WAL record, None: it writes none."""
 
     starts: int
     writes: int | None
@@ -30,7 +30,7 @@ class Open:
 
 @dataclass
 class Server:
-    """A primary that writes so many bytes a second, and logs running-xacts records until it does so no more."""
+    """A primary that writes `rate` bytes of WAL a second, and logs running-xacts records."""
 
     rate: int
     transactions: list[Open] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Server:
     last_record: int = 10**9
     """No record after this second."""
     quiet_from: int = 10**9
-    """No WAL from this second on, but for the record of what was written before."""
+    """No WAL from this second on, except for the record that follows earlier WAL."""
     now: int = 0
     next_xid: int = 1000
     position: int = 1_000_000
@@ -49,34 +49,42 @@ class Server:
         if self.now < self.quiet_from:
             self.position += self.rate
         self.next_xid += 20
-        for one in self.transactions:
-            if one.xid is None and self.now >= (one.starts if one.writes is None else one.writes):
+        for transaction in self.transactions:
+            if transaction.xid is None and self.now >= (
+                transaction.starts if transaction.writes is None else transaction.writes
+            ):
                 self.next_xid += 1
-                one.xid = self.next_xid
-            if one.wrote_at is None and one.writes is not None and self.now >= one.writes:
+                transaction.xid = self.next_xid
+            if transaction.wrote_at is None and transaction.writes is not None and self.now >= transaction.writes:
                 self.position += 100
-                one.wrote_at = self.position
-            if one.ended_at is None and self.now >= one.ends:
+                transaction.wrote_at = self.position
+            if transaction.ended_at is None and self.now >= transaction.ends:
                 self.position += 100
-                one.ended_at = self.position
+                transaction.ended_at = self.position
         written = self.position > self.records[-1] + 100
         if self.now % self.record_each == 0 and self.now <= self.last_record and written:
             self.position += 100
             self.records.append(self.position)
 
     def offered(self, record: int) -> int:
-        """Return the restart_lsn that the decoder offers when it comes to this record."""
-        first = [
-            one.wrote_at
-            for one in self.transactions
-            if one.wrote_at is not None and one.wrote_at < record and (one.ended_at is None or one.ended_at > record)
+        """Return the restart_lsn that the decoder offers when it reads this record."""
+        first_writes = [
+            transaction.wrote_at
+            for transaction in self.transactions
+            if transaction.wrote_at is not None
+            and transaction.wrote_at < record
+            and (transaction.ended_at is None or transaction.ended_at > record)
         ]
-        return max((known for known in self.records if known < min(first)), default=0) if first else record
+        return (
+            max((earlier for earlier in self.records if earlier < min(first_writes)), default=0)
+            if first_writes
+            else record
+        )
 
 
 @dataclass
 class Replica:
-    """A standby: it replays as late as it is told to, and not at all for a while."""
+    """A standby that replays with a delay, and not at all while it is paused."""
 
     server: Server
     delay: int = 0
@@ -92,21 +100,21 @@ class Replica:
 
 @dataclass
 class Consumer:
-    """A slot and whoever reads it: a stream that is confirmed now and then, or a batch that reads all at once."""
+    """A slot and its consumer: a stream with confirmations at intervals, or batches that read everything."""
 
     server: Server
     confirms_each: int
     lags: int = 0
-    """By so many seconds the consumer confirms less than was sent to it."""
+    """Seconds by which the consumer's confirmations lag behind."""
     batch: bool = False
     restart: int = 1_000_000
     confirmed: int = 1_000_100
     sent: int = 1_000_100
     candidate: tuple[int, int] | None = None
-    """(what must be confirmed, restart_lsn then)"""
+    """(the position that must be confirmed, the restart_lsn that it allows)"""
     sent_at: list[int] = field(default_factory=list)
     replica: Replica | None = None
-    """Where the slot is; None: on the primary."""
+    """The standby that has the slot; None: it is on the primary."""
 
     @property
     def here(self) -> int:
@@ -147,10 +155,10 @@ class Consumer:
 def watch(
     consumer: Consumer, seconds: int, looks_each: int, first_look: int = 1, phase: int = 0
 ) -> list[tuple[int, Retention]]:
-    """Let time go by, and look at the slot now and then; return (second, what the look said)."""
+    """Run the model and diagnose the slot at intervals; return (second, diagnosis)."""
     server = consumer.server
-    of_primary, of_standby = EMPTY_HISTORY, EMPTY_HISTORY
-    seen = []
+    primary_history, standby_history = EMPTY_HISTORY, EMPTY_HISTORY
+    diagnoses = []
     for _ in range(seconds):
         server.tick()
         consumer.tick()
@@ -159,43 +167,43 @@ def watch(
         now, slot, transactions = float(server.now), _slot(consumer), _transactions(server)
         slots = (slot,) if consumer.replica is None else ()
         facts = replace(FACTS, wal_written_bytes=server.position, next_xid=server.next_xid)
-        of_primary = extend_history(of_primary, facts, slots, transactions, now)
+        primary_history = extend_history(primary_history, facts, slots, transactions, now)
         primary = replace(
-            node("p", recovery=False, slots=slots, transactions=transactions), facts=facts, history=of_primary
+            node("p", recovery=False, slots=slots, transactions=transactions), facts=facts, history=primary_history
         )
         if consumer.replica is None:
-            seen.append((server.now, diagnose_retention(slot, primary, cluster(primary))))
+            diagnoses.append((server.now, diagnose_retention(slot, primary, cluster(primary))))
             continue
         facts = replace(FACTS, in_recovery=True, wal_written_bytes=consumer.here, next_xid=None)
-        of_standby = extend_history(of_standby, facts, (slot,), (), now)
-        standby = replace(node("s", recovery=True, slots=(slot,)), facts=facts, history=of_standby)
-        seen.append((server.now, diagnose_retention(slot, standby, cluster(primary, standby))))
-    return seen
+        standby_history = extend_history(standby_history, facts, (slot,), (), now)
+        standby = replace(node("s", recovery=True, slots=(slot,)), facts=facts, history=standby_history)
+        diagnoses.append((server.now, diagnose_retention(slot, standby, cluster(primary, standby))))
+    return diagnoses
 
 
 def _slot(consumer: Consumer) -> Slot:
-    here = consumer.here
+    position = consumer.here
     return SLOT._replace(
         active=not consumer.batch,
         restart_position=consumer.restart,
         confirmed_position=consumer.confirmed,
         sent_position=None if consumer.batch else consumer.sent,
-        retained_wal_bytes=here - consumer.restart,
-        unconfirmed_wal_bytes=here - consumer.confirmed,
+        retained_wal_bytes=position - consumer.restart,
+        unconfirmed_wal_bytes=position - consumer.confirmed,
         pinned_wal_bytes=consumer.confirmed - consumer.restart,
     )
 
 
 def _transactions(server: Server) -> tuple[Transaction, ...]:
-    """As transactions.sql, where there are few."""
+    """Return the rows of transactions.sql for few transactions."""
     return tuple(
         replace(
             TRANSACTION,
-            xid=one.xid,
-            xid_age=None if one.xid is None else server.next_xid - one.xid,
+            xid=transaction.xid,
+            xid_age=None if transaction.xid is None else server.next_xid - transaction.xid,
             pid=i,
-            age_seconds=float(server.now - one.starts),
+            age_seconds=float(server.now - transaction.starts),
         )
-        for i, one in enumerate(server.transactions)
-        if one.is_open(server.now)
+        for i, transaction in enumerate(server.transactions)
+        if transaction.is_open(server.now)
     )

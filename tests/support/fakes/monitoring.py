@@ -1,4 +1,4 @@
-"""A healer, a Prometheus and an Alertmanager with canned answers: for faults that real ones cannot be made to have."""
+"""A healer, a Prometheus and an Alertmanager with canned answers, for faults that real ones cannot be given."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ STARTED = 1000.0
 
 
 class CannedClient(Client):
-    """The doctor's client, whose requests are answered by `responses`; an exception as an answer fails the request."""
+    """The doctor's client, with answers from `responses`; an answer that is an exception fails the request."""
 
     async def exchange(
         self,
@@ -64,7 +64,7 @@ class CannedClient(Client):
 
 
 class FakeMonitoring:
-    """The answers of the three servers; everything is well until a test changes it."""
+    """The answers of the three servers, which are free of faults until a test changes them."""
 
     def __init__(self, token_file: Path) -> None:
         token_file.write_text(TOKEN)
@@ -200,7 +200,7 @@ class FakeMonitoring:
         return fault, {}, "text of the answer"
 
     def examine(self, *, test_alert: bool = False) -> list[Finding]:
-        """Check all three, as the command does after the servers."""
+        """Run the checks of healer, Prometheus and Alertmanager, as the command does after the PostgreSQL servers."""
         with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
             self.answer(mock)
             return asyncio.run(self._examine(test_alert=test_alert))
@@ -221,7 +221,7 @@ class FakeMonitoring:
 
 
 def notable(findings: list[Finding]) -> list[tuple[str, str, str, str]]:
-    """Return check, subject, status and found of all findings that are not ok."""
+    """Return check, subject, status and text of all findings that are not ok."""
     return [
         (finding.check, finding.subject, f"{finding.status}", finding.found)
         for finding in findings

@@ -1,4 +1,4 @@
-"""Faults to bring about in a `FakeMonitoring`, and the findings that they are to make."""
+"""Faults of a `FakeMonitoring`, and the findings that are expected for them."""
 
 import re
 import time
@@ -16,7 +16,7 @@ Change = Callable[[FakeMonitoring], object]
 Expected = list[tuple[str, str, str, str]]
 """Check, subject, status and a part of `found`, for each finding that is not ok."""
 Fault = tuple[str, Change, Expected]
-"""Its name, how to bring it about, and what it is to make."""
+"""Name, change that causes the fault, expected findings."""
 
 HEAL_ALERTS = [rule.name for rule in rules() if rule.remedy is FORCE_SNAPSHOT]
 ROUTED_ALERTS = [rule.name for rule in rules() if rule.remedy is FORCE_SNAPSHOT or rule.heartbeat]
@@ -24,7 +24,7 @@ ROUTED_ALERTS = [rule.name for rule in rules() if rule.remedy is FORCE_SNAPSHOT 
 
 
 def assert_named(monitoring: FakeMonitoring, change: Change, expected: Expected) -> None:
-    """Bring a fault about; assert that the doctor names it, and that each other finding stays ok."""
+    """Cause a fault; assert that the doctor reports it, and that all other findings stay ok."""
     change(monitoring)
     findings = monitoring.examine()
     actual = notable(findings)
@@ -47,7 +47,7 @@ def both(*changes: Change) -> Change:
 
 
 def metric(series: str, value: float | None) -> Change:
-    """Replace the healer's series that begin so by one; None: by none."""
+    """Replace all of the healer's series with this prefix by one with this value; None: remove them."""
 
     def change(monitoring: FakeMonitoring) -> None:
         monitoring.metrics = {
@@ -60,7 +60,7 @@ def metric(series: str, value: float | None) -> Change:
 
 
 def broken(url: str, fault: str | int | Exception) -> Change:
-    """Answer with another body, another status, or not at all."""
+    """Answer with another body or status, or fail with an exception."""
     return lambda monitoring: monitoring.broken.update({url: fault})
 
 
@@ -75,7 +75,7 @@ def without_secret_file(monitoring: FakeMonitoring) -> None:
 
 
 def moved(url: str, answer: str | Exception) -> Change:
-    """Let the webhook lead to another URL, where a program has these metrics, or fails to answer."""
+    """Let the webhook lead to another URL, where a program serves these metrics, or fails with an exception."""
 
     def change(monitoring: FakeMonitoring) -> None:
         monitoring.webhook["url"] = url
@@ -100,7 +100,7 @@ def webhook_arrived(receiver: str) -> Change:
 
 
 def add_people_webhook(monitoring: FakeMonitoring) -> None:
-    """A chat's: without a token, and resolved alerts are not sent."""
+    """Add the webhook of a chat: without a token, and without resolved alerts."""
     monitoring.routing["receivers"][1]["webhook_configs"] = [
         {"url": "<secret>", "send_resolved": False, "max_alerts": 3}
     ]

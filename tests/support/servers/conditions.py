@@ -1,4 +1,4 @@
-"""A running server in other conditions for a while: changed settings, a stopped background process."""
+"""Temporary conditions of a running server: changed settings, a stopped background process."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def changed_setting(server: Postgres, name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def stopped_process(server: Postgres, backend_type: str) -> Iterator[None]:
-    """Hang one of the server's background processes."""
+    """Stop (SIGSTOP) one of the server's background processes within the context."""
     [(pid,)] = server.sql("SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = %s", [backend_type])
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -33,7 +33,7 @@ def stopped_process(server: Postgres, backend_type: str) -> Iterator[None]:
 
 @contextmanager
 def changed_settings(server: Postgres, **values: str) -> Iterator[None]:
-    """Change settings of a running server for a while."""
+    """Change settings of a running server within the context."""
     try:
         for name, value in values.items():
             server.sql(f"ALTER SYSTEM SET {name} = '{value}'")

@@ -1,4 +1,4 @@
-"""A consumer of a logical slot that confirms the ends of transactions alone, as many of those written by hand do."""
+"""A consumer of a logical slot that confirms only the ends of transactions, as many hand-written ones do."""
 
 import select
 import struct
@@ -11,19 +11,19 @@ import psycopg
 
 _DATA, _KEEPALIVE = b"wk"
 _HEADER = 25
-"""'w', three 64-bit numbers: where it starts, where the server's WAL ends, when."""
+"""'w' and three 64-bit numbers: the start of the data, the end of the server's WAL, the time."""
 _STATUS = struct.Struct(">cQQQQb")
 
 
 class ChangeByChange:
     """
-    The slot is made at once; the context is in which it streams. It answers each second, always with the end of the
-    last transaction that it took.
+    The constructor creates the slot; within the context the consumer streams. Every second it reports the end of the
+    last transaction that it received.
 
-    What the server says of its position in between (keepalives) it does not confirm: where nothing concerns the slot,
-    nothing is ever confirmed. With `tells_receipt` it tells that it has received it, as pgjdbc does.
+    It does not confirm the positions of keepalives: while no change concerns the slot, nothing is confirmed. With
+    `tells_receipt` it reports them as received, as pgjdbc does.
 
-    Without a publication it is one of test_decoding, which leaves nothing out.
+    Without a publication the slot uses test_decoding, which decodes every transaction.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ChangeByChange:
         self.confirmed = 0
         """Bytes since 0/0."""
         self.confirms = True
-        """Whether it confirms what it takes."""
+        """Whether it confirms the transactions that it receives."""
         self._received = 0
         self._tells_receipt = tells_receipt
         self._stop = threading.Event()
@@ -60,13 +60,13 @@ class ChangeByChange:
         self._connection.close()
 
     def _run(self) -> None:
-        answered = 0.0
+        last_report = 0.0
         while not self._stop.is_set():
             select.select([self._pgconn.socket], [], [], 0.1)
             self._pgconn.consume_input()
             self._take()
-            if time.monotonic() - answered >= 1:
-                answered = time.monotonic()
+            if time.monotonic() - last_report >= 1:
+                last_report = time.monotonic()
                 received = max(self.confirmed, self._received if self._tells_receipt else 0)
                 self._pgconn.put_copy_data(_STATUS.pack(b"r", received, self.confirmed, self.confirmed, 0, 0))
                 self._pgconn.flush()

@@ -1,4 +1,4 @@
-"""Real Prometheus and Alertmanager with the shipped configuration, of which only addresses and paces are changed."""
+"""Real Prometheus and Alertmanager with the shipped configuration, except for addresses and intervals."""
 
 import re
 import subprocess
@@ -14,19 +14,19 @@ from tests.support.servers.processes import Process, free_port, wait_for
 
 ALERTS = ROOT / "alerts"
 PROMETHEUS, ALERTMANAGER = "prometheus", "prometheus-alertmanager"
-"""The programs, found by PATH: `make ... SUITE=forky` puts those of another Debian suite in front."""
+"""The programs, found by PATH, in which `make ... SUITE=forky` puts those of another Debian suite first."""
 
 
 def version_of(program: str) -> tuple[int, ...]:
-    """Return its version as numbers: 3.5.3+ds1 is (3, 5, 3)."""
+    """Return the program's version as numbers: 3.5.3+ds1 is (3, 5, 3)."""
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=30)
-    found = re.search(r"version (\d+(?:\.\d+)+)", done.stdout + done.stderr)
-    assert found is not None, done
-    return tuple(map(int, found[1].split(".")))
+    match = re.search(r"version (\d+(?:\.\d+)+)", done.stdout + done.stderr)
+    assert match is not None, done
+    return tuple(map(int, match[1].split(".")))
 
 
 class Server:
-    """A program with an HTTP API of its own."""
+    """A program with an HTTP API."""
 
     def __init__(self, process: Process, port: int) -> None:
         self.process = process
@@ -53,7 +53,7 @@ class Server:
 
 
 class Prometheus(Server):
-    """Scrapes and evaluates each second, where the shipped configuration leaves it at its general pace."""
+    """Prometheus with global intervals of one second; `as_shipped`: with the shipped ones."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Prometheus(Server):
 
 
 class Alertmanager(Server):
-    """Alone, without gossip."""
+    """A single Alertmanager, without a cluster."""
 
     def __init__(self, folder: Path, addresses: Mapping[str, str], *, outlive_us: bool = False) -> None:
         home = folder / "alertmanager"
@@ -121,22 +121,22 @@ def rules_with(thresholds: Mapping[str, str], file: Path) -> str:
     A number replaces the one after `>` in the expression, a duration (`2s`) the rule's `for` and `keep_firing_for`.
     """
     rules = yaml.safe_load(file.read_text("utf-8"))
-    left = dict(thresholds)
+    remaining = dict(thresholds)
     for group in rules["groups"]:
         for rule in group["rules"]:
-            value = left.pop(rule.get("alert"), None)
+            value = remaining.pop(rule.get("alert"), None)
             if value is not None and value[-1].isalpha():
                 assert "for" in rule, rule
                 rule |= {key: value for key in ("for", "keep_firing_for") if key in rule}
             elif value is not None:
                 rule["expr"], count = re.subn(r"> \d+", f"> {value}", rule["expr"])
                 assert count == 1, rule
-    assert not left, f"no such alerts: {left}"
+    assert not remaining, f"no such alerts: {remaining}"
     return yaml.safe_dump(rules, width=10_000)
 
 
 def _with_addresses(file: Path, addresses: Mapping[str, str]) -> str:
     text = file.read_text("utf-8")
-    for shipped, here in addresses.items():
-        text = text.replace(shipped, here)
+    for shipped, local in addresses.items():
+        text = text.replace(shipped, local)
     return text

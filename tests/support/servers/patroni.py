@@ -1,4 +1,4 @@
-"""A real Patroni cluster on loopback: etcd, and Patroni processes that make and run their servers."""
+"""A real Patroni cluster on loopback: etcd, and Patroni processes that create and run their servers."""
 
 import os
 import signal
@@ -18,11 +18,11 @@ from tests.support.servers.processes import Process, free_port, wait_for
 
 SCOPE = "orders"
 _PACE = {"ttl": 20, "loop_wait": 1, "retry_timeout": 3}
-"""Seconds; the least that Patroni takes. A leader that is killed is missed after `ttl`."""
+"""Seconds; the minimum that Patroni accepts. A killed leader is detected after `ttl`."""
 
 
 class Etcd:
-    """One etcd."""
+    """A single etcd server."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -49,7 +49,7 @@ class Etcd:
 
 
 class Member(Postgres):
-    """A server that Patroni makes, starts and stops; `process` is Patroni's."""
+    """A server that Patroni creates, starts and stops; `process` is that of Patroni."""
 
     def __init__(self, programs: Binaries, folder: Path, name: str, etcd: Etcd) -> None:
         super().__init__(programs, folder, name)
@@ -58,7 +58,7 @@ class Member(Postgres):
         config.write_text(yaml.safe_dump(self._patroni(programs, etcd), sort_keys=False), "utf-8")
         command: list[str | Path] = [sys.executable, "-m", "patroni", config]
         if programs.user is not None:
-            # PostgreSQL does not run as root. Python may be where nobody else may pass, as below /root.
+            # PostgreSQL does not run as root, and another user may have no access to Python, as below /root.
             user = f"{programs.user}"
             capability = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
             command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--pdeathsig=TERM", *capability]
@@ -67,7 +67,7 @@ class Member(Postgres):
         self.make_data_folder()
 
     def start(self) -> None:
-        """Start Patroni; when its server is up is for whoever waits to say."""
+        """Start Patroni, without a wait for its server."""
         self.process.start()
 
     def stop(self) -> None:
@@ -75,14 +75,14 @@ class Member(Postgres):
         self.process.stop(timeout=30)
 
     def kill(self) -> None:
-        """End Patroni and its server at once, as when the machine is gone."""
+        """End Patroni and its server at once, as in a crash of the machine."""
         postmaster = self._postmaster
         self.process.kill()
         os.kill(postmaster, signal.SIGQUIT)
         wait_for(lambda: not Path(f"/proc/{postmaster}").exists(), f"{self.name} is gone")
 
     def ask(self, path: str) -> Any:
-        """Return the answer of Patroni's REST API; None when there is none."""
+        """Return the answer of Patroni's REST API; None if it does not answer."""
         with suppress(requests.RequestException):
             return requests.get(f"{self.api}/{path}", timeout=5).json()
         return None
@@ -92,7 +92,7 @@ class Member(Postgres):
         return int((self.data_folder / "postmaster.pid").read_text("ascii").split("\n")[0])
 
     def _pids(self) -> list[int]:
-        """Return the server's; `process` is Patroni's."""
+        """Return the pids of the server; `process` is that of Patroni."""
         children = Path(f"/proc/{self._postmaster}/task/{self._postmaster}/children").read_text("ascii")
         return [self._postmaster, *map(int, children.split())]
 
@@ -106,7 +106,7 @@ class Member(Postgres):
             "etcd3": {"host": f"127.0.0.1:{etcd.port}"},
             "restapi": {"listen": api, "connect_address": api},
             "bootstrap": {
-                # It drops slots that it does not know.
+                # Patroni drops unknown slots unless they are listed here.
                 "dcs": {**_PACE, "ignore_slots": [{"type": "logical"}], "postgresql": {"parameters": parameters}},
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, {"auth": "trust"}, "no-sync"],
             },
@@ -124,7 +124,7 @@ class Member(Postgres):
 
 
 class PatroniCluster:
-    """Some members of one cluster; those that are alive tell of all."""
+    """The members of a cluster; any live member reports the states of all."""
 
     def __init__(self, folder: Path, etcd: Etcd) -> None:
         self._folder = folder
@@ -144,7 +144,7 @@ class PatroniCluster:
         self.wait_until_streaming(*names)
 
     def stop(self) -> None:
-        """Stop all that run, all at once."""
+        """Stop all running members at the same time."""
         for member in self.members.values():
             member.process.resume()
             member.process.send(signal.SIGTERM)
@@ -152,33 +152,33 @@ class PatroniCluster:
             member.stop()
 
     def states(self) -> dict[str, tuple[str, str]]:
-        """Return role and state of each member, as the first one that answers tells."""
+        """Return role and state of each member, by the first member that answers."""
         for member in self.members.values():
-            if member.process.running and (found := member.ask("cluster")):
-                return {each["name"]: (each["role"], each["state"]) for each in found["members"]}
+            if member.process.running and (answer := member.ask("cluster")):
+                return {entry["name"]: (entry["role"], entry["state"]) for entry in answer["members"]}
         return {}
 
     def leader(self) -> Member:
-        """Return the leader, as soon as there is one that takes writes."""
+        """Wait for a leader that accepts writes; return it."""
 
-        def found() -> Member | None:
+        def writable_leader() -> Member | None:
             name = next((name for name, state in self.states().items() if state == ("leader", "running")), None)
             member = self.members.get(name or "")
             return member if member is not None and (member.ask("patroni") or {}).get("role") == "primary" else None
 
-        return wait_for(found, "there is a leader", timeout=60)
+        return wait_for(writable_leader, "there is a leader", timeout=60)
 
     def replicas(self) -> list[Member]:
         return [self.members[name] for name, (role, _) in self.states().items() if role == "replica"]
 
     def wait_until_streaming(self, *names: str) -> None:
-        """Wait until these members run, as the leader or streaming from it."""
-        good = {("leader", "running"), ("replica", "streaming")}
+        """Wait until these members run as the leader, or stream from it."""
+        healthy = {("leader", "running"), ("replica", "streaming")}
         log = self.members[names[0]].process.log
-        wait_for(lambda: all(self.states().get(name) in good for name in names), f"{names} stream", 60, log)
+        wait_for(lambda: all(self.states().get(name) in healthy for name in names), f"{names} stream", 60, log)
 
     def switch_over(self, to: Member) -> None:
-        """Make another member the leader, in order."""
+        """Make another member the leader by a switchover."""
         body = {"leader": self.leader().name, "candidate": to.name}
         answer = requests.post(f"{to.api}/switchover", json=body, timeout=60)
         assert answer.status_code == 200, answer.text

@@ -30,7 +30,7 @@ class Pooler:
             "ignore_startup_parameters = extra_float_digits,options\n"
         )
         (self.folder / "users").write_text("".join(f'"{user}" ""\n' for user in ("postgres", *ROLES)))
-        # It refuses to run as root, as PostgreSQL does.
+        # Like PostgreSQL, it refuses to run as root.
         as_nobody = ["-u", "nobody"] if os.getuid() == 0 else []
         if as_nobody:
             for path in (self.folder, file, self.folder / "users"):

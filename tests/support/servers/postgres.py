@@ -38,7 +38,7 @@ SETTINGS = {
 
 
 class Postgres:
-    """One server. Superuser `postgres`, no passwords: only loopback is listened on."""
+    """A server with the superuser `postgres` and no passwords, as it listens on loopback only."""
 
     def __init__(self, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False) -> None:
         self.name = name
@@ -53,13 +53,13 @@ class Postgres:
             folder / f"{name}.log",
             user=binaries.user,
             outlive_us=outlive_us,
-            # A stopped server does not act on anything weaker; its children end when they find it gone.
+            # A stopped server reacts only to SIGKILL; its children end when they notice its end.
             death_signal=signal.SIGKILL,
         )
 
     @classmethod
     def primary(cls, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False, **settings: str) -> Self:
-        """Create and start a server of its own."""
+        """Create and start a primary."""
         server = cls(binaries, folder, name, outlive_us=outlive_us)
         server.make_data_folder()
         binaries.run(
@@ -71,7 +71,7 @@ class Postgres:
         return server
 
     def standby(self, name: str, **settings: str) -> "Postgres":
-        """Create and start a standby that streams from this server, which keeps the WAL that it needs."""
+        """Create and start a standby that streams from this server through a physical slot."""
         server = Postgres(self.binaries, self._folder, name, outlive_us=self._outlive_us)
         server.make_data_folder()
         source = f"host=127.0.0.1 port={self.port} user=postgres application_name={name}"
@@ -79,7 +79,7 @@ class Postgres:
             self.binaries.tools / "pg_basebackup",
             *("-d", source, "-D", server.data_folder, "-C", "-S", name, "-c", "fast", "--no-sync"),
         )
-        # Not by pg_basebackup -R, which writes options that an older libpq rejects: the standby would never stream.
+        # pg_basebackup -R would write options that an older libpq rejects, so the standby would never stream.
         (server.data_folder / "standby.signal").touch()
         server.configure({"primary_conninfo": f"'{source}'", "primary_slot_name": f"'{name}'"} | settings)
         server.start()
@@ -95,16 +95,16 @@ class Postgres:
         try:
             wait_for(self._answers, f"{self.name} takes connections", log=self.process.log)
         except BaseException:
-            # Whoever asked for it does not know of it yet, and could not end it.
+            # The caller does not have the server yet, and could not end it.
             self.kill()
             raise
 
     def stop(self) -> None:
-        """Stop in order, sessions being ended (fast mode)."""
+        """Stop cleanly and end all sessions (fast mode)."""
         self.process.stop(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it at once, as a crash does: WAL is recovered at the next start."""
+        """End the server at once, like a crash: the next start recovers from WAL."""
         self.process.stop(signal.SIGQUIT)
 
     def restart(self) -> None:
@@ -113,7 +113,7 @@ class Postgres:
 
     @contextmanager
     def lock(self, table: str) -> Iterator[psycopg.Connection[Any]]:
-        """Hold a table so that nobody else can even read it; the session that holds it is the context's value."""
+        """Lock a table so that no other session can even read it; yield the session that holds the lock."""
         with psycopg.connect(self.conninfo()) as connection:
             connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
             yield connection
@@ -127,13 +127,13 @@ class Postgres:
 
     @contextmanager
     def no_records_by_itself(self) -> Iterator[None]:
-        """Hang the background writer, which logs running-xacts records: a standby's creation hangs at once then."""
+        """Stop the background writer, which logs running-xacts records: creations on a standby then hang at once."""
         [(pid,)] = self.sql("SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'background writer'")
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            # Of a server that has been restarted meanwhile there is no such child any more.
+            # After a restart of the server this child no longer exists.
             if self.process.running and pid in self._pids():
                 os.kill(pid, signal.SIGCONT)
 
@@ -142,7 +142,7 @@ class Postgres:
         self.sql("SELECT pg_catalog.pg_promote(true, 60)")
 
     def demote(self, upstream: "Postgres") -> None:
-        """Start what was stopped in order as a standby of the one that was promoted in its place, by its slot there."""
+        """Start a cleanly stopped primary as a standby of the promoted server, through its slot there."""
         (self.data_folder / "standby.signal").touch()
         self.configure({"primary_conninfo": f"'{upstream.conninfo()}'", "primary_slot_name": f"'{self.name}'"})
         self.start()
@@ -151,24 +151,24 @@ class Postgres:
         return f"host=127.0.0.1 port={self.port} dbname={dbname} user={user}"
 
     def sql(self, statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement as superuser in a session of its own; return its rows, none if it has none."""
+        """Run a statement as superuser in a new session; return its rows, an empty list if it has none."""
         with psycopg.connect(self.conninfo(), autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 
     def sql_in_one_transaction(self, *statements: str) -> None:
-        """Run statements in one transaction, which one of them may end."""
+        """Run statements in a transaction, which one of them may end."""
         with psycopg.connect(self.conninfo()) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
 
     def create_slot(self, name: str) -> Statement:
-        """Create a logical slot through a walsender, as consumers do; a context in which it may hang, and is there."""
-        there = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
+        """Return a context that creates a logical slot through a walsender, as consumers do; it may hang."""
+        exists = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
         return Statement(
             f"{self.conninfo()} replication=database",
             f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput',
-            begun=lambda: bool(self.sql(there, [name])),
+            begun=lambda: bool(self.sql(exists, [name])),
         )
 
     def create_slot_by_function(self, name: str) -> Statement:
@@ -177,17 +177,17 @@ class Postgres:
     def hold_transaction(
         self, application_name: str = "holder", user: str = "postgres", dbname: str = "postgres"
     ) -> OpenTransaction:
-        """Begin a transaction, get an xid, and leave it open for as long as the context lasts."""
+        """Begin a transaction with an xid, and leave it open within the context."""
         return OpenTransaction(
             make_conninfo(self.conninfo(), application_name=application_name, user=user, dbname=dbname)
         )
 
     def drop_slot(self, name: str) -> None:
-        """Remove a slot, in whatever state; its creator or consumer is ended first."""
+        """Drop a slot in any state, after its creator or consumer was ended."""
         wait_for(lambda: self._dropped(name), f"slot {name} is dropped")
 
     def reset(self) -> None:
-        """Undo what a failed test left: a stopped or hung server, open transactions, paused replay, logical slots."""
+        """Undo leftovers of a failed test: a stopped or hung server, transactions, paused replay, logical slots."""
         if not self.process.running:
             self.start()
         self.resume_all()
@@ -206,41 +206,43 @@ class Postgres:
 
     def wait_until_idle(self, standby: "Postgres | None" = None, timeout: float = 60.0) -> None:
         """
-        Wait until no running-xacts record will be written any more unless somebody forces one.
+        Wait until no more running-xacts records will be written, except by force.
 
-        The background writer logs one, at most every 15 s, if there was other WAL since its last one. So some other
-        WAL is written here, and its record awaited as the last one; nobody else may force one meanwhile.
+        The background writer logs one, at most every 15 s, if there was other WAL since the previous one. So this
+        writes other WAL and waits for its record, which is the last one; other sessions must not force one meanwhile.
         """
         if not self._still_idle():
-            # The message says itself where it ends: asked for afterwards, the awaited record may already be before it.
+            # The function returns the end of its message; a later query could return a position after the record.
             message = self.lsn("pg_catalog.pg_logical_emit_message(false, 'stack', 'not idle')")
             self._idle_at = wait_for(lambda: self._settled_since(message), f"{self.name} is idle", timeout)
         if standby is not None:
             self.wait_until_replayed(standby)
 
     def wait_until_replayed(self, standby: "Postgres", end: str = "pg_catalog.pg_current_wal_insert_lsn()") -> None:
-        here = self.lsn(end)
-        wait_for(lambda: standby.lsn("pg_catalog.pg_last_wal_replay_lsn()") >= here, f"{standby.name} has replayed all")
+        position = self.lsn(end)
+        wait_for(
+            lambda: standby.lsn("pg_catalog.pg_last_wal_replay_lsn()") >= position, f"{standby.name} has replayed all"
+        )
 
     def _signal_all(self, number: signal.Signals) -> None:
         for pid in self._pids():
-            # A session may end by itself meanwhile.
+            # A session may have ended.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def _pids(self) -> list[int]:
-        """Return the postmaster and its children, the postmaster first so that it starts no more of them."""
+        """Return the pids of the postmaster and its children; the postmaster is first, so that it starts no more."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii")
         return [self.process.pid, *map(int, children.split())]
 
     def make_data_folder(self) -> None:
-        """Make the folder that initdb or pg_basebackup fills."""
+        """Create the folder that initdb or pg_basebackup fills."""
         self.data_folder.mkdir(mode=0o700)
         if self.binaries.user is not None:
             os.chown(self.data_folder, self.binaries.user, self.binaries.user)
 
     def configure(self, settings: dict[str, str]) -> None:
-        """Append settings to postgresql.conf, where the last one of a name counts."""
+        """Append settings to postgresql.conf, where the last value of a name counts."""
         lines = [f"{name} = {value}\n" for name, value in {"port": str(self.port), **settings}.items()]
         with (self.data_folder / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.writelines(lines)
@@ -255,10 +257,10 @@ class Postgres:
         return True
 
     def _dropped(self, name: str) -> bool:
-        found = self.sql("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [name])
-        if not found:
+        rows = self.sql("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = %s", [name])
+        if not rows:
             return True
-        [(pid,)] = found
+        [(pid,)] = rows
         if pid is not None:
             self.sql("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
         else:
@@ -276,7 +278,7 @@ class Postgres:
         try:
             kinds = self.kinds_since(self._idle_at)
         except FileNotFoundError:
-            # So much has been written since that a checkpoint has removed it.
+            # A checkpoint has removed this WAL.
             return False
         return self._idle_at == self.lsn() or set(kinds) == {RUNNING_XACTS}
 
@@ -286,7 +288,7 @@ class Postgres:
             return None
         end = self.lsn()
         time.sleep(1)
-        # Looked at once more: by now the WAL writer has written out what was only in memory.
+        # Checked again, because by now the WAL writer has written WAL that was only in memory.
         settled = self.kinds_since(lsn)[-1:] == [RUNNING_XACTS] and self.lsn() == end
         return end if settled else None
 
@@ -298,7 +300,7 @@ class Postgres:
 
 
 def run_psql(server: Postgres, sql: str) -> str:
-    """Run a script as an administrator does; return what psql says."""
+    """Run a script with psql, as an administrator does; return its output."""
     done = subprocess.run(
         [server.binaries.tools / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.conninfo()],
         input=sql,

@@ -1,4 +1,4 @@
-"""Processes that end with us: on exit, on Ctrl-C, after a failed test, and when we are killed."""
+"""Processes that end with this one: on exit, on Ctrl-C, after a failed test, and when it is killed."""
 
 import contextlib
 import ctypes
@@ -12,27 +12,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class NotReadyError(Exception):
-    """What was waited for did not come about in time."""
+    """A condition was not met in time."""
 
 
-def wait_for(condition: Callable[[], Found | None], what: str, timeout: float = 30.0, log: Path | None = None) -> Found:
+def wait_for(
+    condition: Callable[[], Result | None], what: str, timeout: float = 30.0, log: Path | None = None
+) -> Result:
     """
-    Poll until the condition returns something that is true, and return that.
+    Poll until the condition returns a true value, and return that.
 
-    Raises NotReadyError with what was waited for and the end of the log.
+    Raises NotReadyError after `timeout` seconds, with `what` and the end of the log.
     """
     deadline = time.monotonic() + timeout
     while True:
-        found = condition()
-        if found:
-            return found
+        result = condition()
+        if result:
+            return result
         if time.monotonic() > deadline:
             tail = "" if log is None or not log.exists() else "\n" + log.read_text("utf-8", "replace")[-3000:]
             raise NotReadyError(f"not within {timeout:.0f} s: {what}{tail}")
@@ -40,12 +42,12 @@ def wait_for(condition: Callable[[], Found | None], what: str, timeout: float = 
 
 
 _PORTS = range(20_000, 32_000)
-"""Below those that the kernel gives to connections, which could take a free one away before it is listened on."""
+"""Below the kernel's ephemeral ports: a connection could take a free port from there before it is used."""
 _next_port = itertools.count(os.getpid() * 397)
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on; the same process gets each but once in a long time."""
+    """Return a free loopback port; a process gets the same port again only after 12,000 others."""
     for _ in _PORTS:
         port = _PORTS[next(_next_port) % len(_PORTS)]
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -55,7 +57,7 @@ def free_port() -> int:
 
 
 class Process:
-    """One program. Start it from the main thread only: the kernel's death signal follows the starting thread."""
+    """A program. Start it from the main thread only: the kernel's death signal follows the starting thread."""
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Process:
         return self._popen is not None and self._popen.poll() is None
 
     def start(self) -> None:
-        """Start it in a session of its own, so that a terminal's Ctrl-C reaches only us, and we end it in order."""
+        """Start it in a new session, so that Ctrl-C in a terminal reaches only this process, which then ends it."""
         self._starter = os.getpid()
         with self.log.open("wb") as log:
             self._popen = subprocess.Popen(
@@ -105,7 +107,7 @@ class Process:
             os.kill(self.pid, number)
 
     def pause(self) -> None:
-        """Hang the program: it keeps its sockets and answers nothing."""
+        """Hang the program (SIGSTOP): it keeps its sockets and does not answer."""
         self.send(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -116,7 +118,7 @@ class Process:
         self._reap(10)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 15.0) -> int | None:
-        """End it in order, by force after `timeout` seconds; return its exit code."""
+        """End it by a signal, and by force after `timeout` seconds; return its exit code."""
         if self._popen is None:
             return None
         self.resume()
@@ -135,5 +137,5 @@ class Process:
         # Runs after the change of user, which would clear it.
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(self._death_signal))
         if os.getppid() != self._starter:
-            # We were killed before the call, which then has no effect any more.
+            # The parent was killed before the call, which then has no effect.
             os._exit(1)

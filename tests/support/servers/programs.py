@@ -1,4 +1,4 @@
-"""Our two programs, as processes started by their console scripts."""
+"""pg-slot-exporter and pg-slot-healer as processes, started by their console scripts."""
 
 import json
 import sys
@@ -55,22 +55,22 @@ class Program:
             yield from family.samples
 
     def samples(self, name: str, **labels: str) -> list[Sample]:
-        """Return the samples of this name that have these labels among theirs."""
+        """Return the samples of this name whose labels include these."""
         return [
             sample for sample in self.all_samples() if sample.name == name and labels.items() <= sample.labels.items()
         ]
 
     def value(self, name: str, **labels: str) -> float | None:
-        """Return the one value of this name and these labels; None when it is absent."""
-        found = self.samples(name, **labels)
-        assert len(found) <= 1, f"{name}{labels} is not one series: {found}"
-        return float(found[0].value) if found else None
+        """Return the value of the only sample with this name and these labels; None if there is none."""
+        samples = self.samples(name, **labels)
+        assert len(samples) <= 1, f"{name}{labels} is not one series: {samples}"
+        return float(samples[0].value) if samples else None
 
     def log_events(self) -> list[dict[str, Any]]:
-        """Return its log lines, with `at` as Unix time."""
+        """Return the events of the log, with the Unix time as `at`."""
         events = []
         for line in self.process.log.read_text("utf-8").splitlines(keepends=True):
-            # The last line may be half written.
+            # The last line may be incomplete.
             if line.startswith("{") and line.endswith("\n"):
                 event = json.loads(line)
                 events.append(event | {"at": datetime.fromisoformat(event["ts"]).timestamp()})

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that fails as networks do: refuses, swallows, or resets."""
+"""A TCP proxy on loopback with faults of networks: it refuses connections, swallows bytes, or resets."""
 
 import contextlib
 import socket
@@ -12,14 +12,14 @@ from tests.support.servers.processes import free_port
 
 
 class Fault(StrEnum):
-    """What it does with connections, those there are and those to come."""
+    """A fault, for open and new connections."""
 
     NONE = "none"
     REFUSED = "refused"
     HUNG = "hung"
-    """Bytes are taken and go nowhere."""
+    """Bytes are accepted and not forwarded."""
     RESET = "reset"
-    """Connections are taken and reset at the first byte."""
+    """Connections are accepted and reset at the first byte."""
 
 
 class Proxy:
@@ -34,7 +34,7 @@ class Proxy:
         self._lock = threading.Lock()
 
     def set(self, fault: Fault) -> None:
-        """Have this fault from now on."""
+        """Set the fault from now on."""
         self._fault = fault
         if fault is Fault.REFUSED:
             self._close_listener()
@@ -44,7 +44,7 @@ class Proxy:
             self._reset_all()
 
     def cut(self) -> None:
-        """Reset the connections there are, as what tires of idle ones does; new ones are taken."""
+        """Reset the open connections, as a firewall does with idle ones; new connections are accepted."""
         self._reset_all()
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class Proxy:
             try:
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
-                # The target is down for now: so it is for whoever comes through here.
+                # The target is down, so the client's connection fails as well.
                 client.close()
                 continue
             with self._lock:
@@ -98,10 +98,10 @@ class Proxy:
 
     def _reset_all(self) -> None:
         with self._lock:
-            victims, self._open = self._open, set()
-        for victim in victims:
+            connections, self._open = self._open, set()
+        for connection in connections:
             with contextlib.suppress(OSError):
                 # Linger for no time: the peer gets RST, not FIN.
-                victim.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                victim.shutdown(socket.SHUT_RD)
-            victim.close()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.shutdown(socket.SHUT_RD)
+            connection.close()

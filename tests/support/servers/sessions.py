@@ -1,4 +1,4 @@
-"""What clients do to a server for a while: create a slot, hold a transaction open, wait for a statement."""
+"""Sessions of clients: statements that may hang, and open transactions."""
 
 import contextlib
 import os
@@ -15,9 +15,9 @@ from tests.support.servers.processes import wait_for
 
 class Statement:
     """
-    A statement that may hang, run in a thread of its own; leaving its context ends it.
+    A statement that may hang, in a separate thread; the end of the context ends it.
 
-    `begun`: entering the context waits until this is so, or the statement has ended.
+    `begun`: the start of the context waits until it returns true, or the statement has ended.
     """
 
     def __init__(self, conninfo: str, statement: str, begun: Callable[[], bool] = lambda: True) -> None:
@@ -33,13 +33,13 @@ class Statement:
         return self._done.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for its end; return whether it has ended, well or not (see `error`)."""
+        """Wait for the statement; return whether it has ended, with or without `error`."""
         return self._done.wait(timeout)
 
     def close(self) -> None:
-        """Hang up, as a client that gave up does; a walsender that waits would not answer a cancellation in time."""
+        """Close the connection, like a client that gives up; a waiting walsender reacts too late to a cancel."""
         if not self.done:
-            # The server may hang up at the same moment.
+            # The server may close the connection at the same moment.
             with (
                 contextlib.suppress(OSError, psycopg.Error),
                 socket.socket(fileno=os.dup(self._connection.fileno())) as copy,
@@ -72,7 +72,7 @@ class Statement:
 
 
 class OpenTransaction:
-    """A session that has begun a transaction with an xid and leaves it idle."""
+    """A session with an idle open transaction that has an xid."""
 
     def __init__(self, conninfo: str) -> None:
         self.connection: psycopg.Connection[Any] = psycopg.connect(conninfo)

@@ -1,4 +1,4 @@
-"""The whole of it: servers, our two programs, Prometheus and Alertmanager, in one temporary directory on loopback."""
+"""The whole stack: servers, exporter, healer, Prometheus and Alertmanager, on loopback in a temporary directory."""
 
 import secrets
 import shutil
@@ -41,10 +41,10 @@ _SINCE_16 = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO 
 
 class Stack:
     """
-    A context. What is started in it ends with it, unless `keep`: then it outlives us, its pids in a file.
+    A context that ends all of its processes; with `keep` they outlive this process, and a file has their pids.
 
-    With `as_shipped` Prometheus scrapes and evaluates as in the shipped prometheus.yml, otherwise each second. `healer`
-    are settings of the healer's own.
+    With `as_shipped` Prometheus scrapes and evaluates as in the shipped prometheus.yml, otherwise every second.
+    `healer`: keys of the healer's section in the configuration.
     """
 
     primary: Postgres
@@ -69,7 +69,7 @@ class Stack:
         self.keep = keep
         self._as_shipped = as_shipped
         self.folder = Path(tempfile.mkdtemp(prefix="pgslot-"))
-        # The unprivileged user that runs PostgreSQL has to pass through.
+        # The unprivileged user that runs PostgreSQL needs access.
         self.folder.chmod(0o755)
         self._thresholds = thresholds or {}
         self.cleanup = ExitStack()
@@ -86,7 +86,7 @@ class Stack:
         return hasattr(self, "healer") and self.healer.process.running
 
     def start_databases(self, rows: int = 0, **settings: str) -> None:
-        """Start a primary with roles, a published table and settings of its own, and its standby."""
+        """Start a primary with roles, a published table and these settings, and its standby."""
         programs = binaries.find(self.folder, self.major)
         self.primary = Postgres.primary(programs, self.folder, "primary", outlive_us=self.keep, **settings)
         self.cleanup.callback(self.primary.stop)
@@ -98,7 +98,7 @@ class Stack:
         self.cleanup.callback(self.standby.stop)
 
     def single(self, **settings: str) -> Postgres:
-        """Start one server with settings of its own."""
+        """Start a single server with these settings."""
         programs = binaries.find(self.folder, self.major)
         server = Postgres.primary(programs, self.folder, "single", outlive_us=self.keep, **settings)
         self.cleanup.callback(server.stop)
@@ -145,14 +145,14 @@ class Stack:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """A slot created on the standby hangs at once: no running-xacts record is under way, and none will come."""
+        """Let creations on the standby hang at once: no running-xacts record is on its way, and none will come."""
         with self.primary.no_records_by_itself():
-            # The last one, whose end is where replay ends: the insert position may be behind the header of a new page.
+            # Wait for the end of a last record: the insert position could be after the header of a new page.
             self.primary.wait_until_replayed(self.standby, "pg_catalog.pg_log_standby_snapshot()")
             yield
 
     def make_slot_on_standby(self, name: str) -> None:
-        """Make a logical slot there to the end, by forced records; on 19 not before the primary has one."""
+        """Create a usable logical slot on the standby, by forced records; on 19 the primary needs a slot first."""
         setting = "SELECT coalesce(pg_catalog.current_setting('effective_wal_level', true), 'logical')"
         wait_for(lambda: self.standby.sql(setting) == [("logical",)], "the standby can have logical slots")
         record = "SELECT pg_catalog.pg_log_standby_snapshot()"
@@ -179,7 +179,7 @@ class Stack:
         return int(count)
 
     def pids(self) -> dict[str, int]:
-        """Return the process ids of what runs."""
+        """Return the pids of all running processes, by name."""
         names = ("primary", "standby", "consumer", "exporter", "healer", "prometheus", "alertmanager")
         parts = {name: getattr(self, name) for name in names if hasattr(self, name)}
         return {name: part.process.pid for name, part in parts.items() if part.process.running}
@@ -194,7 +194,7 @@ class Stack:
     def __enter__(self) -> Self:
         self.cleanup.callback(shutil.rmtree, self.folder, ignore_errors=True)
         if threading.current_thread() is threading.main_thread() and signal.getsignal(SIGTERM) == signal.SIG_DFL:
-            # As Ctrl-C does, and pytest understands: whoever ends us with SIGTERM wants us to clean up, too.
+            # SIGTERM raises KeyboardInterrupt, which pytest understands, so that it cleans up as well.
             signal.signal(SIGTERM, signal.default_int_handler)
             self._restore.callback(signal.signal, SIGTERM, signal.SIG_DFL)
         return self

@@ -1,4 +1,4 @@
-"""Ends a stack that was kept: `python -m tests.support.servers.stop FOLDER`."""
+"""Stops a kept stack: `python -m tests.support.servers.stop FOLDER`."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ def stop(folder: Path) -> None:
     for line in (folder / "pids").read_text("utf-8").splitlines():
         pid, name = line.split()
         command = Path(f"/proc/{pid}/cmdline")
-        # The id may belong to somebody else by now.
+        # The pid may belong to another process by now.
         if command.exists() and str(folder).encode() in command.read_bytes():
             os.kill(int(pid), signal.SIGINT)
             wait_for(partial(_gone, command), f"{name} ends")
@@ -23,7 +23,7 @@ def stop(folder: Path) -> None:
 
 
 def _gone(command: Path) -> bool:
-    # A process that has ended and is not reaped yet has an empty command line.
+    # A zombie process has an empty command line.
     return not command.exists() or not command.read_bytes()
 
 

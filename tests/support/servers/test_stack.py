@@ -1,4 +1,4 @@
-"""The stack itself: real servers that behave as the tests rely on, and that never outlive us."""
+"""The stack itself: real servers behave as the tests assume, and never outlive the tests."""
 
 import os
 import shutil
@@ -51,10 +51,10 @@ def test_reset_undoes_leftovers_of_failed_test(databases: Stack) -> None:
 def test_wait_until_idle_ends_despite_concurrent_write(databases: Stack) -> None:
     databases.primary.restart()
     write = "SELECT pg_catalog.pg_logical_emit_message(false, 'test', 'written meanwhile')"
-    other = threading.Timer(1, databases.primary.sql, [write])
-    other.start()
+    writer = threading.Timer(1, databases.primary.sql, [write])
+    writer.start()
     databases.wait_until_idle()
-    other.join()
+    writer.join()
 
 
 def test_creation_on_standby_of_idle_primary_hangs_until_record_is_forced(databases: Stack) -> None:
@@ -81,7 +81,7 @@ def test_hanging_creation_can_be_abandoned(databases: Stack) -> None:
 
 @pytest.fixture
 def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Another process that holds a stack, and the stack's folder."""
+    """Another process that runs a stack, and the stack's folder."""
     process = subprocess.Popen([sys.executable, "-c", HOLDS_A_STACK], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     folder = Path(process.stdout.readline().strip())
@@ -91,7 +91,7 @@ def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
         process.kill()
         process.wait()
         process.stdout.close()
-        # One that was killed cannot.
+        # A killed process cannot remove it.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -154,7 +154,7 @@ def test_timeout_error_names_condition_and_end_of_log(tmp_path: Path) -> None:
 
 def running(folder: Path) -> list[int]:
     """Return the processes that were started for this folder's servers."""
-    found = []
+    pids = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
             try:
@@ -162,5 +162,5 @@ def running(folder: Path) -> list[int]:
             except OSError:
                 continue
             if b"-D" in arguments and any(argument.startswith(os.fsencode(folder)) for argument in arguments):
-                found.append(int(process.name))
-    return found
+                pids.append(int(process.name))
+    return pids

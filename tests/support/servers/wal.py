@@ -1,7 +1,7 @@
 """
-What is in the write-ahead log, read from its files: pg_waldump reads only its own version's.
+Reads the kinds of records from WAL files of any version; pg_waldump reads only those of its own version.
 
-The frame of a record and the headers of pages are the same in PostgreSQL 14 to 18 (xlogrecord.h, xlog_internal.h).
+The headers of records and pages are the same in PostgreSQL 14 to 18 (xlogrecord.h, xlog_internal.h).
 """
 
 import struct
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 Kind = tuple[int, int]
-"""The resource manager's id and what it calls the record."""
+"""The resource manager's id and its code for the kind of record."""
 
 RUNNING_XACTS: Kind = (8, 0x10)
 MESSAGE: Kind = (21, 0x00)
-"""What pg_logical_emit_message() writes."""
+"""The record of pg_logical_emit_message()."""
 _SWITCH: Kind = (0, 0x40)
 
 _SEGMENT = 16 * 1024 * 1024
@@ -23,7 +23,7 @@ _ALIGNMENT = 8
 
 
 def kinds_between(start: int, end: int, folder: Path, timeline: int) -> Iterator[Kind]:
-    """Return the kinds of the records after one LSN and before another one up to which WAL has been written out."""
+    """Return the kinds of the records between two LSNs; WAL must have been written out up to `end`."""
     log = _Log(folder, timeline, start, end)
     try:
         while True:
@@ -32,14 +32,14 @@ def kinds_between(start: int, end: int, folder: Path, timeline: int) -> Iterator
             log.take(length - len(header))
             kind = (manager, info & 0xF0)
             yield kind
-            # The rest of a segment that was switched away from is empty.
+            # After a WAL switch the rest of the segment is empty.
             log.skip_to_multiple_of(_SEGMENT if kind == _SWITCH else _ALIGNMENT)
     except EOFError:
         return
 
 
 class _Log:
-    """The bytes of records, without the headers of the pages that they lie in."""
+    """The bytes of WAL, without page headers."""
 
     def __init__(self, folder: Path, timeline: int, start: int, end: int) -> None:
         self._folder = folder
@@ -49,16 +49,16 @@ class _Log:
 
     def take(self, count: int) -> bytes:
         """Return the next bytes. Raises EOFError at the end."""
-        taken = b""
-        while len(taken) < count:
+        data = b""
+        while len(data) < count:
             if self._position % _PAGE == 0:
                 self._position += 24 if self._position % _SEGMENT else 40
-            size = min(count - len(taken), _PAGE - self._position % _PAGE)
+            size = min(count - len(data), _PAGE - self._position % _PAGE)
             if self._position + size > self._end:
                 raise EOFError
-            taken += self._read(size)
+            data += self._read(size)
             self._position += size
-        return taken
+        return data
 
     def skip_to_multiple_of(self, unit: int) -> None:
         self._position += -self._position % unit

@@ -1,4 +1,4 @@
-"""What applications do to a server: write WAL, and stream a slot's changes and confirm them."""
+"""The workload of applications: write WAL, and stream and confirm a slot's changes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ def write_wal(server: Postgres, size: int = MORE_THAN_A_SEGMENT) -> None:
 
 @contextmanager
 def streaming_consumer(server: Postgres, slot: str, folder: Path, *, failover: bool = False) -> Iterator[Process]:
-    """A streaming consumer that confirms each second what it has got, until it is paused."""
+    """Run a streaming consumer that confirms every second what it has received, until it is paused."""
     program = server.binaries.tools / "pg_recvlogical"
     arguments = ["--start", f"--slot={slot}", "--file=-", "--status-interval=1", "--fsync-interval=1", "--no-loop"]
     process = Process([program, f"--dbname={server.conninfo()}", *arguments], folder / f"{slot}.log")
@@ -40,8 +40,8 @@ def streaming_consumer(server: Postgres, slot: str, folder: Path, *, failover: b
 
 
 def confirmed_all(server: Postgres, slot: str) -> Callable[[], object]:
-    here = server.sql("SELECT pg_catalog.pg_current_wal_lsn()::text")[0][0]
+    position = server.sql("SELECT pg_catalog.pg_current_wal_lsn()::text")[0][0]
     return lambda: server.sql(
         "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn >= %s::pg_lsn",
-        [slot, here],
+        [slot, position],
     )
