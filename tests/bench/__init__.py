@@ -1,0 +1,1 @@
+"""Benchmarks of exporter and healer in comparison with the floor and the peer; start with `__main__.py`."""

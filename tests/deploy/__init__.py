@@ -1,0 +1,1 @@
+"""Tests of the deployment files: Docker image, compose, Kubernetes, systemd, CI workflow."""

@@ -36,7 +36,7 @@ def test_warnings_precede_the_loss_in_order(story: Story) -> None:
 def test_transaction_is_named_in_alerts_and_metrics(story: Story) -> None:
     assert f"pid {story.holder}" in story.descriptions["PgSlotPinnedByTransaction"]
     assert f"pid {story.holder}" in story.descriptions["PgSlotCreationBlocked"]
-    assert (story.named["pid"], story.named["application_name"]) == (str(story.holder), APPLICATION)
+    assert (story.blocker_labels["pid"], story.blocker_labels["application_name"]) == (str(story.holder), APPLICATION)
 
 
 def test_healer_makes_no_call_and_claims_no_success(story: Story) -> None:

@@ -18,7 +18,7 @@ def stalled_alert(slot: str, node: str) -> dict[str, object]:
 async def until_called_for(
     healer: Healer, server: Postgres, slot: str, *, calls: int = 1, read: Callable[[], None] | None = None
 ) -> None:
-    """Wait until the healer has found that a record is missing, and called; that may take another read."""
+    """Wait until the healer has diagnosed a missing record and made a call, which may need another read."""
     with contextlib.suppress(AssertionError):
         await _called(healer, calls, PATIENCE + 2 * OBSERVE_INTERVAL)
         return

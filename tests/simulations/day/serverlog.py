@@ -88,8 +88,8 @@ def judged(calls: Iterable[Call], healer: str, burst_interval: float) -> Iterato
         # A session has one caller, which counts from the end of its call, so delays cannot shorten the interval.
         for before, after in pairwise(sorted(session, key=lambda call: call.at)):
             if after.at - before.at < burst_interval - 0.01:
-                found = f"{after.at - before.at:.2f} s between {before} and {after}"
-                yield Violation("calls keep their distance", f"at least {burst_interval:.1f} s", found)
+                actual = f"{after.at - before.at:.2f} s between {before} and {after}"
+                yield Violation("calls keep their distance", f"at least {burst_interval:.1f} s", actual)
 
 
 def over_budget(calls: Iterable[Call], lives: Iterable[tuple[float, float]], per_hour: int) -> Iterator[Violation]:
@@ -112,9 +112,9 @@ def useless(calls: Iterable[Call], replay_stops: Iterable[tuple[float, float]]) 
     for call in calls:
         for start, end in stops:
             if start + NOTICE_SECONDS < call.at < end:
-                found = f"{call}, {call.at - start:.1f} s after that began"
+                actual = f"{call}, {call.at - start:.1f} s after that began"
                 yield Violation(
-                    "no call while replay stands still", "none while it is paused, or WAL is cut off", found
+                    "no call while replay stands still", "none while it is paused, or WAL is cut off", actual
                 )
 
 

@@ -1,0 +1,1 @@
+"""The incident that the project began with, on real servers; start with `incident.py`."""

@@ -50,12 +50,12 @@ class Story:
     """All observations in order, and the details that the test and the page need."""
 
     began: float
-    seen: list[Observation] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
     at: dict[str, float] = field(default_factory=dict)
     """The Unix time of each named observation, alerts among them."""
     holder: int = 0
     """The pid of the transaction's session."""
-    named: dict[str, str] = field(default_factory=dict)
+    blocker_labels: dict[str, str] = field(default_factory=dict)
     """The labels by which the exporter named the blocker of the new slot's creation."""
     descriptions: dict[str, str] = field(default_factory=dict)
     """The description of each alert, by its name."""
@@ -64,9 +64,9 @@ class Story:
     series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Samples that Prometheus has stored, by the name of their quantity."""
 
-    def tell(self, source: str, text: str, name: str | None = None) -> None:
+    def record(self, source: str, text: str, name: str | None = None) -> None:
         now = time.time()
-        self.seen.append(Observation(now, source, text))
+        self.observations.append(Observation(now, source, text))
         if name is not None:
             self.at[name] = now
 
@@ -83,35 +83,35 @@ def run_incident(stack: Stack) -> Story:
     with ExitStack() as transaction:
         holder = transaction.enter_context(closing(psycopg.connect(primary.conninfo(), application_name=APPLICATION)))
         with streaming_consumer(primary, LOST, stack.folder):
-            story.tell("consumer", f"streams from slot {LOST}, confirms each second")
+            story.record("consumer", f"streams from slot {LOST}, confirms each second")
             with writing(primary):
                 wait_for(lambda: _is_retained(stack, LOST), "the exporter shows the slot")
                 for _ in range(2):
                     wait_for(confirmed_all(primary, LOST), "the consumer confirms what is written")
                 holder.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'export', 'begins')")
                 story.holder = holder.info.backend_pid
-                story.tell(
+                story.record(
                     "application",
                     f"BEGIN; it writes, and forgets to commit (pid {story.holder}, {APPLICATION})",
                     "begin",
                 )
                 _wait_until_lost(stack, story, alerts)
-        story.tell("people", f"make another slot for the consumer, {MADE}")
+        story.record("people", f"make another slot for the consumer, {MADE}")
         with primary.create_slot(MADE) as creator:
             _wait_until_blocker_named(stack, story, alerts)
-            pid = int(story.named["pid"])
-            story.tell(
+            pid = int(story.blocker_labels["pid"])
+            story.record(
                 "people", f"SELECT pg_terminate_backend({pid}), as the runbook of PgSlotCreationBlocked has it", "ended"
             )
             primary.sql("SELECT pg_catalog.pg_terminate_backend(%s)", [pid])
             assert creator.wait(30)
             assert creator.error is None
-            story.tell("PostgreSQL", f"slot {MADE} is made", "made")
+            story.record("PostgreSQL", f"slot {MADE} is made", "made")
         story.heal = wait_for(lambda: _ended_episode(stack, MADE), "the healer has its verdict", timeout=90)
-        story.tell("healer", f"{story.heal['outcome']}, {story.heal['calls']} calls: {story.heal['why']}")
+        story.record("healer", f"{story.heal['outcome']}, {story.heal['calls']} calls: {story.heal['why']}")
         for name in ("PgSlotCreationBlocked", "PgSlotLost", "PgSlotPinnedByTransaction"):
             alerts.ends(name, timeout=90)
-        story.tell("Prometheus", "no alert fires any more", "over")
+        story.record("Prometheus", "no alert fires any more", "over")
         add_series(stack, story)
     primary.drop_slot(MADE)
     return story
@@ -123,7 +123,7 @@ def _wait_until_lost(stack: Stack, story: Story, alerts: Incidents) -> None:
         _record_alert(story, alerts, name, LOST)
     wait_for(lambda: (_safe_wal_size(stack.primary) or 0) < 0, "nothing is left", timeout=180)
     stack.primary.sql("CHECKPOINT")
-    story.tell(
+    story.record(
         "PostgreSQL", f"a checkpoint removes WAL that slot {LOST} needs: it is lost, its consumer is cut off", "lost"
     )
     alerts.fires("PgSlotLost", LOST)
@@ -134,13 +134,13 @@ def _wait_until_blocker_named(stack: Stack, story: Story, alerts: Incidents) -> 
     [blocker] = wait_for(
         lambda: stack.exporter.samples("pgslot_creation_blocker_age_seconds", slot_name=MADE), "the blocker is named"
     )
-    story.named = blocker.labels
+    story.blocker_labels = blocker.labels
     labels = ", ".join(f"{name}={blocker.labels[name]}" for name in ("pid", "usename", "application_name", "state"))
-    story.tell("exporter", f"slot {MADE} waits for a transaction of {blocker.value:.0f} s: {labels}", "named")
+    story.record("exporter", f"slot {MADE} waits for a transaction of {blocker.value:.0f} s: {labels}", "named")
     alerts.fires("PgSlotCreationBlocked", MADE)
     _record_alert(story, alerts, "PgSlotCreationBlocked", MADE)
     wait_for(lambda: _episode(stack, MADE), "the healer looks at it")
-    story.tell(
+    story.record(
         "healer",
         "waits with it and calls nothing: on a primary the server logs its own record when the transaction ends",
     )
@@ -149,7 +149,7 @@ def _wait_until_blocker_named(stack: Stack, story: Story, alerts: Incidents) -> 
 def _record_alert(story: Story, alerts: Incidents, name: str, slot: str) -> None:
     text = " ".join(alerts.fired[name, slot]["annotations"]["description"].split())
     story.descriptions[name] = text
-    story.tell("Prometheus", f"{name}: {text}", name)
+    story.record("Prometheus", f"{name}: {text}", name)
 
 
 @contextmanager

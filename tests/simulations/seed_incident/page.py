@@ -45,7 +45,7 @@ def page(story: Story, picture: str) -> str:
     after = story.at["made"] - story.at["ended"]
     rows = [
         f"| {observation.at - story.began:.0f} s | {observation.source} | {observation.text.replace('|', '/')} |"
-        for observation in story.seen
+        for observation in story.observations
     ]
     return _PAGE.format(picture=picture, rows="\n".join(rows), warned=warned, predicted=predicted, after=after)
 

@@ -227,10 +227,10 @@ class Servers:
             if consumer.restart > restart_before and existing_slot.by_call and existing_slot.freed is None:
                 existing_slot.freed = self.clock()
 
-    # What a look shows.
+    # The rows of a snapshot.
 
     def rows(self, node: str, row: type[Any]) -> list[Any]:
-        """Return the rows of the probe that fills these."""
+        """Return the rows of a query, by their type."""
         makers: dict[type[Any], Callable[[str], list[Any]]] = {
             NodeFacts: self._facts,
             Slot: self._slots,

