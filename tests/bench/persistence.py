@@ -115,14 +115,14 @@ class Bench:
         self._stack.primary.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes(%s, NULL, NULL)", [slot])
 
     def _outcome(self, slot: str, *, ended: bool) -> str | None:
-        def persistence_results() -> tuple[str | None, ...] | None:
+        def matching_outcome() -> tuple[str | None, ...] | None:
             episodes = json.loads(self._healer.get("/episodes"))
             matching = [
                 episode for episode in episodes if slot in [subject["slot_name"] for subject in episode["subjects"]]
             ]
             return (matching[0]["outcome"],) if matching and (matching[0]["outcome"] or not ended) else None
 
-        [outcome] = wait_for(persistence_results, f"the healer's episode of {slot}")
+        [outcome] = wait_for(matching_outcome, f"the healer's episode of {slot}")
         if ended and outcome not in WELL:
             raise RuntimeError(f"expected {slot} to be healed or to resolve itself, found {outcome}")
         return outcome
