@@ -36,9 +36,9 @@ test:  ## all tests, on real servers
 	@$(INSTALL) $(EVERYTHING) bench consumers
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
 
-test-unit:  ## the tests that need only PyPI packages: no server, no program of Debian's; in under a minute
+test-unit:  ## the tests that need only PyPI packages: no server, no program of Debian's, no simulation; in about a minute
 	@$(INSTALL) checks
-	@$(BIN)/python -m pytest -m "not servers and not tools" $(if $(ARGS),$(ARGS),--numprocesses=auto --dist=worksteal)
+	@$(BIN)/python -m pytest -m "not (servers or tools or simulation)" $(if $(ARGS),$(ARGS),--numprocesses=auto --dist=worksteal)
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \

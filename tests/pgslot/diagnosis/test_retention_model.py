@@ -3,11 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgslot.diagnosis.retention import Retention, RetentionCause
 from tests.support.fakes.logical_decoding import Consumer, Open, Replica, Server, watch
+
+pytestmark = pytest.mark.simulation
 
 MEBIBYTE = 1024 * 1024
 HOUR = 3600

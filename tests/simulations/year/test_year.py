@@ -18,6 +18,8 @@ from tests.simulations.year.incidents import KINDS
 from tests.simulations.year.report import report_page
 from tests.simulations.year.run import run
 
+pytestmark = pytest.mark.simulation
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_healer_makes_no_wrong_call_or_claim_and_loses_no_alert(seed: int) -> None:
