@@ -38,7 +38,7 @@ test:  ## all tests, on real servers
 
 test-unit:  ## the tests that need only PyPI packages: no server, no program of Debian's, no simulation; in about a minute
 	@$(INSTALL) checks
-	@$(BIN)/python -m pytest -m "not (servers or tools or simulation)" $(if $(ARGS),$(ARGS),--numprocesses=auto --dist=worksteal)
+	@$(BIN)/python -m pytest -m "not (servers or tools or simulation)" $(if $(ARGS),$(ARGS),--numprocesses=3 --dist=worksteal)
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \

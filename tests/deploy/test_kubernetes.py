@@ -21,6 +21,7 @@ from pgslot.config.conninfo import Conninfo
 from pgslot.config.loader import load
 from pgslot.config.model import Config
 from pgslot.config.secrets import check_secrets, read_token
+from tests.support import in_process
 from tests.support.manifests import (
     EXAMPLES,
     FILES,
@@ -265,13 +266,7 @@ def test_every_example_key_is_used_and_alertmanager_sends_same_token(tmp_path: P
 def test_program_rejects_placeholder_secrets(secret: str, tmp_path: Path) -> None:
     secrets = filled() | {secret: EXAMPLES[secret]}
     file = mounted("pg-slot-healer", tmp_path, secrets)
-    done = subprocess.run(
-        [Path(sys.executable).with_name("pg-slot-healer"), f"--config.file={file}", "--check"],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    done = in_process.run("pg-slot-healer", f"--config.file={file}", "--check")
     assert done.returncode == BAD_INPUT
     assert re.search(r"found (text that is neither|an empty file)", done.stderr)
     assert "password=" not in done.stderr

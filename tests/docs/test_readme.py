@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
+from tests.support import in_process
 from tests.support.alert_rules import ALERT_RULES
 from tests.support.markdown import Fence, code_spans, headings, link_targets
 from tests.support.readme import BLOCKS, CHECKED, HOW_TESTED, README, lines, merged_config, ways_tested
@@ -69,11 +69,6 @@ def complete(block: Fence) -> str:
     return yaml.safe_dump(merged_config(first, data) if "..." in block.text.split() else first | data)
 
 
-def check(program: str, file: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name(program)), "--check", f"--config.file={file}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
 @pytest.mark.parametrize("program", PARSERS)
 @pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in configurations()])
 def test_configuration_is_accepted_by_both_programs(block: Fence, program: str, tmp_path: Path) -> None:
@@ -81,7 +76,7 @@ def test_configuration_is_accepted_by_both_programs(block: Fence, program: str, 
     token.write_text("secret\n", "utf-8")
     file = tmp_path / "pgslot.yml"
     file.write_text(complete(block).replace("/run/secrets/webhook-token", str(token)), "utf-8")
-    done = check(program, file)
+    done = in_process.run(program, "--check", f"--config.file={file}")
     assert (done.returncode, done.stderr) == (0, "")
     assert "configuration is valid" in done.stdout
 
@@ -91,7 +86,7 @@ def test_invalid_configuration_is_rejected_by_both_programs(program: str, tmp_pa
     """Checks the check above."""
     file = tmp_path / "pgslot.yml"
     file.write_text(configurations()[0].text.replace("clusters:", "cluster:"), "utf-8")
-    assert check(program, file).returncode == 2
+    assert in_process.run(program, "--check", f"--config.file={file}").returncode == 2
 
 
 def simple_commands(line: str) -> Iterator[list[str]]:

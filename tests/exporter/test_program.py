@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.catalogue import CATALOGUE
 from exporter.metrics_reference import metric_reference
+from tests.support import in_process
 from tests.support.paths import ROOT
 from tests.support.servers.monitoring import Server
 from tests.support.servers.processes import Process, free_port, wait_for
@@ -284,7 +285,7 @@ def test_committed_metric_reference_is_up_to_date() -> None:
     ],
 )
 def test_bad_command_line_is_one_clear_error(flags: list[str], message: str) -> None:
-    done = subprocess.run([str(PROGRAM), "--check", *flags], capture_output=True, text=True, timeout=30, check=False)
+    done = in_process.run("pg-slot-exporter", "--check", *flags)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

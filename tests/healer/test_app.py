@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +23,7 @@ from healer.webhook.endpoint import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
+from tests.support import in_process
 from tests.support.builders.webhooks import ALERT, BODY
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
@@ -230,11 +230,7 @@ async def test_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None:
 def test_listening_beyond_loopback_needs_authentication(tmp_path: Path) -> None:
     config = tmp_path / "pgslot.yml"
     config.write_text('clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}')
-    program = Path(sys.executable).with_name("pg-slot-healer")
-
-    def run(*flags: str) -> subprocess.CompletedProcess[str]:
-        arguments = [str(program), f"--config.file={config}", "--check", *flags]
-        return subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+    run = partial(in_process.run, "pg-slot-healer", f"--config.file={config}", "--check")
 
     refused = run()
     assert refused.returncode == 2

@@ -1,7 +1,7 @@
 """What `pg-slot-healer grants` prints, run by psql on real servers: both roles can do their work and nothing more."""
 
-import subprocess
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,9 +18,9 @@ from pgslot.config.model import Cluster, HealerConfig, Node
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import QueryStatus
 from pgslot.snapshot.queries import SUPPORTED
+from tests.support import in_process
 from tests.support.servers.postgres import Postgres, run_psql
 from tests.support.servers.processes import wait_for
-from tests.support.servers.programs import HEALER_PROGRAM
 from tests.support.servers.stack import Stack
 
 # Names that have to be quoted, and that read like placeholders.
@@ -217,11 +217,7 @@ def test_both_roles_need_different_names() -> None:
 
 
 def test_command_prints_the_script() -> None:
-    def printed(*flags: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [HEALER_PROGRAM, "grants", *flags], capture_output=True, text=True, timeout=30, check=False
-        )
-
+    printed = partial(in_process.run, "pg-slot-healer", "grants")
     done = printed()
     assert (done.returncode, done.stdout) == (0, script("pgslot_exporter", "pgslot_healer"))
     assert printed("--exporter-role=a", "--healer-role=b").stdout == script("a", "b")

@@ -7,15 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support import in_process
 from tests.support.running_healer import alert
 from tests.support.servers.processes import free_port
 
 HOSTILE_NAME = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("pg-slot-healer")
-    return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def replay_arguments(folder: Path, **more: Any) -> list[str]:
@@ -28,13 +24,13 @@ def replay_arguments(folder: Path, **more: Any) -> list[str]:
 
 
 def test_replay_escapes_control_characters_in_labels(tmp_path: Path) -> None:
-    completed = run(*replay_arguments(tmp_path, alertname=HOSTILE_NAME))
+    completed = in_process.run("pg-slot-healer", *replay_arguments(tmp_path, alertname=HOSTILE_NAME))
     assert "\\x1b[2J" in completed.stdout
     assert all(line.isprintable() for line in completed.stdout.splitlines())
 
 
 def test_replay_of_an_unreachable_node_claims_nothing_about_its_slot(tmp_path: Path) -> None:
-    completed = run(*replay_arguments(tmp_path))
+    completed = in_process.run("pg-slot-healer", *replay_arguments(tmp_path))
     assert completed.returncode == 1
     assert "fail" in completed.stdout
     assert "nobody can tell: the node did not answer, or not in full (node unreachable" in completed.stdout
