@@ -231,6 +231,7 @@ def test_health_check_finds_address_of_program(
     assert healthcheck["address"](command) == address
 
 
+@pytest.mark.servers
 def test_health_check_command_detects_hung_program(tmp_path: Path) -> None:
     [check] = arguments_of("HEALTHCHECK")
     command = json.loads(check.split("CMD ")[1])

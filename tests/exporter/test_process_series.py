@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -10,6 +11,7 @@ from pgslot.exposition.process_metrics import process_registry
 from tests.support.servers.programs import Program
 
 
+@pytest.mark.servers
 def test_process_metrics_are_served_before_patroni_has_answered(tmp_path: Path) -> None:
     """A scrape of a cluster without nodes never suspends, so it may leave nothing to a later step of the event loop."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

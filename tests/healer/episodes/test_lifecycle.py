@@ -231,6 +231,7 @@ async def test_clusters_that_need_no_attempt_do_not_count_against_the_limit() ->
     await recorded.manager.close()
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("how", ["reload", "SIGHUP"])
 def test_no_episode_outlives_a_disabling_right_after_the_webhook(tmp_path: Path, how: str) -> None:
     """As a process: whichever comes first, no episode outlives `enabled: false`, and the next alert is accepted."""
@@ -261,6 +262,7 @@ def test_no_episode_outlives_a_disabling_right_after_the_webhook(tmp_path: Path,
     assert [line for line in program.log_events() if line["level"] == "error"] == []
 
 
+@pytest.mark.servers
 def test_idle_connections_do_not_exhaust_file_descriptors(tmp_path: Path) -> None:
     """With 600 connections and 256 descriptors, webhooks are still accepted, and files can be read."""
     write_config(tmp_path / "pgslot.yml", enabled=True)

@@ -23,6 +23,7 @@ def files(tmp_path: Path) -> Files:
     return folder(tmp_path)
 
 
+@pytest.mark.servers
 def test_connections_without_a_handshake_do_not_use_up_descriptors(files: Files) -> None:
     """600 silent connections, 256 descriptors: a real client is answered, and no error is logged."""
     config = files.folder / "pgslot.yml"

@@ -20,7 +20,7 @@ def extended(before: History, now: float, position: int, *slots: Slot, xid: int 
 @pytest.mark.parametrize("interval", [0.005, 1, 5, 15, 60])
 def test_history_is_bounded_and_spans_the_whole_time(interval: float) -> None:
     history = EMPTY_HISTORY
-    snapshots = 20_000
+    snapshots = 10_000
     for i in range(snapshots):
         history = extended(history, i * interval, i)
         assert len(history.samples) <= MAX_SAMPLES
