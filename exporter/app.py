@@ -100,8 +100,7 @@ async def _metrics(request: web.Request) -> web.Response:
     if collectors != ALL:
         return _rendered(request, families(series, CATALOGUE))
     configuration = request.app[_CONFIGURATION]
-    for status in request.app[_DISCOVERY].statuses():
-        series.extend(patroni_series(**status._asdict()))
+    series.extend(patroni_series(request.app[_DISCOVERY].statuses()))
     series.extend(process_series(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at))
     return _rendered(request, [*families(series, CATALOGUE), *request.app[_PROCESS_METRICS].collect()])
 
@@ -120,8 +119,7 @@ async def _probe(request: web.Request) -> web.Response:
     )
     series = [*cluster_series(snapshot, collectors, only=node, cache=request.app[_RENDER_CACHE])]
     if collectors == ALL:
-        for status in request.app[_DISCOVERY].statuses(cluster):
-            series.extend(patroni_series(**status._asdict()))
+        series.extend(patroni_series(request.app[_DISCOVERY].statuses(cluster)))
     return _rendered(request, families(series, CATALOGUE))
 
 

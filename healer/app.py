@@ -105,7 +105,7 @@ async def _count_webhook(request: web.Request, response: web.StreamResponse) -> 
 async def _metrics(request: web.Request) -> web.Response:
     configuration = request.app[_CONFIGURATION]
     process = process_series(reload_ok=configuration.last_ok, reloaded_at=configuration.loaded_at)
-    patroni = [series for status in request.app[_DISCOVERY].statuses() for series in patroni_series(**status._asdict())]
+    patroni = patroni_series(request.app[_DISCOVERY].statuses())
     own = families([*process, *patroni], COMMON)
     body, content_type = render(request.headers.get("Accept", ""), [*own, *request.app[_REGISTRY].collect()])
     return web.Response(body=body, headers={"Content-Type": content_type})

@@ -101,7 +101,6 @@ class HttpClient:
         """
         self._url, self._auth = _split_credentials(base_url.rstrip("/"))
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout, sock_read=read_timeout)
-        self._seconds, self._connect_seconds, self._read_seconds = timeout, connect_timeout, read_timeout
         self._max_body_bytes = max_body_bytes
         self._tls = tls
         self._proxy: str | None = None
@@ -216,11 +215,11 @@ class HttpClient:
         try:
             yield
         except aiohttp.ConnectionTimeoutError as error:
-            raise HttpError(f"no connection in {self._connect_seconds or self._seconds:.0f} s") from error
+            raise HttpError(f"no connection in {self._timeout.sock_connect or self._timeout.total:.0f} s") from error
         except aiohttp.SocketTimeoutError as error:
-            raise HttpError(f"no answer in {self._read_seconds or self._seconds:.0f} s") from error
+            raise HttpError(f"no answer in {self._timeout.sock_read or self._timeout.total:.0f} s") from error
         except TimeoutError as error:
-            raise HttpError(f"no answer in {self._seconds:.0f} s") from error
+            raise HttpError(f"no answer in {self._timeout.total:.0f} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise HttpError(" ".join(str(error).split()) or type(error).__name__) from error
 

@@ -11,8 +11,8 @@ from enum import IntEnum
 
 from healer.commands.options import add_config_and_json, read_config
 from healer.episodes.budget import CallBudget
+from healer.episodes.deadlines import COLLECT_TIMEOUT
 from healer.episodes.loop import Episode
-from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from healer.episodes.report import Report, TimelineEntry
 from healer.remedies.attempt import APPLICATION_NAME, Capability
 from healer.remedies.force_snapshot.connection import has_fallback

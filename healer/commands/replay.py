@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from healer.commands.options import add_config_and_json, read_config
+from healer.episodes.deadlines import COLLECT_TIMEOUT
 from healer.episodes.journal import describe_state
-from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, Capability, Wait
 from healer.remedies.base import EpisodeProgress
 from healer.remedies.registry import REMEDIES

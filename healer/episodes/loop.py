@@ -9,15 +9,15 @@ import contextlib
 import time
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
 
 from healer.episodes.budget import CallBudget
+from healer.episodes.deadlines import MAX_SNAPSHOT_AGE, NO_ROOM_INTERVAL
 from healer.episodes.journal import EpisodeJournal, describe_state
 from healer.episodes.partial_snapshot import PartialCollector
 from healer.episodes.report import Report, SlotResult
 from healer.remedies.attempt import Act, Attempt, Wait
 from healer.remedies.base import AnyRemedy, EpisodeProgress
-from healer.remedies.connection import MIN_IDLE_TIMEOUT, PrimaryConnection
+from healer.remedies.connection import MIN_IDLE_TIMEOUT, AnyConnection
 from healer.remedies.progress import WELL, Outcome, SlotProgress
 from healer.remedies.slot_state import SlotKey, SlotState, evaluate
 from pgslot.config.model import Cluster, HealerSettings
@@ -27,11 +27,6 @@ MAX_SLOTS = 1000
 MAX_ALERTS = 20_000
 """In one episode, and in wait for the next one."""
 
-# Intervals, in seconds.
-MAX_SNAPSHOT_AGE = 0.5
-"""Before an attempt; when the last snapshot is older, another one is taken first."""
-NO_ROOM_INTERVAL = 1.0
-"""Between two checks whether clusters_at_once lets this cluster be acted on."""
 INTERVALS_UNTIL_IDLE = 3
 """The server ends the episode's session after this many intervals (`healer.interval`) without a statement."""
 
@@ -181,7 +176,7 @@ class Episode:
             await collector.close()
         return self.report
 
-    async def _loop(self, collector: PartialCollector, connection: PrimaryConnection[Any, Any]) -> None:
+    async def _loop(self, collector: PartialCollector, connection: AnyConnection) -> None:
         while self._stop is None:
             self._changed.clear()
             collector.follow(self.cluster)
@@ -200,7 +195,7 @@ class Episode:
                 case act:
                     await self._attempt(connection, act)
 
-    async def _attempt(self, connection: PrimaryConnection[Any, Any], step: Act) -> None:
+    async def _attempt(self, connection: AnyConnection, step: Act) -> None:
         """Act, unless the episode was stopped; if connecting took long, return for another snapshot first."""
         if not self._callbacks.may_act(wanted=True):
             self._journal.no_room()

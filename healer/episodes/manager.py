@@ -14,6 +14,7 @@ from functools import partial
 
 from healer.capability import CapabilityMonitor, Key
 from healer.episodes.budget import CallBudget
+from healer.episodes.deadlines import CLOSE_TIMEOUT
 from healer.episodes.loop import MAX_ALERTS, Episode, EpisodeCallbacks
 from healer.episodes.report import Report, SlotResult
 from healer.metrics import HealerMetrics
@@ -29,8 +30,6 @@ from pgslot.config.model import Cluster, Config
 from pgslot.task_supervisor import TaskSupervisor
 
 MAX_PAST_EPISODES = 100
-CLOSE_TIMEOUT = 10.0
-"""Seconds that episodes get to close their connections at the end; a snapshot or an attempt takes less."""
 
 log = get_logger(__name__)
 

@@ -3,13 +3,11 @@
 import asyncio
 from collections.abc import Collection, Mapping
 
+from healer.episodes.deadlines import COLLECT_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME
 from pgslot.config.model import Cluster
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-
-COLLECT_TIMEOUT = 5.0
-"""Seconds within which a node has to answer."""
 
 
 class PartialCollector:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from healer.remedies.attempt import AttemptResult, Capability, LogEntry, Wait
-from healer.remedies.connection import ActT, AttemptT, PrimaryConnection, check_capability
+from healer.remedies.connection import ActT, AnyConnection, AttemptT, PrimaryConnection, check_capability
 from healer.remedies.progress import SlotProgress
 from healer.remedies.slot_state import SlotState
 from pgslot.config.model import Cluster, HealerConfig, HealerSettings
@@ -46,7 +46,7 @@ class Remedy(ABC, Generic[ProgressT, ActT, AttemptT]):
 
     name: ClassVar[str]
     """The value of the alerts' label `heal`, and of the metrics' label `remedy`."""
-    connection: ClassVar[type[PrimaryConnection[Any, Any]]]
+    connection: ClassVar[type[AnyConnection]]
     """The connection through which it acts on the primary."""
     spending: ClassVar[frozenset[AttemptResult]]
     """Results that count against the budget per cluster and hour."""

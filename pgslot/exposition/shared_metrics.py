@@ -1,6 +1,6 @@
 """Metrics that both programs have: the running version, the last reload of the configuration, and Patroni's answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pgslot import __version__
 from pgslot.exposition.metric import Metric, gauges
@@ -45,13 +45,15 @@ def process_series(*, reload_ok: bool, reloaded_at: float) -> Iterator[SeriesBlo
     yield Sample("pgslot_config_last_reload_success_timestamp_seconds", "", reloaded_at)
 
 
-def patroni_series(cluster: str, *, up: bool, answered_at: float | None, members: int | None) -> Iterator[SeriesBlock]:
+def patroni_series(statuses: Iterable[tuple[str, bool, float | None, int | None]]) -> Iterator[SeriesBlock]:
     """
-    Yield the series of one cluster whose members Patroni lists.
+    Yield the series of the clusters whose members Patroni lists.
 
-    `answered_at` is the Unix time of the last answer, and `members` how many members it had; None before the first.
+    A status is the cluster, whether Patroni answered the last poll, and of its last answer the Unix time and the number
+    of members, both None before the first answer.
     """
-    labels = label_text(("cluster",), (cluster,))
-    yield Sample("pgslot_patroni_up", labels, up)
-    yield Sample("pgslot_patroni_last_answer_timestamp_seconds", labels, answered_at)
-    yield Sample("pgslot_patroni_members", labels, members)
+    for cluster, up, answered_at, members in statuses:
+        labels = label_text(("cluster",), (cluster,))
+        yield Sample("pgslot_patroni_up", labels, up)
+        yield Sample("pgslot_patroni_last_answer_timestamp_seconds", labels, answered_at)
+        yield Sample("pgslot_patroni_members", labels, members)

@@ -7,7 +7,7 @@ from healer.doctor.checks.failover import judge_failover
 from healer.doctor.checks.standbys import judge_unconfigured_standbys
 from healer.doctor.result import CheckStatus, Finding
 from healer.doctor.server_facts import Server, ServerFacts, ServerQueryError, fetch_server
-from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
+from healer.episodes.deadlines import COLLECT_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME, Capability, Unavailable
 from healer.remedies.force_snapshot.connection import has_fallback
 from healer.remedies.registry import REMEDIES

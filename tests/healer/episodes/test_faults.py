@@ -16,7 +16,7 @@ import pytest
 import requests
 import yaml
 
-from healer.episodes.partial_snapshot import COLLECT_TIMEOUT
+from healer.episodes.deadlines import COLLECT_TIMEOUT
 from pgslot.config.conninfo import Conninfo
 from tests.support.hanging_creations import blocked_creation
 from tests.support.running_healer import (

@@ -11,7 +11,8 @@ from typing import Any
 
 import psycopg
 
-from healer.episodes.partial_snapshot import COLLECT_TIMEOUT, PartialCollector
+from healer.episodes.deadlines import COLLECT_TIMEOUT
+from healer.episodes.partial_snapshot import PartialCollector
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerSettings, Node
 from tests.support.hanging_creations import blocked_creation, hanging_creation

@@ -165,7 +165,7 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     series = [
         *cluster_series(cluster(primary, standby)),
         *process_series(reload_ok=True, reloaded_at=1),
-        *patroni_series("c", up=True, answered_at=1.0, members=0),
+        *patroni_series([("c", True, 1.0, 0)]),
     ]
     body, _ = render("", families(series, CATALOGUE))
     found = {sample.name: set(sample.labels) for family in parse_text(body.decode()) for sample in family.samples}
