@@ -1,6 +1,7 @@
 """The fixtures that several test files share."""
 
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -13,6 +14,12 @@ from tests.support.fakes.monitoring import FakeMonitoring
 from tests.support.process_guard import ProcessGuard, uses_servers
 from tests.support.servers.monitoring import ALERTMANAGER, PROMETHEUS, version_of
 from tests.support.servers.stack import Stack
+
+
+def pytest_configure() -> None:
+    """Let SIGINT end what the tests start, also if they are a background job, where a shell has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

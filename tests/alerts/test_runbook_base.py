@@ -6,26 +6,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.__main__ import main
 from pgslot.alerting_rules import FILE
 from pgslot.cli.exit_codes import BAD_INPUT
+from tests.support import in_process
 from tests.support.alert_rules import ALERT_RULES, RULES, run_tool
 
 BASE = "https://pgslot.example.com/night/runbooks"
 
 
-def printed_rules(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    main(["rules", *arguments])
-    return capsys.readouterr().out
+def printed_rules(*arguments: str) -> str:
+    return in_process.run("pg-slot-exporter", "rules", *arguments).stdout
 
 
-def test_rules_without_a_base_are_the_shipped_rules(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed_rules(capsys) == RULES.read_text("utf-8")
+def test_rules_without_a_base_are_the_shipped_rules() -> None:
+    assert printed_rules() == RULES.read_text("utf-8")
 
 
 @pytest.mark.parametrize("base", [BASE, f"{BASE}/"])
-def test_base_changes_every_runbook_link_and_nothing_else(capsys: pytest.CaptureFixture[str], base: str) -> None:
-    text = printed_rules(capsys, f"--runbook-base={base}")
+def test_base_changes_every_runbook_link_and_nothing_else(base: str) -> None:
+    text = printed_rules(f"--runbook-base={base}")
     rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"] if "alert" in rule]
     links = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
     assert links == {name: f"{BASE}/{name}" for name in ALERT_RULES}
@@ -33,8 +32,8 @@ def test_base_changes_every_runbook_link_and_nothing_else(capsys: pytest.Capture
 
 
 @pytest.mark.tools
-def test_promtool_accepts_the_rules_with_a_base(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "rules.yml").write_text(printed_rules(capsys, f"--runbook-base={BASE}"), "utf-8")
+def test_promtool_accepts_the_rules_with_a_base(tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_text(printed_rules(f"--runbook-base={BASE}"), "utf-8")
     done = run_tool("promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -42,11 +41,10 @@ def test_promtool_accepts_the_rules_with_a_base(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "base", ["pgslot.example.com", "ftp://a/b", "https://", "https://a/{{ 1 }}", "https://a/?x=", ""]
 )
-def test_error_names_an_invalid_base(capsys: pytest.CaptureFixture[str], base: str) -> None:
-    with pytest.raises(SystemExit) as exit_error:
-        main(["rules", f"--runbook-base={base}"])
-    assert exit_error.value.code == BAD_INPUT
-    error = capsys.readouterr().err
+def test_error_names_an_invalid_base(base: str) -> None:
+    completed = in_process.run("pg-slot-exporter", "rules", f"--runbook-base={base}")
+    assert completed.returncode == BAD_INPUT
+    error = completed.stderr
     assert "--runbook-base: expected a URL such as" in error
     assert f"found {base!r}" in error
 

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 
 from tests.support.paths import ROOT
+from tests.support.servers.programs import program_path
 
 DEPLOY = ROOT / "deploy/compose"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -25,10 +25,6 @@ for_each_program = pytest.mark.parametrize(
 def run(*command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run a command. Raises FileNotFoundError if the program is missing, which fails the test."""
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
-
-
-def console_script(name: str) -> Path:
-    return Path(sys.executable).with_name(name)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +187,7 @@ def test_script_is_executable_and_parses(script: Path) -> None:
 def test_every_flag_exists_in_program(service: str, program: str, port: int) -> None:
     command = SERVICES[service]["command"]
     assert command[0] == program
-    help_text = run(console_script(program), "--help").stdout
+    help_text = run(program_path(program), "--help").stdout
     for flag in command[1:]:
         assert re.search(rf"(?<!\S){re.escape(flag.split('=')[0])}\b", help_text), flag
     assert str(port) in help_text
@@ -218,7 +214,7 @@ def test_program_accepts_configuration(service: str, program: str, port: int, se
         (tmp_path / name).write_bytes((secrets / name).read_bytes())
     file = tmp_path / "pgslot.yml"
     file.write_text(config.replace("/run/secrets", str(tmp_path)))
-    done = run(console_script(program), f"--config.file={file}", "--check")
+    done = run(program_path(program), f"--config.file={file}", "--check")
     assert done.returncode == 0, f"{port}: {done.stdout}{done.stderr}"
 
 

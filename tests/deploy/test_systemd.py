@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.servers.programs import program_path
 
 UNITS = ROOT / "deploy/systemd"
 MAX_EXPOSURE = 20
@@ -43,7 +44,7 @@ def test_unit_is_hardened(program: str) -> None:
 def test_command_line_has_only_flags_of_program(program: str) -> None:
     [command] = re.findall(r"^ExecStart=(.*)$", (UNITS / f"{program}.service").read_text("utf-8"), re.MULTILINE)
     path, *flags = command.split()
-    console_script = Path(sys.executable).with_name(Path(path).name)
+    console_script = program_path(Path(path).name)
     text = subprocess.run([console_script, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
     for flag in flags:
         assert flag.split("=")[0] in text

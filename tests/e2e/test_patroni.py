@@ -1,8 +1,6 @@
 """Exporter and healer follow the changing members of a real Patroni cluster, and heal a slot after every change."""
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import yaml
 
 from tests.support.servers.patroni import SCOPE, Member, PatroniCluster, patroni_cluster
 from tests.support.servers.processes import wait_for
-from tests.support.servers.programs import Program
+from tests.support.servers.programs import Program, run_healer
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -124,9 +122,8 @@ def test_patroni_members_are_nodes_and_pass_the_doctor(patroni_stack: PatroniSta
     for program in (patroni_stack.exporter, patroni_stack.healer):
         wait_for(partial(program.value, "pgslot_patroni_up", cluster=SCOPE), "Patroni is asked")
         assert program.value("pgslot_patroni_last_answer_timestamp_seconds", cluster=SCOPE)
-    command = [str(Path(sys.executable).with_name("pg-slot-healer")), "doctor", "--json"]
     flags = [f"--config.file={patroni_stack.config}", f"--healer.url={patroni_stack.healer.url}"]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60, check=False)
+    done = run_healer("doctor", "--json", *flags)
     findings = {(finding["check"], finding["subject"]): finding for finding in json.loads(done.stdout)}
     assert findings["members", SCOPE]["found"] == f"Patroni tells of 3: {', '.join(NAMES)}"
     for check in ("members", "primary", "standbys", "same cluster", "capability"):
@@ -136,13 +133,11 @@ def test_patroni_members_are_nodes_and_pass_the_doctor(patroni_stack: PatroniSta
 
 
 def test_commands_use_the_patroni_members(patroni_stack: PatroniStack, tmp_path: Path) -> None:
-    program = str(Path(sys.executable).with_name("pg-slot-healer"))
     patroni_stack.until_nodes(*NAMES)
     alert = {"status": "firing", "fingerprint": "f", "labels": labels_of("orders-2", "nosuch")}
     (tmp_path / "body.json").write_text(json.dumps({"version": "4", "alerts": [alert]}), "utf-8")
     for arguments, message in ((["heal", SCOPE], "nothing to heal"), (["replay", f"{tmp_path}/body.json"], "nothing")):
-        command = [program, *arguments, f"--config.file={patroni_stack.config}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = run_healer(*arguments, f"--config.file={patroni_stack.config}")
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert message in done.stdout
 
@@ -152,9 +147,7 @@ def test_members_of_another_cluster_are_rejected(patroni_stack: PatroniStack, tm
     config = yaml.safe_load(patroni_stack.config.read_text("utf-8"))
     config["clusters"][SCOPE]["patroni"]["scope"] = "billing"
     (tmp_path / "pgslot.yml").write_text(yaml.safe_dump(config), "utf-8")
-    command = [str(Path(sys.executable).with_name("pg-slot-healer")), "heal", SCOPE]
-    flags = [f"--config.file={tmp_path / 'pgslot.yml'}"]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60, check=False)
+    done = run_healer("heal", SCOPE, f"--config.file={tmp_path / 'pgslot.yml'}")
     assert done.returncode == 2
     assert "clusters.orders.patroni: expected an answer of one of its URLs, found: " in done.stderr
     assert "expected the scope 'billing', found 'orders'" in done.stderr

@@ -3,7 +3,6 @@
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from tests.support import in_process
 from tests.support.paths import ROOT
 from tests.support.servers.monitoring import Server
 from tests.support.servers.processes import Process, free_port, wait_for
-from tests.support.servers.programs import Program
+from tests.support.servers.programs import EXPORTER_PROGRAM, Program
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
-
-PROGRAM = Path(sys.executable).with_name("pg-slot-exporter")
 
 
 def nodes(stack: Stack) -> dict[str, Any]:
@@ -317,7 +314,7 @@ def test_basic_authentication_protects_every_path(databases: Stack, tmp_path: Pa
 
 
 def test_address_in_use_is_one_clear_error(exporter: Program) -> None:
-    arguments = [str(PROGRAM), "--conninfo=", f"--web.listen-address=127.0.0.1:{exporter.port}"]
+    arguments = [str(EXPORTER_PROGRAM), "--conninfo=", f"--web.listen-address=127.0.0.1:{exporter.port}"]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert "--web.listen-address: expected an address to listen on, found: " in done.stderr

@@ -3,7 +3,6 @@
 import argparse
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 from healer.__main__ import main
 from healer.cli import COMMANDS, parser
 from healer.commands import doctor, grants, heal, metrics_reference, replay, serve
+from tests.support.servers.programs import HEALER_PROGRAM
 
-PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 HERE = Path("pgslot.yml")
 
 LINES = [
@@ -77,7 +76,7 @@ def test_bad_input_is_reported_and_exits_with_2(tmp_path: Path, capsys: pytest.C
 
 
 def test_help_lists_all_commands_and_their_exit_codes() -> None:
-    done = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([HEALER_PROGRAM, "--help"], capture_output=True, text=True, timeout=30, check=True)
     listed, _, codes = done.stdout.partition("exit codes:")
     commands_listed = re.findall(r"^    (\w+)", listed.partition("commands:")[2], re.MULTILINE)
     assert commands_listed == [*COMMANDS]

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,9 +12,8 @@ import requests
 import yaml
 
 from tests.support.servers.monitoring import ALERTMANAGER, version_of
+from tests.support.servers.programs import run_healer
 from tests.support.servers.stack import Stack
-
-PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
 
 Findings = dict[tuple[str, str], dict[str, str]]
 
@@ -35,8 +33,7 @@ def run(stack: Stack, *flags: str, file: Path | None = None) -> subprocess.Compl
     """Run the doctor as a user does, with the URLs of the healer and Prometheus."""
     urls = (f"--healer.url={stack.healer.url}", f"--prometheus.url={stack.prometheus.url}")
     config = file or stack.folder / "pg-slot-healer.yml"
-    command = [str(PROGRAM), "doctor", f"--config.file={config}", *urls, *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    return run_healer("doctor", f"--config.file={config}", *urls, *flags)
 
 
 def problems(stack: Stack, *flags: str, file: Path | None = None, code: int = 1, test: bool | None = None) -> Findings:

@@ -1,8 +1,6 @@
 """`heal` and `replay`, as functions and as a person runs them, on real servers."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Config
 from tests.support.running_healer import QUICK, alert, to_primary, until, usable, watched
 from tests.support.servers.processes import free_port
+from tests.support.servers.programs import run_healer
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
 NOTHING = "nothing to heal: no slot creation waits, no slot is stalled, and no copy of a failover slot temporary"
@@ -209,26 +208,20 @@ def test_replay_has_a_reason_for_each_ignored_action() -> None:
     assert set(REASONS) == {action for action in Action if action.startswith("ignored")} - {Action.IGNORED_RESOLVED}
 
 
-def run(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("pg-slot-healer")
-    command = [str(program), f"--config.file={file}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
 def test_heal_and_replay_from_the_command_line(databases: Stack, tmp_path: Path) -> None:
     nodes = {s.name: {"conninfo": s.conninfo(EXPORTER_ROLE)} for s in (databases.primary, databases.standby)}
     target = {"conninfo": databases.primary.conninfo(HEALER_ROLE)}
     file = tmp_path / "pgslot.yml"
     file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes, "healer": target}}}))
-    done = run(file, "heal", "c")
+    done = run_healer(f"--config.file={file}", "heal", "c")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"{NOTHING}\n")
-    assert json.loads(run(file, "heal", "c", "--json", "--dry-run").stdout)["exit"] == 0
-    unknown = run(file, "heal", "d")
+    assert json.loads(run_healer(f"--config.file={file}", "heal", "c", "--json", "--dry-run").stdout)["exit"] == 0
+    unknown = run_healer(f"--config.file={file}", "heal", "d")
     assert unknown.returncode == 2
     assert unknown.stderr == "pg-slot-healer: command line: expected one of the clusters c, found 'd'\n"
-    done = run(file, "replay", str(saved(tmp_path, alert("s"), alert("s", cluster="d"))))
+    done = run_healer(f"--config.file={file}", "replay", str(saved(tmp_path, alert("s"), alert("s", cluster="d"))))
     assert done.returncode == 1
     assert "alerts[0]  nothing PgSlotCreationStuck c/standby/s\n" in done.stdout
     assert "alerts[1]  fail    PgSlotCreationStuck d/standby/s\n" in done.stdout
-    assert run(file, "replay", str(file)).returncode == 2
+    assert run_healer(f"--config.file={file}", "replay", str(file)).returncode == 2

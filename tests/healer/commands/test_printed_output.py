@@ -3,13 +3,13 @@
 import json
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from tests.support import in_process
 from tests.support.running_healer import alert
 from tests.support.servers.processes import free_port
+from tests.support.servers.programs import EXPORTER_PROGRAM, HEALER_PROGRAM
 
 HOSTILE_NAME = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 
@@ -38,12 +38,11 @@ def test_replay_of_an_unreachable_node_claims_nothing_about_its_slot(tmp_path: P
 
 
 def test_broken_pipe_ends_without_a_traceback(tmp_path: Path) -> None:
-    healer, exporter = (str(Path(sys.executable).with_name(f"pg-slot-{name}")) for name in ("healer", "exporter"))
     for command in (
-        [healer, *replay_arguments(tmp_path)],
-        [healer, "grants"],
-        [exporter, "metrics"],
-        [exporter, "sql"],
+        [str(HEALER_PROGRAM), *replay_arguments(tmp_path)],
+        [str(HEALER_PROGRAM), "grants"],
+        [str(EXPORTER_PROGRAM), "metrics"],
+        [str(EXPORTER_PROGRAM), "sql"],
     ):
         read, write = socket.socketpair()
         read.close()

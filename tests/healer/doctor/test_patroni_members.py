@@ -1,6 +1,5 @@
 """The doctor's findings about clusters that are configured by Patroni."""
 
-import subprocess
 from pathlib import Path
 
 from healer.doctor.checks.patroni_members import judge_members
@@ -8,8 +7,8 @@ from healer.doctor.checks.servers import check_servers
 from healer.doctor.result import CheckStatus
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerSettings, Node, PatroniConfig
-from tests.support.doctor import PROGRAM
 from tests.support.fakes.patroni import written
+from tests.support.servers.programs import run_healer
 
 PATRONI = PatroniConfig(("http://10.0.0.1:8008",))
 ANSWERED = Cluster(
@@ -37,9 +36,7 @@ async def test_cluster_without_members_has_no_other_findings() -> None:
 
 def test_command_fails_and_names_each_url(tmp_path: Path) -> None:
     file = written(tmp_path, "['http://127.0.0.1:1', 'http://127.0.0.1:2']")
-    done = subprocess.run(
-        [PROGRAM, "doctor", f"--config.file={file}"], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_healer("doctor", f"--config.file={file}")
     assert done.returncode == 1
     [line] = [line for line in done.stdout.splitlines() if line.split()[1:2] == ["members"]]
     assert line.startswith("FAIL")

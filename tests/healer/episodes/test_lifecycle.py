@@ -5,12 +5,10 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ from healer.webhook.payload import Action
 from tests.support.builders.episodes import SETTINGS, RecordedManager, firing_alert, healer_config, write_config
 from tests.support.running_healer import alert, until
 from tests.support.servers.processes import wait_for
-from tests.support.servers.programs import Program
+from tests.support.servers.programs import HEALER_PROGRAM, Program
 
 C = {"cluster": "c", "remedy": FORCE_SNAPSHOT.name}
 """Labels of the series of cluster c."""
@@ -287,13 +285,10 @@ def test_ctrl_c_ends_the_command_heal_without_a_traceback(tmp_path: Path) -> Non
         there = {"conninfo": f"host=127.0.0.1 port={silent.getsockname()[1]} user=x dbname=x"}
         config = {"clusters": {"c": {"nodes": {"standby": there}, "healer": there}}}
         (tmp_path / "pgslot.yml").write_text(yaml.safe_dump(config))
-        program = Path(sys.executable).with_name("pg-slot-healer")
         healing = subprocess.Popen(
-            [str(program), "heal", "c", f"--config.file={tmp_path / 'pgslot.yml'}"],
+            [HEALER_PROGRAM, "heal", "c", f"--config.file={tmp_path / 'pgslot.yml'}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # As at a terminal: in a shell's background job, which the tests may be, it is ignored, and so in children.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads of ours
         )
         silent.settimeout(20)
         connection, _ = silent.accept()

@@ -1,6 +1,7 @@
 """pg-slot-exporter and pg-slot-healer as processes, started by their console scripts."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -24,7 +25,7 @@ class Program:
         self.port = port or free_port()
         self.process = Process(
             [
-                Path(sys.executable).with_name(name),
+                program_path(name),
                 f"--config.file={config}",
                 f"--web.listen-address=127.0.0.1:{self.port}",
                 "--log.format=json",
@@ -85,4 +86,15 @@ class Program:
             return False
 
 
-HEALER_PROGRAM = Path(sys.executable).with_name("pg-slot-healer")
+def program_path(name: str) -> Path:
+    """Return a program of the environment that the tests run in."""
+    return Path(sys.executable).with_name(name)
+
+
+HEALER_PROGRAM = program_path("pg-slot-healer")
+EXPORTER_PROGRAM = program_path("pg-slot-exporter")
+
+
+def run_healer(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the healer as a user does, to its end."""
+    return subprocess.run([HEALER_PROGRAM, *arguments], capture_output=True, text=True, timeout=90, check=False)

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -83,14 +82,7 @@ def test_hanging_creation_can_be_abandoned(databases: Stack) -> None:
 @pytest.fixture
 def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Another process that runs a stack, and the stack's folder."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDS_A_STACK],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        # As at a terminal: in a shell's background job, which the tests may be, it is ignored, and so in children.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads of ours
-    )
+    process = subprocess.Popen([sys.executable, "-c", HOLDS_A_STACK], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     folder = Path(process.stdout.readline().strip())
     try:
