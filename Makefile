@@ -2,11 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit today test-matrix containers demo bench lint types check dashboards kubernetes clean
+.PHONY: help setup test test-unit truth today test-matrix disk-full judge rehearsals containers systemd pages soak-daemons demo bench lint types check dashboards kubernetes docs docs-reference clean
 
 BIN := .venv/bin
 INSTALL := bash tests/support/install/install.sh
 EVERYTHING := dev monitoring programs versions
+
+# So that pytest keeps its rewritten modules: without them every worker of every run rewrites 300 files.
+export PYTHONDONTWRITEBYTECODE :=
 
 # SUITE=forky: with Prometheus, Alertmanager and postgres_exporter of that Debian suite in place of this machine's own. Whoever
 # starts them finds them by PATH, here and nowhere else.
@@ -36,9 +39,13 @@ test:  ## all tests, on real servers
 	@$(INSTALL) $(EVERYTHING) bench consumers
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(PARALLEL))
 
-test-unit:  ## the tests that need only PyPI packages: no server, no program of Debian's, no simulation; in about a minute
+test-unit:  ## the tests that need only PyPI packages: no server, no program of Debian's, no build, no simulation; in under a minute
 	@$(INSTALL) checks
-	@$(BIN)/python -m pytest -m "not (servers or tools or simulation)" $(if $(ARGS),$(ARGS),--numprocesses=3 --dist=worksteal)
+	@$(BIN)/python -m pytest -m "not (servers or tools or simulation or truth)" $(if $(ARGS),$(ARGS),--numprocesses=3 --dist=worksteal)
+
+truth:  ## the long situations of docs/reference/what-is-shown.md on real servers, in a quarter of an hour
+	@$(INSTALL) $(EVERYTHING)
+	@$(BIN)/python -m pytest -m truth tests/situations $(ARGS)
 
 today:  ## doctor's, the rules', the end-to-end and the bench's tests with what newer Debian suites have (SUITE=one of them)
 	@for suite in $(or $(SUITE),$(TODAY)); do \
@@ -47,8 +54,32 @@ today:  ## doctor's, the rules', the end-to-end and the bench's tests with what 
 containers:  ## build the Dockerfile and run docker-compose.yml in a container engine of its own (as root, four minutes)
 	@bash tests/deploy/containers/run.sh
 
+systemd:  ## boot a systemd in namespaces, install by README's commands, and check both units (as root, a minute)
+	@bash tests/deploy/systemd/run.sh
+
+pages:  ## open all pages in Chromium: axe-core, a phone's width, hostile names (as root or with sudo for apt, five minutes)
+	@$(INSTALL) dev pages
+	@$(BIN)/python -m tests.browser
+
+soak-daemons:  ## both programs under everything that may leak or crash, all at once, for five minutes (TIME=3600: an hour)
+	@$(INSTALL) dev
+	@$(BIN)/python -m tests.simulations.daemon_soak $(if $(TIME),--seconds=$(TIME))
+
 test-matrix:  ## the tests that go through PostgreSQL's versions, 14 to 19, and those alone
 	@$(MAKE) --no-print-directory test ARGS="$(PARALLEL) $(ACROSS_VERSIONS)"
+
+disk-full:  ## fill a small volume of PostgreSQL's in five ways, and compare what the alerts predicted (ten minutes)
+	@$(INSTALL) $(EVERYTHING)
+	@$(BIN)/python -m tests.simulations.full_volume
+
+judge:  ## whom end_transaction ends, by judges who know who holds a slot: models, and servers 14 to 19 (half an hour)
+	@$(INSTALL) $(EVERYTHING)
+	@$(BIN)/python -m tests.simulations.terminations
+	@$(BIN)/python -m tests.simulations.terminations.servers
+
+rehearsals:  ## what rehearsals of switchovers said, against real ones on 17 to 19 (a quarter of an hour; WRITE=1: into the docs)
+	@$(INSTALL) $(EVERYTHING)
+	@$(BIN)/python -m tests.rehearsals $(if $(filter 1,$(WRITE)),--write)
 
 demo:  ## the main job shown to a person, in about two minutes (KEEP=1 leaves the stack up)
 	@$(INSTALL) demo monitoring
@@ -58,11 +89,12 @@ bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (Q
 	@$(INSTALL) dev monitoring bench
 	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
-lint:  ## ruff (rules and format) and import-linter (the layers)
+lint:  ## ruff (rules and format), import-linter (the layers), and generated pages that are outdated
 	@$(INSTALL) checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/python -m docs.generators --check
 
 types:  ## mypy --strict
 	@$(INSTALL) checks
@@ -77,7 +109,15 @@ kubernetes:  ## generate the PrometheusRule from alerts/pgslot.rules.yml
 	@$(INSTALL) checks
 	@$(BIN)/python deploy/kubernetes/generate.py
 
+docs-reference:  ## write the generated pages of docs/reference
+	@$(INSTALL) checks
+	@$(BIN)/python -m docs.generators
+
+docs: docs-reference  ## build the documentation as a site, in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 check: lint types test  ## what CI runs
 
 clean:  ## remove what setup made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf site .venv .mypy_cache .ruff_cache .pytest_cache

@@ -46,7 +46,8 @@ _LOOKUP = re.compile(r"\{\{(?:(?!\}\}).)*\|\s*query\b")
 _SENTENCE = re.compile(r"(?s)(.*?)(?:\.|\s*(?:\(\w*)?:|\s*\()\s*")
 """A text that ends where a lookup begins: with a full stop, or with a colon or parenthesis that can go with it."""
 _SENTENCES = re.compile(r"(?s)(.*)\.\s.*")
-_ELSEWHERE = " Who and why is on the dashboard of the cluster; what to do, in the runbook."
+_BLOCK, _END = re.compile(r"\{\{-?\s*(?:if|range|with)\b"), re.compile(r"\{\{-?\s*end\b")
+_ELSEWHERE = " The cluster's dashboard shows who and why; the runbook shows what to do."
 _NAMED = (
     "{{ if .Labels.slot_name }}Slot {{ .Labels.slot_name }}, {{ end }}"
     "{{ if .Labels.cluster }}cluster {{ .Labels.cluster }}{{ end }}"
@@ -65,15 +66,23 @@ def description(text: str) -> str:
     lookup = _LOOKUP.search(text)
     if lookup is not None:
         before = text[: lookup.start()]
-        told = _SENTENCE.fullmatch(before) or _SENTENCES.fullmatch(before)
-        text = (f"{told[1]}." if told is not None else _NAMED) + _ELSEWHERE
+        sentences = _SENTENCE.fullmatch(before) or _SENTENCES.fullmatch(before)
+        text = (_closed(f"{sentences[1]}.") if sentences is not None else _NAMED) + _ELSEWHERE
     return text.replace("$labels", ".Labels").replace("$value", f".Values.{QUERY}.Value")
+
+
+def _closed(text: str) -> str:
+    """Return the beginning of a template with an end for each block that is still open."""
+    still_open = len(_BLOCK.findall(text)) - len(_END.findall(text))
+    return text + "{{ end }}" * still_open
 
 
 def alert(rule: dict[str, Any]) -> dict[str, Any]:
     """Return a rule of Grafana's for one of Prometheus'."""
     name = rule["alert"]
-    annotations = rule["annotations"] | {"description": description(rule["annotations"]["description"])}
+    annotations = rule["annotations"] | {
+        text: description(rule["annotations"][text]) for text in ("summary", "description")
+    }
     found = {
         "uid": name,
         "title": name,
@@ -121,7 +130,7 @@ def groups(rules: dict[str, Any]) -> list[dict[str, Any]]:
             "orgId": 1,
             "name": group["name"],
             "folder": FOLDER,
-            "interval": SHORTEST_INTERVAL if "interval" in group else INTERVAL,
+            "interval": {None: INTERVAL, "2s": SHORTEST_INTERVAL}.get(group.get("interval"), group.get("interval")),
             "rules": [alert(rule) for rule in group["rules"] if "alert" in rule],
         }
         for group in rules["groups"]

@@ -4,9 +4,20 @@ from grafana_foundation_sdk.builders import dashboard, stat, table
 from grafana_foundation_sdk.models import common as common_model
 
 from dashboards import healing, risk, survival
-from dashboards.cluster_causes import retained, transactions
+from dashboards.cluster_causes import retained, transactions, volume
 from dashboards.frame import Panels, board, one, several, with_rows
-from dashboards.panels import BAD_FROM_ONE, Column, counts, lines, marked, query, rows, runbooks, single
+from dashboards.panels import (
+    BAD_FROM_ONE,
+    SESSION_COLUMNS,
+    Column,
+    counts,
+    lines,
+    marked,
+    query,
+    rows,
+    runbooks,
+    single,
+)
 from dashboards.terms import (
     CAUSES,
     CLUSTER,
@@ -51,9 +62,10 @@ def healer() -> stat.Panel:
         )
         .text_mode(common_model.BigValueTextMode.NAME)
         .description(
-            "Whether the healer could call pg_log_standby_snapshot() for this cluster, and if not, why. Healthy: "
-            "ready. act. Bad: any reason; disabled is somebody's decision. No healer: none is scraped, or this cluster "
-            "is not in its configuration. Next: the runbook has the remedy for each reason."
+            "Whether the healer could call pg_log_standby_snapshot() for this cluster and, if not, why. "
+            "Healthy: ready. Bad: any reason, except disabled, which is somebody's decision. No healer: "
+            "Prometheus scrapes no healer, or its configuration does not have this cluster. Next: the runbook "
+            "has the fix for each reason."
         )
         .links(runbooks("PgSlotHealUnavailable", "PgSlotHealerDown"))
     )
@@ -98,16 +110,16 @@ def slots() -> table.Panel:
             f"{of_slot('pgslot_creation_wait_reason', CLUSTER, by='reason')} == 1",
             f"{of_slot('pgslot_wal_status', CLUSTER, by='wal_status')} == 1",
             of_slot("pgslot_retained_wal_bytes", CLUSTER),
-            f"{of_slot('pgslot_retention_cause', CLUSTER, by='cause')} == 1",
+            of_slot("slot:pgslot_retention_cause:max", CLUSTER, by="cause"),
             headroom(CLUSTER),
             f"{time_left(CLUSTER)} < {7 * IN_SIGHT}",
         )
         .height(8)
         .description(
-            "Every slot with what PostgreSQL and the diagnosis say of it now. Healthy: in use, reserved or extended, "
-            "no 'in creation', nothing that holds its WAL. An empty cell is an unknown, or does not apply: headroom "
-            "needs a limit, 'lost in' a headroom that shrinks. Bad: red. Next: 'waits for' and 'held by' are explained "
-            "in the rows below; click on a slot to see it alone."
+            "Every slot, with what PostgreSQL and the diagnosis show now. Healthy: in use, reserved or "
+            "extended, nothing under 'in creation' and nothing that retains its WAL. An empty cell is unknown "
+            "or does not apply: headroom needs a limit, and 'lost in' needs a headroom that shrinks. Bad: red. "
+            "Next: the rows below explain 'waits for' and 'held by'; click on a slot to see only that slot."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotInactive", "PgSlotLost"))
     )
@@ -125,9 +137,9 @@ def waits() -> Panels:
             [(None, "green"), (CREATION_STUCK, "orange"), (CREATION_BLOCKED, "red")],
         )
         .description(
-            "How long each slot has been in creation. Healthy: no line at all. Bad: a line that climbs past the dashed "
-            "ones (the alerts, 30 s and 60 s); it ends when the slot is usable, or its client gave up. Next: the "
-            "reason beside it."
+            "How long each slot has been in creation. Healthy: no line. Bad: a line that climbs past the dashed "
+            "lines (the alerts, 30 s and 60 s). A line ends when the slot is usable, or when its client has "
+            "given up. Next: the reason, in the panel beside this one."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )
@@ -145,11 +157,12 @@ def waits() -> Panels:
             REASONS,
         )
         .description(
-            "Waiting creations of this cluster, by reason. Healthy: nothing. Bad: any that stays. Next, for "
-            "running_xacts: a standby needs a record from its primary, and the healer sees to it; transaction: "
-            "somebody has to end the blocker below; replay_paused, wal_receiver_down, replay_lag, recovery_conflict, "
-            "replay_delayed: replay on that standby has to move first, see the servers below; archived_segment: the "
-            "next segment from the archive; unknown: the runbook of PgSlotCreationStuck."
+            "Waiting creations of this cluster, by reason. Healthy: none. Bad: any that stays. Next: "
+            "running_xacts: a standby needs a record from its primary, which the healer requests. transaction: "
+            "somebody must end the blocker below. replay_paused, wal_receiver_down, replay_lag, "
+            "recovery_conflict, replay_delayed: replay on that standby must advance first, see the servers "
+            "below. archived_segment: it waits for the next segment from the archive. unknown: see the runbook "
+            "of PgSlotCreationStuck."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )
@@ -162,20 +175,17 @@ def waits() -> Panels:
                 Column("node", "Node"),
                 Column("slot_name", "Slot"),
                 Column("backend_type", "Blocked by", width=130),
-                Column("pid", "Pid", width=90),
-                Column("datname", "Database"),
-                Column("usename", "User"),
-                Column("application_name", "Application"),
-                Column("state", "State"),
+                *SESSION_COLUMNS,
                 Column("Value", "Open for", "s", [(None, "orange"), (CREATION_BLOCKED, "red")]),
             ],
             of_slot("pgslot_creation_blocker_age_seconds", CLUSTER, by=who),
         )
         .height(5)
         .description(
-            "The oldest transaction that a creation waits for; its database may be another than the slot's. Healthy: "
-            "empty. Bad: 'idle in transaction' that nobody works in, or prepared (its gid is under application). "
-            "Next: the runbook of PgSlotCreationBlocked says how to end it. When it ends, the next one may follow."
+            "The oldest transaction that a creation waits for; it may be in another database than the slot. "
+            "Healthy: empty. Bad: an 'idle in transaction' session that nobody works in, or a prepared "
+            "transaction (its gid is under application). Next: the runbook of PgSlotCreationBlocked shows how "
+            "to end it. When it ends, the next blocker may appear."
         )
         .links(runbooks("PgSlotCreationBlocked", "PgSlotPreparedTransactionForgotten"))
     )
@@ -203,9 +213,10 @@ def waits() -> Panels:
         )
         .height(5)
         .description(
-            "The servers of the cluster. A creation on a standby goes on only where WAL is received and replayed. "
-            "Healthy: seen; on a standby receives WAL, not paused, a small lag. Bad: red, two primaries, or all slots "
-            "in use (a new one is refused). Next: the standby's log; pg_wal_replay_resume() if somebody paused it."
+            "The servers of the cluster. A creation on a standby continues only where the standby receives and "
+            "replays WAL. Healthy: every server is seen; a standby receives WAL, is not paused, and lags "
+            "little. Bad: red, two primaries, or all slots in use (the server then refuses a new slot). Next: "
+            "the standby's log; pg_wal_replay_resume() if somebody paused it."
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotCreationStuck"))
     )
@@ -228,31 +239,32 @@ def doubted() -> Panels:
         counts(
             lines(
                 601,
-                "Questions to the servers that failed",
+                "Failed queries to the servers",
                 "none",
                 query(f"sum by (node, status) ({failed}) > 0", "{{node}}: {{status}}"),
             ),
             {},
         )
         .description(
-            "Questions of the exporter to a server that had no answer, by what went wrong. Healthy: nothing. Bad: any; "
-            "what it would have told is missing on this page. Next, permission_denied: grant pg_monitor; timeout: the "
-            "server is overloaded or locked; unreachable: host or network; login_failed: password, role, "
-            "pg_hba.conf; wrong_cluster: it is a server of another cluster; error: the exporter's log."
+            "Queries of the exporter that a server did not answer, by status. Healthy: none. Bad: any; this "
+            "page lacks their values. Next: permission_denied: grant pg_read_all_stats and "
+            "pg_read_all_settings. timeout: the server is overloaded or locked. unreachable: check host and "
+            "network. login_failed: check password, role and pg_hba.conf. wrong_cluster: the server belongs to "
+            "another cluster. error: read the exporter's log."
         )
-        .links(runbooks("PgSlotTargetDown", "PgSlotProbeFailing"))
+        .links(runbooks("PgSlotTargetDown", "PgSlotLoginFailed", "PgSlotProbeFailing"))
     )
     yield (
         lines(
             602,
-            "Time to look at a server",
+            "Time to query a server",
             "s",
             query(of_node("pgslot_scrape_duration_seconds", CLUSTER), "{{node}}"),
         )
         .min(0)
         .description(
-            "How long the exporter took to ask each server. Healthy: milliseconds. Bad: near the scrape timeout; then "
-            "gaps follow. Next: what else the server does at that time."
+            "How long the exporter took to query each server. Healthy: milliseconds. Bad: close to the scrape "
+            "timeout; scrapes then fail. Next: find out what else the server does at that time."
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotExporterDown"))
     )
@@ -268,9 +280,9 @@ def doubted() -> Panels:
         .span(24)
         .height(5)
         .description(
-            "Standbys that stream from the primary and are none of the configuration's nodes. Healthy: 0. Bad: any; "
-            "their slots are nowhere on this page, and the healer does not know them. No line: a node that is "
-            "configured does not answer, and may be the one. Next: pg-slot-healer doctor names them."
+            "Standbys that stream from the primary but are not in the configuration. Healthy: 0. Bad: any; this "
+            "page does not show their slots, and the healer ignores them. No line: a configured node does not "
+            "answer, and may be one of them. Next: pg-slot-healer doctor names them."
         )
         .links(runbooks("PgSlotUnlistedStandby"))
     )
@@ -280,7 +292,7 @@ def build() -> dashboard.Dashboard:
     made = board(
         "pgslot-cluster",
         "PostgreSQL replication slots: one cluster",
-        "Which slot waits or holds back WAL, why, because of whom, and what the healer did.",
+        "Which slot waits or retains WAL, why, who blocks it, and what the healer did.",
         scope=CLUSTER,
         choices=[
             one("cluster", "Cluster", "label_values(pgslot_up, cluster)"),
@@ -293,7 +305,7 @@ def build() -> dashboard.Dashboard:
         made,
         (100, "Is anything stuck or about to be lost?", stuck()),
         (200, "Why does a creation wait?", waits()),
-        (300, "Why is WAL held back, and how long will it last?", retained()),
+        (300, "Why is WAL retained, and how long can that go on?", [*retained(), *volume()]),
         (400, "Who keeps a transaction open?", transactions()),
         (500, "What did the healer do?", healed()),
         (600, "Is anything missing on this page?", doubted()),

@@ -43,9 +43,10 @@ def stuck() -> Panels:
             none="no healer",
         )
         .description(
-            "Clusters where the healer could not help if it had to, known before it is needed. Healthy: 0. Bad: any; "
-            "the table of the healer, below, names the reason. One that somebody has switched off does not count. "
-            "Next: the runbook has the remedy for each reason. No healer: none is scraped."
+            "Clusters where the healer would be unable to act; this shows before the healer is needed. Healthy: "
+            "0. Bad: any; the table of the healer, below, shows the reason. Clusters that somebody has switched "
+            "off do not count. Next: the runbook has the fix for each reason. No healer: Prometheus scrapes no "
+            "healer."
         )
         .links(runbooks("PgSlotHealUnavailable", "PgSlotHealerDown"))
     )
@@ -64,7 +65,7 @@ def slots_in_trouble() -> table.Panel:
     return (
         rows(
             109,
-            "Slots that need somebody",
+            "Slots that need attention",
             [
                 Column(
                     "cluster", "Cluster", link=("Open the cluster", f"{risk.TO_CLUSTER}&var-cluster=${{__value.raw}}")
@@ -91,14 +92,15 @@ def slots_in_trouble() -> table.Panel:
             f"{of_slot('pgslot_wal_status', FLEET, gone, by='wal_status')} == 1",
             little,
             soon,
-            f"{of_slot('pgslot_retention_cause', FLEET, by='cause')} == 1 and {on}"
+            f"{of_slot('slot:pgslot_retention_cause:max', FLEET, by='cause')} and {on}"
             f" ({of_slot('pgslot_wal_status', FLEET, gone)} == 1 or {little} or {soon})",
         )
         .height(7)
         .description(
-            "Each slot that is stuck in creation for more than 30 s, has less than a quarter of its headroom left, "
-            "would be lost within a day at its present pace, or is lost. An empty cell means that this is not its "
-            "trouble. Healthy: no row. Bad: any; red first. Next: click on the slot to see why."
+            "Each slot that has been in creation for more than 30 s, has less than a quarter of its headroom "
+            "left, would be lost within a day at the present rate, or is lost. An empty cell means that this "
+            "does not concern the slot. Healthy: no row. Bad: any; red first. Next: click on the slot to see "
+            "why."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotWalHeadroomLow", "PgSlotLost"))
     )
@@ -106,7 +108,7 @@ def slots_in_trouble() -> table.Panel:
 
 def which() -> Panels:
     down = f"sum by (cluster) (1 - {of_node('pgslot_up', FLEET)})"
-    lost = of_slot("pgslot_wal_status", FLEET, 'wal_status="lost"')
+    lost = of_slot("slot:pgslot_lost:max", FLEET)
     able = of_cluster("pgslot_heal_capability_unavailable", FLEET)
     why_not = of_cluster("pgslot_heal_capability_unavailable", FLEET, by="reason")
     yield (
@@ -117,9 +119,9 @@ def which() -> Panels:
                 Column(
                     "cluster", "Cluster", link=("Open the cluster", f"{risk.TO_CLUSTER}&var-cluster=${{__value.raw}}")
                 ),
-                Column("Value #A", "Servers not seen", "none", BAD_FROM_ONE),
+                Column("Value #A", "Not seen", "none", BAD_FROM_ONE),
                 Column("Value #B", "Slots", "none"),
-                Column("Value #C", "Creations waiting", "none", [(None, "green"), (1, "orange")]),
+                Column("Value #C", "Waiting", "none", [(None, "green"), (1, "orange")]),
                 Column(
                     "Value #D",
                     "Longest wait",
@@ -129,13 +131,13 @@ def which() -> Panels:
                 Column("Value #E", "Lost", "none", BAD_FROM_ONE),
                 Column(
                     "Value #F",
-                    "Least headroom",
+                    "Headroom",
                     "percentunit",
                     [(None, "red"), (LITTLE_HEADROOM, "orange"), (0.5, "green")],
                 ),
-                Column("Value #G", "Soonest loss in", "s", [(None, "red"), (SOON, "orange"), (IN_SIGHT, "green")]),
-                Column("Value #H", "Most retained WAL", "bytes"),
-                Column("Value #I", "Oldest transaction", "s", [(None, "green"), (OLD_TRANSACTION, "orange")]),
+                Column("Value #G", "Lost in", "s", [(None, "red"), (SOON, "orange"), (IN_SIGHT, "green")]),
+                Column("Value #H", "Retained WAL", "bytes"),
+                Column("Value #I", "Transaction", "s", [(None, "green"), (OLD_TRANSACTION, "orange")]),
                 Column("Value #J", "Alerts", "none", BAD_FROM_ONE),
                 Column("reason", "Healer", names=HEALER, width=160),
             ],
@@ -146,16 +148,16 @@ def which() -> Panels:
             f"sum by (cluster) ({lost})",
             f"min by (cluster) ({headroom(FLEET)})",
             f"min by (cluster) ({time_left(FLEET)}) < {FAR}",
-            of_cluster("pgslot_retained_wal_bytes", FLEET),
+            of_cluster("cluster:pgslot_retained_wal_bytes:max", FLEET),
             of_cluster("pgslot_oldest_transaction_age_seconds", FLEET, 'kind=~"xid|prepared"'),
             f"count by (cluster) (ALERTS{{{firing(FLEET)}}})",
             f'{why_not} == 1 or on (cluster) label_replace({able}, "reason", "ready", "", "")',
         )
         .height(7)
         .description(
-            "One row a cluster, its worst value in each column; the name leads to the cluster. Healthy: green. An "
-            "empty headroom means that no limit is set, an empty healer that none is set up. Bad: red, and a healer "
-            "that says anything but 'ready'. Next: open the cluster with the most red."
+            "One row per cluster, with its worst value in each column; the name links to the cluster. Healthy: "
+            "green. An empty headroom means that no limit is set; an empty healer means that none is set up. "
+            "Bad: red, or a healer that shows anything but 'ready'. Next: open the cluster with the most red."
         )
         .links(runbooks("PgSlotTargetDown", "PgSlotHealUnavailable"))
     )
@@ -173,9 +175,9 @@ def why() -> Panels:
             [(None, "green"), (CREATION_STUCK, "orange"), (CREATION_BLOCKED, "red")],
         )
         .description(
-            "How long the oldest creation of each cluster has waited. Healthy: no line at all. Bad: a line that climbs "
-            "past the dashed ones (the alerts, 30 s and 60 s). A drop is its end. Next: what it waits for, beside "
-            "this."
+            "How long the oldest creation of each cluster has waited. Healthy: no line. Bad: a line that climbs "
+            "past the dashed lines (the alerts, 30 s and 60 s). A line drops when the creation ends. Next: what "
+            "it waits for, in the panel beside this one."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )
@@ -192,9 +194,10 @@ def why() -> Panels:
             REASONS,
         )
         .description(
-            "Waiting creations of all clusters, by reason. Healthy: nothing. Bad: any reason that stays; many at once "
-            "point to one common cause, as a network or a deployment. Next: running_xacts is the healer's to end; "
-            "transaction needs somebody to end it; the others are about replay on the standby. Open the cluster."
+            "Waiting creations of all clusters, by reason. Healthy: none. Bad: any reason that stays; many at "
+            "once have a common cause, such as a network or a deployment. Next: the healer ends running_xacts; "
+            "somebody must end a transaction; the other reasons are about replay on the standby. Open the "
+            "cluster."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )
@@ -209,9 +212,10 @@ def why() -> Panels:
             [(None, "red"), (0, "orange"), (LITTLE_HEADROOM, "green")],
         )
         .description(
-            "What is left of max_slot_wal_keep_size, for the worst slot of each cluster. Healthy: high and flat. Bad: "
-            "falling to the dashed lines (a quarter, and 0 where the slot is lost at the next checkpoint). A line that "
-            "ends: lost, or the limit was taken away. Next: what holds the WAL, beside this."
+            "What is left of max_slot_wal_keep_size, for the worst slot of each cluster. Healthy: high and "
+            "flat. Bad: falling to the dashed lines (a quarter, and 0, where the next checkpoint invalidates "
+            "the slot). A line ends when the slot is lost or the limit is removed. Next: why the slot retains "
+            "WAL, in the panel beside this one."
         )
         .links(runbooks("PgSlotWalHeadroomLow", "PgSlotLossPredicted"))
     )
@@ -219,34 +223,37 @@ def why() -> Panels:
         counts(
             lines(
                 304,
-                "Slots that hold WAL, by cause",
+                "Slots that retain WAL, by cause",
                 "none",
                 query(
-                    f"sum by (cause) ({of_slot('pgslot_retention_cause', FLEET, by='cause')}) > 0",
+                    f"sum by (cause) ({of_cluster('cluster:pgslot_retention_cause:count', FLEET, by='cause')}) > 0",
                     "{{cause}}",
                 ),
             ),
             CAUSES,
         )
         .description(
-            "Slots of all clusters by what makes them hold back WAL. consumer: slow; inactive: away; idle_publication: "
-            "nothing to confirm; standby: a listed one is behind; transaction: an open one pins it; stalled: a record "
-            "is missing; creation: in the making; invalidated: lost; unknown: not watched for long. Healthy: few, "
-            "or consumer for a while. Bad: any that stays while headroom falls. Next: open the cluster."
+            "Slots of all clusters by the reason why they retain WAL. consumer: slow. inactive: no consumer is "
+            "connected. decoding: a large transaction is being decoded. table_copy: a table is being copied. "
+            "idle_publication: the consumer has nothing to confirm. standby: a standby in "
+            "synchronized_standby_slots is behind. transaction: an open transaction pins it. stalled: a record "
+            "is missing. creation: it is being created. invalidated: lost. unknown: not watched for long. "
+            "Healthy: few, or consumer for a while. Bad: any that stays while headroom falls. Next: open the "
+            "cluster."
         )
         .links(runbooks("PgSlotInactive", "PgSlotStalled", "PgSlotPinnedByTransaction"))
     )
     yield (
         lines(
             305,
-            "Most WAL held back by a slot, by cluster",
+            "Most WAL retained by a slot, by cluster",
             "bytes",
-            query(of_cluster("pgslot_retained_wal_bytes", FLEET), "{{cluster}}"),
+            query(of_cluster("cluster:pgslot_retained_wal_bytes:max", FLEET), "{{cluster}}"),
         )
         .min(0)
         .description(
-            "WAL that the worst slot of each cluster keeps on its server's disk. Healthy: saw teeth that come down. "
-            "Bad: a steady climb, above all where no limit is set: then the disk is what ends it. Next: open the "
+            "WAL that the worst slot of each cluster retains on its server's disk. Healthy: saw teeth that come "
+            "down. Bad: a steady climb, especially without a limit: then only the disk ends it. Next: open the "
             "cluster."
         )
         .links(runbooks("PgSlotWalHeadroomLow", "PgSlotInactive"))
@@ -264,9 +271,9 @@ def why() -> Panels:
             [(None, "green"), (OLD_TRANSACTION, "orange")],
         )
         .description(
-            "Age of the oldest open or prepared transaction that has written. It blocks the creation of slots and pins "
-            "existing ones, in whatever database it is. Healthy: minutes at most. Bad: beyond the dashed 15 minutes. "
-            "Next: open the cluster, which names it."
+            "Age of the oldest open or prepared transaction that has written. It blocks the creation of slots "
+            "and pins existing slots, whatever its database. Healthy: minutes at most. Bad: beyond the dashed "
+            "15 minutes. Next: open the cluster, which names the transaction."
         )
         .links(runbooks("PgSlotPinnedByTransaction", "PgSlotPreparedTransactionForgotten"))
     )

@@ -12,7 +12,8 @@ ACTIONS = {
     "started": "green",
     "joined": "blue",
     "resolved": "text",
-    "ignored_resolved": "super-light-blue",
+    "heartbeat": "super-light-blue",
+    "ignored_resolved": "light-blue",
     "ignored_disabled": "purple",
     "ignored_no_heal_label": "orange",
     "ignored_no_slot": "dark-orange",
@@ -37,10 +38,10 @@ def healed() -> Iterable[stat.Panel | timeseries.Panel | table.Panel]:
         )
         .span(6)
         .description(
-            "How many more clusters may be acted on at the same time (those that are only looked at do not count): a "
-            "brake for when one cause makes alerts fire everywhere. Healthy: above 0. Bad: 0; further alerts are then "
-            "refused (refused_budget), and their slots wait. Next: look for the common cause; the budget is in the "
-            "healer's configuration."
+            "How many more clusters the healer may act on at the same time (clusters that it only observes do "
+            "not count). The limit is a brake for a common cause that makes alerts fire everywhere. Healthy: "
+            "above 0. Bad: 0; the healer then refuses further alerts (refused_budget), and their slots wait. "
+            "Next: look for the common cause; the limit is in the healer's configuration."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )
@@ -54,17 +55,17 @@ def healed() -> Iterable[stat.Panel | timeseries.Panel | table.Panel]:
         counts(
             lines(
                 408,
-                "Alerts that the healer was told of",
+                "Alerts that the healer received",
                 "none",
                 query("sum by (action) (increase(pgslot_heal_alerts_total[$__rate_interval])) > 0", "{{action}}"),
             ),
             ACTIONS,
         )
         .description(
-            "Alerts in Alertmanager's webhooks by what the healer did with them, all clusters. Healthy: started, "
-            "joined, resolved, ignored_resolved. Bad: the other ignored_ and refused_: an alert that should heal and "
-            "does not; or nothing at all while an alert with the heal label fires. Next: pg-slot-healer doctor checks "
-            "the way from Prometheus to the healer."
+            "Alerts in Alertmanager's webhooks by what the healer did with them, for all clusters. Healthy: "
+            "heartbeat, started, joined, resolved, ignored_resolved. Bad: any other ignored_ or refused_ value: "
+            "an alert that should start a heal does not. Also bad: nothing at all while an alert with the heal "
+            "label fires. Next: pg-slot-healer doctor checks the path from Prometheus to the healer."
         )
         .links(runbooks("PgSlotHealerDown"))
     )
@@ -100,13 +101,14 @@ def by_cluster() -> table.Panel:
             of_cluster("pgslot_heal_episode_active", FLEET),
             f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{FLEET.cluster}}}[$__range])))",
             f"round(sum by (cluster) (increase(pgslot_heal_episodes_total{{{healed_ones}}}[$__range])))",
-            f'min by (cluster) (pgslot_heal_calls_remaining{{{FLEET.cluster},budget="hour"}})',
+            f'min by (cluster) (pgslot_heal_calls_remaining{{{FLEET.cluster},budget="hour",'
+            'remedy="log_standby_snapshot"})',
             f"1000 * {of_cluster('pgslot_heal_last_call_timestamp_seconds', FLEET)}",
         )
         .description(
-            "What the healer could do and did, one row a cluster that it looks after. Healthy: can act, and episodes "
-            "are few and healed. Bad: a reason why it cannot act; many episodes that did not end as healed; no calls "
-            "left. Next: the runbook has the remedy for each reason."
+            "What the healer could do and what it did, one row per cluster that it may act on. Healthy: it can "
+            "act, and episodes are few and end as healed. Bad: a reason why it cannot act; many episodes that "
+            "ended otherwise; no calls left. Next: the runbook has the fix for each reason."
         )
         .links(runbooks("PgSlotHealUnavailable", "PgSlotHealNoEffect"))
     )

@@ -11,16 +11,17 @@ def running(ident: int, scope: Scope) -> stat.Panel:
     return (
         single(
             ident,
-            "Heal episodes running",
+            "Episodes running",
             "none",
             f"sum({of_cluster('pgslot_heal_episode_active', scope)})",
             [(None, "green"), (1, "blue")],
             none="no healer",
         )
         .description(
-            "Episodes in which the healer is calling for a record or waiting for its effect, right now. Healthy: 0, or "
-            "1 for seconds. Bad: one for many minutes; then something else is in the way. Next: its outcome, at the "
-            "bottom of this page; the healer's own page has each episode step by step."
+            "Episodes in which the healer is calling for a record or waiting for its effect, right now. "
+            "Healthy: 0, or 1 for seconds. Bad: an episode that runs for many minutes; then something else "
+            "blocks the slot. Next: its outcome, at the bottom of this page; the healer's own page shows each "
+            "episode step by step."
         )
         .links(runbooks("PgSlotHealNoEffect", "PgSlotHealerDown"))
     )
@@ -38,10 +39,10 @@ def seconds(ident: int, span: int) -> stat.Panel:
         )
         .span(span)
         .description(
-            "From the healer's first call to its effect, over the whole time range and all clusters of the healer "
-            "(heals are too rare for a line). Healthy: a few seconds. Bad: above 15 s, after which the server's "
-            "background writer might have done as well; longer where a transaction was in the way. Next: calls by "
-            "result."
+            "From the healer's first call to its effect, over the whole time range and all clusters of the "
+            "healer (heals are too rare for a line). Healthy: a few seconds. Bad: above 15 s, because the "
+            "server's background writer might have been as fast; the time is longer where a transaction was in "
+            "the way. Next: calls by result."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )
@@ -61,10 +62,9 @@ def last_call(ident: int, scope: Scope, span: int) -> stat.Panel:
         .color_mode(common_model.BigValueColorMode.VALUE)
         .text(common.VizTextDisplayOptions().value_size(32))
         .description(
-            "When the healer last called pg_log_standby_snapshot(), or ended a transaction, since it started. "
-            "Healthy: any time, or none. Bad: "
-            "long ago while a creation waits for running_xacts. Next: can it be healed, at the top; the alerts that "
-            "the healer was told of."
+            "When the healer last called pg_log_standby_snapshot() or ended a transaction, since it started. "
+            "Healthy: any time, or none. Bad: long ago while a creation waits for running_xacts. Next: whether "
+            "the cluster can be healed, at the top; the alerts that the healer received."
         )
         .links(runbooks("PgSlotHealUnavailable", "PgSlotHealerDown"))
     )
@@ -86,9 +86,9 @@ def outcomes(ident: int, scope: Scope, span: int) -> timeseries.Panel:
             OUTCOMES,
         )
         .description(
-            "What became of each slot, at the time its heal ended. Healthy: few; healed, or resolved_itself where a "
-            "transaction was in the way. Bad: no_effect, gave_up, unavailable, error. Next: the healer's page, or its "
-            "/episodes, has each with its reason."
+            "The outcome of each slot, at the time when its heal ended. Healthy: few; healed, or "
+            "resolved_itself where a transaction was in the way. Bad: no_effect, gave_up, unavailable, error. "
+            "Next: the healer's page, or its /episodes, shows the reason for each."
         )
         .links(runbooks("PgSlotHealNoEffect", "PgSlotHealUnavailable"))
     )
@@ -110,10 +110,10 @@ def calls(ident: int, scope: Scope, span: int) -> timeseries.Panel:
             CALLS,
         )
         .description(
-            "Calls of pg_log_standby_snapshot() by what came back, and attempts to end a transaction (seen, ended, "
-            "refused, dry_run). Healthy: a handful an episode, all ok. Bad: others, "
-            "or calls for many minutes without an episode that ends as healed: then a transaction blocks it. Next: "
-            "what the creation waits for, above."
+            "Calls of pg_log_standby_snapshot() by result, and attempts to end a transaction (seen, ended, "
+            "refused, dry_run). Healthy: a handful per episode, all ok. Bad: other results, or calls for many "
+            "minutes without an episode that ends as healed: then a transaction blocks the slot. Next: what the "
+            "creation waits for, above."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )
@@ -127,16 +127,16 @@ def calls_left(ident: int, scope: Scope, span: int) -> timeseries.Panel:
             "Calls that the healer may still make",
             "none",
             query(
-                f"min by (cluster, budget) (pgslot_heal_calls_remaining{{{scope.cluster}}})",
-                "{{cluster}}, per {{budget}}",
+                f"min by (cluster, remedy, budget) (pgslot_heal_calls_remaining{{{scope.cluster}}})",
+                "{{cluster}}, {{remedy}} per {{budget}}",
             ),
             span=span,
         )
         .min(0)
         .description(
-            "What is left of the healer's budgets: of an hour, which fills up again little by little, and of an "
-            "episode while one runs. Healthy: well above 0. Bad: 0; the healer then only watches. Next: why so many "
-            "calls were needed, in calls by result; the budgets are in the configuration."
+            "What is left of the healer's budgets: of an hour, which refills gradually, and of an episode while "
+            "one runs. Healthy: well above 0. Bad: 0; the healer then only observes. Next: calls by result "
+            "shows why so many calls were needed; the budgets are in the configuration."
         )
         .links(runbooks("PgSlotHealNoEffect"))
     )
@@ -160,9 +160,9 @@ def refusals(ident: int, scope: Scope, span: int) -> timeseries.Panel:
         )
         .description(
             "Where the configuration allows the healer to end transactions that are about to cost a slot "
-            "(end_transactions): what each guard has refused. Healthy: nothing, or active and too_young for a while. "
-            "Bad: the same for many minutes; nobody ends that transaction then. Next: the runbook says which guards "
-            "a person may overrule."
+            "(end_transactions): what each guard has refused. Healthy: nothing, or active and too_young for a "
+            "while. Bad: the same guard for many minutes; then nobody ends that transaction. Next: the runbook "
+            "shows which guards a person may overrule."
         )
         .links(runbooks("PgSlotEndangeredByTransaction", "PgSlotPinnedByTransaction"))
     )
@@ -182,9 +182,10 @@ def last_webhook(ident: int, span: int) -> stat.Panel:
         .color_mode(common_model.BigValueColorMode.VALUE)
         .text(common.VizTextDisplayOptions().value_size(32))
         .description(
-            "When Alertmanager last told the healer of an alert; the start of the healer before the first. Healthy: "
-            "any time while no alert with the heal label fires. Bad: longer ago than such an alert fires; then nobody "
-            "tells the healer. Next: pg-slot-healer doctor checks the way from Prometheus to the healer."
+            "When Alertmanager last sent the healer an alert; before the first alert, the start of the healer. "
+            "Healthy: any time while no alert with the heal label fires. Bad: before such an alert began to "
+            "fire; the healer then does not receive it. Next: pg-slot-healer doctor checks the path from "
+            "Prometheus to the healer."
         )
         .links(runbooks("PgSlotHealerDown"))
     )
@@ -203,9 +204,10 @@ def alertmanager(ident: int, span: int) -> stat.Panel:
         .span(span)
         .mappings(named({"1": ("yes", "green"), "0": ("no", "red")}))
         .description(
-            "Whether Alertmanager's API answered when the healer last asked which alerts fire and which are silenced. "
-            "Healthy: yes. Bad: no; after a restart the healer then waits for the next webhook. Not asked: its "
-            "configuration has no alertmanager_url, or no healer is scraped. Next: alertmanager_url, and the network."
+            "Whether Alertmanager's API answered when the healer last asked which alerts fire and which are "
+            "silenced. Healthy: yes. Bad: no; after a restart the healer then waits for the next webhook. Not "
+            "asked: the configuration has no alertmanager_url, or Prometheus scrapes no healer. Next: check "
+            "alertmanager_url and the network."
         )
         .links(runbooks("PgSlotHealerDown"))
     )

@@ -36,6 +36,16 @@ class Column:
     """Pixels; None: as wide as there is room."""
 
 
+SESSION_COLUMNS = (
+    Column("pid", "Pid", width=90),
+    Column("datname", "Database"),
+    Column("usename", "User"),
+    Column("application_name", "Application"),
+    Column("state", "State"),
+)
+"""The labels of a metric that names a session."""
+
+
 def query(expr: str, legend: str = "") -> prometheus.Dataquery:
     return prometheus.Dataquery().datasource(DATASOURCE).expr(expr).legend_format(legend or "__auto")
 
@@ -155,7 +165,7 @@ def rows(ident: int, title: str, columns: list[Column], *exprs: str) -> table.Pa
         with_queries(table.Panel(), queries)
         .id(ident)
         .title(title)
-        .unit("string")  # a pid is no quantity
+        .unit("string")  # a pid is not a quantity
         .height(6)
         .span(24)
         .datasource(DATASOURCE)

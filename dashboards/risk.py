@@ -28,7 +28,7 @@ TO_CLUSTER = "/d/pgslot-cluster?var-datasource=${datasource}&${__url_time_range}
 
 def numbers(scope: Scope) -> Iterable[stat.Panel]:
     """Six numbers, an eighth of the width each."""
-    lost = of_slot("pgslot_wal_status", scope, 'wal_status="lost"')
+    lost = of_slot("slot:pgslot_lost:max", scope)
     yield (
         single(
             101,
@@ -39,16 +39,17 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
             none="no data",
         )
         .description(
-            "Logical slots that have been in creation for more than 30 s. Healthy: 0; a creation takes milliseconds. "
-            "Bad: any; its consumer cannot start, and WAL piles up behind the half-made slot. Next: the tables below "
-            "say which slot it is and what it waits for. No data: the exporter is not scraped."
+            "Logical slots that have been in creation for more than 30 s. Healthy: 0; a creation takes "
+            "milliseconds. Bad: any; its consumer cannot start, and WAL accumulates behind the unfinished slot. "
+            "Next: the tables below show which slot it is and what it waits for. No data: Prometheus does not "
+            "scrape the exporter."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )
     yield (
         single(
             102,
-            "Longest creation wait",
+            "Longest wait",
             "s",
             f"max({of_slot('pgslot_creation_wait_seconds', scope)}) or {seen(scope)}",
             [(None, "green"), (CREATION_STUCK, "orange"), (CREATION_BLOCKED, "red")],
@@ -56,9 +57,9 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
         )
         .decimals(0)
         .description(
-            "How long the oldest creation has waited; 0 when none waits. Healthy: below a second. Bad: from 30 s on, "
-            "where PgSlotCreationStuck fires, or 60 s with a transaction in the way (PgSlotCreationBlocked). Next: "
-            "what it waits for, below."
+            "How long the oldest creation has waited; 0 if none waits. Healthy: below a second. Bad: from 30 s "
+            "on, where PgSlotCreationStuck fires, or from 60 s on if a transaction blocks it "
+            "(PgSlotCreationBlocked). Next: what it waits for, below."
         )
         .links(runbooks("PgSlotCreationStuck", "PgSlotCreationBlocked"))
     )
@@ -72,9 +73,9 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
             none="no data",
         )
         .description(
-            "Slots that PostgreSQL has invalidated: what they needed is gone. Healthy: 0. Bad: any; the consumer needs "
-            "a new slot and a new copy of its data. Next: tell the consumer's owner, then drop the slot; the runbook "
-            "has the order."
+            "Slots that PostgreSQL has invalidated: what they needed is gone. Healthy: 0. Bad: any; the "
+            "consumer needs a new slot and a new copy of its data. Next: tell the consumer's owner, then drop "
+            "the slot; the runbook has the order."
         )
         .links(runbooks("PgSlotLost"))
     )
@@ -89,10 +90,10 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
         )
         .mappings(named({str(FAR): (">1w", "green")}))
         .description(
-            "Time until the first slot is lost if its headroom goes on shrinking as in the last 15 minutes. Healthy: "
-            "more than a week, which is also shown when nothing shrinks or no limit is set (then the disk is the "
-            "limit: see retained WAL). Bad: less than 4 hours. Next: the slot and what holds its WAL, below; raising "
-            "max_slot_wal_keep_size takes a reload and buys time if the disk has room."
+            "Time until the first slot is lost if its headroom keeps shrinking as in the last 15 minutes. "
+            "Healthy: more than a week; this also shows when nothing shrinks or no limit is set (then the disk "
+            "is the limit: see retained WAL). Bad: less than 4 hours. Next: the slot, and why it retains WAL, "
+            "below. Raising max_slot_wal_keep_size needs only a reload, and buys time if the disk has room."
         )
         .links(runbooks("PgSlotLossPredicted"))
     )
@@ -107,9 +108,10 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
         )
         .decimals(0)
         .description(
-            "What is left of max_slot_wal_keep_size for the slot that has used most of it. Healthy: above 50 %. Bad: "
-            "below 25 %; from 0 on the next checkpoint takes the slot. No limit: max_slot_wal_keep_size is -1, every "
-            "slot is lost already, or the exporter is not scraped. Next: what holds the WAL, below."
+            "What is left of max_slot_wal_keep_size for the slot that has used most of it. Healthy: above 50 %. "
+            "Bad: below 25 %; from 0 on, the next checkpoint invalidates the slot. No limit: "
+            "max_slot_wal_keep_size is -1, every slot is lost already, or Prometheus does not scrape the "
+            "exporter. Next: why the slot retains WAL, below."
         )
         .links(runbooks("PgSlotWalHeadroomLow"))
     )
@@ -123,11 +125,11 @@ def numbers(scope: Scope) -> Iterable[stat.Panel]:
             none="no data",
         )
         .description(
-            "Servers that the exporter cannot reach: of their slots nothing is known, and nothing here shows it. "
-            "Healthy: 0. Bad: any. No data: the exporter itself is not scraped. Next: the exporter's log names the "
-            "error, pgslot_probe_status its kind."
+            "Servers that do not answer the exporter or refuse its login: this dashboard shows nothing about "
+            "their slots. Healthy: 0. Bad: any. No data: Prometheus does not scrape the exporter. Next: the "
+            "exporter's log has the error, pgslot_probe_status its kind."
         )
-        .links(runbooks("PgSlotTargetDown", "PgSlotExporterDown"))
+        .links(runbooks("PgSlotTargetDown", "PgSlotLoginFailed"))
     )
 
 
@@ -152,7 +154,7 @@ def alerts(ident: int, scope: Scope) -> table.Panel:
                 Column("cluster", "Cluster", link=("Open the cluster", f"{TO_CLUSTER}&var-cluster=${{__value.raw}}")),
                 Column("node", "Node"),
                 Column("slot_name", "Slot"),
-                Column("heal", "Healer is told", names={"log_standby_snapshot": ("yes", "blue")}, width=140),
+                Column("heal", "To the healer", names={"log_standby_snapshot": ("yes", "blue")}, width=140),
                 Column("Value", "For", unit="s", width=120),
             ],
             f"({lasts}) and on (alertname, {SLOT_KEY}) ALERTS{{{firing(scope)}}}",
@@ -160,9 +162,9 @@ def alerts(ident: int, scope: Scope) -> table.Panel:
         .sort_by([common.TableSortByFieldState().display_name("Severity").desc(False)])  # critical, then warning
         .height(6)
         .description(
-            "Alerts of this project that fire now, in Prometheus; the name leads to its runbook. Healthy: none. Bad: "
-            "critical ones, and warnings that nobody looks at. Next: open the runbook of the topmost. Silences and "
-            "routes are Alertmanager's and do not show here."
+            "Alerts of this project that fire now, in Prometheus; the name links to the runbook. Healthy: none. "
+            "Bad: critical alerts, and warnings that nobody handles. Next: open the runbook of the topmost "
+            "alert. Silences and routes belong to Alertmanager and do not show here."
         )
         .links(runbooks("PgSlotExporterDown"))
     )

@@ -1,4 +1,4 @@
-"""Would a slot survive a failover? The last row of both dashboards."""
+"""Would a slot survive a failover, and a slot on a standby a vacuum? The last row of both dashboards."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import table, timeseries
 
 from dashboards.panels import Column, counts, lines, query, rows, runbooks
 from dashboards.risk import TO_CLUSTER
-from dashboards.terms import CLUSTER, FLEET, UNREADY, YES_NO, Scope, as_names, of_node, of_slot
+from dashboards.terms import CLUSTER, FLEET, LEFTOVER, UNREADY, YES_NO, Scope, as_names, of_node, of_slot
 
 QUESTION = "Would a slot survive a failover?"
 ALERTS = ("PgSlotNotFailoverReady", "PgSlotNotPersisted")
@@ -30,11 +30,11 @@ def of_all() -> Iterable[timeseries.Panel | table.Panel]:
         .span(12)
         .height(8)
         .description(
-            "Slots with failover set that would be gone after a failover, or of no use, whichever standby takes over; "
-            "by standby. Healthy: no row, or for a minute after a slot was made. Bad: any that stays; its consumer "
-            "needs a new copy of its data after the next failover. Next: not_persisted is the healer's, or its "
-            "consumer's next read; for the others the runbook has the remedy. Clusters without such slots, and before "
-            "PostgreSQL 17, do not show here."
+            "Slots with failover set that would be gone or unusable after a failover, whichever standby takes "
+            "over; one row per standby. Healthy: no row, or a row for a minute after a slot was created. Bad: "
+            "any that stays; its consumer needs a new copy of its data after the next failover. Next: "
+            "not_persisted needs the healer, or the consumer's next read; for the other reasons the runbook has "
+            "the fix. Clusters without such slots, and those before PostgreSQL 17, do not show here."
         )
         .links(runbooks(*ALERTS))
     )
@@ -52,16 +52,19 @@ def of_one() -> Iterable[timeseries.Panel | table.Panel]:
                 Column("Value #A", "Ready", names=YES_NO, width=90),
                 Column("reason", "Why not", names=as_names(UNREADY)),
                 Column("Value #C", "Behind", "bytes"),
+                Column("Value #D", "Last sync", "s"),
             ],
             of_slot("pgslot_failover_ready", CLUSTER),
             f"{of_slot('pgslot_failover_unready_reason', CLUSTER, by='reason')} == 1",
             of_slot("pgslot_failover_lag_bytes", CLUSTER),
+            f"time() - {of_slot('pgslot_failover_last_sync_timestamp_seconds', CLUSTER)}",
         )
         .span(12)
         .description(
-            "Whether the consumer of each failover slot could go on from this standby's copy after a promotion, and "
-            "what it would get once more then (behind). Healthy: yes on one standby at least, little behind. Bad: no "
-            "on all. Next: the runbook has the remedy for each reason. none: no slot has failover set."
+            "Whether the consumer of each failover slot could continue from this standby's copy after a "
+            "promotion, and how much it would receive again (behind). Healthy: yes on at least one standby, "
+            "little behind, and synchronised within 90 s. Bad: no on all. Next: the runbook has the fix for each "
+            "reason. none: no slot has failover set."
         )
         .links(runbooks(*ALERTS))
     )
@@ -79,10 +82,10 @@ def of_one() -> Iterable[timeseries.Panel | table.Panel]:
         )
         .span(12)
         .description(
-            "Each standby from PostgreSQL 17 on: sync_replication_slots, and each setting that is missing for it, in a "
-            "row of its own. Healthy: one that is switched on and lacks nothing, if there are failover slots. Bad: "
-            "switched on and something missing: its worker does not start. Next: set it, and reload. A standby that "
-            "is not to synchronise may lack all of it."
+            "Each standby from PostgreSQL 17 on: sync_replication_slots, and a row for each setting that it "
+            "lacks. Healthy: if there are failover slots, one standby that is switched on and lacks nothing. "
+            "Bad: switched on, but something is missing: its worker does not start. Next: set it, and reload. A "
+            "standby that is not meant to synchronise may lack all of it."
         )
         .links(runbooks("PgSlotNotFailoverReady"))
     )
@@ -96,12 +99,59 @@ def of_one() -> Iterable[timeseries.Panel | table.Panel]:
         )
         .min(0)
         .description(
-            "What the consumer of each failover slot has confirmed on the primary, and the standby's copy not yet. "
-            "Healthy: it comes down again within half a minute, the longest pause of the worker that copies. Bad: it "
-            "climbs: nobody synchronises any more, or the standby is behind. Next: the table above, and the "
-            "standby's log."
+            "What the consumer of each failover slot has confirmed on the primary, but the standby's copy has "
+            "not yet. Healthy: it falls again within half a minute, the longest pause of the worker that "
+            "synchronises slots. Bad: it climbs: the synchronisation has stopped, or the standby is behind. "
+            "Next: the table above, and the standby's log."
         )
         .links(runbooks("PgSlotNotFailoverReady"))
+    )
+    yield catalog_rows()
+    yield leftovers()
+
+
+def catalog_rows() -> timeseries.Panel:
+    return (
+        lines(
+            705,
+            "Catalog rows that slots on standbys need",
+            "none",
+            query(of_slot("pgslot_catalog_xmin_margin_xids", CLUSTER), "{{slot_name}} on {{node}}"),
+        )
+        .description(
+            "How many transactions each logical slot on a standby is ahead of what the primary keeps of the catalogs. "
+            "Healthy: 0 or more. Bad: below 0: the next vacuum of a catalog on the primary invalidates the slot. A "
+            "temporary copy below 0 stays temporary until the primary's slot has advanced that far. Next: "
+            "pgslot_feedback_broken_info says on which standby hot_standby_feedback ends, and why."
+        )
+        .links(runbooks("PgSlotCatalogUnprotected", "PgSlotNotPersisted"))
+    )
+
+
+def leftovers() -> table.Panel:
+    reason = of_slot("pgslot_leftover_info", CLUSTER, by="reason")
+    return (
+        rows(
+            706,
+            "Slots that a switchover has left behind",
+            [
+                Column("slot_name", "Slot"),
+                Column("node", "Standby"),
+                Column("reason", "Why", names=as_names(LEFTOVER)),
+                Column("Value #B", "Retains", "bytes"),
+            ],
+            reason,
+            f"{of_slot('pgslot_retained_wal_bytes', CLUSTER)} and on (cluster, node, slot_name) {reason}",
+        )
+        .span(12)
+        .height(8)
+        .description(
+            "Slots on standbys that no session uses and that no standby can have made, or whose original is gone. "
+            "Healthy: no row, or for minutes after a switchover. Bad: any that stays: it retains WAL there, and "
+            "name_clash stops the synchronisation of all failover slots. Next: pg-slot-healer doctor prints the "
+            "statement that removes each."
+        )
+        .links(runbooks("PgSlotLeftover"))
     )
 
 
@@ -118,10 +168,11 @@ def by_reason(ident: int, scope: Scope) -> timeseries.Panel:
             UNREADY,
         )
         .description(
-            "Copies of failover slots that would be of no use after a promotion. not_synced: there is none yet. "
-            "not_persisted: it is temporary. name_clash: another slot has its name. invalidated: it is lost. sync_off, "
-            "worker_down: nobody makes one. unknown: the standby does not tell. Healthy: nothing, or for a minute. "
-            "Bad: any that stays. Next: the runbook has the remedy for each."
+            "Copies of failover slots that would be unusable after a promotion. not_synced: there is none yet. "
+            "not_persisted: it is temporary. name_clash: another slot has its name. invalidated: it is lost. "
+            "sync_off, worker_down: nothing creates a copy. stale: it is no longer synchronised. unknown: the "
+            "standby does not show it. Healthy: none, or one for a minute. Bad: any that stays. Next: the "
+            "runbook has the fix for each."
         )
         .links(runbooks(*ALERTS))
     )

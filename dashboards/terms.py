@@ -17,7 +17,7 @@ SOON = 4 * 3600
 """Seconds until a slot is lost; below it somebody has to act now."""
 IN_SIGHT = 24 * 3600
 FAR = 7 * 24 * 3600
-"""Seconds; a loss further away than this is no forecast any more."""
+"""Seconds; a loss further away than this is not a forecast any more."""
 OLD_TRANSACTION = 900
 """Seconds after which an open transaction that can block slots is worth a look."""
 
@@ -35,7 +35,10 @@ WAL_STATUS = {
     "unreserved": ("unreserved", "red"),
     "lost": ("lost", "red"),
 }
-WHY_NOT = ("server_too_old", "missing_function", "missing_privilege", "wal_level", "no_primary", "unreachable")
+WHY_NOT = (
+    *("server_too_old", "missing_function", "missing_privilege", "wal_level"),
+    *("no_primary", "unreachable", "login_failed", "pooler"),
+)
 """Why the healer cannot act on a cluster, but for `disabled`, which is somebody's decision."""
 HEALER = {
     "ready": ("ready", "green"),
@@ -55,6 +58,8 @@ REASONS = {
 }
 CAUSES = {
     "consumer": "blue",
+    "decoding": "semi-dark-blue",
+    "table_copy": "super-light-blue",
     "idle_publication": "light-blue",
     "standby": "dark-blue",
     "inactive": "yellow",
@@ -71,7 +76,13 @@ UNREADY = {
     "invalidated": "semi-dark-red",
     "sync_off": "purple",
     "worker_down": "red",
+    "stale": "dark-orange",
     "unknown": "text",
+}
+LEFTOVER = {
+    "name_clash": "dark-red",
+    "former_primary": "orange",
+    "orphaned_copy": "yellow",
 }
 OUTCOMES = {
     "healed": "green",
@@ -160,18 +171,23 @@ def of_cluster(metric: str, scope: Scope, *more: str, by: str = "") -> str:
 
 
 def headroom(scope: Scope) -> str:
-    """Part of what a slot may hold back that is left; 1 at most, though PostgreSQL counts whole segments."""
-    keep = of_node("pgslot_max_slot_wal_keep_size_bytes", scope)
-    at_least = of_node("pgslot_wal_keep_size_bytes", scope)
-    safe = of_slot("pgslot_safe_wal_size_bytes", scope)
-    return f"clamp_max({safe} / on ({NODE_KEY}) group_left () ({keep} > {at_least} or {at_least} > 0), 1)"
+    """
+    Return the part of what a slot may hold back that is left; 1 at most, though PostgreSQL counts whole segments.
+
+    Recorded by the rules: the dashboards show what the alerts go by, of two exporters the smaller value.
+    """
+    return f"clamp_max({of_slot('slot:pgslot_wal_headroom:ratio', scope)}, 1)"
+
+
+def safe_wal_size(scope: Scope) -> str:
+    """Return the WAL that may still be written before a slot is lost; of two exporters the smaller value."""
+    return of_slot("slot:pgslot_safe_wal_size_bytes:min", scope)
 
 
 def time_left(scope: Scope) -> str:
-    """Seconds until a slot is lost at the pace of the last 15 minutes; no series while its headroom does not shrink."""
-    safe = of_slot("pgslot_safe_wal_size_bytes", scope)
-    pace = f"max by ({SLOT_KEY}) (-deriv(pgslot_safe_wal_size_bytes{{{scope.slot}}}[15m]))"
-    return f"clamp_min({safe} / ({pace} > 0) or {safe} <= 0, 0)"
+    """Return the seconds until a slot is lost, as PgSlotLossPredicted has them; no series while nothing shrinks."""
+    soon, hours = (of_slot(f"slot:pgslot_wal_until_lost:{range_}", scope) for range_ in ("seconds", "seconds6h"))
+    return f"({soon} or {hours})"
 
 
 def seen(scope: Scope) -> str:

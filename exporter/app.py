@@ -11,6 +11,8 @@ from exporter.collectors import ALL, parse_collect, scope_for
 from exporter.landing import landing
 from exporter.response_body import ChunkedBody, gzipped
 from exporter.series import cluster_series
+from exporter.service_discovery import ExporterAddress, address_of_request, target_groups
+from exporter.wal_series import volume_series
 from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis.peers import peers_needed
 from pgslot.exposition.cache import RenderCache
@@ -21,7 +23,7 @@ from pgslot.exposition.text_format import Family
 from pgslot.httpserver.lifecycle import answer_reload
 from pgslot.patroni.discovery import Discovery
 from pgslot.snapshot.cluster import ClusterCollector
-from pgslot.snapshot.deadlines import MIN_COLLECT_SECONDS
+from pgslot.snapshot.deadlines import LISTING_INTERVAL_SECONDS, MIN_COLLECT_SECONDS
 
 APPLICATION_NAME = "pg_slot_exporter"
 
@@ -35,22 +37,33 @@ MAX_COLLECT_SECONDS = 60.0
 _CONFIGURATION = web.AppKey("configuration", ConfigReloader)
 _DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
+_EXTERNAL_ADDRESS: web.AppKey[ExporterAddress | None] = web.AppKey("external_address")
 _COLLECTOR = web.AppKey("collector", ClusterCollector)
 _PROCESS_METRICS = web.AppKey("process_metrics", ProcessMetrics)
 _RENDER_CACHE = web.AppKey("render_cache", RenderCache)
 
 
-def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> web.Application:
+def application(
+    configuration: ConfigReloader,
+    *,
+    lifecycle: bool = False,
+    external_address: ExporterAddress | None = None,
+    listing_interval: float = LISTING_INTERVAL_SECONDS,
+) -> web.Application:
     """
     Build the application; the first scrape opens its connections, and its clean-up closes them.
+
+    `external_address`: for the targets of /sd; None: the host that Prometheus asked. `listing_interval`: seconds
+    between two listings of a node's WAL directory.
 
     It owns the cache of rendered slots, which all scrapes and probes share and a change of the nodes clears.
     """
     app = web.Application()
     app[_CONFIGURATION] = configuration
     app[_LIFECYCLE] = lifecycle
+    app[_EXTERNAL_ADDRESS] = external_address
     discovery = app[_DISCOVERY] = Discovery(configuration)
-    app[_COLLECTOR] = ClusterCollector(discovery.config.clusters, APPLICATION_NAME)
+    app[_COLLECTOR] = ClusterCollector(discovery.config.clusters, APPLICATION_NAME, listing_interval)
     app[_PROCESS_METRICS] = ProcessMetrics(process_registry())
     app[_RENDER_CACHE] = RenderCache()
     discovery.on_change(lambda _: app[_RENDER_CACHE].clear())
@@ -97,6 +110,8 @@ async def _metrics(request: web.Request) -> web.Response:
     snapshots = await request.app[_COLLECTOR].collect_all(_timeout(request), scope_for(collectors))
     cache = request.app[_RENDER_CACHE]
     series = [block for snapshot in snapshots for block in cluster_series(snapshot, collectors, cache=cache)]
+    if "wal_directory" in collectors:
+        series.extend(volume_series(request.app[_DISCOVERY].config))
     if collectors != ALL:
         return _rendered(request, families(series, CATALOGUE))
     configuration = request.app[_CONFIGURATION]
@@ -118,32 +133,21 @@ async def _probe(request: web.Request) -> web.Response:
         cluster, node, _timeout(request), scope_for(collectors), peers=peers_needed
     )
     series = [*cluster_series(snapshot, collectors, only=node, cache=request.app[_RENDER_CACHE])]
+    if "wal_directory" in collectors:
+        series.extend(volume_series(request.app[_DISCOVERY].config, cluster, node))
     if collectors == ALL:
         series.extend(patroni_series(request.app[_DISCOVERY].statuses(cluster)))
     return _rendered(request, families(series, CATALOGUE))
 
 
 async def _discovery(request: web.Request) -> web.Response:
-    """For Prometheus' http_sd_configs: every node is a target of this exporter, with an instance label of its own."""
     if not request.app[_DISCOVERY].complete:
         # Prometheus then keeps its targets; an incomplete list would remove them for a minute.
         raise web.HTTPServiceUnavailable(text="Patroni has not been asked about all clusters yet.\n")
-    return web.json_response(
-        [
-            {
-                "targets": [request.host],
-                "labels": {
-                    "__scheme__": request.scheme,
-                    "__metrics_path__": "/probe",
-                    "__param_cluster": cluster.name,
-                    "__param_node": node.name,
-                    "instance": f"{cluster.name}/{node.name}",
-                },
-            }
-            for cluster in request.app[_DISCOVERY].config.clusters
-            for node in cluster.nodes
-        ]
-    )
+    address = request.app[_EXTERNAL_ADDRESS] or address_of_request(request.scheme, request.host)
+    if address is None:
+        raise web.HTTPBadRequest(text="expected a name or an address as Host, or --web.external-url\n")
+    return web.json_response(target_groups(request.app[_DISCOVERY].config, address))
 
 
 async def _runbook(request: web.Request) -> web.Response:
@@ -154,7 +158,7 @@ async def _runbook(request: web.Request) -> web.Response:
 
 
 async def _landing(request: web.Request) -> web.Response:
-    page = landing(request.app[_DISCOVERY].config, lifecycle=request.app[_LIFECYCLE])
+    page = landing(request.app[_DISCOVERY].config, request.app[_COLLECTOR].last, lifecycle=request.app[_LIFECYCLE])
     return web.Response(text=page, content_type="text/html")
 
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 
-from pgslot.snapshot.queries import QUERIES, Scope
+from pgslot.snapshot.queries import QUERIES, WAL_DIRECTORY, Scope
 
-ALL = frozenset(query.name for query in QUERIES)
-"""Collectors are named after the queries whose rows they show; pgslot_up and the scrape's duration come with each."""
+ALL = frozenset(query.name for query in (*QUERIES, WAL_DIRECTORY))
+"""
+Collectors are named after the queries whose rows they show; pgslot_up and the scrape's duration come with each.
+
+All that is asked with the WAL directory is shown with it.
+"""
 
 
 def parse_collect(names: Sequence[str]) -> frozenset[str]:

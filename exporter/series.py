@@ -5,17 +5,21 @@ A cluster's snapshot and its diagnosis as blocks of series.
 its `lines` is called. Blocks of slots then reuse the text in the caller's `RenderCache`.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from exporter.catalogue import BLOCKER, CATALOGUE, CREATOR, DECODING, NODE, SLOT, TRANSACTION
+from exporter.catalogue import CATALOGUE, DECODING, DECODING_SINCE_19
 from exporter.collectors import ALL
+from exporter.labels import BLOCKER, CREATOR, NODE, SLOT, TRANSACTION
+from exporter.short_lived import is_short_lived
+from exporter.standby_slots import catalog_horizon_series, failover_readiness_series, leftover_series
+from exporter.wal_series import wal_series
 from pgslot.diagnosis.creation_wait import CreationWait, WaitReason, creation_waits, oldest_xid_transaction
-from pgslot.diagnosis.failover_readiness import NotReadyReason, missing_settings, readiness
+from pgslot.diagnosis.failover_readiness import missing_settings
 from pgslot.diagnosis.retention import Retention, RetentionCause, diagnose_retention
 from pgslot.diagnosis.unconfigured_standbys import unconfigured_standbys
+from pgslot.diagnosis.upstream import fed_from_archive
 from pgslot.diagnosis.wal_level import depends_on_primary, slots_keeping_decoding
 from pgslot.exposition.cache import CachedColumn, CachedSeries, RenderCache
 from pgslot.exposition.text_format import Sample, Samples, SeriesBlock, StateSet, cached_label_text, label_text
@@ -36,7 +40,6 @@ The same age holds for the creation of a short-lived slot: see `is_short_lived`.
 """
 SHORT_LIVED_SECONDS = 1.0
 """A younger creation, of whatever slot, has no series in a scrape of creations alone."""
-SHORT_LIVED_BYTES = 16 * 1024 * 1024
 CAUSES = tuple(cause for cause in RetentionCause if cause is not RetentionCause.NONE)
 
 SLOT_COLUMNS = {
@@ -48,12 +51,9 @@ SLOT_COLUMNS = {
     "pgslot_catalog_xmin_age_xids": "catalog_xmin_age_xids",
     "pgslot_xmin_age_xids": "xmin_age_xids",
     "pgslot_inactive_since_timestamp_seconds": "inactive_since",
-    **{name: column for name, (column, _) in DECODING.items()},
+    **{name: column for name, (column, _) in (DECODING | DECODING_SINCE_19).items()},
 }
 """Metrics that are a column of slots.sql, unchanged."""
-
-_TABLE_SYNC = re.compile(r"pg_\d+_sync_\d+_\d+")
-"""LogicalRepSyncTableWorkerMain's names: subscription, table and system."""
 
 _SLOT_INFO_LABELS = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
 _WAL_LEVEL_LABELS = CATALOGUE["pgslot_wal_level_info"].labels[len(NODE) :]
@@ -75,15 +75,17 @@ def cluster_series(
         if only is not None and node.node != only:
             continue
         yield from _node_series(node, collectors)
+        if "wal_directory" in collectors:
+            yield from wal_series(node, cache)
         slots = [slot for slot in node.slots or () if not is_short_lived(slot)] if "slots" in collectors else ()
         if slots:
             yield from _slots(slots, node, cluster, cache)
         if "transactions" in collectors:
             yield from _transactions(node)
+    if "slots" in collectors:
+        yield from leftover_series(cluster, only)
+        yield from failover_readiness_series(cluster, only)
     primary = cluster.primary
-    if primary is not None and only in (None, primary.node) and "slots" in collectors:
-        # Series of standbys, but by the primary's slots: a probe of a standby alone need not collect the primary.
-        yield from _failover_readiness(cluster)
     if primary is not None and only in (None, primary.node) and "senders" in collectors:
         unconfigured = unconfigured_standbys(cluster)
         labels = cached_label_text(NODE, (primary.cluster, primary.node))
@@ -106,7 +108,7 @@ def _node_series(node: NodeSnapshot, collectors: frozenset[str]) -> Iterator[Ser
 
 
 def _node_facts(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
-    statuses = [(_with_labels(labels, ("probe",), (query,)), status) for query, status in node.statuses.items()]
+    statuses = [(_with_labels(labels, ("probe",), (query,)), status) for query, status in node.all_statuses.items()]
     yield StateSet("pgslot_probe_status", "status", tuple(QueryStatus), statuses)
     facts = node.facts
     if facts is not None:
@@ -117,6 +119,7 @@ def _node_facts(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
         yield Sample("pgslot_replication_slots", labels, facts.replication_slots)
         yield Sample("pgslot_max_replication_slots", labels, facts.max_replication_slots)
         yield Sample("pgslot_wal_keep_size_bytes", labels, facts.wal_keep_size_bytes)
+        yield Sample("pgslot_max_wal_size_bytes", labels, facts.max_wal_size_bytes)
         yield Sample("pgslot_max_slot_wal_keep_size_bytes", labels, facts.max_slot_wal_keep_size_bytes)
         idle_timeout = facts.idle_replication_slot_timeout_seconds
         yield Sample("pgslot_idle_replication_slot_timeout_seconds", labels, idle_timeout)
@@ -127,7 +130,7 @@ def _node_facts(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
 
 
 def _standby(labels: str, standby: Standby) -> Iterator[SeriesBlock]:
-    if standby.streaming_configured is not False:
+    if not fed_from_archive(standby):
         yield Sample("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
     yield Sample("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
     yield Sample("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
@@ -164,16 +167,28 @@ def _slots(
         yield StateSet("pgslot_wal_status", "wal_status", WAL_STATUSES, statuses)
     yield state_set("pgslot_invalidation_reason", "reason", INVALIDATION_REASONS, column["invalidation_reason"])
     if node.facts is not None and node.facts.major >= SKIP_REASON_SINCE:
-        skipped = [(text, slot.slotsync_skip_reason) for text, slot in zip(labels, slots, strict=True) if slot.synced]
-        yield StateSet("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
+        yield from _skipped_synchronisations(
+            [(text, slot) for text, slot in zip(labels, slots, strict=True) if slot.synced]
+        )
     primary_slots = None if node.is_primary else slots_keeping_decoding(cluster.primary)
     if primary_slots is not None:
         dependent = [text for text, slot in zip(labels, slots, strict=True) if depends_on_primary(slot)]
         yield Samples("pgslot_depends_on_primary_slots", dependent, [len(primary_slots)] * len(dependent))
+    yield from catalog_horizon_series(slots, labels, node_labels, node, cluster)
     retentions = [diagnose_retention(slot, node, cluster) for slot in slots]
     causes = tuple([None if retention.cause is RetentionCause.NONE else retention.cause for retention in retentions])
     yield state_set("pgslot_retention_cause", "cause", CAUSES, causes)
     yield from _retention_blockers(zip(labels, retentions, strict=True))
+
+
+def _skipped_synchronisations(copies: Sequence[tuple[str, Slot]]) -> Iterator[SeriesBlock]:
+    """Yield what 19 shows of the synchronisation of these copies, given with their labels."""
+    skipped = [(text, copy.slotsync_skip_reason) for text, copy in copies]
+    yield StateSet("pgslot_slotsync_skip_reason", "reason", SKIP_REASONS, skipped)
+    texts = [text for text, _ in copies]
+    yield Samples("pgslot_slotsync_skips_total", texts, [copy.slotsync_skip_count for _, copy in copies])
+    last = [copy.slotsync_last_skip for _, copy in copies]
+    yield Samples("pgslot_slotsync_last_skip_timestamp_seconds", texts, last)
 
 
 def _slot_labels(node_labels: str, names: Sequence[str], databases: Sequence[str]) -> list[str]:
@@ -187,24 +202,13 @@ def _slot_info(labels: Sequence[str], kinds: Sequence[Sequence[Any]]) -> bytes:
     return Samples("pgslot_slot_info", texts, [1] * len(texts)).lines()
 
 
-def _failover_readiness(cluster: ClusterSnapshot) -> Iterator[SeriesBlock]:
-    """Yield whether each failover slot of the primary would survive a promotion of each standby that synchronises."""
-    copies = [copy for copy in readiness(cluster) if not is_short_lived(copy.original)]
-    if not copies:
-        return
-    slots = [(copy.node, copy.original.slot_name, copy.original.database) for copy in copies]
-    labels = [label_text(SLOT, (cluster.cluster, *slot)) for slot in slots]
-    yield Samples("pgslot_failover_ready", labels, [copy.ready for copy in copies])
-    yield Samples("pgslot_failover_lag_bytes", labels, [copy.lag_bytes for copy in copies])
-    reasons = [(text, copy.not_ready_reason) for text, copy in zip(labels, copies, strict=True)]
-    yield StateSet("pgslot_failover_unready_reason", "reason", tuple(NotReadyReason), reasons)
-
-
 def _retention_blockers(retentions: Iterable[tuple[str, Retention]]) -> Iterator[SeriesBlock]:
-    """Yield the transaction or standby that holds a slot's WAL back, if there is one; by slots' labels."""
+    """Yield who holds a slot's WAL back, or who may, by slots' labels: a transaction or a standby."""
     for labels, retention in retentions:
         if retention.blocker is not None:
             yield _blocker("pgslot_retention_blocker_age_seconds", labels, retention.blocker)
+        for candidate in retention.candidates:
+            yield _blocker("pgslot_retention_candidate_age_seconds", labels, candidate)
         if retention.standby_slot is not None:
             standby_labels = _with_labels(labels, ("standby_slot",), (retention.standby_slot,))
             yield Sample("pgslot_retention_standby_info", standby_labels, 1)
@@ -260,21 +264,6 @@ def _is_creation_short_lived(wait: CreationWait, cluster: ClusterSnapshot) -> bo
 
 def _is_reportable(transaction: Transaction) -> bool:
     return transaction.age_seconds is None or transaction.age_seconds >= REPORTED_AFTER_SECONDS
-
-
-def is_short_lived(slot: Slot) -> bool:
-    """
-    Return whether a slot comes and goes by itself and retains little WAL; such slots have no series.
-
-    Every table that a subscription copies has a slot, every base backup and many a snapshot a temporary one: thirty
-    series that end within seconds, under a name that never comes again. A slot that stays long enough to retain more
-    than a segment is shown like any other.
-    """
-    name = slot.slot_name
-    is_table_sync = name.startswith("pg_") and _TABLE_SYNC.fullmatch(name) is not None
-    if not (slot.temporary and not slot.synced) and not is_table_sync:
-        return False
-    return slot.wal_status != "lost" and (slot.retained_wal_bytes or 0) <= SHORT_LIVED_BYTES
 
 
 def _session(transaction: Transaction) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The healer's HTTP endpoints."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -9,8 +11,9 @@ from healer.capability import CapabilityMonitor
 from healer.episodes.manager import MAX_PAST_EPISODES, EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies.registry import REMEDIES
-from healer.status_page import ClusterStatus, status_page
-from healer.webhook.endpoint import MAX_BODY_BYTES, WebhookEndpoint
+from healer.status_page import ClusterStatus, Surroundings, status_page
+from healer.webhook.body import MAX_BODY_BYTES, expect_later
+from healer.webhook.endpoint import WebhookEndpoint
 from healer.webhook.receivers import RecentReceivers
 from healer.webhook.reconcile import Reconciler
 from pgslot.config.model import Config
@@ -32,6 +35,8 @@ _REGISTRY = web.AppKey("registry", CollectorRegistry)
 _CONFIGURATION = web.AppKey("configuration", ConfigReloader)
 _DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
+_RECONCILER = web.AppKey("reconciler", list[Reconciler])
+"""The running one; empty without alertmanager_url. An application's own values are fixed once it has started."""
 _RECONCILIATION = web.AppKey("reconciliation", TaskSupervisor)
 
 
@@ -48,6 +53,7 @@ def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> we
     app[EPISODES] = EpisodeManager(discovery.config, app[_METRICS], app[MONITOR])
     endpoint = WebhookEndpoint(configuration, app[EPISODES], app[_METRICS], receivers)
     app[_RECONCILIATION] = TaskSupervisor()
+    app[_RECONCILER] = []
     app.on_response_prepare.append(_count_webhook)
     app.on_shutdown.append(_shut_down)
     discovery.on_change(lambda config: _apply(app, config))
@@ -56,7 +62,7 @@ def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> we
     app.cleanup_ctx.append(_run_background)
     app.add_routes(
         [
-            web.post("/alerts", endpoint.handle),
+            web.post("/alerts", endpoint.handle, expect_handler=expect_later),
             web.get("/", _status),
             web.get("/episodes", _episodes),
             web.get("/metrics", _metrics),
@@ -73,20 +79,24 @@ async def _run_background(app: web.Application) -> AsyncIterator[None]:
     _restart_reconciliation(app, app[_DISCOVERY].config)
     yield
     await app[MONITOR].close()
+    await app[EPISODES].memories.close()
 
 
 def _apply(app: web.Application, config: Config) -> None:
     """Put a configuration into force: at start, after each reload, and when a cluster's members have changed."""
     app[EPISODES].reconfigure(config)
     app[MONITOR].watch(config.clusters)
+    app[EPISODES].memories.observe(() if app[EPISODES].closing else config.clusters)
 
 
 def _restart_reconciliation(app: web.Application, config: Config) -> None:
     """Reconcile with the Alertmanager of this configuration, if it names one."""
     app[_RECONCILIATION].cancel()
+    app[_RECONCILER].clear()
     if config.healer.alertmanager_url is not None and not app[EPISODES].closing:
         reconciler = Reconciler(config.healer.alertmanager_url, app[EPISODES], app[_METRICS])
         app[_RECONCILIATION].start(reconciler.run(), "reconciliation with Alertmanager")
+        app[_RECONCILER].append(reconciler)
 
 
 async def _shut_down(app: web.Application) -> None:
@@ -111,13 +121,24 @@ async def _metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-async def _episodes(request: web.Request) -> web.Response:
+async def _episodes(request: web.Request) -> web.StreamResponse:
+    """Answer with a page of reports, one after another: a report of 1,000 slots takes a while, and webhooks come in."""
     page = _page(request)
     reports = request.app[EPISODES].reports
     headers = {}
     if page.stop < len(reports):
         headers["Link"] = f'<{request.path}?offset={page.stop}&limit={page.stop - page.start}>; rel="next"'
-    return web.json_response([report.as_json() for report in reports[page]], headers=headers)
+    response = web.StreamResponse(headers=headers | {"Content-Type": "application/json; charset=utf-8"})
+    await response.prepare(request)
+    separator = "["
+    for report in reports[page]:
+        await response.write((separator + json.dumps(report.as_json())).encode())
+        separator = ","
+        # write() waits only for a client that is slow.
+        await asyncio.sleep(0)
+    await response.write(b"[]" if separator == "[" else b"]")
+    await response.write_eof()
+    return response
 
 
 def _page(request: web.Request) -> slice:
@@ -136,8 +157,9 @@ async def _reload(request: web.Request) -> web.Response:
 
 
 async def _healthy(request: web.Request) -> web.Response:
-    if request.app[MONITOR].failed or request.app[_RECONCILIATION].failed:
-        return web.Response(status=500, text="A background task has ended by an internal error, see the log.\n")
+    app = request.app
+    if app[MONITOR].failed or app[_RECONCILIATION].failed or app[EPISODES].memories.failed:
+        return web.Response(status=500, text="A background task ended because of an internal error: see the log.\n")
     return web.Response(text="pg-slot-healer is healthy.\n")
 
 
@@ -150,19 +172,30 @@ async def _ready(request: web.Request) -> web.Response:
 async def _status(request: web.Request) -> web.Response:
     app = request.app
     capabilities = app[MONITOR].capabilities
+    config = app[_DISCOVERY].config
     clusters = [
         ClusterStatus(
             name=cluster.name,
             remedy=remedy.name,
+            plan=remedy.plan,
             capability=capabilities.get((cluster.name, remedy.name)),
             calls_left=app[EPISODES].calls_left(cluster.name, remedy.name),
+            limit=remedy.budget_limit(target, config.healer),
             dry_run=target.dry_run,
             fallback=target.fallback,
         )
-        for cluster in app[_DISCOVERY].config.clusters
+        for cluster in config.clusters
         for remedy in REMEDIES.values()
         if (target := remedy.target(cluster)) is not None
     ]
     page, reports = _page(request), app[EPISODES].reports
     older = page.stop if page.stop < len(reports) else None
-    return web.Response(content_type="text/html", text=status_page(clusters, reports[page], older))
+    follow = "follow" in request.query
+    text = status_page(_surroundings(app), clusters, reports[page], older, follow=follow)
+    return web.Response(content_type="text/html", text=text)
+
+
+def _surroundings(app: web.Application) -> Surroundings:
+    configuration = app[_CONFIGURATION]
+    alertmanager = next((reconciler.status for reconciler in app[_RECONCILER]), None)
+    return Surroundings(configuration.loaded_at, configuration.last_error, alertmanager)

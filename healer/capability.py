@@ -1,10 +1,10 @@
 """Checks every minute, for each cluster, whether the healer could act: problems are reported before an incident."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from healer.metrics import HealerMetrics
-from healer.remedies.attempt import Capability
+from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from pgslot.cli.logging import get_logger
@@ -28,6 +28,8 @@ class CapabilityMonitor:
 
     def __init__(self, metrics: HealerMetrics) -> None:
         self._metrics = metrics
+        self.listener: Callable[[str, str, Capability], None] | None = None
+        """Called with cluster, remedy and every capability that a check or an attempt has shown."""
         self._targets: dict[str, HealerConfig] = {}
         self._capabilities: dict[Key, Capability] = {}
         self._checks: dict[str, TaskSupervisor] = {}
@@ -82,6 +84,7 @@ class CapabilityMonitor:
         self._metrics.add_cluster(name, [remedy.name for remedy in configured], target)
         checks = self._checks[name] = TaskSupervisor()
         for remedy, remedy_target in configured.items():
+            self._metrics.set_in_force(name, remedy, remedy_target)
             checks.start(
                 self._check_repeatedly(name, remedy, remedy_target, delay), f"capability check of {name}: {remedy.name}"
             )
@@ -96,28 +99,31 @@ class CapabilityMonitor:
     def note(self, cluster: Cluster, remedy: AnyRemedy, capability: Capability) -> None:
         """Take over what an attempt to act has shown, unless the cluster's configuration has changed since."""
         if self._targets.get(cluster.name) == cluster.healer:
-            self._update(cluster.name, remedy, capability)
+            target = remedy.target(cluster)
+            self._update(cluster.name, remedy, capability, dry_run=target is not None and target.dry_run)
 
-    def _update(self, cluster: str, remedy: AnyRemedy, capability: Capability) -> None:
+    def _update(self, cluster: str, remedy: AnyRemedy, capability: Capability, *, dry_run: bool) -> None:
         before = self._capabilities.get((cluster, remedy.name))
         self._capabilities[cluster, remedy.name] = capability
         self._metrics.set_capability(cluster, remedy.name, capability)
+        if self.listener is not None:
+            self.listener(cluster, remedy.name, capability)
         if before is not None and before.reason == capability.reason:
             return
-        if capability.reason is not None:
-            log.warning(
-                "cannot heal this cluster if it has to be",
-                cluster=cluster,
-                heal=remedy.name,
-                reason=f"{capability.reason}",
-                remedy=capability.advice,
-            )
+        fields = {"cluster": cluster, "heal": remedy.name}
+        if capability.reason is Unavailable.DISABLED:
+            log.info("healing is switched off for this cluster", **fields, setting=capability.advice)
+        elif capability.reason is not None:
+            reason, advice = f"{capability.reason}", capability.advice
+            log.warning("healing is not possible for this cluster", **fields, reason=reason, remedy=advice)
+        elif dry_run:
+            log.info("healing is possible for this cluster, but dry_run: true: nothing is called", **fields)
         else:
-            log.info("can heal this cluster if it has to be", cluster=cluster, heal=remedy.name)
+            log.info("healing is possible for this cluster", **fields)
 
     async def _check_repeatedly(self, cluster: str, remedy: AnyRemedy, target: HealerConfig, delay: float) -> None:
         # A check of a target that is switched off asks no server, and needs no delay.
         await asyncio.sleep(delay if target.enabled else 0.0)
         while True:
-            self._update(cluster, remedy, await remedy.check(target))
+            self._update(cluster, remedy, await remedy.check(target), dry_run=target.dry_run)
             await asyncio.sleep(CHECK_INTERVAL)

@@ -87,4 +87,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         version = parameters.get("databases", parameters.get("busy", ""))
-        item.add_marker(pytest.mark.xdist_group(f"{item.path}{version}"))
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path}{version}"))

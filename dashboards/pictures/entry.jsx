@@ -1,5 +1,7 @@
 // Draws one view of data.json with Grafana's own widgets, transformations and field display. The rows' headings, the bar
 // with the variables, and the marks of annotations are ours: those parts of Grafana are in no package.
+import '@fontsource/inter/latin-400.css';
+import '@fontsource/inter/latin-500.css';
 import React, { useLayoutEffect } from 'react';
 import { createRoot } from 'react-dom/client';
 import { firstValueFrom } from 'rxjs';
@@ -22,11 +24,13 @@ import { BigValue, GlobalStyles, PanelChrome, PanelContextProvider, ThemeContext
 import { TableNG } from '@grafana/ui/unstable';
 
 const view = window.view;
-const theme = createTheme({ colors: { mode: 'dark' } });
+const theme = createTheme({ colors: { mode: view.theme } });
 const CELL = 30;
 const GAP = 8;
-const WIDTH = 1600 - 2 * GAP;
-const range = { from: dateTime(view.start * 1000), to: dateTime(view.end * 1000) };
+const WIDTH = view.width - 2 * GAP;
+// The last label of the time axis needs some room to its right.
+const end = Math.floor((view.end - 50) / 60) * 60 + 50;
+const range = { from: dateTime(view.start * 1000), to: dateTime(end * 1000) };
 const timeRange = { ...range, raw: range };
 
 const GRAPH = {
@@ -142,7 +146,7 @@ function events() {
           found.push({ start: at, end: at, color: theme.visualization.getColorByName(mark.iconColor) });
         }
       }
-      return found.filter((event) => event.end >= view.start && event.start <= view.end);
+      return found.filter((event) => event.end >= view.start && event.start <= end);
     }),
   );
 }
@@ -151,17 +155,18 @@ function Marks({ config }) {
   useLayoutEffect(() => {
     config.addHook('draw', (plot) => {
       const { ctx, bbox } = plot;
+      const ratio = window.devicePixelRatio;
       ctx.save();
       ctx.beginPath();
-      ctx.rect(bbox.left, bbox.top - 2, bbox.width, bbox.height + 12);
+      ctx.rect(bbox.left, bbox.top - 2, bbox.width, bbox.height + 12 * ratio);
       ctx.clip();
       for (const event of events()) {
         const from = plot.valToPos(event.start * 1000, 'x', true);
         const to = plot.valToPos(event.end * 1000, 'x', true);
         ctx.strokeStyle = event.color;
         ctx.fillStyle = event.color;
-        ctx.lineWidth = 1.5;
-        ctx.setLineDash([4, 4]);
+        ctx.lineWidth = 1.2 * ratio;
+        ctx.setLineDash([4 * ratio, 4 * ratio]);
         for (const x of from === to ? [from] : [from, to]) {
           ctx.beginPath();
           ctx.moveTo(x, bbox.top);
@@ -171,7 +176,7 @@ function Marks({ config }) {
         ctx.globalAlpha = 0.08;
         ctx.fillRect(from, bbox.top, to - from, bbox.height);
         ctx.globalAlpha = 1;
-        ctx.fillRect(from - 3, bbox.top + bbox.height, Math.max(6, to - from), 4);
+        ctx.fillRect(from - 3 * ratio, bbox.top + bbox.height, Math.max(6 * ratio, to - from), 4 * ratio);
       }
       ctx.restore();
     });
@@ -244,7 +249,7 @@ function Row({ panel }) {
 function Bar() {
   const chips = view.board.templating.list.filter((found) => found.hide !== 2 && found.type === 'query');
   return (
-    <div style={{ position: 'absolute', top: 10, left: 2 * GAP, right: 2 * GAP, display: 'flex', gap: 12, alignItems: 'center' }}>
+    <div style={{ position: 'absolute', top: 10, left: 2 * GAP, right: 2 * GAP, display: 'flex', gap: 12, alignItems: 'center', whiteSpace: 'nowrap' }}>
       <b style={{ fontSize: 20 }}>{view.board.title}</b>
       {chips.map((found) => (
         <span key={found.name} style={{ border: `1px solid ${theme.colors.border.strong}`, padding: '3px 10px', borderRadius: 2 }}>
@@ -254,17 +259,13 @@ function Bar() {
       {view.marks.map((mark) => (
         <span key={mark.name} style={{ color: theme.visualization.getColorByName(mark.iconColor) }}>┆ {mark.name}</span>
       ))}
-      <span style={{ marginLeft: 'auto', color: theme.colors.text.secondary }}>
-        drawn with Grafana's widgets, not by a Grafana server
-      </span>
     </div>
   );
 }
 
 async function main() {
-  const panels = view.board.panels.filter((panel) => panel.gridPos.y < (view.rows ?? 1e6));
   const shown = [];
-  for (const panel of panels) {
+  for (const panel of view.board.panels) {
     if (panel.type === 'row') {
       shown.push(<Row key={panel.id} panel={panel} />);
       continue;
@@ -274,6 +275,8 @@ async function main() {
     );
     shown.push(<Panel key={panel.id} panel={panel} data={data} />);
   }
+  // Widgets measure text when they are drawn.
+  await Promise.all(['400 14px Inter', '500 14px Inter'].map((font) => document.fonts.load(font)));
   document.body.style.background = theme.colors.background.canvas;
   document.body.style.color = theme.colors.text.primary;
   createRoot(document.getElementById('root'), { onUncaughtError: told }).render(
@@ -282,6 +285,10 @@ async function main() {
       <PanelContextProvider value={{ eventBus: new EventBusSrv(), eventsScope: 'here', sync: () => 0 }}>
         <Bar />
         <div style={{ position: 'absolute', top: 50, left: 0, right: 0 }}>{shown}</div>
+        <div style={{
+          position: 'absolute', top: 56 + view.board.height * (CELL + GAP), left: 2 * GAP,
+          color: theme.colors.text.secondary,
+        }}>Drawn with Grafana's widgets, not by a Grafana server</div>
       </PanelContextProvider>
     </ThemeContext.Provider>,
   );

@@ -21,7 +21,7 @@ for name in postgres-password replication-password exporter-password healer-pass
     secret "$name" "$(random)"
 done
 
-# Whole connection strings: libpq refuses a passfile that others may read, and file secrets can not be given to one user.
+# Whole connection strings: libpq refuses a passfile that others may read, and file secrets cannot be given to one user.
 exporter="dbname=postgres user=pgslot_exporter password=$(cat "$dir/exporter-password")"
 healer="dbname=postgres user=pgslot_healer password=$(cat "$dir/healer-password")"
 secret exporter-conninfo-demo-1 "host=primary $exporter"

@@ -12,12 +12,13 @@ psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname postgre
 \set healer_password `cat "$SECRETS/healer-password"`
 \set replication_password `cat "$SECRETS/replication-password"`
 
--- The exporter only looks: pg_monitor sees all sessions and slots, and can change nothing.
-CREATE ROLE pgslot_exporter LOGIN PASSWORD :'exporter_password' IN ROLE pg_monitor CONNECTION LIMIT 5;
+-- The exporter only reads: all sessions, all settings, and the sizes of WAL files. Both roles are those of pg-slot-healer grants.
+CREATE ROLE pgslot_exporter LOGIN PASSWORD :'exporter_password' IN ROLE pg_read_all_stats, pg_read_all_settings CONNECTION LIMIT 10;
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_waldir(), pg_catalog.pg_ls_archive_statusdir() TO pgslot_exporter;
 
 -- The healer looks through the exporter's role, and may call this one function. The grant holds for this database only,
 -- so its conninfo must name the same one.
-CREATE ROLE pgslot_healer LOGIN PASSWORD :'healer_password' CONNECTION LIMIT 5;
+CREATE ROLE pgslot_healer LOGIN PASSWORD :'healer_password' CONNECTION LIMIT 10;
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO pgslot_healer;
 
 -- The standby. Its own slot lets it come back after a night with the lid closed.

@@ -1,9 +1,10 @@
 #!/bin/sh
 # Asks the standby of an idle primary for a logical slot, which hangs for good without help, and shows how it is healed.
-# Takes about a minute; removes the slot at the end. With Compose v2: COMPOSE="docker compose" stuck-slot.sh
+# Takes about a minute; removes the slot at the end. Uses docker compose if it is installed, otherwise docker-compose.
 set -eu
 
-compose=${COMPOSE:-docker-compose}
+if docker compose version >/dev/null 2>&1; then compose="docker compose"; else compose=docker-compose; fi
+compose=${COMPOSE:-$compose}
 slot=stuck_$$
 cd "$(dirname "$0")/../.."
 

@@ -1,5 +1,5 @@
 """
-Writes operator/prometheusrule.yaml anew from alerts/pgslot.rules.yml, comments included: make kubernetes.
+Writes operator/prometheusrule.yaml from alerts/pgslot.rules.yml, comments included: make kubernetes.
 
 With --check it writes nothing and ends with 1 if the file is out of step. A path as argument stands for the file.
 """

@@ -13,27 +13,35 @@ from pgslot.cli import logging as log
 from pgslot.config.model import Config
 from pgslot.patroni.discovery import discover_once
 
-HELP = "check the whole chain from the servers to Alertmanager, and say what to do"
+HELP = "check the whole chain from the servers to Alertmanager, and show what to fix"
 DEFAULT_URL = "http://localhost:9878"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Checks each link and says what to do where one fails. URLs are as seen from here. They may have a"
-        " user and password, which is better kept in ~/.netrc; REQUESTS_CA_BUNDLE or SSL_CERT_FILE names a certificate"
-        " authority."
+        "Checks every link of the chain and shows how to fix those that fail. Give each URL as seen from this machine."
+        " URLs may contain a user and password, but these are better kept in ~/.netrc; REQUESTS_CA_BUNDLE or"
+        " SSL_CERT_FILE names a certificate authority."
     )
     parser.add_argument(
-        "--healer.url", dest="healer_url", default=DEFAULT_URL, metavar="URL", help="default %(default)s"
+        "--healer.url", dest="healer_url", default=DEFAULT_URL, metavar="URL", help="the healer; default %(default)s"
     )
-    parser.add_argument("--prometheus.url", dest="prometheus_url", metavar="URL", help="otherwise left out")
     parser.add_argument(
-        "--alertmanager.url", dest="alertmanager_url", metavar="URL", help="default: healer.alertmanager_url"
+        "--prometheus.url",
+        dest="prometheus_url",
+        metavar="URL",
+        help="Prometheus; without this flag, doctor skips the checks of Prometheus",
+    )
+    parser.add_argument(
+        "--alertmanager.url",
+        dest="alertmanager_url",
+        metavar="URL",
+        help="Alertmanager; default: healer.alertmanager_url of the configuration",
     )
     parser.add_argument(
         "--test-alert",
         action="store_true",
-        help="send Alertmanager a marked alert along each route, and see which of them arrive at the healer",
+        help="send a marked alert through each of Alertmanager's routes, and check which of them reach the healer",
     )
     add_config_and_json(parser)
 

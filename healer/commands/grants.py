@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from pgslot.cli.errors import ConfigError
 
-HELP = "print the SQL that makes both roles with least privilege"
+HELP = "print the SQL that creates both roles with least privilege"
 EXPORTER_ROLE = "pgslot_exporter"
 HEALER_ROLE = "pgslot_healer"
 ENDER_ROLE = "pgslot_ender"
@@ -19,14 +19,24 @@ MAX_NAME_BYTES = 63
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="default %(default)s")
-    parser.add_argument("--healer-role", default=HEALER_ROLE, metavar="NAME", help="default %(default)s")
+    parser.add_argument(
+        "--exporter-role", default=EXPORTER_ROLE, metavar="NAME", help="the exporter's role; default %(default)s"
+    )
+    parser.add_argument(
+        "--healer-role", default=HEALER_ROLE, metavar="NAME", help="the healer's role; default %(default)s"
+    )
     parser.add_argument(
         "--end-transactions",
         action="store_true",
-        help="print the SQL of the role that may end transactions instead, and of its table",
+        help="instead, print the SQL that creates the role that may end transactions and the table in which it records "
+        "the sessions that it ended",
     )
-    parser.add_argument("--ender-role", default=ENDER_ROLE, metavar="NAME", help="default %(default)s")
+    parser.add_argument(
+        "--ender-role",
+        default=ENDER_ROLE,
+        metavar="NAME",
+        help="the role that may end transactions; default %(default)s",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

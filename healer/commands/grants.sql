@@ -15,7 +15,7 @@
 --     \password :"healer"
 --
 -- pg_hba.conf has to let both roles in: the exporter's from the machines of both programs to every node (the healer
--- looks at the nodes through the exporter's conninfos), the healer's from its own machine to every node that can
+-- queries the nodes through the exporter's conninfos), the healer's from its own machine to every node that can
 -- become the primary.
 
 BEGIN;
@@ -58,11 +58,15 @@ $pgslot$;
 -- The exporter.
 -- pg_read_all_stats: without it pg_stat_activity and pg_stat_wal_receiver show other roles' sessions blanked out: neither what a
 -- slot creation waits for nor who blocks it.
--- pg_read_all_settings: without it primary_conninfo is hidden, and a standby that has lost its primary cannot be told from one
+-- pg_read_all_settings: without it primary_conninfo is hidden, and a standby that has lost its primary appears like one
 -- that is fed from an archive.
--- Both are a part of pg_monitor, which would do as well. Of the rest of it (pg_stat_scan_tables, which may lock tables, and
--- functions that list the server's files) nothing is needed.
 GRANT pg_read_all_stats, pg_read_all_settings TO :"exporter";
+-- pg_ls_waldir() and pg_ls_archive_statusdir(): names and sizes of WAL files, in this database only. Without them nobody sees
+-- how large the WAL directory is and what keeps WAL in it; everything else works.
+-- All of this is a part of pg_monitor, which would do as well. Nothing else of pg_monitor is needed: pg_stat_scan_tables may
+-- lock tables, and other functions list other files of the server. If you cannot grant EXECUTE on these functions, as on most
+-- managed services, omit the next statement and run: GRANT pg_monitor TO :"exporter";
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_waldir(), pg_catalog.pg_ls_archive_statusdir() TO :"exporter";
 
 -- The healer: this one function, which writes a running-xacts record of some 50 bytes into the WAL and does nothing else.
 -- PostgreSQL has it from 16 on; before, there is nothing to grant, and the healer says server_too_old. After an upgrade to
@@ -82,6 +86,8 @@ SELECT
   pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT') AS connects,
   pg_catalog.pg_has_role(r.oid, 'pg_read_all_stats', 'USAGE')
     AND pg_catalog.pg_has_role(r.oid, 'pg_read_all_settings', 'USAGE') AS sees_all_sessions,
+  pg_catalog.has_function_privilege(r.oid, 'pg_catalog.pg_ls_waldir()', 'EXECUTE')
+    AND pg_catalog.has_function_privilege(r.oid, 'pg_catalog.pg_ls_archive_statusdir()', 'EXECUTE') AS lists_wal,
   coalesce(
     pg_catalog.has_function_privilege(
       r.oid, pg_catalog.to_regprocedure('pg_catalog.pg_log_standby_snapshot()')::oid, 'EXECUTE'

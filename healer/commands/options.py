@@ -11,7 +11,7 @@ from pgslot.config.model import Config
 def add_config_and_json(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a command that reads the configuration and reports."""
     flags.add_config_file(parser, again=True)
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
 def read_config(options: argparse.Namespace) -> Config:

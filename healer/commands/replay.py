@@ -10,7 +10,7 @@ from pathlib import Path
 
 from healer.commands.options import add_config_and_json, read_config
 from healer.episodes.deadlines import COLLECT_TIMEOUT
-from healer.episodes.journal import describe_state
+from healer.episodes.journal import describe_failures, describe_state
 from healer.remedies.attempt import APPLICATION_NAME, Capability, Wait
 from healer.remedies.base import EpisodeProgress
 from healer.remedies.registry import REMEDIES
@@ -25,21 +25,22 @@ from pgslot.patroni.discovery import discover_once
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
-HELP = "print what would be done with each alert of a saved webhook"
+HELP = "print what the healer would do with each alert of a saved webhook, or of Alertmanager's list"
 
 REASONS = {
-    Action.IGNORED_TEST: "the doctor sent it, to see whether it arrives",
+    Action.HEARTBEAT: "it is the heartbeat: the healer only counts it",
+    Action.IGNORED_TEST: "doctor sent it, to check whether it arrives",
     Action.IGNORED_NO_HEAL_LABEL: f"it lacks the label heal with one of {', '.join(REMEDIES)}",
     Action.IGNORED_UNMEASURED: "Grafana had no data, or an error, for its rule: nothing was measured",
-    Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster names none of the configuration",
+    Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster is not a cluster of the configuration",
     Action.IGNORED_NOT_CONFIGURED: "its cluster has no healer section: it is only observed",
     Action.IGNORED_NO_SLOT: "it lacks the label node or slot_name",
-    Action.IGNORED_UNKNOWN_NODE: "its label node names none of the cluster",
+    Action.IGNORED_UNKNOWN_NODE: "its label node is not a node of the cluster",
     Action.IGNORED_REMEDY_OFF: "its remedy is off by default, and the cluster has no section that allows it",
     Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
 }
 _MISTAKES = frozenset(REASONS) - {
-    *(Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_UNMEASURED),
+    *(Action.HEARTBEAT, Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_UNMEASURED),
     *(Action.IGNORED_REMEDY_OFF, Action.IGNORED_DISABLED),
 }
 """Alerts on which the healer was meant to act, and will not."""
@@ -78,9 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file",
         type=Path,
         metavar="FILE",
-        help="a webhook's body, or the answer of Alertmanager's GET /api/v2/alerts; - is standard input",
+        help="a file with a webhook's body or with the answer of Alertmanager's GET /api/v2/alerts; '-' means "
+        "standard input",
     )
-    parser.add_argument("--offline", action="store_true", help="ask no database: which alerts would start an episode?")
+    parser.add_argument(
+        "--offline", action="store_true", help="query no database: only show which alerts would start an episode"
+    )
     add_config_and_json(parser)
 
 
@@ -93,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         # A cluster without an answer has no nodes, so that the nodes of its alerts are unknown.
         discovered, errors = await discover_once(config)
         for name, error in errors.items():
-            print(log.printable(f"Patroni does not tell the members of {name}: {error}"), file=sys.stderr)
+            print(log.printable(f"Patroni did not list the members of {name}: {error}"), file=sys.stderr)
         return await replay_file(discovered, options.file, offline=options.offline, as_json=options.json)
 
     return asyncio.run(replay())
@@ -163,9 +167,9 @@ def _decide(
     if not isinstance(classified, AcceptedAlert):
         return decision("fail" if classified in _MISTAKES and alert.firing else "ignore", REASONS[classified])
     if not alert.firing:
-        return decision("end", "it is resolved: an episode that it takes part in ends, if no other alert is left in it")
+        return decision("end", "it is resolved: its episode ends, unless the episode has another alert")
     if _key(classified) not in observations:
-        return decision("start", "an episode looks at the slot first; no database was asked (--offline)")
+        return decision("start", "an episode observes the slot first; no database was asked (--offline)")
     observation = observations[_key(classified)]
     slot_state = evaluate(observation.snapshot, [classified.slot])[classified.slot]
     unobserved = _why_unobserved(observation.snapshot.node(classified.slot.node))
@@ -173,8 +177,10 @@ def _decide(
 
 
 def _why_unobserved(node: NodeSnapshot | None) -> str:
-    failed = [] if node is None else [f"{query} {status}" for query, status in node.statuses.items() if status != "ok"]
-    return f"the node did not answer, or not in full ({', '.join(failed) or 'it was not asked'})"
+    if node is None:
+        return "its node was not queried"
+    failures = describe_failures(node)
+    return f"its node could not be read ({failures})" if failures else "only the primary can show it"
 
 
 def _step(
@@ -183,7 +189,7 @@ def _step(
     """Return what an episode that begins now would do, and why."""
     remedy, target = accepted.remedy, accepted.target
     if slot_state.condition is SlotCondition.UNOBSERVED:
-        return "fail", f"nobody can tell: {unobserved}"
+        return "fail", f"the slot's state is unknown: {unobserved}"
     seen = f"the slot is {' '.join(describe_state(slot_state))}"
     episode = EpisodeProgress(now=0.0, dry_run=target.dry_run)
     progress = remedy.apply_timeouts(remedy.apply_observation(remedy.begin(), slot_state, 0.0), episode, settings)
@@ -192,11 +198,11 @@ def _step(
     if slot_state.condition in (SlotCondition.RETAINED, SlotCondition.UNREADY) and not remedy.wants_attempt(progress):
         return "nothing", f"{seen}, which {remedy.cannot_help}"
     if slot_state.condition is SlotCondition.INCONCLUSIVE:
-        return "wait", f"{seen}: what keeps its WAL shows within a minute of looking"
+        return "wait", f"{seen}: the reason why it retains WAL shows within a minute of observing"
     if isinstance(remedy.next_step([progress], episode, settings), Wait):
         return "wait", f"{seen}: {remedy.not_now}"
     if capability.reason is None:
-        dry = " (dry run: it would only say so)" if target.dry_run else ""
+        dry = " (dry run: it would only report that)" if target.dry_run else ""
         return "call", f"{seen}: {remedy.plan}{dry}"
     fallback = remedy.fallback_plan(target, capability)
     if fallback is not None:

@@ -12,12 +12,13 @@ from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
-from pgslot.config.secrets import check_secrets, read_token
+from pgslot.config.secret_permissions import exposed_secrets, log_exposed_secrets
+from pgslot.config.secrets import check_secrets, webhook_token
 from pgslot.httpserver import web_config as web_configuration
 from pgslot.httpserver.run import serve as serve_until_stopped
 from pgslot.httpserver.web_config import WebConfig
 
-HELP = "take webhooks and heal (the default)"
+HELP = "receive webhooks and heal (the default)"
 DEFAULT_ADDRESS = ":9878"
 
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, again: bool = True) -> Non
         dest="allow_unauthenticated",
         action="store_true",
         default=argparse.SUPPRESS if again else False,
-        help="take webhooks without a token on other addresses than loopback",
+        help="accept webhooks without a token on addresses other than loopback",
     )
 
 
@@ -44,8 +45,12 @@ def run(options: argparse.Namespace) -> int:
         clusters = configuration.config.clusters
         count = sum(cluster.healer is not None for cluster in clusters)
         print(f"configuration is valid: {count} of {len(clusters)} cluster(s) with a healer section")
+        log.print_warnings(exposed_secrets(configuration.config, healer=True))
         return 0
     log.setup(options.log_level, options.log_format)
+    log_exposed = partial(log_exposed_secrets, healer=True)
+    log_exposed(configuration.config)
+    configuration.on_change(log_exposed)
     app = application(configuration, lifecycle=options.lifecycle)
     asyncio.run(
         serve_until_stopped(
@@ -63,8 +68,7 @@ def run(options: argparse.Namespace) -> int:
 def _read_and_check(options: argparse.Namespace, web_config: WebConfig | None, *, needs_authentication: bool) -> Config:
     config = read_config(options)
     check_secrets(config, healer=True)
-    if config.healer.webhook_token_file is not None:
-        read_token(config.healer.webhook_token_file)
+    if webhook_token(config.healer) is not None:
         if web_config is not None and web_config.users:
             raise ConfigError(
                 "healer.webhook_token_file: expected either a token or basic_auth_users in --web.config.file,"

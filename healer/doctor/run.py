@@ -14,7 +14,8 @@ from healer.doctor.http import Client
 from healer.doctor.result import CheckStatus, Finding
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Config
-from pgslot.config.secrets import read_token
+from pgslot.config.secret_permissions import exposed_secrets
+from pgslot.config.secrets import webhook_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,18 @@ async def run_checks(
     An empty webhook is all that is sent, and with `test_alert` marked alerts to Alertmanager. `discovery_errors`: by
     cluster, why Patroni did not report its members.
     """
-    findings = [_judge_configuration(config, file), *judge_members(config, discovery_errors or {})]
+    findings = [
+        _judge_configuration(config, file),
+        *_judge_permissions(config),
+        *judge_members(config, discovery_errors or {}),
+    ]
     findings += await check_servers(config)
     async with Client(endpoints.healer) as healer:
         healer_findings, metrics = await check_healer(healer, config)
         findings += healer_findings
         external_labels: dict[str, str] = {}
         if endpoints.prometheus is None:
-            found = "where it is was not said: --prometheus.url"
+            found = "not checked: give its address: --prometheus.url"
             findings.append(Finding("prometheus", "", CheckStatus.SKIPPED, found))
         else:
             async with Client(endpoints.prometheus) as prometheus:
@@ -55,7 +60,7 @@ async def run_checks(
                 external_labels = await fetch_external_labels(prometheus)
         url = endpoints.alertmanager or config.healer.alertmanager_url
         if url is None:
-            found = "where it is was not said: --alertmanager.url, or healer.alertmanager_url in the configuration"
+            found = "not checked: give its address: --alertmanager.url, or healer.alertmanager_url in the configuration"
             findings.append(Finding("alertmanager", "", CheckStatus.SKIPPED, found))
         else:
             async with Client(url) as alertmanager:
@@ -68,13 +73,11 @@ async def run_checks(
 def _judge_configuration(config: Config, file: Path) -> Finding:
     """Report secrets that cannot be read, and what the configuration lacks; the file itself has been read."""
     subject = str(file)
-    secrets: list[Callable[[], str]] = []
+    secrets: list[Callable[[], str | None]] = [partial(webhook_token, config.healer)]
     for cluster in config.clusters:
         secrets += [node.conninfo.read for node in cluster.nodes]
         secrets += [cluster.member.at("any", 1).read] if cluster.member is not None else []
         secrets += [cluster.healer.conninfo.configured_text] if cluster.healer is not None else []
-    if config.healer.webhook_token_file is not None:
-        secrets.append(partial(read_token, config.healer.webhook_token_file))
     errors = [error for read in secrets if (error := _read_error(read))]
     if errors:
         advice = "Mount the secret, and let the programs' user (and yours, for this command) read it."
@@ -87,12 +90,20 @@ def _judge_configuration(config: Config, file: Path) -> Finding:
         return Finding("configuration", subject, CheckStatus.WARNING, f"{found}: nothing is healed", advice)
     if config.healer.alertmanager_url is None:
         advice = "Set healer.alertmanager_url."
-        without = f"{found}; without alertmanager_url silences, and alerts before a restart, are not heard of"
+        without = f"{found}; without alertmanager_url, it ignores silences and misses alerts from before a restart"
         return Finding("configuration", subject, CheckStatus.WARNING, without, advice)
     return Finding("configuration", subject, CheckStatus.OK, found)
 
 
-def _read_error(read: Callable[[], str]) -> str:
+def _judge_permissions(config: Config) -> list[Finding]:
+    """Report secrets whose files have the wrong mode; none: no finding."""
+    return [
+        Finding("secrets", str(secret.path), CheckStatus.WARNING, secret.problem, f"{secret.advice}.")
+        for secret in exposed_secrets(config, healer=True)
+    ]
+
+
+def _read_error(read: Callable[[], str | None]) -> str:
     try:
         read()
     except ConfigError as error:

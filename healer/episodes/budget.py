@@ -2,8 +2,11 @@
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 WINDOW_SECONDS = 3600.0
+SAME_CALL_SECONDS = 5.0
+"""Two times of one call, as we and the primary measured them, differ by less."""
 
 
 class CallBudget:
@@ -31,6 +34,17 @@ class CallBudget:
             self._spent.popleft()
         released = math.floor(self._withheld * (now - self._started_at) / WINDOW_SECONDS)
         return max(0, self._per_hour - max(0, self._withheld - released) - len(self._spent))
+
+    def learn(self, times: Iterable[float]) -> None:
+        """Count the calls of all healers that the primary showed, except those that are counted already."""
+        counted = list(self._spent)
+        for time in sorted(times):
+            same = min(counted, key=lambda spent: abs(spent - time), default=None)
+            if same is not None and abs(same - time) < SAME_CALL_SECONDS:
+                counted.remove(same)
+            else:
+                self._spent.append(time)
+        self._spent = deque(sorted(self._spent))
 
     def spend(self, now: float) -> None:
         """Count one call, also one that may have been made, or that another healer made while we were locked out."""

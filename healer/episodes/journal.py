@@ -10,6 +10,8 @@ from healer.remedies.base import AnyRemedy
 from healer.remedies.progress import WELL, Outcome, SlotProgress
 from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState
 from pgslot.cli.logging import get_logger
+from pgslot.diagnosis.creation_wait import WaitReason
+from pgslot.snapshot.model import NodeSnapshot
 
 log = get_logger(__name__)
 
@@ -61,7 +63,7 @@ class EpisodeJournal:
 
     def no_room(self) -> None:
         """Report, once in a row, that clusters_at_once does not let the episode act."""
-        text = "not called: as many clusters as may be healed at once are being healed"
+        text = "not called: the healer acts on the maximum number of clusters"
         if not self.report.timeline or self.report.timeline[-1].text != text:
             self._append(text)
 
@@ -147,6 +149,16 @@ def describe_state(state: SlotState) -> tuple[str, ...]:
     reason = state.reason
     if reason is None or reason == state.condition:
         return (state.condition,)
+    if reason == WaitReason.UNKNOWN:
+        inconclusive = state.condition is SlotCondition.INCONCLUSIVE
+        return (state.condition, "so far" if inconclusive else "for an unknown reason")
     because = (SlotCondition.INCONCLUSIVE, SlotCondition.NOT_PERSISTED, SlotCondition.UNREADY)
     by = "by" if state.condition is SlotCondition.RETAINED else "because of" if state.condition in because else "for"
     return (state.condition, by, reason)
+
+
+def describe_failures(node: NodeSnapshot) -> str:
+    """Return why a node could not be read: the connection's failure, or which queries failed and how."""
+    if not node.up:
+        return " ".join(node.failures.values())
+    return ", ".join(f"{query}: {status}" for query, status in node.failures.items())

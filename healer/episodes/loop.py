@@ -13,8 +13,10 @@ from dataclasses import replace
 from healer.episodes.budget import CallBudget
 from healer.episodes.deadlines import MAX_SNAPSHOT_AGE, NO_ROOM_INTERVAL
 from healer.episodes.journal import EpisodeJournal, describe_state
+from healer.episodes.memory import EpisodeMemory
 from healer.episodes.partial_snapshot import PartialCollector
 from healer.episodes.report import Report, SlotResult
+from healer.episodes.watch import HealedSlot
 from healer.remedies.attempt import Act, Attempt, Wait
 from healer.remedies.base import AnyRemedy, EpisodeProgress
 from healer.remedies.connection import MIN_IDLE_TIMEOUT, AnyConnection
@@ -59,7 +61,10 @@ class Episode:
         settings: HealerSettings,
         budget: CallBudget,
         callbacks: EpisodeCallbacks | None = None,
+        *,
+        memory: EpisodeMemory | None = None,
     ) -> None:
+        """`memory`: what earlier episodes of this process and its regular checks have learned; None: nothing."""
         target = remedy.target(cluster)
         if target is None:
             raise ValueError(f"cluster {cluster.name} has no section for {remedy.name}")
@@ -69,6 +74,9 @@ class Episode:
         self._settings = settings
         self._budget = budget
         self._callbacks = callbacks or EpisodeCallbacks()
+        memory = memory or EpisodeMemory()
+        self._clock = memory.clock
+        self._collector = PartialCollector(cluster, memory.collector)
         self._alerts: dict[str, SlotKey] = {}
         """The slot of each alert, by fingerprint."""
         self._names: dict[str, str] = {}
@@ -95,6 +103,11 @@ class Episode:
         return frozenset(self._alerts)
 
     @property
+    def open_slots(self) -> dict[SlotKey, SlotState]:
+        """The slots without an outcome, in the state of the last snapshot."""
+        return {key: progress.state for key, progress in self._open().items()}
+
+    @property
     def calls_left(self) -> int:
         """The most calls that any open slot has left in this episode."""
         limit = self._settings.calls_per_episode
@@ -110,12 +123,28 @@ class Episode:
         """No more alerts can join: it has ended, or is about to."""
         return self._stop is not None or not self._collecting or self.report.outcome is not None
 
+    def has_joined(self, fingerprint: str) -> bool:
+        """Return whether the alert takes part."""
+        return fingerprint in self._alerts
+
+    @property
+    def healed(self) -> dict[SlotKey, HealedSlot]:
+        """The slots that are well while alerts about them fire."""
+        return {
+            key: HealedSlot(
+                progress, {fingerprint: self._names[fingerprint] for fingerprint in self._fingerprints[key]}
+            )
+            for key, progress in self._slots.items()
+            if progress.outcome in WELL
+        }
+
     def has_room(self, key: SlotKey) -> bool:
         """Return whether the limits let an alert about this slot join."""
         return len(self._alerts) < MAX_ALERTS and (key in self._slots or len(self._slots) < MAX_SLOTS)
 
-    def join(self, fingerprint: str, key: SlotKey, name: str = "") -> None:
+    def join(self, fingerprint: str, key: SlotKey, name: str = "", runbook_url: str = "") -> None:
         """Add a firing alert. If its slot is open already, no extra snapshot is taken."""
+        self.report.add_alert(name, runbook_url)
         new = fingerprint not in self._alerts
         self._alerts[fingerprint] = key
         self._names[fingerprint] = name
@@ -153,7 +182,7 @@ class Episode:
 
     async def run(self) -> Report:
         """Run until every slot has an outcome; return the report."""
-        collector = PartialCollector(self.cluster)
+        collector = self._collector
         idle_timeout = max(MIN_IDLE_TIMEOUT, INTERVALS_UNTIL_IDLE * self._settings.interval)
         try:
             async with self.remedy.connect(self._target, idle_timeout) as connection:
@@ -207,8 +236,19 @@ class Episode:
                 # The snapshot may be stale. A failed connect counts as an attempt, and keeps its interval.
                 return None
         if self._stop is None:
-            self._apply_attempt(failed or await connection.act(step))
+            self._apply_attempt(failed or await self._act(connection, step))
         return None
+
+    async def _act(self, connection: AnyConnection, step: Act) -> Attempt:
+        """Act; a stop cancels that on the server, and what was done all the same is reported before the stop."""
+        connection.expected_identifier = self._collector.system_identifier
+        act = asyncio.create_task(connection.act(step))
+        try:
+            return await asyncio.shield(act)
+        except asyncio.CancelledError:
+            await connection.interrupt()
+            self._apply_attempt(await act)
+            raise
 
     def _apply_observations(self, states: dict[SlotKey, SlotState]) -> None:
         now = self._journal.elapsed
@@ -219,7 +259,8 @@ class Episode:
             self._slots[key] = self.remedy.apply_observation(before, state, now)
             if before.now == before.since or describe_state(before.state) != describe_state(state):
                 self._journal.observed(key, state)
-        self._progress = replace(self._progress, now=now, budget_spent=not self._budget.left(time.monotonic()))
+        spent = not self._budget.left(time.monotonic())
+        self._progress = replace(self._progress, now=now, budget_spent=spent, clock_steps=self._clock.steps)
 
     def _apply_timeouts(self) -> None:
         """End slots whose time has come. A slot that is well is watched while its alert fires; others are removed."""
@@ -247,8 +288,18 @@ class Episode:
         now = self._journal.elapsed
         if attempt.result in self.remedy.spending:
             self._budget.spend(time.monotonic())
+        if attempt.clock is not None:
+            self._clock.observe(attempt.clock)
+        self._collector.add_records(attempt.logged_records)
         self._slots = {key: self.remedy.apply_attempt(progress, attempt, now) for key, progress in self._slots.items()}
-        self._progress = replace(self._progress, now=now, last_attempt=now, by_fallback=attempt.by_fallback)
+        self._progress = replace(
+            self._progress,
+            now=now,
+            last_attempt=now,
+            by_fallback=attempt.by_fallback,
+            budget_spent=not self._budget.left(time.monotonic()),
+            clock_steps=self._clock.steps,
+        )
 
     async def _pause(self, seconds: float) -> None:
         """Wait until an alert, the members or a stop changes something, but no longer than this."""
@@ -262,7 +313,7 @@ class Episode:
             return
         why = why or self._stop or "the healer stops"
         for key, progress in self._open().items():
-            self._slots[key] = progress.end(outcome, why)
+            self._slots[key] = progress.end(outcome, "; ".join(filter(None, (why, progress.done))))
             self._conclude(key)
         self._journal.ended((outcome, why))
 

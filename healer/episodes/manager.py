@@ -16,15 +16,18 @@ from healer.capability import CapabilityMonitor, Key
 from healer.episodes.budget import CallBudget
 from healer.episodes.deadlines import CLOSE_TIMEOUT
 from healer.episodes.loop import MAX_ALERTS, Episode, EpisodeCallbacks
+from healer.episodes.memory import EpisodeMemories
 from healer.episodes.report import Report, SlotResult
+from healer.episodes.watch import HealedSlots
 from healer.metrics import HealerMetrics
-from healer.remedies.attempt import Attempt
+from healer.remedies.attempt import Attempt, Capability
 from healer.remedies.base import AnyRemedy
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
+from healer.remedies.slot_state import SlotKey
 from healer.webhook.alert_filter import AcceptedAlert, classify
 from healer.webhook.deduplication import SeenAlerts
-from healer.webhook.payload import REFUSED, Action, Alert
+from healer.webhook.payload import HEAL_LABEL, REFUSED, Action, Alert
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, Config
 from pgslot.task_supervisor import TaskSupervisor
@@ -50,9 +53,14 @@ class EpisodeManager:
         self._clusters: Mapping[str, Cluster] = {}
         self.metrics = metrics
         self.monitor = monitor
+        monitor.listener = self._learn
+        self.memories = EpisodeMemories()
         self._budgets: dict[Key, CallBudget] = {}
         self._running: dict[Key, Running] = {}
         self._tasks = TaskSupervisor()
+        self._watches = TaskSupervisor()
+        self._healed: dict[Key, tuple[HealedSlots, asyncio.Task[None]]] = {}
+        """The slots that are watched after their heal, and the task that watches them; it may have ended."""
         self._acting: set[Key] = set()
         """Episodes that need an attempt, or have no snapshot yet; clusters_at_once limits their clusters."""
         self._late: dict[Key, dict[str, Alert]] = {}
@@ -109,8 +117,26 @@ class EpisodeManager:
         action = self._handle(alert)
         self.metrics.alerts.labels(action).inc()
         if action in (Action.STARTED, Action.JOINED):
-            self.seen.add(alert.fingerprint)
+            self.seen.add(alert)
         return action
+
+    def cluster(self, name: str) -> Cluster | None:
+        """Return the cluster of this name in the configuration; None: there is none."""
+        return self._clusters.get(name)
+
+    def in_episode(self, key: Key, fingerprint: str) -> bool:
+        """Return whether the alert takes part in the episode of the cluster and remedy, or waits for the next one."""
+        running = self._running.get(key)
+        return (running is not None and running.episode.has_joined(fingerprint)) or fingerprint in self._late.get(
+            key, {}
+        )
+
+    def _learn(self, cluster: str, remedy: str, capability: Capability) -> None:
+        """Remember the primary's time, and what it showed of the acts of all healers."""
+        if capability.clock is not None:
+            self.memories.clock(cluster).observe(capability.clock)
+        if (cluster, remedy) in self._budgets:
+            self._budgets[cluster, remedy].learn(capability.recent_acts)
 
     def calls_left(self, cluster: str, remedy: str) -> int:
         """Return how many calls the budget of the cluster and remedy has left."""
@@ -129,8 +155,9 @@ class EpisodeManager:
         self.closing = True
         for running in self._running.values():
             _stop(running, "the healer stops")
-        for name in await self._tasks.wait(CLOSE_TIMEOUT):
-            log.error("an episode does not end, and is left", task=name)
+        self._watches.cancel()
+        for name in (*await self._tasks.wait(CLOSE_TIMEOUT), *await self._watches.close(CLOSE_TIMEOUT)):
+            log.error("an episode did not end in time and was abandoned", task=name)
 
     def _handle(self, alert: Alert) -> Action:
         accepted = classify(alert, self._clusters)
@@ -138,7 +165,7 @@ class EpisodeManager:
             return accepted
         name = accepted.cluster.name
         if not alert.firing:
-            return Action.RESOLVED if self.withdraw(alert.fingerprint, name) else Action.IGNORED_RESOLVED
+            return self._resolve(alert, name)
         key = (name, accepted.remedy.name)
         running = self._running.get(key)
         if running is None:
@@ -151,8 +178,15 @@ class EpisodeManager:
             return self._keep_for_next(key, alert)
         if not running.episode.has_room(accepted.slot):
             return Action.REFUSED_FULL
-        running.episode.join(alert.fingerprint, accepted.slot, alert.labels.get("alertname", ""))
+        running.episode.join(alert.fingerprint, accepted.slot, alert.labels.get("alertname", ""), alert.runbook_url)
         return Action.JOINED
+
+    def _resolve(self, alert: Alert, cluster: str) -> Action:
+        # Of two Alertmanagers the second waits for the first: its webhook may come after the alert has fired again.
+        if self.seen.is_superseded(alert):
+            return Action.IGNORED_RESOLVED
+        self.seen.forget(alert.fingerprint)
+        return Action.RESOLVED if self.withdraw(alert.fingerprint, cluster) else Action.IGNORED_RESOLVED
 
     def _keep_for_next(self, key: Key, alert: Alert) -> Action:
         late = self._late.setdefault(key, {})
@@ -166,8 +200,9 @@ class EpisodeManager:
         key = (cluster.name, remedy.name)
 
         callbacks = _Callbacks(self, cluster, remedy)
-        episode = Episode(remedy, cluster, self._config.healer, self._budgets[key], callbacks)
-        episode.join(alert.fingerprint, slot, alert.labels.get("alertname", ""))
+        memory = self.memories.of(cluster.name)
+        episode = Episode(remedy, cluster, self._config.healer, self._budgets[key], callbacks, memory=memory)
+        episode.join(alert.fingerprint, slot, alert.labels.get("alertname", ""), alert.runbook_url)
         self.metrics.episode_began(*key, lambda: episode.calls_left, lambda: episode.deadline)
         self._acting.add(key)
         name = f"episode of {cluster.name}, {remedy.name}"
@@ -189,6 +224,21 @@ class EpisodeManager:
             if not self.closing and self._handle(alert) in REFUSED:
                 # Its sender was answered that it had joined; when it is sent again, it has to be taken.
                 self.seen.forget(alert.fingerprint)
+        self._watch(key, episode)
+
+    def _watch(self, key: Key, episode: Episode) -> None:
+        """Watch the slots that the episode has healed, as long as their alerts fire."""
+        healed = episode.healed
+        if not (episode.remedy.watches_healed and healed) or self.closing:
+            return
+        slots, task = self._healed.get(key, (None, None))
+        if slots is None or task is None or task.done():
+            slots = HealedSlots(episode.remedy, _WatchOwner(self, key[0], episode.remedy))
+            slots.add(healed)
+            task = self._watches.start(slots.run(), f"watch of {key[0]}, {key[1]}")
+            self._healed[key] = slots, task
+        else:
+            slots.add(healed)
 
     def may_act(self, key: Key, *, wanted: bool) -> bool:
         """Reserve a place within clusters_at_once (`wanted`), or release it; return whether the episode has one."""
@@ -235,12 +285,38 @@ class _Callbacks(EpisodeCallbacks):
             self._manager.monitor.note(self._cluster, self._remedy, attempt.capability)
 
     def slot_ended(self, result: SlotResult, firing: Collection[str]) -> None:
-        self._manager.metrics.slot_ended(*self._key, result.outcome, result.heal_seconds)
+        slot = SlotKey(result.node, result.slot_name)
+        self._manager.metrics.slot_ended(*self._key, slot, result.outcome, result.heal_seconds)
         for fingerprint in firing:
             self._manager.seen.retry_later(fingerprint)
 
     def may_act(self, *, wanted: bool) -> bool:
         return self._manager.may_act(self._key, wanted=wanted)
+
+
+class _WatchOwner:
+    """Gives the watch of healed slots what it needs of the manager (`healer.episodes.watch.WatchOwner`)."""
+
+    def __init__(self, manager: EpisodeManager, cluster: str, remedy: AnyRemedy) -> None:
+        self._manager = manager
+        self._cluster = cluster
+        self._remedy = remedy
+
+    def cluster(self) -> Cluster | None:
+        cluster = self._manager.cluster(self._cluster)
+        target = None if cluster is None else self._remedy.target(cluster)
+        return None if target is None or not target.enabled else cluster
+
+    def fires(self, fingerprint: str) -> bool:
+        key = (self._cluster, self._remedy.name)
+        return fingerprint in self._manager.seen and not self._manager.in_episode(key, fingerprint)
+
+    def heal_again(self, slot: SlotKey, fingerprint: str, alertname: str) -> None:
+        labels = {"alertname": alertname, HEAL_LABEL: self._remedy.name, "cluster": self._cluster}
+        labels |= {"node": slot.node, "slot_name": slot.slot_name}
+        if self._manager.submit(Alert(firing=True, labels=labels, fingerprint=fingerprint)) in REFUSED:
+            # The next listing submits it again.
+            self._manager.seen.forget(fingerprint)
 
 
 def _stop(running: Running, reason: str) -> None:

@@ -6,34 +6,41 @@ from collections.abc import Collection, Mapping
 from healer.episodes.deadlines import COLLECT_TIMEOUT
 from healer.remedies.attempt import APPLICATION_NAME
 from pgslot.config.model import Cluster
+from pgslot.diagnosis.upstream import streams_from_standby
 from pgslot.snapshot.cluster import ClusterCollector
+from pgslot.snapshot.deadlines import STANDBY_GRACE_SECONDS
+from pgslot.snapshot.history import LoggedRecords
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
 
 class PartialCollector:
     """Keeps one connection to each node that it queries."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, collector: ClusterCollector | None = None) -> None:
+        """`collector`: a collector of this cluster that outlives this one; None: one of its own."""
         self._cluster = cluster
-        self._collector = ClusterCollector([cluster], APPLICATION_NAME)
+        self._owns_collector = collector is None
+        self._collector = collector or ClusterCollector([cluster], APPLICATION_NAME)
         self._in_flight: dict[str, asyncio.Task[NodeSnapshot]] = {}
         """The node's collection, by its name: it runs, or its result has not been used yet."""
         self._unresponsive: set[str] = set()
         """Nodes that did not answer the last time; no collection of another node waits for them."""
         self._primary: str | None = None
         """The primary in the last snapshot; None: it showed none, or several."""
+        self._cascades = False
+        """A node in the last snapshot streamed from another standby, without which its state cannot be explained."""
 
     async def collect(self, nodes: Collection[str]) -> ClusterSnapshot:
         """
         Query these nodes and the primary, within COLLECT_TIMEOUT; nodes that were not waited for are absent.
 
         The last snapshot shows which node is the primary. If it does not, all nodes are queried until one says that it
-        is.
+        is. The others of a standby that streams from another standby have STANDBY_GRACE_SECONDS.
         """
         self._discard_stale_results()
         names = [node.name for node in self._cluster.nodes]
         wanted = [name for name in names if name in nodes]
-        queried = {*wanted, self._primary} if self._primary is not None else set(names)
+        queried = {*wanted, self._primary} if self._primary is not None and not self._cascades else set(names)
         for name in names:
             if name in queried and name not in self._in_flight:
                 collection = self._collector.collect_node(self._cluster.name, name, COLLECT_TIMEOUT)
@@ -41,7 +48,23 @@ class PartialCollector:
         tasks = {name: task for name, task in self._in_flight.items() if name in queried}
         while awaited := self._awaited(tasks, wanted):
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        answered = [task.result() for task in tasks.values() if task.done()]
+        self._cascades = streams_from_standby(answered, wanted)
+        others = {task for name, task in tasks.items() if name not in self._unresponsive and not task.done()}
+        if self._cascades and others:
+            await asyncio.wait(others, timeout=STANDBY_GRACE_SECONDS)
         return self._collector.assemble(self._cluster.name, self._take_completed())
+
+    @property
+    def system_identifier(self) -> str | None:
+        """The system identifier that the cluster's servers have; None: it is not known."""
+        return self._collector.system_identifier(self._cluster.name)
+
+    def add_records(self, records: Collection[LoggedRecords]) -> None:
+        """Add records that the primary has certainly logged to its history."""
+        if self._primary is not None:
+            for logged in records:
+                self._collector.add_records(self._cluster.name, self._primary, logged)
 
     def follow(self, cluster: Cluster) -> None:
         """Query the nodes that the cluster has now; connections to nodes that stay are kept."""
@@ -55,11 +78,12 @@ class PartialCollector:
         self._primary = None
 
     async def close(self) -> None:
-        """Cancel the collections in flight and close the connections."""
+        """Cancel the collections in flight, and close the connections unless the collector outlives this one."""
         for task in self._in_flight.values():
             task.cancel()
         await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
-        await self._collector.close()
+        if self._owns_collector:
+            await self._collector.close()
 
     def _awaited(
         self, tasks: Mapping[str, asyncio.Task[NodeSnapshot]], wanted: Collection[str]

@@ -12,6 +12,9 @@ TIMELINE_LENGTH = 200
 MAX_RESULTS = 2000
 """Slots, and outcomes of slots, that a report keeps: an episode may last for days, with new slots every hour."""
 MAX_REASONS_SHOWN = 5
+MAX_ALERT_NAMES = 20
+"""Those of the shipped rules are five; other rules may carry the label `heal` as well."""
+MAX_ALERT_NAME_LENGTH = 200
 
 _BY_SEVERITY = (
     Outcome.ERROR,
@@ -61,6 +64,8 @@ class Report:
     """Unix time."""
     subjects: list[SlotKey] = field(default_factory=list)
     """The slots that alerts were about, the last MAX_RESULTS of them."""
+    alerts: dict[str, str] = field(default_factory=dict)
+    """The first MAX_ALERT_NAMES names of alerts that joined, with the address of the runbook; empty: unknown."""
     reasons: list[str] = field(default_factory=list)
     """What the slots waited for, in the order of first observation."""
     calls: int = 0
@@ -79,6 +84,11 @@ class Report:
     timeline: deque[TimelineEntry] = field(default_factory=lambda: deque(maxlen=TIMELINE_LENGTH))
     listener: Callable[[TimelineEntry], None] | None = field(default=None, repr=False)
     """Called with every new line of the timeline; the command line prints it."""
+
+    def add_alert(self, name: str, runbook_url: str) -> None:
+        """Note that an alert of this name has joined."""
+        if name and len(self.alerts) < MAX_ALERT_NAMES:
+            self.alerts.setdefault(name[:MAX_ALERT_NAME_LENGTH], runbook_url)
 
     def append(self, seconds: float, text: str) -> None:
         """Append a line to the timeline."""

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from healer.remedies.server_clock import ClockReading
+from pgslot.snapshot.history import LoggedRecords
+
 APPLICATION_NAME = "pg_slot_healer"
 
 
@@ -16,13 +19,15 @@ class Unavailable(StrEnum):
     WAL_LEVEL = "wal_level"
     NO_PRIMARY = "no_primary"
     UNREACHABLE = "unreachable"
+    LOGIN_FAILED = "login_failed"
+    """A server answered and refused the role, password, database or address."""
     POOLER = "pooler"
     """The conninfo leads to a connection pooler that shares server sessions between transactions."""
     DISABLED = "disabled"
 
 
-TRANSIENT = frozenset({Unavailable.NO_PRIMARY, Unavailable.UNREACHABLE})
-"""How a failover looks from outside: worth another attempt within the same episode."""
+TRANSIENT = frozenset({Unavailable.NO_PRIMARY, Unavailable.UNREACHABLE, Unavailable.LOGIN_FAILED})
+"""A failover, or a password that is being changed: worth another attempt within the same episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,17 @@ class Capability:
     reason: Unavailable | None
     advice: str = ""
     """How to fix it; for a missing privilege the exact GRANT."""
+    statement: str = ""
+    """The SQL with which the advice ends; empty: it is text alone."""
+    clock: ClockReading | None = field(default=None, compare=False)
+    """The server's time when this was last seen; None: the remedy does not measure by it."""
+    recent_acts: tuple[float, ...] = field(default=(), compare=False)
+    """When healers have acted within the last hour, as the primary showed it; monotonic times of this process."""
+
+    @property
+    def instruction(self) -> str:
+        """The advice without its SQL, such as where to run that."""
+        return self.advice.removesuffix(self.statement).rstrip()
 
 
 class AttemptResult(StrEnum):
@@ -52,6 +68,8 @@ class AttemptResult(StrEnum):
     REFUSED = "refused"
     """A guard refused."""
     UNAVAILABLE = "unavailable"
+    IN_DOUBT = "in_doubt"
+    """The act got no answer, and the session is gone: it may have been terminated."""
     ERROR = "error"
 
 
@@ -111,6 +129,16 @@ class Attempt:
     def returned_lsn(self) -> str | None:
         """The LSN that the server returned; None: this attempt returned none."""
         return None
+
+    @property
+    def logged_records(self) -> tuple[LoggedRecords, ...]:
+        """The running-xacts records that this attempt showed to be logged; the episode's history keeps them."""
+        return ()
+
+    @property
+    def clock(self) -> ClockReading | None:
+        """The server's time; None: this attempt did not show it."""
+        return None if self.capability is None else self.capability.clock
 
     @property
     def unavailable(self) -> Unavailable | None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from healer.remedies.attempt import AttemptResult, Capability, LogEntry, Wait
 from healer.remedies.connection import ActT, AnyConnection, AttemptT, PrimaryConnection, check_capability
 from healer.remedies.progress import SlotProgress
+from healer.remedies.server_clock import ClockStep
 from healer.remedies.slot_state import SlotState
 from pgslot.config.model import Cluster, HealerConfig, HealerSettings
 
@@ -31,6 +32,8 @@ class EpisodeProgress:
     budget_spent: bool = False
     """The cluster has no calls left within this hour."""
     dry_run: bool = False
+    clock_steps: tuple[ClockStep, ...] = ()
+    """When the primary's clock was set forward, as far as this process has noticed; monotonic times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Remedy(ABC, Generic[ProgressT, ActT, AttemptT]):
     """The connection through which it acts on the primary."""
     spending: ClassVar[frozenset[AttemptResult]]
     """Results that count against the budget per cluster and hour."""
+    watches_healed: ClassVar[bool] = False
+    """A slot that was healed is watched while its alert fires on, and healed again if its consumer creates it again."""
     guards: ClassVar[tuple[str, ...]] = ()
     """What can refuse an attempt; empty for a harmless remedy."""
     plan: ClassVar[str]
@@ -66,6 +71,11 @@ class Remedy(ABC, Generic[ProgressT, ActT, AttemptT]):
     @abstractmethod
     def budget_limit(self, target: HealerConfig, settings: HealerSettings) -> BudgetLimit:
         """Return how many calls the cluster may get within an hour."""
+
+    def policy(self, target: HealerConfig) -> str:
+        """Return what the configuration lets it do, in words; empty: there is nothing to choose."""
+        del target
+        return ""
 
     async def check(self, target: HealerConfig) -> Capability:
         """Return whether it could act now; writes nothing and takes no lock."""

@@ -1,10 +1,11 @@
 """The connection of an episode to the primary: connect, check the capability, act; and check it in advance."""
 
 import asyncio
+import contextlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -14,7 +15,10 @@ from psycopg.conninfo import make_conninfo
 from healer.remedies.attempt import APPLICATION_NAME, Act, Attempt, AttemptResult, Capability, Unavailable
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import HealerConfig
+from pgslot.postgres.connect import LoginFailedError
+from pgslot.postgres.login_advice import login_advice
 from pgslot.postgres.session import Session, SessionQuery
+from pgslot.snapshot.identity import IDENTITY, Identity
 
 # Timeouts, in seconds.
 PRIMARY_TIMEOUT = 5.0
@@ -22,8 +26,13 @@ PRIMARY_TIMEOUT = 5.0
 MIN_IDLE_TIMEOUT = 60.0
 MAX_IDLE_TIMEOUT = 3600.0
 """Bounds of the time without a statement after which the server ends the session."""
+CANCEL_TIMEOUT = 2.0
+"""For asking the server to cancel the statement in flight."""
 MIN_STATEMENT_TIMEOUT = 0.1
 """For a statement whose connecting took almost all of PRIMARY_TIMEOUT."""
+
+INTERRUPTED = "the episode was stopped before anything was done"
+"""The error of an attempt that was interrupted before its statement was sent."""
 
 ActT = TypeVar("ActT", bound=Act)
 AttemptT = TypeVar("AttemptT", bound=Attempt)
@@ -39,7 +48,14 @@ class _Process:
     pid: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Mode:
+    read_only: bool
+
+
 _PROCESS = "SELECT pg_catalog.pg_backend_pid() AS pid"
+# What target_session_attrs=read-write asks: `on` in recovery, too.
+_MODE = "SELECT pg_catalog.current_setting('transaction_read_only')::pg_catalog.bool AS read_only"
 
 # The server ends the session of a healer that hangs or whose host is gone.
 _KEEPALIVES = """
@@ -49,7 +65,7 @@ FROM (VALUES ('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('
 """
 _IDLE_TIMEOUT = "SELECT pg_catalog.set_config('idle_session_timeout', '{}ms', false)"
 
-STATEMENTS = (_PROCESS, _KEEPALIVES, _IDLE_TIMEOUT)
+STATEMENTS = (_PROCESS, _MODE, _KEEPALIVES, _IDLE_TIMEOUT)
 """Every statement of this module."""
 
 _SHARED_POOLER = Capability(
@@ -74,6 +90,8 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
     """The query, with one row for `judge`, that shows whether a session may act."""
     warm_up: ClassVar[SessionQuery | None] = None
     """The act's statement without its effect: fills a new session's catalog caches. None: not needed."""
+    recent_acts: ClassVar[SessionQuery | None] = None
+    """Returns the age in seconds of each act of healers within the last hour. None: the primary keeps no record."""
     through_pooler: ClassVar[bool] = True
     """It may act through a pooler in session mode, which gives each client a server session of its own."""
 
@@ -84,6 +102,12 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
         """None: not connected."""
         self.capability = Capability(None)
         """As the session's facts last showed it."""
+        self.interrupted = False
+        """No further act may be sent; what was sent is waited for."""
+        self.expected_identifier: str | None = None
+        """The system identifier of the cluster that snapshots show: no other server is acted on. None: not known."""
+        self._identifier: str | None = None
+        """The server's; None: not known."""
         self._idle_timeout = min(idle_timeout, MAX_IDLE_TIMEOUT)
         self._preparation: asyncio.Task[AttemptT | None] | None = None
         """Started before it is known whether an attempt is needed."""
@@ -148,10 +172,34 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
     async def act(self, step: ActT) -> AttemptT:
         """Make one attempt, after preparing for it if necessary. Never raises for errors of servers or the network."""
         attempt = None if self.ready else await self.prepare()
+        if attempt is None and self.interrupted:
+            return self._not_made(AttemptResult.ERROR, None, INTERRUPTED)
+        identifiers = {self._identifier, self.expected_identifier} - {None}
+        if attempt is None and len(identifiers) > 1:
+            await self.close()
+            return self._not_made(AttemptResult.ERROR, None, self._foreign())
         if attempt is None:
             attempt = await self._guarded(lambda: self._act(step))
         assert attempt is not None  # noqa: S101 - _act always returns one
         return attempt
+
+    def _foreign(self) -> str:
+        return (
+            f"its conninfo leads to a server of another cluster: expected the system identifier"
+            f" {self.expected_identifier}, found {self._identifier}"
+        )
+
+    async def interrupt(self) -> None:
+        """
+        Cancel the statement in flight on the server, and send no further act.
+
+        The pending act() returns as soon as the server has answered, and says what was done.
+        """
+        self.interrupted = True
+        if self.session is not None:
+            # If the server cannot be asked, the statement's own timeout ends it.
+            with contextlib.suppress(psycopg.Error, TimeoutError, OSError):
+                await self.session.cancel(CANCEL_TIMEOUT)
 
     async def close(self) -> None:
         """End the session; the next attempt connects again."""
@@ -163,10 +211,15 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
         try:
             return await step()
         except (psycopg.Error, TimeoutError, OSError, ConfigError) as error:
-            connected = self.session is not None and not self.session.closed
+            if self.interrupted:
+                # There is no time to find out more about the server: the healer may be about to stop.
+                await self.close()
+                return self._not_made(AttemptResult.ERROR, None, _text(error))
+            connected = self.session is not None
             await self.close()
             if connected:
-                # The server's facts give the reason; the SQLSTATE does not: 55000 has two causes.
+                # The server's facts give the reason; the SQLSTATE does not: 55000 has two causes. A connection that
+                # broke says nothing about the role of the server, which may answer again already.
                 capability = await check_capability(self.target, type(self))
             else:
                 capability = await _not_connected(self.target, error)
@@ -184,11 +237,16 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
         if self.capability.reason is not None and not self._has_fallback(self.target, self.capability):
             await self.close()
             return self._not_made(AttemptResult.UNAVAILABLE, self.capability, "")
+        self._identifier = await _identify(self.session)
         await self._set_up(self.session)
         return None
 
 
 AnyConnection = PrimaryConnection[Any, Any]
+
+
+class _CheckFailedError(psycopg.OperationalError):
+    """A server that has the target_session_attrs let the session in; then the check failed, or the connection broke."""
 
 
 async def check_capability(target: HealerConfig, connection: type[AnyConnection]) -> Capability:
@@ -208,7 +266,11 @@ async def check_capability(target: HealerConfig, connection: type[AnyConnection]
 async def _open(
     target: HealerConfig, connection: type[AnyConnection], *settings: SessionQuery
 ) -> tuple[Session, Capability]:
-    """Connect, and return whether this session could act; `settings` are made in the same round trip."""
+    """
+    Connect, and return whether this session could act; `settings` are made in the same round trip.
+
+    Raises _CheckFailedError if a server let the session in, and what Session.connect() does if none did.
+    """
     deadline = time.monotonic() + PRIMARY_TIMEOUT
     conninfo = target.conninfo.read()
     session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
@@ -217,10 +279,28 @@ async def _open(
         if shared or (session.pooled and not connection.through_pooler):
             return session, _SHARED_POOLER if connection.through_pooler else _ANY_POOLER
         [[facts], *_] = await session.fetch([connection.facts, *settings], _left(deadline))
-    except BaseException:
+        capability = connection.judge(facts)
+        if connection.recent_acts is not None and capability.reason is None:
+            [acts] = await session.fetch([connection.recent_acts], _left(deadline))
+            now = time.monotonic()
+            capability = replace(capability, recent_acts=tuple(now - act.age for act in acts))
+    except BaseException as error:
         await session.close()
+        if isinstance(error, psycopg.Error | TimeoutError | OSError) and not isinstance(error, LoginFailedError):
+            raise _CheckFailedError(_text(error)) from error
         raise
-    return session, connection.judge(facts)
+    return session, capability
+
+
+async def _identify(session: Session) -> str | None:
+    """Return the server's system identifier; None: it may not be read."""
+    try:
+        [[row]] = await session.fetch([(IDENTITY, Identity)], PRIMARY_TIMEOUT)
+    except psycopg.Error:
+        if session.closed:
+            raise
+        return None
+    return str(row.system_identifier)
 
 
 async def _is_shared_pooler(session: Session, conninfo: str, deadline: float) -> bool:
@@ -243,14 +323,44 @@ async def _is_shared_pooler(session: Session, conninfo: str, deadline: float) ->
 
 
 async def _not_connected(target: HealerConfig, error: Exception) -> Capability:
-    """Return NO_PRIMARY if any of the cluster's servers answers, otherwise UNREACHABLE."""
+    """
+    Return LOGIN_FAILED if a server refuses the role, NO_PRIMARY if only standbys let it in, otherwise UNREACHABLE.
+
+    UNREACHABLE is also a primary that answered too late, or whose connection broke before the check was over.
+    """
+    if isinstance(error, LoginFailedError):
+        return _login_failed(error)
+    if isinstance(error, _CheckFailedError):
+        return _primary_failed(error)
     try:
-        any_server = make_conninfo(target.conninfo.read(), target_session_attrs="any")
-        session = await Session.connect(any_server, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
+        read_only = await _is_read_only(make_conninfo(target.conninfo.read(), target_session_attrs="any"))
+    except LoginFailedError as refusal:
+        return _login_failed(refusal)
     except (psycopg.Error, TimeoutError, OSError, ConfigError):
         return Capability(Unavailable.UNREACHABLE, f"No server answers: {_text(error)}")
-    await session.close()
+    if not read_only:
+        return _primary_failed(error)
     return Capability(Unavailable.NO_PRIMARY, "Servers answer, but none of them is a primary.")
+
+
+async def _is_read_only(conninfo: str) -> bool:
+    """Return whether the first server that answers accepts no writes, as a standby. Raises what connect() does."""
+    session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
+    try:
+        # Bare: a session of ours is read-only everywhere.
+        [[mode]] = await session.fetch([(_MODE, _Mode)], PRIMARY_TIMEOUT, bare=True)
+    finally:
+        await session.close()
+    return bool(mode.read_only)
+
+
+def _primary_failed(error: Exception) -> Capability:
+    return Capability(Unavailable.UNREACHABLE, f"The connection to the primary failed: {_text(error)}")
+
+
+def _login_failed(error: LoginFailedError) -> Capability:
+    text = _text(error)
+    return Capability(Unavailable.LOGIN_FAILED, f"A server refuses the login: {text}. {login_advice(text)}")
 
 
 def _left(deadline: float) -> float:

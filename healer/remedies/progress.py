@@ -80,6 +80,11 @@ class SlotProgress:
         """It has no outcome yet."""
         return self.outcome is None
 
+    @property
+    def done(self) -> str:
+        """What was done for it that must not go unsaid, whatever its outcome; empty: nothing."""
+        return ""
+
     def end(self, outcome: Outcome, why: str) -> Self:
         """Return the progress with its outcome."""
         return replace(self, outcome=outcome, why=why)

@@ -17,6 +17,7 @@ from pgslot.diagnosis.creation_wait import (
     replay_blocked_by,
 )
 from pgslot.diagnosis.failover_readiness import NotReadyReason, Readiness, synced_slots, synchronises
+from pgslot.diagnosis.pinning import Pinning
 from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import SEGMENT_BYTES
@@ -73,13 +74,17 @@ class SlotState:
     """Why the standby replays nothing, so that no new record reaches it. None: it replays, or it is a primary."""
     on_primary: bool = False
     original: Slot | None = None
-    """The primary's failover slot of which this slot is, or should be, the standby's copy. None: it is not a copy."""
+    """The primary's failover slot, if this slot is, or should be, the standby's copy of it. None: it is not a copy."""
     not_ready_reason: NotReadyReason | None = None
     """Why that copy would be useless after a promotion. None: it is ready, or nothing is to be copied."""
     blocker: Transaction | None = None
     """The transaction that keeps the copy temporary."""
     pinned_by: Transaction | None = None
     """The transaction that retains an existing slot's WAL, if the cause is a transaction."""
+    pinning: Pinning | None = None
+    """Which transactions can, and whether that is proven. None unless the cause is a transaction."""
+    replayed: int | None = None
+    """Up to where the standby has replayed WAL on which the slot is being created, in bytes since 0/0."""
 
     @property
     def consumed(self) -> Slot | None:
@@ -114,6 +119,10 @@ class SlotState:
         return RetentionCause.INACTIVE if inactive else NotReadyReason.NOT_PERSISTED
 
 
+_PERSISTENT = frozenset({None, NotReadyReason.NAME_CLASH, NotReadyReason.STALE})
+"""Readiness of slots that are persistent, whether or not their consumer could go on after a promotion."""
+
+
 def evaluate(cluster: ClusterSnapshot, keys: Collection[SlotKey]) -> dict[SlotKey, SlotState]:
     """Return the state of each of these slots in the snapshot."""
     waiting = {SlotKey(wait.node, wait.creation.slot_name): wait for wait in creation_waits(cluster)}
@@ -126,16 +135,21 @@ def evaluate(cluster: ClusterSnapshot, keys: Collection[SlotKey]) -> dict[SlotKe
             return SlotState(SlotCondition.UNOBSERVED)
         node = answered[key.node]
         if key in waiting:
-            return SlotState(SlotCondition.WAITING, waiting[key], slots.get(key), on_primary=node.is_primary)
+            replayed = None if node.is_primary or node.facts is None else node.facts.wal_written_bytes
+            return SlotState(
+                SlotCondition.WAITING, waiting[key], slots.get(key), on_primary=node.is_primary, replayed=replayed
+            )
         copy = copies[key.node].get(key.slot_name)
-        if copy is not None and copy.not_ready_reason not in (None, NotReadyReason.NAME_CLASH):
+        if copy is not None and copy.not_ready_reason not in _PERSISTENT:
             return _unready(copy, node, cluster)
         if cluster.primary is None and _may_be_a_copy(slots.get(key), node):
             return SlotState(SlotCondition.UNOBSERVED)
         if key not in slots:
             return SlotState(SlotCondition.DROPPED)
         state = _existing(slots[key], node, cluster)
-        return state if copy is None or copy.not_ready_reason else replace(state, original=copy.original)
+        if copy is None or copy.not_ready_reason is NotReadyReason.NAME_CLASH:
+            return state
+        return replace(state, original=copy.original)
 
     return {key: state_of(key) for key in keys}
 
@@ -163,6 +177,35 @@ def condition_of(slot: Slot, cause: RetentionCause) -> SlotCondition:
     return SlotCondition.RETAINED
 
 
+def was_recreated(before: SlotState, now: SlotState) -> bool:
+    """Return whether the slot was dropped and created again: another creator, or a position that went back."""
+    if before.wait is not None and now.wait is not None and before.wait.creation.pid != now.wait.creation.pid:
+        return True
+    if before.wait is None and now.wait is not None and before.slot is not None:
+        return True
+    return _went_back(before.slot, now.slot) or _went_back(before.original, now.original)
+
+
+def _went_back(before: Slot | None, now: Slot | None) -> bool:
+    if before is None or now is None:
+        return False
+    return (
+        _back(before.restart_position, now.restart_position)
+        or _back(before.confirmed_position, now.confirmed_position)
+        or _older(before.catalog_xmin, now.catalog_xmin)
+        # A new slot has new statistics. A user who only resets them makes us miss a success.
+        or _back(before.total_bytes, now.total_bytes)
+    )
+
+
+def _back(before: int | None, now: int | None) -> bool:
+    return before is not None and now is not None and now < before
+
+
+def _older(before: int | None, now: int | None) -> bool:
+    return before is not None and now is not None and xid_precedes(now, before)
+
+
 def _unready(readiness: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotState:
     match readiness.not_ready_reason:
         case NotReadyReason.UNKNOWN:
@@ -178,7 +221,7 @@ def _unready(readiness: Readiness, node: NodeSnapshot, cluster: ClusterSnapshot)
             return SlotState(
                 SlotCondition.NOT_PERSISTED,
                 slot=readiness.copy,
-                obstacle=replay_blocked_by(node, cluster.primary),
+                obstacle=replay_blocked_by(node, cluster),
                 original=readiness.original,
                 not_ready_reason=readiness.not_ready_reason,
                 blocker=_copy_blocker(readiness.copy, cluster.primary),
@@ -220,7 +263,8 @@ def _existing(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> SlotS
         condition,
         slot=slot,
         cause=retention.cause,
-        obstacle=replay_blocked_by(node, cluster.primary),
+        obstacle=replay_blocked_by(node, cluster),
         on_primary=node.is_primary,
         pinned_by=retention.blocker,
+        pinning=retention.pinning,
     )

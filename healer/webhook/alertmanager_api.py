@@ -6,16 +6,16 @@ What a listing of alerts means to the healer is in `parse_listing`.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from healer.remedies.registry import REMEDIES
 from healer.webhook import deadlines
-from healer.webhook.payload import HEAL_LABEL, Alert, is_text, is_unmeasured
+from healer.webhook.payload import HEAL_LABEL, Alert, is_text, is_unmeasured, parse_time, runbook_url
 from pgslot.httpclient import HttpClient, HttpError, Response
 
 HEAL_MATCHER = f'{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'
@@ -25,6 +25,9 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _PARSER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="json")
 """Parses large answers, during which webhooks have to be answered. Slow name servers fill asyncio's own threads."""
+
+
+AnswerT = TypeVar("AnswerT")
 
 
 class AlertmanagerError(Exception):
@@ -39,8 +42,6 @@ class AlertListing:
     """Firing alerts with the healer's label, by fingerprint."""
     muted: Mapping[str, str]
     """By fingerprint, what silences or inhibits it, in words (status.silencedBy, inhibitedBy, mutedBy)."""
-    complete: bool
-    """False while it may not have received all alerts again since its own start: absent is not resolved then."""
 
 
 class AlertmanagerClient:
@@ -74,52 +75,92 @@ class AlertmanagerClient:
 
     async def listing(self) -> AlertListing:
         """Return the alerts for the healer. Raises what `parse_listing` raises, too."""
+        return parse_listing(await self.alerts(HEAL_MATCHER))
+
+    async def has_all_alerts(self) -> bool:
+        """Return whether a listing is complete. Raises what `is_complete` raises, too."""
         answer = await self._get("/api/v2/status")
-        status = await _json(answer)
         date = answer.headers.get("Date")
-        now = None if date is None else parsedate_to_datetime(date)
-        return parse_listing(await self.alerts(HEAL_MATCHER), status, now)
+        return is_complete(await _json(answer), None if date is None else parsedate_to_datetime(date))
 
     async def _get(self, path: str, **parameters: str) -> Response:
         return (await self._http.request("GET", path, params=parameters)).expect_ok()
 
 
-async def fetch_listing(base_url: str) -> AlertListing:
-    """Return the alerts for the healer of the Alertmanager at this URL. Raises AlertmanagerError."""
+class ListedAlerts:
+    """
+    The alerts for the healer of the Alertmanager at one URL, whose connection is kept from one listing to the next.
+
+    Both methods raise AlertmanagerError.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._http = HttpClient(base_url, timeout=deadlines.LISTING_TIMEOUT_SECONDS, max_body_bytes=MAX_ANSWER_BYTES)
+        self._client = AlertmanagerClient(self._http)
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.__aexit__()
+
+    async def fetch(self) -> AlertListing:
+        """Return the alerts that fire now."""
+        return await _checked(self._client.listing())
+
+    async def complete(self) -> bool:
+        """
+        Return whether an alert that is not listed has resolved.
+
+        False while Alertmanager may not have received all alerts again since its own start.
+        """
+        return await _checked(self._client.has_all_alerts())
+
+
+async def _checked(answer: Awaitable[AnswerT]) -> AnswerT:
+    """Return the answer. Raises AlertmanagerError."""
     try:
-        async with HttpClient(
-            base_url, timeout=deadlines.LISTING_TIMEOUT_SECONDS, max_body_bytes=MAX_ANSWER_BYTES
-        ) as http:
-            return await AlertmanagerClient(http).listing()
+        return await answer
     except HttpError as error:
         raise AlertmanagerError(f"{type(error.__cause__ or error).__name__}: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise AlertmanagerError(f"{type(error).__name__}: {error}") from error
 
 
-def parse_listing(items: Any, status: Any, now: datetime | None) -> AlertListing:
+def parse_listing(items: Any) -> AlertListing:
     """
-    Return what the answers of `alerts` and `status` say; `now` is Alertmanager's time, None if it has no `Date`.
+    Return what the answer of `alerts` says.
 
-    How long it has run is measured by its own clock, which need not agree with the healer's. Raises ValueError,
-    TypeError, KeyError, AttributeError or OverflowError when they are not what the API promises.
+    Raises ValueError, TypeError, KeyError or AttributeError when it is not what the API promises.
     """
     alerts: dict[str, Alert] = {}
     muted: dict[str, str] = {}
     for item in items:
         labels = {_text(name): _text(value) for name, value in item["labels"].items()}
-        unmeasured = is_unmeasured(labels, item.get("annotations"))
-        alert = Alert(firing=True, labels=labels, fingerprint=_text(item["fingerprint"]), unmeasured=unmeasured)
-        alerts[alert.fingerprint] = alert
+        annotations = item.get("annotations")
+        unmeasured = is_unmeasured(labels, annotations)
+        fingerprint, starts_at = _text(item["fingerprint"]), parse_time(item.get("startsAt"))
+        alerts[fingerprint] = Alert(True, labels, fingerprint, unmeasured, starts_at, runbook_url(annotations))
         for key, word in (("silencedBy", "silenced"), ("inhibitedBy", "inhibited"), ("mutedBy", "muted")):
             by = item["status"].get(key)
             if by:
-                muted[alert.fingerprint] = f"{word} (by {', '.join(map(str, by))[:200]})"
+                muted[fingerprint] = f"{word} (by {', '.join(map(str, by))[:200]})"
                 break
+    return AlertListing(alerts, muted)
+
+
+def is_complete(status: Any, now: datetime | None) -> bool:
+    """
+    Return whether Alertmanager has run for long enough to have received all alerts again, and has found its peers.
+
+    `now`: Alertmanager's time, None if its answer has no `Date`. How long it has run is measured by its own clock,
+    which need not agree with the healer's. Raises ValueError, TypeError, KeyError, AttributeError or OverflowError when
+    the answer of `status` is not what the API promises.
+    """
     started = datetime.fromisoformat(status["uptime"])
     settled = status["cluster"]["status"] in ("ready", "disabled")
-    refilled = now is not None and (now - started).total_seconds() >= deadlines.REFILL_SECONDS
-    return AlertListing(alerts, muted, complete=settled and refilled)
+    return settled and now is not None and (now - started).total_seconds() >= deadlines.REFILL_SECONDS
 
 
 def _text(value: object) -> str:

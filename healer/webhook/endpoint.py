@@ -1,33 +1,21 @@
 """POST /alerts: one webhook of Alertmanager or Grafana, from the request to its answer."""
 
-import asyncio
 import hmac
 from collections.abc import Iterable
 
 from aiohttp import web
 
 from healer.metrics import HealerMetrics
-from healer.webhook import deadlines
 from healer.webhook.alert_handler import AlertHandler
-from healer.webhook.payload import REFUSED, Action, Alert, Webhook, WebhookError, parse
+from healer.webhook.body import BodyReader, RequestRefusedError
+from healer.webhook.payload import REFUSED, Action, Alert, Webhook
 from healer.webhook.receivers import RecentReceivers
 from pgslot.cli.errors import ConfigError
-from pgslot.cli.logging import get_logger, printable
+from pgslot.cli.logging import get_logger
 from pgslot.config.reload import ConfigReloader
-from pgslot.config.secrets import read_token
+from pgslot.config.secrets import webhook_token
 
 log = get_logger(__name__)
-
-MAX_BODY_BYTES = 16 * 1024 * 1024
-"""10,000 alerts fit."""
-
-
-class RequestRefusedError(Exception):
-    """The request is not accepted; `status` and the text are its answer. Alertmanager retries only a 5xx."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class WebhookEndpoint:
@@ -40,6 +28,7 @@ class WebhookEndpoint:
         self._handler = handler
         self._metrics = metrics
         self._receivers = receivers
+        self._bodies = BodyReader()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer 200 when every alert was submitted, otherwise why not; 503 if any alert has to be sent again."""
@@ -58,7 +47,7 @@ class WebhookEndpoint:
         """Authenticate the request and parse its body. Raises RequestRefusedError."""
         self._refuse_if_closing()
         self._authenticate(request)
-        webhook = await _read(request)
+        webhook = await self._bodies.read(request)
         # The shutdown may have begun while the body was read: no episode would take its alerts.
         self._refuse_if_closing()
         return webhook
@@ -69,15 +58,14 @@ class WebhookEndpoint:
 
     def _authenticate(self, request: web.Request) -> None:
         """Check the bearer token, whose file is read for each request so that it can be rotated."""
-        token_file = self._configuration.config.healer.webhook_token_file
-        if token_file is None:
-            return
         try:
-            token = read_token(token_file)
+            token = webhook_token(self._configuration.config.healer)
         except ConfigError as error:
             log.error("cannot read the webhook token", error=str(error))
             # Not 401: the sender may be right, and Alertmanager retries a 503.
             raise RequestRefusedError(503, "the webhook token cannot be read") from None
+        if token is None:
+            return
         # aiohttp decodes bytes that are not UTF-8 as surrogates.
         authorization = request.headers.get("Authorization", "").encode(errors="surrogateescape")
         if not hmac.compare_digest(authorization, f"Bearer {token}".encode()):
@@ -97,33 +85,17 @@ class WebhookEndpoint:
         return status, " ".join(f"{action}={count}" for action, count in actions.items())
 
 
-async def _read(request: web.Request) -> Webhook:
-    """Read and parse the body. Raises RequestRefusedError."""
-    try:
-        async with asyncio.timeout(deadlines.BODY_TIMEOUT_SECONDS):
-            body = await request.read()
-        return parse(body)
-    except web.HTTPRequestEntityTooLarge:
-        raise RequestRefusedError(413, f"expected a body of at most {MAX_BODY_BYTES} bytes") from None
-    except TimeoutError:
-        raise RequestRefusedError(
-            503, f"expected the whole body within {deadlines.BODY_TIMEOUT_SECONDS:.0f} s"
-        ) from None
-    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
-        # A body that is not compressed as its header says, for example: aiohttp must not wait for the rest of it.
-        request.content.feed_eof()
-        raise RequestRefusedError(400, f"body: cannot be read: {printable(str(error))[:200]}") from None
-    except WebhookError as error:
-        raise RequestRefusedError(400, str(error)) from None
-
-
 def _submit_all(handler: AlertHandler, alerts: Iterable[Alert]) -> dict[str, int]:
     """Return how often each action was taken. The log gets one example of each kind of ignored alert, not 10,000."""
     actions: dict[str, int] = {}
+    examples: dict[str, Alert] = {}
     for alert in alerts:
         action = handler.submit(alert)
-        if action not in actions and action.startswith(("ignored", "refused")) and action != Action.IGNORED_RESOLVED:
-            labels = {name: alert.labels.get(name, "")[:200] for name in ("alertname", "cluster", "node", "slot_name")}
-            log.info("alert not taken, for example", action=f"{action}", **labels)
         actions[action] = actions.get(action, 0) + 1
+        if action.startswith(("ignored", "refused")) and action != Action.IGNORED_RESOLVED:
+            examples.setdefault(action, alert)
+    for kind, alert in examples.items():
+        labels = {name: alert.labels.get(name, "")[:200] for name in ("alertname", "cluster", "node", "slot_name")}
+        message = "alerts refused, an example" if kind in REFUSED else "alerts ignored, an example"
+        log.info(message, action=f"{kind}", alerts=actions[kind], **labels)
     return actions

@@ -71,7 +71,13 @@ def add_common(parser: argparse.ArgumentParser, *, default_address: str, again: 
         default=otherwise(False),
         help="allow POST /-/reload",
     )
-    parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default=otherwise("info"), help="default info")
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=LEVELS,
+        default=otherwise("info"),
+        help="the lowest level to log; default info",
+    )
     parser.add_argument(
         "--log.format", dest="log_format", choices=FORMATS, default=otherwise("logfmt"), help="default logfmt"
     )
@@ -79,7 +85,7 @@ def add_common(parser: argparse.ArgumentParser, *, default_address: str, again: 
         "--check",
         action="store_true",
         default=otherwise(False),
-        help="check the configuration and exit: 0 good, 2 bad",
+        help="check the configuration and exit: 0 if it is valid, 2 if not",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,6 +64,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def print_warnings(warnings: Iterable[object]) -> None:
+    """Print warnings of a command that ends by itself to standard error, a line each."""
+    for warning in warnings:
+        print(printable(f"warning: {warning}"), file=sys.stderr)
+
+
 def setup(level: str, form: str) -> None:
     """Write records of all loggers, from this level on, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -71,6 +77,8 @@ def setup(level: str, form: str) -> None:
     logging.basicConfig(level=LEVELS[level], handlers=[handler], force=True)
     # psycopg warns of every lost connection; our own code logs it with the node's name.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    # It logs each rule that it tries: 400 lines at debug for one view of a runbook.
+    logging.getLogger("markdown_it").setLevel(max(LEVELS[level], logging.INFO))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Connection strings: from the configuration, or completed with a host that Patroni lists."""
 
+import re
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 
-from psycopg import ProgrammingError
+from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgslot.cli.errors import ConfigError
+from pgslot.config.secret_files import read_secret
 from pgslot.config.yaml_values import Value
 
 CONNINFO = "libpq's key=value pairs or a URI"
@@ -29,7 +32,7 @@ class MemberAddresses:
     def primary(self, text: str) -> str:
         """Return a connection string that finds the primary. Raises ConfigError while there are no addresses."""
         if not self.addresses:
-            raise ConfigError("expected the members of Patroni, found that it has not told of any yet")
+            raise ConfigError("expected the members that Patroni lists, found none: it has not answered yet")
         hosts, ports = zip(*self.addresses, strict=True)
         session_attrs = conninfo_to_dict(text).get("target_session_attrs", "read-write")
         return make_conninfo(
@@ -48,6 +51,10 @@ class Conninfo:
     """Host and port, where the text does not have them."""
     members: MemberAddresses | None = field(default=None, repr=False)
     """Hosts for a text without one. None: libpq's default host."""
+    place: str = field(default="", compare=False, repr=False)
+    """File, line and key of `conninfo_file`, for errors."""
+    source: Path | None = field(default=None, compare=False, repr=False)
+    """The configuration file that has `text`. None: the command line."""
 
     def read(self) -> str:
         """
@@ -67,15 +74,12 @@ class Conninfo:
         """Return the string without endpoint and members. Raises ConfigError for the file, as read() does."""
         if self.file is None:
             return self.text
-        try:
-            text = self.file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self.file}: expected a readable file with a conninfo, found: {error}") from None
-        if not is_conninfo(text):
-            raise ConfigError(f"{self.file}: expected {CONNINFO}, found text that is neither")
+        text = read_secret(self.place, self.file, "a conninfo")
+        if (fault := conninfo_fault(text)) is not None:
+            raise ConfigError(f"{self.place or self.file}: expected {CONNINFO} in {self.file}, found {fault}")
         if self.endpoint is not None and (given := _endpoint_options_in(text)):
-            expected = f"expected a conninfo without {_ENDPOINT_OPTIONS}, which Patroni tells"
-            raise ConfigError(f"{self.file}: {expected}; found {given}")
+            expected = f"expected a conninfo without {_ENDPOINT_OPTIONS}, which Patroni reports, in {self.file}"
+            raise ConfigError(f"{self.place or self.file}: {expected}; found {given}")
         return text
 
     def at(self, host: str, port: int) -> "Conninfo":
@@ -96,23 +100,48 @@ def read_conninfo(parent: Value, keys: dict[str, Value], *, without_endpoint: bo
         found = "both" if "conninfo" in keys else "neither"
         raise parent.error("exactly one of conninfo and conninfo_file", found)
     if "conninfo_file" in keys:
-        return Conninfo("", keys["conninfo_file"].path())
+        return Conninfo("", keys["conninfo_file"].path(), place=keys["conninfo_file"].place)
     text = keys["conninfo"].string(CONNINFO)
-    if not is_conninfo(text):
-        raise keys["conninfo"].error(CONNINFO, "text that is neither (not shown: secrets)")
+    if (fault := conninfo_fault(text)) is not None:
+        raise keys["conninfo"].error(CONNINFO, fault)
     if without_endpoint and (given := _endpoint_options_in(text)):
-        raise keys["conninfo"].error(f"a conninfo without {_ENDPOINT_OPTIONS}, which Patroni tells", given)
-    return Conninfo(text)
+        raise keys["conninfo"].error(f"a conninfo without {_ENDPOINT_OPTIONS}, which Patroni reports", given)
+    return Conninfo(text, source=Path(parent.file))
 
 
-def is_conninfo(text: str) -> bool:
-    """Return whether libpq can parse it."""
-    # libpq's own message is not passed on: it quotes part of a badly quoted password.
+def conninfo_fault(text: str) -> str | None:
+    """
+    Return why libpq cannot parse it, without any part of the text that may belong to a password; None: it can.
+
+    Of libpq's own message only an option is passed on that is nearly an option of libpq: the rest of a password that
+    is not quoted reads as options as well.
+    """
     try:
         conninfo_to_dict(text)
-    except ProgrammingError:
-        return False
-    return True
+    except UnicodeDecodeError:
+        return _FAULTS["invalid percent-encoded token"]
+    except ProgrammingError as error:
+        message = str(error)
+    else:
+        return None
+    unknown = re.match(r'invalid (?:connection option|URI query parameter:) "(.*)"', message)
+    if unknown is not None:
+        options = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+        close = get_close_matches(unknown[1], options, 1)
+        return f'the option "{unknown[1]}"; libpq has "{close[0]}"' if close else _UNKNOWN_OPTION
+    for start, fault in _FAULTS.items():
+        if message.startswith(start):
+            return fault
+    return "text that libpq cannot parse (not shown: secrets)"
+
+
+_UNKNOWN_OPTION = "an option that libpq does not have (not shown: secrets; a value with spaces needs single quotes)"
+_FAULTS = {
+    'missing "="': 'a word without "=" (not shown: secrets; a value with spaces needs single quotes)',
+    "unterminated quoted string": "a single quote that is not closed (a quote in a value is written \\')",
+    "invalid percent-encoded token": "a % in the URI that does not encode UTF-8 text (a plain % is written %25)",
+}
+"""What libpq's messages mean, by their beginning."""
 
 
 def _endpoint_options_in(text: str) -> str:

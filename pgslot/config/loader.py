@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from psycopg.conninfo import conninfo_to_dict
 
 from pgslot.cli.errors import ConfigError
-from pgslot.config.conninfo import Conninfo, MemberAddresses, is_conninfo, read_conninfo
+from pgslot.config import keys as sections
+from pgslot.config.conninfo import CONNINFO, Conninfo, MemberAddresses, conninfo_fault, read_conninfo
 from pgslot.config.model import (
     IDLE_IN_TRANSACTION_FOR,
     NAME,
@@ -27,22 +28,22 @@ from pgslot.config.model import (
     PatroniConfig,
     TerminationConfig,
     TerminationPolicy,
+    WalVolume,
 )
+from pgslot.config.wal_volume import read_wal_volume
 from pgslot.config.yaml_values import Value, read
 
 MAX_PATRONI_URLS = 20
-_PATRONI_KEYS = ("urls", "scope", "interval", "ca_file", "cert_file", "key_file")
 MAX_REASON_LENGTH = 200
 _REASON = f"one line of at most {MAX_REASON_LENGTH} characters"
 _FALLBACKS = "emit_message or none"
 _POLICY_NAMES = "a list of names, each in full, at least one"
-_POLICY_KEYS = ("dry_run", "idle_in_transaction_for", "users", "applications", "databases", "at_most_per_hour")
 
 
 def load(path: Path) -> Config:
     """Return the configuration of this file and its includes. Raises ConfigError."""
     top = read(path)
-    keys = top.mapping("a mapping with the key clusters", ("clusters", "include", "healer"))
+    keys = top.mapping("a mapping with the key clusters", sections.TOP.names)
     if "clusters" not in keys and "include" not in keys:
         raise top.error("the key clusters, or include")
     healer = _settings(keys["healer"]) if "healer" in keys else HealerSettings()
@@ -57,44 +58,44 @@ def load(path: Path) -> Config:
 
 def single(conninfo: str) -> Config:
     """Return the configuration of one node, for `--conninfo`. Raises ConfigError if libpq cannot parse it."""
-    if not is_conninfo(conninfo):
-        raise ConfigError("--conninfo: expected libpq's key=value pairs or a URI, found text that is neither")
+    if (fault := conninfo_fault(conninfo)) is not None:
+        raise ConfigError(f"--conninfo: expected {CONNINFO}, found {fault}")
     node = Node("default", "default", Conninfo(conninfo))
     return Config((Cluster("default", (node,), None),), HealerSettings())
 
 
 def _cluster(name: str, value: Value) -> Cluster:
     _check_name(name, value)
-    allowed = ("nodes", "patroni", "conninfo", "conninfo_file", "healer")
-    keys = value.mapping("a mapping with the key nodes, or patroni", allowed)
+    keys = value.mapping("a mapping with the key nodes, or patroni", sections.CLUSTER.names)
     if ("nodes" in keys) == ("patroni" in keys):
         raise value.error("exactly one of the keys nodes and patroni", "both" if "nodes" in keys else "neither")
     healer = _healer(keys["healer"]) if "healer" in keys else None
+    volume = read_wal_volume(keys, WalVolume())
     if "patroni" in keys:
         if healer is not None:
             # No members until Patroni answers: an error at each connection, instead of libpq's default host.
             healer = healer.with_members(MemberAddresses())
         member = read_conninfo(value, keys, without_endpoint=True)
-        return Cluster(name, (), healer, _patroni(keys["patroni"]), member)
+        return Cluster(name, (), healer, _patroni(keys["patroni"]), member, volume)
     for key in ("conninfo", "conninfo_file"):
         if key in keys:
             raise keys[key].error(f"{key} beside patroni, or in each of the nodes", "it beside nodes")
     nodes = keys["nodes"].mapping("a mapping of node names")
     if not nodes:
         raise keys["nodes"].error("at least one node")
-    return Cluster(name, tuple(_node(name, node, node_value) for node, node_value in nodes.items()), healer)
+    return Cluster(name, tuple(_node(name, node, node_value, volume) for node, node_value in nodes.items()), healer)
 
 
-def _node(cluster: str, name: str, value: Value) -> Node:
+def _node(cluster: str, name: str, value: Value, volume: WalVolume) -> Node:
+    """Return a node of the cluster, whose `volume` is the node's for what the node does not say."""
     _check_name(name, value)
-    keys = value.mapping("a mapping with conninfo or conninfo_file", ("conninfo", "conninfo_file"))
-    return Node(cluster, name, read_conninfo(value, keys))
+    keys = value.mapping("a mapping with conninfo or conninfo_file", sections.NODE.names)
+    return Node(cluster, name, read_conninfo(value, keys), read_wal_volume(keys, volume).at(name))
 
 
 def _healer(value: Value) -> HealerConfig:
     """Return the `healer` of a cluster."""
-    allowed = ("conninfo", "conninfo_file", "enabled", "disabled_reason", "dry_run", "fallback", "end_transactions")
-    keys = value.mapping("a mapping with conninfo or conninfo_file", allowed)
+    keys = value.mapping("a mapping with conninfo or conninfo_file", sections.HEALER.names)
     if "fallback" in keys and keys["fallback"].string(_FALLBACKS) not in ("emit_message", "none"):
         raise keys["fallback"].error(_FALLBACKS)
     conninfo = read_conninfo(value, keys)
@@ -110,8 +111,8 @@ def _healer(value: Value) -> HealerConfig:
 
 def _termination(value: Value, healer: Conninfo) -> TerminationConfig:
     """Return the `end_transactions` of a cluster's healer, which otherwise connects with `healer`."""
-    allowed = ("conninfo", "conninfo_file", *_POLICY_KEYS)
-    keys = value.mapping("a mapping with conninfo or conninfo_file, and users or applications", allowed)
+    expected = "a mapping with conninfo or conninfo_file, and users or applications"
+    keys = value.mapping(expected, sections.END_TRANSACTIONS.names)
     conninfo = read_conninfo(value, keys)
     # Only if both conninfos name a user. What the roles may do is for the server to say.
     user = conninfo_to_dict(conninfo.text).get("user")
@@ -145,7 +146,7 @@ def _settings(value: Value) -> HealerSettings:
     """Return the top-level `healer`."""
     durations = ("burst_interval", "interval", "give_up_after")
     numbers = ("burst_calls", "calls_per_episode", "calls_per_hour", "clusters_at_once")
-    allowed = (*durations, *numbers, "alertmanager_url", "webhook_token_file", "enabled", "disabled_reason")
+    allowed = sections.SETTINGS.names
     keys = value.mapping(f"a mapping with keys out of {', '.join(allowed)}", allowed)
     given: dict[str, Any] = {name: keys[name].duration() for name in durations if name in keys}
     given |= {name: keys[name].positive_integer() for name in numbers if name in keys}
@@ -153,6 +154,7 @@ def _settings(value: Value) -> HealerSettings:
         given["alertmanager_url"] = keys["alertmanager_url"].url()
     if "webhook_token_file" in keys:
         given["webhook_token_file"] = keys["webhook_token_file"].path()
+        given["webhook_token_place"] = keys["webhook_token_file"].place
     return HealerSettings(**given)
 
 
@@ -202,7 +204,7 @@ def _patroni(value: Value) -> PatroniConfig:
     """Return the `patroni` of a cluster, which is a list of URLs, or a mapping with more."""
     if isinstance(value.data, list):
         return PatroniConfig(tuple(_patroni_urls(value)))
-    keys = value.mapping("a list of URLs, or a mapping with the key urls", _PATRONI_KEYS)
+    keys = value.mapping("a list of URLs, or a mapping with the key urls", sections.PATRONI.names)
     if "urls" not in keys:
         raise value.error("the key urls")
     if ("cert_file" in keys) != ("key_file" in keys):
@@ -213,6 +215,7 @@ def _patroni(value: Value) -> PatroniConfig:
         keys["scope"].string("the cluster's scope in Patroni") if "scope" in keys else None,
         keys["interval"].duration() if "interval" in keys else PATRONI_INTERVAL,
         **files,
+        place=value.place,
     )
 
 

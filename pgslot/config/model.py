@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pgslot.config.conninfo import Conninfo, MemberAddresses
@@ -31,6 +31,8 @@ class PatroniConfig:
     cert_file: Path | None = None
     """The client certificate, if Patroni requires one; with key_file."""
     key_file: Path | None = None
+    place: str = field(default="", compare=False, repr=False)
+    """File, line and key of the section, for errors."""
 
     def tls(self) -> ssl.SSLContext | bool:
         """Return what aiohttp takes as `ssl`, with the files as they are now. Raises OSError, which ssl.SSLError is."""
@@ -47,12 +49,34 @@ class PatroniConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WalVolume:
+    """The volume of a node's WAL directory, as far as the configuration describes it."""
+
+    size_bytes: int | None = None
+    """The room that WAL may take there. None: not given."""
+    filesystem: tuple[str, str] | None = None
+    """The labels instance and mountpoint of node_exporter's series. None: not given."""
+    claim: tuple[str, str] | None = None
+    """The labels namespace and persistentvolumeclaim of the kubelet's series. None: not given."""
+
+    def at(self, node: str) -> "WalVolume":
+        """Return the volume of this node, whose name replaces {node} in the labels."""
+
+        def fill_in(labels: tuple[str, str] | None) -> tuple[str, str] | None:
+            return None if labels is None else (labels[0].replace("{node}", node), labels[1].replace("{node}", node))
+
+        return replace(self, filesystem=fill_in(self.filesystem), claim=fill_in(self.claim))
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One server; its metrics have the labels `cluster` and `node`."""
 
     cluster: str
     name: str
     conninfo: Conninfo
+    wal_volume: WalVolume = field(default=WalVolume(), compare=False)
+    """Not compared: a node with another volume is the same server, and keeps its connection and its history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +150,8 @@ class Cluster:
     """None: the nodes are configured."""
     member: Conninfo | None = None
     """With patroni: the conninfo of every node, but for host and port."""
+    wal_volume: WalVolume = field(default=WalVolume(), compare=False)
+    """With patroni: the volume of every node. Not compared, like a node's."""
     system_identifier: str | None = None
     """From Patroni. None: the identifier of the majority of nodes counts."""
 
@@ -152,6 +178,9 @@ class HealerSettings:
     alertmanager_url: str | None = None
     """Base URL. None: alerts that fire are not picked up again after a restart."""
     webhook_token_file: Path | None = None
+    """None: webhooks need no token."""
+    webhook_token_place: str = field(default="", compare=False, repr=False)
+    """File, line and key of `webhook_token_file`, for errors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,15 @@ class ConfigReloader:
         self._reader = ThreadPoolExecutor(1, "read the configuration")
         self._tasks = TaskSupervisor()
         self.config = config
-        self.last_ok = True
+        self.last_error: str | None = None
+        """Why the last reload failed; None: the last load succeeded."""
         self.loaded_at = time.time()
         """Unix time of the last load that succeeded."""
+
+    @property
+    def last_ok(self) -> bool:
+        """Whether the last load succeeded."""
+        return self.last_error is None
 
     def on_change(self, listener: Callable[[Config], None]) -> None:
         """Call `listener` with every new configuration."""
@@ -44,7 +50,7 @@ class ConfigReloader:
             except ConfigError as error:
                 return self._failed(error)
             except Exception as error:
-                log.exception("internal error in loading the configuration")
+                log.exception("internal error while loading the configuration")
                 return self._failed(ConfigError(f"internal error: {error!r}"))
             return None
 
@@ -55,13 +61,13 @@ class ConfigReloader:
     def apply(self, config: Config) -> None:
         """Put this configuration in force, and hand it to the listeners."""
         self.config = config
-        self.last_ok = True
+        self.last_error = None
         self.loaded_at = time.time()
         for listener in self._listeners:
             listener(config)
         log.info("configuration reloaded", clusters=len(config.clusters))
 
     def _failed(self, error: ConfigError) -> str:
-        self.last_ok = False
+        self.last_error = str(error)
         log.error("reload failed, the old configuration stays in force", error=str(error))
-        return str(error)
+        return self.last_error

@@ -1,9 +1,8 @@
 """Reads the files that the configuration refers to: connection strings, certificates, the webhook token."""
 
-from pathlib import Path
-
 from pgslot.cli.errors import ConfigError
-from pgslot.config.model import Config, PatroniConfig
+from pgslot.config.model import Config, HealerSettings, PatroniConfig
+from pgslot.config.secret_files import read_secret
 
 
 def check_secrets(config: Config, *, healer: bool) -> None:
@@ -29,16 +28,22 @@ def _check_certificates(name: str, patroni: PatroniConfig) -> None:
     try:
         patroni.tls()
     except OSError as error:
-        place, expected = f"clusters.{name}.patroni", "certificates in ca_file, cert_file and key_file"
-        raise ConfigError(f"{place}: expected {expected}, found: {error}") from None
+        place = patroni.place or f"clusters.{name}.patroni"
+        files = ", ".join(str(file) for file in (patroni.ca_file, patroni.cert_file, patroni.key_file) if file)
+        found = f"{error.filename}: {error.strerror}" if error.filename is not None else f"{files}: {error}"
+        raise ConfigError(f"{place}: expected certificates in ca_file, cert_file and key_file, found {found}") from None
 
 
-def read_token(path: Path) -> str:
-    """Return the webhook token without its line end. Raises ConfigError if the file cannot be read or is empty."""
-    try:
-        token = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable file with the webhook token, found: {error}") from None
+def webhook_token(settings: HealerSettings) -> str | None:
+    """
+    Return the webhook token; None: the configuration names no file.
+
+    Raises ConfigError if the file cannot be read or is empty.
+    """
+    if settings.webhook_token_file is None:
+        return None
+    token = read_secret(settings.webhook_token_place, settings.webhook_token_file, "the webhook token")
     if not token:
-        raise ConfigError(f"{path}: expected the webhook token, found an empty file")
+        place = f"{settings.webhook_token_place}: " if settings.webhook_token_place else ""
+        raise ConfigError(f"{place}expected the webhook token, found an empty file: {settings.webhook_token_file}")
     return token

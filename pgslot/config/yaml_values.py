@@ -10,9 +10,13 @@ from urllib.parse import urlsplit
 import yaml
 
 from pgslot.cli.errors import ConfigError
+from pgslot.config.yaml_errors import explain
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
 _DURATION_UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) *(kB|MB|GB|TB)")
+_SIZE_UNITS = {"kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+"""PostgreSQL's units of memory."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,14 @@ class Value:
     data: Any
     """A scalar as YAML resolves it, a list of Value, or a dict of str to Value."""
 
+    @property
+    def place(self) -> str:
+        """File, line and key, as errors begin."""
+        return f"{self.file}:{self.line}: {self.key}" if self.key else f"{self.file}:{self.line}"
+
     def error(self, expected: str, found: str | None = None) -> ConfigError:
         """Return an error at this place. `found` must not show a secret; None: the value itself."""
-        place = f"{self.file}:{self.line}: {self.key}" if self.key else f"{self.file}:{self.line}"
-        return ConfigError(f"{place}: expected {expected}, found {self.shown() if found is None else found}")
+        return ConfigError(f"{self.place}: expected {expected}, found {self.shown() if found is None else found}")
 
     def shown(self) -> str:
         """Return the value for an error: what kind of collection it is, or the scalar itself."""
@@ -84,6 +92,15 @@ class Value:
             raise self.error(expected)
         return seconds
 
+    def size(self) -> int:
+        """Return bytes, at least 1, of a size in PostgreSQL's units."""
+        expected = "a size such as 200GB, in kB, MB, GB or TB, larger than 0"
+        match = _SIZE.fullmatch(self.string(expected))
+        size = int(float(match[1]) * _SIZE_UNITS[match[2]]) if match is not None else 0
+        if size <= 0:
+            raise self.error(expected)
+        return size
+
     def url(self) -> str:
         """Return an http or https URL without a trailing slash."""
         url = self.string("an http or https URL")
@@ -120,21 +137,21 @@ def read(path: Path) -> Value:
         raise ConfigError(f"{path}: expected a readable file, found: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected UTF-8 text, found byte 0x{error.object[error.start]:02x}") from None
+    try:
+        return _parse(text, str(path))
+    except yaml.YAMLError as error:
+        line, expected, found = explain(error, text)
+        raise ConfigError(f"{path}:{line}: expected {expected}, found {found}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: expected YAML, found collections nested too deeply") from None
+
+
+def _parse(text: str, file: str) -> Value:
     # CSafeLoader is three times as fast, but a file that is nested too deeply crashes the process.
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
-        if root is None:
-            return Value(str(path), 1, "", None)
-        return _value(loader, root, str(path), "")
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise ConfigError(f"{path}:{line}: expected YAML, found: {error.problem}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: expected YAML, found collections nested too deeply") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, found: {error}") from None
+        return Value(file, 1, "", None) if root is None else _value(loader, root, file, "")
     finally:
         loader.dispose()
 
@@ -154,7 +171,7 @@ def _value(loader: yaml.SafeLoader, node: yaml.Node, file: str, key: str) -> Val
             raise Value(file, line, key, None).error("a YAML value", str(error)) from None
         except (LookupError, AttributeError):
             # PyYAML itself fails so, for example for !!bool "x".
-            raise Value(file, line, key, None).error("a YAML value", f"text that is no {node.tag}") from None
+            raise Value(file, line, key, None).error("a YAML value", f"text that is not a {node.tag}") from None
     return Value(file, line, key, data)
 
 

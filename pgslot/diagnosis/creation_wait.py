@@ -8,9 +8,10 @@ advance), then the missing record itself.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pgslot.diagnosis.upstream import fed_from_archive, topmost_standby
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.rows import SlotCreation, Standby, Transaction
+from pgslot.snapshot.rows import SlotCreation, Transaction
 
 REPLAY_LAG_BYTES = 16 * 1024 * 1024
 """One WAL segment: a standby that lags by more has received records that it has not replayed yet."""
@@ -58,7 +59,7 @@ def creation_waits(cluster: ClusterSnapshot) -> list[CreationWait]:
     ]
 
 
-def replay_blocked_by(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitReason | None:
+def replay_blocked_by(node: NodeSnapshot, cluster: ClusterSnapshot) -> WaitReason | None:
     """Return why the standby does not replay new records at the moment; None: it does, or this is a primary."""
     standby = node.standby
     if standby is None:
@@ -70,20 +71,16 @@ def replay_blocked_by(node: NodeSnapshot, primary: NodeSnapshot | None) -> WaitR
         return WaitReason.RECOVERY_CONFLICT
     if event == "RecoveryApplyDelay" or (standby.apply_delay_seconds and standby.replay_lag_bytes):
         return WaitReason.REPLAY_DELAYED
-    if not standby.receiver_running and not fed_from_archive(standby):
+    topmost = topmost_standby(node, cluster).standby
+    if topmost is not None and not topmost.receiver_running and not fed_from_archive(topmost):
         return WaitReason.WAL_RECEIVER_DOWN
     if standby.replay_lag_bytes is not None and standby.replay_lag_bytes > REPLAY_LAG_BYTES:
         return WaitReason.REPLAY_LAG
-    return WaitReason.WAL_RECEIVER_DOWN if _receives_nothing(node, primary) else None
-
-
-def fed_from_archive(standby: Standby | None) -> bool:
-    """Return whether the standby gets its WAL from an archive alone, segment by segment."""
-    return standby is not None and not standby.receiver_running and standby.streaming_configured is False
+    return WaitReason.WAL_RECEIVER_DOWN if _receives_nothing(node, cluster.primary) else None
 
 
 def _receives_nothing(node: NodeSnapshot, primary: NodeSnapshot | None) -> bool:
-    """Return whether WAL has stopped arriving, as below an upstream standby whose own receiver is down."""
+    """Return whether WAL has stopped arriving, as below a standby that is not configured and receives none itself."""
     replayed_now = node.facts.wal_written_bytes if node.facts is not None else None
     if primary is None or replayed_now is None or node.standby is None or node.standby.replay_lag_bytes is None:
         return False
@@ -105,13 +102,26 @@ def _diagnose(node: NodeSnapshot, creation: SlotCreation, cluster: ClusterSnapsh
         return CreationWait(
             node.node, creation, reason, oldest_xid_transaction(node) if reason is WaitReason.TRANSACTION else None
         )
-    replay = replay_blocked_by(node, cluster.primary)
+    replay = replay_blocked_by(node, cluster)
+    wait = _on_standby(node, creation, cluster.primary)
+    if replay is WaitReason.REPLAY_LAG and _needs_more_than_replay(wait, node):
+        return wait
     if replay is not None:
         return CreationWait(node.node, creation, replay)
-    wait = _on_standby(node, creation, cluster.primary)
-    if wait.reason is WaitReason.RUNNING_XACTS and fed_from_archive(node.standby):
+    if wait.reason is WaitReason.RUNNING_XACTS and fed_from_archive(topmost_standby(node, cluster).standby):
         return CreationWait(node.node, creation, WaitReason.ARCHIVED_SEGMENT)
     return wait
+
+
+def _needs_more_than_replay(wait: CreationWait, node: NodeSnapshot) -> bool:
+    """Return whether replay goes on, late, and a transaction from before the creation holds the creation up anyway."""
+    before = node.history.samples[-2:-1]
+    return (
+        bool(before)
+        and before[0].position < node.history.samples[-1].position
+        and wait.blocker is not None
+        and _began_before(wait.blocker, wait.creation)
+    )
 
 
 def _on_primary(creation: SlotCreation) -> WaitReason:

@@ -2,8 +2,9 @@
 Whether a failover slot would survive a failover now: a pure function of what its primary and its standbys show.
 
 From PostgreSQL 17 on a standby can keep copies of the primary's failover slots. A copy can be used after a promotion
-if it is synced, not temporary and not invalidated: that is what PostgreSQL's documentation requires. No single server
-shows which slots lack such a copy: it takes the primary and the standby.
+if it is synced, not temporary and not invalidated: that is what PostgreSQL's documentation requires. PostgreSQL shows
+such a copy as synced forever, so that it also has to be kept in step: its consumer would get again what it has had
+since. No single server shows which slots lack such a copy: it takes the primary and the standby.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,14 @@ from pgslot.snapshot.rows import Slot, Standby
 
 FIRST_MAJOR = 17
 """The first major version that has failover slots."""
+
+STALE_SECONDS = 90.0
+"""
+Without a synchronisation for so long, a copy that is behind is stale.
+
+The worker pauses for 30 s at most (MAX_SLOTSYNC_WORKER_NAPTIME_MS in slotsync.c), and starts again 10 s after it has
+failed; the rest is for a round with many slots.
+"""
 
 
 class NotReadyReason(StrEnum):
@@ -32,6 +41,8 @@ class NotReadyReason(StrEnum):
     """There is no copy, and sync_replication_slots is off."""
     WORKER_DOWN = "worker_down"
     """There is no copy, and no worker to make one: a setting is missing, or the worker keeps failing."""
+    STALE = "stale"
+    """The copy is not synchronised any more, and the primary's slot has moved on: a setting, or the worker fails."""
     UNKNOWN = "unknown"
     """The standby did not answer all queries."""
 
@@ -60,6 +71,17 @@ class Readiness(NamedTuple):
             return None
         # The standby may have answered a moment later than the primary.
         return max(0, (self.original.confirmed_position or 0) - self.copy.confirmed_position)
+
+    @property
+    def last_synchronized(self) -> float | None:
+        """
+        When the copy was last synchronised, or when the standby started if that is later: Unix time by its clock.
+
+        None: there is no persistent copy, or it is being synchronised at this moment.
+        """
+        if self.copy is None or not self.copy.synced or self.copy.temporary:
+            return None
+        return self.copy.inactive_since
 
 
 def failover_slots(node: NodeSnapshot) -> tuple[Slot, ...]:
@@ -123,9 +145,18 @@ def missing_settings(standby: Standby) -> dict[str, bool | None]:
 def _readiness_on(node: NodeSnapshot, originals: tuple[Slot, ...]) -> Iterator[Readiness]:
     # By name, to go through them once: there may be 1,000, and every scrape does this.
     copies = {slot.slot_name: slot for slot in node.slots or ()}
+    waits = any(_waits_for_replay(original, copies.get(original.slot_name), node) for original in originals)
     for original in originals:
         copy = copies.get(original.slot_name)
-        yield Readiness(node.node, original, copy, _not_ready_reason(original, copy, node))
+        yield Readiness(node.node, original, copy, _not_ready_reason(original, copy, node, waits))
+
+
+def _waits_for_replay(original: Slot, copy: Slot | None, node: NodeSnapshot) -> bool:
+    """Return whether the worker is at this copy and needs WAL that the standby has not replayed yet."""
+    if copy is None or not copy.synced or copy.temporary or not copy.active:
+        return False
+    replayed = None if node.facts is None else node.facts.wal_written_bytes
+    return replayed is not None and (original.confirmed_position or 0) > replayed
 
 
 def _can_sync(node: NodeSnapshot, cluster: ClusterSnapshot) -> bool:
@@ -151,7 +182,9 @@ def _feeds(slot_name: str, node: NodeSnapshot) -> int:
     return 0 if slot is None or slot.slot_type != "physical" else 1 + slot.active
 
 
-def _not_ready_reason(original: Slot, copy: Slot | None, node: NodeSnapshot) -> NotReadyReason | None:
+def _not_ready_reason(
+    original: Slot, copy: Slot | None, node: NodeSnapshot, worker_waits: bool
+) -> NotReadyReason | None:
     if original.invalidated:
         return NotReadyReason.INVALIDATED
     if node.slots is None:
@@ -162,7 +195,37 @@ def _not_ready_reason(original: Slot, copy: Slot | None, node: NodeSnapshot) -> 
         return NotReadyReason.NAME_CLASH
     if copy.invalidated:
         return NotReadyReason.INVALIDATED
-    return NotReadyReason.NOT_PERSISTED if copy.temporary else None
+    if copy.temporary:
+        return NotReadyReason.NOT_PERSISTED
+    stale = _is_stale(original, copy, node, worker_waits)
+    return NotReadyReason.UNKNOWN if stale is None else NotReadyReason.STALE if stale else None
+
+
+def _is_stale(original: Slot, copy: Slot, node: NodeSnapshot, worker_waits: bool) -> bool | None:
+    """
+    Return whether a persistent copy is behind and no longer synchronised; None: unknown.
+
+    A copy of an idle slot is in step without any synchronisation. A copy lags, and is not stale, while the worker waits
+    for WAL that the standby has not received yet, or for the replay of what it has; then it holds a copy, this or
+    another one, and comes to the others only after that.
+    """
+    position, copied = original.confirmed_position, copy.confirmed_position
+    if position is None or copied is None or position <= copied or copy.active or node.facts is None:
+        return False
+    if worker_waits:
+        return False
+    if copy.inactive_since is None:
+        return None
+    if node.facts.server_time - copy.inactive_since <= STALE_SECONDS:
+        return False
+    standby = node.standby
+    replayed = node.facts.wal_written_bytes
+    if replayed is not None and position <= replayed:
+        return True
+    if standby is None or replayed is None:
+        return None
+    lags = position > replayed + (standby.replay_lag_bytes or 0)
+    return not (lags and standby.slotsync_worker_running and not any(missing_settings(standby).values()))
 
 
 def _no_copy_reason(standby: Standby | None) -> NotReadyReason:

@@ -1,5 +1,6 @@
 """Which other nodes of its cluster have to be queried to explain what one node shows."""
 
+from pgslot.diagnosis.catalog_horizon import depends_on_catalog_rows
 from pgslot.diagnosis.failover_readiness import failover_slots
 from pgslot.diagnosis.retention import retains_beyond_segment
 from pgslot.diagnosis.wal_level import has_dependent_slots
@@ -11,7 +12,7 @@ def peers_needed(node: NodeSnapshot) -> Peers:
     """Return which other nodes explain this one: the primary, its standbys, or none."""
     if failover_slots(node):
         return Peers.STANDBYS
-    if node.senders:
+    if node.is_primary and node.senders:
         # To find the standbys that are not configured; what the others showed a scrape ago is enough for that.
         return Peers.RECENT_STANDBYS
     return Peers.PRIMARY if needs_primary(node) else Peers.NONE
@@ -24,5 +25,6 @@ def needs_primary(node: NodeSnapshot) -> bool:
     return (
         bool(node.creations)
         or has_dependent_slots(node)
+        or depends_on_catalog_rows(node)
         or any(retains_beyond_segment(slot) for slot in node.slots or ())
     )

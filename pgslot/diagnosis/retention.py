@@ -6,12 +6,19 @@ it. The larger part decides the cause. A small amount of either is healthy, and 
 should: a server that writes 100 MB/s has a gigabyte of both between two confirmations.
 """
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pgslot.postgres.types import xid_precedes
-from pgslot.snapshot.history import BEYOND_BYTES, SEGMENT_BYTES, DeliveryState, History, SlotHistory, record_seconds
+from pgslot.diagnosis.pinning import Pinning, pinning
+from pgslot.diagnosis.synchronized_standbys import listed_slots
+from pgslot.snapshot.history import (
+    DECODING_SNAPSHOTS,
+    SEGMENT_BYTES,
+    DeliveryState,
+    History,
+    SlotHistory,
+    record_seconds,
+)
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Slot, Transaction
 
@@ -28,6 +35,12 @@ SKIPS_EMPTY_TRANSACTIONS = 15
 CONFLICT_DETECTION_SLOT = "pg_conflict_detection"
 """A physical slot, of a reserved name, that PostgreSQL 19 keeps for itself (retain_dead_tuples): it has no consumer."""
 
+MANY_BYTES = 4 * SEGMENT_BYTES
+"""So much may lie between restart_lsn and confirmed_flush_lsn of any slot whose restart_lsn has just moved."""
+
+MAX_CANDIDATES = 10
+"""So many transactions are shown as candidates for one slot."""
+
 _WAITS_FOR_STANDBY = "waitforstandbyconfirmation"
 
 
@@ -40,6 +53,10 @@ class RetentionCause(StrEnum):
     """No consumer is connected, and only the consumer's next read can move it."""
     CONSUMER = "consumer"
     """Its consumer is connected, but has not confirmed what it was sent, or reads too slowly."""
+    DECODING = "decoding"
+    """Its session is busy with decoding, such as of a large transaction: its consumer cannot have more yet."""
+    TABLE_COPY = "table_copy"
+    """A subscription's table copy was given this slot, is running, and uses the slot again when it has ended."""
     IDLE_PUBLICATION = "idle_publication"
     """Everything was sent, none of it was for this slot, and its consumer confirms nothing but changes."""
     STANDBY = "standby"
@@ -59,9 +76,18 @@ class Retention:
 
     cause: RetentionCause
     blocker: Transaction | None = None
-    """The oldest transaction that pins it."""
+    """The transaction that pins it. None: the cause is not a transaction, or it is not known which one."""
     standby_slot: str | None = None
     """The physical slot that its walsender waits for."""
+    pinning: Pinning | None = None
+    """Which transactions can pin it, and whether that is proven; None unless the cause is a transaction."""
+
+    @property
+    def candidates(self) -> tuple[Transaction, ...]:
+        """The transactions that may pin it, oldest xid first: only the blocker if that is known. Empty: none may."""
+        if self.blocker is not None:
+            return (self.blocker,)
+        return () if self.pinning is None else self.pinning.candidates[:MAX_CANDIDATES]
 
 
 _WITHOUT_CULPRIT = {cause: Retention(cause) for cause in RetentionCause}
@@ -75,9 +101,10 @@ def diagnose_retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot)
     if slot.in_creation:
         return _WITHOUT_CULPRIT[RetentionCause.CREATION]
     pinned, unconfirmed = slot.pinned_wal_bytes or 0, slot.unconfirmed_wal_bytes or 0
-    if slot.slot_type == "physical" and slot.active and (slot.retained_wal_bytes or 0) > SEGMENT_BYTES:
-        # Its restart_lsn is what the receiver has confirmed: everything that it retains is unconfirmed.
-        return _WITHOUT_CULPRIT[RetentionCause.CONSUMER]
+    if slot.slot_type == "physical" and slot.active:
+        return _WITHOUT_CULPRIT[_receiver_cause(slot, node)]
+    if not slot.active and slot.table_copy_running is not False:
+        return _WITHOUT_CULPRIT[RetentionCause.TABLE_COPY if slot.table_copy_running else RetentionCause.UNKNOWN]
     if pinned <= SEGMENT_BYTES and unconfirmed <= SEGMENT_BYTES:
         # A promoted standby still calls its slots synced, although they no longer are.
         unused = not slot.active and not (slot.synced and not node.is_primary)
@@ -94,6 +121,22 @@ def diagnose_retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot)
     return _diagnose_pinned(slot, node, cluster)
 
 
+def _receiver_cause(slot: Slot, node: NodeSnapshot) -> RetentionCause:
+    """
+    Return the cause of an active physical slot: its restart_lsn is what the receiver has confirmed.
+
+    A standby confirms what it has flushed; pg_receivewal, by default, a segment when it is complete.
+    """
+    segment = SEGMENT_BYTES if node.facts is None else node.facts.wal_segment_size_bytes
+    if (slot.retained_wal_bytes or 0) <= max(SEGMENT_BYTES, segment):
+        return RetentionCause.NONE
+    earlier = node.history.position_before(node.history.at - CONFIRM_SECONDS)
+    if earlier is None:
+        return RetentionCause.UNKNOWN
+    complete = earlier // segment * segment
+    return RetentionCause.NONE if (slot.restart_position or 0) >= complete else RetentionCause.CONSUMER
+
+
 def retains_beyond_segment(slot: Slot) -> bool:
     """Return whether the cause of what a standby's slot retains may be on the primary."""
     return max(slot.pinned_wal_bytes or 0, (slot.unconfirmed_wal_bytes or 0) if slot.synced else 0) > SEGMENT_BYTES
@@ -105,13 +148,15 @@ def _awaited_standby(slot: Slot, node: NodeSnapshot) -> Retention | None:
 
     The walsender waits for all of them (StandbySlotsHaveCaughtup() in slot.c), so for the one that has received least.
     It does so for a moment after every commit. It is held up only if that standby lacks what is to be sent, and the
-    consumer lacks nothing.
+    consumer lacks nothing. The cause is unknown if the setting's grammar is: nobody is blamed then.
     """
     if (slot.consumer_wait_event or "").lower() != _WAITS_FOR_STANDBY or node.facts is None:
         return None
     confirmed = slot.confirmed_position or 0
     sent = confirmed if slot.sent_position is None else slot.sent_position
-    names = [name for name in re.split(r'[\s,"]+', node.facts.synchronized_standby_slots) if name]
+    names = listed_slots(node.facts)
+    if names is None:
+        return None if confirmed < sent else _WITHOUT_CULPRIT[RetentionCause.UNKNOWN]
     awaited = min(names, key=lambda name: _received(node.slot(name)), default=None)
     if awaited is None or confirmed < sent or _received(node.slot(awaited)) > sent:
         return None
@@ -165,6 +210,8 @@ def _replies(slot: Slot, delivery: DeliveryState, now: float) -> bool:
 def _consumer_cause(slot: Slot, node: NodeSnapshot) -> RetentionCause:
     """Return the cause by whether the consumer has anything to confirm: it has not if nothing was decoded for it."""
     slot_history = node.history.slots.get(slot.slot_name)
+    if slot_history is not None and slot_history.decoding > DECODING_SNAPSHOTS // 2:
+        return RetentionCause.DECODING
     all_sent = slot.sent_position is not None and slot.sent_position >= node.history.samples[-2].position
     if slot_history is None or not all_sent or not _replies(slot, slot_history.delivery, node.history.at):
         return RetentionCause.CONSUMER
@@ -194,14 +241,8 @@ def _diagnose_pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -
     """
     Return why restart_lsn has not moved although the consumer has confirmed so much beyond it.
 
-    What keeps it there is a transaction whose first WAL comes before the record that follows restart_lsn
-    (ReorderBufferGetOldestTXN and restart_decoding_lsn, in SnapBuildProcessRunningXacts): in this database or another
-    one, in a session, a subtransaction or prepared. Its xid was assigned before that record. Comparing the xid with
-    catalog_xmin proves nothing: catalog_xmin advances one record at a time, and may be older than the xid. But the
-    latest time at which that record was logged is known: record_seconds() after the first other WAL beyond restart_lsn.
-    A transaction with an xid from before that time is the cause, and no other one can be.
-
-    All of these times and xids are the primary's. Positions are the same on a standby, whose replay may be late.
+    If a transaction that was open before the record that follows restart_lsn still is, a transaction is the cause
+    (pinning.py). If none was when the last confirmed record was logged, only a record is missing.
     """
     slot_history = node.history.slots.get(slot.slot_name)
     undecided = _WITHOUT_CULPRIT[RetentionCause.UNKNOWN if slot.active else RetentionCause.INACTIVE]
@@ -212,21 +253,15 @@ def _diagnose_pinned(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -
     required = _required_confirm_lsn(slot_history, history, within)
     if required is None or confirmed < required:
         return _diagnose_insufficiently_confirmed(slot, node, slot_history)
-    left_behind = history.reached(slot_history.restart + BEYOND_BYTES)
-    if left_behind is not None and not slot_history.moved_here:
-        # restart_lsn is where the slot's creation began, or where it was when first seen: the record that follows it
-        # may have been logged later.
-        left_behind = max(left_behind, slot_history.seen)
-    record_deadline = None if left_behind is None else history.first_from(left_behind + within)
-    if record_deadline is None or record_deadline.next_xid is None:
+    pinned = pinning(slot, node, cluster)
+    if pinned is None:
         return undecided
-    blocker = _blocking_transaction(writer, record_deadline.next_xid, slot_history.restart)
-    if blocker is not None:
-        return Retention(RetentionCause.TRANSACTION, blocker)
+    if pinned.candidates:
+        return Retention(RetentionCause.TRANSACTION, pinned.named, pinning=pinned)
     # The last record that the consumer has confirmed was logged after `latest`: was such a transaction still open then?
     written = history.last_before(confirmed)
     latest = None if written is None else history.last_until(written.at - within)
-    if latest is None or latest.at < record_deadline.at or latest.may_hold(record_deadline.next_xid):
+    if latest is None or latest.at < pinned.bound_at or latest.may_hold(pinned.bound):
         return undecided
     return _WITHOUT_CULPRIT[RetentionCause.STALLED]
 
@@ -254,27 +289,5 @@ def _diagnose_insufficiently_confirmed(slot: Slot, node: NodeSnapshot, slot_hist
     if unconfirmed is not None and unconfirmed.cause is not RetentionCause.UNKNOWN:
         return unconfirmed
     moved_recently = slot_history.moved_here and node.history.at - slot_history.seen <= CONFIRM_SECONDS
-    return _WITHOUT_CULPRIT[RetentionCause.NONE if moved_recently else RetentionCause.UNKNOWN]
-
-
-def _blocking_transaction(writer: NodeSnapshot, bound: int, restart: int) -> Transaction | None:
-    """
-    Return the open transaction with an xid older than `bound` that wrote first: the one with the oldest xid.
-
-    An xid is assigned for the first write. A transaction that had one before restart_lsn's record, and still did not
-    keep restart_lsn from moving here, had not written by then (pg_current_xact_id() alone assigns one): it is the last
-    choice.
-    """
-    candidates = [
-        transaction
-        for transaction in writer.transactions or ()
-        if transaction.xid is not None and xid_precedes(transaction.xid, bound)
-    ]
-    before = writer.history.last_before(restart)
-    next_xid = None if before is None else before.next_xid
-    wrote_since = [
-        transaction
-        for transaction in candidates
-        if next_xid is None or not xid_precedes(transaction.xid or 0, next_xid)
-    ]
-    return max(wrote_since or candidates, key=lambda transaction: transaction.xid_age or 0, default=None)
+    usual = (slot.pinned_wal_bytes or 0) <= max(MANY_BYTES, 2 * slot_history.usual_pinned)
+    return _WITHOUT_CULPRIT[RetentionCause.NONE if moved_recently and usual else RetentionCause.UNKNOWN]

@@ -13,7 +13,11 @@ SINCE_MAJOR = 19
 
 
 def keeps_logical_decoding(slot: Slot) -> bool:
-    """Return whether a primary's slot keeps logical decoding enabled, also after the session that uses it ends."""
+    """
+    Return whether a primary's slot keeps logical decoding enabled, also after the session that uses it ends.
+
+    The slot of a REPACK enables it as well, but is temporary.
+    """
     return slot.slot_type == "logical" and not (slot.temporary or slot.in_creation or slot.invalidated)
 
 

@@ -1,5 +1,5 @@
 """
-The process's own metrics: prometheus_client's families, of which only the values are read again for each scrape.
+The process's own metrics: prometheus_client's families. Only their values are read again for each scrape.
 
 Measured: 0.13 ms of CPU less than prometheus_client's collectors take (3, 1.3 and 0.4 % of a scrape of 10, 200 and
 1,000 slots), which open three files in /proc and make forty objects for nineteen numbers.

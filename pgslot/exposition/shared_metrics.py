@@ -10,10 +10,15 @@ _PROCESS = (
     Metric("pgslot_build_info", "gauge", ("version",), "The running version; always 1.", "this program"),
     *gauges(
         (),
-        ("pgslot_config_last_reload_successful", "Whether the last load of the configuration worked.", "this program"),
+        (
+            "pgslot_config_last_reload_successful",
+            "1 if the last load of the configuration succeeded, 0 if it failed and the old configuration is still"
+            " in force.",
+            "this program",
+        ),
         (
             "pgslot_config_last_reload_success_timestamp_seconds",
-            "Unix time of the last load of the configuration that worked.",
+            "Unix time of the last successful load of the configuration.",
             "this program",
         ),
     ),
@@ -23,15 +28,16 @@ _PATRONI = gauges(
     ("cluster",),
     (
         "pgslot_patroni_up",
-        "Of a cluster whose nodes Patroni tells: whether one of its URLs gave an answer when last asked.",
+        "1 if one of the cluster's Patroni URLs answered the last request for its members, 0 if none did. "
+        "Only for clusters whose nodes come from Patroni.",
         "GET /cluster of Patroni",
     ),
     (
         "pgslot_patroni_last_answer_timestamp_seconds",
-        "Unix time of the last answer, which the nodes are taken from; absent before the first.",
+        "Unix time of Patroni's last answer, which supplies the list of nodes. Absent before the first answer.",
         "GET /cluster of Patroni",
     ),
-    ("pgslot_patroni_members", "Members of the last answer that have an address.", "GET /cluster of Patroni"),
+    ("pgslot_patroni_members", "Members in Patroni's last answer that have an address.", "GET /cluster of Patroni"),
 )
 
 COMMON = {metric.name: metric for metric in (*_PROCESS, *_PATRONI)}

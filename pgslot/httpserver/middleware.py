@@ -17,8 +17,11 @@ from aiohttp.typedefs import Handler
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import get_logger
 from pgslot.httpserver.basic_auth import CHALLENGE, PasswordVerifier
+from pgslot.httpserver.comparison_queue import QueueFullError
 from pgslot.httpserver.rate_limit import TokenBucket
 from pgslot.httpserver.web_config import WebConfig, load
+
+RETRY_AFTER_SECONDS = "1"
 
 log = get_logger(__name__)
 
@@ -57,8 +60,14 @@ class WebConfigMiddleware:
         if not self._bucket.take(self._config.rate_limit):
             return web.Response(status=429, text="Too many requests.\n")
         users = self._config.users
-        if users and not await self._passwords.verify(users, request.headers.get("Authorization", "")):
-            return web.Response(status=401, text="Unauthorized.\n", headers={"WWW-Authenticate": CHALLENGE})
+        try:
+            if users and not await self._passwords.verify(users, request):
+                return web.Response(status=401, text="Unauthorized.\n", headers={"WWW-Authenticate": CHALLENGE})
+        except QueueFullError:
+            # Senders of webhooks try again after a 5xx, and not after a 429.
+            status = 429 if request.method in ("GET", "HEAD") else 503
+            text = "Too many passwords to check.\n"
+            return web.Response(status=status, text=text, headers={"Retry-After": RETRY_AFTER_SECONDS})
         return await handler(request)
 
     async def _add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
@@ -85,7 +94,7 @@ class WebConfigMiddleware:
         self._error = None
         if config != self._config:
             self._config, self._context = config, config.ssl_context()
-            log.info("web configuration read anew")
+            log.info("web configuration reloaded")
 
     def _load(self) -> WebConfig:
         config = load(self._initial.path)

@@ -12,7 +12,7 @@ from aiohttp import web
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.flags import Address
 from pgslot.cli.logging import get_logger
-from pgslot.httpserver import deadlines
+from pgslot.httpserver import deadlines, default_headers, malformed_requests
 from pgslot.httpserver.connection_limit import ConnectionLimiter, LimitedConnection, protocol_factory
 from pgslot.httpserver.middleware import WebConfigMiddleware
 from pgslot.httpserver.tls_listener import TlsListener
@@ -41,6 +41,8 @@ async def serve(
 
     Raises ConfigError if it cannot listen.
     """
+    malformed_requests.install()
+    default_headers.install(app, program)
     tls = None
     if web_config is not None:
         middleware = WebConfigMiddleware(web_config)
@@ -60,6 +62,7 @@ async def serve(
             addresses = ["{}:{}".format(*name[:2]) for name in names]
             log.info("listening", program=program, version=version, addresses=addresses, tls=tls is not None)
             await stop.wait()
+            _ignore_further_signals()
             log.info("stopping", program=program)
     finally:
         await background.close()
@@ -73,6 +76,14 @@ def _stop_on_signal(reload: Callable[[], object]) -> asyncio.Event:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload)
     return stop
+
+
+def _ignore_further_signals() -> None:
+    """Ignore SIGTERM, SIGINT and SIGHUP until the end: once the loop has closed, they would kill the process."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.asynccontextmanager

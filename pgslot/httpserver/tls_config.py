@@ -182,9 +182,7 @@ def _curve(value: Value | None) -> str | None:
     if len(curves) > 1:
         raise value.error("one curve: Python's TLS cannot be given more", f"{len(curves)} curves")
     if not supports_curve(curves[0]):
-        raise value.error(
-            "a curve that this Python's TLS can be told to use, such as CurveP256", _list(value)[0].shown()
-        )
+        raise value.error("a curve that this Python's TLS can use, such as CurveP256", _list(value)[0].shown())
     return curves[0]
 
 

@@ -56,7 +56,12 @@ class ClusterDiscovery:
         if self.answer is None or cluster.member is None:
             return replace(cluster, healer=healer)
         nodes = tuple(
-            Node(cluster.name, member.name, cluster.member.at(member.host, member.port))
+            Node(
+                cluster.name,
+                member.name,
+                cluster.member.at(member.host, member.port),
+                cluster.wal_volume.at(member.name),
+            )
             for member in self.answer.members
         )
         return replace(cluster, nodes=nodes, healer=healer, system_identifier=self.answer.system_identifier)
@@ -155,7 +160,7 @@ class Discovery:
             _failed(name, cluster, str(error))
         except Exception:
             _failed(name, cluster, "internal error, see below")
-            log.exception("Patroni's answer could not be taken in")
+            log.exception("internal error while processing Patroni's answer")
         if cluster.up and not was_up:
             log.info("asked Patroni for the members", cluster=name, url=cluster.url)
         if cluster.answer is not None and cluster.answer != last_answer:
@@ -198,7 +203,7 @@ async def discover_once(config: Config, names: Collection[str] | None = None) ->
 def _failed(name: str, cluster: ClusterDiscovery, error: str) -> None:
     """Log that Patroni does not answer, once until it answers again."""
     if cluster.up is not False:
-        text = "Patroni does not tell the members, those that are known are kept"
+        text = "Patroni did not list the members, the last known members stay"
         log.warning(text, cluster=name, error=error)
     cluster.up = False
 

@@ -8,21 +8,26 @@ gets its share of the remaining time, so that a host that accepts connections an
 
 import asyncio
 import ipaddress
+import os
 import random
 import re
 import time
 import traceback
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, pq
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pgslot.config.secret_permissions import libpq_ignores
 from pgslot.postgres.deadlines import MIN_CONNECT_SECONDS
 from pgslot.postgres.resolver import RESOLVER
 
+_NO_PASSFILE = "/dev/null/ignored"
+"""A path that cannot exist. libpq would warn on standard error of a passfile that it ignores, at every connection."""
 _INVALID_CHANNEL_BINDING = "none-of-them"
 _DEFAULT_PORT = "5432"
 
@@ -81,8 +86,7 @@ def parse_endpoints(conninfo: str) -> tuple[list[Endpoint], float | None]:
     Only libpq reads service files and environment variables. An invalid setting makes its connection fail before it
     touches the network; its options then say what libpq made of the string.
     """
-    failed = pq.PGconn.connect_start(make_conninfo(conninfo, channel_binding=_INVALID_CHANNEL_BINDING).encode())
-    options = {option.keyword.decode(): option.val.decode("utf-8", "replace") for option in failed.info if option.val}
+    options = _libpq_options(conninfo)
     columns = [options.get(name, "").split(",") for name in ("host", "hostaddr", "port")]
     count = max(len(column) for column in columns[:2])
     if "port" not in options or any(len(column) not in (1, count) for column in columns):
@@ -106,6 +110,20 @@ def parse_endpoints(conninfo: str) -> tuple[list[Endpoint], float | None]:
     return endpoints, max(MIN_CONNECT_SECONDS, limit) if limit else None
 
 
+def parse_hosts(conninfo: str) -> tuple[list[str], str]:
+    """Return the hosts that a connection string names, as HOST:PORT, and target_session_attrs: `any` by default."""
+    endpoints, _ = parse_endpoints(conninfo)
+    hosts = list(dict.fromkeys(str(endpoint) for endpoint in endpoints))
+    return hosts, _libpq_options(conninfo).get("target_session_attrs", "any")
+
+
+def _libpq_options(conninfo: str) -> dict[str, str]:
+    """Return what libpq makes of a connection string, service files and environment included. Raises psycopg.Error."""
+    invalid = make_conninfo(conninfo, channel_binding=_INVALID_CHANNEL_BINDING, passfile=_NO_PASSFILE)
+    failed = pq.PGconn.connect_start(invalid.encode())
+    return {option.keyword.decode(): option.val.decode("utf-8", "replace") for option in failed.info if option.val}
+
+
 async def connect(conninfo: str, timeout: float, **parameters: str) -> AsyncConnection[Any]:
     """
     Connect to the first host that answers and has the target_session_attrs; all hosts share `timeout` seconds.
@@ -115,6 +133,8 @@ async def connect(conninfo: str, timeout: float, **parameters: str) -> AsyncConn
     """
     deadline = time.monotonic() + timeout
     endpoints, limit = parse_endpoints(conninfo)
+    if _ignores_passfile(conninfo):
+        parameters["passfile"] = _NO_PASSFILE
     failures: list[Exception] = []
     for index, endpoint in enumerate(endpoints):
         endpoint_deadline = time.monotonic() + (deadline - time.monotonic()) / (len(endpoints) - index)
@@ -131,6 +151,15 @@ async def connect(conninfo: str, timeout: float, **parameters: str) -> AsyncConn
                 _drop_frames(error)
                 failures.append(_classify(error))
     raise _summarize(failures)
+
+
+def _ignores_passfile(conninfo: str) -> bool:
+    """Return whether libpq ignores the passfile because of its mode; that of a service file is not found."""
+    options = conninfo_to_dict(conninfo)
+    if "passfile" not in options and ("service" in options or "PGSERVICE" in os.environ):
+        return False
+    passfile = options.get("passfile") or os.environ.get("PGPASSFILE") or "~/.pgpass"
+    return libpq_ignores(Path(str(passfile)).expanduser())
 
 
 async def _addresses(endpoint: Endpoint, seconds: float, failures: list[Exception]) -> list[str]:

@@ -200,6 +200,14 @@ class Session:
             _SETTINGS, _Settings, ("on" if local else "off", str(timeouts[0]), str(timeouts[1]), encoding, read_only)
         )
 
+    async def cancel(self, timeout: float) -> None:
+        """
+        Ask the server to cancel what fetch() waits for; fetch() then raises or returns what the server answers.
+
+        Raises psycopg.Error if the server cannot be asked within `timeout` seconds.
+        """
+        await self._connection.cancel_safe(timeout=timeout)
+
     async def close(self) -> None:
         await self._connection.close()
 

@@ -12,6 +12,16 @@ def xid_precedes(first: int, second: int) -> bool:
     return (first - second) % 2**32 >= 2**31
 
 
+def xid_distance(first: int, second: int) -> int:
+    """Return how many xids `first` is newer than `second`, modulo 2^32; negative if it is older."""
+    return (first - second + 2**31) % 2**32 - 2**31
+
+
+def format_lsn(position: int) -> str:
+    """Return bytes since 0/0 as an LSN, such as 16/B374D848."""
+    return f"{position >> 32:X}/{position & 0xFFFFFFFF:08X}"
+
+
 def quote_identifier(name: str) -> str:
     """Return the identifier in double quotes, for SQL."""
     return '"' + name.replace('"', '""') + '"'

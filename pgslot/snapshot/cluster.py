@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pgslot.config.model import Cluster, Node
 from pgslot.snapshot.deadlines import MIN_COLLECT_SECONDS, PEER_GRACE_SECONDS, STANDBY_GRACE_SECONDS
+from pgslot.snapshot.history import LoggedRecords
 from pgslot.snapshot.identity import expected_system_identifier
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
 from pgslot.snapshot.node import NodeCollector
@@ -30,8 +31,12 @@ class Peers(Enum):
 class ClusterCollector:
     """All nodes of some clusters, one NodeCollector each."""
 
-    def __init__(self, clusters: Sequence[Cluster], application_name: str) -> None:
+    def __init__(
+        self, clusters: Sequence[Cluster], application_name: str, listing_interval: float | None = None
+    ) -> None:
+        """`listing_interval`: seconds between two listings of a node's WAL directory; None: it is never listed."""
         self._application_name = application_name
+        self._listing_interval = listing_interval
         self._clusters: dict[str, dict[str, NodeCollector]] = {}
         self._declared_identifiers: dict[str, str | None] = {}
         """The system identifiers that Patroni reports, by cluster; None: not known."""
@@ -44,9 +49,28 @@ class ClusterCollector:
         """Return whether the node is configured."""
         return node in self._clusters.get(cluster, ())
 
+    def last(self, cluster: str, node: str) -> tuple[float, NodeSnapshot] | None:
+        """
+        Return the last snapshot of everything of a node, also a failed one, and its age in seconds; asks no server.
+
+        None: the node was not asked yet, or is not configured. What a server of another cluster shows is left out.
+        """
+        collector = self._clusters.get(cluster, {}).get(node)
+        if collector is None or collector.last is None:
+            return None
+        age, snapshot = collector.last
+        [masked] = self._exclude_foreign(cluster, [snapshot])
+        return age, masked
+
     async def collect_all(self, timeout: float, scope: Scope = Scope.EVERYTHING) -> list[ClusterSnapshot]:
         """Query all nodes of all clusters at the same time."""
-        return await _gather([self.collect_cluster(cluster, timeout, scope) for cluster in self._clusters])
+        # A reload may remove a cluster before its coroutine first runs.
+        return await _gather(
+            [
+                self._collect_cluster(cluster, tuple(collectors.values()), timeout, scope)
+                for cluster, collectors in self._clusters.items()
+            ]
+        )
 
     async def collect_cluster(self, cluster: str, timeout: float, scope: Scope = Scope.EVERYTHING) -> ClusterSnapshot:
         """
@@ -54,9 +78,13 @@ class ClusterCollector:
 
         A scope that shows creations without what explains them is widened, in a second collection, if there are any.
         """
+        return await self._collect_cluster(cluster, tuple(self._clusters[cluster].values()), timeout, scope)
+
+    async def _collect_cluster(
+        self, cluster: str, collectors: Sequence[NodeCollector], timeout: float, scope: Scope
+    ) -> ClusterSnapshot:
+        """Query these nodes, in both collections the same: a reload in between may have removed the cluster."""
         deadline = time.monotonic() + timeout
-        # The same ones both times: a reload in between may have removed the cluster.
-        collectors = tuple(self._clusters[cluster].values())
         snapshots = await _gather([collector.collect(timeout, scope) for collector in collectors])
         snapshot = self.assemble(cluster, snapshots)
         remaining = deadline - time.monotonic()
@@ -103,6 +131,12 @@ class ClusterCollector:
         standbys = await asyncio.gather(*(collect_standby(collector, remaining) for collector in others))
         return self.assemble(cluster, (snapshot, *standbys))
 
+    def add_records(self, cluster: str, node: str, records: LoggedRecords) -> None:
+        """Add running-xacts records that this node has certainly logged to its history, if it is still configured."""
+        collector = self._clusters.get(cluster, {}).get(node)
+        if collector is not None:
+            collector.add_records(records)
+
     def assemble(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> ClusterSnapshot:
         """Return a cluster's snapshot of these; what servers of another cluster show is left out."""
         return ClusterSnapshot(cluster, tuple(self._exclude_foreign(cluster, snapshots)))
@@ -112,7 +146,9 @@ class ClusterCollector:
         before = {collector.node: collector for nodes in self._clusters.values() for collector in nodes.values()}
 
         def collector_of(node: Node) -> NodeCollector:
-            return before.pop(node) if node in before else NodeCollector(node, self._application_name)
+            if node in before:
+                return before.pop(node)
+            return NodeCollector(node, self._application_name, self._listing_interval)
 
         self._clusters = {
             cluster.name: {node.name: collector_of(node) for node in cluster.nodes} for cluster in clusters
@@ -134,10 +170,15 @@ class ClusterCollector:
         finally:
             self._retiring.discard(collector)
 
-    def _exclude_foreign(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
+    def system_identifier(self, cluster: str) -> str | None:
+        """Return the system identifier that the cluster's servers have; None: it is not known."""
         collectors = self._clusters.get(cluster, {})
         identifiers = {name: collector.membership.identifier for name, collector in collectors.items()}
-        expected = expected_system_identifier(identifiers, self._declared_identifiers.get(cluster))
+        return expected_system_identifier(identifiers, self._declared_identifiers.get(cluster))
+
+    def _exclude_foreign(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
+        collectors = self._clusters.get(cluster, {})
+        expected = self.system_identifier(cluster)
         # A node that has been removed from the configuration meanwhile is shown this last time as it is.
         return [
             collectors[snapshot.node].membership.mask_if_foreign(snapshot, expected)

@@ -16,5 +16,14 @@ PEER_GRACE_SECONDS = 0.2
 STANDBY_GRACE_SECONDS = 1.0
 """Standbys have this long after a primary with failover slots: a new connection across an ocean takes less."""
 
+LISTING_SECONDS = 3.0
+"""Listing a WAL directory may take this long: a scrape waits for it."""
+
+LISTING_SHARE = 0.05
+"""The part of the time that listing WAL directories may take: a slow listing is repeated later."""
+
+LISTING_INTERVAL_SECONDS = 60.0
+"""Time from one listing of a node's WAL directory to the next, unless the exporter's flag says otherwise."""
+
 RECENT_SECONDS = 60.0
 """A node's last answer says for this long what the node is; longer than the interval between two scrapes."""

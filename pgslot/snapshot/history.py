@@ -7,8 +7,8 @@ Times are seconds of one monotonic clock, the same for all nodes of a process; W
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass, field, replace
+from functools import cmp_to_key
 from typing import NamedTuple
 
 from pgslot.postgres.types import xid_precedes
@@ -25,6 +25,13 @@ MIN_SAMPLE_SECONDS = 3.0
 SAMPLE_SPACING = 0.2
 """Samples are thinned out as they age: the distance between two of them is about this fraction of their age."""
 MAX_SAMPLES = 100
+MAX_RECORDS = 20
+
+DECODING_SNAPSHOTS = 3
+"""A single snapshot shows what a session does at one moment; of several most have to agree."""
+
+OLDEST_XIDS = 5
+"""Of each kind of transaction a snapshot shows those with the oldest xids: so many, or more (transactions.sql)."""
 
 UNKNOWN_XID = 0
 """InvalidTransactionId (transam.h), used for an xid that is not known."""
@@ -44,11 +51,45 @@ class Sample(NamedTuple):
     None: none was open. UNKNOWN_XID: the transactions are not known.
     """
     next_xid: int | None
-    """The next xid that would be assigned, 32-bit; None on a standby."""
+    """The next xid that would be assigned, 32-bit; None on a standby. It was read before the transactions were."""
+    second_xid: int | None = UNKNOWN_XID
+    """The second oldest xid, as `oldest_xid`. None: no second transaction was open."""
+    began: float = 0.0
+    """When the snapshot began; 0.0: not known."""
+    oldest_xids: tuple[int, ...] = ()
+    """The oldest xids, oldest first, at most OLDEST_XIDS, as `oldest_xid`. Empty also if they are not known."""
+
+    def holds_only(self, xid: int, bound: int) -> bool:
+        """Return whether this was certainly the only open transaction with an xid older than `bound`."""
+        return self.oldest_xid == xid and (self.second_xid is None or not is_older(self.second_xid, bound))
+
+    def holds_only_since(self, since: int, xid: int, bound: int) -> bool:
+        """Return whether this certainly was the only open transaction with an xid from `since` on before `bound`."""
+        older = [oldest for oldest in self.oldest_xids if xid_precedes(oldest, bound)]
+        complete = self.oldest_xid != UNKNOWN_XID and len(older) < OLDEST_XIDS
+        return complete and [oldest for oldest in older if not xid_precedes(oldest, since)] == [xid]
 
     def may_hold(self, bound: int) -> bool:
         """Return whether a transaction with an xid older than this one was open, or may have been."""
         return self.oldest_xid is not None and is_older(self.oldest_xid, bound)
+
+
+class LoggedRecords(NamedTuple):
+    """
+    Running-xacts records that were certainly logged, as the server showed when it was asked.
+
+    Two of them prove what one does not: the first one after a crash or a promotion still counts transactions that ended
+    with it (ReorderBufferAbortOld() follows SnapBuildProcessRunningXacts() in decode.c).
+    """
+
+    after: float
+    """At least two of them were logged after this time, monotonic; infinite: that is not known of two."""
+    before: float
+    """All of them were logged before this time."""
+    start: int
+    """They begin here or later."""
+    end: int
+    """They end here or before."""
 
 
 class DeliveryState(NamedTuple):
@@ -86,6 +127,12 @@ class SlotHistory(NamedTuple):
     pinned_at: int
     """Where the node's WAL stood at `pinned_since`; 0 without it."""
     delivery: DeliveryState
+    most_pinned: int = 0
+    """The most bytes that snapshots showed between restart_lsn, where it is now, and confirmed_flush_lsn."""
+    usual_pinned: int = 0
+    """What `most_pinned` usually came to before restart_lsn moved. 0: snapshots have not shown it move twice."""
+    decoding: int = 0
+    """Rises by 1, to DECODING_SNAPSHOTS at most, with a snapshot of a session that decodes; falls by 1 otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +148,8 @@ class History:
     """By slot name: the logical slots of that snapshot, except those that are lost or in creation."""
     rewound: int = 0
     """Bytes of WAL that one snapshot showed and the next did not: pg_rewind, a crash, another server."""
+    records: tuple[LoggedRecords, ...] = ()
+    """The last MAX_RECORDS that the server confirmed, oldest first. A process that only observes has none."""
 
     def position_before(self, time: float) -> int | None:
         """Return where WAL stood at this time or shortly before; None: no sample is that old."""
@@ -133,8 +182,14 @@ def extend_history(
     slots: Sequence[Slot] | None,
     transactions: Iterable[Transaction] | None,
     now: float,
+    *,
+    began: float = 0.0,
 ) -> History:
-    """Return the history with one more snapshot, which ended just now; None: that query failed."""
+    """
+    Return the history with one more snapshot, which began at `began` and ended just now.
+
+    `slots` and `transactions` None: that query failed.
+    """
     if facts.wal_written_bytes is None:
         return before
     last = before.samples[-1] if before.samples else None
@@ -143,16 +198,28 @@ def extend_history(
         # Another server at the same address, one that lost WAL in a crash, or a promoted one, which so far has had no
         # transactions of its own: nothing recorded before applies to it.
         before = EMPTY_HISTORY
-    sample = Sample(now, facts.wal_written_bytes, _oldest_xid(transactions), facts.next_xid)
+    oldest_xid, second_xid = _open_xids(transactions)
+    xids = _oldest_xids(transaction.xid for transaction in transactions or ())
+    sample = Sample(now, facts.wal_written_bytes, oldest_xid, facts.next_xid, second_xid, began, xids)
     samples = _thin((*before.samples, sample), now)
     if slots is None:
-        return History(now, samples, facts.in_recovery, before.slots, rewound)
+        return History(now, samples, facts.in_recovery, before.slots, rewound, before.records)
     slot_histories = {
         slot.slot_name: _extend_slot(before.slots.get(slot.slot_name), slot, sample)
         for slot in slots
         if slot.slot_type == "logical" and slot.restart_position is not None and slot.confirmed_position is not None
     }
-    return History(now, samples, facts.in_recovery, slot_histories, rewound)
+    return History(now, samples, facts.in_recovery, slot_histories, rewound, before.records)
+
+
+def add_records(history: History, records: LoggedRecords) -> History:
+    """Return the history with these records; the same ones, as the last checkpoint shows them again, are kept once."""
+    if any(
+        (logged.after, logged.start, logged.end) == (records.after, records.start, records.end)
+        for logged in history.records
+    ):
+        return history
+    return replace(history, records=(*history.records, records)[-MAX_RECORDS:])
 
 
 def is_older(xid: int, bound: int) -> bool:
@@ -177,7 +244,7 @@ def _extend_slot(previous: SlotHistory | None, slot: Slot, sample: Sample) -> Sl
     assert confirmed is not None  # noqa: S101
     if previous is not None and previous.restart == restart:
         unchanged = (False, slot.total_txns, confirmed, slot.sent_position, 0, None, slot.reply_time)
-        if previous.delivery[:-1] == unchanged:
+        if previous.delivery[:-1] == unchanged and not (slot.decoding or previous.decoding):
             # The rest would come to the same. This is so for most of 1,000 slots, and saves most of the time.
             return previous
     recreated = previous is None or (previous.delivery.txns or 0) > (slot.total_txns or 0)
@@ -185,15 +252,31 @@ def _extend_slot(previous: SlotHistory | None, slot: Slot, sample: Sample) -> Sl
     pinned_at = 0
     if previous is not None and previous.restart == restart:
         seen, moved_here = previous.seen, previous.moved_here
+        most_pinned, usual_pinned = max(previous.most_pinned, confirmed - restart), previous.usual_pinned
         pinned_since, pinned_at = previous.pinned_since, previous.pinned_at
     else:
         seen, moved_here = sample.at, not recreated
+        most_pinned = max(0, confirmed - restart)
+        usual_pinned = 0 if previous is None or recreated else _usual_pinned(previous)
     if confirmed - restart <= SEGMENT_BYTES:
         pinned_since, pinned_at = None, 0
     elif pinned_since is None:
         pinned_since, pinned_at = sample.at, sample.position
     delivery = _extend_delivery(None if previous is None else previous.delivery, slot, confirmed, sample.at)
-    return SlotHistory(restart, seen, moved_here, pinned_since, pinned_at, delivery)
+    decoding = 0 if previous is None else previous.decoding
+    decoding = min(DECODING_SNAPSHOTS, decoding + 1) if slot.decoding else max(0, decoding - 1)
+    return SlotHistory(
+        restart, seen, moved_here, pinned_since, pinned_at, delivery, most_pinned, usual_pinned, decoding
+    )
+
+
+def _usual_pinned(before: SlotHistory) -> int:
+    """Return the usual distance once restart_lsn has moved again; one long pin at most doubles it."""
+    if not before.moved_here:
+        return 0
+    if before.usual_pinned == 0:
+        return before.most_pinned
+    return max(min(before.most_pinned, 2 * before.usual_pinned), before.usual_pinned * 7 // 8)
 
 
 def _extend_delivery(previous: DeliveryState | None, slot: Slot, confirmed: int, now: float) -> DeliveryState:
@@ -214,31 +297,57 @@ def _extend_delivery(previous: DeliveryState | None, slot: Slot, confirmed: int,
     return DeliveryState(outstanding, txns, confirmed, sent, step, after, reply, answered)
 
 
-def _oldest_xid(transactions: Iterable[Transaction] | None) -> int | None:
+def _open_xids(transactions: Iterable[Transaction] | None) -> tuple[int | None, int | None]:
+    """Return the two oldest xids; None in their place: no such transaction is open."""
     if transactions is None:
-        return UNKNOWN_XID
-    return reduce(_older_xid, (transaction.xid for transaction in transactions), None)
+        return UNKNOWN_XID, UNKNOWN_XID
+    return _two_oldest(transaction.xid for transaction in transactions)
 
 
-def _older_xid(first: int | None, second: int | None) -> int | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return first if is_older(first, second) else second
+def _two_oldest(xids: Iterable[int | None]) -> tuple[int | None, int | None]:
+    oldest: int | None = None
+    second: int | None = None
+    for xid in xids:
+        if xid == UNKNOWN_XID:
+            return UNKNOWN_XID, UNKNOWN_XID
+        if xid is None or xid in (oldest, second):
+            continue
+        if oldest is None or xid_precedes(xid, oldest):
+            oldest, second = xid, oldest
+        elif second is None or xid_precedes(xid, second):
+            second = xid
+    return oldest, second
+
+
+def _oldest_xids(xids: Iterable[int | None]) -> tuple[int, ...]:
+    known = {xid for xid in xids if xid is not None}
+    return tuple(sorted(known, key=_AGE)[:OLDEST_XIDS])
+
+
+def _compare_ages(first: int, second: int) -> int:
+    return -1 if xid_precedes(first, second) else 1
+
+
+_AGE = cmp_to_key(_compare_ages)
 
 
 def _thin(samples: tuple[Sample, ...], now: float) -> tuple[Sample, ...]:
     """
     Drop samples that are too close to the previous one for their age.
 
-    The oldest xid of a dropped sample is added to the next one that is kept.
+    The oldest xids of a dropped sample are added to the next one that is kept.
     """
     *older, newest = samples
     kept: list[Sample] = []
-    dropped_xid: int | None = None
+    dropped: tuple[int | None, int | None] = (None, None)
+    dropped_xids: tuple[int, ...] = ()
     for sample in older:
-        dropped_xid = _older_xid(dropped_xid, sample.oldest_xid)
+        dropped = _two_oldest((*dropped, sample.oldest_xid, sample.second_xid))
+        dropped_xids = _oldest_xids((*dropped_xids, *sample.oldest_xids))
         if not kept or sample.at - kept[-1].at >= max(MIN_SAMPLE_SECONDS, SAMPLE_SPACING * (now - sample.at)):
-            kept.append(sample._replace(oldest_xid=dropped_xid))
-            dropped_xid = None
-    kept.append(newest._replace(oldest_xid=_older_xid(dropped_xid, newest.oldest_xid)))
+            kept.append(sample._replace(oldest_xid=dropped[0], second_xid=dropped[1], oldest_xids=dropped_xids))
+            dropped, dropped_xids = (None, None), ()
+    oldest, second = _two_oldest((*dropped, newest.oldest_xid, newest.second_xid))
+    xids = _oldest_xids((*dropped_xids, *newest.oldest_xids))
+    kept.append(newest._replace(oldest_xid=oldest, second_xid=second, oldest_xids=xids))
     return tuple(kept[-MAX_SAMPLES:])

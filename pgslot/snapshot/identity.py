@@ -80,7 +80,7 @@ class ClusterMembership:
         )
         if is_foreign != self._is_foreign:
             self._is_foreign = is_foreign
-            text = "the node is one of another cluster" if is_foreign else "the node is one of its cluster again"
+            text = "the server belongs to another cluster" if is_foreign else "the server belongs to its cluster again"
             identifiers = {
                 "system_identifier": self._identifier,
                 "cluster_system_identifier": expected_system_identifier,

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pgslot.snapshot.history import EMPTY_HISTORY, History
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
+from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
 
 class QueryStatus(StrEnum):
@@ -19,6 +20,20 @@ class QueryStatus(StrEnum):
     LOGIN_FAILED = "login_failed"
     WRONG_CLUSTER = "wrong_cluster"
     """The server answered, but its system identifier is not that of the cluster that it is configured for."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalUsage:
+    """The WAL directory and what may keep WAL, at one moment. None in place of a row: unknown, or not there."""
+
+    statuses: dict[str, QueryStatus]
+    """Of the queries WAL_QUERIES, by name; archive_status is missing where nothing is archived."""
+    facts: WalFacts | None = None
+    directory: WalDirectory | None = None
+    archive_status: ArchiveStatus | None = None
+    checkpoint: Checkpoint | None = None
+    slots: tuple[Slot, ...] | None = None
+    """As they were just before. None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +53,29 @@ class NodeSnapshot:
     standby: Standby | None = None
     """None also on a primary."""
     senders: tuple[WalSender, ...] | None = None
-    """Standbys that stream from this node; empty for a standby."""
+    """Standbys that stream from this node."""
     history: History = EMPTY_HISTORY
     """What this snapshot and the earlier ones by the same collector showed."""
+    wal: WalUsage | None = None
+    """As it was when the WAL directory was last listed. None: unknown, or this program does not list it."""
 
     @property
     def up(self) -> bool:
         """Whether the node answered node.sql on the connection that this snapshot was taken with."""
         return self.facts is not None
+
+    @property
+    def all_statuses(self) -> dict[str, QueryStatus]:
+        """The statuses of this snapshot's queries, and of those that list the WAL directory, when they last ran."""
+        return self.statuses if self.wal is None else self.statuses | self.wal.statuses
+
+    @property
+    def failures(self) -> dict[str, QueryStatus]:
+        """How queries of the snapshot failed, by name; only the connection's failure, `node`, if that was the cause."""
+        failed: dict[str, QueryStatus] = {
+            query: status for query, status in self.all_statuses.items() if status is not QueryStatus.OK
+        }
+        return failed if self.up else {query: status for query, status in failed.items() if query == "node"}
 
     @property
     def is_primary(self) -> bool:

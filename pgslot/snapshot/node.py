@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -12,18 +13,28 @@ from pgslot.cli.logging import get_logger
 from pgslot.config.model import Node
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
+from pgslot.snapshot.creation_times import CreationTimes, bound_waits
 from pgslot.snapshot.deadlines import GRACE_SECONDS, MIN_COLLECT_SECONDS, RECENT_SECONDS
-from pgslot.snapshot.history import EMPTY_HISTORY, extend_history
+from pgslot.snapshot.history import EMPTY_HISTORY, LoggedRecords, add_records, extend_history
 from pgslot.snapshot.identity import IDENTITY, ClusterMembership, Identity
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
-from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Query, Scope
+from pgslot.snapshot.privileges import grant, grant_listing
+from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, WAL_QUERIES, Query, Scope
+from pgslot.snapshot.wal_usage import WalUsageCollector
 
 log = get_logger(__name__)
 
 _Rows = dict[str, list[Any]]
 _Statuses = dict[str, QueryStatus]
 
-_UNDEFINED = psycopg.errors.UndefinedFunction | psycopg.errors.UndefinedColumn | psycopg.errors.UndefinedTable
+_LISTING_QUERIES = frozenset(query.name for query in WAL_QUERIES)
+_UNSUPPORTED = (
+    psycopg.errors.UndefinedFunction
+    | psycopg.errors.UndefinedColumn
+    | psycopg.errors.UndefinedTable
+    # Some services have a function and refuse to run it.
+    | psycopg.errors.FeatureNotSupported
+)
 
 
 class NodeCollector:
@@ -34,7 +45,8 @@ class NodeCollector:
     it, which begins when the current one ends.
     """
 
-    def __init__(self, node: Node, application_name: str) -> None:
+    def __init__(self, node: Node, application_name: str, listing_interval: float | None = None) -> None:
+        """`listing_interval`: seconds between two listings of the WAL directory; None: it is never listed."""
         self.node = node
         self.membership = ClusterMembership(node.cluster, node.name)
         self._application_name = application_name
@@ -50,6 +62,8 @@ class NodeCollector:
         self._reported: dict[str, str] = {}
         """The status last logged, by query name; `` for the node itself."""
         self._history = EMPTY_HISTORY
+        self._creation_times = CreationTimes()
+        self._wal = None if listing_interval is None else WalUsageCollector(listing_interval)
         self._last_complete: tuple[float, NodeSnapshot] | None = None
         """The last snapshot of everything, and when it ended, monotonic."""
 
@@ -77,11 +91,23 @@ class NodeCollector:
         return snapshot
 
     @property
+    def last(self) -> tuple[float, NodeSnapshot] | None:
+        """The last snapshot of everything, also a failed one, and its age in seconds; None: the node was not asked."""
+        if self._last_complete is None:
+            return None
+        at, snapshot = self._last_complete
+        return time.monotonic() - at, snapshot
+
+    @property
     def recent(self) -> NodeSnapshot | None:
         """The last complete snapshot; None: there was none in the last RECENT_SECONDS."""
         if self._last_complete is None or time.monotonic() - self._last_complete[0] > RECENT_SECONDS:
             return None
         return self._last_complete[1]
+
+    def add_records(self, records: LoggedRecords) -> None:
+        """Add running-xacts records that this node has certainly logged to its history."""
+        self._history = add_records(self._history, records)
 
     async def close(self) -> None:
         """End the collection in flight, which its callers get as unreachable, and close the connection."""
@@ -126,11 +152,16 @@ class NodeCollector:
             rows, statuses = await self._fetch(deadline, scope)
             self.membership.mark_answered()
             snapshot = self._snapshot(scope, rows, statuses, time.monotonic() - started)
+            if self._wal is not None and scope is Scope.EVERYTHING and snapshot.up:
+                # A caller whose time ends while the directory is listed has everything else.
+                self._interim = replace(snapshot, wal=self._wal.usage)
+                await self._list_wal(self._wal, snapshot, deadline)
+                snapshot = replace(snapshot, wal=self._wal.usage, duration=time.monotonic() - started)
         except Exception as error:
             await self._disconnect()
             status = classify(error, connected=False)
             if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._reported.get("") != f"{status}":
-                log.exception("internal error in looking at the node")
+                log.exception("internal error while querying the node")
             self._report(status, str(error))
             snapshot = self.empty_snapshot(status, time.monotonic() - started, scope)
         if scope is Scope.EVERYTHING:
@@ -146,33 +177,64 @@ class NodeCollector:
         while True:
             kept = self._session is not None and not self._session.closed
             session = await self._connect(deadline)
-            rows: _Rows = {}
-            statuses = _same_status(scope, QueryStatus.UNSUPPORTED)
             try:
                 await self._identify(session, deadline)
-                batches = [self._supported_queries(session, scope)]
-                while batches:
-                    batch = batches.pop(0)
-                    try:
-                        answers = await _run(session, batch, deadline)
-                    except psycopg.Error as error:
-                        if session.closed or session.major < OLDEST_SUPPORTED:
-                            raise
-                        if len(batch) > 1:
-                            batches = [(query,) for query in batch]
-                        else:
-                            statuses[batch[0].name] = classify(error, connected=True)
-                            self._report(statuses[batch[0].name], str(error), batch[0].name)
-                    else:
-                        rows |= answers
-                        statuses |= dict.fromkeys(answers, QueryStatus.OK)
+                rows, answered = await self._ask(session, self._supported_queries(session, scope), deadline)
             except psycopg.OperationalError:
                 # Proxies and firewalls cut connections that are idle between two scrapes. The server knows nothing of
                 # it, and the node is as well as before.
                 if not (kept and session.closed):
                     raise
             else:
-                return rows, statuses
+                return rows, _same_status(scope, QueryStatus.UNSUPPORTED) | answered
+
+    async def _ask(self, session: Session, queries: Sequence[Query], deadline: float) -> tuple[_Rows, _Statuses]:
+        """Run the queries in one round trip; if one fails, each by itself, so that the others still answer."""
+        rows: _Rows = {}
+        statuses: _Statuses = {}
+        batches = [queries]
+        while batches:
+            batch = batches.pop(0)
+            try:
+                answers = await _run(session, batch, deadline)
+            except psycopg.Error as error:
+                if session.closed or session.major < OLDEST_SUPPORTED:
+                    raise
+                if len(batch) > 1:
+                    batches = [(query,) for query in batch]
+                else:
+                    statuses[batch[0].name] = classify(error, connected=True)
+                    self._report(statuses[batch[0].name], str(error), batch[0].name)
+            else:
+                rows |= answers
+                statuses |= dict.fromkeys(answers, QueryStatus.OK)
+        return rows, statuses
+
+    async def _list_wal(self, wal: WalUsageCollector, snapshot: NodeSnapshot, deadline: float) -> None:
+        """List the WAL directory if it is time to; whatever happens, the snapshot has its other answers."""
+        session = self._session
+        if session is None or session.major < OLDEST_SUPPORTED or not wal.due(deadline):
+            return
+
+        async def ask(queries: Sequence[Query], until: float) -> tuple[_Rows, _Statuses]:
+            try:
+                return await self._ask(session, queries, until)
+            except (psycopg.Error, TimeoutError) as error:
+                # The next scrape connects again.
+                status = classify(error, connected=False)
+                self._report(status, str(error), queries[0].name)
+                return {}, dict.fromkeys((query.name for query in queries), status)
+
+        statuses = await wal.refresh(ask, snapshot.slots, deadline)
+        self._report_listing(statuses, snapshot.facts.role if snapshot.facts is not None else None)
+
+    def _report_listing(self, statuses: _Statuses, role: str | None) -> None:
+        """Log what the role lacks, and what works again, once."""
+        for name, status in statuses.items():
+            if status is QueryStatus.PERMISSION_DENIED and role is not None:
+                self._report(status, f"what holds the WAL is not shown. As a superuser: {grant_listing(role)}", name)
+            elif status is QueryStatus.OK and self._reported.pop(name, None) is not None:
+                log.info("the probe works again", cluster=self.node.cluster, node=self.node.name, probe=name)
 
     def _supported_queries(self, session: Session, scope: Scope) -> tuple[Query, ...]:
         """Return the queries of the scope; for a server that is too old for the others, node.sql alone."""
@@ -212,6 +274,9 @@ class NodeCollector:
         if self.membership.server_changed(session, identifier):
             # What another server's slots did before explains nothing here.
             self._history = EMPTY_HISTORY
+            self._creation_times = CreationTimes()
+            if self._wal is not None:
+                self._wal.forget()
 
     def _snapshot(self, scope: Scope, rows: _Rows, statuses: _Statuses, duration: float) -> NodeSnapshot:
         facts = rows["node"][0] if "node" in rows else None
@@ -221,23 +286,26 @@ class NodeCollector:
                 if query.needs_all_stats and statuses.get(query.name) is QueryStatus.OK:
                     statuses[query.name] = QueryStatus.PERMISSION_DENIED
                     rows.pop(query.name, None)
-            self._report(
-                QueryStatus.PERMISSION_DENIED, "the role is not a member of pg_monitor: GRANT pg_monitor TO it"
-            )
+            lacking = f"the role lacks pg_read_all_stats. As a superuser on the primary: {grant(facts.role)}"
+            self._report(QueryStatus.PERMISSION_DENIED, lacking)
 
         if self._reported and all(status is QueryStatus.OK for status in statuses.values()):
-            for name in ("", *statuses):
-                self._reported.pop(name, None)
-            if not self._reported:
-                text = "looking at the node works again"
+            recovered = [name for name in ("", *statuses) if self._reported.pop(name, None) is not None]
+            if recovered and not self._reported.keys() - _LISTING_QUERIES:
+                text = "the node answers again"
                 log.info(text, cluster=self.node.cluster, node=self.node.name)
 
         def rows_of(name: str) -> tuple[Any, ...] | None:
             return tuple(rows[name]) if name in rows else None
 
+        creations = rows_of("creations")
+        if creations is not None:
+            now = time.monotonic()
+            self._creation_times, creations = bound_waits(self._creation_times, creations, now - duration, now)
         if facts is not None and scope is Scope.EVERYTHING:
+            now = time.monotonic()
             self._history = extend_history(
-                self._history, facts, rows_of("slots"), rows_of("transactions"), time.monotonic()
+                self._history, facts, rows_of("slots"), rows_of("transactions"), now, began=now - duration
             )
         return NodeSnapshot(
             cluster=self.node.cluster,
@@ -246,7 +314,7 @@ class NodeCollector:
             statuses=statuses,
             facts=facts,
             slots=rows_of("slots"),
-            creations=rows_of("creations"),
+            creations=creations,
             transactions=rows_of("transactions"),
             standby=next(iter(rows.get("standby", ())), None),
             senders=rows_of("senders"),
@@ -258,7 +326,7 @@ class NodeCollector:
         if self._reported.get(query) != f"{status}":
             self._reported[query] = f"{status}"
             log.warning(
-                "cannot look at the node",
+                "cannot query the node",
                 cluster=self.node.cluster,
                 node=self.node.name,
                 probe=query or None,
@@ -275,7 +343,7 @@ def classify(error: Exception, *, connected: bool) -> QueryStatus:
         return QueryStatus.LOGIN_FAILED
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return QueryStatus.PERMISSION_DENIED
-    if isinstance(error, _UNDEFINED):
+    if isinstance(error, _UNSUPPORTED):
         return QueryStatus.UNSUPPORTED
     if isinstance(error, psycopg.OperationalError) and not connected:
         return QueryStatus.UNREACHABLE

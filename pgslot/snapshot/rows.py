@@ -15,13 +15,20 @@ class NodeFacts:
     """The setting."""
     effective_wal_level: str
     """From PostgreSQL 19 on also `logical` while the primary has a logical slot; before, the same as the setting."""
+    server_time: float
+    """Unix time by the server's clock, which the server's other times are to be compared with."""
+    role: str
+    """current_user."""
     reads_all_stats: bool
     """The role has pg_read_all_stats; without it pg_stat_activity hides what other roles' sessions wait for."""
     replication_slots: int
+    """Without those of REPACK (CONCURRENTLY), which do not count towards max_replication_slots."""
     max_replication_slots: int
     max_slot_wal_keep_size_bytes: int | None
     """None: no limit (-1)."""
     wal_keep_size_bytes: int
+    max_wal_size_bytes: int
+    wal_segment_size_bytes: int
     bgwriter_delay_seconds: float
     """The background writer, which logs running-xacts records, sleeps up to 50 times as long when nothing happens."""
     synchronized_standby_slots: str
@@ -63,7 +70,11 @@ class Slot(NamedTuple):
     slotsync_skip_reason: str | None
     """Why the last synchronisation of a synced slot was skipped. None: it was not, or before PostgreSQL 19."""
     inactive_since: float | None
-    """Unix time. None before PostgreSQL 17 and while active."""
+    """
+    Unix time. None before PostgreSQL 17 and while active.
+
+    For a synced slot: when it was last synchronised, also if there was nothing to copy, or when the server started.
+    """
     safe_wal_size_bytes: int | None
     """
     None: no limit is set, the slot is lost, or it reserves no WAL. Negative: the next checkpoint may lose it.
@@ -85,12 +96,22 @@ class Slot(NamedTuple):
     reply_time: float | None
     """Unix time of the consumer's last reply, by its own clock. None before the first one, or if it sends no time."""
     consumer_wait_event: str | None
-    """pg_stat_activity.wait_event of the slot's session; None where synchronized_standby_slots is not set."""
+    """pg_stat_activity.wait_event of the session that uses a logical slot; None if it retains 16 MiB or less."""
+    decoding: bool | None
+    """That session runs or waits for its disk: not for WAL, and not for the consumer. None as above."""
+    table_copy_running: bool | None
+    """
+    A walsender copies the table for which an inactive slot was created. False for slots that are not for a table copy.
+
+    None: a walsender copies some table of the database, this one or another.
+    """
     catalog_xmin_age_xids: int | None
     xmin_age_xids: int | None
     """Only for a physical slot whose standby has hot_standby_feedback on; otherwise None."""
     catalog_xmin: int | None
     """32-bit xid, which wraps around. An invalidated slot still has it."""
+    xmin: int | None
+    """As catalog_xmin. Only for a physical slot whose standby has hot_standby_feedback on; otherwise None."""
     in_creation: bool
     spill_txns: int | None
     spill_count: int | None
@@ -100,11 +121,25 @@ class Slot(NamedTuple):
     stream_bytes: int | None
     total_txns: int | None
     total_bytes: int | None
+    mem_exceeded_count: int | None
+    """None before PostgreSQL 19, like the two below."""
+    slotsync_skip_count: int | None
+    slotsync_last_skip: float | None
+    """Unix time. None: no synchronisation of this copy was skipped."""
 
     @property
     def invalidated(self) -> bool:
         """The slot is lost, for whatever reason: it cannot be used any more, and holds nothing back."""
         return self.wal_status == "lost" or self.invalidation_reason is not None
+
+    @property
+    def used_by_repack(self) -> bool:
+        """
+        REPACK (CONCURRENTLY) of PostgreSQL 19 uses this temporary slot, `pg_repack_<pid>`, until it ends.
+
+        Clients can create slots of such a name, but the server refuses them its plugin.
+        """
+        return self.plugin == "pgrepack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +208,12 @@ class Standby:
     receiver_status: str | None
     """pg_stat_wal_receiver.status; None when no receiver runs or the role may not see it."""
     streaming_configured: bool | None
-    """primary_conninfo is set. None when the role may not read it. False: fed from an archive alone."""
+    """primary_conninfo is set. None when the role may not read it."""
+    restores_from_archive: bool
+    """restore_command is set."""
     replay_pause_state: str
     apply_delay_seconds: float
-    """The setting recovery_min_apply_delay; 0 is none."""
+    """The setting recovery_min_apply_delay; 0 means no delay."""
     replay_lag_bytes: int | None
     """Received but not yet replayed. None before anything was streamed."""
     startup_wait_event_type: str | None
@@ -198,10 +235,12 @@ class Standby:
 
 @dataclass(frozen=True, slots=True)
 class WalSender:
-    """senders.sql: a standby that streams from this primary, by pg_stat_replication; no rows on a standby."""
+    """senders.sql: a standby that streams from this node, by pg_stat_replication."""
 
     application_name: str
     client_addr: str
     """Empty for a Unix socket."""
     slot_name: str
     """The physical slot that it uses. Empty: none."""
+    xmin: int | None = None
+    """32-bit xid: what hot_standby_feedback holds back as long as it is connected. None with a slot, which keeps it."""

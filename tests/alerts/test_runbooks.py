@@ -14,7 +14,7 @@ from tests.support.promql import selectors
 from tests.support.runbooks import PARSERS, RUNBOOKS, RunbookBlock, runbook_blocks
 
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Prevention"]
-PLACES = {"primary", "standby", "node", "healer"}
+SQL_PLACES = {"primary", "standby", "node", "healer"}
 """Where a block of SQL runs: a kind of server, the alert's node of either kind, or the healer's connection."""
 
 DESTRUCTIVE = r"pg_drop_replication_slot|pg_terminate_backend|pg_cancel_backend|ROLLBACK PREPARED|COMMIT PREPARED"
@@ -64,12 +64,23 @@ def test_served_runbook_page_has_working_links(path: Path) -> None:
     assert page is not None
     assert f"<h1>{path.stem}</h1>" in page
     assert "<table>" in page
-    assert all(target.endswith(".md") for target in re.findall(r'<a href="([^"]+)"', page))
+    back, _, rest = page.partition("</nav>")
+    assert re.findall(r'<a href="([^"]+)"', back) == ["../", "../#runbooks"]
+    assert all(target.endswith(".md") for target in re.findall(r'<a href="([^"]+)"', rest))
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
 def test_sql_block_states_where_it_runs(block: RunbookBlock) -> None:
-    assert block.where in PLACES
+    assert block.where in SQL_PLACES
+
+
+def test_page_says_above_each_block_where_it_runs() -> None:
+    page = runbooks.runbook("PgSlotCreationBlocked")
+    assert page is not None
+    assert page.count('<p class="place">SQL, on the node of the alert</p>\n<pre tabindex="0"><code>SELECT') == 2
+    assert '<p class="place">PromQL, in Prometheus</p>' in page
+    assert '<pre class="output" tabindex="0"><code> pg_terminate_backend' in page
+    assert {f"sql {place}" for place in SQL_PLACES} == {info for info in runbooks.PLACES if info.startswith("sql")}
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("sql")])
@@ -82,6 +93,32 @@ def test_destructive_sql_stands_under_mitigation_with_its_risk(block: RunbookBlo
         before = text[: text.index(block.text)]
         step = before[max(before.rfind(f"\n**{number}.") for number in range(1, 9)) :]
         assert "*Risk:" in step or "**This cannot be undone" in step, step
+
+
+GUARDS = {
+    "pg_drop_replication_slot": r"wal_status = 'lost'|NOT active",
+    "pg_terminate_backend": r"xact_start < clock_timestamp\(\) - interval|query ILIKE",
+    "PREPARED": r"prepared < clock_timestamp\(\) - interval",
+}
+"""What each destructive statement checks by itself: a slot's name, a pid or a gid may be another's by then."""
+
+
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(block, id=block.id) for block in runbook_blocks("sql") if re.search(DESTRUCTIVE, block.text)],
+)
+def test_destructive_statement_guards_itself(block: RunbookBlock) -> None:
+    """A slot of the same name on the primary may be well while that of the alert's node is lost."""
+    for statement, guard in GUARDS.items():
+        if re.search(statement, block.text):
+            assert re.search(guard, block.text), block.text
+    assert not ("pg_drop_replication_slot" in block.text and block.where == "primary")
+
+
+def test_lost_slot_is_dropped_only_if_it_is_lost() -> None:
+    drops = [block for block in runbook_blocks("sql") if "pg_drop_replication_slot" in block.text]
+    [drop] = [block for block in drops if block.runbook == "PgSlotLost"]
+    assert (drop.where, "AND wal_status = 'lost'" in drop.text) == ("node", True)
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.id) for block in runbook_blocks("promql")])

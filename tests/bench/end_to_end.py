@@ -13,8 +13,10 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from tests.bench import retries
 from tests.bench.client import Client
 from tests.bench.results import Result
+from tests.bench.retries import MEDIAN, WORST
 from tests.bench.scale import Scale
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import Stack
@@ -23,7 +25,6 @@ THRESHOLD = 2.0
 """Threshold of PgSlotCreationWaiting, in seconds."""
 PHASES = 4.0
 """Seconds: twice the scrape and evaluation interval, so that a trial begins at any point of it."""
-MEDIAN, WORST = 6.0, 10.0
 FREED = 1.5
 """Target, in seconds after the commit of the blocking transaction."""
 STAGES = ("scrape", "rule", "Alertmanager", "healer", "PostgreSQL")
@@ -54,6 +55,7 @@ def run(scale: Scale) -> Iterator[Result]:
             for number in range(scale.trips):
                 time.sleep(chance.uniform(0, PHASES))
                 trips.append(_measure_trip(stack, healer, f"way_{number}"))
+            rhythms = [retries.measure(stack, f"again_{pause:g}", pause, scale.retries) for pause in scale.pauses]
             seconds_after_commit = [
                 _commit_to_usable(stack, healer, f"freed_{number}") for number in range(scale.trips // 4 + 1)
             ]
@@ -66,6 +68,12 @@ def run(scale: Scale) -> Iterator[Result]:
     yield Result(f"{name}, worst", max(totals), "s", target=target, held=max(totals) <= WORST)
     for index, stage in enumerate(STAGES):
         yield Result(f"{name}: {stage}, median", median(trip.stages[index] for trip in trips), "s")
+    for rhythm in rhythms:
+        again = f"again under its name after {rhythm.pause:g} s, as shipped"
+        target, count = f"at most {MEDIAN:g} s", len(rhythm.durations)
+        yield Result(f"{again}, median of {count}", rhythm.median, "s", target=target, held=rhythm.median <= MEDIAN)
+        target = f"at most {WORST:g} s"
+        yield Result(f"{again}, worst", rhythm.worst, "s", target=target, held=rhythm.worst <= WORST)
     yield Result(f"{name}: alerts for people", alerts_for_people, "", target="none", held=alerts_for_people == 0)
     target = f"at most {FREED:g} s"
     name = "commit of what blocked a standby's creation to usable, worst"

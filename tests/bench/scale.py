@@ -14,6 +14,10 @@ class Scale:
     scrapes: int = 10_000
     heals: int = 20
     trips: int = 20
+    pauses: tuple[float, ...] = (1.0, 12.0)
+    """Seconds between the drop of a slot and the next creation under its name."""
+    retries: int = 4
+    """For each pause."""
     alerts: int = 10_000
     """In one body."""
     storm_seconds: float = 30.0
@@ -31,6 +35,8 @@ QUICK = Scale(
     scrapes=200,
     heals=2,
     trips=2,
+    pauses=(1.0,),
+    retries=1,
     alerts=500,
     storm_seconds=2.0,
 )

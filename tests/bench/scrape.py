@@ -71,7 +71,8 @@ def _scrape_chunk(get: Callable[[], object], write: Callable[[], None]) -> list[
 
 
 def _slot_series(page: bytes) -> int:
-    return sum(b'slot_name="' in line for line in page.splitlines())
+    """Return how many series are about one slot; who holds the WAL of the whole node is not."""
+    return sum(b'slot_name="' in line and b'holder="' not in line for line in page.splitlines())
 
 
 def _on_server(name: str, server: Postgres, client: Client, count: int = 20) -> Iterator[Result]:

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import psycopg
 
 from tests.support.servers.postgres import Postgres
-from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.stack import CREATE_EXPORTER, Stack
 
 OPEN_SHARE = 3
 """Every third session has an open transaction with an xid."""
@@ -18,7 +18,7 @@ def start(stack: Stack) -> Postgres:
         max_connections="600",
         shared_preload_libraries="'pg_stat_statements'",
     )
-    server.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
+    server.sql(CREATE_EXPORTER)
     server.sql("CREATE EXTENSION pg_stat_statements")
     return server
 

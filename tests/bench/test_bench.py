@@ -41,6 +41,7 @@ def test_quick_bench_measures_everything(tmp_path: Path) -> None:
         "the same",
         "storm",
         "stuck to usable",
+        "again under its name after 1 s",
         "commit of what blocked a standby's creation to usable",
     }
     scrapes = [line for line in lines if re.fullmatch(r"scrape, \d+ slots", line["name"])]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.support.dashboards import DASHBOARDS, FOLDER, panels, selectors, substituted, variables
+from tests.support.documents import read_yaml
 from tests.support.paths import ROOT
 
 Board = dict[str, Any]
@@ -164,7 +165,7 @@ RULES: dict[str, Callable[[Board], Iterator[str]]] = {
 }
 """Keyed by the linter's names; its two rules about LogQL do not apply here."""
 
-EXCLUDED: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / ".lint").read_text("utf-8"))["exclusions"]
+EXCLUDED: dict[str, dict[str, str]] = read_yaml(FOLDER / ".lint")["exclusions"]
 
 
 @pytest.mark.parametrize("board", DASHBOARDS)

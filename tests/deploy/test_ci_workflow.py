@@ -1,14 +1,14 @@
 """The files for a public Git host and for developers: the CI workflow, the pre-commit hooks, the security policy."""
 
+import json
 import re
 from typing import Any
 
-import yaml
-
+from tests.support.documents import read_yaml
 from tests.support.paths import ROOT
 
-WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
-HOOKS: dict[str, Any] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+WORKFLOW: dict[str, Any] = read_yaml(ROOT / ".github/workflows/ci.yml")
+HOOKS: dict[str, Any] = read_yaml(ROOT / ".pre-commit-config.yaml")
 JOBS: dict[str, dict[str, Any]] = WORKFLOW["jobs"]
 
 
@@ -40,6 +40,15 @@ def test_actions_are_pinned_and_leave_no_credentials() -> None:
         assert not step["uses"].startswith("actions/checkout") or step["with"]["persist-credentials"] is False
 
 
+def test_renovate_pins_images_by_digest_and_renews_all_that_is_pinned() -> None:
+    config = json.loads((ROOT / ".github/renovate.json").read_text("utf-8"))
+    assert "docker:pinDigests" in config["extends"]
+    assert {"dockerfile", "github-actions", "pip_requirements"} <= set(config["enabledManagers"])
+    # The pattern by which Renovate finds files of requirements, from its documentation.
+    for file in (ROOT / "deploy/docker").glob("*.txt"):
+        assert re.search(r"(^|/)[\w-]*requirements([-.]\w+)?\.(txt|pip)$", str(file))
+
+
 def test_hooks_are_make_targets() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for repository in HOOKS["repos"]:
@@ -53,5 +62,6 @@ def test_security_policy_has_no_email_address() -> None:
     text = (ROOT / "SECURITY.md").read_text("utf-8")
     assert not re.search(r"\S+@\S+\.\w+", text)
     assert "private vulnerability reporting" in text
+    text = (ROOT / "docs/explanation/trust-and-security.md").read_text("utf-8")
     for name in ("webhook_token_file", "--web.config.file", "pg_read_all_stats", "sslmode=verify-full"):
         assert name in text

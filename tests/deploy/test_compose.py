@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import in_process
+from tests.support.documents import read_yaml
 from tests.support.paths import ROOT
-from tests.support.servers.programs import program_path
 
 DEPLOY = ROOT / "deploy/compose"
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMPOSE: dict[str, Any] = read_yaml(ROOT / "docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 for_each_service = pytest.mark.parametrize("service", SERVICES)
@@ -139,16 +140,16 @@ def test_grafana_finds_its_dashboards_and_data_source() -> None:
     mounts = {target: ROOT / source for source, target, *_ in (volume.split(":") for volume in spec["volumes"])}
     home = Path(spec["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert (mounts[str(home.parent)] / home.name).is_file()
-    [provider] = yaml.safe_load((ROOT / "dashboards/provisioning/dashboards/pgslot.yml").read_text())["providers"]
+    [provider] = read_yaml(ROOT / "dashboards/provisioning/dashboards/pgslot.yml")["providers"]
     assert provider["options"]["path"] in mounts
-    [source] = yaml.safe_load((ROOT / "dashboards/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    [source] = read_yaml(ROOT / "dashboards/provisioning/datasources/prometheus.yml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
     assert source["access"] == "proxy"
 
 
 def test_prometheus_finds_every_rule_file() -> None:
     targets = [volume.split(":")[1] for volume in SERVICES["prometheus"]["volumes"]]
-    for file in yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())["rule_files"]:
+    for file in read_yaml(ROOT / "alerts/prometheus.yml")["rule_files"]:
         assert f"/etc/prometheus/{file}" in targets
 
 
@@ -187,7 +188,7 @@ def test_script_is_executable_and_parses(script: Path) -> None:
 def test_every_flag_exists_in_program(service: str, program: str, port: int) -> None:
     command = SERVICES[service]["command"]
     assert command[0] == program
-    help_text = run(program_path(program), "--help").stdout
+    help_text = in_process.run(program, "--help").stdout
     for flag in command[1:]:
         assert re.search(rf"(?<!\S){re.escape(flag.split('=')[0])}\b", help_text), flag
     assert str(port) in help_text
@@ -197,7 +198,7 @@ def test_every_flag_exists_in_program(service: str, program: str, port: int) -> 
 def test_ports_are_those_of_program(service: str, program: str, port: int) -> None:
     assert SERVICES[service]["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f"--web.listen-address=0.0.0.0:{port}" in SERVICES[service]["command"]
-    prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())
+    prometheus = read_yaml(ROOT / "alerts/prometheus.yml")
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in prometheus["scrape_configs"]}
     assert targets[f"pgslot-{service}"] == [f"{service}:{port}"]
     dockerfile = (ROOT / "Dockerfile").read_text()
@@ -214,18 +215,18 @@ def test_program_accepts_configuration(service: str, program: str, port: int, se
         (tmp_path / name).write_bytes((secrets / name).read_bytes())
     file = tmp_path / "pgslot.yml"
     file.write_text(config.replace("/run/secrets", str(tmp_path)))
-    done = run(program_path(program), f"--config.file={file}", "--check")
+    done = in_process.run(program, f"--config.file={file}", "--check")
     assert done.returncode == 0, f"{port}: {done.stdout}{done.stderr}"
 
 
 def test_webhook_reaches_healer_with_its_token() -> None:
-    alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text())
+    alertmanager = read_yaml(ROOT / "alerts/alertmanager.yml")
     (healer,) = (entry for entry in alertmanager["receivers"] if entry["name"] == "healer")
     (webhook,) = healer["webhook_configs"]
     assert webhook["url"] == "http://healer:9878/alerts"
     assert webhook["send_resolved"] is True
     token = webhook["http_config"]["authorization"]["credentials_file"]
-    assert token == yaml.safe_load((DEPLOY / "pgslot.yml").read_text())["healer"]["webhook_token_file"]
+    assert token == read_yaml(DEPLOY / "pgslot.yml")["healer"]["webhook_token_file"]
     for service in ("healer", "alertmanager"):
         assert Path(token).name in SERVICES[service]["secrets"]
 

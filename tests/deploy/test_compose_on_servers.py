@@ -8,6 +8,8 @@ import psycopg
 import pytest
 import requests
 
+from healer.commands.grants import script
+from pgslot.snapshot.privileges import ROLES
 from tests.support.compose.native import PORTS, SERVICES, Native
 from tests.support.paths import ROOT
 from tests.support.servers.processes import wait_for
@@ -60,12 +62,21 @@ def test_server_keeps_its_data_over_restart(native: Native, service: str) -> Non
 
 
 def test_healer_role_can_only_execute_pg_log_standby_snapshot(native: Native) -> None:
-    assert native.sql("primary", "SELECT pg_has_role('pgslot_exporter', 'pg_monitor', 'member')") == "t"
-    assert native.sql("primary", "SELECT pg_has_role('pgslot_healer', 'pg_monitor', 'member')") == "f"
+    for role in ROLES:
+        assert native.sql("primary", f"SELECT pg_has_role('pgslot_exporter', '{role}', 'member')") == "t"
+        assert native.sql("primary", f"SELECT pg_has_role('pgslot_healer', '{role}', 'member')") == "f"
+    assert native.sql("primary", "SELECT pg_has_role('pgslot_exporter', 'pg_monitor', 'member')") == "f"
     function = "pg_catalog.pg_log_standby_snapshot()"
     for role, may in (("pgslot_healer", "t"), ("pgslot_exporter", "f")):
         assert native.sql("primary", f"SELECT has_function_privilege('{role}', '{function}', 'execute')") == may
     assert native.sql("primary", "SELECT count(*) FROM pg_roles WHERE rolsuper") == "1"
+
+
+def test_roles_have_the_attributes_that_grants_gives(native: Native) -> None:
+    attributes = set(re.findall(r"LOGIN CONNECTION LIMIT (\d+)", script("pgslot_exporter", "pgslot_healer")))
+    assert len(attributes) == 1
+    found = "SELECT DISTINCT rolconnlimit FROM pg_roles WHERE rolname IN ('pgslot_exporter', 'pgslot_healer')"
+    assert {native.sql("primary", found)} == attributes
 
 
 @pytest.mark.parametrize("user", ["postgres", "replicator", "pgslot_exporter", "pgslot_healer"])
@@ -84,9 +95,9 @@ def test_prometheus_scrapes_both_programs_and_sees_both_nodes(native: Native) ->
     assert rules["data"]["groups"]
 
 
-def test_stuck_slot_of_readme_is_healed(native: Native) -> None:
+def test_stuck_slot_of_the_tutorial_is_healed(native: Native) -> None:
     """With the shipped thresholds and intervals, the slot hangs for at least two seconds before it is healed."""
-    for file in ("README.md", "docker-compose.yml"):
+    for file in ("docs/tutorial/see-it-heal.md", "docker-compose.yml"):
         assert re.search(rf"^#? *{re.escape(STUCK_SLOT)}\b", (ROOT / file).read_text("utf-8"), re.MULTILINE)
     done = native.run(STUCK_SLOT, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr

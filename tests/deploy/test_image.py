@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, distribution
@@ -28,13 +29,22 @@ STEPS = [
     for line in re.sub(r"\\\n", " ", DOCKERFILE).splitlines()
     if line.strip() and not line.startswith("#")
 ]
+FILES = ("deploy/docker/requirements.txt", "deploy/docker/build-requirements.txt")
+
+
+def pinned(file: str) -> Iterator[tuple[Requirement, list[str]]]:
+    """Yield the requirements of a file and the checksums of each."""
+    text = re.sub(r"\\\n", " ", (ROOT / file).read_text("utf-8"))
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            requirement, *hashes = line.split(" --hash=")
+            yield Requirement(requirement), [value.strip() for value in hashes]
+
+
 PINS = {
-    canonicalize_name(name): version
-    for name, version in (
-        line.split("==")
-        for line in (ROOT / "deploy/docker/constraints.txt").read_text("utf-8").splitlines()
-        if not line.startswith("#")
-    )
+    canonicalize_name(requirement.name): str(requirement.specifier).removeprefix("==")
+    for file in FILES
+    for requirement, _ in pinned(file)
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
@@ -82,10 +92,18 @@ def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     The environment that the RUN step builds, in a temporary folder instead of /opt/pgslot.
 
     It works offline: the dependencies are those of this virtual environment, whose versions another test compares with
-    the pins.
+    the pins. pip finds them there already, so it checks no checksum.
     """
     folder = tmp_path_factory.mktemp("image")
+    packages = folder / "packages"
+    packages.mkdir()
+    for path in Path(yaml.__file__).parents[1].iterdir():
+        if "pg_slot_healer" not in path.name:
+            (packages / path.name).symlink_to(path)
     [step] = arguments_of("RUN")
+    [made] = re.findall(r"python -m venv \S+ /opt/pgslot", step)
+    see_them = f"cd /opt/pgslot/lib/python*/site-packages && echo {packages} >dependencies.pth && cd /src"
+    step = step.replace(made, f"{made} && {see_them}")
     for image_path, local_path in (
         ("/opt/pgslot", folder / "opt"),
         ("/tmp/wheel", folder / "wheel"),
@@ -103,27 +121,26 @@ def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={
             "PATH": f"{binaries}:/usr/bin:/bin",
             "PIP_NO_INDEX": "1",
-            "PIP_NO_DEPS": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    [library] = (folder / "opt/lib").glob("python*/site-packages")
-    (library / "dependencies.pth").write_text(f"{Path(yaml.__file__).parents[1]}\n", "utf-8")
     return folder / "opt"
 
 
 def test_build_context_has_only_required_files(context: Path) -> None:
     files = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "deploy/docker/constraints.txt"} <= files
+    assert {"pyproject.toml", "README.md", "LICENSE", *FILES} <= files
     folders = r"(pgslot|exporter|healer|alerts/runbooks|deploy/docker)/.+"
     allowed = rf"pyproject\.toml|README\.md|LICENSE|CHANGELOG\.md|alerts/pgslot\.rules\.yml|{folders}"
     assert [path for path in files if not re.fullmatch(allowed, path)] == []
-    assert [path for path in files if "secret" in path] == ["pgslot/config/secrets.py"], "its code, and no secret"
+    code = [f"pgslot/config/{name}.py" for name in ("secret_files", "secret_permissions", "secrets")]
+    assert sorted(path for path in files if "secret" in path) == code, "its code, and no secret"
     assert not any(path.endswith(".pyc") for path in files)
 
 
 @pytest.mark.parametrize("program", ["pg-slot-exporter", "pg-slot-healer"])
+@pytest.mark.tools
 def test_built_environment_has_both_programs_and_no_pip(installed: Path, program: str) -> None:
     done = subprocess.run(
         [installed / "bin" / program, "--version"], check=False, capture_output=True, text=True, timeout=30, cwd="/"
@@ -132,6 +149,7 @@ def test_built_environment_has_both_programs_and_no_pip(installed: Path, program
     assert not list((installed / "bin").glob("pip*"))
 
 
+@pytest.mark.tools
 def test_built_environment_has_sql_and_runbooks(installed: Path) -> None:
     [library] = (installed / "lib").glob("python*/site-packages")
     queries = "pgslot/snapshot/queries"
@@ -143,12 +161,10 @@ def test_built_environment_has_sql_and_runbooks(installed: Path) -> None:
 
 
 def test_last_stage_is_slim_and_runs_without_root() -> None:
-    images = arguments_of("FROM")
-    assert len(images) == 2
-    for image in images:
-        assert re.match(r"python:3\.\d+\.\d+-slim-\w+", image)
-    assert images[0].split()[0] == images[1]
-    last = STEPS[[keyword for keyword, _ in STEPS].index("FROM", 1) :]
+    [argument] = arguments_of("ARG")
+    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.\d+\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", argument)
+    assert arguments_of("FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
+    last = STEPS[max(number for number, (keyword, _) in enumerate(STEPS) if keyword == "FROM") :]
     assert "RUN" not in [keyword for keyword, _ in last]  # nothing is installed in this stage
     [user] = arguments_of("USER")
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user)
@@ -186,9 +202,49 @@ def test_every_package_of_image_is_pinned_within_its_range() -> None:
     requirements += [Requirement(text) for text in PROJECT["build-system"]["requires"]]
     for requirement in requirements:
         name = canonicalize_name(requirement.name)
-        assert name in PINS, f"{name} is missing in constraints.txt"
+        assert name in PINS, f"{name} is missing in {FILES}"
         assert requirement.specifier.contains(PINS[name]), f"{requirement} and =={PINS[name]}"
     assert set(PINS) == {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+def test_image_has_nothing_without_a_checksum_but_this_project() -> None:
+    for file in FILES:
+        for requirement, hashes in pinned(file):
+            assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+            assert hashes, requirement
+            assert all(re.fullmatch("sha256:[0-9a-f]{64}", value) for value in hashes), requirement
+    [step] = arguments_of("RUN")
+    from_an_index = [command for command in step.split("&&") if " install " in command and "--no-index" not in command]
+    assert len(from_an_index) == len(FILES)
+    for command, file in zip(from_an_index, reversed(FILES), strict=True):
+        assert "--require-hashes --only-binary=:all:" in command
+        assert command.split()[-1] == f"--requirement={file}"
+
+
+def test_package_with_another_checksum_is_refused(tmp_path: Path) -> None:
+    """A package of the right name and version, and not of the right content."""
+    version = PINS[canonicalize_name("idna")]
+    with zipfile.ZipFile(tmp_path / f"idna-{version}-py3-none-any.whl", "w") as wheel:
+        folder = f"idna-{version}.dist-info"
+        wheel.writestr(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: idna\nVersion: {version}\n")
+        wheel.writestr(f"{folder}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{folder}/RECORD", "")
+    text = (ROOT / FILES[0]).read_text("utf-8")
+    [block] = re.findall(r"^idna==(?:.*\\\n)*.*\n", text, re.MULTILINE)
+    (tmp_path / "requirements.txt").write_text(block)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--isolated", "--no-index", f"--find-links={tmp_path}"),
+            *("--require-hashes", f"--target={tmp_path / 'target'}", f"--requirement={tmp_path / 'requirements.txt'}"),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (tmp_path / "target").exists()
 
 
 def test_pins_match_installed_versions() -> None:

@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-import exporter.__main__ as exporter_main
+import exporter.cli as exporter_cli
 import healer.cli as healer_main
 from pgslot import __version__
 from pgslot.cli.errors import ConfigError
@@ -20,8 +20,9 @@ from pgslot.cli.exit_codes import BAD_INPUT
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.loader import load
 from pgslot.config.model import Config
-from pgslot.config.secrets import check_secrets, read_token
+from pgslot.config.secrets import check_secrets, webhook_token
 from tests.support import in_process
+from tests.support.documents import read_yaml
 from tests.support.manifests import (
     EXAMPLES,
     FILES,
@@ -40,7 +41,7 @@ from tests.support.paths import ROOT
 VERSIONS = ["1.29", "1.33", "1.37"]
 PORTS = {"pg-slot-exporter": 9877, "pg-slot-healer": 9878}
 JOBS = {"pg-slot-exporter": "pgslot-exporter", "pg-slot-healer": "pgslot-healer"}
-PARSERS = {"pg-slot-exporter": exporter_main.parser, "pg-slot-healer": healer_main.parser}
+PARSERS = {"pg-slot-exporter": exporter_cli.parser, "pg-slot-healer": healer_main.parser}
 CORE = [(file, manifest) for file, manifest in MANIFESTS if "monitoring.coreos.com" not in manifest["apiVersion"]]
 CUSTOM = [(file, manifest) for file, manifest in MANIFESTS if "monitoring.coreos.com" in manifest["apiVersion"]]
 
@@ -101,7 +102,7 @@ def test_manifests_do_not_set_a_namespace() -> None:
 
 def test_kustomization_applies_every_file_except_examples_and_alternatives() -> None:
     for folder, left_out in ((FOLDER, {"secrets.example.yaml"}), (OPERATOR, {"scrapeconfig.yaml"})):
-        kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8"))
+        kustomization = read_yaml(folder / "kustomization.yaml")
         files = {file.name for file in folder.glob("*.yaml")} - {"kustomization.yaml"}
         assert set(kustomization["resources"]) == files - left_out
 
@@ -111,7 +112,7 @@ def test_prometheus_rule_matches_shipped_rules() -> None:
         [sys.executable, FOLDER / "generate.py", "--check"], check=False, capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 0, done.stderr
-    rules = yaml.safe_load((ROOT / "alerts/pgslot.rules.yml").read_text("utf-8"))
+    rules = read_yaml(ROOT / "alerts/pgslot.rules.yml")
     assert find("PrometheusRule", "pg-slot-healer")["spec"] == rules
 
 
@@ -143,7 +144,7 @@ def test_promtool_accepts_prometheus_rule(tmp_path: Path) -> None:
 @for_each_program
 def test_image_tag_is_this_version(program: str) -> None:
     assert container(program)["image"] == f"pg-slot-healer:{__version__}"
-    [image] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))["images"]
+    [image] = read_yaml(FOLDER / "kustomization.yaml")["images"]
     assert (image["name"], image["newTag"]) == ("pg-slot-healer", __version__)
 
 
@@ -204,7 +205,7 @@ def test_ports_of_container_service_monitor_and_policy_agree(program: str) -> No
 
 @for_each_program
 def test_job_label_matches_rules_and_prometheus_yml(program: str) -> None:
-    prometheus = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text("utf-8"))
+    prometheus = read_yaml(ROOT / "alerts/prometheus.yml")
     scrapes = {job["job_name"]: job for job in prometheus["scrape_configs"]}
     endpoints = find("ServiceMonitor", program)["spec"]["endpoints"]
     jobs = [JOBS[program], "pgslot-creations"] if program == "pg-slot-exporter" else [JOBS[program]]
@@ -244,8 +245,7 @@ def test_mounted_configuration_loads_with_secrets_of_program(program: str, tmp_p
     check_secrets(config, healer=program == "pg-slot-healer")
     assert all(conninfo.file is not None for conninfo in all_conninfos(config))  # no password in a ConfigMap
     if program == "pg-slot-healer":
-        assert config.healer.webhook_token_file is not None
-        assert read_token(config.healer.webhook_token_file) == "token"
+        assert webhook_token(config.healer) == "token"
     else:
         # The exporter gets no secret of the healer.
         with pytest.raises(ConfigError, match="readable file"):
@@ -268,7 +268,7 @@ def test_program_rejects_placeholder_secrets(secret: str, tmp_path: Path) -> Non
     file = mounted("pg-slot-healer", tmp_path, secrets)
     done = in_process.run("pg-slot-healer", f"--config.file={file}", "--check")
     assert done.returncode == BAD_INPUT
-    assert re.search(r"found (text that is neither|an empty file)", done.stderr)
+    assert re.search(r'found (the option "<host"; libpq has "host"|an empty file)', done.stderr)
     assert "password=" not in done.stderr
 
 
@@ -279,14 +279,14 @@ def test_manifests_contain_no_secret() -> None:
 
 
 def test_every_route_to_healer_has_an_alertmanager_config() -> None:
-    alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
+    alertmanager = read_yaml(ROOT / "alerts/alertmanager.yml")
     to_healer = [route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer"]
     assert len(to_healer) == sum(manifest["kind"] == "AlertmanagerConfig" for _, manifest in MANIFESTS)
 
 
 @pytest.mark.parametrize(("name", "label"), [("pg-slot-healer", "heal="), ("pg-slot-healer-heartbeat", "heartbeat=")])
 def test_route_matches_alertmanager_yml(name: str, label: str) -> None:
-    alertmanager = yaml.safe_load((ROOT / "alerts/alertmanager.yml").read_text("utf-8"))
+    alertmanager = read_yaml(ROOT / "alerts/alertmanager.yml")
     shipped = next(
         route for route in alertmanager["route"]["routes"] if route["receiver"] == "healer" and label in str(route)
     )

@@ -1,4 +1,4 @@
-"""The systemd units, as systemd-analyze judges them; units cannot be started where tests run."""
+"""The systemd units, as systemd-analyze judges them; `make systemd` starts them under a real systemd."""
 
 import re
 import subprocess
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import in_process
 from tests.support.paths import ROOT
-from tests.support.servers.programs import program_path
+from tests.support.readme import block
 
 UNITS = ROOT / "deploy/systemd"
 MAX_EXPOSURE = 20
@@ -41,10 +42,27 @@ def test_unit_is_hardened(program: str) -> None:
 
 
 @for_each_program
+def test_unit_runs_as_the_user_that_readme_creates(program: str) -> None:
+    """A name that is a group's or a user's keeps systemd from making a dynamic user of the same name."""
+    unit = (UNITS / f"{program}.service").read_text("utf-8")
+    [user] = re.findall(r"^User=(.*)$", unit, re.MULTILINE)
+    assert re.search(rf"^useradd .* {user}$", block("useradd ").text, re.MULTILINE)
+    assert "DynamicUser" not in unit
+
+
+def test_exporters_unit_hides_the_files_that_only_the_healer_needs() -> None:
+    unit = (UNITS / "pg-slot-exporter.service").read_text("utf-8")
+    installed = {word for word in block("useradd ").text.split() if word in {"webhook-token", "healer.pgpass"}}
+    hidden = {
+        Path(path).name for path in re.findall(r"^InaccessiblePaths=-/etc/pg-slot-healer/(.*)$", unit, re.MULTILINE)
+    }
+    assert hidden == installed == {"webhook-token", "healer.pgpass"}
+
+
+@for_each_program
 def test_command_line_has_only_flags_of_program(program: str) -> None:
     [command] = re.findall(r"^ExecStart=(.*)$", (UNITS / f"{program}.service").read_text("utf-8"), re.MULTILINE)
     path, *flags = command.split()
-    console_script = program_path(Path(path).name)
-    text = subprocess.run([console_script, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
+    text = in_process.run(Path(path).name, "--help").stdout
     for flag in flags:
         assert flag.split("=")[0] in text

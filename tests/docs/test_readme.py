@@ -1,5 +1,5 @@
 """
-Every block of README is run by a test or has a reason why not, and everything that it names exists.
+Every block of README and docs is run by a test or has a reason why not, and everything that they name exists.
 
 tests/docs/test_readme_on_servers.py runs the commands.
 """
@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,12 +19,11 @@ import yaml
 from exporter.catalogue import CATALOGUE
 from tests.support import in_process
 from tests.support.alert_rules import ALERT_RULES
-from tests.support.markdown import Fence, code_spans, headings, link_targets
-from tests.support.readme import BLOCKS, CHECKED, HOW_TESTED, README, lines, merged_config, ways_tested
+from tests.support.markdown import Fence, headings, link_targets
+from tests.support.readme import BLOCKS, CHECKED, HOW_TESTED, PAGES, README, SPANS, lines, merged_config, ways_tested
 from tests.support.runbooks import PARSERS
 
 ROOT = README.parent
-SPANS = sorted(set(code_spans(README)))
 
 
 READERS_FILES = {
@@ -46,7 +44,7 @@ FOLDERS = (
 """Where paths start: at the root, or in the folder that the sentence is about."""
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in BLOCKS])
+@pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in BLOCKS])
 def test_block_is_tested_or_says_why_not(block: Fence) -> None:
     assert len(ways_tested(block)) == 1, f"HOW_TESTED has to say what becomes of:\n{block.text}"
     assert block.info in {"sh", "yaml", "text"}, "what is it written in?"
@@ -61,16 +59,22 @@ def configurations() -> list[Fence]:
     return [block for block in BLOCKS if ways_tested(block) == [CHECKED]]
 
 
+def tutorials() -> Fence:
+    """Return the complete configuration, which the tutorial has."""
+    [fence] = [fence for fence in configurations() if fence.file.name == "first-cluster.md"]
+    return fence
+
+
 def complete(block: Fence) -> str:
-    """Return the block as a whole file, with keys of the first block where it has none or a cluster has `...`."""
-    first, data = (yaml.safe_load(fence.text) for fence in (configurations()[0], block))
+    """Return the block as a whole file, with keys of the tutorial's where it has none or a cluster has `...`."""
+    first, data = (yaml.safe_load(fence.text) for fence in (tutorials(), block))
     if set(data) == set(first):
         return block.text
     return yaml.safe_dump(merged_config(first, data) if "..." in block.text.split() else first | data)
 
 
 @pytest.mark.parametrize("program", PARSERS)
-@pytest.mark.parametrize("block", [pytest.param(block, id=f"line {block.line}") for block in configurations()])
+@pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in configurations()])
 def test_configuration_is_accepted_by_both_programs(block: Fence, program: str, tmp_path: Path) -> None:
     token = tmp_path / "webhook-token"
     token.write_text("secret\n", "utf-8")
@@ -85,7 +89,7 @@ def test_configuration_is_accepted_by_both_programs(block: Fence, program: str, 
 def test_invalid_configuration_is_rejected_by_both_programs(program: str, tmp_path: Path) -> None:
     """Checks the check above."""
     file = tmp_path / "pgslot.yml"
-    file.write_text(configurations()[0].text.replace("clusters:", "cluster:"), "utf-8")
+    file.write_text(tutorials().text.replace("clusters:", "cluster:"), "utf-8")
     assert in_process.run(program, "--check", f"--config.file={file}").returncode == 2
 
 
@@ -189,21 +193,29 @@ def test_paths_are_recognised() -> None:
     assert not is_path("http://HEALER:9878/alerts")
 
 
-@pytest.mark.parametrize("target", sorted(set(link_targets(README))))
-def test_link_target_exists(target: str) -> None:
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings(README)}
-    assert target.removeprefix("#") in anchors if target.startswith("#") else (ROOT / target).is_file()
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_link_targets_exist(page: Path) -> None:
+    for target in link_targets(page):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.is_file(), target
+        assert not anchor or anchor in anchors(linked), target
 
 
-def test_metrics_in_readme_exist() -> None:
-    healer = set(re.findall(r"`(pgslot_\w+)`", (ROOT / "healer/METRICS.md").read_text("utf-8")))
-    named = {name for span in SPANS for name in re.findall(r"\bpgslot_[a-z_]+", span)} - {"pgslot_exporter"}
+def anchors(page: Path) -> set[str]:
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings(page)}
+
+
+def test_metrics_that_are_named_exist() -> None:
+    healer = set(re.findall(r"`(pgslot_\w+)`", (ROOT / "docs/reference/healer-metrics.md").read_text("utf-8")))
+    named = {name for span in SPANS for name in re.findall(r"\bpgslot_[a-z_]+", span)} - {
+        "pgslot_exporter",
+        "pgslot_healer",
+    }
     assert len(named) > 15
     assert named <= set(CATALOGUE) | healer
 
 
-def test_alert_table_lists_exactly_the_alerts() -> None:
-    text = README.read_text("utf-8")
-    rows = re.findall(r"^\| ((?:PgSlot\w+(?:, )?)+) \| (?:info|warning|critical)", text, re.MULTILINE)
-    assert Counter(name for row in rows for name in row.split(", ")) == Counter(ALERT_RULES.keys())
-    assert set(re.findall(r"\bPgSlot\w+", text)) <= set(ALERT_RULES)
+def test_alerts_that_are_named_exist() -> None:
+    for page in PAGES:
+        assert set(re.findall(r"\bPgSlot\w+", page.read_text("utf-8"))) <= set(ALERT_RULES), page

@@ -13,14 +13,15 @@ import pytest
 import requests
 import yaml
 
-from tests.support.doctor import hides_webhook_urls
+from tests.support.doctor import hides_webhook_urls, tell_people
+from tests.support.documents import read_yaml
 from tests.support.readme import Reader, block, lines, merged_config, shell_lines_that_are_run
 from tests.support.servers import binaries
 from tests.support.servers.monitoring import Alertmanager, Prometheus
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import free_port, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 PASSWORDS = {"pgslot_exporter": "eyes", "pgslot_healer": "hands", "pgslot_ender": "fist"}
 CONFIGURATION = "clusters:\n  orders:  "
@@ -66,6 +67,7 @@ class Walkthrough:
             "# one server needs no file": f"--web.listen-address={self.single_address}",
             "# :9877": f"--web.listen-address={exporter}",
             "# :9878": f"--web.listen-address={healer} #",
+            "-h PRIMARY ": f"-h 127.0.0.1 -p {primary} ",
             "-h STANDBY ": f"-h 127.0.0.1 -p {standby} ",
             "EXPORTER:9877": exporter,
             "https://pgslot.example.com/": f"http://{exporter}/",
@@ -80,7 +82,7 @@ class Walkthrough:
 
     def make_roles(self) -> None:
         output = self.reader.type("pg-slot-healer grants | psql")
-        assert re.search(r"pgslot_healer +\| postgres +\| t +\| f +\| t\n", output), output
+        assert re.search(r"pgslot_healer +\| postgres +\| t +\| f +\| f +\| t\n", output), output
         self.set_passwords("pgslot_exporter", "pgslot_healer")
         self.let_in(self.reader.localised(block(HBA).text))
 
@@ -99,7 +101,7 @@ class Walkthrough:
         assert error is None
 
     def configure(self) -> None:
-        self.reader.run(self.reader.span("head -c 32 /dev/urandom"))
+        self.reader.run(self.reader.span("umask 077; head -c 32"))
         self.write(self.reader.localised(block(CONFIGURATION).text))
         for program in ("pg-slot-exporter", "pg-slot-healer"):
             assert "configuration is valid" in self.reader.type(f"{program} --config.file=pgslot.yml --check")
@@ -117,6 +119,7 @@ class Walkthrough:
         for server in (self.alertmanager, self.prometheus):
             self.cleanup.callback(server.stop)
             server.start()
+        tell_people(self.folder, self.alertmanager.url)
 
     @contextmanager
     def without_a_route(self) -> Iterator[None]:
@@ -190,7 +193,8 @@ def plain(line: str) -> str:
 
 def heal_a_slot(walkthrough: Walkthrough) -> None:
     reader = walkthrough.reader
-    walkthrough.primary.wait_until_idle(walkthrough.standby)
+    reader.type("psql -h PRIMARY -U postgres -d postgres -c CHECKPOINT")
+    reader.type("quiet=0; while")
     creating = reader.started("pg_recvlogical", "pg_recvlogical")
     walkthrough.cleanup.callback(creating.stop)
     command = "curl -s http://PROMETHEUS:9090/api/v1/alerts"
@@ -203,7 +207,8 @@ def heal_a_slot(walkthrough: Walkthrough) -> None:
     assert "pgslot_wal_status{" in reader.type("curl -s http://EXPORTER:9877/metrics")
     # The healer takes one more snapshot before it reports the slot as healed.
     command = "curl -s http://HEALER:9878/metrics"
-    wait_for(lambda: reader.type(command).endswith(" 1.0\n"), "it is told as healed", log=walkthrough.healer.log)
+    healed = re.compile(r'outcome="healed"[^}]*} 1\.0$', re.MULTILINE)
+    wait_for(lambda: healed.search(reader.type(command)), "it is counted as healed", log=walkthrough.healer.log)
     [episode] = json.loads(reader.type("curl -s http://HEALER:9878/episodes"))
     [slot] = episode["slots"]
     assert (episode["cluster"], slot["node"], slot["slot_name"]) == ("orders", "orders-2", "try_pgslot")
@@ -220,6 +225,7 @@ def firing_alerts(answer: str) -> dict[str, dict[str, str]]:
 
 def heal_by_hand(walkthrough: Walkthrough) -> None:
     assert "nothing to heal" in walkthrough.reader.type("pg-slot-healer heal orders")
+    assert "orders/orders-2: everything goes on." in walkthrough.reader.type("pg-slot-exporter rehearse orders")
     # At least the heartbeat fires; it is sent again after a minute if Prometheus had not found Alertmanager yet.
     command = "curl -s http://ALERTMANAGER:9093/api/v2/alerts"
     wait_for(lambda: "alerts[0]  " in walkthrough.reader.type(command), "an alert is told", timeout=90)
@@ -228,13 +234,13 @@ def heal_by_hand(walkthrough: Walkthrough) -> None:
 def switch_off_and_on(walkthrough: Walkthrough) -> None:
     """Each of the two switches turns healing off and on again after SIGHUP."""
     on = (walkthrough.folder / "pgslot.yml").read_text("utf-8")
-    for switch in ("the switch of this cluster", "the switch of all clusters"):
+    for switch in ("switches the healer on or off for this cluster", "the same for all clusters"):
         off = re.sub(rf"enabled: true( +# {switch})", r"enabled: false\1", on)
         assert off != on
         walkthrough.write(off)
         walkthrough.healer.send(signal.SIGHUP)
         wait_for(lambda: "\npgslot_heal_disabled_info{" in walkthrough.healer_metrics(), "it is off")
-        assert "cannot heal: disabled" in walkthrough.reader.type("pg-slot-healer heal orders", code=2)
+        assert "healing is switched off" in walkthrough.reader.type("pg-slot-healer heal orders", code=2)
         walkthrough.write(on)
         walkthrough.healer.send(signal.SIGHUP)
         wait_for(lambda: "\npgslot_heal_disabled_info{" not in walkthrough.healer_metrics(), "it is on again")
@@ -251,12 +257,10 @@ def allow_to_end_transactions(walkthrough: Walkthrough) -> None:
         walkthrough.reader.localised(block(HBA).text).replace("pgslot_exporter,pgslot_healer", "pgslot_ender")
     )
     part = yaml.safe_load(walkthrough.reader.localised(block(TERMINATION).text))
-    walkthrough.write(
-        yaml.safe_dump(merged_config(yaml.safe_load((walkthrough.folder / "pgslot.yml").read_text("utf-8")), part))
-    )
+    walkthrough.write(yaml.safe_dump(merged_config(read_yaml(walkthrough.folder / "pgslot.yml"), part)))
     walkthrough.healer.send(signal.SIGHUP)
     page = walkthrough.reader.localised("curl -s http://HEALER:9878/")
-    wait_for(lambda: "1 call left in this hour" in walkthrough.reader.run(page), "the status page shows it")
+    wait_for(lambda: "1 of 1 call per hour left" in walkthrough.reader.run(page), "the status page shows it")
     output = walkthrough.reader.type("pg-slot-healer doctor")
     assert "can act as pgslot_ender in database postgres, but dry_run: true" in output
 

@@ -12,16 +12,17 @@ import pytest
 import requests
 import yaml
 
+from tests.support import in_process
 from tests.support.servers.patroni import SCOPE, Member, PatroniCluster, patroni_cluster
 from tests.support.servers.processes import wait_for
 from tests.support.servers.programs import Program, run_healer
-from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE
+from tests.support.servers.stack import CREATE_EXPORTER, EXPORTER_ROLE, HEALER_ROLE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 NAMES = ["orders-1", "orders-2", "orders-3"]
 _ROLES = (
-    f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor",
+    CREATE_EXPORTER,
     f"CREATE ROLE {HEALER_ROLE} LOGIN",
     f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}",
 )
@@ -79,6 +80,8 @@ def patroni_stack() -> Iterator[PatroniStack]:
 def heal_on(patroni_stack: PatroniStack, standby: Member, slot: str) -> None:
     """Create a slot that hangs until the healer receives the alert; the healer acts on the current leader."""
     leader = patroni_stack.patroni.leader()
+    # The checkpoint of a promotion, which logs a record at its end, has then ended as well.
+    leader.sql("CHECKPOINT")
     with leader.no_records_by_itself():
         leader.wait_until_replayed(standby, "pg_catalog.pg_log_standby_snapshot()")
         with standby.create_slot(slot) as creator:
@@ -89,8 +92,9 @@ def heal_on(patroni_stack: PatroniStack, standby: Member, slot: str) -> None:
             assert send_alert(patroni_stack, "firing", standby.name, slot) == "started=1\n"
             wait_for(lambda: creator.done, f"{slot} is made", log=patroni_stack.healer.process.log)
             assert creator.error is None
-    ended = wait_for(lambda: patroni_stack.healer.get_json("/episodes")[0]["outcome"], "the episode ends")
-    assert ended == "healed"
+    wait_for(lambda: patroni_stack.healer.get_json("/episodes")[0]["outcome"], "the episode ends")
+    [episode, *_] = patroni_stack.healer.get_json("/episodes")
+    assert episode["outcome"] == "healed", episode
     send_alert(patroni_stack, "resolved", standby.name, slot)
     standby.drop_slot(slot)
 
@@ -125,7 +129,7 @@ def test_patroni_members_are_nodes_and_pass_the_doctor(patroni_stack: PatroniSta
     flags = [f"--config.file={patroni_stack.config}", f"--healer.url={patroni_stack.healer.url}"]
     done = run_healer("doctor", "--json", *flags)
     findings = {(finding["check"], finding["subject"]): finding for finding in json.loads(done.stdout)}
-    assert findings["members", SCOPE]["found"] == f"Patroni tells of 3: {', '.join(NAMES)}"
+    assert findings["members", SCOPE]["found"] == f"Patroni lists 3: {', '.join(NAMES)}"
     for check in ("members", "primary", "standbys", "same cluster", "capability"):
         assert findings[check, SCOPE]["status"] == "ok", findings[check, SCOPE]
     identifier = (patroni_stack.patroni.leader().ask("patroni"))["database_system_identifier"]
@@ -151,6 +155,69 @@ def test_members_of_another_cluster_are_rejected(patroni_stack: PatroniStack, tm
     assert done.returncode == 2
     assert "clusters.orders.patroni: expected an answer of one of its URLs, found: " in done.stderr
     assert "expected the scope 'billing', found 'orders'" in done.stderr
+
+
+def test_rehearsal_says_what_patronis_switchover_does(patroni_stack: PatroniStack) -> None:
+    """A permanent slot that Patroni copies, slots that it ignores, a failover slot, a slot that it drops."""
+    cluster = patroni_stack.patroni
+    patroni_stack.until_nodes(*NAMES)
+    leader, target = cluster.leader(), cluster.replicas()[0]
+    permanent = {"type": "logical", "database": "postgres", "plugin": "test_decoding"}
+    settings = {"slots": {"kept": permanent}, "ignore_slots": [{"name": "plain"}, {"name": "own"}]}
+    requests.patch(f"{leader.api}/config", json=settings, timeout=10).raise_for_status()
+    make = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'test_decoding')"
+    try:
+        for slot in ("plain", "stray"):
+            leader.sql(make, [slot])
+        leader.sql(make.replace("'test_decoding'", "'test_decoding', false, false, true"), ["protected"])
+        wait_for(lambda: "kept" in logical_slots(target), "Patroni has copied the permanent slot", timeout=60)
+        cluster.wait_until_streaming(*NAMES)
+        for slot in ("own", "unknown"):
+            make_slot_on(target, leader, slot)
+        command = ("rehearse", SCOPE, "--to", target.name, "--json", f"--config.file={patroni_stack.config}")
+        done = in_process.run("pg-slot-exporter", *command)
+        assert (done.returncode, done.stderr) == (1, "")
+        [said] = json.loads(done.stdout)
+        outcomes = {
+            slot["slot_name"]: (slot["outcome"], slot["reason"]) for slot in said["slots"] + said["target_slots"]
+        }
+        assert outcomes["kept"] == ("goes_on", "patroni")
+        assert outcomes["plain"] == ("ends", "no_failover")
+        assert outcomes["protected"] == ("ends", "sync_off")
+        assert outcomes["own"] == ("goes_on", "own")
+        assert outcomes["unknown"] == ("goes_on", "patroni_drops")
+        assert (said["problems"], said["unknown"]) == ([], [])
+        cluster.switch_over(target)
+        cluster.wait_until_streaming(*NAMES)
+        assert logical_slots(target) == {"kept", "own", "unknown"}
+        wait_for(lambda: "stray" not in logical_slots(leader), "Patroni drops what it does not know, once it restarts")
+        # It leaves slots with failover alone, also those that the old leader keeps.
+        assert "protected" in logical_slots(leader)
+        target.sql("SELECT count(*) FROM pg_catalog.pg_logical_slot_get_changes('kept', NULL, NULL)")
+    finally:
+        usual = {"slots": None, "ignore_slots": [{"type": "logical"}]}
+        requests.patch(f"{cluster.leader().api}/config", json=usual, timeout=10).raise_for_status()
+        for member in (leader, target):
+            for slot in ("plain", "stray", "kept", "own", "unknown", "protected"):
+                member.drop_slot(slot)
+    patroni_stack.until_nodes(*NAMES)
+
+
+def logical_slots(member: Member) -> set[str]:
+    query = "SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE slot_type = 'logical'"
+    try:
+        return {name for (name,) in member.sql(query)}
+    except psycopg.OperationalError:
+        # Patroni restarts a replica to give it a copy.
+        return set()
+
+
+def make_slot_on(standby: Member, leader: Member, slot: str) -> None:
+    """Create a logical slot of the standby's own, by forced records."""
+    with standby.create_slot(slot) as creator:
+        record = "SELECT pg_catalog.pg_log_standby_snapshot()"
+        wait_for(lambda: creator.wait(0.2) or not leader.sql(record), f"{slot} is made")
+        assert creator.error is None, creator.error
 
 
 def test_slots_are_healed_after_every_change_of_members(patroni_stack: PatroniStack) -> None:

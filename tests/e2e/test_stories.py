@@ -66,19 +66,33 @@ def test_stories_are_these_five() -> None:
 
 TESTED_ELSEWHERE = {
     "pgslot_retention_blocker_age_seconds",
+    "pgslot_retention_candidate_age_seconds",
     "pgslot_retention_standby_info",
     "pgslot_idle_replication_slot_timeout_seconds",
     "pgslot_slotsync_skip_reason",
+    "pgslot_slotsync_skips_total",
+    "pgslot_slotsync_last_skip_timestamp_seconds",
+    "pgslot_decoding_mem_exceeded_count_total",
     "pgslot_failover_ready",
     "pgslot_failover_unready_reason",
     "pgslot_failover_lag_bytes",
+    "pgslot_failover_last_sync_timestamp_seconds",
+    "pgslot_feedback_broken_info",
+    "pgslot_leftover_info",
     "pgslot_depends_on_primary_slots",
+    "pgslot_archiver_failing",
+    "pgslot_archiver_failed_total",
+    "pgslot_archiver_last_archived_timestamp_seconds",
+    "pgslot_archive_ready_files",
+    "pgslot_wal_volume_size_bytes",
+    "pgslot_wal_volume_filesystem_info",
+    "pgslot_wal_volume_claim_info",
     "pgslot_patroni_up",
     "pgslot_patroni_last_answer_timestamp_seconds",
     "pgslot_patroni_members",
 }
 """
-These metrics need minutes, a setting, a failover slot, Patroni or PostgreSQL 19.
+These metrics need minutes, a setting, a failover slot, a switchover, an archive, a volume, Patroni or PostgreSQL 19.
 tests/alerts/test_incidents_on_servers.py covers the metrics that rules read, tests/exporter/test_standby.py and
 tests/pgslot/diagnosis/test_wal_level.py those of PostgreSQL 19,
 tests/pgslot/diagnosis/test_failover_readiness_on_servers.py those of failover slots, and tests/e2e/test_patroni.py

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-import yaml
 
-from healer.commands.grants import ENDER_ROLE
 from tests.support.blocking_transactions import (
     APPLICATION,
     USER,
@@ -23,7 +21,7 @@ from tests.support.blocking_transactions import (
     wait_until_blocked,
 )
 from tests.support.incidents import MEBIBYTE, limit_retained_wal, log_standby_snapshot
-from tests.support.running_healer import to_primary, usable
+from tests.support.running_healer import usable
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import CLUSTER, PRIMARY_NODE, Stack
 from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
@@ -31,34 +29,24 @@ from tests.support.servers.workload import confirmed_all, streaming_consumer, wr
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 THRESHOLDS = {"PgSlotEndangeredByTransaction": "5", "PgSlotLossPredicted": "1s"}
+END_TRANSACTIONS = {
+    "dry_run": False,
+    "users": [USER],
+    "applications": [APPLICATION],
+    "idle_in_transaction_for": "2s",
+    "at_most_per_hour": 2,
+}
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    with Stack(thresholds=THRESHOLDS) as stack:
+    with Stack(thresholds=THRESHOLDS, end_transactions=END_TRANSACTIONS) as stack:
         stack.start_databases()
         set_up_roles(stack.primary)
         stack.start_exporter()
-        start_healer_with_termination(stack)
+        stack.start_healer()
         stack.start_monitoring()
         yield stack
-
-
-def start_healer_with_termination(stack: Stack) -> None:
-    stack.start_healer()
-    stack.stop_healer()
-    file = stack.folder / "pg-slot-healer.yml"
-    config = yaml.safe_load(file.read_text("utf-8"))
-    config["clusters"][CLUSTER]["healer"]["end_transactions"] = {
-        "conninfo": to_primary(stack.primary, stack.standby, role=ENDER_ROLE),
-        "dry_run": False,
-        "users": [USER],
-        "applications": [APPLICATION],
-        "idle_in_transaction_for": "2s",
-        "at_most_per_hour": 2,
-    }
-    file.write_text(yaml.safe_dump(config), "utf-8")
-    stack.healer.start()
 
 
 def heal_of(stack: Stack, slot: str) -> dict[str, object] | None:

@@ -18,11 +18,13 @@ from pgslot.config.reload import ConfigReloader
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.history import EMPTY_HISTORY
 from pgslot.snapshot.model import QueryStatus
-from pgslot.snapshot.queries import QUERIES, Scope
+from pgslot.snapshot.queries import QUERIES, WAL_QUERIES, Scope
 from tests.support.scrapes import get_metrics
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 Client = TestClient[Any, Any]
+PROBES = len(QUERIES) + len(WAL_QUERIES) - 1
+"""Of a server that archives nothing, which is not asked for files that wait."""
 IDLE = {"pgslot_up", "pgslot_scrape_duration_seconds", "pgslot_creations_waiting"}
 
 
@@ -105,7 +107,7 @@ async def test_unknown_collector_is_a_bad_request_that_names_it(client: Client, 
     assert answer.status == 400
     assert (
         await answer.text()
-        == "collect[]: expected creations, node, senders, slots, standby, transactions; found 'slot'\n"
+        == "collect[]: expected creations, node, senders, slots, standby, transactions, wal_directory; found 'slot'\n"
     )
 
 
@@ -130,7 +132,7 @@ async def test_whole_scrapes_stay_whole_beside_scrapes_of_creations(client: Clie
             assert len(whole.found("pgslot_slot_info", slot_name="whole")) == 1
             for own, value in whole.found("pgslot_probe_status"):
                 assert value == (own["status"] == QueryStatus.OK)
-            assert len(whole.found("pgslot_probe_status", status="ok")) == 2 * len(QUERIES)
+            assert len(whole.found("pgslot_probe_status", status="ok")) == 2 * PROBES
         ended.set()
         assert min(await asyncio.gather(*tasks)) > 0
     finally:
@@ -176,4 +178,4 @@ async def test_failure_of_whole_collections_is_logged_once_beside_those_of_creat
         databases.primary.sql("GRANT SELECT ON pg_catalog.pg_prepared_xacts TO PUBLIC")
         await observer.close()
     said = [record.getMessage() for record in caplog.records if record.name == "pgslot.snapshot.node"]
-    assert said == ["cannot look at the node", "looking at the node works again"]
+    assert said == ["cannot query the node", "the node answers again"]

@@ -1,8 +1,10 @@
 """The exporter as a process, operated as its users do: probes, discovery, reload, signals, pages, flags."""
 
+import re
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,9 +202,25 @@ def test_sigterm_ends_the_program_in_order_even_with_a_hung_server(exporter: Pro
     assert [line["msg"] for line in exporter.log_events()][-1] == "stopping"
 
 
+@pytest.mark.servers
+def test_second_signal_while_it_stops_changes_nothing(tmp_path: Path) -> None:
+    """Also one that comes after the event loop has closed, which would end the process by the signal."""
+    config = tmp_path / "pgslot.yml"
+    config.write_text("clusters: {c: {nodes: {n: {conninfo: 'host=127.0.0.1 port=1 user=x'}}}}\n")
+    program = Program("pg-slot-exporter", config, tmp_path)
+    program.start()
+    while program.process.running:
+        program.process.send(signal.SIGINT)
+        time.sleep(0.002)
+    assert program.stop() == 0
+    assert "Traceback" not in program.process.log.read_text("utf-8")
+
+
 def test_landing_page_links_to_all_nodes_and_runbooks(exporter: Program) -> None:
+    exporter.get("/metrics")
     page = exporter.get("/").text
     assert "/probe?cluster=c&amp;node=standby" in page
+    assert re.search(r"<td>standby<td>standby, PostgreSQL \S+ <span class=\"quiet\">\d+ s ago</span>", page)
     for runbook in (ROOT / "alerts/runbooks").glob("*.md"):
         assert f"/runbooks/{runbook.stem}" in page
         assert exporter.get(f"/runbooks/{runbook.stem}").status_code == 200
@@ -261,7 +279,7 @@ def test_no_query_text_and_no_password_is_exposed_or_logged(databases: Stack, tm
 
 
 def test_committed_metric_reference_is_up_to_date() -> None:
-    assert (ROOT / "exporter/METRICS.md").read_text("utf-8") == metric_reference()
+    assert (ROOT / "docs/reference/exporter-metrics.md").read_text("utf-8") == metric_reference()
     for name in CATALOGUE:
         assert f"`{name}`" in metric_reference()
 

@@ -221,7 +221,7 @@ async def test_next_scrape_follows_a_failover() -> None:
     assert "pgslot_wal_receiver_streaming" not in metrics
 
 
-async def test_role_without_pg_monitor_has_status_permission_denied(databases: Stack) -> None:
+async def test_role_without_pg_read_all_stats_has_status_permission_denied(databases: Stack) -> None:
     app = application(config_reloader(databases.primary.conninfo(POWERLESS_ROLE)))
     async with TestClient(TestServer(app)) as client:
         metrics = await scrape(client)

@@ -18,7 +18,9 @@ from exporter.series import REPORTED_AFTER_SECONDS, cluster_series
 from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import render_families
+from pgslot.snapshot.history import History
 from pgslot.snapshot.rows import Slot
+from tests.support.builders.retention import HERE, NOW, QUIET
 from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION, cluster, node
 from tests.support.running_healer import until
 from tests.support.scrapes import Client, config_reloader, scrape
@@ -28,6 +30,10 @@ from tests.support.servers.workload import confirmed_all, streaming_consumer, wr
 
 MEBIBYTE = 1024 * 1024
 SYNC_SLOT = "pg_16394_sync_16385_7427463894567342341"
+
+
+REPACK = {"slot_name": "pg_repack_4959", "temporary": True, "plugin": "pgrepack"}
+"""The slot of a REPACK (CONCURRENTLY), as 19rc1 shows it; clients can create slots of this name as well."""
 
 
 def page(**rows: Any) -> str:
@@ -47,6 +53,10 @@ def page(**rows: Any) -> str:
         ({"slot_name": SYNC_SLOT}, False),
         ({"slot_name": SYNC_SLOT, "retained_wal_bytes": 17 * MEBIBYTE}, True),
         ({"slot_name": "pg_customers_sync_1"}, True),
+        (REPACK, False),
+        (REPACK | {"retained_wal_bytes": 17 * MEBIBYTE}, False),
+        (REPACK | {"retained_wal_bytes": None, "wal_status": "lost"}, False),
+        (REPACK | {"temporary": False, "plugin": "pgoutput"}, True),
     ],
 )
 def test_short_lived_slot_has_no_series(changed: dict[str, Any], shown: bool) -> None:
@@ -110,7 +120,8 @@ PHYSICAL = SLOT._replace(
     ],
 )
 def test_physical_slot_that_is_far_behind_has_a_cause(slot: Slot, cause: RetentionCause) -> None:
-    primary = node("p", recovery=False, slots=(slot,))
+    slot = slot._replace(restart_position=HERE - (slot.retained_wal_bytes or 0))
+    primary = node("p", recovery=False, slots=(slot,), history=History(NOW, QUIET))
     assert diagnose_retention(slot, primary, cluster(primary)).cause is cause
 
 

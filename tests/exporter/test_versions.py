@@ -1,22 +1,26 @@
-"""What a scrape shows on each supported version, read by a role that is only member of pg_monitor."""
+"""What a scrape shows on each supported version, read by a role with the privileges that grants gives it."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import yaml
 
 from exporter.catalogue import DECODING
 from pgslot.snapshot.queries import QUERIES
+from tests.support import in_process
 from tests.support.every_version import CREATORS, both_creators, client, databases, until_waiting
 from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, probe_status, scrape, scrape_until
 from tests.support.servers.conditions import changed_settings
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
-from tests.support.servers.stack import Stack
+from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
 __all__ = ["client", "databases"]
 
@@ -63,6 +67,23 @@ async def test_primary_and_standby_answer_every_query(client: Client, databases:
     assert metrics.value("pgslot_replication_slots", node=PRIMARY) == 1
     assert metrics.value("pgslot_active", slot_name="standby") == 1
     assert metrics.value("pgslot_inactive_since_timestamp_seconds", slot_name="standby") is None
+
+
+def test_rehearsal_of_a_switchover_reads_every_version(
+    databases: Stack, slots: tuple[str, str], tmp_path: Path
+) -> None:
+    servers = (databases.primary, databases.standby)
+    nodes = {server.name: {"conninfo": server.conninfo(EXPORTER_ROLE)} for server in servers}
+    (tmp_path / "pgslot.yml").write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes}}}))
+    done = in_process.run("pg-slot-exporter", "rehearse", "c", "--json", f"--config.file={tmp_path / 'pgslot.yml'}")
+    assert (done.returncode, done.stderr) == (1, "")
+    [said] = json.loads(done.stdout)
+    assert (said["problems"], said["unknown"], said["target_slots"]) == ([], [], [])
+    assert {slot["slot_name"]: slot["reason"] for slot in said["slots"]} == {
+        slots[0]: "before_17" if databases.major < 17 else "no_failover",
+        slots[1]: "physical",
+        databases.standby.name: "streams_to_target",
+    }
 
 
 async def test_slots_have_the_sizes_that_a_superuser_sees(

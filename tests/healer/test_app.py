@@ -19,7 +19,7 @@ from healer.episodes.loop import MAX_SLOTS
 from healer.metrics import HealerMetrics
 from healer.remedies.attempt import Capability, Unavailable
 from healer.remedies.registry import FORCE_SNAPSHOT
-from healer.webhook.endpoint import MAX_BODY_BYTES
+from healer.webhook.body import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
@@ -72,6 +72,7 @@ SUBJECT = {"node": "n", "slot_name": "s"}
     [
         ({"cluster": "c", **SUBJECT}, "ignored_no_heal_label"),
         ({"heal": "drop_slot", "cluster": "c", **SUBJECT}, "ignored_no_heal_label"),
+        ({"alertname": "PgSlotWatchdog", "heartbeat": "pgslot-healer"}, "heartbeat"),
         (HEAL | SUBJECT, "ignored_unknown_cluster"),
         (HEAL | {"cluster": "elsewhere"} | SUBJECT, "ignored_unknown_cluster"),
         (HEAL | {"cluster": "c"}, "ignored_no_slot"),
@@ -89,6 +90,18 @@ async def test_answer_and_metrics_count_what_is_done_with_an_alert(
     metrics = await (await client.get("/metrics")).text()
     assert f'pgslot_heal_alerts_total{{action="{action}"}} 1.0' in metrics
     assert 'pgslot_heal_webhooks_total{code="200"} 1.0' in metrics
+
+
+async def test_log_has_an_example_of_each_kind_of_ignored_alert_and_none_of_the_heartbeat(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="healer.webhook.endpoint")
+    heartbeat = alert({"alertname": "PgSlotWatchdog", "heartbeat": "pgslot-healer"})
+    await post(client, heartbeat, *(alert({"alertname": f"Other{i}"}, f"{i}") for i in range(3)))
+    lines = [(record.getMessage(), vars(record)["fields"]) for record in caplog.records]
+    assert [message for message, _ in lines] == ["alerts ignored, an example", "webhook received"]
+    assert (lines[0][1]["alertname"], lines[0][1]["alerts"]) == ("Other0", 3)
+    assert lines[1][1] == {"alerts": 4, "heartbeat": 1, "ignored_no_heal_label": 3}
 
 
 async def test_all_alerts_of_a_cluster_share_one_episode(client: Client) -> None:
@@ -187,27 +200,44 @@ async def test_capability_is_in_the_metrics_from_the_start(client: Client) -> No
     assert 'cluster="watched"' not in metrics
 
 
-async def test_capability_is_logged_once_per_change(caplog: pytest.LogCaptureFixture) -> None:
+async def test_capability_is_logged_once_per_change_and_says_what_is_deliberate(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level("INFO")
     monitor = CapabilityMonitor(HealerMetrics(CollectorRegistry()))
     cluster = Cluster("c", (), HealerConfig(Conninfo(NOWHERE), enabled=True, dry_run=False))
-    monitor.watch([cluster])
+    dry = Cluster("dry", (), HealerConfig(Conninfo(NOWHERE), enabled=True, dry_run=True))
+    monitor.watch([cluster, dry])
     await monitor.close()
     refused = Capability(Unavailable.MISSING_PRIVILEGE, "GRANT")
     for capability in (refused, refused, Capability(None), Capability(None), refused):
         monitor.note(cluster, FORCE_SNAPSHOT, capability)
+    off = Capability(Unavailable.DISABLED, "enabled: false in the configuration (CHG-7).")
+    for capability in (off, off, Capability(None)):
+        monitor.note(dry, FORCE_SNAPSHOT, capability)
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "cannot heal this cluster if it has to be"),
-        ("INFO", "can heal this cluster if it has to be"),
-        ("WARNING", "cannot heal this cluster if it has to be"),
+        ("WARNING", "healing is not possible for this cluster"),
+        ("INFO", "healing is possible for this cluster"),
+        ("WARNING", "healing is not possible for this cluster"),
+        ("INFO", "healing is switched off for this cluster"),
+        ("INFO", "healing is possible for this cluster, but dry_run: true: nothing is called"),
     ]
 
 
 async def test_status_page_escapes_values(client: Client) -> None:
-    await post(client, alert(HEAL | {"cluster": "c", "node": "n", "slot_name": "<script>"}))
+    await post(client, alert(HEAL | {"alertname": "<script>", "cluster": "c", "node": "n", "slot_name": "s"}))
     page = await (await client.get("/")).text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+async def test_status_page_links_to_the_runbook_that_the_alert_names(client: Client) -> None:
+    url = "https://pgslot.example.com/runbooks/PgSlotCreationStuck"
+    labels = HEAL | {"alertname": "PgSlotCreationStuck", "cluster": "c", "node": "n", "slot_name": "s"}
+    await post(client, alert(labels) | {"annotations": {"runbook_url": url}})
+    assert f'<a href="{url}">PgSlotCreationStuck</a>' in await (await client.get("/")).text()
+    [episode] = await (await client.get("/episodes")).json()
+    assert episode["alerts"] == {"PgSlotCreationStuck": url}
 
 
 async def test_slot_that_does_not_wait_is_left_alone(databases: Stack) -> None:

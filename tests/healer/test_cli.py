@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from healer.__main__ import main
 from healer.cli import COMMANDS, parser
 from healer.commands import doctor, grants, heal, metrics_reference, replay, serve
-from tests.support.servers.programs import HEALER_PROGRAM
+from tests.support import in_process
 
 HERE = Path("pgslot.yml")
 
@@ -76,7 +75,7 @@ def test_bad_input_is_reported_and_exits_with_2(tmp_path: Path, capsys: pytest.C
 
 
 def test_help_lists_all_commands_and_their_exit_codes() -> None:
-    done = subprocess.run([HEALER_PROGRAM, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    done = in_process.run("pg-slot-healer", "--help")
     listed, _, codes = done.stdout.partition("exit codes:")
     commands_listed = re.findall(r"^    (\w+)", listed.partition("commands:")[2], re.MULTILINE)
     assert commands_listed == [*COMMANDS]

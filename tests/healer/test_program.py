@@ -95,7 +95,7 @@ def test_sigterm_ends_the_healer_in_order_even_if_the_primary_hangs(healer: Prog
 
 def test_committed_metric_reference_is_current_and_complete(healer: Program) -> None:
     reference = metric_reference()
-    assert (ROOT / "healer/METRICS.md").read_text("utf-8") == reference
+    assert (ROOT / "docs/reference/healer-metrics.md").read_text("utf-8") == reference
     served = {sample.name for sample in healer.all_samples() if sample.name.startswith("pgslot_heal")}
     documented = re.findall(r"^\| `(\w+)`", reference, re.MULTILINE)
     for name in served:

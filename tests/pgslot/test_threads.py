@@ -1,6 +1,7 @@
 """Slow work outside the event loop has threads of its own: passwords, large configurations, name lookups."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from healer.webhook.alertmanager_api import fetch_listing
+from healer.webhook.alertmanager_api import ListedAlerts
 from pgslot.cli.errors import ConfigError
 from pgslot.config import loader
 from pgslot.config.reload import ConfigReloader
@@ -52,14 +52,18 @@ async def test_a_password_is_verified_while_asyncios_threads_are_blocked(files: 
 async def test_an_answer_of_alertmanager_is_parsed_while_asyncios_threads_are_blocked() -> None:
     """It may be 64 MiB of JSON, which has a thread of its own."""
     with asyncios_threads_blocked():
-        async with fake_alertmanager("[]", datetime.now(UTC).isoformat()) as url, asyncio.timeout(HELD_SECONDS / 2):
-            assert (await fetch_listing(url)).alerts == {}
+        async with (
+            asyncio.timeout(HELD_SECONDS / 2),
+            fake_alertmanager("[]", datetime.now(UTC).isoformat()) as url,
+            ListedAlerts(url) as listed_alerts,
+        ):
+            assert (await listed_alerts.fetch()).alerts == {}
 
 
-async def test_a_reload_of_ten_thousand_nodes_does_not_block_the_event_loop(tmp_path: Path) -> None:
+async def test_a_reload_of_four_thousand_nodes_does_not_block_the_event_loop(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
     node = {"conninfo": "host=db dbname=postgres user=pgslot_exporter"}
-    file.write_text(yaml.safe_dump({"clusters": {f"c{i}": {"nodes": {"a": node, "b": node}} for i in range(5_000)}}))
+    file.write_text(json.dumps({"clusters": {f"c{i}": {"nodes": {"a": node, "b": node}} for i in range(2_000)}}))
     configuration = ConfigReloader(lambda: loader.load(file), loader.single(""))
     observer = ClusterCollector(configuration.config.clusters, "executors")
     configuration.on_change(lambda model: observer.reconfigure(model.clusters))
@@ -73,9 +77,9 @@ async def test_a_reload_of_ten_thousand_nodes_does_not_block_the_event_loop(tmp_
                 await asyncio.sleep(0.01)
                 longest = max(longest, time.monotonic() - turn)
         assert reload.result() is None
-    assert len(configuration.config.clusters) == 5_000
+    assert len(configuration.config.clusters) == 2_000
     assert longest < (time.monotonic() - began) / 2
-    assert observer.knows("c4999", "b")
+    assert observer.knows("c1999", "b")
     await observer.close()
 
 
@@ -89,7 +93,7 @@ async def test_reloads_run_one_after_another_and_the_last_one_counts() -> None:
 
 async def test_a_file_that_is_nested_too_deeply_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "pgslot.yml"
-    file.write_text("[" * 10_000)
+    file.write_text("[\n" * 2_000)
     with pytest.raises(ConfigError, match="collections nested too deeply"):
         loader.load(file)
     configuration = ConfigReloader(lambda: loader.load(file), loader.single("host=a"))

@@ -105,6 +105,14 @@ def wait_until_blocked(server: Postgres, slot: str) -> None:
     wait_for(lambda: server.sql(blocked, [slot]) or None, f"slot {slot} waits for a transaction")
 
 
+@contextmanager
+def blocking_creation(server: Postgres, slot: str, **holder: str) -> Iterator[psycopg.Connection[Any]]:
+    """Create a slot on a primary, which waits for the session that is yielded; `holder` as holding() has it."""
+    with holding(server, **holder) as session, server.create_slot(slot):
+        wait_until_blocked(server, slot)
+        yield session
+
+
 def cluster_with_termination(stack: Stack, policy: TerminationPolicy = POLICY, **fields: Any) -> Cluster:
     """Return a cluster of the stack's servers with the section end_transactions; `fields` of HealerConfig."""
     conninfo = to_primary(stack.standby, stack.primary, role=ENDER_ROLE)

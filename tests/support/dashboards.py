@@ -57,7 +57,7 @@ def substituted(expr: str) -> str:
 def selectors(expr: str) -> list[tuple[str, dict[str, str]]]:
     """Return each metric that a query reads, with its matchers as label -> operator and value."""
     pairs = []
-    for metric, matchers in re.findall(r"\b(pgslot_\w+|ALERTS\w*)\b(?:\{([^}]*)\})?", expr):
+    for metric, matchers in re.findall(r"\b((?:[a-z]+:)?pgslot_\w+(?::\w+)?|ALERTS\w*)\b(?:\{([^}]*)\})?", expr):
         pairs.append((metric, dict(re.findall(r'(\w+)((?:=~|!~|!=|=)"[^"]*")', matchers))))
     return pairs
 

@@ -23,27 +23,31 @@ def advance_horizon(primary: Postgres, standby: Postgres) -> None:
     primary.wait_until_replayed(standby)
 
 
-def synchronise(standby: Postgres) -> None:
-    """Let the standby synchronise slots from now on."""
+def synchronise(standby: Postgres, database: str = "postgres") -> None:
+    """Let the standby synchronise slots from now on; its worker fails if the primary has no such database."""
     [(conninfo,)] = standby.sql("SHOW primary_conninfo")
-    standby.sql(f"ALTER SYSTEM SET primary_conninfo = '{conninfo} dbname=postgres'")
+    standby.sql(f"ALTER SYSTEM SET primary_conninfo = '{conninfo} dbname={database}'")
     standby.sql("ALTER SYSTEM SET sync_replication_slots = on")
     standby.sql("SELECT pg_catalog.pg_reload_conf()")
 
 
 @contextmanager
-def synchronising(standby: Postgres, *, wait: bool = True) -> Iterator[None]:
+def synchronising(standby: Postgres, *, wait: bool = True, database: str = "postgres") -> Iterator[None]:
     """Let the standby's worker synchronise slots; `wait` for the worker to run, unless it is expected to fail."""
-    synchronise(standby)
+    synchronise(standby, database)
     try:
         if wait:
             wait_for(lambda: standby.sql(WORKER), "slots are synchronised")
         yield
     finally:
-        standby.sql("ALTER SYSTEM RESET primary_conninfo")
-        standby.sql("ALTER SYSTEM RESET sync_replication_slots")
-        standby.sql("SELECT pg_catalog.pg_reload_conf()")
-        wait_for(lambda: not standby.sql(WORKER), "slots are no longer synchronised")
+        stop_synchronising(standby)
+
+
+def stop_synchronising(standby: Postgres) -> None:
+    standby.sql("ALTER SYSTEM RESET primary_conninfo")
+    standby.sql("ALTER SYSTEM RESET sync_replication_slots")
+    standby.sql("SELECT pg_catalog.pg_reload_conf()")
+    wait_for(lambda: not standby.sql(WORKER), "slots are no longer synchronised")
 
 
 def copied(standby: Postgres, slot: str) -> bool:

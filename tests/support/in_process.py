@@ -4,8 +4,9 @@ A test of signals, of pipes or of what a program serves starts the program itsel
 """
 
 import io
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from subprocess import CompletedProcess
 
 import exporter.__main__
@@ -16,12 +17,29 @@ MAINS: dict[str, Callable[[list[str]], int | None]] = {
     "pg-slot-healer": healer.__main__.main,
 }
 
+QUIETED = ("psycopg", "markdown_it")
+"""The loggers whose level `pgslot.cli.logging.setup` sets."""
+
 
 def run(program: str, *arguments: str) -> CompletedProcess[str]:
-    """Run a command of a program that ends by itself and logs nothing; return its exit code and what it printed."""
-    with redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr:
+    """Run a command of a program that ends by itself; return its exit code and what it printed."""
+    with redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr, _logging_restored():
         try:
             code = MAINS[program](list(arguments)) or 0
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
     return CompletedProcess([program, *arguments], code, stdout.getvalue(), stderr.getvalue())
+
+
+@contextmanager
+def _logging_restored() -> Iterator[None]:
+    """Keep what the command does to this process' logging from the tests after it, which read warnings from the log."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    levels = {logger: logger.level for logger in (root, *map(logging.getLogger, QUIETED))}
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +23,14 @@ from tests.support.failover_slots import (
 from tests.support.fakes.patroni import a_patroni
 from tests.support.servers.conditions import changed_setting, stopped_process
 from tests.support.servers.postgres import Postgres
-from tests.support.servers.processes import wait_for
+from tests.support.servers.processes import NotReadyError, Process, wait_for
 from tests.support.servers.stack import CLUSTER, EXPORTER_ROLE, STANDBY_NODE, Stack
-from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
+from tests.support.servers.workload import confirmed_all, repeating, steady_writes, streaming_consumer, write_wal
 
 GIVE_UP_AFTER = "3s"
 MEBIBYTE = 1024 * 1024
+ENDANGERED = tuple(f"endangered_{number}" for number in range(4))
+"""Slots that share the way of the slot `unused`: PgSlotManyEndangered needs five."""
 
 
 @dataclass
@@ -84,12 +86,13 @@ def run_all_incidents(stack: Stack) -> Incidents:
     stack.start_databases()
     stack.primary.sql("CREATE TABLE written (n int)")
     # The privilege is missing from the first scrape on: the alert needs it denied for most of ten minutes.
-    stack.primary.sql(f"REVOKE pg_monitor FROM {EXPORTER_ROLE}")
+    stack.primary.sql(f"REVOKE pg_read_all_stats FROM {EXPORTER_ROLE}")
     stack.start_exporter()
     stack.start_healer(may_execute=False)
     stack.start_monitoring()
     incidents = Incidents(stack)
     denied_probe(incidents)
+    crashing_consumer(incidents)
     retried_creation(incidents)
     renamed_creations(incidents)
     healer_without_privilege(incidents)
@@ -102,17 +105,42 @@ def run_all_incidents(stack: Stack) -> Incidents:
     overdue_episode(incidents)
     many_slots_and_an_old_slot(incidents)
     unready_failover_slot(incidents)
+    unprotected_slot(incidents)
     invalid_configurations(incidents)
     incidents.ends("PgSlotCreationsFailing", timeout=300)
+    refused_login(incidents)
     stopped_programs_and_servers(incidents)
-    failover_without_the_slot(incidents)
+    switchover(incidents)
     return incidents
 
 
 def denied_probe(incidents: Incidents) -> None:
     incidents.fires("PgSlotProbeFailing")
-    incidents.stack.primary.sql(f"GRANT pg_monitor TO {EXPORTER_ROLE}")
+    incidents.stack.primary.sql(f"GRANT pg_read_all_stats TO {EXPORTER_ROLE}")
     incidents.ends("PgSlotProbeFailing")
+
+
+def crashing_consumer(incidents: Incidents) -> None:
+    """A consumer is killed every few seconds, before it confirms anything, while WAL is written."""
+    stack, primary = incidents.stack, incidents.stack.primary
+    primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('crashing', 'test_decoding')")
+    write_wal(primary, 140 * MEBIBYTE)
+    program = primary.binaries.tools / "pg_recvlogical"
+    arguments = ["--start", "--slot=crashing", "--file=-", "--status-interval=3600", "--fsync-interval=0", "--no-loop"]
+
+    consumer = Process([program, f"--dbname={primary.conninfo()}", *arguments], stack.folder / "crashing.log")
+
+    with repeating(lambda: write_wal(primary, MEBIBYTE), 0.5):
+        for _ in range(15):
+            consumer.start()
+            time.sleep(2)
+            consumer.kill()
+            with suppress(NotReadyError):
+                incidents.fires("PgSlotNotConfirmed", "crashing", timeout=2)
+                break
+        assert ("PgSlotNotConfirmed", "crashing") in incidents.fired
+    primary.drop_slot("crashing")
+    incidents.ends("PgSlotNotConfirmed")
 
 
 def retried_creation(incidents: Incidents) -> None:
@@ -198,6 +226,30 @@ def unready_failover_slot(incidents: Incidents) -> None:
     drop_failover_slots(primary, standby)
 
 
+def unprotected_slot(incidents: Incidents) -> None:
+    """A standby withdraws its feedback; the alert fires before a vacuum of a catalog invalidates the standby's slot."""
+    stack, primary, standby = incidents.stack, incidents.stack.primary, incidents.stack.standby
+    stack.make_slot_on_standby("unprotected")
+    lost = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = 'unprotected' AND wal_status = 'lost'"
+
+    def invalidated() -> bool:
+        primary.sql("CREATE TABLE passing (id int)")
+        primary.sql("DROP TABLE passing")
+        primary.sql("VACUUM pg_catalog.pg_class")
+        primary.wait_until_replayed(standby)
+        return bool(standby.sql(lost))
+
+    with changed_setting(standby, "hot_standby_feedback", "off"):
+        # What feedback kept on the primary is withdrawn within 10 s; a transaction then passes the slot.
+        with repeating(lambda: primary.sql("SELECT pg_catalog.pg_current_xact_id()"), 1):
+            incidents.fires("PgSlotCatalogUnprotected", "unprotected")
+        assert not standby.sql(lost)
+        wait_for(invalidated, "the slot is invalidated")
+    incidents.ends("PgSlotCatalogUnprotected")
+    standby.drop_slot("unprotected")
+    incidents.ends("PgSlotLost")
+
+
 def invalid_configurations(incidents: Incidents) -> None:
     stack = incidents.stack
     file = stack.folder / "pg-slot-exporter.yml"
@@ -210,7 +262,7 @@ def invalid_configurations(incidents: Incidents) -> None:
     incidents.ends("PgSlotConfigReloadFailed")
     config = yaml.safe_load(right)
     del config["clusters"][CLUSTER]["nodes"][STANDBY_NODE]
-    with a_patroni(stack.primary) as url:
+    with a_patroni({stack.primary.name: stack.primary}) as url:
         patroni = {"urls": [url], "interval": "500ms"}
         config["clusters"]["silent"] = {"patroni": patroni, "conninfo": f"dbname=postgres user={EXPORTER_ROLE}"}
         file.write_text(yaml.safe_dump(config), "utf-8")
@@ -225,17 +277,32 @@ def invalid_configurations(incidents: Incidents) -> None:
     incidents.ends("PgSlotPatroniSilent")
 
 
-def failover_without_the_slot(incidents: Incidents) -> None:
-    """Runs last, because the old primary does not return. The consumer creates its slot again on the new primary."""
-    stack = incidents.stack
-    stack.primary.sql("SELECT pg_catalog.pg_create_logical_replication_slot('left_behind', 'pgoutput')")
-    seen = 'slot:pgslot_on_primary:timestamp{slot_name="left_behind"}'
-    wait_for(lambda: stack.prometheus.query(seen), "Prometheus knows of the slot")
-    stack.primary.kill()
-    stack.standby.promote()
+def switchover(incidents: Incidents) -> None:
+    """
+    Runs last. The new primary lacks slots, which its consumers create again; the former primary keeps what it had.
+
+    `left_over` and `left_clashing` are certainly a former primary's, as they have failover set and are no copies.
+    """
+    stack, former, promoted = incidents.stack, incidents.stack.primary, incidents.stack.standby
+    create = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')"
+    former.sql(create, ["left_behind"])
+    create_failover_slot(former, "left_over")
+    create_failover_slot(former, "left_clashing")
+    seen = 'count(slot:pgslot_on_primary:timestamp{slot_name=~"left_.*"}) == 3'
+    wait_for(lambda: stack.prometheus.query(seen), "Prometheus knows of the slots")
+    former.stop()
+    promoted.promote()
     incidents.fires("PgSlotVanished", "left_behind")
-    stack.standby.sql("SELECT pg_catalog.pg_create_logical_replication_slot('left_behind', 'pgoutput')")
+    for slot in ("left_behind", "left_over"):
+        promoted.sql(create, [slot])
+    create_failover_slot(promoted, "left_clashing")
     incidents.ends("PgSlotVanished")
+    promoted.sql("SELECT pg_catalog.pg_create_physical_replication_slot('primary')")
+    former.demote(promoted)
+    incidents.fires("PgSlotLeftover", "left_over")
+    for slot in ("left_over", "left_clashing"):
+        former.drop_slot(slot)
+    incidents.ends("PgSlotLeftover")
 
 
 def healer_without_privilege(incidents: Incidents) -> None:
@@ -269,11 +336,12 @@ def missing_standby(incidents: Incidents) -> Iterator[None]:
 
 
 def blocking_transactions(incidents: Incidents) -> None:
-    """An open and a prepared transaction block a creation and pin a slot; a healer that could heal gives up."""
+    """An open and a prepared transaction block a creation, and one pins a slot; a healer that could heal gives up."""
     stack, primary = incidents.stack, incidents.stack.primary
     with ExitStack() as creation:
-        with psycopg.connect(primary.conninfo(), application_name="nightly") as writer, prepared(primary, "order-7"):
-            writer.execute("INSERT INTO written VALUES (1)")
+        session = psycopg.connect(primary.conninfo(), application_name="nightly")
+        with closing(session), prepared(primary, "order-7"):
+            session.execute("INSERT INTO written VALUES (1)")
             creator = creation.enter_context(primary.create_slot("blocked"))
             incidents.fires("PgSlotCreationBlocked", "blocked")
             incidents.fires("PgSlotEndangeredByTransaction", "blocked")
@@ -281,18 +349,30 @@ def blocking_transactions(incidents: Incidents) -> None:
             log_standby_snapshot(stack)
             wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
             incidents.fires("PgSlotPinnedByTransaction", "cdc")
+            # While both are open nothing shows which of them pins the slot. When one has ended and the slot stays
+            # pinned, WAL of more than a minute shows that it is the other one.
+            session.rollback()
+            creation.enter_context(steady_writes(primary, 1, 1000))
             incidents.fires("PgSlotPreparedTransactionForgotten")
-            incidents.is_inhibited("PgSlotPinnedByTransaction", "cdc")
             incidents.fires("PgSlotInactive", "unused")
             # The first heartbeat may be lost if Prometheus has not found Alertmanager yet; it is resent in a minute.
             wait_for(
-                lambda: stack.healer.value("pgslot_heal_alerts_total", action="ignored_no_heal_label"),
+                lambda: stack.healer.value("pgslot_heal_alerts_total", action="heartbeat"),
                 "the heartbeat reaches the healer",
                 timeout=90,
             )
             start_healer_with_short_deadline(stack)
             incidents.ends("PgSlotHealUnavailable")
-            incidents.fires("PgSlotHealNoEffect")
+            incidents.fires("PgSlotHealNoEffect", "blocked")
+            wait_for(
+                lambda: stack.exporter.samples("pgslot_retention_blocker_age_seconds", slot_name="cdc"),
+                "the transaction that pins the slot is named",
+                timeout=180,
+            )
+            wait_for(
+                lambda: stack.prometheus.query('pgslot_retention_blocker_age_seconds{backend_type="prepared"}'),
+                "Prometheus knows it",
+            )
         wait_for(lambda: creator.done, "the slot is made")
     for alert in (
         "PgSlotCreationBlocked",
@@ -331,6 +411,8 @@ def stalled_slot(incidents: Incidents) -> None:
     write_wal(primary, 20 * MEBIBYTE)
     wait_for(confirmed_all(primary, "cdc"), "the consumer has confirmed all")
     limit_retained_wal(primary, "256MB")
+    for slot in ENDANGERED:
+        primary.sql("SELECT pg_catalog.pg_copy_logical_replication_slot('unused', %s)", [slot])
     for _ in range(3):
         write_wal(primary, 10 * MEBIBYTE)
         time.sleep(1)
@@ -349,11 +431,15 @@ def lost_slot(incidents: Incidents) -> None:
     write_wal(primary, 60 * MEBIBYTE)
     primary.sql("CHECKPOINT")
     incidents.fires("PgSlotLost", "unused")
+    incidents.is_inhibited("PgSlotLost", "unused")
+    incidents.fires("PgSlotManyEndangered")
     incidents.ends("PgSlotWalHeadroomLow")
-    incidents.ends("PgSlotLossPredicted")
     incidents.ends("PgSlotInactive")
-    primary.drop_slot("unused")
+    for slot in ("unused", *ENDANGERED):
+        primary.drop_slot(slot)
+    incidents.ends("PgSlotLossPredicted")
     incidents.ends("PgSlotLost")
+    incidents.ends("PgSlotManyEndangered")
 
 
 def overdue_episode(incidents: Incidents) -> None:
@@ -375,12 +461,32 @@ def overdue_episode(incidents: Incidents) -> None:
     stack.standby.drop_slot("overdue")
 
 
+def refused_login(incidents: Incidents) -> None:
+    """The exporter's role may not log in any more; on the standby as well, as it replays that."""
+    primary = incidents.stack.primary
+    primary.sql(f"ALTER ROLE {EXPORTER_ROLE} NOLOGIN")
+    for server in (primary, incidents.stack.standby):
+        server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [EXPORTER_ROLE])
+    incidents.fires("PgSlotLoginFailed")
+    primary.sql(f"ALTER ROLE {EXPORTER_ROLE} LOGIN")
+    incidents.ends("PgSlotLoginFailed")
+
+
 def stopped_programs_and_servers(incidents: Incidents) -> None:
     stack = incidents.stack
     stack.standby.stop()
     incidents.fires("PgSlotTargetDown")
     stack.standby.start()
     incidents.ends("PgSlotTargetDown")
+    # Both jobs of prometheus.yml have the series, and both have to see each change.
+    up = f'pgslot_up{{node="{STANDBY_NODE}"}}'
+    for _ in range(4):
+        stack.standby.stop()
+        wait_for(lambda: stack.prometheus.query(f"max({up}) == 0"), "the standby is down")
+        stack.standby.start()
+        wait_for(lambda: stack.prometheus.query(f"min({up}) == 1"), "the standby is up")
+    incidents.fires("PgSlotTargetFlapping")
+    incidents.ends("PgSlotTargetFlapping")
     for alert, program in (("PgSlotHealerDown", stack.healer), ("PgSlotExporterDown", stack.exporter)):
         program.stop()
         incidents.fires(alert)

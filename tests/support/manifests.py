@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tests.support.documents import read_yaml_documents
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "deploy/kubernetes"
@@ -15,7 +14,7 @@ Manifest = dict[str, Any]
 
 
 def documents(file: Path) -> list[Manifest]:
-    return list(yaml.safe_load_all(file.read_text("utf-8")))
+    return read_yaml_documents(file)
 
 
 MANIFESTS = [

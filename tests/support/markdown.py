@@ -1,7 +1,9 @@
 """Reads the fenced blocks, code spans, links and headings of a Markdown file."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,10 +17,14 @@ _COMMONMARK = MarkdownIt("commonmark").enable("table")
 class Fence:
     """A fenced block: its info string, its section, its line number (from 1) and its text."""
 
+    file: Path
     info: str
     section: str
     line: int
     text: str
+
+    def __str__(self) -> str:
+        return f"{self.file.name}:{self.line}"
 
 
 def fences(file: Path) -> Iterator[Fence]:
@@ -29,7 +35,7 @@ def fences(file: Path) -> Iterator[Fence]:
             section = token.content
         elif token.type in {"fence", "code_block"}:
             assert token.map is not None
-            yield Fence(token.info.strip(), section, token.map[0] + 1, token.content)
+            yield Fence(file, token.info.strip(), section, token.map[0] + 1, token.content)
 
 
 def code_spans(file: Path) -> list[str]:
@@ -38,9 +44,10 @@ def code_spans(file: Path) -> list[str]:
 
 
 def link_targets(file: Path) -> list[str]:
-    """Return the targets of links and pictures."""
+    """Return the targets of links and pictures, including those of `<picture>`."""
     targets = [token.attrs.get("href", token.attrs.get("src")) for token in _inline(file)]
-    return [str(target) for target in targets if target is not None]
+    html = "".join(token.content for token in _parsed(file) if token.type == "html_block")
+    return [str(target) for target in targets if target is not None] + re.findall(r' (?:src|srcset)="([^"]+)"', html)
 
 
 def headings(file: Path) -> list[str]:
@@ -52,5 +59,11 @@ def _inline(file: Path) -> Iterator[Token]:
         yield from token.children or ()
 
 
-def _parsed(file: Path) -> list[Token]:
-    return _COMMONMARK.parse(file.read_text("utf-8"))
+def _parsed(file: Path) -> tuple[Token, ...]:
+    return _tokens(file.read_text("utf-8"))
+
+
+@cache
+def _tokens(text: str) -> tuple[Token, ...]:
+    """Many tests read the same pages; their parametrization does so in every worker."""
+    return tuple(_COMMONMARK.parse(text))

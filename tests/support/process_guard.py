@@ -6,7 +6,8 @@ Without a marker: programs of the virtual environment, the two of this project a
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from inspect import unwrap
 from pathlib import Path
 from types import ModuleType
@@ -80,10 +81,12 @@ def uses_servers(test: pytest.Item, conftest: ModuleType) -> bool:
     if not isinstance(test, pytest.Function):
         return False
     fixtures = (getattr(test.module, name, getattr(conftest, name, None)) for name in test.fixturenames)
-    return any(_returns_server(get_type_hints(unwrap(fixture))["return"]) for fixture in fixtures if callable(fixture))
+    return any(_returns_server(fixture) for fixture in fixtures if callable(fixture))
 
 
-def _returns_server(annotation: object) -> bool:
+@cache
+def _returns_server(fixture: Callable[..., object]) -> bool:
+    annotation = get_type_hints(unwrap(fixture))["return"]
     return any(
         issubclass(kind, (Stack, Postgres, Server, Etcd, PatroniCluster, Pooler)) for kind in _classes(annotation)
     )

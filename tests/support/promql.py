@@ -41,4 +41,4 @@ def grouping_labels(expression: str) -> set[str]:
 def template_queries(text: str) -> Iterator[str]:
     """Return the queries in a template, with matchers for any value in place of inserted values."""
     for query in re.findall(r'printf "((?:[^"\\]|\\.)*)"', text):
-        yield query.replace('\\"', '"').replace("=%q", '=~".+"')
+        yield re.sub("=~?%q", '=~".+"', query.replace('\\"', '"'))

@@ -1,4 +1,4 @@
-"""Runs README's lines in a shell, changed only to use the reader's addresses, ports and paths."""
+"""Runs the lines of README and docs in a shell, changed only to use the reader's addresses, ports and paths."""
 
 import os
 import subprocess
@@ -7,18 +7,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from docs.generators.__main__ import PAGES as GENERATED_NAMES
 from tests.support.markdown import Fence, code_spans, fences
 from tests.support.paths import ROOT
 from tests.support.servers.processes import Process
 
 README = ROOT / "README.md"
-BLOCKS = list(fences(README))
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+"""All pages that people read, but for the runbooks."""
+GENERATED = {ROOT / "docs/reference" / name for name in GENERATED_NAMES}
+WRITTEN = [page for page in PAGES if page not in GENERATED]
+BLOCKS = [fence for page in WRITTEN for fence in fences(page)]
+SPANS = sorted({span for page in WRITTEN for span in code_spans(page)})
 
 
 def block(start: str) -> Fence:
     """Return the only block that begins with this text."""
     blocks = [fence for fence in BLOCKS if fence.text.startswith(start)]
-    assert len(blocks) == 1, f"README has {len(blocks)} blocks that begin with {start!r}"
+    assert len(blocks) == 1, f"README and docs have {len(blocks)} blocks that begin with {start!r}"
     return blocks[0]
 
 
@@ -38,20 +44,21 @@ class Reader:
         path = f"{Path(sys.executable).parent}:{tools}:{os.environ['PATH']}"
         self._environment = {**os.environ, **environment, "PATH": path}
         self.typed: set[str] = set()
-        """The lines of README that have been run."""
+        """The lines that have been run."""
 
     def localised(self, text: str) -> str:
-        """Return README's text with the reader's addresses, ports and paths."""
+        """Return a page's text with the reader's addresses, ports and paths."""
         for placeholder, value in self._replacements.items():
             text = text.replace(placeholder, value)
         return text
 
     def line(self, start: str) -> str:
         """Return the only line of all shell blocks that begins with this text, localised, and count it as run."""
-        matches = [line for fence in BLOCKS if fence.info == "sh" for line in lines(fence) if line.startswith(start)]
-        assert len(matches) == 1, f"README has {len(matches)} lines that begin with {start!r}"
-        self.typed.add(matches[0])
-        return self.localised(matches[0])
+        shell = [fence for fence in BLOCKS if fence.info == "sh"]
+        matches = {line for fence in shell for line in lines(fence) if line.startswith(start)}
+        assert len(matches) == 1, f"README and docs have {len(matches)} lines that begin with {start!r}"
+        self.typed |= matches
+        return self.localised(*matches)
 
     def type(self, start: str, stdin: str = "", code: int = 0, **environment: str) -> str:
         """Run the line that begins with this text to its end, without a terminal; return its output."""
@@ -59,8 +66,8 @@ class Reader:
 
     def span(self, start: str) -> str:
         """Return the only code span of the text that begins like this, localised."""
-        spans = {span for span in code_spans(README) if span.startswith(start)}
-        assert len(spans) == 1, f"README has {len(spans)} spans that begin with {start!r}"
+        spans = [span for span in SPANS if span.startswith(start)]
+        assert len(spans) == 1, f"README and docs have {len(spans)} spans that begin with {start!r}"
         return self.localised(*spans)
 
     def run(self, command: str, stdin: str = "", code: int = 0, **environment: str) -> str:
@@ -77,7 +84,7 @@ class Reader:
             env=self._environment | environment,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=180,
             check=False,
             start_new_session=True,
         )
@@ -94,6 +101,13 @@ RUN = "by tests/docs/test_readme_on_servers.py, each line"
 CHECKED = "a configuration, by test_configuration_is_accepted_by_both_programs"
 HOW_TESTED = {
     "   PostgreSQL  ": "a drawing",
+    "   restart_lsn  ": "a drawing",
+    "   transaction begins": "a drawing",
+    "   slot a  ": "a drawing",
+    "   exporter  ": "a drawing",
+    "Prometheus ──GET": "a drawing",
+    "Alertmanager ──POST": "a drawing",
+    "pg-slot-exporter --conninfo": RUN,
     "make demo  ": "by test_make_targets_exist; the targets are what people and CI run",
     "pg-slot-healer grants | psql": RUN,
     "hostssl  postgres": RUN,
@@ -101,7 +115,12 @@ HOW_TESTED = {
     "clusters:": CHECKED,
     "pg-slot-exporter --config.file=pgslot.yml --check": RUN,
     "pg-slot-healer doctor": RUN,
+    "pg-slot-exporter rehearse orders": RUN,
+    "orders: a switchover from": "what a rehearsal prints, by tests/pgslot/exposition/test_rehearsal_report.py",
+    "pgslot_active{": "what the lines before it print, by tests/docs/test_readme_on_servers.py",
     "ok       node ": "what the doctor prints, by tests/docs/test_readme_on_servers.py",
+    "useradd ": "under a real systemd, each line: `make systemd`",
+    "psql -h PRIMARY ": RUN,
     "pg_recvlogical ": RUN,
     "pg-slot-healer heal orders": RUN,
     "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
@@ -110,7 +129,7 @@ HOW_TESTED = {
     "kubectl apply ": "needs a cluster; the objects are tested by"
     " tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
 }
-"""How every block of README is tested, or why it is not, by the block's first characters."""
+"""How every block of README and docs is tested, or why it is not, by the block's first characters."""
 
 
 def ways_tested(block: Fence) -> list[str]:

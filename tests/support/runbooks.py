@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import exporter.__main__
+import exporter.cli
 import healer.cli
 from tests.support.alert_rules import ALERTS
 from tests.support.markdown import fences
 
 RUNBOOKS = ALERTS / "runbooks"
-PARSERS = {"pg-slot-exporter": exporter.__main__.parser, "pg-slot-healer": healer.cli.parser}
+PARSERS = {"pg-slot-exporter": exporter.cli.parser, "pg-slot-healer": healer.cli.parser}
 
 
 @dataclass(frozen=True)

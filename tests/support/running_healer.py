@@ -1,6 +1,7 @@
 """A healer on the shared databases, in our own process or in one of its own, and the alerts that it receives."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -16,10 +17,10 @@ from healer.app import application
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
-from pgslot.diagnosis import retention
+from pgslot.diagnosis import pinning, retention
 from pgslot.snapshot import history
 from tests.support.servers.postgres import Postgres
-from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.processes import MAX_POLL_SECONDS, free_port, wait_for
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, Stack
 
 Client = TestClient[Any, Any]
@@ -66,10 +67,11 @@ class Healer:
 
     async def until(self, what: str, condition: Callable[[list[dict[str, Any]]], object], seconds: float = 40) -> Any:
         """Poll the episodes until the condition returns something true, and return that."""
+        began = time.monotonic()
         try:
             async with asyncio.timeout(seconds):
                 while not (result := condition(await self.episodes())):  # noqa: ASYNC110 - it is behind a socket
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(min(0.02 + (time.monotonic() - began) / 20, MAX_POLL_SECONDS))
         except TimeoutError:
             raise AssertionError(f"not within {seconds} s: {what}; {await self.episodes()}") from None
         return result
@@ -120,7 +122,7 @@ def impatient() -> Iterator[None]:
     Only within no_records_by_itself(): there a record that has not come within seconds will not come.
     """
     with pytest.MonkeyPatch.context() as patch:
-        for module in (history, retention):
+        for module in (history, pinning, retention):
             patch.setattr(module, "record_seconds", lambda _: PATIENCE)
         yield
 

@@ -68,11 +68,12 @@ async def hello(_request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(path: Path) -> AsyncIterator[int]:
-    """Serve "hello" at / under this web configuration; return the port."""
+async def serving(path: Path, app: web.Application | None = None) -> AsyncIterator[int]:
+    """Serve the application, or "hello" at /, under this web configuration; return the port."""
     descriptors_before = descriptors("self")
-    app = web.Application()
-    app.router.add_get("/", hello)
+    if app is None:
+        app = web.Application()
+        app.router.add_get("/", hello)
     port = free_port()
     address, config = Address("127.0.0.1", port), web_config.load(path)
     server = serve(app, address, program="test", version="0", reload=lambda: None, web_config=config)

@@ -16,10 +16,11 @@ from healer.doctor.checks.healer import HealerSamples, fetch_metrics
 from healer.doctor.checks.receivers import Evidence, Receiver
 from healer.doctor.checks.routing import GROUP_BY_ALL, Route, matching_routes
 from healer.webhook.alertmanager_api import AlertmanagerClient
-from healer.webhook.payload import TEST_LABEL, Action
+from healer.webhook.payload import HEAL_LABEL, TEST_LABEL, Action
 from pgslot.httpclient import HttpClient, HttpError
 
 LAST_TEST = "pgslot_heal_receiver_last_test_timestamp_seconds"
+WEBHOOKS = "pgslot_heal_webhooks_total"
 
 DELIVERY_SECONDS = 10.0
 """After group_wait, for a webhook that is sent to arrive; later it does not arrive."""
@@ -28,11 +29,11 @@ PEER_TIMEOUT_SECONDS = 15.0
 MAX_WAIT_SECONDS = 60.0
 """How long the doctor waits at most."""
 POLL_SECONDS = 0.3
-"""Between two looks at the healer's metrics."""
+"""Between two requests for the healer's metrics."""
 
 ANNOTATIONS = {
-    "summary": "A test of the way to pg-slot-healer: nothing is wrong, and nothing is to be done.",
-    "description": "pg-slot-healer doctor --test-alert sent it, and ends it within a minute.",
+    "summary": "A test of the path to pg-slot-healer: nothing is wrong, and there is nothing to do.",
+    "description": "pg-slot-healer doctor --test-alert sent this alert, and ends it within a minute.",
 }
 
 
@@ -71,7 +72,8 @@ def plan_tests(
     """
     tests: dict[str, TestAlert] = {}
     receiver_sets = set()
-    for alert in alerts:
+    # A receiver that heals is tested with an alert that asks for that, not with the heartbeat.
+    for alert in sorted(alerts, key=lambda alert: HEAL_LABEL not in alert):
         labels = {**alert, TEST_LABEL: mark}
         routes = [route for route in matching_routes(root, labels) if _may_be_healer(receivers[route.receiver])]
         for route in routes:
@@ -107,7 +109,8 @@ async def run_tests(alertmanager: AlertmanagerClient, healer: HttpClient, plan: 
     Raises HttpError when Alertmanager does not accept them.
     """
     tests = plan.tests
-    before = (await fetch_metrics(healer)).by_label(LAST_TEST, "receiver")
+    metrics = await fetch_metrics(healer)
+    before, refused_before = metrics.by_label(LAST_TEST, "receiver"), _refused(metrics)
     alerts = list({json.dumps(test.labels): dict(test.labels) for test in tests}.values())
     started = time.monotonic()
     await alertmanager.post_alerts([{"labels": labels, "annotations": ANNOTATIONS} for labels in alerts])
@@ -115,30 +118,43 @@ async def run_tests(alertmanager: AlertmanagerClient, healer: HttpClient, plan: 
         arrived = await _wait_for_arrival(healer, plan, before, started)
         waited = time.monotonic() - started
         held = await _held_back(alertmanager, tests) if plan.pending(arrived) else {}
+        refused = bool(plan.pending(arrived)) and _refused(await fetch_metrics(healer)) > refused_before
     finally:
         ended = datetime.now(UTC).isoformat()
         await alertmanager.post_alerts(
             [{"labels": labels, "annotations": ANNOTATIONS, "endsAt": ended} for labels in alerts]
         )
     return {
-        test.receiver: judge_delivery(test, arrived.get(test.receiver), waited, held.get(test.receiver))
+        test.receiver: judge_delivery(
+            test, arrived.get(test.receiver), waited, held.get(test.receiver), refused=refused
+        )
         for test in tests
     }
 
 
-def judge_delivery(test: TestAlert, seconds: float | None, waited: float, held: str | None) -> Evidence:
+def _refused(metrics: HealerSamples) -> float:
+    """Return how many webhooks the healer has refused with 401, for their token."""
+    return metrics.by_label(WEBHOOKS, "code").get("401", 0.0)
+
+
+def judge_delivery(
+    test: TestAlert, seconds: float | None, waited: float, held: str | None, *, refused: bool = False
+) -> Evidence:
     """
     Return what a test proves; pure.
 
     `seconds`: until it arrived, None if it did not within `waited`. `held`: by what Alertmanager holds it back.
+    `refused`: meanwhile the healer has refused webhooks with 401.
     """
     if seconds is not None:
-        return Evidence(delivered=True, text=f"this healer: a test alert came through it within {seconds:.1f} s")
+        return Evidence(delivered=True, text=f"this healer: a test alert arrived through it within {seconds:.1f} s")
     if held is not None:
-        return Evidence(None, f"Alertmanager holds the test alert back ({held})")
+        return Evidence(None, f"Alertmanager suppresses the test alert ({held})")
+    if refused:
+        return Evidence(delivered=False, text="its webhook arrived and was refused with 401", refused=True)
     if test.due is None or waited < test.due:
-        return Evidence(None, f"a test alert had not come through it after {waited:.0f} s, and may wait in its group")
-    return Evidence(delivered=False, text=f"a test alert did not come through it within {waited:.0f} s")
+        return Evidence(None, f"no test alert had arrived through it after {waited:.0f} s: it may wait in its group")
+    return Evidence(delivered=False, text=f"no test alert arrived through it within {waited:.0f} s")
 
 
 async def _wait_for_arrival(

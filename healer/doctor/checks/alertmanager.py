@@ -8,11 +8,22 @@ The routing itself is in `routing.py`, what a receiver leads to in `receivers.py
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import yaml
 
-from healer.doctor.checks.alert_delivery import TestPlan, new_mark, plan_tests, run_tests, supports_test_alerts
+from healer.doctor.checks.alert_delivery import (
+    TestPlan,
+    new_mark,
+    plan_tests,
+    run_tests,
+    supports_test_alerts,
+)
 from healer.doctor.checks.healer import MAX_WEBHOOK_AGE, HealerSamples
+from healer.doctor.checks.inhibition import judge_inhibitions
+from healer.doctor.checks.notifications import judge_notifications
+from healer.doctor.checks.people import alerts_for_people, always_firing, judge_people
 from healer.doctor.checks.receivers import (
     GET_PROOF,
     SEE_EXAMPLE,
@@ -24,12 +35,12 @@ from healer.doctor.checks.receivers import (
     judge_webhooks,
     parse_receivers,
 )
+from healer.doctor.checks.route_advice import RoutedAlerts, route_advice
 from healer.doctor.checks.routing import GROUP_BY_ALL, Route, RoutingError, matching_routes, parse_route
 from healer.doctor.checks.shipped_rules import alerts_for_healer
 from healer.doctor.checks.silences import check_silences
 from healer.doctor.http import Client, describe
 from healer.doctor.result import CheckStatus, Finding
-from healer.remedies.registry import REMEDIES
 from healer.webhook.alertmanager_api import AlertmanagerClient
 from healer.webhook.payload import HEAL_LABEL
 from pgslot.config.model import Config
@@ -44,15 +55,6 @@ GROUPING_LABELS = {"alertname", "cluster", "node", "slot_name"}
 """Labels that a route has to group by, so that alerts about two slots are in two groups."""
 
 _LOADED = "alertmanager_config_last_reload_success_timestamp_seconds"
-
-_ADD_ROUTE = (
-    "Add a receiver with webhook_configs: [url: http://HEALER:9878/alerts] and, before other routes, a route with"
-    f""" matchers: ['{HEAL_LABEL}=~"{"|".join(REMEDIES)}"'], group_by: ["..."], group_wait: 0s, continue: true."""
-    f" {SEE_EXAMPLE}"
-)
-
-RoutedAlerts = Sequence[tuple[Mapping[str, str], Sequence[Route]]]
-"""The labels of each alert for the healer, and the routes that send it."""
 
 
 async def check_alertmanager(
@@ -80,15 +82,17 @@ async def check_alertmanager(
         findings = [Finding("alertmanager", shown, CheckStatus.OK, f"version {version}, cluster {state}")]
         data = yaml.safe_load(status["config"]["original"])
     except HttpError as error:
-        advice = "Is --alertmanager.url (or healer.alertmanager_url) its address as seen from here?"
+        advice = "Check that --alertmanager.url (or healer.alertmanager_url) is its address as seen from here."
         return [Finding("alertmanager", shown, CheckStatus.FAILED, describe(error), advice)]
     except (KeyError, TypeError, yaml.YAMLError) as error:
-        found = f"answers otherwise than Alertmanager's API promises: {type(error).__name__} {error}"
-        return [Finding("alertmanager", shown, CheckStatus.FAILED, found, "Is the URL that of an Alertmanager?")]
+        found = f"its answer does not match Alertmanager's API: {type(error).__name__} {error}"
+        advice = "Check that the URL belongs to an Alertmanager."
+        return [Finding("alertmanager", shown, CheckStatus.FAILED, found, advice)]
     try:
         alerts = [{**external_labels, **alert} for alert in alerts_for_healer(config)]
         root = parse_route(data["route"])
-        loaded_at = await _loaded_at(alertmanager)
+        own_metrics = await _own_metrics(alertmanager)
+        loaded_at = _loaded_at(own_metrics)
         names = [str(receiver["name"]) for receiver in data["receivers"]]
         evidence = {name: evidence_from_webhooks(name, metrics, loaded_at, time.time()) for name in names}
         if test_alert:
@@ -100,26 +104,51 @@ async def check_alertmanager(
         receivers = parse_receivers(data, evidence)
         routed = [(alert, matching_routes(root, alert)) for alert in alerts]
         findings += [*judge_routes(routed, receivers), *judge_timing(routed, receivers)]
-        for name in healer_receivers(routed, receivers):
+        people = [{**external_labels, **alert} for alert in alerts_for_people(config)]
+        findings += await _check_people(alertmanager, shown, data, people, receivers)
+        to_healer = healer_receivers(routed, receivers)
+        findings += judge_notifications(shown, own_metrics, metrics, [receivers[name] for name in to_healer])
+        for name in to_healer:
             if receivers[name].destination is Destination.HEALER:
                 token = config.healer.webhook_token_file is not None
                 findings += judge_webhooks(receivers[name], token=token)
             findings.append(await check_destination(receivers[name], healer, metrics, connect))
+        findings += judge_inhibitions(data, alerts, shown)
         findings += await check_silences(alertmanager, shown, alerts)
     except RoutingError as error:
         findings.append(Finding("route", shown, CheckStatus.SKIPPED, f"cannot be evaluated here: {error}"))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         found = f"cannot be evaluated here: {type(error).__name__} {error}"
         findings.append(Finding("route", shown, CheckStatus.SKIPPED, found))
     return findings
 
 
-async def _loaded_at(alertmanager: AlertmanagerClient) -> float | None:
-    """Return the Unix time at which Alertmanager loaded its configuration; None when it does not say."""
+async def _check_people(
+    alertmanager: AlertmanagerClient,
+    shown: str,
+    data: Any,
+    alerts: Sequence[Mapping[str, str]],
+    receivers: Mapping[str, Receiver],
+) -> list[Finding]:
+    """Report alerts that no person hears of. Raises what `judge_people` and `always_firing` raise."""
+    now = datetime.now(UTC)
     try:
-        metrics = await alertmanager.metrics()
+        sources = always_firing(await alertmanager.alerts(), now)
+    except HttpError as error:
+        return [Finding("people", shown, CheckStatus.UNKNOWN, describe(error), "See Alertmanager's log.")]
+    return list(judge_people(data, parse_route(data["route"]), alerts, receivers, sources=sources, now=now))
+
+
+async def _own_metrics(alertmanager: AlertmanagerClient) -> str:
+    """Return Alertmanager's metrics; empty when it does not answer."""
+    try:
+        return await alertmanager.metrics()
     except HttpError:
-        return None
+        return ""
+
+
+def _loaded_at(metrics: str) -> float | None:
+    """Return the Unix time at which Alertmanager loaded its configuration; None when it does not say."""
     sample = re.search(rf"^{_LOADED} (\S+)$", metrics, re.MULTILINE)
     try:
         return float(sample[1]) if sample is not None else None
@@ -133,9 +162,9 @@ async def _test(
     """Return the evidence of the test alerts by receiver, and a finding if they could not be sent."""
     why = None
     if metrics is None:
-        why = "there is no healer that could hear it"
+        why = "there is no healer to receive it"
     elif not supports_test_alerts(metrics):
-        why = "this healer is older, and would take it for a real one"
+        why = "this healer is older, and would treat it as a real alert"
     elif not plan.tests:
         why = "no route leads to a webhook"
     if why is not None:
@@ -166,6 +195,7 @@ def judge_routes(routed: RoutedAlerts, receivers: Mapping[str, Receiver]) -> Ite
         lost: list[str] = []
         unknown: list[str] = []
         reached: set[str] = set()
+        refusing: dict[str, None] = {}
         for alert, routes in routed:
             if alert["alertname"] != name:
                 continue
@@ -174,14 +204,17 @@ def judge_routes(routed: RoutedAlerts, receivers: Mapping[str, Receiver]) -> Ite
             if Destination.HEALER in destinations:
                 reached |= {receiver.name for receiver in reachable if receiver.destination is Destination.HEALER}
                 continue
+            refusing |= {receiver.name: None for receiver in reachable if receiver.evidence.refused}
             node = "/".join(filter(None, (alert.get("cluster"), alert.get("node"))))
-            only = f"only to {', '.join(map(_name_and_disproof, reachable))}"
-            (unknown if Destination.UNKNOWN in destinations else lost).append(f"{node} {only}" if node else only)
+            only = f"it goes only to {', '.join(map(_name_and_disproof, reachable))}"
+            (unknown if Destination.UNKNOWN in destinations else lost).append(f"for {node}, {only}" if node else only)
         if lost:
-            found = f"does not reach a webhook that ends in /alerts: {'; '.join(lost)}"
-            yield Finding("route", name, CheckStatus.FAILED, found, _ADD_ROUTE)
+            found = f"does not reach a webhook whose URL ends in /alerts; {'; '.join(lost)}"
+            if refusing:
+                found = f"arrives, but this healer refuses it with 401: receiver {', '.join(refusing)}"
+            yield Finding("route", name, CheckStatus.FAILED, found, route_advice(name, routed, receivers))
         if unknown:
-            found = f"Alertmanager hides where that leads, and there is no proof: {'; '.join(unknown)}"
+            found = f"Alertmanager hides the URL, and nothing proves that it leads to this healer; {'; '.join(unknown)}"
             yield Finding("route", name, CheckStatus.UNKNOWN, found, GET_PROOF)
         if not lost and not unknown:
             yield Finding("route", name, CheckStatus.OK, f"to receiver {', '.join(sorted(reached))}")
@@ -192,7 +225,7 @@ def _name_and_disproof(receiver: Receiver) -> str:
 
 
 def judge_timing(routed: RoutedAlerts, receivers: Mapping[str, Receiver]) -> Iterator[Finding]:
-    """Report which routes to the healer are too slow, or too seldom for the heartbeat."""
+    """Report which routes to the healer are too slow, or too rare for the heartbeat."""
     healing: dict[Route, None] = {}
     heartbeat: dict[Route, None] = {}
     for alert, routes in routed:
@@ -203,7 +236,7 @@ def judge_timing(routed: RoutedAlerts, receivers: Mapping[str, Receiver]) -> Ite
             yield Finding("pace", f"route to {route.receiver}", CheckStatus.WARNING, found, f"{advice} {SEE_EXAMPLE}")
     for route in heartbeat:
         if max(route.repeat_interval, route.group_interval) >= MAX_WEBHOOK_AGE:
-            found = f"the heartbeat comes every {route.repeat_interval:.0f} s: too seldom for PgSlotHealerDown"
+            found = f"the heartbeat comes every {route.repeat_interval:.0f} s: too rarely for PgSlotHealerDown"
             advice = f"repeat_interval: 5m. {SEE_EXAMPLE}"
             yield Finding("pace", f"route to {route.receiver}", CheckStatus.WARNING, found, advice)
 
@@ -212,18 +245,19 @@ def delays(route: Route) -> Iterator[tuple[str, str]]:
     """Return what makes a route reach the healer late, with advice."""
     if route.group_by != GROUP_BY_ALL and not set(route.group_by) >= GROUPING_LABELS:
         grouped = ", ".join(route.group_by) or "nothing"
-        found = f"group_by {grouped}: a further alert of a group waits for up to {route.group_interval:.0f} s"
+        found = f"group_by {grouped}: the next alert of a group waits up to {route.group_interval:.0f} s"
         yield found, 'Set group_by: ["..."].'
     if route.group_wait > MAX_GROUP_WAIT:
         yield (
-            f"group_wait {route.group_wait:.0f} s: so long the healer does not hear of an alert",
+            f"group_wait {route.group_wait:.0f} s: the healer receives every alert that much later",
             "Set group_wait: 0s.",
         )
     if route.group_interval > MAX_GROUP_INTERVAL:
-        found = f"group_interval {route.group_interval:.0f} s: so long the healer does not hear that an alert has ended"
-        yield found, "Set group_interval: 30s."
+        found = f"group_interval {route.group_interval:.0f} s: the healer learns of an alert's end that much later"
+        yield found, "Set group_interval: 5s."
     if route.repeat_interval > MAX_REPEAT_INTERVAL:
-        found = f"repeat_interval {route.repeat_interval:.0f} s: so long a healer that gave up is not told again"
+        seconds = f"{route.repeat_interval:.0f} s"
+        found = f"repeat_interval {seconds}: a healer that gave up waits that long for the next webhook"
         yield found, "Set repeat_interval: 5m."
     if route.time_intervals:
-        yield f"nothing is sent at some times: {', '.join(route.time_intervals)}", "Take the time intervals away."
+        yield f"nothing is sent at some times: {', '.join(route.time_intervals)}", "Remove the time intervals."

@@ -12,8 +12,8 @@ def judge_members(config: Config, discovery_errors: Mapping[str, str]) -> Iterat
         if cluster.patroni is None:
             continue
         if cluster.name in discovery_errors:
-            advice = "Put the URLs under patroni right, or TLS or the firewall before Patroni's REST API (port 8008)."
+            advice = "Correct the URLs under patroni, or TLS or the firewall before Patroni's REST API (port 8008)."
             yield Finding("members", cluster.name, CheckStatus.FAILED, discovery_errors[cluster.name], advice)
         else:
             names = ", ".join(node.name for node in cluster.nodes)
-            yield Finding("members", cluster.name, CheckStatus.OK, f"Patroni tells of {len(cluster.nodes)}: {names}")
+            yield Finding("members", cluster.name, CheckStatus.OK, f"Patroni lists {len(cluster.nodes)}: {names}")

@@ -1,12 +1,16 @@
 """Prometheus: scrapes both programs, has loaded the shipped rules, and sends alerts to an Alertmanager."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import yaml
 
+from healer.doctor.checks.loaded_rules import check_rules
 from healer.doctor.checks.scrape_interval import judge_scrape_interval
-from healer.doctor.checks.shipped_rules import EXPORTER_JOB, HEALER_JOB, HEARTBEAT_LABEL, Rule, rules
+from healer.doctor.checks.shipped_rules import EXPORTER_JOB, HEALER_JOB
+from healer.doctor.checks.wal_volume import FREE_BYTES, judge_volume_series, named_volumes
 from healer.doctor.http import Client, describe
 from healer.doctor.result import CheckStatus, Finding
 from healer.remedies.registry import REMEDIES
@@ -16,14 +20,16 @@ from pgslot.httpclient import HttpError
 
 MAX_NAMED = 5
 """Targets or alerts that a finding names."""
-_NOT_YET = "not scraped yet: ask again in a minute"
-_LOAD = "Load the output of `pg-slot-exporter rules` in rule_files, and reload Prometheus."
+_NOT_YET = "not scraped yet: run doctor again in a minute"
+STARTUP_SECONDS = 30.0
+"""After its start: by then Prometheus has discovered its targets and Alertmanagers, and scraped and evaluated once."""
 
 
 async def check_prometheus(client: Client, config: Config) -> list[Finding]:
     """Check one Prometheus."""
     shown = client.shown
     try:
+        started = await _started(client)
         targets = (await _get(client, "targets", state="active"))["activeTargets"]
         series = (await _get(client, "query", query="pgslot_up"))["result"]
         findings = [
@@ -33,18 +39,45 @@ async def check_prometheus(client: Client, config: Config) -> list[Finding]:
             _judge_nodes(shown, config, series, scraped=_scraped(EXPORTER_JOB, targets)),
         ]
         groups = (await _get(client, "rules"))["groups"]
-        findings += await _check_rules(client, groups)
+        findings += await check_rules(client, groups)
         findings.append(judge_scrape_interval(shown, targets, groups))
+        if volumes := named_volumes(config):
+            free = (await _get(client, "query", query=FREE_BYTES))["result"]
+            findings.append(judge_volume_series(shown, volumes, free))
         alertmanagers = (await _get(client, "alertmanagers"))["activeAlertmanagers"]
         findings.append(_judge_alertmanagers(shown, len(alertmanagers)))
         findings.append(_judge_alerts(shown, (await _get(client, "alerts"))["alerts"]))
     except HttpError as error:
-        advice = "Is --prometheus.url its address as seen from here?"
+        advice = "Check that --prometheus.url is its address as seen from here."
         return [Finding("prometheus", shown, CheckStatus.FAILED, describe(error), advice)]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        found = f"answers otherwise than Prometheus' API promises: {type(error).__name__} {error}"
-        return [Finding("prometheus", shown, CheckStatus.FAILED, found, "Is --prometheus.url that of a Prometheus?")]
-    return findings
+        found = f"its answer does not match Prometheus' API: {type(error).__name__} {error}"
+        advice = "Check that --prometheus.url belongs to a Prometheus."
+        return [Finding("prometheus", shown, CheckStatus.FAILED, found, advice)]
+    return [_not_yet(finding, started) for finding in findings] if started is not None else findings
+
+
+async def _started(client: Client) -> str | None:
+    """Return when and how long ago Prometheus started, in words; None: not just now, or it does not say."""
+    try:
+        answer = await client.request("GET", "/api/v1/status/runtimeinfo")
+        started = datetime.fromisoformat(answer.json()["data"]["startTime"])
+        # By its own clock, which may not be that of this machine.
+        date = answer.headers.get("Date")
+        now = parsedate_to_datetime(date) if date is not None else datetime.now(UTC)
+    except (HttpError, KeyError, TypeError, ValueError):
+        return None
+    age = max(0.0, (now - started).total_seconds())
+    return f"{age:.0f} s ago ({started.isoformat(timespec='seconds')})" if age < STARTUP_SECONDS else None
+
+
+def _not_yet(finding: Finding, started: str) -> Finding:
+    """Return the finding, or if it failed, that Prometheus has just started and may not be that far."""
+    if finding.status is not CheckStatus.FAILED:
+        return finding
+    advice = "Run doctor again in a minute. If this persists: " + finding.advice[:1].lower() + finding.advice[1:]
+    found = f"not yet: Prometheus started {started}; {finding.found}"
+    return Finding(finding.check, finding.subject, CheckStatus.UNKNOWN, found, advice)
 
 
 async def fetch_external_labels(client: Client) -> dict[str, str]:
@@ -70,7 +103,7 @@ def _judge_target(program: str, job: str, targets: Sequence[dict[str, Any]]) -> 
     down = [target for target in ours if target["health"] == "down"]
     if down:
         found = "; ".join(f"{target['scrapeUrl']} is down: {target['lastError']}" for target in down[:MAX_NAMED])
-        advice = f"Start the {program}, or put address, TLS or firewall right, as seen from Prometheus."
+        advice = f"Start the {program}, or correct its address, TLS or the firewall, as seen from Prometheus."
         return Finding(check, job, CheckStatus.FAILED, found, advice)
     if not _scraped(job, targets):
         return Finding(check, job, CheckStatus.SKIPPED, _NOT_YET)
@@ -89,62 +122,18 @@ def _judge_nodes(shown: str, config: Config, up: Sequence[dict[str, Any]], *, sc
     missing = [f"{cluster}/{node}" for cluster, node in wanted if (cluster, node) not in present]
     if missing and not scraped:
         return Finding("nodes", shown, CheckStatus.SKIPPED, f"the exporter is {_NOT_YET}")
+    exported = {(series["metric"].get("exported_cluster"), series["metric"].get("exported_node")) for series in up}
+    if missing and any(name is not None for names in exported for name in names):
+        found = f"no series pgslot_up for {', '.join(missing)}: Prometheus has renamed its labels to exported_cluster"
+        advice = (
+            "Set honor_labels: true in each scrape job of the exporter and the healer, as alerts/prometheus.yml does,"
+            " and reload Prometheus: a label of the target has replaced the exporter's own label."
+        )
+        return Finding("nodes", shown, CheckStatus.FAILED, found, advice)
     if missing:
-        advice = "The exporter runs with another configuration (reload it), is not scraped, or labels are rewritten."
+        advice = "The exporter uses another configuration (reload it) or is not scraped, or its labels are rewritten."
         return Finding("nodes", shown, CheckStatus.FAILED, f"no series pgslot_up for {', '.join(missing)}", advice)
-    return Finding("nodes", shown, CheckStatus.OK, f"pgslot_up is there for all {len(wanted)} nodes")
-
-
-async def _check_rules(client: Client, groups: Sequence[dict[str, Any]]) -> list[Finding]:
-    findings = []
-    loaded: dict[str, list[dict[str, Any]]] = {}
-    for group in groups:
-        for rule in group["rules"]:
-            loaded.setdefault(rule["name"], []).append(rule)
-    missing = [rule.name for rule in rules() if rule.name not in loaded]
-    if missing:
-        named = "all" if len(missing) == len(rules()) else ", ".join(missing)
-        findings.append(Finding("rules", client.shown, CheckStatus.FAILED, f"not loaded: {named}", _LOAD))
-    for rule in rules():
-        if rule.name in loaded:
-            findings += await _check_rule(client, rule, loaded[rule.name])
-    if not findings:
-        findings.append(Finding("rules", client.shown, CheckStatus.OK, f"all {len(rules())} are loaded, as shipped"))
-    return findings
-
-
-async def _check_rule(client: Client, rule: Rule, loaded: Sequence[dict[str, Any]]) -> list[Finding]:
-    """Return what is wrong with a rule, if anything. Prometheus may have several of its name; all must be right."""
-    for copy in loaded:
-        if copy.get("health") == "err":
-            found = f"cannot be evaluated: {copy.get('lastError')}"
-            return [Finding("rules", rule.name, CheckStatus.FAILED, found, _LOAD)]
-    for label in (HEAL_LABEL, HEARTBEAT_LABEL):
-        wanted = dict(rule.labels).get(label)
-        values = {copy.get("labels", {}).get(label) for copy in loaded}
-        if wanted is not None and values != {wanted}:
-            text = f'expected the label {label}="{wanted}", found {", ".join(map(repr, values))}'
-            found = f"{text}: its alerts do not reach the healer"
-            return [Finding("rules", rule.name, CheckStatus.FAILED, found, _LOAD)]
-    for copy in loaded:
-        if not await _is_same(client, rule.expression, copy["query"]):
-            break
-    else:
-        return []
-    found = f"another expression than shipped: {loaded[0]['query']}"
-    advice = f"Fine if it was changed on purpose. {_LOAD}"
-    return [Finding("rules", rule.name, CheckStatus.WARNING, found, advice)]
-
-
-async def _is_same(client: Client, shipped: str, loaded: str) -> bool:
-    """Compare two expressions as this Prometheus formats them, or but for white space if it cannot."""
-    if "".join(shipped.split()) == "".join(loaded.split()):
-        return True
-    try:
-        formatted = [await _get(client, "format_query", query=text) for text in (shipped, loaded)]
-    except HttpError:
-        return False
-    return bool(formatted[0] == formatted[1])
+    return Finding("nodes", shown, CheckStatus.OK, f"pgslot_up exists for all {len(wanted)} nodes")
 
 
 def _judge_alertmanagers(shown: str, count: int) -> Finding:

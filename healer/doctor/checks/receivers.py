@@ -22,8 +22,8 @@ LAST_WEBHOOK = "pgslot_heal_receiver_last_webhook_timestamp_seconds"
 
 SEE_EXAMPLE = "See alerts/alertmanager.yml."
 GET_PROOF = (
-    "Ask again with --test-alert: it sends a marked alert the same way, which the healer notes, and nothing more."
-    " A receiver that gets PgSlotWatchdog is proven by it, within 5 minutes."
+    "Run doctor again with --test-alert: it sends a marked alert the same way, which the healer only notes."
+    " For a receiver that gets PgSlotWatchdog, that heartbeat is proof within 5 minutes."
 )
 
 Webhook = Mapping[str, Any]
@@ -47,6 +47,8 @@ class Evidence:
     """Whether its webhooks come to this healer. None: neither is proven."""
     text: str
     """How that is known, or why it is not."""
+    refused: bool = False
+    """Webhooks arrive at this healer, and it refuses them with 401."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +107,17 @@ def evidence_from_webhooks(name: str, metrics: HealerSamples | None, loaded_at: 
     when it does not say; a webhook from before that proves nothing about it. Unix times.
     """
     if metrics is None:
-        return Evidence(None, "there is no healer to ask for the webhooks that it had")
+        return Evidence(None, "there is no healer that could report its webhooks")
     last = metrics.by_label(LAST_WEBHOOK, "receiver").get(name)
     if last is None:
-        return Evidence(None, "this healer has had no webhook of it since its own start")
+        return Evidence(None, "this healer has received no webhook from it since the healer started")
     if loaded_at is None:
         return Evidence(
-            None, "Alertmanager does not say (/metrics) whether its configuration has changed since the last"
+            None, "Alertmanager's /metrics does not show whether its configuration has changed since the last"
         )
     if last < loaded_at:
-        return Evidence(None, "this healer has had no webhook of it since Alertmanager loaded its configuration")
-    return Evidence(delivered=True, text=f"this healer: a webhook of it came {max(0.0, now - last):.0f} s ago")
+        return Evidence(None, "this healer has received no webhook from it since Alertmanager loaded its configuration")
+    return Evidence(delivered=True, text=f"this healer: its last webhook came {max(0.0, now - last):.0f} s ago")
 
 
 async def check_destination(
@@ -149,7 +151,7 @@ async def check_destination(
                 elsewhere.append(f"{server.shown} (no healer)")
                 continue
             except HttpError as error:
-                unknown.append(f"{server.shown} cannot be asked from here ({describe(error)})")
+                unknown.append(f"{server.shown} cannot be queried from here ({describe(error)})")
                 continue
         if process is not None and process == metrics.process:
             return Finding("leads to", subject, CheckStatus.OK, f"{server.shown}/alerts, this healer by another name")
@@ -157,8 +159,8 @@ async def check_destination(
     if unknown:
         found = f"{'; '.join(unknown)}, and {receiver.evidence.text}"
         return Finding("leads to", subject, CheckStatus.UNKNOWN, found, GET_PROOF)
-    advice = "Put the URL right, or examine that healer: --healer.url."
-    found = f"leads elsewhere than to {healer.shown}: {', '.join(elsewhere)}"
+    advice = "Correct the URL, or check that healer instead: --healer.url."
+    found = f"does not lead to {healer.shown}, but to {', '.join(elsewhere)}"
     return Finding("leads to", subject, CheckStatus.FAILED, found, advice)
 
 
@@ -181,7 +183,8 @@ def judge_webhooks(receiver: Receiver, *, token: bool) -> Iterator[Finding]:
         fault.found for webhook_faults in faults for fault in webhook_faults if fault not in common
     )
     if doubtful:
-        found = f"{'; '.join(doubtful)}: of one of its {len(faults)} webhooks, and which is the healer's is hidden"
+        hidden = f"in one of {len(faults)} webhooks, and Alertmanager hides which of them is the healer's"
+        found = f"{'; '.join(doubtful)}: {hidden}"
         advice = f"Give the healer a receiver of its own. {SEE_EXAMPLE}"
         yield Finding("webhook", f"receiver {receiver.name}", CheckStatus.UNKNOWN, found, advice)
 
@@ -190,11 +193,12 @@ def _faults(subject: str, webhook: Webhook, *, token: bool) -> Iterator[Finding]
     http = webhook.get("http_config") or {}
     if token and not (http.get("authorization") or http.get("basic_auth") or http.get("oauth2")):
         advice = f"Set http_config.authorization.credentials_file to a copy of webhook_token_file. {SEE_EXAMPLE}"
-        yield Finding("webhook", subject, CheckStatus.FAILED, "sends no token: each webhook is refused", advice)
+        found = "sends no token: the healer refuses every webhook"
+        yield Finding("webhook", subject, CheckStatus.FAILED, found, advice)
     if not webhook.get("send_resolved", True):
         advice = "Set send_resolved: true."
-        found = "send_resolved: false: the healer does not hear that an alert has ended"
+        found = "send_resolved: false: the healer does not learn that an alert has ended"
         yield Finding("webhook", subject, CheckStatus.WARNING, found, advice)
     if webhook.get("max_alerts"):
-        found = f"max_alerts {webhook['max_alerts']}: alerts beyond that are cut off, firing ones among them"
-        yield Finding("webhook", subject, CheckStatus.WARNING, found, "Take max_alerts away.")
+        found = f"max_alerts {webhook['max_alerts']}: further alerts are cut off, even if they fire"
+        yield Finding("webhook", subject, CheckStatus.WARNING, found, "Remove max_alerts.")

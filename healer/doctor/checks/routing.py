@@ -48,7 +48,7 @@ class Matcher:
         try:
             matches = re.fullmatch(self.value, value, re.DOTALL) is not None
         except re.error:
-            raise RoutingError(f"the pattern {self.value!r} of {self.label} is one that only Go knows") from None
+            raise RoutingError(f"the pattern {self.value!r} of {self.label} is valid only in Go") from None
         return matches is (self.operator == "=~")
 
 
@@ -63,9 +63,14 @@ class Route:
     group_wait: float
     group_interval: float
     repeat_interval: float
-    time_intervals: tuple[str, ...]
-    """Names of mute_time_intervals and active_time_intervals: at some times it sends nothing."""
+    mute_time_intervals: tuple[str, ...] = ()
+    active_time_intervals: tuple[str, ...] = ()
     routes: tuple["Route", ...] = ()
+
+    @property
+    def time_intervals(self) -> tuple[str, ...]:
+        """Names of both kinds of intervals: at some times it sends nothing."""
+        return (*self.mute_time_intervals, *self.active_time_intervals)
 
 
 def parse_route(data: Any, parent: Route | None = None) -> Route:
@@ -73,7 +78,6 @@ def parse_route(data: Any, parent: Route | None = None) -> Route:
     if not isinstance(data, dict):
         raise RoutingError(f"expected a route, found {type(data).__name__}")
     group_by = data.get("group_by")
-    intervals = [*(data.get("mute_time_intervals") or ()), *(data.get("active_time_intervals") or ())]
     own = Route(
         receiver=str(data.get("receiver") or (parent.receiver if parent else "")),
         matchers=_parse_route_matchers(data),
@@ -82,7 +86,8 @@ def parse_route(data: Any, parent: Route | None = None) -> Route:
         group_wait=_seconds(data.get("group_wait"), parent.group_wait if parent else GROUP_WAIT),
         group_interval=_seconds(data.get("group_interval"), parent.group_interval if parent else GROUP_INTERVAL),
         repeat_interval=_seconds(data.get("repeat_interval"), parent.repeat_interval if parent else REPEAT_INTERVAL),
-        time_intervals=tuple(map(str, intervals)),
+        mute_time_intervals=tuple(map(str, data.get("mute_time_intervals") or ())),
+        active_time_intervals=tuple(map(str, data.get("active_time_intervals") or ())),
     )
     children = tuple(parse_route(child, own) for child in data.get("routes") or ())
     return replace(own, routes=children)

@@ -17,8 +17,8 @@ MAX_LATENCY = 30.0
 _COLLECTOR = "creations"
 _AGE = re.compile(r"pgslot_creation_wait_seconds\)?\s*>\s*(\d+)")
 _ADVICE = (
-    "Scrape /metrics?collect[]=creations of the exporter each 2 s, in a job of its own as in alerts/prometheus.yml, and"
-    " load the output of `pg-slot-exporter rules` with its group pgslot-creations."
+    "Scrape /metrics?collect[]=creations of the exporter every 2 s, in a job of its own as in alerts/prometheus.yml,"
+    " and load the output of `pg-slot-exporter rules` with its group pgslot-creations."
 )
 
 
@@ -37,13 +37,14 @@ def judge_scrape_interval(shown: str, targets: Sequence[dict[str, Any]], groups:
         lacks_rules = f"has neither {FAST_RULE} nor {SLOW_RULE}"
         missing = lacks_rules if scrape_intervals else "scrapes no exporter's creations"
         return Finding(
-            "heal time", shown, CheckStatus.SKIPPED, f"not known: Prometheus {missing}, or does not tell how often"
+            "heal time", shown, CheckStatus.SKIPPED, f"unknown: Prometheus {missing}, or does not report how often"
         )
     scraped, (_, name, age, evaluated) = scrape_intervals[0], creation_rules[0]
     latest = age + scraped + evaluated
     found = (
-        f"a creation on a standby is told within {latest:g} s: {name} after {age:g} s, scraped each {scraped:g} s, "
-        f"evaluated each {evaluated:g} s; Alertmanager and healer add a second, and any group_wait of the route"
+        f"the healer learns of a creation on a standby within {latest:g} s: {name} after {age:g} s,"
+        f" scraped every {scraped:g} s, evaluated every {evaluated:g} s; Alertmanager and healer add a second,"
+        " and any group_wait of the route"
     )
     if latest > MAX_LATENCY:
         return Finding("heal time", shown, CheckStatus.WARNING, found, _ADVICE)

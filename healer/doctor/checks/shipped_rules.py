@@ -6,6 +6,7 @@ from functools import cache
 
 import yaml
 
+from healer.doctor.checks.routing import parse_seconds
 from healer.remedies.base import AnyRemedy
 from healer.remedies.registry import REMEDIES
 from healer.webhook.payload import HEAL_LABEL
@@ -30,6 +31,14 @@ class Rule:
     """Its `alert` or `record`."""
     expression: str
     labels: tuple[tuple[str, str], ...]
+    annotations: tuple[tuple[str, str], ...]
+    hold_seconds: float
+    """Its `for`; 0 without."""
+    keep_firing_seconds: float
+    """Its `keep_firing_for`; 0 without."""
+    group: str
+    interval_seconds: float | None
+    """Its group's interval; None: Prometheus' evaluation_interval."""
 
     @property
     def remedy(self) -> AnyRemedy | None:
@@ -46,7 +55,16 @@ class Rule:
 def rules() -> tuple[Rule, ...]:
     """Return the shipped rules."""
     return tuple(
-        Rule(rule.get("alert") or rule["record"], rule["expr"], tuple(rule.get("labels", {}).items()))
+        Rule(
+            name=rule.get("alert") or rule["record"],
+            expression=rule["expr"],
+            labels=tuple(rule.get("labels", {}).items()),
+            annotations=tuple(rule.get("annotations", {}).items()),
+            hold_seconds=parse_seconds(rule.get("for", "0s")),
+            keep_firing_seconds=parse_seconds(rule.get("keep_firing_for", "0s")),
+            group=group["name"],
+            interval_seconds=parse_seconds(group["interval"]) if "interval" in group else None,
+        )
         for group in yaml.safe_load(alerting_rules())["groups"]
         for rule in group["rules"]
     )

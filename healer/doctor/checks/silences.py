@@ -9,10 +9,10 @@ from healer.doctor.result import CheckStatus, Finding
 from healer.webhook.alertmanager_api import AlertmanagerClient
 from pgslot.httpclient import HttpError
 
-_SLOT_LABELS = frozenset({"slot_name", "database", "job", "instance"})
+SLOT_LABELS = frozenset({"slot_name", "database", "job", "instance"})
 """Labels whose value only the real alert has."""
 
-_ADVICE = "Meanwhile the healer leaves alone what it covers. To end it: amtool silence expire ID."
+_ADVICE = "While it lasts, the healer does not act on these alerts. To end it: amtool silence expire ID."
 
 Alerts = Sequence[Mapping[str, str]]
 """Labels of the alerts for the healer."""
@@ -43,13 +43,13 @@ async def check_silences(alertmanager: AlertmanagerClient, shown: str, alerts: A
 
 async def _check_firing_alerts(alertmanager: AlertmanagerClient, shown: str, alerts: Alerts, why: str) -> list[Finding]:
     """
-    Name the silences of the alerts that fire now, for want of a list of all silences; `why` there is none.
+    Name the silences of the alerts that fire now, if a list of all silences is missing; `why`: the reason.
 
     As soon as one silence has several matcher sets (Alertmanager 0.32 and newer), API v2 lists no silence at all. All
     of them apply to alerts, and an alert has the silences that it is under.
     """
-    found = f"cannot be listed, so that only of alerts which fire now is known whether one is silenced: {why}"
-    advice = "API v2 lists none while one has several matcher sets: see there, by the API that it was made with."
+    found = f"silences cannot be listed; only alerts that fire now can be checked for one: {why}"
+    advice = "API v2 lists none while one of them has several matcher sets: list them with the API that created it."
     findings = [Finding("silence", shown, CheckStatus.UNKNOWN, found, advice)]
     alert_names = {alert["alertname"] for alert in alerts}
     silenced: dict[str, dict[str, None]] = {}
@@ -69,7 +69,7 @@ async def _check_firing_alerts(alertmanager: AlertmanagerClient, shown: str, ale
 def _covers(matchers: Any, alert: Mapping[str, str]) -> bool:
     """Return whether a silence covers such alerts, even for one slot only. Without matchers it covers nothing."""
     return bool(matchers) and all(
-        _parse_matcher(matcher).accepts(alert) for matcher in matchers if matcher["name"] not in _SLOT_LABELS
+        _parse_matcher(matcher).accepts(alert) for matcher in matchers if matcher["name"] not in SLOT_LABELS
     )
 
 

@@ -16,7 +16,7 @@ def judge_unconfigured_standbys(cluster: ClusterSnapshot) -> Iterator[Finding]:
     names = ", ".join(_name(sender) for sender in unconfigured.senders)
     if unconfigured.count:
         some = f"{unconfigured.count} of these: " if unconfigured.count < len(unconfigured.senders) else ""
-        advice = "Add them to the cluster's nodes: on a standby that is not listed no slot is watched, and none healed."
+        advice = "Add them to the cluster's nodes: slots on an unlisted standby are neither watched nor healed."
         yield Finding("standbys", cluster.cluster, CheckStatus.WARNING, f"not among the nodes: {some}{names}", advice)
     elif unconfigured.count is None:
         found = f"unknown whether {names} is among the nodes: {unconfigured.unanswered} of them did not answer"

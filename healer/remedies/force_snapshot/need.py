@@ -47,12 +47,26 @@ def record_cures(state: SlotState) -> bool:
 
 def slots_in_need(cluster: ClusterSnapshot) -> list[SlotKey]:
     """Return the slots that a record may help, or for which only more snapshots can decide that."""
-    keys = [
+    candidates = IN_NEED | {SlotCondition.INCONCLUSIVE}
+    return [key for key, state in evaluate(cluster, _listed_slots(cluster)).items() if state.condition in candidates]
+
+
+def undecided_slots(cluster: ClusterSnapshot) -> list[SlotKey]:
+    """Return the slots of nodes that answered whose state this snapshot does not show."""
+    states = evaluate(cluster, _listed_slots(cluster))
+    answered = {node.node for node in cluster.nodes if node.slots is not None and node.creations is not None}
+    return [
+        key for key, state in states.items() if state.condition is SlotCondition.UNOBSERVED and key.node in answered
+    ]
+
+
+def _listed_slots(cluster: ClusterSnapshot) -> list[SlotKey]:
+    """Return all slots that the nodes show, those in creation included; not those of REPACK."""
+    return [
         SlotKey(node.node, name)
         for node in cluster.nodes
         for name in sorted(
-            {slot.slot_name for slot in node.slots or ()} | {creation.slot_name for creation in node.creations or ()}
+            {slot.slot_name for slot in node.slots or () if not slot.used_by_repack}
+            | {creation.slot_name for creation in node.creations or ()}
         )
     ]
-    candidates = IN_NEED | {SlotCondition.INCONCLUSIVE}
-    return [key for key, state in evaluate(cluster, keys).items() if state.condition in candidates]

@@ -14,10 +14,8 @@ from healer.remedies.force_snapshot.connection import RecordAttempt
 from healer.remedies.force_snapshot.need import IN_NEED, record_cures
 from healer.remedies.force_snapshot.progress import RecordProgress
 from healer.remedies.progress import WELL, Outcome
-from healer.remedies.slot_state import SlotCondition, SlotState
+from healer.remedies.slot_state import SlotCondition, SlotState, was_recreated
 from pgslot.diagnosis.retention import RetentionCause
-from pgslot.postgres.types import xid_precedes
-from pgslot.snapshot.rows import Slot
 
 MAX_RECORD_RANGES = 64
 """Records of ours that a slot's restart_lsn may still move to; every active consumer has passed the older ones."""
@@ -34,7 +32,7 @@ def apply_observation(progress: RecordProgress, state: SlotState, now: float = 0
     progress = replace(progress, last_observed=state)
     if not progress.open:
         return progress
-    if before.last_observed is not None and _was_recreated(before.last_observed, state):
+    if before.last_observed is not None and was_recreated(before.last_observed, state):
         progress = replace(_reset(progress), recreated=True)
     since = now if progress.retained_since is None else progress.retained_since
     retained = state.condition in (SlotCondition.RETAINED, SlotCondition.UNREADY)
@@ -43,8 +41,10 @@ def apply_observation(progress: RecordProgress, state: SlotState, now: float = 0
         case SlotCondition.LOST:
             return progress.end(Outcome.GAVE_UP, "the slot is lost: it was invalidated")
         case SlotCondition.DROPPED:
-            gone = "gone after our call: nothing proves that it became usable"
-            return progress.end(Outcome.RESOLVED_ITSELF, gone if progress.called_in_time else _why_not_ours(progress))
+            if progress.called_in_time:
+                gone = "the slot is gone after our call: nothing proves that it became usable"
+                return progress.end(Outcome.RESOLVED_ITSELF, gone)
+            return progress.end(Outcome.RESOLVED_ITSELF, _why_not_ours(progress, "gone"))
         case SlotCondition.WAITING:
             return _still_in_creation(progress, before)
     if progress.initial_condition is SlotCondition.WAITING and state.condition is not SlotCondition.NOT_PERSISTED:
@@ -102,35 +102,6 @@ def _called(progress: RecordProgress, attempt: RecordAttempt, now: float) -> Rec
     )
 
 
-def _was_recreated(before: SlotState, now: SlotState) -> bool:
-    """Return whether the slot was dropped and created again: another creator, or a position that went back."""
-    if before.wait is not None and now.wait is not None and before.wait.creation.pid != now.wait.creation.pid:
-        return True
-    if before.wait is None and now.wait is not None and before.slot is not None:
-        return True
-    return _went_back(before.slot, now.slot) or _went_back(before.original, now.original)
-
-
-def _went_back(before: Slot | None, now: Slot | None) -> bool:
-    if before is None or now is None:
-        return False
-    return (
-        _back(before.restart_position, now.restart_position)
-        or _back(before.confirmed_position, now.confirmed_position)
-        or _older(before.catalog_xmin, now.catalog_xmin)
-        # A new slot has new statistics. A user who only resets them makes us miss a success.
-        or _back(before.total_bytes, now.total_bytes)
-    )
-
-
-def _back(before: int | None, now: int | None) -> bool:
-    return before is not None and now is not None and now < before
-
-
-def _older(before: int | None, now: int | None) -> bool:
-    return before is not None and now is not None and xid_precedes(now, before)
-
-
 def _reset(progress: RecordProgress) -> RecordProgress:
     """Return the progress without what was done for an earlier slot of this name; the alert's time limit stays."""
     return replace(
@@ -162,8 +133,10 @@ def _created(progress: RecordProgress, before: SlotState | None) -> RecordProgre
     """End the heal of a creation that has finished; it is healed if a call of ours can have finished it."""
     if progress.state.condition is SlotCondition.UNREADY:
         return progress.end(Outcome.RESOLVED_ITSELF, "gone, and what should be there is a copy of the primary's slot")
-    if not progress.called_in_time or _created_before_call(progress):
+    if not progress.called_in_time:
         return progress.end(Outcome.RESOLVED_ITSELF, _why_not_ours(progress))
+    if _created_before_call(progress):
+        return progress.end(Outcome.RESOLVED_ITSELF, "usable by a record from before our first call")
     first, last = (
         state.slot.restart_position if state is not None and state.slot is not None else None
         for state in (before, progress.state)
@@ -246,9 +219,14 @@ def _act(progress: RecordProgress) -> str:
     return "call" if progress.message_at is None else "message"
 
 
-def _why_not_ours(progress: RecordProgress) -> str:
+def _why_not_ours(progress: RecordProgress, what: str = "usable") -> str:
+    """Return why no call of ours is the cause of a good end; `what` the slot is now."""
     if progress.recreated:
-        return "dropped and made anew: another slot of that name"
+        return "dropped and created again: another slot of that name"
     if progress.locked_out and progress.lock_holder is None:
         return "no call of ours: another healer acted"
-    return "no call of ours could have ended the wait"
+    if progress.initial_condition is None:
+        return f"{what}: no call was needed when the healer looked"
+    if progress.first_call is None:
+        return f"{what} without a call of ours"
+    return f"{what}, but not by a call of ours: something else was in the way when we called"

@@ -25,12 +25,16 @@ class ForceSnapshot(Remedy[RecordProgress, Act, RecordAttempt]):
     spending: ClassVar[frozenset[AttemptResult]] = frozenset(
         {AttemptResult.OK, AttemptResult.EMITTED, AttemptResult.LOCKED, AttemptResult.ERROR}
     )
+    watches_healed: ClassVar[bool] = True
     plan: ClassVar[str] = "pg_log_standby_snapshot() on the primary"
     not_now: ClassVar[str] = "a record would not help now"
     cannot_help: ClassVar[str] = "no record helps"
 
     def target(self, cluster: Cluster) -> HealerConfig | None:
         return cluster.healer
+
+    def policy(self, target: HealerConfig) -> str:
+        return "fallback: emit_message" if target.fallback else ""
 
     def budget_limit(self, target: HealerConfig, settings: HealerSettings) -> BudgetLimit:
         del target
@@ -73,7 +77,7 @@ class ForceSnapshot(Remedy[RecordProgress, Act, RecordAttempt]):
         if attempt.acted:
             line = f"called {function}, {attempt.lsn} returned{f' (no better way: {reason})' if reason else ''}"
         elif attempt.result is AttemptResult.LOCKED:
-            holder = f"a stranger holds the healers' lock: {attempt.lock_holder}" if attempt.lock_holder else None
+            holder = f"another client holds the healers' lock: {attempt.lock_holder}" if attempt.lock_holder else None
             line = f"not called: {holder or 'another healer acts on this cluster'}"
         else:
             line = f"not called: {reason or attempt.error}"

@@ -99,7 +99,7 @@ def _give_up(progress: RecordProgress) -> RecordProgress:
         return progress.end(Outcome.UNAVAILABLE, f"{progress.unavailable}")
     reason = progress.state.reason or progress.state.condition
     if progress.lock_holder is not None:
-        held = f"still waiting: {reason}; the healers' lock is held by a stranger: {progress.lock_holder}"
+        held = f"still waiting: {reason}; another client holds the healers' lock: {progress.lock_holder}"
         return progress.end(Outcome.GAVE_UP, held)
     if not progress.called_in_time:
         return progress.end(Outcome.GAVE_UP, f"still waiting: {reason}")

@@ -83,6 +83,10 @@ FROM (
           AND a.application_name COLLATE pg_catalog."C" > 'pg_slot_healer called '
             || pg_catalog.to_char((pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => {recent}))
               AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS')
+          -- A time in the future is from before the clock was set back: it says nothing about how recent the call was.
+          AND a.application_name COLLATE pg_catalog."C" <= 'pg_slot_healer called '
+            || pg_catalog.to_char((pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => 1))
+              AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS')
       ) THEN 'recent'
       ELSE 'open' END AS state
     OFFSET 0
@@ -132,16 +136,14 @@ def judge(facts: PrimaryFacts) -> Capability:
     if facts.version_num < 160000:
         return Capability(
             Unavailable.SERVER_TOO_OLD,
-            f"PostgreSQL {facts.version_num // 10000} has no pg_log_standby_snapshot(); it came with 16.",
+            f"PostgreSQL {facts.version_num // 10000} has no pg_log_standby_snapshot(); it exists from 16 on.",
         )
     if not facts.has_function:
         return Capability(Unavailable.MISSING_FUNCTION, "No pg_log_standby_snapshot() here: ask the server's provider.")
     if facts.wal_level == "minimal":
         return Capability(Unavailable.WAL_LEVEL, "Set wal_level = logical and restart the server.")
     if not facts.may_execute:
-        return Capability(
-            Unavailable.MISSING_PRIVILEGE,
-            f"In database {quote_identifier(facts.database)}: "
-            f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {quote_identifier(facts.role)};",
-        )
+        grant = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {quote_identifier(facts.role)};"
+        where = f"In database {quote_identifier(facts.database)}:"
+        return Capability(Unavailable.MISSING_PRIVILEGE, f"{where} {grant}", grant)
     return Capability(None)

@@ -35,6 +35,12 @@ class Refusal(StrEnum):
     """The session, its transaction or its state differs from the earlier check."""
     OTHER_TRANSACTION = "other_transaction"
     NOT_IN_THE_WAY = "not_in_the_way"
+    AMBIGUOUS = "ambiguous"
+    """Several transactions can pin the slot: people get all of them, and none is ended."""
+    UNPROVEN = "unproven"
+    """Nothing proves yet that it blocks the slot: what was logged since it was first seen has not been confirmed."""
+    CLOCK = "clock"
+    """The primary's clock was set forward a moment ago."""
     GONE = "gone"
     HIDDEN = "hidden"
     """The role may not see it."""
@@ -58,6 +64,8 @@ LASTING = frozenset(
 
 def precheck(blocker: BlockingTransaction) -> Refusal | None:
     """Return the guard that refuses without asking the primary; None: the primary decides."""
+    if blocker.rivals:
+        return Refusal.AMBIGUOUS
     if blocker.pid is None:
         return Refusal.PREPARED
     return None if blocker.backend_type == "client backend" else Refusal.NOT_A_CLIENT

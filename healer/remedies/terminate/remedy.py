@@ -20,12 +20,12 @@ class EndTransaction(Remedy[TerminationProgress, Terminate, TerminationAttempt])
 
     name: ClassVar[str] = "end_transaction"
     connection: ClassVar[type[AnyConnection]] = TerminationConnection
-    spending: ClassVar[frozenset[AttemptResult]] = frozenset({AttemptResult.ENDED})
+    spending: ClassVar[frozenset[AttemptResult]] = frozenset({AttemptResult.ENDED, AttemptResult.IN_DOUBT})
     guards: ClassVar[tuple[str, ...]] = tuple(Refusal)
     plan: ClassVar[str] = (
-        "the transaction in its way is ended on the primary, if it is the same for some seconds and no guard refuses"
+        "the blocking transaction is ended on the primary, if there is proof that it blocks and no guard refuses"
     )
-    not_now: ClassVar[str] = "no transaction is seen in its way that may be ended"
+    not_now: ClassVar[str] = "no blocking transaction that may be ended is visible"
     cannot_help: ClassVar[str] = "no transaction's end helps"
 
     def target(self, cluster: Cluster) -> HealerConfig | None:
@@ -34,6 +34,12 @@ class EndTransaction(Remedy[TerminationProgress, Terminate, TerminationAttempt])
             return None
         dry_run = healer.dry_run or healer.termination.policy.dry_run
         return replace(healer, conninfo=healer.termination.conninfo, dry_run=dry_run, fallback=False)
+
+    def policy(self, target: HealerConfig) -> str:
+        if target.termination is None:
+            return ""
+        policy = target.termination.policy
+        return f"{policy.rule}, at_most_per_hour: {policy.at_most_per_hour}"
 
     def budget_limit(self, target: HealerConfig, settings: HealerSettings) -> BudgetLimit:
         """Return the hour's limit for the start, too: the primary counts earlier acts, and refuses in the end."""
@@ -78,23 +84,33 @@ class EndTransaction(Remedy[TerminationProgress, Terminate, TerminationAttempt])
             case AttemptResult.DRY_RUN:
                 line, message = f"would have ended {who}: {attempt.why} (dry run)", "would have ended a transaction"
             case AttemptResult.SEEN:
-                line = f"may be ended, if it is the same at the next look: {who}"
+                line = f"may be ended, if nothing has changed at the next observation: {who}"
                 message = "a transaction is in the way"
             case AttemptResult.REFUSED:
-                line, message = f"not ended: {attempt.refusal}: {who}", "refused to end a transaction"
+                others = attempt.rivals or (attempt.blocker.rivals if attempt.blocker is not None else ())
+                candidates = "; ".join(filter(None, (who, *others)))
+                line, message = f"not ended: {attempt.refusal}: {candidates}", "refused to end a transaction"
             case AttemptResult.LOCKED:
-                line, message = "not ended: another healer is at it", "could not end a transaction"
+                holder = attempt.lock_holder
+                by = "another healer is acting" if holder is None else f"{holder} holds the healers' advisory lock"
+                line, message = f"not ended: {by}", "could not end a transaction"
+            case AttemptResult.IN_DOUBT:
+                line = f"perhaps ended {who}: the act got no answer, and the session is gone"
+                message = "may have ended a transaction"
             case _:
                 line, message = f"not ended: {reason or attempt.error}", "could not end a transaction"
         done = attempt.result in (AttemptResult.ENDED, AttemptResult.DRY_RUN, AttemptResult.SEEN)
         fields = {
             "who": who,
             "refusal": attempt.refusal,
+            "candidates": list(attempt.rivals or (attempt.blocker.rivals if attempt.blocker is not None else ()))
+            or None,
+            "lock_holder": attempt.lock_holder,
             "why": attempt.why or None,
             "rule": attempt.rule or None,
             "reason": f"{reason}" if reason else None,
             "remedy": attempt.capability.advice or None if attempt.capability else None,
             "error": attempt.error or None,
         }
-        # The check of a session that is active repeats as long as the slot waits.
-        return LogEntry(line, message, done, fields, once=attempt.result is AttemptResult.REFUSED)
+        # The check of a session that is active, or for the proof, repeats as long as the slot waits.
+        return LogEntry(line, message, done, fields, once=attempt.result in (AttemptResult.REFUSED, AttemptResult.SEEN))

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
+from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
 OLDEST_SUPPORTED = 14
 """Major version. On 13 pg_replication_slots lacks columns, and it has been out of support since 2025."""
@@ -27,7 +28,7 @@ _COMPARE = {">=": operator.ge, "<": operator.lt, "=": operator.eq}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query: its name in pgslot_probe_status, its rows' type, and whether an honest answer needs pg_monitor."""
+    """One query: its name in pgslot_probe_status, its rows' type, and whether it needs pg_read_all_stats."""
 
     name: str
     row: type[Any]
@@ -46,6 +47,14 @@ QUERIES = (
     Query("standby", Standby, needs_all_stats=True),
     Query("senders", WalSender, needs_all_stats=True),
 )
+"""What a scrape asks."""
+
+WAL_FACTS = Query("wal_facts", WalFacts, needs_all_stats=False)
+WAL_DIRECTORY = Query("wal_directory", WalDirectory, needs_all_stats=False)
+ARCHIVE_STATUS = Query("archive_status", ArchiveStatus, needs_all_stats=False)
+CHECKPOINT = Query("checkpoint", Checkpoint, needs_all_stats=False)
+WAL_QUERIES = (WAL_FACTS, WAL_DIRECTORY, ARCHIVE_STATUS, CHECKPOINT)
+"""What is asked only at intervals, as two of these list a directory: see wal_usage.py. No scope has them."""
 
 
 class Scope(Enum):
@@ -57,9 +66,9 @@ class Scope(Enum):
 
     CREATIONS = frozenset({"node", "creations"})
     """Whether a slot creation waits, and for how long."""
-    EXPLANATION = CREATIONS | {"transactions", "standby"}
+    EXPLANATION = CREATIONS | {"transactions", "standby", "senders"}
     """Also what it waits for."""
-    EVERYTHING = EXPLANATION | {"slots", "senders"}
+    EVERYTHING = EXPLANATION | {"slots"}
     """All queries. Only this is recorded in a node's history."""
 
     def __lt__(self, other: "Scope") -> bool:

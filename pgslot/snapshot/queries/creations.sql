@@ -31,4 +31,5 @@ JOIN LATERAL pg_catalog.pg_stat_get_activity(s.active_pid) a ON a.pid = s.active
 WHERE s.slot_type = 'logical'
   AND s.confirmed_flush_lsn IS NULL
   AND s.active_pid IS NOT NULL
+  AND s.plugin IS DISTINCT FROM 'pgrepack' -- REPACK (CONCURRENTLY), pg >= 19: no consumer waits for its slot
   AND NOT s.synced -- pg >= 17

@@ -43,13 +43,38 @@ SELECT
   pg_catalog.pg_wal_lsn_diff(sender.write_lsn, '0/0')::int8 AS received_position,
   extract(epoch FROM sender.reply_time)::float8 AS reply_time,
   consumer.wait_event AS consumer_wait_event,
+  CASE WHEN consumer.pid IS NOT NULL
+    THEN consumer.wait_event IS NULL OR consumer.wait_event_type IN ('IO', 'LWLock')
+  END AS decoding,
+  -- The slot of a subscription's table copy is released before the copy, and used again after it. The walsender that copies
+  -- is named after the slot (LogicalRepSyncTableStart() in tablesync.c), unless the subscription's conninfo has a name.
+  CASE
+    WHEN s.active OR s.slot_name !~ '^pg_[0-9]+_sync_[0-9]+_[0-9]+$' THEN false
+    WHEN s.slot_name = ANY (ARRAY(
+      SELECT a.application_name FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.backend_type = 'walsender'
+    )) THEN true
+    WHEN s.datoid = ANY (ARRAY(
+      SELECT a.datid
+      FROM pg_catalog.pg_stat_get_activity(NULL) a
+      WHERE a.backend_type = 'walsender' AND a.query ~* '^\s*COPY\M'
+    )) THEN NULL
+    ELSE false
+  END AS table_copy_running,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.catalog_xmin)::int8 END AS catalog_xmin_age_xids,
   CASE WHEN s.wal_status IS DISTINCT FROM 'lost' THEN pg_catalog.age(s.xmin)::int8 END AS xmin_age_xids,
   s.catalog_xmin::text::int8 AS catalog_xmin,
-  s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL AS in_creation,
+  s.xmin::text::int8 AS xmin,
+  s.slot_type = 'logical' AND s.confirmed_flush_lsn IS NULL AND s.active_pid IS NOT NULL
+    AND s.plugin IS DISTINCT FROM 'pgrepack' AS in_creation, -- Nobody waits for the slot of a REPACK, but for the REPACK.
   r.spill_txns, r.spill_count, r.spill_bytes,
   r.stream_txns, r.stream_count, r.stream_bytes,
-  r.total_txns, r.total_bytes
+  r.total_txns, r.total_bytes,
+  r.mem_exceeded_count,                                        -- pg >= 19
+  r.slotsync_skip_count,                                       -- pg >= 19
+  extract(epoch FROM r.slotsync_last_skip)::float8 AS slotsync_last_skip -- pg >= 19
+  NULL::int8 AS mem_exceeded_count,                            -- pg < 19
+  NULL::int8 AS slotsync_skip_count,                           -- pg < 19
+  NULL::float8 AS slotsync_last_skip                           -- pg < 19
 FROM pg_catalog.pg_replication_slots s
 LEFT JOIN pg_catalog.pg_stat_replication_slots r ON r.slot_name = s.slot_name
 -- Without the privilege to see others' statistics sent_lsn is NULL.
@@ -85,11 +110,12 @@ CROSS JOIN LATERAL (
     CASE WHEN s.wal_status <> 'lost' THEN pg_catalog.pg_wal_lsn_diff(s.restart_lsn, '0/0')::int8 END
 ) kept (lsn, position)
 CROSS JOIN LATERAL (SELECT here.removes_from / setting.segment - kept.position / setting.segment) behind (segments)
--- Only where failover slots wait for standbys, as the function builds the rows of all sessions: OFFSET 0 keeps the
--- condition a one-time filter in front of it.
-LEFT JOIN (
-  SELECT a.pid, a.wait_event
-  FROM pg_catalog.pg_stat_get_activity(NULL) a
-  WHERE pg_catalog.current_setting('synchronized_standby_slots', true) <> ''
+-- Only where it matters, as each call has its cost: OFFSET 0 keeps the condition a filter in front of the function.
+LEFT JOIN LATERAL (
+  SELECT a.pid, a.wait_event_type, a.wait_event
+  FROM pg_catalog.pg_stat_get_activity(s.active_pid) a
+  WHERE s.active_pid IS NOT NULL
+    AND s.slot_type = 'logical'
+    AND pg_catalog.pg_wal_lsn_diff(here.lsn, kept.lsn) > 16777216
   OFFSET 0
-) consumer ON consumer.pid = s.active_pid
+) consumer ON true

@@ -5,6 +5,7 @@ SELECT
   CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
     THEN pg_catalog.current_setting('primary_conninfo') <> ''
   END AS streaming_configured,
+  pg_catalog.current_setting('restore_command') <> '' AS restores_from_archive,
   pg_catalog.pg_get_wal_replay_pause_state() AS replay_pause_state,
   extract(epoch FROM pg_catalog.current_setting('recovery_min_apply_delay')::interval)::float8 AS apply_delay_seconds,
   CASE WHEN here.received IS NOT NULL

@@ -58,7 +58,7 @@ stand_in() {
 
 # tag_of IMAGE: the image with its tag, as docker-compose.yml or the Dockerfile name it.
 tag_of() {
-  cat Dockerfile docker-compose.yml | grep -oE "(image: |FROM )$1:[^ ]+" | head -n 1 | sed -E 's/^(image: |FROM )//'
+  cat Dockerfile docker-compose.yml | grep -oE "(image: |^ARG PYTHON_IMAGE=)$1:[^ ]+" | head -n 1 | sed -E 's/^(image: |ARG PYTHON_IMAGE=)//'
 }
 
 # python_image: pip in it asks whom pip asks here, and trusts whom it trusts here.

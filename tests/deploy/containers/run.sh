@@ -4,6 +4,7 @@
 # programs that the tests run with. Needs root; takes some four minutes. Not a part of CI.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
+repository=$PWD
 [ "$(id -u)" -eq 0 ] || { echo "expected to be root: an engine is started" >&2; exit 1; }
 SUITE=${SUITE:-forky}
 export SUITE
@@ -55,6 +56,13 @@ size() { docker image inspect --format='{{.Size}}' "$1"; }
 base=$(size "$(tag_of python)") image=$(size pg-slot-healer)
 step "Dockerfile built: $(((image - base) / 1000000)) MB over its base image"
 
+# docs/how-to/containers.md: the base image by what cannot move, here the stand-in's own identifier.
+by_id=$(docker image inspect --format='{{.Id}}' "$(tag_of python)")
+build pg-slot-healer-by-id . --network=host --build-arg="PYTHON_IMAGE=$by_id"
+[ "$(docker image inspect --format='{{index .RootFS.Layers 0}}' pg-slot-healer-by-id)" = \
+  "$(docker image inspect --format='{{index .RootFS.Layers 0}}' "$by_id")" ] || fail "PYTHON_IMAGE"
+step "Dockerfile built from a base image that PYTHON_IMAGE names"
+
 # README, "Containers": the exporter alone, of a server that is not there.
 echo 'clusters: {none: {nodes: {n: {conninfo: "host=127.0.0.1 port=1 user=x"}}}}' >pgslot.yml
 alone=$(docker run --detach -p 127.0.0.1:9877:9877 -v "$PWD/pgslot.yml:/etc/pgslot/pgslot.yml:ro" \
@@ -87,6 +95,17 @@ docker-compose exec -T healer pg-slot-healer doctor --config.file=/etc/pgslot/pg
 grep -vE '^ok ' "$work/doctor" | sed 's/^/        /' || true
 [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || fail "doctor ends with $code"
 step "doctor, in the healer's container, ends with $code"
+
+# What takes most memory, under the limit that docker-compose.yml ships: the kernel would end the healer beyond it.
+healer=$(docker-compose ps --quiet healer)
+limit=$(docker inspect --format='{{.HostConfig.Memory}}' "$healer")
+[ "$limit" -eq $((256 * 1024 * 1024)) ] || fail "the healer's limit of memory is $limit"
+(cd "$repository" && .venv/bin/python -m tests.deploy.containers.webhook_memory \
+  http://127.0.0.1:9878 "$work/project/deploy/compose/secrets/webhook-token" demo demo-2) || fail "large webhooks"
+[ "$(docker inspect --format='{{.State.OOMKilled}} {{.RestartCount}}' "$healer")" = "false 0" ] || fail "the healer ran out of memory"
+peak=$(docker exec "$healer" sh -c 'cat /sys/fs/cgroup/memory.peak 2>/dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes')
+[ "$peak" -lt $((limit * 8 / 10)) ] || fail "the healer used $peak of $limit bytes"
+step "large webhooks took the healer's cgroup to $((peak / 1048576)) of $((limit / 1048576)) MiB"
 
 docker-compose restart primary standby >/dev/null 2>&1
 for service in primary standby; do

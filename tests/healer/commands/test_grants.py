@@ -67,7 +67,7 @@ FORBIDDEN = {
     " WHERE usename = 'postgres'",
     "reset statistics": "SELECT pg_catalog.pg_stat_reset()",
     "reset a slot's statistics": "SELECT pg_catalog.pg_stat_reset_replication_slot(NULL)",
-    "list the WAL": "SELECT pg_catalog.pg_ls_waldir()",
+    "list other directories": "SELECT pg_catalog.pg_ls_logdir()",
     "list files": "SELECT pg_catalog.pg_ls_dir('.')",
     "read a file": "SELECT pg_catalog.pg_read_file('PG_VERSION')",
     "import a file": "SELECT pg_catalog.lo_import('/etc/hostname')",
@@ -123,16 +123,20 @@ def test_script_prints_what_each_role_may_do_now(stack: Stack) -> None:
     ]
     privileges_by_role = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in lines[1:]}
     heals = "t" if stack.major >= 16 else "f"
-    assert privileges_by_role == {EXPORTER: ["postgres", "t", "t", "f"], HEALER: ["postgres", "t", "f", heals]}
+    assert privileges_by_role == {
+        EXPORTER: ["postgres", "t", "t", "t", "f"],
+        HEALER: ["postgres", "t", "f", "f", heals],
+    }
 
 
 async def test_exporter_role_can_read_everything_it_shows(stack: Stack) -> None:
     nodes = [Node("c", server.name, Conninfo(conninfo(server, EXPORTER))) for server in (stack.primary, stack.standby)]
-    observer = ClusterCollector([Cluster("c", tuple(nodes), None)], "test")
+    observer = ClusterCollector([Cluster("c", tuple(nodes), None)], "test", listing_interval=60.0)
     snapshot = await observer.collect_cluster("c", 5.0)
     await observer.close()
     for node in snapshot.nodes:
-        assert set(node.statuses.values()) == {QueryStatus.OK}
+        assert set(node.all_statuses.values()) == {QueryStatus.OK}
+        assert "wal_directory" in node.all_statuses
     standby = snapshot.nodes[1].standby
     assert standby is not None
     assert (standby.receiver_status, standby.streaming_configured) == ("streaming", True)

@@ -1,6 +1,7 @@
 """`heal` and `replay`, as functions and as a person runs them, on real servers."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.commands.heal import Exit, heal_cluster
+from healer.commands.heal import NOTHING_TO_HEAL, Exit, heal_cluster
 from healer.commands.replay import REASONS, replay_file
 from healer.webhook.payload import Action
 from pgslot.cli.errors import ConfigError
@@ -18,7 +19,6 @@ from tests.support.servers.processes import free_port
 from tests.support.servers.programs import run_healer
 from tests.support.servers.stack import EXPORTER_ROLE, HEALER_ROLE, POWERLESS_ROLE, Stack
 
-NOTHING = "nothing to heal: no slot creation waits, no slot is stalled, and no copy of a failover slot temporary"
 Capture = pytest.CaptureFixture[str]
 
 
@@ -36,7 +36,9 @@ async def test_heal_finds_a_waiting_slot_and_heals_it(databases: Stack, capsys: 
         assert await healed(config(watched(databases))) is Exit.HEALED
         assert creator.wait(5)
     output = capsys.readouterr().out
-    assert output.startswith("c: can heal\n")
+    assert output.startswith(
+        "c: asking the primary whether a call is possible\nc: can heal\nc: reading the slots of standby, primary\n"
+    )
     assert "slot by_hand: waiting for running_xacts" in output
     assert "healed: usable after our call" in output
     databases.drop_slot("by_hand")
@@ -44,7 +46,7 @@ async def test_heal_finds_a_waiting_slot_and_heals_it(databases: Stack, capsys: 
 
 async def test_heal_says_that_there_is_nothing_to_heal(databases: Stack, capsys: Capture) -> None:
     assert await healed(config(watched(databases))) is Exit.HEALED
-    assert NOTHING in capsys.readouterr().out
+    assert NOTHING_TO_HEAL in capsys.readouterr().out
 
 
 async def test_heal_gives_up_in_time(databases: Stack, capsys: Capture) -> None:
@@ -52,6 +54,22 @@ async def test_heal_gives_up_in_time(databases: Stack, capsys: Capture) -> None:
         assert await healed(config(watched(databases)), give_up_after=4.0) is Exit.NOT_HEALED
     assert "gave_up: still waiting: transaction" in capsys.readouterr().out
     databases.drop_slot("blocked")
+
+
+async def test_heal_says_within_two_seconds_what_it_waits_for(databases: Stack, capsys: Capture) -> None:
+    """On a primary no call helps a creation, so that no line comes from calls."""
+    with databases.primary.hold_transaction(), databases.primary.create_slot("silent"):
+        await until(lambda: in_creation(databases, "silent"), "the creation waits")
+        assert await healed(config(watched(databases)), give_up_after=3.0) is Exit.NOT_HEALED
+    times = re.findall(r"^ +(\d\.\d\d) s  (.*)", capsys.readouterr().out, re.MULTILINE)
+    [progress] = [i for i, (_, text) in enumerate(times) if text.startswith("still working: silent waiting for")]
+    assert float(times[progress][0]) - float(times[progress - 1][0]) < 2.0
+    databases.drop_slot("silent")
+
+
+def in_creation(stack: Stack, slot: str) -> bool:
+    query = "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active_pid IS NOT NULL"
+    return bool(stack.primary.sql(query, [slot]))
 
 
 async def test_control_characters_in_names_are_escaped(databases: Stack, capsys: Capture) -> None:
@@ -92,25 +110,34 @@ async def test_heal_without_the_privilege_says_what_to_do(databases: Stack, caps
 
 async def test_dry_run_writes_nothing(databases: Stack, capsys: Capture) -> None:
     with databases.quiet(), databases.standby.create_slot("dry") as creator:
-        assert await healed(config(watched(databases)), dry_run=True, as_json=True) is Exit.HEALED
+        assert await healed(config(watched(databases)), dry_run=True, as_json=True) is Exit.NOT_HEALED
         assert not creator.done
     result = json.loads(capsys.readouterr().out)
-    assert (result["exit"], result["episode"]["outcome"], result["episode"]["calls"]) == (0, "dry_run", 0)
+    assert (result["exit"], result["episode"]["outcome"], result["episode"]["calls"]) == (1, "dry_run", 0)
     databases.drop_slot("dry")
 
 
 async def test_heal_respects_the_kill_switch(databases: Stack, capsys: Capture) -> None:
     off = watched(databases, enabled=False, disabled_reason="CHG-7")
     assert await healed(config(off)) is Exit.UNAVAILABLE
-    assert "cannot heal: disabled. enabled: false in the configuration (CHG-7)." in capsys.readouterr().out
+    assert "healing is switched off: enabled: false in the configuration (CHG-7)." in capsys.readouterr().out
 
 
-async def test_heal_reports_a_node_that_it_could_not_query(databases: Stack, capsys: Capture) -> None:
+async def test_heal_does_not_say_that_nothing_waits_on_a_node_that_it_could_not_read(
+    databases: Stack, capsys: Capture
+) -> None:
     cluster = watched(databases)
     nowhere = replace(cluster.nodes[0].conninfo, text=f"host=127.0.0.1 port={free_port()} user=x")
     unreachable = replace(cluster, nodes=(replace(cluster.nodes[0], conninfo=nowhere), *cluster.nodes[1:]))
-    assert await healed(config(unreachable)) is Exit.NOT_HEALED
-    assert "node standby: cannot look: node unreachable" in capsys.readouterr().out
+    assert await healed(config(unreachable)) is Exit.UNAVAILABLE
+    output = capsys.readouterr().out
+    assert "node standby: could not be read: unreachable" in output
+    assert "nothing to heal on primary; whether a slot waits on standby is unknown" in output
+    assert NOTHING_TO_HEAL not in output
+    blind = replace(cluster, nodes=tuple(replace(node, conninfo=nowhere) for node in cluster.nodes))
+    assert await healed(config(blind), as_json=True) is Exit.UNAVAILABLE
+    result = json.loads(capsys.readouterr().out)
+    assert result["unread_nodes"] == {"standby": "unreachable", "primary": "unreachable"}
 
 
 async def test_heal_refuses_an_unknown_cluster_and_one_without_a_healer_section(databases: Stack) -> None:
@@ -172,7 +199,9 @@ async def test_replay_prints_a_decision_and_a_reason_for_each_alert(
         *("call", "nothing", "end", "fail", "message", "nothing", "ignore", "fail", "fail", "fail", "fail", "ignore")
     ]
     assert decisions[0]["why"] == "the slot is waiting for running_xacts: pg_log_standby_snapshot() on the primary"
-    assert decisions[1]["why"] == "the slot is dropped: resolved_itself (no call of ours could have ended the wait)"
+    assert (
+        decisions[1]["why"] == "the slot is dropped: resolved_itself (gone: no call was needed when the healer looked)"
+    )
     assert "missing_privilege" in decisions[3]["why"]
     assert decisions[5]["why"].endswith("dry_run (would have called pg_log_standby_snapshot())")
     assert not usable(databases.standby, "waits")
@@ -205,7 +234,8 @@ async def test_replay_refuses_a_file_that_is_not_a_webhook(tmp_path: Path, datab
 
 
 def test_replay_has_a_reason_for_each_ignored_action() -> None:
-    assert set(REASONS) == {action for action in Action if action.startswith("ignored")} - {Action.IGNORED_RESOLVED}
+    ignored = {action for action in Action if action.startswith("ignored")} - {Action.IGNORED_RESOLVED}
+    assert set(REASONS) == ignored | {Action.HEARTBEAT}
 
 
 def test_heal_and_replay_from_the_command_line(databases: Stack, tmp_path: Path) -> None:
@@ -215,7 +245,7 @@ def test_heal_and_replay_from_the_command_line(databases: Stack, tmp_path: Path)
     file.write_text(yaml.safe_dump({"clusters": {"c": {"nodes": nodes, "healer": target}}}))
     done = run_healer(f"--config.file={file}", "heal", "c")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"{NOTHING}\n")
+    assert done.stdout.endswith(f"{NOTHING_TO_HEAL}\n")
     assert json.loads(run_healer(f"--config.file={file}", "heal", "c", "--json", "--dry-run").stdout)["exit"] == 0
     unknown = run_healer(f"--config.file={file}", "heal", "d")
     assert unknown.returncode == 2

@@ -65,9 +65,9 @@ def test_one_proven_receiver_for_each_alert_is_enough() -> None:
 TEST = alert_delivery.TestAlert("r", {}, 12.0)
 JUDGED = [
     (TEST, 0.34, 1.0, None, True, "within 0.3 s"),
-    (TEST, None, 12.1, None, False, "did not come through it within 12 s"),
-    (TEST, None, 11.0, None, None, "had not come"),
-    (TEST, None, 12.1, "silencedBy 1f2e", None, "holds the test alert back (silencedBy 1f2e)"),
+    (TEST, None, 12.1, None, False, "no test alert arrived through it within 12 s"),
+    (TEST, None, 11.0, None, None, "no test alert had arrived"),
+    (TEST, None, 12.1, "silencedBy 1f2e", None, "suppresses the test alert (silencedBy 1f2e)"),
     (alert_delivery.TestAlert("r", {}, None), None, 60.0, None, None, "may wait in its group"),
 ]
 
@@ -94,7 +94,7 @@ def test_alert_that_arrives_proves_the_receiver(monitoring: FakeMonitoring) -> N
     findings = monitoring.examine(test_alert=True)
     assert notable(findings) == []
     [finding] = [finding for finding in findings if finding.check == "leads to"]
-    assert "a test alert came through it" in finding.found
+    assert "a test alert arrived through it" in finding.found
 
 
 def test_alert_is_marked_and_ended(monitoring: FakeMonitoring) -> None:
@@ -122,7 +122,7 @@ def test_route_to_another_receiver_is_disproved(monitoring: FakeMonitoring) -> N
     monitoring.test_arrives_by = {"healer"}
     findings = notable(monitoring.examine(test_alert=True))
     assert [finding[:3] for finding in findings] == [("route", name, "failed") for name in HEAL_ALERTS]
-    assert "c/n1 only to people (a test alert did not come through it" in findings[0][3]
+    assert "for c/n1, it goes only to people (no test alert arrived through it" in findings[0][3]
 
 
 def test_test_alert_outweighs_an_earlier_webhook(monitoring: FakeMonitoring) -> None:
@@ -137,7 +137,7 @@ def test_alert_that_alertmanager_holds_back_proves_nothing(monitoring: FakeMonit
     monitoring.held = {"silencedBy": ["1f2e"]}
     findings = notable(monitoring.examine(test_alert=True))
     assert {finding[2] for finding in findings} == {"unknown"}
-    assert "holds the test alert back (silencedBy 1f2e)" in findings[-1][3]
+    assert "suppresses the test alert (silencedBy 1f2e)" in findings[-1][3]
 
 
 def without_the_action(monitoring: FakeMonitoring) -> None:

@@ -1,10 +1,12 @@
 """Each fault of healer, Prometheus and Alertmanager that the doctor can name, by canned answers."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 import requests
 
+from pgslot.alerting_rules import SHIPPED_BASE
 from tests.support.fakes.monitoring import ALERTMANAGER, HEALER, PROMETHEUS, STARTED, FakeMonitoring, notable
 from tests.support.fakes.monitoring_faults import (
     HEAL_ALERTS,
@@ -28,7 +30,7 @@ def test_nothing_is_reported_if_all_is_well(monitoring: FakeMonitoring) -> None:
     findings = monitoring.examine()
     assert notable(findings) == []
     assert [finding.check for finding in findings] == [
-        *("healer", "clusters", "webhooks", "arrivals"),
+        *("healer", "clusters", "in force", "webhooks", "arrivals"),
         *(
             "prometheus",
             "exporter target",
@@ -39,7 +41,7 @@ def test_nothing_is_reported_if_all_is_well(monitoring: FakeMonitoring) -> None:
             "alerting",
             "firing for healer",
         ),
-        *("alertmanager", *("route" for _ in ROUTED_ALERTS), "leads to", "silence"),
+        *("alertmanager", *("route" for _ in ROUTED_ALERTS), "people", "leads to", "inhibition", "silence"),
     ]
 
 
@@ -53,6 +55,7 @@ HEALER_FAULTS: list[Fault] = [
         [
             ("healer", HEALER, "failed", ""),
             ("clusters", HEALER, "skipped", "did not answer"),
+            ("in force", HEALER, "skipped", "did not answer"),
             ("webhooks", HEALER, "skipped", "did not answer"),
             ("leads to", "receiver healer", "skipped", "there is no healer"),
         ],
@@ -63,6 +66,7 @@ HEALER_FAULTS: list[Fault] = [
         [
             ("healer", HEALER, "failed", "those of another program"),
             ("clusters", HEALER, "skipped", "did not answer"),
+            ("in force", HEALER, "skipped", "did not answer"),
             ("webhooks", HEALER, "skipped", "did not answer"),
             ("leads to", "receiver healer", "skipped", "there is no healer"),
         ],
@@ -76,16 +80,20 @@ HEALER_FAULTS: list[Fault] = [
     (
         "another version",
         both(metric("pgslot_build_info", None), metric('pgslot_build_info{version="9"}', 1.0)),
-        [("healer", HEALER, "warning", "version 9, and this doctor is of")],
+        [("healer", HEALER, "warning", "version 9, but this doctor has version")],
     ),
     (
         "another configuration",
         metric("pgslot_heal_episode_active", None),
         [("clusters", HEALER, "failed", "does not know c")],
     ),
-    ("another token", setting(token="other"), [("webhooks", HEALER, "failed", "refused with 401, with the token")]),
-    ("no token in force", setting(token=None), [("webhooks", HEALER, "failed", "taken without the token")]),
-    ("no token at all", without_token, [("webhooks", HEALER, "warning", "taken from anybody who reaches it")]),
+    (
+        "another token",
+        setting(token="other"),
+        [("webhooks", HEALER, "failed", "refused with 401, although the token was sent")],
+    ),
+    ("no token in force", setting(token=None), [("webhooks", HEALER, "failed", "accepted without the token")]),
+    ("no token at all", without_token, [("webhooks", HEALER, "warning", "accepted from any client that reaches it")]),
     (
         "users, and none of them given",
         both(without_token, setting(token="a user's")),
@@ -107,7 +115,7 @@ HEALER_FAULTS: list[Fault] = [
     (
         "an older healer",
         metric("pgslot_heal_last_webhook_timestamp_seconds", None),
-        [("arrivals", HEALER, "skipped", "does not say")],
+        [("arrivals", HEALER, "skipped", "does not report")],
     ),
 ]
 
@@ -125,7 +133,7 @@ PROMETHEUS_FAULTS: list[Fault] = [
     (
         "another API",
         broken(f"{PROMETHEUS}/api/v1/targets", "[]"),
-        [("prometheus", PROMETHEUS, "failed", "answers otherwise than Prometheus' API promises")],
+        [("prometheus", PROMETHEUS, "failed", "its answer does not match Prometheus' API")],
     ),
     (
         "no target",
@@ -140,8 +148,8 @@ PROMETHEUS_FAULTS: list[Fault] = [
     (
         "targets that are new",
         both(lambda monitoring: [target.update(health="unknown") for target in monitoring.targets], setting(up=[])),
-        [(f"{name} target", f"pgslot-{name}", "skipped", "not scraped yet: ask") for name in ("exporter", "healer")]
-        + [("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: ask again in a minute")],
+        [(f"{name} target", f"pgslot-{name}", "skipped", "not scraped yet: run") for name in ("exporter", "healer")]
+        + [("nodes", PROMETHEUS, "skipped", "the exporter is not scraped yet: run doctor again in a minute")],
     ),
     (
         "a node that is not there",
@@ -151,7 +159,7 @@ PROMETHEUS_FAULTS: list[Fault] = [
     (
         "no rules",
         setting(rules=[]),
-        [("rules", PROMETHEUS, "failed", "not loaded: all"), ("heal time", PROMETHEUS, "skipped", "not known")],
+        [("rules", PROMETHEUS, "failed", "not loaded: all"), ("heal time", PROMETHEUS, "skipped", "unknown: ")],
     ),
     (
         "a rule that is missing",
@@ -161,7 +169,89 @@ PROMETHEUS_FAULTS: list[Fault] = [
     (
         "a rule that was changed",
         lambda monitoring: monitoring.rule("PgSlotWalHeadroomLow").update(query="slot:pgslot_wal_headroom:ratio < 0.5"),
-        [("rules", "PgSlotWalHeadroomLow", "warning", "another expression than shipped: slot:pgslot_wal")],
+        [("rules", "PgSlotWalHeadroomLow", "warning", "the expression differs from the shipped rule: slot:pgslot_wal")],
+    ),
+    (
+        "a rule that waits longer",
+        lambda monitoring: monitoring.rule("PgSlotInactive").update(duration=7200),
+        [("rules", "PgSlotInactive", "warning", "for 7200 s, shipped 1500 s")],
+    ),
+    (
+        "a rule that keeps firing",
+        lambda monitoring: monitoring.rule("PgSlotLost").update(keepFiringFor=600),
+        [("rules", "PgSlotLost", "warning", "keep_firing_for 600 s, shipped 0 s")],
+    ),
+    (
+        "a rule of another severity",
+        lambda monitoring: monitoring.rule("PgSlotLost")["labels"].update(severity="info"),
+        [("rules", "PgSlotLost", "warning", "label severity 'info', shipped 'critical'")],
+    ),
+    (
+        "a rule without its summary",
+        lambda monitoring: monitoring.rule("PgSlotLost")["annotations"].pop("summary"),
+        [("rules", "PgSlotLost", "warning", "annotation summary None, shipped '")],
+    ),
+    (
+        "a rule with other words",
+        lambda monitoring: monitoring.rule("PgSlotLost")["annotations"].update(description="Call Ann."),
+        [("rules", "PgSlotLost", "warning", "annotation description differs from the shipped rule")],
+    ),
+    (
+        "a label of one's own",
+        lambda monitoring: [rule["labels"].update(team="dba") for rule in monitoring.rules],
+        [],
+    ),
+    (
+        "a slow group",
+        lambda monitoring: monitoring.intervals.update({"pgslot-creations": 60.0}),
+        [
+            ("rules", "group pgslot-creations", "warning", "evaluated every 60 s, shipped 2 s"),
+            ("heal time", PROMETHEUS, "warning", "60 s"),
+        ],
+    ),
+    (
+        "a link to nowhere",
+        lambda monitoring: monitoring.rule("PgSlotLost")["annotations"].update(runbook_url="https://wiki/slots"),
+        [("rules", PROMETHEUS, "warning", "the runbook_url of PgSlotLost does not lead to its runbook")],
+    ),
+    (
+        "links to two places",
+        lambda monitoring: monitoring.rule("PgSlotLost")["annotations"].update(runbook_url="https://wiki/PgSlotLost"),
+        [("rules", PROMETHEUS, "warning", "runbook links have several base URLs: ")],
+    ),
+    (
+        "links to each reader's own machine",
+        lambda monitoring: [
+            rule["annotations"].update(runbook_url=f"{SHIPPED_BASE}/{rule['name']}")
+            for rule in monitoring.rules
+            if "runbook_url" in rule["annotations"]
+        ],
+        [("rules", PROMETHEUS, "warning", f"runbook links lead to {SHIPPED_BASE}")],
+    ),
+    (
+        "labels that Prometheus has renamed",
+        lambda monitoring: [
+            series["metric"].update(
+                cluster="kube", exported_cluster="c", exported_node=series["metric"].pop("node"), node="worker-1"
+            )
+            for series in monitoring.up
+        ],
+        [("nodes", PROMETHEUS, "failed", "pgslot_up for c/n1, c/n2: Prometheus has renamed its labels")],
+    ),
+    (
+        "a Prometheus in its first seconds",
+        lambda monitoring: (
+            setting(targets=[], up=[], rules=[], alertmanagers=[])(monitoring),
+            setting(prometheus_started=datetime.now(UTC).isoformat())(monitoring),
+        ),
+        [
+            ("exporter target", "pgslot-exporter", "unknown", "not yet: Prometheus started 0 s ago"),
+            ("healer target", "pgslot-healer", "unknown", "Prometheus has no such target"),
+            ("nodes", PROMETHEUS, "unknown", "not yet: Prometheus started 0 s ago"),
+            ("rules", PROMETHEUS, "unknown", "not yet: Prometheus started 0 s ago"),
+            ("heal time", PROMETHEUS, "skipped", "unknown: "),
+            ("alerting", PROMETHEUS, "unknown", "not yet: Prometheus started 0 s ago"),
+        ],
     ),
     (
         "a rule that cannot be evaluated",
@@ -196,13 +286,13 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "another program",
         broken(f"{ALERTMANAGER}/api/v2/status", "{}"),
-        [("alertmanager", ALERTMANAGER, "failed", "otherwise than Alertmanager's API promises")],
+        [("alertmanager", ALERTMANAGER, "failed", "does not match Alertmanager's API")],
     ),
     (
         "no route for what heals",
         lambda monitoring: monitoring.routing["route"]["routes"].pop(0),
         [
-            ("route", name, "failed", f"in /alerts: c/n1 only to {whom}; c/n2 only to {whom}")
+            ("route", name, "failed", f"in /alerts; for c/n1, it goes only to {whom}; for c/n2, it goes only to {whom}")
             for name in HEAL_ALERTS
             for whom in ["nobody" if name == "PgSlotCreationWaiting" else "people"]
         ],
@@ -210,21 +300,21 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "no route for the heartbeat",
         lambda monitoring: monitoring.routing["route"]["routes"].pop(1),
-        [("route", "PgSlotWatchdog", "failed", "only to people")],
+        [("route", "PgSlotWatchdog", "failed", "in /alerts; it goes only to people")],
     ),
     (
         "a route before that takes it",
         lambda monitoring: monitoring.routing["route"]["routes"].insert(
             0, {**PEOPLE, "matchers": ['alertname="PgSlotStalled"']}
         ),
-        [("route", "PgSlotStalled", "failed", "c/n1 only to people; c/n2 only to people")],
+        [("route", "PgSlotStalled", "failed", "for c/n1, it goes only to people; for c/n2, it goes only to people")],
     ),
     (
         "one node that goes elsewhere",
         lambda monitoring: monitoring.routing["route"]["routes"].insert(
             0, {"receiver": "people", "matchers": ['node="n2"', 'alertname="PgSlotStalled"']}
         ),
-        [("route", "PgSlotStalled", "failed", "in /alerts: c/n2 only to people")],
+        [("route", "PgSlotStalled", "failed", "in /alerts; for c/n2, it goes only to people")],
     ),
     (
         "a webhook to something else",
@@ -234,7 +324,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a group that swallows alerts",
         lambda monitoring: monitoring.heal_route.update(group_by=["cluster"]),
-        [("pace", "route to healer", "warning", "group_by cluster: a further alert of a group waits for up to 30 s")],
+        [("pace", "route to healer", "warning", "group_by cluster: the next alert of a group waits up to 5 s")],
     ),
     (
         "a slow route",
@@ -274,7 +364,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "another healer",
         moved("http://other:1/alerts", another_healer(STARTED + 1)),
-        [("leads to", "receiver healer", "failed", f"leads elsewhere than to {HEALER}: http://other:1")],
+        [("leads to", "receiver healer", "failed", f"does not lead to {HEALER}, but to http://other:1")],
     ),
     (
         "no healer",
@@ -284,7 +374,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
     (
         "a name that only Alertmanager knows",
         moved("http://inside:1/alerts", requests.ConnectTimeout()),
-        [("leads to", "receiver healer", "unknown", "http://inside:1 cannot be asked from here (no connection")],
+        [("leads to", "receiver healer", "unknown", "http://inside:1 cannot be queried from here (no connection")],
     ),
     (
         "a pattern of Go's",
@@ -292,6 +382,31 @@ ALERTMANAGER_FAULTS: list[Fault] = [
             0, PEOPLE | {"matchers": [r'cluster=~"\\pL+"']}
         ),
         [("route", "", "skipped", "cannot be evaluated here: the pattern")],
+    ),
+    (
+        "an inhibit rule that keeps alerts from the healer",
+        lambda monitoring: monitoring.routing["inhibit_rules"].append(
+            {
+                "source_matchers": ['alertname="PgSlotTargetDown"'],
+                "target_matchers": ['alertname="PgSlotStalled"', 'slot_name="orders"'],
+                "equal": ["cluster"],
+            }
+        ),
+        [
+            (
+                "inhibition",
+                ALERTMANAGER,
+                "warning",
+                'PgSlotStalled from the healer while an alert with alertname="PgSlotTargetDown" fires',
+            )
+        ],
+    ),
+    (
+        "an inhibit rule of the old form, for all alerts with a severity",
+        lambda monitoring: monitoring.routing["inhibit_rules"].append(
+            {"source_match": {"severity": "critical"}, "target_match_re": {"heal": "log.*"}, "equal": ["cluster"]}
+        ),
+        [("inhibition", ALERTMANAGER, "warning", f"keeps {', '.join(HEAL_ALERTS)} from the healer")],
     ),
     (
         "a silence",
@@ -325,7 +440,7 @@ ALERTMANAGER_FAULTS: list[Fault] = [
         "silences that it cannot list",
         both(broken(f"{ALERTMANAGER}/api/v2/silences", 500), setting(firing=FIRING)),
         [
-            ("silence", ALERTMANAGER, "unknown", "cannot be listed, so that only of alerts which fire now"),
+            ("silence", ALERTMANAGER, "unknown", "silences cannot be listed; only alerts that fire now can be checked"),
             ("silence", "1f2e", "warning", "PgSlotStalled, PgSlotWatchdog: active now"),
             ("silence", "3a4b", "warning", "PgSlotStalled: active now"),
         ],
@@ -349,6 +464,13 @@ def test_rules_are_compared_as_prometheus_formats_them(monitoring: FakeMonitorin
     monitoring.rule("PgSlotWalHeadroomLow")["query"] = f"({shipped})"
     monitoring.formatted = {f"({shipped})": shipped}
     assert notable(monitoring.examine()) == []
+
+
+def test_label_that_was_added_to_the_rules_is_named(monitoring: FakeMonitoring) -> None:
+    monitoring.rule("PgSlotLost")["labels"]["team"] = "dba"
+    [finding] = [finding for finding in monitoring.examine() if finding.check == "rules"]
+    assert finding.status == "ok"
+    assert finding.found.endswith("are loaded, as shipped, with more labels: team")
 
 
 def test_external_labels_take_part_in_routing(monitoring: FakeMonitoring) -> None:

@@ -11,7 +11,7 @@ from pgslot.config.model import Config, HealerSettings
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.queries import SUPPORTED
-from tests.support.builders.snapshots import SLOT, STANDBY, cluster, node, unreachable_node
+from tests.support.builders.snapshots import FACTS, SLOT, STANDBY, cluster, node, unreachable_node
 from tests.support.failover_slots import (
     WORKER,
     advance_horizon,
@@ -29,8 +29,10 @@ from tests.support.servers.stack import Stack
 pytestmark = pytest.mark.timeout(240)
 
 PHYSICAL_SLOT = SLOT._replace(slot_name="standby", slot_type="physical", confirmed_position=None)
-ORIGINAL = SLOT._replace(slot_name="f", failover=True)
+ORIGINAL = SLOT._replace(slot_name="f", failover=True, confirmed_position=5000)
 COPY = ORIGINAL._replace(synced=True)
+STALE = COPY._replace(active=False, confirmed_position=1, inactive_since=FACTS.server_time - 7200)
+REPLAYED = replace(FACTS, in_recovery=True, wal_written_bytes=1_000_000)
 SYNCHRONISES = replace(STANDBY, sync_replication_slots=True, slotsync_worker_running=True)
 PRIMARY = node("p", recovery=False, slots=(ORIGINAL, PHYSICAL_SLOT))
 WITHOUT_FAILOVER_SLOTS = node("p", recovery=False, slots=(SLOT, PHYSICAL_SLOT))
@@ -43,6 +45,39 @@ CASES: dict[str, tuple[tuple[NodeSnapshot, ...], list[tuple[str, str]]]] = {
     "not ready": (
         (PRIMARY, node("s", recovery=True, slots=(COPY._replace(temporary=True),), standby=SYNCHRONISES)),
         [("warning", "not ready: f not_persisted")],
+    ),
+    "the worker fails": (
+        (PRIMARY, node("s", recovery=True, slots=(STALE,), facts=REPLAYED, standby=SYNCHRONISES)),
+        [("warning", "not ready: f stale, last synchronised 2 h 0 min ago")],
+    ),
+    "the worker has lost its database": (
+        (
+            PRIMARY,
+            node(
+                "s",
+                recovery=True,
+                slots=(STALE,),
+                facts=REPLAYED,
+                standby=replace(SYNCHRONISES, upstream_dbname_given=False),
+            ),
+        ),
+        [
+            (
+                "failed",
+                "copies of failover slots are no longer synchronised: primary_conninfo_dbname"
+                " (f stale, last synchronised 2 h 0 min ago)",
+            )
+        ],
+    ),
+    "it was called by hand, and is called no more": (
+        (PRIMARY, node("s", recovery=True, slots=(STALE,), facts=REPLAYED, standby=STANDBY)),
+        [
+            (
+                "failed",
+                "copies of failover slots are no longer synchronised: sync_replication_slots"
+                " (f stale, last synchronised 2 h 0 min ago)",
+            )
+        ],
     ),
     "no standby synchronises": (
         (PRIMARY, node("s", recovery=True, standby=STANDBY)),
@@ -82,7 +117,7 @@ CASES: dict[str, tuple[tuple[NodeSnapshot, ...], list[tuple[str, str]]]] = {
     ),
     "pg_sync_replication_slots() is called instead of the worker": (
         (PRIMARY, node("s", recovery=True, slots=(COPY,), standby=STANDBY)),
-        [("warning", "1 failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()")],
+        [("warning", "1 failover slot(s) ready, synchronised only while something calls pg_sync_replication_slots()")],
     ),
     "it was called, and not all slots are ready": (
         (
@@ -121,7 +156,7 @@ def test_findings_about_a_standby(nodes: tuple[NodeSnapshot, ...], expected: lis
 
 def test_failover_slots_without_a_standby_make_one_finding() -> None:
     delayed = node("s", recovery=True, standby=replace(SYNCHRONISES, apply_delay_seconds=3600.0))
-    found = "1 failover slot(s), and no standby under nodes that could keep copies of them"
+    found = "1 failover slot(s), but no standby under nodes that could keep copies of them"
     for nodes in ((PRIMARY,), (PRIMARY, delayed)):
         [finding] = judge_failover(cluster(*nodes))
         assert (finding.subject, finding.status, finding.found) == ("c/p", "warning", found)
@@ -135,7 +170,7 @@ def test_advice_names_the_settings_and_the_server() -> None:
     [finding] = judge_failover(cluster(primary, node("s", recovery=True, standby=lacking)))
     assert finding.advice == (
         "On s set hot_standby_feedback = on."
-        " On the primary: SELECT pg_create_physical_replication_slot(...) of that name."
+        " On the primary: SELECT pg_create_physical_replication_slot(...) with that name."
     )
 
 
@@ -184,5 +219,5 @@ async def test_findings_follow_a_real_cluster_through_its_settings(databases: St
         standby.sql("SELECT pg_catalog.pg_reload_conf()")
         await until(lambda: not standby.sql(WORKER) and standby.sql("SHOW sync_replication_slots") == [("off",)], "off")
         standby.sql("SELECT pg_catalog.pg_sync_replication_slots()")
-        by_hand = "1 failover slot(s) ready, kept in step only by whoever calls pg_sync_replication_slots()"
+        by_hand = "1 failover slot(s) ready, synchronised only while something calls pg_sync_replication_slots()"
         assert await failover_findings(databases) == [("warning", by_hand)]

@@ -19,10 +19,19 @@ from tests.support.doctor import (
     hides_webhook_urls,
     problems,
     run,
+    tell_people,
 )
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
-from tests.support.servers.stack import CLUSTER, HEALER_ROLE, POWERLESS_ROLE, PRIMARY_NODE, STANDBY_NODE, Stack
+from tests.support.servers.stack import (
+    CLUSTER,
+    EXPORTER_ROLE,
+    HEALER_ROLE,
+    POWERLESS_ROLE,
+    PRIMARY_NODE,
+    STANDBY_NODE,
+    Stack,
+)
 
 GRANT = f"GRANT EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() TO {HEALER_ROLE}"
 REVOKE = f"REVOKE EXECUTE ON FUNCTION pg_catalog.pg_log_standby_snapshot() FROM {HEALER_ROLE}"
@@ -35,6 +44,7 @@ def stack() -> Iterator[Stack]:
         stack.start_exporter()
         stack.start_healer()
         stack.start_monitoring()
+        tell_people(stack.folder, stack.alertmanager.url)
         wait_for(lambda: all_scraped(stack), "Prometheus has scraped both")
         wait_for(lambda: stack.prometheus.query("node:pgslot_wal_limit_bytes:max"), "rules are evaluated")
         found = "/api/v1/alertmanagers"
@@ -92,10 +102,29 @@ def test_node_that_is_down_is_named(stack: Stack) -> None:
     assert {key: finding["status"] for key, finding in findings.items()} == {
         ("node", subject): "failed",
         ("probes", subject): "skipped",
+        ("WAL directory", subject): "skipped",
         ("wal_level", subject): "skipped",
+        ("switchover", subject): "skipped",
         ("same cluster", CLUSTER): "skipped",
     }
     assert "Connection refused" in findings["node", subject]["found"]
+
+
+def test_refused_login_is_fixed_by_the_advice(stack: Stack) -> None:
+    stack.primary.sql(f"ALTER ROLE {EXPORTER_ROLE} NOLOGIN")
+    stack.primary.wait_until_replayed(stack.standby)
+    try:
+        findings = problems(stack)
+        nodes = [finding for (check, _), finding in findings.items() if check == "node"]
+        assert len(nodes) == 2
+        for finding in nodes:
+            assert finding["found"].startswith("login_failed: ")
+            assert finding["remedy"] == f'On the primary: ALTER ROLE "{EXPORTER_ROLE}" LOGIN;'
+        stack.primary.sql(nodes[0]["remedy"].partition(": ")[2])
+        stack.primary.wait_until_replayed(stack.standby)
+        assert problems(stack, code=0) == {}
+    finally:
+        stack.primary.sql(f"ALTER ROLE {EXPORTER_ROLE} LOGIN")
 
 
 def test_node_that_hangs_is_given_up_after_five_seconds(stack: Stack) -> None:
@@ -104,7 +133,7 @@ def test_node_that_hangs_is_given_up_after_five_seconds(stack: Stack) -> None:
         findings = problems(stack)
     finally:
         stack.standby.resume_all()
-    assert findings["node", f"{CLUSTER}/{STANDBY_NODE}"]["found"] == "no answer within 5 s"
+    assert findings["node", f"{CLUSTER}/{STANDBY_NODE}"]["found"] == "timeout: no answer within 5 s"
     wait_for(lambda: all_scraped(stack), "Prometheus scrapes the exporter again")
 
 
@@ -112,16 +141,23 @@ def test_missing_grants_are_fixed_by_the_advice(stack: Stack, tmp_path: Path) ->
     def powerless(data: Any) -> None:
         data["clusters"][CLUSTER]["nodes"][PRIMARY_NODE]["conninfo"] = stack.primary.conninfo(POWERLESS_ROLE)
 
-    [(key, finding)] = problems(stack, file=changed_config_copy(stack, tmp_path, powerless)).items()
-    assert key == ("probes", f"{CLUSTER}/{PRIMARY_NODE}")
+    findings = problems(stack, file=changed_config_copy(stack, tmp_path, powerless))
+    subject = f"{CLUSTER}/{PRIMARY_NODE}"
+    assert {key: finding["status"] for key, finding in findings.items()} == {
+        ("probes", subject): "failed",
+        ("WAL directory", subject): "warning",
+    }
     denied = ("creations", "transactions", "standby", "senders")
-    assert finding["found"] == ", ".join(f"{name}: permission_denied" for name in denied)
-    grant = finding["remedy"].partition(": ")[2]
-    stack.primary.sql(grant)
+    assert findings["probes", subject]["found"] == ", ".join(f"{name}: permission_denied" for name in denied)
+    assert f"{POWERLESS_ROLE} may not list it in database postgres" in findings["WAL directory", subject]["found"]
+    grants = [finding["remedy"].partition(": ")[2] for finding in findings.values()]
+    for grant in grants:
+        stack.primary.sql(grant)
     try:
         assert problems(stack, code=0, file=tmp_path / "pgslot.yml") == {}
     finally:
-        stack.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+        for grant in grants:
+            stack.primary.sql(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +177,7 @@ def test_healer_connected_to_another_cluster_is_named(stack: Stack, other_cluste
         ("capability", CLUSTER): "warning",
     }
     assert "system identifiers differ" in findings["same cluster", CLUSTER]["found"]
-    assert "who is a superuser" in findings["capability", CLUSTER]["found"]
+    assert ", a superuser" in findings["capability", CLUSTER]["found"]
 
 
 def test_nodes_of_two_clusters_under_one_name_are_named(stack: Stack, other_cluster: Postgres, tmp_path: Path) -> None:
@@ -166,7 +202,7 @@ def test_unreadable_identifier_is_skipped(stack: Stack) -> None:
     finally:
         stack.primary.sql("GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO PUBLIC")
     assert (key, finding["status"]) == (("same cluster", CLUSTER), "skipped")
-    assert finding["found"].startswith("unknown: the system identifier may not be read on")
+    assert finding["found"].startswith("could not compare system identifiers: ")
 
 
 def test_standby_without_feedback_is_named(stack: Stack) -> None:
@@ -193,7 +229,7 @@ def test_wrong_or_unreadable_token_is_named(stack: Stack, tmp_path: Path) -> Non
     (tmp_path / "token").write_text("another")
     file = changed_config_copy(stack, tmp_path, lambda data: data["healer"].update(webhook_token_file="token"))
     [(key, finding)] = problems(stack, file=file).items()
-    assert (key, finding["found"]) == (("webhooks", stack.healer.url), "refused with 401, with the token")
+    assert (key, finding["found"]) == (("webhooks", stack.healer.url), "refused with 401, although the token was sent")
     (tmp_path / "token").unlink()
     findings = problems(stack, file=file)
     assert findings["configuration", str(file)]["status"] == "failed"
@@ -252,13 +288,12 @@ def test_missing_and_changed_rules_are_named(stack: Stack) -> None:
     every = loaded()
 
     def change(data: Any) -> None:
-        rules = data["groups"][0]["rules"]
-        rules.remove(next(rule for rule in rules if rule.get("alert") == "PgSlotLost"))
-        stuck = next(rule for rule in rules if rule.get("alert") == "PgSlotCreationStuck")
-        stuck["expr"] = stuck["expr"].replace("> 30", "> 120")
+        rules = {rule.get("alert"): rule for group in data["groups"] for rule in group["rules"]}
+        for group in data["groups"]:
+            group["rules"] = [rule for rule in group["rules"] if rule.get("alert") != "PgSlotLost"]
+        rules["PgSlotCreationStuck"]["expr"] = rules["PgSlotCreationStuck"]["expr"].replace("> 30", "> 120")
         # Written differently, and the same to Prometheus.
-        low = next(rule for rule in rules if rule.get("alert") == "PgSlotWalHeadroomLow")
-        low["expr"] = low["expr"].replace("< 0.25", "< 25e-2")
+        rules["PgSlotWalHeadroomLow"]["expr"] = rules["PgSlotWalHeadroomLow"]["expr"].replace("< 0.25", "< 25e-2")
 
     with changed_yaml(home / "pgslot.rules.yml", change):
         wait_for(lambda: loaded() == every - 1, "the changed rules are loaded")
@@ -312,11 +347,11 @@ def test_route_with_alertmanagers_defaults_is_named(stack: Stack) -> None:
     assert done.returncode == 1
     for text in (
         "warn     pace               route to healer",
-        "group_by alertname, cluster: a further alert of a group waits for up to 300 s",
+        "group_by alertname, cluster: the next alert of a group waits up to 300 s",
         "repeat_interval 14400 s",
         "send_resolved: false",
         "max_alerts 5",
-        "sends no token: each webhook is refused",
+        "sends no token: the healer refuses every webhook",
     ):
         assert text in done.stdout
 
@@ -335,7 +370,7 @@ def test_webhook_that_leads_elsewhere_is_named(stack: Stack) -> None:
         return
     [(key, finding)] = findings.items()
     assert key == ("leads to", "receiver healer")
-    assert finding["found"] == f"leads elsewhere than to {stack.healer.url}: {stack.exporter.url} (no healer)"
+    assert finding["found"] == f"does not lead to {stack.healer.url}, but to {stack.exporter.url} (no healer)"
 
 
 def test_healer_is_recognised_by_another_name(stack: Stack) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from healer.doctor.checks.patroni_members import judge_members
 from healer.doctor.checks.servers import check_servers
 from healer.doctor.result import CheckStatus
@@ -23,7 +25,7 @@ def test_members_are_named_or_why_patroni_gave_none() -> None:
     assert (answered.subject, answered.status, answered.found) == (
         "answered",
         CheckStatus.OK,
-        "Patroni tells of 2: a, b",
+        "Patroni lists 2: a, b",
     )
     assert (silent.subject, silent.status) == ("silent", CheckStatus.FAILED)
     assert silent.found == "http://10.0.0.1:8008: no answer in 3 s"
@@ -34,6 +36,7 @@ async def test_cluster_without_members_has_no_other_findings() -> None:
     assert await check_servers(Config((SILENT,), HealerSettings())) == []
 
 
+@pytest.mark.servers
 def test_command_fails_and_names_each_url(tmp_path: Path) -> None:
     file = written(tmp_path, "['http://127.0.0.1:1', 'http://127.0.0.1:2']")
     done = run_healer("doctor", f"--config.file={file}")

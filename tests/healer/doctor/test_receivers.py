@@ -68,8 +68,8 @@ def samples_of(**last: float) -> HealerSamples:
         (samples_of(r=100.0), 50.0, True, "came 30 s ago"),
         (samples_of(r=100.0), 100.0, True, "came 30 s ago"),
         (samples_of(r=100.0), 100.5, None, "since Alertmanager loaded its configuration"),
-        (samples_of(r=100.0), None, None, "does not say"),
-        (samples_of(other=100.0), 50.0, None, "since its own start"),
+        (samples_of(r=100.0), None, None, "does not show"),
+        (samples_of(other=100.0), 50.0, None, "since the healer started"),
         (None, 50.0, None, "no healer"),
     ],
 )
@@ -87,24 +87,24 @@ FAULTS: list[Fault] = [
         "a hidden URL",
         hide_urls,
         [
-            *(("route", name, "unknown", "there is no proof: ") for name in ROUTED_ALERTS),
-            ("leads to", "receiver healer", "unknown", "this healer has had no webhook of it since its own start"),
+            *(("route", name, "unknown", "nothing proves that it leads to this healer; ") for name in ROUTED_ALERTS),
+            ("leads to", "receiver healer", "unknown", "this healer has received no webhook from it since"),
         ],
     ),
     (
         "a hidden URL, and a configuration that is newer than the last webhook",
         both(hide_urls, webhook_arrived("healer"), setting(loaded_at=time.time() + 3600)),
         [
-            *(("route", name, "unknown", "there is no proof: ") for name in ROUTED_ALERTS),
-            ("leads to", "receiver healer", "unknown", "no webhook of it since Alertmanager loaded its configuration"),
+            *(("route", name, "unknown", "nothing proves that it leads to this healer; ") for name in ROUTED_ALERTS),
+            ("leads to", "receiver healer", "unknown", "no webhook from it since Alertmanager loaded"),
         ],
     ),
     (
         "a hidden URL, and an Alertmanager that keeps its metrics to itself",
         both(hide_urls, webhook_arrived("healer"), setting(loaded_at=None)),
         [
-            *(("route", name, "unknown", "there is no proof: ") for name in ROUTED_ALERTS),
-            ("leads to", "receiver healer", "unknown", "does not say (/metrics) whether its configuration has changed"),
+            *(("route", name, "unknown", "nothing proves that it leads to this healer; ") for name in ROUTED_ALERTS),
+            ("leads to", "receiver healer", "unknown", "does not show whether its configuration has changed"),
         ],
     ),
     ("somebody else's webhook as well", both(hide_urls, webhook_arrived("healer"), add_people_webhook), []),
@@ -117,8 +117,11 @@ FAULTS: list[Fault] = [
             lambda monitoring: monitoring.heal_route.update(receiver="people"),
         ),
         [
-            *(("route", name, "unknown", "there is no proof: c/n1 only to people") for name in HEAL_ALERTS),
-            ("leads to", "receiver people", "unknown", "this healer has had no webhook of it since its own start"),
+            *(
+                ("route", name, "unknown", "leads to this healer; for c/n1, it goes only to people")
+                for name in HEAL_ALERTS
+            ),
+            ("leads to", "receiver people", "unknown", "this healer has received no webhook from it since"),
         ],
     ),
     (
@@ -146,7 +149,7 @@ FAULTS: list[Fault] = [
     (
         "two hidden webhooks in one receiver, and what holds for one",
         both(hide_urls, webhook_arrived("healer"), add_healer_webhook(send_resolved=False)),
-        [("webhook", "receiver healer", "unknown", "of one of its 2 webhooks, and which is the healer's is hidden")],
+        [("webhook", "receiver healer", "unknown", "in one of 2 webhooks, and Alertmanager hides which of them is")],
     ),
     (
         "a hidden URL, and no healer",
@@ -158,9 +161,10 @@ FAULTS: list[Fault] = [
         [
             ("healer", HEALER, "failed", ""),
             ("clusters", HEALER, "skipped", "did not answer"),
+            ("in force", HEALER, "skipped", "did not answer"),
             ("webhooks", HEALER, "skipped", "did not answer"),
-            *(("route", name, "unknown", "there is no proof: ") for name in ROUTED_ALERTS),
-            ("leads to", "receiver healer", "unknown", "there is no healer to ask"),
+            *(("route", name, "unknown", "nothing proves that it leads to this healer; ") for name in ROUTED_ALERTS),
+            ("leads to", "receiver healer", "unknown", "there is no healer that could report"),
         ],
     ),
     (

@@ -31,7 +31,7 @@ def group(interval: float, *names: str) -> dict[str, Any]:
             [target(EVERYTHING, "15s"), target(CREATIONS, "2s", job="pgslot-creations")],
             [group(15, SLOW_RULE, "PgSlotLost"), group(2, FAST_RULE)],
             CheckStatus.OK,
-            f"within 6 s: {FAST_RULE} after 2 s, scraped each 2 s, evaluated each 2 s",
+            f"within 6 s: {FAST_RULE} after 2 s, scraped every 2 s, evaluated every 2 s",
             id="as shipped",
         ),
         pytest.param(
@@ -51,7 +51,7 @@ def group(interval: float, *names: str) -> dict[str, Any]:
             [target(EVERYTHING, "1m30s")],
             [group(2, FAST_RULE)],
             CheckStatus.WARNING,
-            "scraped each 90 s",
+            "scraped every 90 s",
             id="two units",
         ),
         pytest.param(
@@ -72,7 +72,7 @@ def group(interval: float, *names: str) -> dict[str, Any]:
             [target(EVERYTHING, None)],
             [group(2, FAST_RULE)],
             CheckStatus.SKIPPED,
-            "does not tell how often",
+            "does not report how often",
             id="an old one",
         ),
         pytest.param(

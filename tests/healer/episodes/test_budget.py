@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from healer.episodes.budget import CallBudget
+from healer.episodes.budget import WINDOW_SECONDS, CallBudget
 from pgslot.config.model import HealerSettings
 from tests.support.hanging_creations import blocked_creation
 from tests.support.running_healer import QUICK, alert, healing, watched
@@ -97,3 +97,21 @@ async def test_alerts_beyond_clusters_at_once_are_refused(databases: Stack) -> N
                 "one has ended", lambda episodes: [episode for episode in episodes if episode["outcome"]]
             )
             assert await healer.post(*alerts[1:]) == (200, "joined=1 started=1")
+
+
+def test_calls_that_the_primary_showed_count_once_also_if_they_are_ours() -> None:
+    budget = CallBudget(3, 0.0, at_start=3)
+    budget.spend(100.0)
+    for _ in range(2):
+        budget.learn([99.0, 40.0])
+        assert budget.left(110.0) == 1
+    budget.learn([])
+    assert budget.left(110.0) == 1, "rows that a failover has lost are remembered"
+    assert budget.left(40.0 + WINDOW_SECONDS) == 2
+
+
+def test_two_calls_within_seconds_are_two() -> None:
+    budget = CallBudget(3, 0.0, at_start=3)
+    budget.learn([99.0, 100.0])
+    budget.learn([99.0, 100.0])
+    assert budget.left(110.0) == 1

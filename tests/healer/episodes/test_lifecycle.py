@@ -279,6 +279,7 @@ def test_idle_connections_do_not_exhaust_file_descriptors(tmp_path: Path) -> Non
         program.stop()
 
 
+@pytest.mark.servers
 def test_ctrl_c_ends_the_command_heal_without_a_traceback(tmp_path: Path) -> None:
     """Its node does not answer, so that the command would run for a minute."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -83,10 +83,12 @@ async def test_only_allow_listed_targets_from_config_nothing_in_payload_may_form
     databases: Stack,
 ) -> None:
     async with healing(watched(databases)) as healer:
-        labels = alert(EVIL)["labels"] | {EVIL: "x", "conninfo": "host=203.0.113.7", "instance": "203.0.113.7:5432"}
+        assert await healer.post(alert(EVIL)) == (200, "ignored_no_slot=1")
+        assert await healer.episodes() == []
+        labels = alert("s")["labels"] | {EVIL: "x", "conninfo": "host=203.0.113.7", "instance": "203.0.113.7:5432"}
         assert await healer.post(alert(EVIL) | {"labels": labels}) == (200, "started=1")
         episode = await healer.ended()
-        assert episode["subjects"] == [{"node": "standby", "slot_name": EVIL}]
+        assert episode["subjects"] == [{"node": "standby", "slot_name": "s"}]
         metrics = await healer.metrics()
         assert EVIL not in metrics
         assert "203.0.113.7" not in metrics
@@ -99,6 +101,7 @@ def test_sql_is_a_constant() -> None:
     assert holders.keys() == {
         "remedies/connection.py",
         "remedies/force_snapshot/statements.py",
+        "remedies/terminate/checkpoints.py",
         "remedies/terminate/connection.py",
         "remedies/terminate/statements.py",
     }

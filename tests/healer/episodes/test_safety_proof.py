@@ -18,7 +18,7 @@ from healer.remedies.attempt import Act
 from healer.remedies.force_snapshot.connection import RecordConnection
 from healer.remedies.progress import Outcome
 from healer.webhook import endpoint
-from healer.webhook.endpoint import MAX_BODY_BYTES
+from healer.webhook.body import MAX_BODY_BYTES
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, HealerSettings, Node
 from tests.support.hanging_creations import blocked_creation, hanging_creation

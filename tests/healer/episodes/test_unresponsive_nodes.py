@@ -118,7 +118,7 @@ async def test_outcome_names_a_foreign_lock_holder(databases: Stack) -> None:
                 await healer.post(alert("locked"))
                 episode = await healer.ended()
     assert (episode["outcome"], episode["calls"]) == ("gave_up", 0)
-    assert "the healers' lock is held by a stranger: pid=" in episode["why"]
+    assert "another client holds the healers' lock: pid=" in episode["why"]
     assert "application=cron" in episode["why"]
 
 

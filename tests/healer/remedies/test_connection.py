@@ -2,22 +2,31 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import psycopg
 import pytest
 
 from healer.remedies.attempt import Act, AttemptResult, Capability, Unavailable
-from healer.remedies.force_snapshot.connection import RecordConnection
+from healer.remedies.connection import check_capability
+from healer.remedies.force_snapshot.connection import RecordAttempt, RecordConnection
 from healer.remedies.force_snapshot.statements import PrimaryFacts, judge
 from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.config.model import HealerConfig
+from pgslot.postgres.pipeline import Statement
 from pgslot.postgres.types import parse_lsn
 from tests.support.running_healer import healer_config, nothing_left_behind, to_primary, until
+from tests.support.servers.conditions import password_required
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import HEALER_ROLE, POWERLESS_ROLE, Stack
 from tests.support.servers.wal import MESSAGE, RUNNING_XACTS
+
+
+@dataclass(frozen=True)
+class ApplicationName:
+    name: str
+
 
 CAN = PrimaryFacts(
     in_recovery=False,
@@ -119,12 +128,32 @@ async def test_standby_is_reported_as_no_primary(databases: Stack) -> None:
     assert (await FORCE_SNAPSHOT.check(healer_config(attributes))).reason is Unavailable.NO_PRIMARY
 
 
-async def test_closed_port_and_unknown_role_are_unreachable(databases: Stack) -> None:
-    nowhere = f"host=127.0.0.1 port={free_port()} user={HEALER_ROLE} dbname=postgres"
+async def test_closed_port_is_unreachable_and_refused_role_a_failed_login(databases: Stack) -> None:
+    closed = free_port()
+    nowhere = f"host=127.0.0.1 port={closed} user={HEALER_ROLE} dbname=postgres"
     assert (await FORCE_SNAPSHOT.check(healer_config(nowhere))).reason is Unavailable.UNREACHABLE
-    assert (
-        await FORCE_SNAPSHOT.check(healer_config(databases.primary.conninfo("nobody_by_this_name")))
-    ).reason is Unavailable.UNREACHABLE
+    refused = await FORCE_SNAPSHOT.check(healer_config(databases.primary.conninfo("nobody_by_this_name")))
+    assert refused.reason is Unavailable.LOGIN_FAILED
+    assert refused.advice.startswith("A server refuses the login: ")
+    assert 'role "nobody_by_this_name" does not exist' in refused.advice
+    assert 'Create role "nobody_by_this_name" on the primary, as pg-slot-healer grants prints it.' in refused.advice
+    # One server that refuses says more than another one that is down.
+    several = (
+        f"host=127.0.0.1,127.0.0.1 port={closed},{databases.primary.port} user=nobody_by_this_name dbname=postgres"
+    )
+    assert (await FORCE_SNAPSHOT.check(healer_config(several))).reason is Unavailable.LOGIN_FAILED
+
+
+async def test_primary_that_refuses_the_login_beside_a_standby_that_does_not_is_a_failed_login(
+    databases: Stack,
+) -> None:
+    ports = f"{databases.standby.port},{databases.primary.port}"
+    both = f"host=127.0.0.1,127.0.0.1 port={ports} dbname=postgres user=asked password=wrong"
+    with password_required(databases.primary, "asked", "right"):
+        await until(lambda: bool(databases.standby.sql("SELECT 1 FROM pg_roles WHERE rolname = 'asked'")), "replayed")
+        capability = await FORCE_SNAPSHOT.check(healer_config(f"{both} target_session_attrs=read-write"))
+    assert capability.reason is Unavailable.LOGIN_FAILED
+    assert capability.advice.endswith('psql sets it with: \\password "asked"')
 
 
 async def test_disabled_target_is_not_connected_to() -> None:
@@ -253,3 +282,57 @@ async def test_failover_during_an_episode_is_followed() -> None:
             assert lost.capability.reason is Unavailable.NO_PRIMARY
             stack.standby.promote()
             assert (await primary.act(Act(0.0))).result is AttemptResult.OK
+
+
+END_OWN_SESSION = "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())"
+
+
+async def test_act_whose_connection_breaks_is_an_error_of_a_primary_that_is_there(databases: Stack) -> None:
+    class Breaking(RecordConnection):
+        async def _act(self, step: Act) -> RecordAttempt:
+            assert self.session is not None
+            await self.session.fetch([(END_OWN_SESSION, PrimaryFacts)], 5.0)
+            return await super()._act(step)
+
+    async with Breaking(acting(databases)) as primary:
+        broken = await primary.act(Act(0.0))
+    assert (broken.result, broken.capability) == (AttemptResult.ERROR, Capability(None))
+    assert "terminating connection" in broken.error
+
+
+async def test_check_whose_connection_breaks_does_not_say_that_there_is_no_primary(databases: Stack) -> None:
+    class Breaking(RecordConnection):
+        facts = (END_OWN_SESSION, PrimaryFacts)
+
+    capability = await check_capability(acting(databases), Breaking)
+    assert capability.reason is Unavailable.UNREACHABLE
+    assert capability.advice.startswith("The connection to the primary failed: terminating connection")
+
+
+async def test_clock_that_was_set_back_locks_no_healer_out(databases: Stack) -> None:
+    """Both have called before; the times that their sessions left then are an hour ahead of the clock now."""
+    ahead = Statement(
+        "SELECT pg_catalog.set_config('application_name', 'pg_slot_healer called ' || pg_catalog.to_char("
+        "(pg_catalog.clock_timestamp() + interval '1 hour') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS'), false)"
+        " AS name",
+        ApplicationName,
+    )
+    target = acting(databases)
+    async with RecordConnection(target) as first, RecordConnection(target) as second:
+        for healer in (first, second):
+            assert (await healer.act(Act(0.0))).result is AttemptResult.OK
+            assert healer.session is not None
+            await healer.session.fetch([ahead], 5.0)
+        assert (await first.act(Act(0.2))).result is AttemptResult.OK
+
+
+async def test_server_of_another_cluster_is_not_acted_on(databases: Stack) -> None:
+    """As with a conninfo that names the re-used address of a former member."""
+    async with RecordConnection(acting(databases)) as connection:
+        connection.expected_identifier = "7000000000000000001"
+        foreign = await connection.act(Act(0.0))
+        assert foreign.result is AttemptResult.ERROR
+        assert "expected the system identifier 7000000000000000001, found 7" in foreign.error
+        [(identifier,)] = databases.primary.sql("SELECT system_identifier::text FROM pg_control_system()")
+        connection.expected_identifier = identifier
+        assert (await connection.act(Act(0.0))).result is AttemptResult.OK

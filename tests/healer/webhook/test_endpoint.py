@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from healer.app import application
+from healer.webhook import payload
 from healer.webhook.alert_filter import AcceptedAlert, classify
 from healer.webhook.payload import Action, Alert, Webhook, WebhookError, parse
 from pgslot.config.model import Config, HealerSettings
@@ -66,8 +68,12 @@ def test_valid_webhook_is_parsed_and_every_alert_keeps_its_status(body: dict[str
     webhook = parse(json.dumps(body).encode())
     assert webhook.truncated == body.get("truncatedAlerts", 0)
     parsed = [(alert.firing, alert.labels, alert.fingerprint) for alert in webhook.alerts]
-    sent = [(alert["status"] == "firing", alert["labels"], alert["fingerprint"]) for alert in body["alerts"]]
+    sent = [(alert["status"] == "firing", used(alert["labels"]), alert["fingerprint"]) for alert in body["alerts"]]
     assert parsed == sent
+
+
+def used(labels: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name in payload.LABELS}
 
 
 @given(st.binary(max_size=300) | JSON.map(lambda value: json.dumps(value).encode()))
@@ -93,11 +99,11 @@ def test_only_configured_clusters_nodes_and_remedies_are_accepted(labels: dict[s
         assert labels["heal"] == "log_standby_snapshot"
         assert (decision.cluster, decision.target) == (CLUSTERS["c"], TARGET)
         assert decision.slot.slot_name == labels["slot_name"]
-        assert labels["slot_name"]
+        assert re.fullmatch("[a-z0-9_]{1,63}", labels["slot_name"])
         # A resolved alert may be about a node that has left the configuration since.
         assert decision.slot.node == "n" or (not firing and labels["node"])
     else:
-        assert decision.startswith("ignored")
+        assert decision is Action.HEARTBEAT or decision.startswith("ignored")
 
 
 BODIES = st.lists(st.binary(max_size=200) | BODY.map(lambda body: json.dumps(body).encode()), max_size=6)

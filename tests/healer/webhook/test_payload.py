@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from healer.webhook.payload import WebhookError, parse
+from healer.webhook.json_scanner import MAX_VALUE_BYTES
+from healer.webhook.payload import MAX_ALERTS, WebhookError, parse
 from tests.support.builders.webhooks import ALERT, BODY
 
 
@@ -43,6 +44,18 @@ MISTAKES: dict[str, tuple[bytes, str]] = {
         'alerts[0].labels: expected text that UTF-8 can hold, found "a=\\ud800"',
     ),
     "fingerprint": (encoded(alerts=[ALERT | {"fingerprint": ""}]), "alerts[0].fingerprint: expected a string"),
+    "long fingerprint": (
+        encoded(alerts=[ALERT | {"fingerprint": "f" * 65}]),
+        "alerts[0].fingerprint: expected a string of at most 64 characters",
+    ),
+    "too many alerts": (encoded(alerts=[ALERT] * (MAX_ALERTS + 1)), "alerts: expected at most 20000, found more"),
+    "a long value": (
+        encoded(alerts=[ALERT | {"annotations": {"a": "x" * MAX_VALUE_BYTES}}]),
+        "body: expected JSON, found: no value of at most 262144 bytes",
+    ),
+    "two documents": (encoded() + b"{}", "body: expected JSON, found: extra data"),
+    "no colon": (b'{"version" "4"}', "body: expected JSON, found: expected ':'"),
+    "trailing comma": (b'{"version":"4",}', "body: expected JSON, found: expected a name in double quotes"),
     "truncated": (encoded(truncatedAlerts=-1), "truncatedAlerts: expected a whole number, found -1"),
 }
 
@@ -53,3 +66,21 @@ def test_invalid_body_is_refused_with_field_expected_and_found(body: bytes, mess
         parse(body)
     assert message in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_labels_are_cut_and_those_that_nobody_uses_are_dropped() -> None:
+    labels = {"alertname": "x" * 1_000, "slot_name": "s" * 1_000, "other": "x"}
+    [alert] = parse(encoded(alerts=[ALERT | {"labels": labels}])).alerts
+    assert alert.labels == {"alertname": "x" * 200, "slot_name": "s" * 200}
+
+
+@pytest.mark.parametrize("filler", ["", "ü", "\N{WHITE MEDIUM STAR}", "\N{GRINNING FACE}"])
+@pytest.mark.parametrize("size", [*range(4000, 4120, 7), 32_700, 32_768, 60_000])
+def test_alert_of_any_length_is_read_across_the_ends_of_slices(filler: str, size: int) -> None:
+    long = ALERT | {"annotations": {"a": filler * (size // 4) or "x" * size}, "n": 1234567890}
+    for body in (
+        json.dumps(BODY | {"alerts": [long, ALERT]}, ensure_ascii=False),
+        json.dumps({"truncatedAlerts": 12345} | BODY | {"alerts": [long, ALERT]}, indent=1),
+    ):
+        webhook = parse(body.encode())
+        assert [alert.fingerprint for alert in webhook.alerts] == [ALERT["fingerprint"]] * 2

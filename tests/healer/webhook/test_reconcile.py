@@ -1,6 +1,7 @@
 """Reconciliation: what a listing changes, and the same with a real Alertmanager."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -13,52 +14,104 @@ import requests
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from healer.webhook.alertmanager_api import AlertListing, AlertmanagerError, fetch_listing, parse_listing
-from healer.webhook.payload import Alert
-from healer.webhook.reconcile import Changes, compare
+from healer.webhook.alertmanager_api import AlertListing, AlertmanagerError, ListedAlerts, is_complete, parse_listing
+from healer.webhook.payload import Alert, parse
+from healer.webhook.reconcile import Changes, compare, pause
 from tests.support.running_healer import QUICK, Healer, alert, healing, watched
 from tests.support.servers.monitoring import Alertmanager
 from tests.support.servers.processes import free_port
 from tests.support.servers.stack import Stack
 
-A, B = (Alert(firing=True, labels={"slot_name": name}, fingerprint=name) for name in ("a", "b"))
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LATER = NOON + timedelta(seconds=40)
+A, B = (Alert(firing=True, labels={"slot_name": name}, fingerprint=name, starts_at=NOON) for name in ("a", "b"))
+A_AGAIN = replace(A, starts_at=LATER)
+A_UNDATED = replace(A, starts_at=None)
 
 
-def listing(*alerts: Alert, complete: bool = True, **muted: str) -> AlertListing:
-    return AlertListing({alert.fingerprint: alert for alert in alerts}, muted, complete)
+def listing(*alerts: Alert, **muted: str) -> AlertListing:
+    return AlertListing({alert.fingerprint: alert for alert in alerts}, muted)
 
 
-CASES: dict[str, tuple[AlertListing, set[str], set[str], set[str], Changes]] = {
-    # The listing; active, seen and earlier listed fingerprints; the changes.
-    "nothing new": (listing(A), {"a"}, {"a"}, {"a"}, Changes((), {})),
-    "a webhook was lost": (listing(A, B), {"a"}, {"a"}, {"a"}, Changes((B,), {})),
-    "its episode is over, and it still fires": (listing(A), set(), {"a"}, {"a"}, Changes((), {})),
-    "silenced in flight": (listing(A, a="silenced"), {"a"}, {"a"}, {"a"}, Changes((), {"a": "silenced"})),
-    "silenced before it was seen": (listing(A, a="silenced"), set(), set(), set(), Changes((), {})),
-    "no longer silenced": (listing(A), set(), set(), {"a"}, Changes((A,), {})),
-    "resolved without a webhook": (
+NOTHING = Changes((), {}, frozenset())
+Seen = dict[str, datetime | None]
+CASES: dict[str, tuple[AlertListing, set[str], Seen, set[str], Changes]] = {
+    # The listing; active alerts, starts of seen alerts, earlier listed alerts; the changes.
+    "nothing new": (listing(A), {"a"}, {"a": NOON}, {"a"}, NOTHING),
+    "a webhook was lost": (listing(A, B), {"a"}, {"a": NOON}, {"a"}, replace(NOTHING, submit=(B,))),
+    "a webhook was lost at the healer's start": (listing(A), set(), {}, set(), replace(NOTHING, submit=(A,))),
+    "its episode is over, and it still fires": (listing(A), set(), {"a": NOON}, {"a"}, NOTHING),
+    "it ended and fires again, between two webhooks": (
+        listing(A_AGAIN),
+        set(),
+        {"a": NOON},
+        {"a"},
+        replace(NOTHING, submit=(A_AGAIN,)),
+    ),
+    "it fires again while the episode before runs": (
+        listing(A_AGAIN),
+        {"a"},
+        {"a": NOON},
+        {"a"},
+        replace(NOTHING, submit=(A_AGAIN,)),
+    ),
+    "it fires again, and is silenced": (listing(A_AGAIN, a="silenced"), set(), {"a": NOON}, {"a"}, NOTHING),
+    "it fires again, and is inhibited": (listing(A_AGAIN, a="inhibited"), set(), {"a": NOON}, {"a"}, NOTHING),
+    "another Alertmanager knows an earlier start": (listing(A), set(), {"a": LATER}, {"a"}, NOTHING),
+    "the webhook had no start": (listing(A), set(), {"a": None}, {"a"}, NOTHING),
+    "the listing has no start": (listing(A_UNDATED), set(), {"a": NOON}, {"a"}, NOTHING),
+    "a reload forgot it, but its episode runs": (listing(A), {"a"}, {}, {"a"}, NOTHING),
+    "silenced in flight": (
+        listing(A, a="silenced"),
+        {"a"},
+        {"a": NOON},
+        {"a"},
+        replace(NOTHING, withdraw={"a": "silenced"}),
+    ),
+    "silenced before it was seen": (listing(A, a="silenced"), set(), {}, set(), NOTHING),
+    "inhibited before it was seen": (listing(A, a="inhibited"), set(), {}, set(), NOTHING),
+    "no longer silenced": (listing(A), set(), {}, {"a"}, replace(NOTHING, submit=(A,))),
+    "listed no more": (
         listing(B),
         {"a"},
+        {"a": NOON, "b": NOON},
         {"a", "b"},
-        {"a", "b"},
-        Changes((), {"a": "resolved, and no webhook said so"}),
+        replace(NOTHING, absent=frozenset({"a"})),
     ),
-    "not listed, but Alertmanager has just started": (listing(complete=False), {"a"}, {"a"}, {"a"}, Changes((), {})),
-    "never listed: another Alertmanager's": (listing(), {"a"}, {"a"}, set(), Changes((), {})),
+    "never listed: another Alertmanager's": (listing(), {"a"}, {"a": NOON}, set(), NOTHING),
 }
 
 
 @pytest.mark.parametrize(("listed", "active", "seen", "before", "expected"), CASES.values(), ids=CASES.keys())
-def test_listing_submits_missed_alerts_and_withdraws_silenced_and_resolved_ones(
-    listed: AlertListing, active: set[str], seen: set[str], before: set[str], expected: Changes
+def test_listing_submits_missed_alerts_and_withdraws_silenced_ones(
+    listed: AlertListing, active: set[str], seen: Seen, before: set[str], expected: Changes
 ) -> None:
     assert compare(listed, active, seen, before) == expected
 
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+@pytest.mark.parametrize(
+    ("seconds", "failures", "expected"),
+    [
+        (0.005, 0, 1.0),
+        # At most a tenth of Alertmanager's time.
+        (0.5, 0, 5.0),
+        (60.0, 0, 30.0),
+        # A failure: soon again, then seldom, for however long it lasts.
+        (0.005, 1, 1.0),
+        (0.005, 2, 2.0),
+        (5.0, 3, 4.0),
+        (5.0, 4, 5.0),
+        (5.0, 1_000_000, 5.0),
+    ],
+)
+def test_pause_between_listings_is_bounded_by_their_cost(seconds: float, failures: int, expected: float) -> None:
+    assert pause(seconds, failures) == pytest.approx(expected)
+
+
 ITEM: dict[str, Any] = {
     "labels": {"alertname": "x", "cluster": "c"},
     "fingerprint": "f",
+    "startsAt": "2026-11-23T12:00:40.123Z",
     "endsAt": "2026-11-23T12:04:00.000Z",
     "status": {"state": "active", "silencedBy": [], "inhibitedBy": [], "mutedBy": []},
 }
@@ -75,25 +128,37 @@ ITEM: dict[str, Any] = {
     ],
 )
 def test_listing_is_incomplete_while_alertmanager_has_just_started(answer: dict[str, Any], *, complete: bool) -> None:
-    assert parse_listing([ITEM], answer, NOW).complete is complete
+    assert is_complete(answer, NOON) is complete
+
+
+@pytest.mark.parametrize(
+    "sent", ["2026-11-23T12:00:40.123456789Z", "2026-11-23T14:00:40.1239+02:00", "2026-11-23T12:00:40.123Z"]
+)
+def test_start_of_an_alert_is_the_same_in_a_webhook_and_in_a_listing(sent: str) -> None:
+    """A webhook has nanoseconds and any time zone, a listing milliseconds and UTC."""
+    [sent_alert] = parse(json.dumps({"version": "4", "alerts": [alert("s", startsAt=sent)]}).encode()).alerts
+    assert sent_alert.starts_at == parse_listing([ITEM]).alerts["f"].starts_at
 
 
 @pytest.mark.parametrize("key", ["silencedBy", "inhibitedBy", "mutedBy"])
 def test_silenced_inhibited_and_muted_alerts_count_as_muted(key: str) -> None:
     item = ITEM | {"status": ITEM["status"] | {key: ["1234"]}}
-    parsed = parse_listing([item], {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}, NOW)
+    parsed = parse_listing([item])
     assert list(parsed.alerts) == ["f"]
     assert parsed.muted["f"].endswith("(by 1234)")
 
 
 def test_older_alertmanager_without_muted_by_is_understood() -> None:
     item = ITEM | {"status": {"state": "active", "silencedBy": [], "inhibitedBy": []}}
-    assert parse_listing([item], {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}, NOW).muted == {}
+    assert parse_listing([item]).muted == {}
 
 
 async def test_unreachable_alertmanager_is_an_error() -> None:
-    with pytest.raises(AlertmanagerError, match="ClientConnector"):
-        await fetch_listing(f"http://127.0.0.1:{free_port()}")
+    async with ListedAlerts(f"http://127.0.0.1:{free_port()}") as listed_alerts:
+        with pytest.raises(AlertmanagerError, match="ClientConnector"):
+            await listed_alerts.fetch()
+        with pytest.raises(AlertmanagerError, match="ClientConnector"):
+            await listed_alerts.complete()
 
 
 async def test_listing_does_not_wait_for_asyncios_thread_pool() -> None:
@@ -103,16 +168,16 @@ async def test_listing_does_not_wait_for_asyncios_thread_pool() -> None:
     for _ in range(100):
         loop.run_in_executor(None, released.wait, 20)
 
-    async def answer(request: web.Request) -> web.Response:
-        status = {"uptime": "2026-11-23T11:00:00Z", "cluster": {"status": "ready"}}
-        return web.json_response(status if request.path.endswith("status") else [ITEM])
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response([ITEM])
 
     try:
         app = web.Application()
         app.router.add_get("/api/v2/{what}", answer)
         async with TestServer(app) as server:
             began = loop.time()
-            assert set((await fetch_listing(f"http://localhost:{server.port}")).alerts) == {"f"}
+            async with ListedAlerts(f"http://localhost:{server.port}") as listed_alerts:
+                assert set((await listed_alerts.fetch()).alerts) == {"f"}
             assert loop.time() - began < 10
     finally:
         released.set()
@@ -137,8 +202,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
 async def healer(
     databases: Stack, alertmanager: Alertmanager, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Healer]:
-    monkeypatch.setattr("healer.webhook.deadlines.RECONCILE_INTERVAL_SECONDS", 0.4)
-    monkeypatch.setattr("healer.webhook.deadlines.RECONCILE_BUSY_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr("healer.webhook.deadlines.LISTING_INTERVAL_SECONDS", 0.2)
     async with healing(watched(databases), settings=replace(QUICK, alertmanager_url=alertmanager.url)) as healer:
         yield healer
 

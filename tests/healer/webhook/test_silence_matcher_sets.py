@@ -16,7 +16,7 @@ from healer.doctor.checks.silences import check_silences
 from healer.doctor.http import Client
 from healer.doctor.result import CheckStatus
 from healer.remedies.registry import FORCE_SNAPSHOT
-from healer.webhook.alertmanager_api import AlertmanagerClient, fetch_listing
+from healer.webhook.alertmanager_api import AlertmanagerClient, ListedAlerts
 from healer.webhook.payload import HEAL_LABEL
 from tests.support.servers.monitoring import ALERTMANAGER, Alertmanager, version_of
 from tests.support.servers.processes import free_port
@@ -79,7 +79,8 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
 
 
 async def test_healer_ignores_alerts_that_any_matcher_set_silences(alertmanager: Alertmanager) -> None:
-    listing = await fetch_listing(alertmanager.url)
+    async with ListedAlerts(alertmanager.url) as listed_alerts:
+        listing = await listed_alerts.fetch()
     muted = {listing.alerts[fingerprint].labels["alertname"]: why for fingerprint, why in listing.muted.items()}
     silenced = {FIRST, SECOND} if knows_matcher_sets() else {FIRST}
     assert muted == dict.fromkeys(silenced, f"silenced (by {SILENCE})")

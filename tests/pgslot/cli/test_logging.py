@@ -67,3 +67,13 @@ def test_a_traceback_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> No
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "JSONDecodeError: Expecting value" in line
+
+
+def test_runbooks_renderer_logs_nothing_at_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    """It has hundreds of lines for one view, among which all others would be lost."""
+    log.setup("debug", "logfmt")
+    logging.getLogger("markdown_it.rules_block.table").debug("entering table")
+    logging.getLogger("exporter").debug("kept")
+    printed = capsys.readouterr().err
+    assert "kept" in printed
+    assert "entering table" not in printed

@@ -6,7 +6,7 @@ import pytest
 
 from pgslot.cli.errors import ConfigError
 from pgslot.config.loader import load, single
-from pgslot.config.secrets import check_secrets, read_token
+from pgslot.config.secrets import check_secrets, webhook_token
 from pgslot.config.yaml_values import parse_duration
 
 NODE = 'clusters: {a: {nodes: {n: {conninfo: "host=db"}}}}\n'
@@ -73,8 +73,6 @@ def test_a_rotated_secret_is_read_again(tmp_path: Path) -> None:
 
 MISTAKES = {
     "empty": ("", ":1: expected a mapping with the key clusters, found nothing"),
-    "not YAML": ("clusters: [", ":1: expected YAML, found"),
-    "a tab": ("clusters:\n\ta: 1", ":2: expected YAML, found"),
     "no clusters": ("healer: {}\n", ":1: expected the key clusters, or include, found a mapping"),
     "clusters empty": ("clusters: {}", ":1: clusters: expected at least one cluster, found an empty mapping"),
     "unknown top key": (NODE + "helaer: {}", ":2: helaer: expected one of the keys clusters, include, healer, found"),
@@ -98,7 +96,32 @@ MISTAKES = {
     ),
     "conninfo nonsense": (
         "clusters: {a: {nodes: {n: {conninfo: 'password=two hidden'}}}}",
-        ":1: clusters.a.nodes.n.conninfo: expected libpq's key=value pairs or a URI, found text that is neither",
+        ":1: clusters.a.nodes.n.conninfo: expected libpq's key=value pairs or a URI, found a word without",
+    ),
+    "conninfo with a misspelt option": (
+        "clusters: {a: {nodes: {n: {conninfo: 'host=db usr=x'}}}}",
+        ':1: clusters.a.nodes.n.conninfo: expected libpq\'s key=value pairs or a URI, found the option "usr";'
+        ' libpq has "user"',
+    ),
+    "conninfo with a password that is not quoted": (
+        "clusters: {a: {nodes: {n: {conninfo: 'password=two hidden=3'}}}}",
+        "found an option that libpq does not have (not shown: secrets; a value with spaces needs single quotes)",
+    ),
+    "URI with a misspelt option": (
+        "clusters: {a: {nodes: {n: {conninfo: 'postgresql://u:hidden@db/?sslmod=require'}}}}",
+        'found the option "sslmod"; libpq has "sslmode"',
+    ),
+    "conninfo with an open quote": (
+        'clusters: {a: {nodes: {n: {conninfo: "password=\'hidden"}}}}',
+        "found a single quote that is not closed",
+    ),
+    "URI with a plain percent sign": (
+        "clusters: {a: {nodes: {n: {conninfo: 'postgresql://u:hid%den@db/'}}}}",
+        "found a % in the URI that does not encode UTF-8 text",
+    ),
+    "URI with a percent sign before no digits": (
+        "clusters: {a: {nodes: {n: {conninfo: 'postgresql://u:hid%xx@db/'}}}}",
+        "found a % in the URI that does not encode UTF-8 text",
     ),
     "bad name": ("clusters: {'a b': {nodes: {}}}", ":1: clusters.a b: expected a name of letters, digits"),
     "enabled is text": (
@@ -137,15 +160,22 @@ def test_a_scalar_that_yaml_cannot_convert_is_an_error_with_its_place(tmp_path: 
         load(file)
 
 
-def test_a_bad_conninfo_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    file = tmp_path / "pgslot.yml"
-    file.write_text("clusters: {a: {nodes: {n: {conninfo_file: secret}}}}")
-    with pytest.raises(ConfigError, match=r"secret: expected a readable file with a conninfo, found: .*No such file"):
-        check_secrets(load(file), healer=False)
-    (tmp_path / "secret").write_text("password=two hidden")
-    with pytest.raises(ConfigError, match="secret: expected libpq's key=value pairs or a URI") as caught:
-        check_secrets(load(file), healer=False)
-    assert "hidden" not in str(caught.value)
+def test_error_of_a_conninfo_file_has_the_place_that_names_it_and_its_path(tmp_path: Path) -> None:
+    file, secret = tmp_path / "pgslot.yml", tmp_path / "secret"
+    file.write_text("clusters:\n  a:\n    nodes:\n      n: {conninfo_file: secret}\n")
+    place = f"{file}:4: clusters.a.nodes.n.conninfo_file: expected "
+
+    def error() -> str:
+        with pytest.raises(ConfigError) as caught:
+            check_secrets(load(file), healer=False)
+        return str(caught.value)
+
+    assert error() == f"{place}a readable file with a conninfo, found {secret}: No such file or directory"
+    secret.write_bytes(b"password=\xff")
+    assert error() == f"{place}a readable file with a conninfo, found {secret}: it is not UTF-8 text"
+    secret.write_text("password=two hidden")
+    assert error().startswith(f"{place}libpq's key=value pairs or a URI in {secret}, found a word without")
+    assert "hidden" not in error()
 
 
 def test_the_exporter_does_not_read_secrets_of_the_healer(tmp_path: Path) -> None:
@@ -153,18 +183,39 @@ def test_the_exporter_does_not_read_secrets_of_the_healer(tmp_path: Path) -> Non
     healer = "{conninfo_file: nowhere}"
     file.write_text(f"clusters: {{a: {{nodes: {{n: {{conninfo: ''}}}}, healer: {healer}}}}}")
     check_secrets(load(file), healer=False)
-    with pytest.raises(ConfigError, match="nowhere: expected a readable file"):
+    with pytest.raises(ConfigError, match=r"conninfo_file: expected a readable file with a conninfo, found .*nowhere"):
         check_secrets(load(file), healer=True)
 
 
-def test_the_webhook_token_is_read_without_its_line_end(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="token: expected a readable file with the webhook token, found"):
-        read_token(tmp_path / "token")
-    (tmp_path / "token").write_text("\n")
-    with pytest.raises(ConfigError, match="token: expected the webhook token, found an empty file"):
-        read_token(tmp_path / "token")
-    (tmp_path / "token").write_text("abc\n")
-    assert read_token(tmp_path / "token") == "abc"
+def test_webhook_token_is_read_without_its_line_end_and_an_error_has_line_and_key(tmp_path: Path) -> None:
+    file, token = tmp_path / "pgslot.yml", tmp_path / "token"
+    file.write_text(f"{NODE}healer:\n  webhook_token_file: token\n")
+    settings = load(file).healer
+    place = f"{file}:3: healer.webhook_token_file: expected "
+    with pytest.raises(ConfigError) as caught:
+        webhook_token(settings)
+    assert (
+        str(caught.value) == f"{place}a readable file with the webhook token, found {token}: No such file or directory"
+    )
+    token.write_text("\n")
+    with pytest.raises(ConfigError) as caught:
+        webhook_token(settings)
+    assert str(caught.value) == f"{place}the webhook token, found an empty file: {token}"
+    token.write_text("abc\n")
+    assert webhook_token(settings) == "abc"
+
+
+def test_certificate_of_patroni_that_is_missing_is_an_error_with_line_and_key(tmp_path: Path) -> None:
+    file = tmp_path / "pgslot.yml"
+    file.write_text(
+        "clusters:\n  a:\n    patroni: {urls: ['https://db:8008'], ca_file: ca.pem}\n    conninfo: user=x\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_secrets(load(file), healer=False)
+    expected = "expected certificates in ca_file, cert_file and key_file"
+    assert str(caught.value) == (
+        f"{file}:3: clusters.a.patroni: {expected}, found {tmp_path / 'ca.pem'}: No such file or directory"
+    )
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:

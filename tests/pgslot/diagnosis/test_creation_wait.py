@@ -9,7 +9,7 @@ from pgslot.diagnosis.creation_wait import WaitReason, creation_waits
 from pgslot.postgres.types import xid_precedes
 from pgslot.snapshot.history import History, Sample
 from pgslot.snapshot.model import NodeSnapshot
-from pgslot.snapshot.rows import Transaction
+from pgslot.snapshot.rows import Transaction, WalSender
 from tests.support.builders.snapshots import CREATION, STANDBY, TRANSACTION, cluster, node, unreachable_node
 
 PREPARED = replace(
@@ -43,6 +43,9 @@ def test_each_wait_on_a_primary_has_its_reason(
 WAL = {"wait_event_type": "Client", "wait_event": "WalSenderWaitForWal"}
 WAL_16 = {"wait_event_type": "Client", "wait_event": "WalSenderWaitForWAL"}
 FUNCTION = {"backend_type": "client backend"}
+
+NO_RECEIVER: dict[str, Any] = {"receiver_running": False, "receiver_status": None}
+ARCHIVE_ALONE = NO_RECEIVER | {"streaming_configured": False, "restores_from_archive": True}
 
 STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str, Transaction | None]] = [
     ("waits for a record", WAL, {}, IDLE_PRIMARY, "running_xacts", None),
@@ -113,7 +116,15 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
     (
         "no WAL receiver",
         WAL,
-        {"receiver_running": False, "receiver_status": None},
+        NO_RECEIVER,
+        IDLE_PRIMARY,
+        "wal_receiver_down",
+        None,
+    ),
+    (
+        "no WAL receiver, none configured, and no archive either",
+        WAL,
+        NO_RECEIVER | {"streaming_configured": False},
         IDLE_PRIMARY,
         "wal_receiver_down",
         None,
@@ -121,7 +132,7 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
     (
         "fed from an archive alone",
         WAL,
-        {"receiver_running": False, "receiver_status": None, "streaming_configured": False},
+        ARCHIVE_ALONE,
         IDLE_PRIMARY,
         "archived_segment",
         None,
@@ -129,7 +140,7 @@ STANDBY_CASES: list[tuple[str, dict[str, Any], dict[str, Any], NodeSnapshot, str
     (
         "fed from an archive alone, and a transaction is open",
         {},
-        {"receiver_running": False, "receiver_status": None, "streaming_configured": False},
+        ARCHIVE_ALONE,
         node("p", recovery=False, transactions=(TRANSACTION,)),
         "transaction",
         TRANSACTION,
@@ -213,6 +224,36 @@ def test_each_wait_on_a_standby_has_its_reason(
     assert (wait.node, wait.reason, wait.blocker) == ("s", reason, blocker)
 
 
+LATE_REPLAY: list[tuple[str, dict[str, Any], Transaction, tuple[int, ...], str]] = [
+    ("replay goes on, and an older transaction is open", {}, TRANSACTION, (900, 1000), "transaction"),
+    ("replay stands still", {}, TRANSACTION, (1000, 1000), "replay_lag"),
+    ("whether replay goes on is not known", {}, TRANSACTION, (1000,), "replay_lag"),
+    ("no record has been replayed yet", WAL, TRANSACTION, (900, 1000), "replay_lag"),
+    ("the transaction began later", {}, LATER, (900, 1000), "replay_lag"),
+]
+"""(the creation, the oldest transaction of the primary, what the standby had replayed, 3 s ago and now, the reason)."""
+
+
+@pytest.mark.parametrize(
+    ("creation", "oldest", "replayed", "reason"), [c[1:] for c in LATE_REPLAY], ids=[c[0] for c in LATE_REPLAY]
+)
+def test_steady_replay_lag_does_not_hide_the_transaction_that_a_creation_waits_for(
+    creation: dict[str, Any], oldest: Transaction, replayed: tuple[int, ...], reason: str
+) -> None:
+    samples = tuple(Sample(NOW - 3 * i, here, None, None) for i, here in enumerate(reversed(replayed)))[::-1]
+    replica = replace(
+        node(
+            "s",
+            recovery=True,
+            creations=(replace(CREATION, **creation),),
+            standby=replace(STANDBY, replay_lag_bytes=SEGMENT + 1),
+        ),
+        history=History(NOW, samples),
+    )
+    [wait] = creation_waits(cluster(node("p", recovery=False, transactions=(oldest,)), replica))
+    assert (wait.reason, wait.blocker) == (reason, oldest if reason == "transaction" else None)
+
+
 CUT_OFF = [
     ("all that was written has come", 1000, (900, 1000), "running_xacts"),
     ("the last of it was written just now", 1000, (1000, 5000), "running_xacts"),
@@ -246,6 +287,65 @@ def test_standby_below_one_that_is_cut_off_waits_for_the_wal_receiver(
     )
     [wait] = creation_waits(cluster(primary, cascade))
     assert wait.reason == reason
+
+
+SLOT_S = WalSender("walreceiver", "10.0.0.2", "s")
+SLOT_UP = WalSender("walreceiver", "10.0.0.1", "up")
+NAMED_S = WalSender("s", "10.0.0.2", "")
+STREAMING: dict[str, Any] = {"receiver_slot_name": "up"}
+BY_SLOT: dict[str, Any] = {"receiver_slot_name": "s"}
+BY_NAME: dict[str, Any] = {"receiver_slot_name": None, "receiver_application_name": "s"}
+
+UPSTREAM: list[tuple[str, dict[str, Any], tuple[WalSender, ...], dict[str, Any], tuple[WalSender, ...] | None, str]] = [
+    ("upstream streams", BY_SLOT, (SLOT_S,), STREAMING, (SLOT_UP,), "running_xacts"),
+    ("upstream has no receiver, by slot", BY_SLOT, (SLOT_S,), NO_RECEIVER, (), "wal_receiver_down"),
+    ("upstream has no receiver, by name", BY_NAME, (NAMED_S,), NO_RECEIVER, (), "wal_receiver_down"),
+    ("upstream is fed from an archive alone", BY_SLOT, (SLOT_S,), ARCHIVE_ALONE, (), "archived_segment"),
+    ("the standby streams from the primary, by slot", BY_SLOT, (), NO_RECEIVER, (SLOT_S,), "running_xacts"),
+    ("both serve a standby of this name", BY_NAME, (NAMED_S,), NO_RECEIVER, (NAMED_S,), "running_xacts"),
+    ("a name is no proof of a slot", BY_SLOT, (NAMED_S,), NO_RECEIVER, (), "running_xacts"),
+    ("whom the primary serves is not known", BY_SLOT, (SLOT_S,), NO_RECEIVER, None, "running_xacts"),
+]
+"""(the standby's receiver, whom the upstream standby serves, its own receiver, whom the primary serves, the reason)."""
+
+
+@pytest.mark.parametrize(
+    ("receiver", "served", "upstream", "served_by_primary", "reason"),
+    [c[1:] for c in UPSTREAM],
+    ids=[c[0] for c in UPSTREAM],
+)
+def test_creation_below_a_standby_without_wal_receiver_waits_for_that_at_once(
+    receiver: dict[str, Any],
+    served: tuple[WalSender, ...],
+    upstream: dict[str, Any],
+    served_by_primary: tuple[WalSender, ...] | None,
+    reason: str,
+) -> None:
+    """The first snapshot shows it, whether the primary writes WAL or not, and however many standbys are between."""
+    waiting = (replace(CREATION, wait_event="WalSenderWaitForWal"),)
+    primary = node("p", recovery=False, senders=served_by_primary)
+    up = node("up", recovery=True, standby=replace(STANDBY, **upstream), senders=served)
+    down = node("s", recovery=True, standby=replace(STANDBY, **receiver), creations=waiting)
+    [wait] = creation_waits(cluster(primary, up, down))
+    assert wait.reason == reason
+    lowest = node("t", recovery=True, standby=replace(STANDBY, receiver_slot_name="t"), creations=waiting)
+    down = replace(down, creations=(), senders=(WalSender("walreceiver", "", "t"),))
+    [wait] = creation_waits(cluster(lowest, down, up, primary))
+    assert wait.reason == reason
+
+
+def test_standbys_that_seem_to_stream_from_each_other_are_cut_off_by_neither() -> None:
+    pair = [
+        node(
+            name,
+            recovery=True,
+            standby=replace(STANDBY, receiver_slot_name=name),
+            senders=(WalSender("walreceiver", "", other),),
+            creations=(replace(CREATION, wait_event="WalSenderWaitForWal"),),
+        )
+        for name, other in (("s", "t"), ("t", "s"))
+    ]
+    assert {wait.reason for wait in creation_waits(cluster(IDLE_PRIMARY, *pair))} == {WaitReason.RUNNING_XACTS}
 
 
 def test_every_reason_is_in_a_table() -> None:

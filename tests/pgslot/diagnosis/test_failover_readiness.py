@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pgslot.diagnosis.failover_readiness import (
+    STALE_SECONDS,
     NotReadyReason,
     Readiness,
     failover_slots,
@@ -16,11 +17,16 @@ from pgslot.diagnosis.failover_readiness import (
 )
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Slot
-from tests.support.builders.snapshots import SLOT, STANDBY, cluster, node, unreachable_node
+from tests.support.builders.snapshots import FACTS, SLOT, STANDBY, cluster, node, unreachable_node
 
 U = NotReadyReason
 ORIGINAL = SLOT._replace(slot_name="f", failover=True, synced=False, confirmed_position=5000)
-COPY = SLOT._replace(slot_name="f", failover=True, synced=True, active=False, confirmed_position=4000)
+NOW = FACTS.server_time
+COPY = SLOT._replace(
+    slot_name="f", failover=True, synced=True, active=False, confirmed_position=4000, inactive_since=NOW - 30
+)
+UNSYNCED = COPY._replace(inactive_since=NOW - STALE_SECONDS - 1)
+"""A copy that is behind, and was last synchronised too long ago."""
 TEMPORARY = COPY._replace(temporary=True, active=True, confirmed_position=None, in_creation=True)
 SYNCHRONISES = replace(STANDBY, sync_replication_slots=True, slotsync_worker_running=True)
 OFF = STANDBY
@@ -45,11 +51,11 @@ def reasons(*nodes: NodeSnapshot) -> dict[str, NotReadyReason | None]:
 
 CASES: dict[str, tuple[NodeSnapshot, NotReadyReason | None]] = {
     "ready": (standby("s", COPY), None),
-    "ready, though its worker is down": (
+    "ready, though its worker has been down for a moment": (
         standby("s", COPY, standby=replace(SYNCHRONISES, slotsync_worker_running=False)),
         None,
     ),
-    "ready, though the setting is off by now": (standby("s", COPY, standby=OFF), None),
+    "ready, though the setting was switched off a moment ago": (standby("s", COPY, standby=OFF), None),
     "not yet copied": (standby("s"), U.NOT_SYNCED),
     "temporary": (standby("s", TEMPORARY), U.NOT_PERSISTED),
     "a slot of the standby's own, or of a former primary": (standby("s", COPY._replace(synced=False)), U.NAME_CLASH),
@@ -65,6 +71,72 @@ CASES: dict[str, tuple[NodeSnapshot, NotReadyReason | None]] = {
     "whether it synchronises is not known": (standby("s", standby=None), U.UNKNOWN),
     "a copy is there, whatever else is not known": (standby("s", COPY, standby=None), None),
 }
+
+
+DOWN = replace(SYNCHRONISES, slotsync_worker_running=False)
+NO_DBNAME = replace(DOWN, upstream_dbname_given=False)
+REPLAYED = replace(FACTS, in_recovery=True, wal_written_bytes=6000)
+"""Of a standby that has all WAL up to the primary's slot."""
+BEHIND = replace(REPLAYED, wal_written_bytes=4500)
+STALENESS: dict[str, tuple[NodeSnapshot, NotReadyReason | None]] = {
+    "the setting is off": (standby("s", UNSYNCED, standby=OFF, facts=REPLAYED), U.STALE),
+    "primary_conninfo has lost its dbname": (standby("s", UNSYNCED, standby=NO_DBNAME, facts=REPLAYED), U.STALE),
+    "the worker fails": (standby("s", UNSYNCED, standby=DOWN, facts=REPLAYED), U.STALE),
+    "the worker fails, seen while it starts again": (standby("s", UNSYNCED, facts=REPLAYED), U.STALE),
+    "the standby's settings are not known": (standby("s", UNSYNCED, standby=None, facts=REPLAYED), U.STALE),
+    "the slot is idle": (standby("s", UNSYNCED._replace(confirmed_position=5000), standby=OFF, facts=REPLAYED), None),
+    "the standby answered later": (standby("s", UNSYNCED._replace(confirmed_position=5001), facts=REPLAYED), None),
+    "synchronised at its limit": (
+        standby("s", COPY._replace(inactive_since=NOW - STALE_SECONDS), standby=OFF, facts=REPLAYED),
+        None,
+    ),
+    "the standby has restarted": (standby("s", COPY._replace(inactive_since=NOW), standby=DOWN, facts=REPLAYED), None),
+    "synchronised by the clock of another machine": (
+        standby("s", COPY._replace(inactive_since=NOW + 3600), facts=REPLAYED),
+        None,
+    ),
+    "at this moment the worker synchronises it": (
+        standby("s", UNSYNCED._replace(active=True, inactive_since=None), facts=REPLAYED),
+        None,
+    ),
+    "the server does not say when it was synchronised": (
+        standby("s", UNSYNCED._replace(inactive_since=None), facts=REPLAYED),
+        U.UNKNOWN,
+    ),
+    "the standby lags, and the worker waits for its WAL": (standby("s", UNSYNCED, facts=BEHIND), None),
+    "the standby lags, and nothing synchronises": (standby("s", UNSYNCED, standby=OFF, facts=BEHIND), U.STALE),
+    "the standby lags, and the worker fails": (standby("s", UNSYNCED, standby=DOWN, facts=BEHIND), U.STALE),
+    "the standby has the WAL and has not replayed it": (
+        standby("s", UNSYNCED, standby=replace(SYNCHRONISES, replay_lag_bytes=500), facts=BEHIND),
+        U.STALE,
+    ),
+    "whether the standby lags is not known": (standby("s", UNSYNCED, standby=None, facts=BEHIND), U.UNKNOWN),
+    "nothing was replayed yet": (
+        standby("s", UNSYNCED, facts=replace(BEHIND, wal_written_bytes=None)),
+        U.UNKNOWN,
+    ),
+}
+
+
+def test_copy_is_not_stale_while_the_worker_waits_for_replay_with_another_copy() -> None:
+    """The worker synchronises one copy after the other, and holds the copy for which it waits (17 to 19)."""
+    held = UNSYNCED._replace(slot_name="g", active=True, inactive_since=None)
+    lagging = replace(SYNCHRONISES, replay_lag_bytes=500)
+    waits = standby("s", UNSYNCED, held, standby=lagging, facts=BEHIND)
+
+    def seen(there: NodeSnapshot, awaited: int) -> dict[str, NotReadyReason | None]:
+        both = primary(ORIGINAL, ORIGINAL._replace(slot_name="g", confirmed_position=awaited))
+        return {slot.original.slot_name: slot.not_ready_reason for slot in readiness(cluster(both, there))}
+
+    assert seen(waits, 5000) == {"f": None, "g": None}
+    # Also where only the other copy needs more WAL than is replayed.
+    assert seen(replace(waits, facts=REPLAYED), 6001) == {"f": None, "g": None}
+    assert seen(replace(waits, facts=REPLAYED), 6000) == {"f": U.STALE, "g": None}
+
+
+@pytest.mark.parametrize(("there", "unready"), STALENESS.values(), ids=STALENESS.keys())
+def test_copy_that_falls_behind_unsynchronised_is_stale(there: NodeSnapshot, unready: NotReadyReason | None) -> None:
+    assert reasons(primary(ORIGINAL), there) == {"s": unready}
 
 
 @pytest.mark.parametrize(("there", "unready"), CASES.values(), ids=CASES.keys())
@@ -135,6 +207,21 @@ def test_only_standbys_that_can_synchronise_count(
 )
 def test_lag_is_what_the_copy_lacks_of_the_original(copy: Slot | None, lag: int | None) -> None:
     assert Readiness("s", ORIGINAL, copy, None).lag_bytes == lag
+
+
+@pytest.mark.parametrize(
+    ("copy", "at"),
+    [
+        (COPY, NOW - 30),
+        # At this moment the worker synchronises it.
+        (COPY._replace(active=True, inactive_since=None), None),
+        (TEMPORARY._replace(inactive_since=NOW), None),
+        (COPY._replace(synced=False), None),
+        (None, None),
+    ],
+)
+def test_last_synchronisation_is_that_of_a_persistent_copy(copy: Slot | None, at: float | None) -> None:
+    assert Readiness("s", ORIGINAL, copy, None).last_synchronized == at
 
 
 def test_unknown_is_neither_ready_nor_unready() -> None:

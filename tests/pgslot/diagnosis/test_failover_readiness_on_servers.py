@@ -1,6 +1,7 @@
 """Readiness of failover slots on servers of each version that has them; before 17 there are no such series."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,6 +11,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
+from pgslot.diagnosis import failover_readiness
 from pgslot.diagnosis.failover_readiness import FIRST_MAJOR
 from pgslot.snapshot.queries import SUPPORTED
 from tests.support.every_version import client
@@ -19,6 +21,7 @@ from tests.support.failover_slots import (
     copied,
     create_failover_slot,
     drop_failover_slots,
+    persistent,
     read_all,
     read_until_persistent,
     synchronising,
@@ -27,6 +30,7 @@ from tests.support.scrapes import PRIMARY, STANDBY, Client, Metrics, config_relo
 from tests.support.servers.conditions import changed_setting, changed_settings, stopped_process
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
+from tests.support.servers.sessions import Statement
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 from tests.support.servers.workload import streaming_consumer
 
@@ -125,6 +129,79 @@ async def test_slot_is_not_ready_until_its_copy_is_persistent_nor_if_its_name_is
     standby.drop_slot("taken")
 
 
+async def test_copy_that_nothing_keeps_in_step_is_stale(
+    client: Client, databases: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Synchronisation is off, then primary_conninfo has no dbname, then the worker fails: PostgreSQL shows none."""
+    primary, standby = databases.primary, databases.standby
+    if databases.major < FIRST_MAJOR:
+        return
+    create_failover_slot(primary, "kept")
+    with synchronising(standby):
+        await asyncio.to_thread(read_until_persistent, primary, standby, "kept")
+        await until_ready(client, "kept", (1, None))
+        # The copy can be persistent after the first of two reads, and then follows the second up to 30 s later.
+        await scrape_until(
+            client,
+            lambda metrics: metrics.value("pgslot_failover_lag_bytes", slot_name="kept", node=STANDBY) == 0,
+            timeout=60,
+        )
+    monkeypatch.setattr(failover_readiness, "STALE_SECONDS", 2.0)
+    old = "SELECT 1 FROM pg_replication_slots WHERE synced AND inactive_since < clock_timestamp() - interval '2.1 s'"
+    wait_for(lambda: standby.sql(old), "it has not been synchronised for too long")
+    assert ready(Metrics(await scrape(client)), "kept") == (1, None), "an idle slot's copy is in step"
+    [(last,)] = standby.sql("SELECT extract(epoch FROM inactive_since)::float8 FROM pg_replication_slots WHERE synced")
+    read_all(primary, "kept")
+    metrics = await until_ready(client, "kept", (0, "stale"))
+    assert metrics.value("pgslot_failover_last_sync_timestamp_seconds", slot_name="kept", node=STANDBY) == last
+    with changed_settings(standby, sync_replication_slots="on"):
+        metrics = Metrics(await scrape(client))
+        assert ready(metrics, "kept") == (0, "stale")
+        label = {"node": STANDBY, "setting": "primary_conninfo_dbname"}
+        assert metrics.value("pgslot_slotsync_setting_missing", **label) == 1
+    with synchronising(standby, wait=False, database="nosuch"):
+        metrics = await scrape_until(client, lambda metrics: _missing(metrics) == {0})
+        assert ready(metrics, "kept") == (0, "stale")
+    assert persistent(standby, "kept")
+    with synchronising(standby):
+        await until_ready(client, "kept", (1, None))
+        await _stay_ready_while_replay_lags(client, databases)
+        [(before,)] = standby.sql("SELECT extract(epoch FROM clock_timestamp())::float8")
+        standby.restart()
+        metrics = Metrics(await scrape(client))
+    assert ready(metrics, "kept") == (1, None), "the standby has just started"
+    synced_at = metrics.value("pgslot_failover_last_sync_timestamp_seconds", slot_name="kept", node=STANDBY)
+    assert synced_at is None or synced_at > before
+
+
+async def _stay_ready_while_replay_lags(client: Client, databases: Stack) -> None:
+    """The worker waits for replay with a copy in its hands, and does not come to the others."""
+    primary, standby = databases.primary, databases.standby
+    create_failover_slot(primary, "also")
+    await asyncio.to_thread(read_until_persistent, primary, standby, "also")
+    standby.sql("SELECT pg_catalog.pg_wal_replay_pause()")
+    paused = "SELECT 1 WHERE pg_catalog.pg_get_wal_replay_pause_state() = 'paused'"
+    await asyncio.to_thread(wait_for, lambda: standby.sql(paused), "replay is paused")
+    for slot in ("kept", "also"):
+        read_all(primary, slot)
+    try:
+        held = "SELECT 1 FROM pg_replication_slots WHERE synced AND active"
+        await asyncio.to_thread(wait_for, lambda: standby.sql(held), "the worker holds a copy", 60)
+        await asyncio.sleep(failover_readiness.STALE_SECONDS + 0.5)
+        old = "SELECT 1 FROM pg_replication_slots WHERE synced AND inactive_since < clock_timestamp() - interval '2 s'"
+        assert standby.sql(old), "a copy waits for its turn"
+        metrics = Metrics(await scrape(client))
+        assert {slot: ready(metrics, slot) for slot in ("kept", "also")} == {"kept": (1, None), "also": (1, None)}
+    finally:
+        standby.sql("SELECT pg_catalog.pg_wal_replay_resume()")
+    await asyncio.to_thread(wait_for, lambda: not standby.sql(old), "all copies are synchronised again", 60)
+    primary.drop_slot("also")
+
+
+def _missing(metrics: Metrics) -> set[float]:
+    return {value for _, value in metrics.found("pgslot_slotsync_setting_missing", node=STANDBY)}
+
+
 async def test_copy_that_is_missing_or_lost_or_unknown_is_not_ready(client: Client, databases: Stack) -> None:
     """The worker hangs; then it is gone while the rows that the copy needs are removed; then the role may see less."""
     primary, standby = databases.primary, databases.standby
@@ -155,12 +232,12 @@ async def test_copy_that_is_missing_or_lost_or_unknown_is_not_ready(client: Clie
             assert metrics.state("pgslot_invalidation_reason", "reason", **label) == "rows_removed"
             create_failover_slot(primary, "unseen")
             await until_ready(client, "unseen", (0, "worker_down"))
-            primary.sql(f"REVOKE pg_monitor FROM {EXPORTER_ROLE}")
+            primary.sql(f"REVOKE pg_read_all_stats FROM {EXPORTER_ROLE}")
             try:
                 # The role may not see whether there is a worker, but it sees the state of a copy.
                 metrics = await until_ready(client, "unseen", (None, "unknown"))
             finally:
-                primary.sql(f"GRANT pg_monitor TO {EXPORTER_ROLE}")
+                primary.sql(f"GRANT pg_read_all_stats TO {EXPORTER_ROLE}")
             assert ready(metrics, "lost") == (0, "invalidated")
         # The worker replaces the copy.
         await asyncio.to_thread(read_until_persistent, primary, standby, "lost")
@@ -281,3 +358,31 @@ async def test_database_in_primary_conninfo_is_recognised(client: Client, databa
     await scrape_until(
         client, lambda metrics: metrics.value("pgslot_wal_receiver_streaming", node=STANDBY) == 1, timeout=60
     )
+
+
+async def test_session_that_synchronises_and_waits_is_no_creation(client: Client, databases: Stack) -> None:
+    """From 19 on the function waits for a copy that cannot be kept yet; its temporary slot is nobody's new slot."""
+    if databases.major < FIRST_MAJOR:
+        return
+    primary, standby = databases.primary, databases.standby
+    [(conninfo,)] = standby.sql("SHOW primary_conninfo")
+    create_failover_slot(primary, "early")
+    advance_horizon(primary, standby)
+    with changed_setting(standby, "primary_conninfo", f"'{conninfo} dbname=postgres'"):
+        call = Statement(
+            standby.conninfo(), "SELECT pg_catalog.pg_sync_replication_slots()", lambda: copied(standby, "early")
+        )
+        with call:
+            # Before 19 it ends, and its temporary copy with it.
+            assert call.done == (databases.major < 19)
+            metrics = Metrics(await scrape(client))
+            assert metrics.value("pgslot_creations_waiting", node=STANDBY) == 0
+            assert metrics.found("pgslot_creation_wait_seconds") == []
+            if databases.major >= 19:
+                await scrape_until(
+                    client, lambda scraped: scraped.value("pgslot_slotsync_skips_total", slot_name="early")
+                )
+                metrics = Metrics(await scrape(client))
+                last = metrics.value("pgslot_slotsync_last_skip_timestamp_seconds", slot_name="early")
+                assert last is not None
+                assert abs(time.time() - last) < 60

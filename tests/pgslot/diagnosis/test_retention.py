@@ -10,7 +10,7 @@ import pytest
 from pgslot.diagnosis.peers import needs_primary
 from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
 from pgslot.snapshot.history import SEGMENT_BYTES as SEGMENT
-from pgslot.snapshot.history import History, SlotHistory
+from pgslot.snapshot.history import History, Sample, SlotHistory
 from pgslot.snapshot.rows import Transaction
 from tests.support.builders.retention import (
     EARLY,
@@ -29,6 +29,7 @@ from tests.support.builders.retention import (
 )
 from tests.support.builders.snapshots import SLOT, TRANSACTION, cluster, node, unreachable_node
 
+MEBIBYTE = 1024 * 1024
 SENT: Changes = {"sent_position": HERE, "received_position": HERE}
 NOTHING_NEW: Changes = {"received_position": RECORD}
 AWAY: Changes = {"active": False}
@@ -58,11 +59,27 @@ CASES: list[Case] = [
     ("no consumer", AWAY, SLOT_HISTORY, (), "inactive"),
     ("no consumer, and it is behind", AWAY | LAGGING, SLOT_HISTORY, (), "inactive"),
     ("no consumer, before 17", AWAY | {"synced": None}, SLOT_HISTORY, (), "inactive"),
+    ("table copy runs", AWAY | {"table_copy_running": True}, SLOT_HISTORY, (), "table_copy"),
+    ("table copy runs, and holds much", AWAY | LAGGING | {"table_copy_running": True}, SLOT_HISTORY, (), "table_copy"),
+    ("some table copy runs", AWAY | LAGGING | {"table_copy_running": None}, SLOT_HISTORY, (), "unknown"),
     ("19's own slot", AWAY | {"slot_name": "pg_conflict_detection", "slot_type": "physical"}, None, (), "none"),
     ("pinned a little", {"pinned_wal_bytes": SEGMENT}, SLOT_HISTORY, (EARLY,), "none"),
     ("unconfirmed a little", {"unconfirmed_wal_bytes": SEGMENT}, SLOT_HISTORY, (), "none"),
     ("pinned, seen for the first time", PINNED, TOO_EARLY._replace(moved_here=False), (EARLY,), "unknown"),
-    ("pinned, moved a moment ago", PINNED, TOO_EARLY._replace(seen=NOW - 20), (EARLY,), "none"),
+    (
+        "pinned as usual, moved a moment ago",
+        PINNED,
+        TOO_EARLY._replace(seen=NOW - 20, usual_pinned=10 * SEGMENT),
+        (EARLY,),
+        "none",
+    ),
+    (
+        "pinned a segment or four, moved a moment ago",
+        PINNED | {"pinned_wal_bytes": 4 * SEGMENT},
+        TOO_EARLY._replace(seen=NOW - 20),
+        (EARLY,),
+        "none",
+    ),
     ("pinned, moved long ago, not due", PINNED, TOO_EARLY, (EARLY,), "unknown"),
     (
         "pinned, and its consumer has not confirmed what is due",
@@ -88,6 +105,15 @@ CASES: list[Case] = [
     ("pinned from its creation on, by any open transaction", PINNED, NOT_SEEN_TO_MOVE, (LATE,), "transaction"),
     ("pinned from its creation on, by no transaction any more", PINNED, NOT_SEEN_TO_MOVE, (), "stalled"),
     ("pinned by nothing, read and read again", PINNED | AWAY, SLOT_HISTORY, (), "stalled"),
+    ("decoding", LAGGING | SENT, SLOT_HISTORY._replace(decoding=3), (), "decoding"),
+    ("decoded just once", LAGGING | SENT, SLOT_HISTORY._replace(decoding=1, delivery=STOPPED_REPLYING), (), "consumer"),
+    (
+        "pinned more than usual, moved a moment ago",
+        PINNED,
+        TOO_EARLY._replace(seen=NOW - 20, usual_pinned=9 * SEGMENT),
+        (EARLY,),
+        "unknown",
+    ),
     ("behind, fresh", LAGGING | SENT, None, (), "consumer"),
     ("behind, and not all was sent", LAGGING | {"sent_position": RECORD + 1}, SLOT_HISTORY, (), "consumer"),
     (
@@ -190,22 +216,21 @@ def test_slot_of_a_standby_is_pinned_by_a_transaction_on_the_primary() -> None:
     assert diagnose_retention(slot, replica, cluster(replica, fresh)).cause == "unknown"
 
 
-def test_blocker_is_the_transaction_with_the_oldest_xid_of_those_that_wrote_in_time() -> None:
+def test_without_proof_no_transaction_is_the_blocker_and_all_that_may_be_are_candidates() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
     began_first = replace(EARLY, age_seconds=5000.0, xid=550, xid_age=153, pid=1)
     wrote_first = replace(EARLY, age_seconds=3000.0, xid=540, xid_age=163, pid=2)
     primary = primary_with(slot, SLOT_HISTORY, (began_first, wrote_first, LATE))
-    assert diagnose_retention(slot, primary, cluster(primary)).blocker == wrote_first
+    retention = diagnose_retention(slot, primary, cluster(primary))
+    assert (retention.cause, retention.blocker) == (RetentionCause.TRANSACTION, None)
+    assert retention.candidates == (wrote_first, began_first)
 
 
-def test_transaction_with_an_xid_that_held_nothing_back_is_the_last_choice() -> None:
+def test_ten_candidates_are_shown_at_most() -> None:
     slot = SLOT._replace(restart_position=RECORD, **PINNED)
-    # 20 segments before the end: nearly an hour ago at 100 kB/s, when 100 was the next xid.
-    only_an_xid = replace(EARLY, xid=90, xid_age=613, pid=1)
-    writer = replace(EARLY, pid=2)
-    for transactions, named in (((only_an_xid, writer), writer), ((only_an_xid,), only_an_xid)):
-        primary = primary_with(slot, SLOT_HISTORY, transactions)
-        assert diagnose_retention(slot, primary, cluster(primary)).blocker == named
+    many = tuple(replace(EARLY, xid=500 + i, xid_age=203 - i, pid=i) for i in range(12))
+    primary = primary_with(slot, SLOT_HISTORY, many)
+    assert diagnose_retention(slot, primary, cluster(primary)).candidates == many[:10]
 
 
 @pytest.mark.parametrize("active", [True, False])
@@ -225,6 +250,34 @@ def test_gap_between_two_samples_rules_no_transaction_out() -> None:
     assert diagnose_retention(slot, primary, cluster(primary)).cause == "unknown"
 
 
+BUSY = tuple(Sample(NOW - age, HERE - age * MEBIBYTE, None, None) for age in (600, 120, 60, 30, 15, 0))
+RECEIVERS: list[tuple[str, dict[str, Any], int, tuple[Sample, ...], str]] = [
+    ("as far as all that was written 90 s ago", {"restart_position": HERE - 100 * MEBIBYTE}, 16, BUSY, "none"),
+    ("that is behind", {"restart_position": HERE - 40 * MEBIBYTE}, 16, QUIET, "consumer"),
+    ("seen for the first time", {"restart_position": HERE - 40 * MEBIBYTE}, 16, QUIET[-1:], "unknown"),
+    ("that confirms a segment when it is complete", {"restart_position": HERE - 40 * MEBIBYTE}, 64, QUIET, "none"),
+    ("that has not confirmed the last segment", {"restart_position": HERE - 90 * MEBIBYTE}, 64, QUIET, "consumer"),
+    ("that lags by less than a large segment", {"restart_position": HERE - 900 * MEBIBYTE}, 1024, QUIET[-1:], "none"),
+    ("that reserves nothing", {"restart_position": None}, 16, QUIET, "none"),
+]
+"""(the slot, the segment's size in MiB, the samples, the cause)."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "segment", "samples", "cause"), [case[1:] for case in RECEIVERS], ids=[case[0] for case in RECEIVERS]
+)
+def test_receiver_of_a_physical_slot_is_the_cause_only_if_it_does_not_keep_up(
+    changes: dict[str, Any], segment: int, samples: tuple[Sample, ...], cause: str
+) -> None:
+    restart = changes["restart_position"]
+    slot = SLOT._replace(
+        slot_type="physical", database="", confirmed_position=None, unconfirmed_wal_bytes=None, pinned_wal_bytes=None
+    )._replace(**changes, retained_wal_bytes=None if restart is None else HERE - restart)
+    primary = primary_with(slot, None, (), wal_segment_size_bytes=segment * MEBIBYTE)
+    primary = replace(primary, history=replace(primary.history, samples=samples))
+    assert diagnose_retention(slot, primary, cluster(primary)).cause == cause
+
+
 @pytest.mark.parametrize(
     ("listed", "named"),
     [
@@ -234,6 +287,8 @@ def test_gap_between_two_samples_rules_no_transaction_out() -> None:
         ("up,nosuch", "nosuch"),
         ("down, logical", "logical"),
         ("", None),
+        ("ANY 2 (up, down)", None),
+        ("FIRST 1 (up, nosuch)", None),
     ],
 )
 def test_standby_slot_that_has_received_least_is_the_one_waited_for(listed: str, named: str | None) -> None:
@@ -253,7 +308,8 @@ def test_standby_slot_that_has_received_least_is_the_one_waited_for(listed: str,
         primary_with(slot, SLOT_HISTORY, (), synchronized_standby_slots=listed), slots=(slot, *others, logical)
     )
     retention = diagnose_retention(slot, primary, cluster(primary))
-    assert (str(retention.cause), retention.standby_slot) == ("standby" if named else "consumer", named)
+    without_name = "unknown" if listed else "consumer"
+    assert (str(retention.cause), retention.standby_slot) == ("standby" if named else without_name, named)
 
 
 COPIES = [

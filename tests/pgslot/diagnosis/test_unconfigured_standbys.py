@@ -28,7 +28,7 @@ from tests.support.scrapes import Client, get_metrics
 from tests.support.servers import binaries
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, wait_for
-from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.stack import CREATE_EXPORTER, EXPORTER_ROLE, Stack
 
 NAMED = WalSender("report", "10.0.0.5", "")
 
@@ -232,7 +232,7 @@ async def test_server_of_another_cluster_is_reported_and_left_out(
     caplog.set_level(logging.INFO, "pgslot.snapshot.identity")
     with Stack() as other:
         foreign = other.single()
-        foreign.sql(f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor")
+        foreign.sql(CREATE_EXPORTER)
         config = of(databases.primary, databases.standby, foreign)
         async with TestClient(TestServer(application(ConfigReloader(lambda: config, config)))) as client:
             for path in ("/metrics", "/probe?cluster=c&node=single", "/metrics?collect[]=node"):
@@ -254,7 +254,7 @@ async def test_server_of_another_cluster_is_reported_and_left_out(
         finally:
             await collector.close()
     messages = [record.getMessage() for record in caplog.records if record.name == "pgslot.snapshot.identity"]
-    assert set(messages) == {"the node is one of another cluster"}
+    assert set(messages) == {"the server belongs to another cluster"}
     assert len(messages) <= 2, "once per collector"
 
 

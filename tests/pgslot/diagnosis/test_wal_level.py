@@ -31,6 +31,7 @@ SLOTS: list[tuple[dict[str, Any], bool, bool]] = [
     ({"active": False}, True, True),
     ({"slot_type": "physical"}, False, False),
     ({"temporary": True}, False, False),
+    ({"temporary": True, "slot_name": "pg_repack_4959", "plugin": "pgrepack"}, False, False),
     ({"in_creation": True}, False, False),
     ({"wal_status": "lost"}, False, False),
     ({"invalidation_reason": "wal_level_insufficient"}, False, False),
@@ -79,8 +80,8 @@ def test_only_a_19_primary_with_wal_level_replica_has_slots_that_keep_decoding_o
 def test_standby_with_dependent_slots_needs_its_primary() -> None:
     """For /probe, which otherwise queries one node alone."""
     assert needs_primary(server("s", A, recovery=True))
-    assert not needs_primary(server("s", A, recovery=True, version="18.6"))
-    assert not needs_primary(server("s", A._replace(synced=True), recovery=True))
+    assert not has_dependent_slots(server("s", A, recovery=True, version="18.6"))
+    assert not has_dependent_slots(server("s", A._replace(synced=True), recovery=True))
     assert not has_dependent_slots(server("p", A))
 
 
@@ -88,8 +89,8 @@ FINDINGS = [
     ((server("p", B), server("s", A, recovery=True)), CheckStatus.WARNING, "s/a will be lost when"),
     ((server("p", B), server("s", A, recovery=True)), CheckStatus.WARNING, "it has b"),
     ((server("p"), server("s", A, recovery=True)), CheckStatus.WARNING, "it has none"),
-    ((server("p", A, B), server("s", A, recovery=True)), CheckStatus.OK, "s/a are kept by 2"),
-    ((unreachable_node("p"), server("s", A, recovery=True)), CheckStatus.SKIPPED, "not known"),
+    ((server("p", A, B), server("s", A, recovery=True)), CheckStatus.OK, "s/a depend on 2"),
+    ((unreachable_node("p"), server("s", A, recovery=True)), CheckStatus.SKIPPED, "unknown whether"),
     ((server("p", B), server("s", recovery=True)), None, ""),
     ((server("p", B, wal_level="logical"), server("s", A, recovery=True)), None, ""),
 ]

@@ -15,23 +15,31 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from exporter.catalogue import CATALOGUE, SLOT
+from exporter.catalogue import CATALOGUE
+from exporter.labels import SLOT
 from exporter.series import SLOT_COLUMNS, cluster_series
+from exporter.wal_series import volume_series
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Cluster, Config, HealerSettings, Node, WalVolume
 from pgslot.exposition.families import families, render
 from pgslot.exposition.metric import Metric
 from pgslot.exposition.shared_metrics import COMMON, patroni_series, process_series
 from pgslot.exposition.text_format import Family, Samples, StateSet, label_text, render_families
 from tests.support.builders.retention import (
     EARLY,
+    HERE,
     LAGGING,
     PINNED,
+    QUIET,
     RECORD,
     SLOT_HISTORY,
     WAITING_FOR_STANDBY,
     primary_with,
 )
-from tests.support.builders.snapshots import CREATION, FACTS, cluster, node
+from tests.support.builders.snapshots import CREATION, FACTS, STANDBY, cluster, node
 from tests.support.builders.snapshots import SLOT as A_SLOT
+from tests.support.builders.wal_usage import ARCHIVING, NOTHING_READY, directory, slot_at
+from tests.support.builders.wal_usage import primary as primary_with_wal
 
 GAUGE = Metric("pgslot_it", "gauge", ("a", "b"), 'What it "is":\na \\ test.', "nothing")
 COUNTER = Metric("pgslot_it_total", "counter", ("a", "b"), "Counts.", "nothing")
@@ -144,7 +152,7 @@ def test_metrics_of_slot_columns_have_the_labels_of_a_slot() -> None:
 
 def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
     slot = A_SLOT._replace(safe_wal_size_bytes=1, inactive_since=1.0, xmin_age_xids=1)
-    pinned = A_SLOT._replace(slot_name="pinned", restart_position=RECORD, **PINNED)
+    pinned = A_SLOT._replace(slot_name="pinned", restart_position=RECORD, sent_position=HERE, **PINNED)
     waits = A_SLOT._replace(slot_name="waits", restart_position=RECORD, **LAGGING | WAITING_FOR_STANDBY)
     blocked = replace(CREATION, blocking_pids=[200])
     found_pinned = primary_with(
@@ -157,13 +165,30 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels() -> None:
         version="19rc1",
         wal_level="replica",
     )
+    # EARLY, with xid 500, is named: it was the only one with an xid since (tests/pgslot/diagnosis/test_pin_naming.py).
+    samples = tuple(sample._replace(oldest_xid=500, oldest_xids=(500,)) for sample in QUIET)
+    found_pinned = replace(found_pinned, history=replace(found_pinned.history, samples=samples))
     original = A_SLOT._replace(slot_name="copy", failover=True)
-    primary = replace(found_pinned, slots=(slot, pinned, waits, original), creations=(blocked,))
-    copy = A_SLOT._replace(slot_name="copy", synced=True, slotsync_skip_reason="wal_not_flushed")
-    standby = node("s", recovery=True, slots=(copy, A_SLOT._replace(slot_name="own")))
-    standby = replace(standby, facts=replace(FACTS, in_recovery=True, version="19rc1"))
+    archiving = replace(ARCHIVING, last_archived_time=1.0)
+    wal = primary_with_wal(directory(900), slot_at("far", 900), facts=archiving, ready=NOTHING_READY).wal
+    primary = replace(found_pinned, slots=(slot, pinned, waits, original), creations=(blocked,), wal=wal)
+    copy = A_SLOT._replace(
+        slot_name="copy",
+        synced=True,
+        slotsync_skip_reason="wal_not_flushed",
+        slotsync_last_skip=1.0,
+        inactive_since=1.0,
+    )
+    left_over = A_SLOT._replace(slot_name="left_over", failover=True, active=False)
+    standby = node("s", recovery=True, slots=(copy, A_SLOT._replace(slot_name="own"), left_over))
+    without_feedback = replace(STANDBY, hot_standby_feedback=False)
+    standby = replace(standby, facts=replace(FACTS, in_recovery=True, version="19rc1"), standby=without_feedback)
+    volumes = (WalVolume(1, filesystem=("db1:9100", "/pgdata")), WalVolume(claim=("shop", "pgdata-0")))
+    nodes = tuple(Node("c", name, Conninfo(""), volume) for name, volume in zip("ps", volumes, strict=True))
+    config = Config((Cluster("c", nodes, None),), HealerSettings())
     series = [
         *cluster_series(cluster(primary, standby)),
+        *volume_series(config),
         *process_series(reload_ok=True, reloaded_at=1),
         *patroni_series([("c", True, 1.0, 0)]),
     ]

@@ -137,7 +137,7 @@ async def test_certificate_is_rotated_without_a_restart(files: Files, caplog: py
         (files.folder / "server.key").write_bytes(key)
         assert (await get(port, client(files.ours)))[0] == 200
     messages = [record.getMessage().partition(",")[0] for record in caplog.records]
-    assert messages == ["web configuration read anew", "web configuration is bad", "web configuration read anew"]
+    assert messages == ["web configuration reloaded", "web configuration is bad", "web configuration reloaded"]
 
 
 async def test_minimum_version_and_client_ca_change_without_a_restart(files: Files) -> None:

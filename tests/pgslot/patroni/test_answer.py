@@ -108,9 +108,9 @@ MISTAKES = {
         "['http://a']",
         "host=b port=1 user=x",
         "orders.conninfo: expected a conninfo without host, hostaddr, port and target_session_attrs, which Patroni"
-        " tells, found host, port",
+        " reports, found host, port",
     ),
-    "a URI with a host": ("['http://a']", "postgresql://b/x", "which Patroni tells, found host"),
+    "a URI with a host": ("['http://a']", "postgresql://b/x", "which Patroni reports, found host"),
 }
 
 
@@ -142,11 +142,11 @@ def test_a_conninfo_file_is_checked_before_patroni_answers(tmp_path: Path, capsy
     (tmp_path / "secret").write_text("user=eyes password=hidden")
     check_secrets(load(file), healer=True)
     exporter.__main__.main([f"--config.file={file}", "--check"])
-    printed = "configuration is valid: 1 cluster(s), 0 node(s) and the members of 1 that Patroni tells\n"
+    printed = "configuration is valid: 1 cluster(s), 0 node(s) and the members that Patroni lists for 1 cluster(s)\n"
     assert capsys.readouterr().out == printed
     (tmp_path / "secret").write_text("host=b password=hidden")
     with pytest.raises(
-        ConfigError, match=r"secret: expected a conninfo without host, .*which Patroni tells; found host"
+        ConfigError, match=r"conninfo_file: expected a conninfo without host, .* in .*secret; found host"
     ):
         check_secrets(load(file), healer=False)
 
@@ -154,15 +154,17 @@ def test_a_conninfo_file_is_checked_before_patroni_answers(tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("keys", "found"),
     [
-        ("ca_file: nowhere.pem", "No such file or directory: '{folder}/nowhere.pem'"),
-        ("cert_file: text.pem, key_file: nowhere.key", "No such file or directory: '{folder}/nowhere.key'"),
-        ("ca_file: text.pem", "[X509"),
+        ("ca_file: nowhere.pem", "{folder}/nowhere.pem: No such file or directory"),
+        ("cert_file: text.pem, key_file: nowhere.key", "{folder}/nowhere.key: No such file or directory"),
+        ("ca_file: text.pem", "{folder}/text.pem: [X509"),
     ],
 )
 def test_certificates_are_checked_before_patroni_answers(tmp_path: Path, keys: str, found: str) -> None:
     (tmp_path / "text.pem").write_text("no certificate\n")
     config = load(written(tmp_path, f"{{urls: ['https://127.0.0.1:1'], {keys}}}"))
-    expected = "clusters.orders.patroni: expected certificates in ca_file, cert_file and key_file, found: "
+    expected = (
+        f"{tmp_path}/pgslot.yml:1: clusters.orders.patroni: expected certificates in ca_file, cert_file and key_file"
+    )
     with pytest.raises(ConfigError) as caught:
         check_secrets(config, healer=False)
     assert str(caught.value).startswith(expected)

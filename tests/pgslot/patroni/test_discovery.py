@@ -112,7 +112,7 @@ async def test_without_members_the_healer_does_not_connect_to_libpqs_default_hos
         assert healer is not None
         capability = await FORCE_SNAPSHOT.check(healer)
         assert capability.reason is Unavailable.UNREACHABLE
-        assert "Patroni, found that it has not told of any yet" in capability.advice
+        assert "found none: it has not answered yet" in capability.advice
 
 
 @asynccontextmanager
@@ -188,7 +188,7 @@ async def test_members_come_go_and_move_while_the_others_keep_their_connections(
             )
             assert status == "wrong_cluster"
     messages = [record.getMessage() for record in caplog.records if record.name == "pgslot.patroni.discovery"]
-    assert messages.count("Patroni does not tell the members, those that are known are kept") == 1
+    assert messages.count("Patroni did not list the members, the last known members stay") == 1
     assert messages.count("asked Patroni for the members") == 2
 
 

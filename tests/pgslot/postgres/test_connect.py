@@ -3,8 +3,6 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +12,8 @@ import pytest
 from pgslot.postgres.connect import Endpoint, LoginFailedError, login_failed, parse_endpoints
 from pgslot.postgres.pipeline import Statement
 from pgslot.postgres.session import Session
-from tests.support.servers.postgres import Postgres
-from tests.support.servers.processes import free_port, wait_for
+from tests.support.servers.conditions import password_required
+from tests.support.servers.processes import free_port
 from tests.support.servers.proxy import Fault, Proxy
 from tests.support.servers.stack import EXPORTER_ROLE, Stack
 
@@ -178,27 +176,8 @@ async def test_a_failed_login_is_distinguished_from_an_unreachable_or_full_serve
         primary.sql("DROP ROLE crowded")
 
 
-@contextmanager
-def asked_for_a_password(server: Postgres, role: str, password: str) -> Iterator[str]:
-    """A role that needs a password, by a line of its own at the top of pg_hba.conf."""
-    [(path,)] = server.sql("SHOW hba_file")
-    file = Path(path)
-    before = file.read_text()
-    server.sql(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
-    try:
-        file.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{before}")
-        loaded = server.sql("SELECT pg_catalog.pg_conf_load_time()")
-        server.sql("SELECT pg_catalog.pg_reload_conf()")
-        wait_for(lambda: server.sql("SELECT pg_catalog.pg_conf_load_time()") != loaded, "the file has been reloaded")
-        yield f"host=127.0.0.1 port={server.port} dbname=postgres user={role}"
-    finally:
-        file.write_text(before)
-        server.sql("SELECT pg_catalog.pg_reload_conf()")
-        server.sql(f"DROP ROLE {role}")
-
-
 async def test_a_wrong_or_missing_password_is_a_failed_login(databases: Stack) -> None:
-    with asked_for_a_password(databases.primary, "proven", "right") as conninfo:
+    with password_required(databases.primary, "proven", "right") as conninfo:
         with pytest.raises(LoginFailedError):
             await connected(f"{conninfo} password=wrong")
         with pytest.raises(LoginFailedError, match="no password supplied"):

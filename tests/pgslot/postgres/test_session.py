@@ -195,7 +195,7 @@ def settings_of(connection: psycopg.Connection[tuple[object, ...]]) -> list[tupl
 
 async def test_behind_a_pooler_a_query_that_fails_does_not_fail_the_others(databases: Stack) -> None:
     with Pooler(databases.primary, databases.folder, "transaction", size=1) as pooler:
-        # A role without pg_monitor.
+        # A role without pg_read_all_stats.
         statuses = (await collected(through(pooler, HEALER_ROLE))).statuses
         assert (statuses["slots"], statuses["transactions"]) == (QueryStatus.OK, QueryStatus.PERMISSION_DENIED)
         collector = NodeCollector(Node("c", "n", Conninfo(through(pooler, EXPORTER_ROLE))), "pooled")

@@ -20,7 +20,7 @@ def extended(before: History, now: float, position: int, *slots: Slot, xid: int 
 @pytest.mark.parametrize("interval", [0.005, 1, 5, 15, 60])
 def test_history_is_bounded_and_spans_the_whole_time(interval: float) -> None:
     history = EMPTY_HISTORY
-    snapshots = 10_000
+    snapshots = 3_000
     for i in range(snapshots):
         history = extended(history, i * interval, i)
         assert len(history.samples) <= MAX_SAMPLES
@@ -122,6 +122,30 @@ def test_history_records_when_and_where_a_slot_was_pinned() -> None:
     assert history.slots["s"].moved_here is False
     history = extended(history, 105, 80_000_000)
     assert history.slots == {}
+
+
+def test_history_records_how_much_is_usually_pinned() -> None:
+    """A long pin doubles it at most, so that the next one is noticed as well."""
+    history, usual = EMPTY_HISTORY, []
+    distances = (100, 100, 100, 90, 100, 5000, 100, 100)
+    restart = 0
+    for number, pinned in enumerate(distances):
+        restart += 10_000
+        for grown in (pinned // 2, pinned):
+            slot = SLOT._replace(restart_position=restart, confirmed_position=restart + grown)
+            history = extended(history, 15 * number + grown / 1000, restart + grown, slot)
+        assert history.slots["s"].most_pinned == pinned
+        usual.append(history.slots["s"].usual_pinned)
+    # The first position may be that of the slot's creation.
+    assert usual == [0, 0, 100, 100, 90, 100, 200, 175]
+
+
+def test_history_records_whether_most_snapshots_show_the_session_decoding() -> None:
+    history, levels = EMPTY_HISTORY, []
+    for at, decoding in enumerate((True, True, False, True, True, True, None, None, None)):
+        history = extended(history, at, 100, SLOT._replace(decoding=decoding))
+        levels.append(history.slots["s"].decoding)
+    assert levels == [1, 2, 1, 2, 3, 3, 2, 1, 0]
 
 
 DELIVERIES = [

@@ -28,7 +28,7 @@ from tests.support.builders.snapshots import FACTS
 from tests.support.running_healer import until
 from tests.support.scrapes import config_reloader, probe_status, scrape
 from tests.support.servers.proxy import Proxy
-from tests.support.servers.stack import EXPORTER_ROLE, Stack
+from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 
 
 def clusters(**conninfos: str) -> list[Cluster]:
@@ -244,6 +244,22 @@ async def test_failed_login_has_its_own_status(databases: Stack) -> None:
         assert probe_status(await scrape(client), "n0", "node") == "login_failed"
 
 
+async def test_grant_that_the_log_asks_for_gives_the_role_what_it_lacks(
+    databases: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector = NodeCollector(Node("c", "n", Conninfo(databases.primary.conninfo(POWERLESS_ROLE))), "powerless")
+    try:
+        assert QueryStatus.PERMISSION_DENIED in (await collector.collect(5)).statuses.values()
+        [error] = [getattr(record, "fields", {}).get("error", "") for record in caplog.records]
+        grant = error.partition("As a superuser on the primary: ")[2]
+        assert grant == f'GRANT pg_read_all_stats, pg_read_all_settings TO "{POWERLESS_ROLE}";'
+        databases.primary.sql(grant)
+        assert set((await collector.collect(5)).statuses.values()) == {QueryStatus.OK}
+    finally:
+        await collector.close()
+        databases.primary.sql(f"REVOKE pg_read_all_stats, pg_read_all_settings FROM {POWERLESS_ROLE}")
+
+
 def test_node_is_looked_up_without_a_search_through_all() -> None:
     """10,000 requests to /probe every 15 s do this."""
 
@@ -350,5 +366,5 @@ async def test_server_that_is_too_old_answers_node_alone(
     expected = dict.fromkeys((query.name for query in QUERIES), QueryStatus.UNSUPPORTED)
     assert snapshot.statuses == expected | {"node": QueryStatus.OK}
     assert snapshot.up
-    assert [record.getMessage() for record in caplog.records] == ["cannot look at the node"]
+    assert [record.getMessage() for record in caplog.records] == ["cannot query the node"]
     await collector.close()

@@ -31,7 +31,8 @@ def main() -> int:
     day = run(steps, lambda at, text: print(f"{at:6.1f}  {text}", flush=True), major=options.major)
     checks = ", ".join(f"{count} {kind}" for kind, count in sorted(day.checks.items()))
     print(
-        f"{day.made} slots made, the longest wait for a record alone {day.longest:.1f} s, {day.calls} calls, {checks}"
+        f"{day.made} slots made, the longest wait for a record alone {day.longest:.1f} s, {day.calls} calls,"
+        f" {day.ended} sessions ended, {checks}"
     )
     print(f"{time.monotonic() - start:.0f} s in all")
     for violation in day.violations:

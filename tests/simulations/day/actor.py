@@ -6,9 +6,10 @@ from contextlib import ExitStack, suppress
 
 import psycopg
 
-from tests.simulations.day.day_state import Creation, DayState
+from tests.simulations.day.day_state import Creation, DayState, ForgottenTransaction
 from tests.simulations.day.pair import Pair, rotate
 from tests.simulations.day.steps import EXPORTER, Act, Step
+from tests.support.blocking_transactions import APPLICATION, USER
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process
 from tests.support.servers.programs import Program
@@ -19,7 +20,7 @@ from tests.support.servers.stack import Stack
 _MOVES = frozenset(
     {Act.HANG, Act.RESTART_FAST, Act.RESTART_IMMEDIATE, Act.SWITCHOVER, Act.FAILOVER, Act.KILL, Act.START}
 )
-_DISTURBS = _MOVES | {Act.COMMIT, Act.FINISH, Act.RESUME, Act.RECONNECT}
+_DISTURBS = _MOVES | {Act.COMMIT, Act.FINISH, Act.HANG_UP, Act.RESUME, Act.RECONNECT}
 
 
 class Actor:
@@ -43,6 +44,8 @@ class Actor:
             Act.COMMIT: self._commit,
             Act.PREPARE: self._prepare,
             Act.FINISH: self._finish,
+            Act.FORGET: self._forget,
+            Act.HANG_UP: self._hang_up,
             Act.WRITE: self._write,
             Act.PAUSE: self._pause,
             Act.RESUME: self._resume,
@@ -142,6 +145,16 @@ class Actor:
     def _begin(self, step: Step) -> None:
         self._state.transactions.add(step.name)
         self._open[step.name] = self._server(step).hold_transaction(application_name=step.name)
+
+    def _forget(self, step: Step) -> None:
+        transaction = self._server(step).hold_transaction(application_name=APPLICATION, user=USER)
+        transaction.connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'day', 'forgotten')")
+        self._state.transactions.add(step.name)
+        self._state.forgotten[step.node, transaction.pid] = ForgottenTransaction(step.name, time.time())
+        self._open[step.name] = transaction
+
+    def _hang_up(self, step: Step) -> None:
+        self._close_transaction(step.name)
 
     def _commit(self, step: Step) -> None:
         self._open[step.name].commit()

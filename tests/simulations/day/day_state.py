@@ -31,6 +31,15 @@ class Creation:
     """The day's number of disturbances at that time."""
 
 
+@dataclass(frozen=True)
+class ForgottenTransaction:
+    """A transaction of a client that the owner allows to be ended, idle since it began."""
+
+    name: str
+    began: float
+    """Unix time."""
+
+
 @dataclass
 class DayState:
     """Written by the actor and read by the watch."""
@@ -41,6 +50,8 @@ class DayState:
     """Creations whose client waits or has got its slot, by slot."""
     transactions: set[str] = field(default_factory=set)
     """Names of open and prepared transactions."""
+    forgotten: dict[tuple[str, int], ForgottenTransaction] = field(default_factory=dict)
+    """All that there have been, by node and the session's pid."""
     paused: bool = False
     cut: bool = False
     hung: set[str] = field(default_factory=set)

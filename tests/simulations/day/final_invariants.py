@@ -4,17 +4,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from tests.simulations.day import programlog, serverlog
+from healer.commands.grants import ENDER_ROLE
+from tests.simulations.day import programlog, serverlog, terminationlog
 from tests.simulations.day.day_state import PATIENCE, DayState
 from tests.simulations.day.facts import ask
 from tests.simulations.day.pair import Pair, logs_of
 from tests.simulations.day.steps import EXPORTER, HEALER
 from tests.simulations.day.violation import Violation
+from tests.support import stories
+from tests.support.blocking_transactions import APPLICATION, USER
 from tests.support.servers.processes import NotReadyError, wait_for
 from tests.support.servers.programs import Program
 from tests.support.servers.stack import CLUSTER, EXPORTER_ROLE, HEALER_ROLE, Stack
 
 _T = TypeVar("_T")
+
+ROLES = [EXPORTER_ROLE, HEALER_ROLE, ENDER_ROLE]
 
 BURST_INTERVAL = 1.0
 CALLS_PER_HOUR = 500
@@ -26,7 +31,17 @@ HEALER_SETTINGS = {
     "calls_per_episode": CALLS_PER_EPISODE,
 }
 
-_LEFT = "SELECT usename, application_name, state FROM pg_catalog.pg_stat_activity WHERE usename IN (%s, %s)"
+IDLE_SECONDS = 2.0
+END_TRANSACTIONS = {
+    "dry_run": False,
+    "users": [USER],
+    "applications": [APPLICATION],
+    "idle_in_transaction_for": f"{IDLE_SECONDS:.0f}s",
+    "at_most_per_hour": 500,
+}
+THRESHOLDS = stories.THRESHOLDS | {"PgSlotEndangeredByTransaction": "2"}
+
+_LEFT = "SELECT usename, application_name, state FROM pg_catalog.pg_stat_activity WHERE usename = ANY (%s)"
 
 
 def slots_are_there(pair: Pair, state: DayState) -> Iterator[Violation]:
@@ -52,7 +67,12 @@ def none_in_creation(pair: Pair) -> Iterator[Violation]:
 
 def no_alert_is_left(stack: Stack) -> Iterator[Violation]:
     """No alert about a waiting creation is left."""
-    names = ("PgSlotCreationWaiting", "PgSlotCreationStuck", "PgSlotCreationBlocked")
+    names = (
+        "PgSlotCreationWaiting",
+        "PgSlotCreationStuck",
+        "PgSlotCreationBlocked",
+        "PgSlotEndangeredByTransaction",
+    )
 
     def remaining_alerts() -> list[dict[str, str]]:
         return [alert["labels"] for alert in stack.prometheus.alerts() if alert["labels"]["alertname"] in names]
@@ -85,6 +105,35 @@ def calls_are_counted(healer: Program, pair: Pair, start: float) -> Iterator[Vio
         yield Violation("the healer counts its calls", f"{arrived}, as the servers' logs have it", f"{after}")
 
 
+def terminations_are_counted(healer: Program, pair: Pair, start: float) -> Iterator[Violation]:
+    """The healer's counter of ended sessions agrees with the servers' logs since its start."""
+
+    def count() -> dict[str, int]:
+        samples = healer.samples("pgslot_heal_calls_total", cluster=CLUSTER, remedy="end_transaction")
+        return {sample.labels["result"]: int(sample.value) for sample in samples}
+
+    before = count()
+    ended = sum(act.at >= start for act, _ in terminationlog.victims(logged_terminations(pair)))
+    after = count()
+    # One act may be in flight during the count.
+    if not before["ended"] <= ended <= after["ended"] + after["in_doubt"] + 1:
+        yield Violation("the healer counts whom it ends", f"{ended}, as the servers' logs have it", f"{after}")
+
+
+def logged_terminations(pair: Pair) -> list[terminationlog.LoggedEvent]:
+    """Return the acts, the ends of sessions and the waits of creations in all logs of both servers."""
+    return [
+        event
+        for node, server in pair.nodes.items()
+        for text in serverlog.read(logs_of(server.process))
+        for event in terminationlog.events_in(node, text)
+    ]
+
+
+def judged_terminations(pair: Pair, state: DayState) -> Iterator[Violation]:
+    yield from terminationlog.judged(logged_terminations(pair), state.forgotten, IDLE_SECONDS)
+
+
 def programs_end(stack: Stack) -> Iterator[Violation]:
     for name, program in ((HEALER, stack.healer), (EXPORTER, stack.exporter)):
         code = program.stop()
@@ -95,9 +144,9 @@ def programs_end(stack: Stack) -> Iterator[Violation]:
 def no_session_is_left(pair: Pair) -> Iterator[Violation]:
     for node, server in pair.nodes.items():
         try:
-            wait_for(lambda server=server: not server.sql(_LEFT, [EXPORTER_ROLE, HEALER_ROLE]), "no session", 10)  # type: ignore[misc]
+            wait_for(lambda server=server: not server.sql(_LEFT, [ROLES]), "no session", 10)  # type: ignore[misc]
         except NotReadyError:
-            left = server.sql(_LEFT, [EXPORTER_ROLE, HEALER_ROLE])
+            left = server.sql(_LEFT, [ROLES])
             yield Violation("no session is left", "none 10 s after the programs have ended", f"{left} on {node}")
 
 
@@ -127,14 +176,16 @@ def logs_are_clean(stack: Stack, pair: Pair) -> Iterator[Violation]:
             yield from serverlog.broken(node, text)
 
 
-def claims_are_true(stack: Stack, state: DayState) -> Iterator[Violation]:
+def claims_are_true(stack: Stack, pair: Pair, state: DayState) -> Iterator[Violation]:
     """The outcomes that all of the healer's processes logged are true."""
     got_slot = state.got_slot | {
         name: None if creation.excused else creation.statement.done and creation.statement.error is None
         for name, creation in state.creations.items()
     }
+    ended_for = {act.slot_name for act, _ in terminationlog.victims(logged_terminations(pair))}
     for text in serverlog.read(logs_of(stack.healer.process)):
         yield from programlog.claims(text, got_slot, CALLS_PER_EPISODE)
+        yield from programlog.claimed_endings(text, ended_for)
 
 
 def judged_calls(calls: Sequence[serverlog.Call], state: DayState) -> Iterator[Violation]:

@@ -16,6 +16,7 @@ SETTINGS = {
     "wal_retrieve_retry_interval": "'500ms'",
     # The log has every statement before it runs, whoever sends it and whatever its result.
     "log_statement": "'all'",
+    "log_replication_commands": "on",
     "log_line_prefix": "'@%n|%p|%q%u|%a|'",
 }
 

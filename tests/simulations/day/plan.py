@@ -7,7 +7,8 @@ program), the time of its end is drawn as well. A small model of the servers ens
 
 import heapq
 import random
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from tests.simulations.day.steps import EXPORTER, HEALER, Act, Step
 from tests.support.servers.stack import PRIMARY_NODE, STANDBY_NODE
@@ -39,6 +40,7 @@ _REQUIRED_SET = {
     Act.LEAVE: "read",
     Act.COMMIT: "open",
     Act.FINISH: "prepared",
+    Act.HANG_UP: "open",
     Act.START: "dead",
 }
 """The set of the model that must contain the step's name."""
@@ -48,6 +50,7 @@ _ADDED_TO = {
     Act.CONSUME: "read",
     Act.BEGIN: "open",
     Act.PREPARE: "prepared",
+    Act.FORGET: "open",
     Act.KILL: "dead",
 }
 _FLAGS = {
@@ -59,6 +62,8 @@ _FLAGS = {
 }
 BUSY = 45.0
 """Seconds of each minute with acts. In the rest only ends occur, so that creations depend on the healer."""
+FORGOTTEN = 2
+"""Transactions in each minute that a client forgets; they begin in its first third."""
 MAX_SLOTS = 20
 """Per server, which has room for 50."""
 
@@ -115,7 +120,7 @@ class Model:
                 del self.slots[step.name]
                 self.creating.discard(step.name)
                 self.read.discard(step.name)
-            case Act.ABANDON | Act.LEAVE | Act.COMMIT | Act.FINISH | Act.START:
+            case Act.ABANDON | Act.LEAVE | Act.COMMIT | Act.FINISH | Act.HANG_UP | Act.START:
                 getattr(self, _REQUIRED_SET[step.act]).discard(step.name)
             case Act.RESTART_FAST | Act.RESTART_IMMEDIATE:
                 self._end_sessions(step.node)
@@ -139,7 +144,37 @@ class Model:
 
 def plan(seed: int, minutes: float) -> tuple[Step, ...]:
     """Return the day's steps in order. The last ones remove all obstacles to creations."""
-    return _Drawing(random.Random(seed), minutes * 60).steps()
+    steps = _Drawing(random.Random(seed), minutes * 60).steps()
+    return tuple(_with_forgotten(steps, random.Random(f"{seed}, forgets"), minutes))
+
+
+def _with_forgotten(steps: Sequence[Step], chance: random.Random, minutes: float) -> Iterator[Step]:
+    """
+    Add transactions that a client forgets, and nothing else: the plan stays what it would be without them.
+
+    They last for longer than the healer needs to end them, which is about ten seconds.
+    """
+    model = Model()
+    count = max(1, round(FORGOTTEN * minutes))
+    begins = sorted(n // FORGOTTEN * 60 + chance.uniform(0, 20 * min(1.0, minutes)) for n in range(count))
+    planned = [
+        step
+        for n, at in enumerate(begins)
+        for step in (
+            Step(at, Act.FORGET, name=f"forgotten_{n}"),
+            Step(at + chance.uniform(14, 22), Act.HANG_UP, name=f"forgotten_{n}"),
+        )
+    ]
+    nodes: dict[str, str] = {}
+    for step in sorted([*steps, *planned], key=lambda step: step.at):
+        if step.act in (Act.FORGET, Act.HANG_UP):
+            # On the node that was the primary when it began.
+            step = replace(step, node=nodes.setdefault(step.name, model.leader))  # noqa: PLW2901
+            if not model.allows(step):
+                # It ended with its server.
+                continue
+        model.take(step)
+        yield step
 
 
 class _Drawing:

@@ -1,10 +1,11 @@
 """The logs of the exporter and the healer: lines that must not occur, and whether the healer's claims are true."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from healer.remedies.progress import WELL, Outcome
+from healer.remedies.terminate.remedy import EndTransaction
 from tests.simulations.day.violation import Violation
 
 INVARIANT = "the programs' logs are without defects"
@@ -34,6 +35,14 @@ def defects(name: str, text: str) -> Iterator[Violation]:
             yield Violation(INVARIANT, "events, and no exceptions", f"{name}: {line.strip()[:2000]}")
 
 
+def claimed_endings(text: str, ended_for: Collection[str]) -> Iterator[Violation]:
+    """Return the claims to have healed a slot by ending a transaction, where no session was ended for the slot."""
+    for event in events(text):
+        claimed = (event["msg"], event.get("heal"), event.get("outcome"))
+        if claimed == ("heal ended", EndTransaction.name, Outcome.HEALED) and event["slot"] not in ended_for:
+            yield Violation("a claim of healing rests on an act", f"a session ended for {event['slot']}", f"{event}")
+
+
 def claims(text: str, got_slot: Mapping[str, bool | None], max_calls: int) -> Iterator[Violation]:
     """
     Return the heals with an impossible outcome.
@@ -47,6 +56,8 @@ def claims(text: str, got_slot: Mapping[str, bool | None], max_calls: int) -> It
         if event["outcome"] == Outcome.ERROR:
             yield Violation("no heal ends by a defect", "another outcome", f"{event}")
         if event["outcome"] in WELL and got_slot.get(event["slot"]) is False:
-            yield Violation("what is told healed is made", f"{event['slot']} given to its client", f"{event}")
+            yield Violation(
+                "a slot that is reported healed was created", f"{event['slot']} given to its client", f"{event}"
+            )
         if event["calls"] > max_calls:
             yield Violation("calls stay in budget", f"at most {max_calls} for a slot", f"{event}")

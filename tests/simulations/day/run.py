@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.simulations.day import final_invariants
+from tests.simulations.day import final_invariants, terminationlog
 from tests.simulations.day.actor import Actor
 from tests.simulations.day.day_state import PATIENCE, DayState, pending
 from tests.simulations.day.pair import SETTINGS, Pair
 from tests.simulations.day.steps import EXPORTER, HEALER, Act, Step
 from tests.simulations.day.violation import Violation
 from tests.simulations.day.watch import InvariantWatch
+from tests.support.blocking_transactions import set_up_roles
 from tests.support.servers.binaries import NEWEST
 from tests.support.servers.stack import Stack
-from tests.support.stories import THRESHOLDS
 
 Log = Callable[[float, str], None]
 """Takes seconds since the day's start, and a text."""
@@ -36,6 +36,8 @@ class Day:
     made: int = 0
     """Number of slots that clients have got."""
     calls: int = 0
+    ended: int = 0
+    """Number of sessions that the healer has ended."""
     longest: float = 0.0
     """The longest time in seconds that a creation has waited for nothing but a record."""
     checks: Counter[str] = field(default_factory=Counter)
@@ -58,10 +60,16 @@ def run(
     """
     day = Day()
     with (
-        Stack(major=major, thresholds=THRESHOLDS, healer=final_invariants.HEALER_SETTINGS) as stack,
+        Stack(
+            major=major,
+            thresholds=final_invariants.THRESHOLDS,
+            healer=final_invariants.HEALER_SETTINGS,
+            end_transactions=final_invariants.END_TRANSACTIONS,
+        ) as stack,
         ExitStack() as inner,
     ):
         stack.start_databases(rows=10, **SETTINGS)
+        set_up_roles(stack.primary)
         pair = inner.enter_context(Pair(stack))
         state = DayState(pair.leader, patience)
         stack.start_exporter()
@@ -130,14 +138,18 @@ def _final_violations(day: Day, scene: _Scene) -> list[Violation]:
         violations += final_invariants.slots_are_there(scene.pair, scene.state)
         violations += final_invariants.no_alert_is_left(scene.stack)
     if HEALER not in scene.state.dead:
-        violations += final_invariants.calls_are_counted(scene.stack.healer, scene.pair, scene.state.healer_began)
+        since = scene.state.healer_began
+        violations += final_invariants.calls_are_counted(scene.stack.healer, scene.pair, since)
+        violations += final_invariants.terminations_are_counted(scene.stack.healer, scene.pair, since)
     if not scene.state.dead & {EXPORTER, HEALER}:
         violations += final_invariants.programs_end(scene.stack)
         violations += final_invariants.no_session_is_left(scene.pair)
     calls = final_invariants.calls_of(scene.pair)
     day.calls = len(calls)
     violations += final_invariants.judged_calls(calls, scene.state)
-    violations += final_invariants.claims_are_true(scene.stack, scene.state)
+    violations += final_invariants.judged_terminations(scene.pair, scene.state)
+    day.ended = len(terminationlog.victims(final_invariants.logged_terminations(scene.pair)))
+    violations += final_invariants.claims_are_true(scene.stack, scene.pair, scene.state)
     violations += final_invariants.logs_are_clean(scene.stack, scene.pair)
     return violations
 

@@ -2,7 +2,7 @@
 The calls of pg_log_standby_snapshot() in the servers' logs, and the checks of them.
 
 With log_statement = all a server logs each statement before it runs it, with the role of the session, so the log has
-exactly the calls that were made. The function's name in a string literal is not a call.
+exactly the calls that were made. The function's name in a string literal or a comment is not a call.
 """
 
 import re
@@ -13,8 +13,10 @@ from pathlib import Path
 
 from tests.simulations.day.violation import Violation
 
-_ENTRY = re.compile(r"^@(?P<at>\d+\.\d+)\|(?P<pid>\d+)\|(?:(?P<user>[^|]*)\|[^|]*\|)?(?P<text>.*)", re.DOTALL)
-_STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*|fastpath [^:]*): (?P<sql>.*)", re.DOTALL)
+_ENTRY = re.compile(
+    r"^@(?P<at>\d+\.\d+)\|(?P<pid>\d+)\|(?:(?P<user>[^|]*)\|(?P<application>[^|]*)\|)?(?P<text>.*)", re.DOTALL
+)
+STATEMENT = re.compile(r"LOG:\s+(?:statement|execute [^:]*|fastpath [^:]*): (?P<sql>.*)", re.DOTALL)
 _CALL = re.compile(r"\bpg_log_standby_snapshot\s*\(")
 _GRANT = re.compile(r"\s*(?:GRANT|REVOKE)\b")
 _STANDBY = "LOG:  entering standby mode"
@@ -35,9 +37,12 @@ class Call:
 
 @dataclass(frozen=True)
 class Entry:
+    """`user` and `application` are empty in entries of the server's own processes."""
+
     at: float
     pid: int
     user: str
+    application: str
     text: str
 
 
@@ -48,23 +53,31 @@ def entries(text: str) -> Iterator[Entry]:
         if _ENTRY.match(line) and lines:
             entry = _ENTRY.match("\n".join(lines))
             if entry is not None:
-                yield Entry(float(entry["at"]), int(entry["pid"]), entry["user"] or "", entry["text"])
+                user, application = entry["user"] or "", entry["application"] or ""
+                yield Entry(float(entry["at"]), int(entry["pid"]), user, application, entry["text"])
             lines = []
         lines.append(line)
 
 
-def calls_in(node: str, text: str) -> Iterator[Call]:
-    """Return the calls in the log of one start of a server; the log also shows when it is a standby."""
+def with_role(text: str) -> Iterator[tuple[Entry, bool]]:
+    """Return the entries of the log of one start of a server, and for each whether the server was a standby then."""
     standby = False
     for entry in entries(text):
         if entry.text.startswith(_STANDBY):
             standby = True
         elif entry.text.startswith(_PROMOTED):
             standby = False
-        statement = _STATEMENT.match(entry.text)
+        yield entry, standby
+
+
+def calls_in(node: str, text: str) -> Iterator[Call]:
+    """Return the calls in the log of one start of a server."""
+    for entry, standby in with_role(text):
+        statement = STATEMENT.match(entry.text)
         if statement is None or _GRANT.match(statement["sql"]):
             continue
-        if _CALL.search(re.sub(r"'(?:[^']|'')*'", "''", statement["sql"])):
+        without_comments = re.sub(r"--.*", "", statement["sql"])
+        if _CALL.search(re.sub(r"'(?:[^']|'')*'", "''", without_comments)):
             yield Call(entry.at, node, entry.pid, entry.user, standby)
 
 

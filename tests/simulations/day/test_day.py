@@ -118,7 +118,7 @@ def test_acts_run_on_servers_of_the_right_role() -> None:
     for seed in range(20):
         model = Model()
         for step in plan(seed, 2):
-            if step.act in (Act.BEGIN, Act.PREPARE, Act.WRITE):
+            if step.act in (Act.BEGIN, Act.FORGET, Act.PREPARE, Act.WRITE):
                 assert step.node == model.leader
             if step.act in (Act.PAUSE, Act.RESUME, Act.REFUSE, Act.SWALLOW, Act.RECONNECT):
                 assert step.node == model.follower

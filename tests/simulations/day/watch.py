@@ -11,6 +11,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from healer.commands.grants import ENDER_ROLE
 from healer.remedies.attempt import APPLICATION_NAME as HEALER_APPLICATION
 from tests.simulations.day.day_state import DayState, late
 from tests.simulations.day.facts import Facts, ask, disagreements, settled
@@ -30,14 +31,18 @@ TOO_MANY_FOR = 6.0
 
 _SESSIONS = """
 SELECT usename, application_name LIKE %s, count(*) FROM pg_catalog.pg_stat_activity
-WHERE usename IN (%s, %s) GROUP BY 1, 2
+WHERE usename = ANY (%s) GROUP BY 1, 2
 """
 _MAX_SESSIONS = {
     (EXPORTER_ROLE, False): ("the exporter's", 1),
-    (EXPORTER_ROLE, True): ("the healer's looks'", 1),
+    (EXPORTER_ROLE, True): ("the healer's looks'", 2),
     (HEALER_ROLE, True): ("the healer's acts'", 2),
+    (ENDER_ROLE, True): ("the healer's acts' that end sessions", 2),
 }
-"""One persistent connection per node; the healer has one for its episode, and one for its check of privileges."""
+"""
+One persistent connection per node. The healer has one for every episode, at most one for each remedy, and one for the
+check of a remedy's privileges.
+"""
 
 ViolationsByKey = dict[tuple[object, ...], Violation]
 
@@ -158,7 +163,8 @@ class InvariantWatch:
     def _count(self, conninfo: str) -> dict[tuple[str, bool], int] | None:
         try:
             with psycopg.connect(conninfo, connect_timeout=3, options="-c statement_timeout=3000") as connection:
-                rows = connection.execute(_SESSIONS, [f"{HEALER_APPLICATION}%", EXPORTER_ROLE, HEALER_ROLE]).fetchall()
+                roles = [EXPORTER_ROLE, HEALER_ROLE, ENDER_ROLE]
+                rows = connection.execute(_SESSIONS, [f"{HEALER_APPLICATION}%", roles]).fetchall()
         except psycopg.Error:
             return None
         return {(user, is_healer): count for user, is_healer, count in rows}

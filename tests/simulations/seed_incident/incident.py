@@ -5,10 +5,8 @@ A forgotten transaction pins a slot until it is lost; the slot that replaces it 
 healer is not allowed to end transactions, as is the default: a person does, following the alert.
 """
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +16,11 @@ from tests.support.incidents import MEBIBYTE, Incidents, limit_retained_wal
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
 from tests.support.servers.stack import PRIMARY_NODE, Stack
-from tests.support.servers.workload import confirmed_all, streaming_consumer
+from tests.support.servers.workload import confirmed_all, steady_writes, streaming_consumer
 
 THRESHOLDS = {
     "PgSlotPinnedByTransaction": "5",
-    "PgSlotWalHeadroomLow": "1s",
+    "PgSlotWalHeadroomLow": "1s/5s",
     "PgSlotLossPredicted": "1s",
     "PgSlotCreationBlocked": "5",
 }
@@ -84,7 +82,7 @@ def run_incident(stack: Stack) -> Story:
         holder = transaction.enter_context(closing(psycopg.connect(primary.conninfo(), application_name=APPLICATION)))
         with streaming_consumer(primary, LOST, stack.folder):
             story.record("consumer", f"streams from slot {LOST}, confirms each second")
-            with writing(primary):
+            with steady_writes(primary, WRITTEN_MIB, MEBIBYTE):
                 wait_for(lambda: _is_retained(stack, LOST), "the exporter shows the slot")
                 for _ in range(2):
                     wait_for(confirmed_all(primary, LOST), "the consumer confirms what is written")
@@ -150,28 +148,6 @@ def _record_alert(story: Story, alerts: Incidents, name: str, slot: str) -> None
     text = " ".join(alerts.fired[name, slot]["annotations"]["description"].split())
     story.descriptions[name] = text
     story.record("Prometheus", f"{name}: {text}", name)
-
-
-@contextmanager
-def writing(primary: Postgres) -> Iterator[None]:
-    """Write WAL continuously, as a busy server does."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.5):
-            primary.sql(
-                "SELECT count(pg_catalog.pg_logical_emit_message(false, 'work', pg_catalog.repeat('x', %s)))"
-                " FROM pg_catalog.generate_series(1, %s)",
-                [MEBIBYTE, WRITTEN_MIB],
-            )
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _safe_wal_size(primary: Postgres) -> int | None:

@@ -10,7 +10,6 @@ the exit code is 1 if a false cause was reported.
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from tests.support.servers.binaries import Binaries
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import Process, wait_for
 from tests.support.servers.programs import Program
+from tests.support.servers.workload import repeating
 
 RATES = (1, 10, 100)
 """MiB of WAL a second, in 20 transactions."""
@@ -119,20 +119,12 @@ def _stream(stack: ExitStack, programs: Binaries, server: Postgres, folder: Path
 
 def _batch(stack: ExitStack, server: Postgres, interval: float) -> None:
     server.sql("SELECT pg_catalog.pg_create_logical_replication_slot('batch', 'pgoutput')")
-    stop = threading.Event()
     read = (
         "SELECT count(*) FROM pg_catalog.pg_logical_slot_get_binary_changes("
         "'batch', NULL, NULL, 'proto_version', '1', 'publication_names', 'bench')"
     )
 
-    def work() -> None:
-        while not stop.wait(interval):
-            server.sql(read)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    stack.callback(thread.join)
-    stack.callback(stop.set)
+    stack.enter_context(repeating(lambda: server.sql(read), interval))
 
 
 def _count_causes(

@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from healer.webhook.alertmanager_api import AlertListing
 from healer.webhook.payload import Alert
@@ -44,10 +44,20 @@ class FakeAlertmanager:
         """End an alert; the webhook follows at the next group interval."""
         self.firing.pop(fingerprint, None)
 
-    async def listing(self, _url: str) -> AlertListing:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """There is no connection."""
+
+    async def fetch(self) -> AlertListing:
         """Return the firing alerts, as the API does."""
         alerts = {name: Alert(firing=True, labels=labels, fingerprint=name) for name, labels in self.firing.items()}
-        return AlertListing(alerts, dict.fromkeys(self.silenced & alerts.keys(), "silenced (by us)"), complete=True)
+        return AlertListing(alerts, dict.fromkeys(self.silenced & alerts.keys(), "silenced (by us)"))
+
+    async def complete(self) -> bool:
+        """Return that it has all alerts: it never restarts."""
+        return True
 
     async def close(self) -> None:
         for task in self._tasks.values():

@@ -3,6 +3,8 @@
 from statistics import median
 from typing import TYPE_CHECKING
 
+from tests.simulations.terminations.report import report as report_of_terminations
+
 if TYPE_CHECKING:
     from tests.simulations.year.simulation import Simulation
 
@@ -33,6 +35,9 @@ def report_page(simulation: "Simulation", clusters: int, incidents: int, seed: i
     lines += [f"| {kind} | {count:,} | {judge.calls[kind]:,} |" for kind, count in judge.kinds.most_common()]
     lines += ["", "| outcome | slots |", "| --- | ---: |"]
     lines += [f"| {outcome} | {count:,} |" for outcome, count in judge.outcomes.most_common()]
+    terminations = simulation.termination_judge
+    if terminations.endings:
+        lines += ["", "## Ended transactions", "", report_of_terminations(terminations, spent)]
     if judge.examples:
         lines += ["", "The first of what was wrong:", "", *(f"- {example}" for example in judge.examples)]
     return "\n".join(lines)

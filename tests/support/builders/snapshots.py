@@ -12,11 +12,15 @@ FACTS = NodeFacts(
     version="18.6",
     wal_level="logical",
     effective_wal_level="logical",
+    server_time=1_000_000.0,
+    role="exporter",
     reads_all_stats=True,
     replication_slots=1,
     max_replication_slots=10,
     max_slot_wal_keep_size_bytes=None,
     wal_keep_size_bytes=0,
+    max_wal_size_bytes=1024 * 1024 * 1024,
+    wal_segment_size_bytes=16 * 1024 * 1024,
     bgwriter_delay_seconds=0.2,
     synchronized_standby_slots="",
     idle_replication_slot_timeout_seconds=None,
@@ -48,9 +52,12 @@ SLOT = Slot(
     received_position=1100,
     reply_time=1.8e9,
     consumer_wait_event=None,
+    decoding=None,
+    table_copy_running=False,
     catalog_xmin_age_xids=3,
     xmin_age_xids=None,
     catalog_xmin=700,
+    xmin=None,
     in_creation=False,
     spill_txns=0,
     spill_count=0,
@@ -60,6 +67,9 @@ SLOT = Slot(
     stream_bytes=0,
     total_txns=1,
     total_bytes=1,
+    mem_exceeded_count=0,
+    slotsync_skip_count=0,
+    slotsync_last_skip=None,
 )
 
 CREATION = SlotCreation(
@@ -82,6 +92,7 @@ STANDBY = Standby(
     receiver_running=True,
     receiver_status="streaming",
     streaming_configured=True,
+    restores_from_archive=False,
     replay_pause_state="not paused",
     apply_delay_seconds=0.0,
     replay_lag_bytes=0,
@@ -116,10 +127,11 @@ TRANSACTION = Transaction(
 def node(name: str, *, recovery: bool, **rows: Any) -> NodeSnapshot:
     """Return a node that answered all queries; it has no rows except those in `rows`."""
     rows = {"slots": (), "creations": (), "transactions": (), "senders": ()} | rows
+    rows = {"facts": replace(FACTS, in_recovery=recovery)} | rows
     if recovery:
         rows = {"standby": STANDBY} | rows
     statuses = dict.fromkeys((query.name for query in QUERIES), QueryStatus.OK)
-    return NodeSnapshot("c", name, 0.01, statuses, replace(FACTS, in_recovery=recovery), **rows)
+    return NodeSnapshot("c", name, 0.01, statuses, **rows)
 
 
 def unreachable_node(name: str) -> NodeSnapshot:

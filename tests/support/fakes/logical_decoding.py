@@ -167,7 +167,7 @@ def watch(
         now, slot, transactions = float(server.now), _slot(consumer), _transactions(server)
         slots = (slot,) if consumer.replica is None else ()
         facts = replace(FACTS, wal_written_bytes=server.position, next_xid=server.next_xid)
-        primary_history = extend_history(primary_history, facts, slots, transactions, now)
+        primary_history = extend_history(primary_history, facts, slots, transactions, now, began=now)
         primary = replace(
             node("p", recovery=False, slots=slots, transactions=transactions), facts=facts, history=primary_history
         )
@@ -175,7 +175,7 @@ def watch(
             diagnoses.append((server.now, diagnose_retention(slot, primary, cluster(primary))))
             continue
         facts = replace(FACTS, in_recovery=True, wal_written_bytes=consumer.here, next_xid=None)
-        standby_history = extend_history(standby_history, facts, (slot,), (), now)
+        standby_history = extend_history(standby_history, facts, (slot,), (), now, began=now)
         standby = replace(node("s", recovery=True, slots=(slot,)), facts=facts, history=standby_history)
         diagnoses.append((server.now, diagnose_retention(slot, standby, cluster(primary, standby))))
     return diagnoses

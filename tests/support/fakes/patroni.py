@@ -3,7 +3,7 @@
 import json
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +36,8 @@ class Api:
 
     cluster: Any = field(default_factory=lambda: TWO)
     itself: Any = field(default_factory=lambda: SELF)
+    config: Any = field(default_factory=dict)
+    """The dynamic configuration, the answer to /config."""
     answer: Callable[[], Awaitable[web.StreamResponse]] | None = None
     """Returns the answer to /cluster instead of `cluster`; None: it is not replaced."""
     asked: int = 0
@@ -44,6 +46,9 @@ class Api:
     async def on_cluster(self, _request: web.Request) -> web.StreamResponse:
         self.asked += 1
         return web.json_response(self.cluster) if self.answer is None else await self.answer()
+
+    async def on_config(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response(self.config)
 
     async def on_self(self, _request: web.Request) -> web.StreamResponse:
         return web.json_response(self.itself)
@@ -54,7 +59,13 @@ async def apis(*which: Api, tls: ssl.SSLContext | None = None) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         for api in which:
             app = web.Application()
-            app.add_routes([web.get("/cluster", api.on_cluster), web.get("/patroni", api.on_self)])
+            app.add_routes(
+                [
+                    web.get("/cluster", api.on_cluster),
+                    web.get("/patroni", api.on_self),
+                    web.get("/config", api.on_config),
+                ]
+            )
             server = TestServer(app, scheme="https" if tls else "http")
             await server.start_server(ssl=tls)
             stack.push_async_callback(server.close)
@@ -70,14 +81,14 @@ def real(databases: Stack) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def a_patroni(server: Postgres) -> Iterator[str]:
-    """Serve the API of a cluster with only this server, in a thread, within the context; return its URL."""
+def a_patroni(servers: Mapping[str, Postgres]) -> Iterator[str]:
+    """Serve the API of a cluster with these members, by name, in a thread, within the context; yield its URL."""
+    members = [{"name": name, "host": "127.0.0.1", "port": server.port} for name, server in servers.items()]
 
     class Api(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            members = [{"name": server.name, "host": "127.0.0.1", "port": server.port}]
             self.wfile.write(json.dumps({"members": members}).encode())
 
         def log_message(self, *_: object) -> None:

@@ -14,6 +14,8 @@
 #   bench       the peer that `make bench` measures against
 #   consumers   those of tests/support/consumers, in .venv/consumers, and what they run on
 #   containers  a container engine, for `make containers`
+#   systemd     what boots a systemd, for `make systemd`
+#   pages       Chromium, and axe-core from npm, for `make pages`
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -24,7 +26,7 @@ asked_for() { [[ $ASKED_FOR = *" $1 "* ]]; }
 
 for part in "$@"; do
   case $part in
-    demo | checks | dev | monitoring | programs | versions | bench | consumers | containers) ;;
+    demo | checks | dev | monitoring | programs | versions | bench | consumers | containers | systemd | pages) ;;
     *) printf 'setup: no such part: %s\n' "$part" >&2; exit 2 ;;
   esac
 done
@@ -77,8 +79,8 @@ find_python() {
 # .venv/installed-from has the checksums of what was installed, and then each extra, one a line.
 python_environment() {
   local extra=$1 stamp=.venv/installed-from wanted python
-  wanted=$(sha256sum pyproject.toml deploy/docker/constraints.txt)
-  if [ -x .venv/bin/python ] && [ "$(head -n 2 "$stamp" 2>/dev/null)" = "$wanted" ]; then
+  wanted=$(sha256sum pyproject.toml deploy/docker/requirements.txt deploy/docker/build-requirements.txt)
+  if [ -x .venv/bin/python ] && [ "$(head -n 3 "$stamp" 2>/dev/null)" = "$wanted" ]; then
     if grep -qxE "$extra|dev" "$stamp"; then return; fi
   else
     rm -f "$stamp"
@@ -89,9 +91,13 @@ python_environment() {
     "$python" -m venv .venv
   fi
   say "installing PyPI packages"
-  # With the versions that the image has, so that they are what the tests have run with.
+  # With the packages that the image has, so that they are what the tests have run with. Checksums are for these alone: pip
+  # would ask for those of all packages, also of this project, which has none. So the rest keeps to the versions.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+    --requirement deploy/docker/requirements.txt --requirement deploy/docker/build-requirements.txt >&2
+  sed -nE 's/^([a-z0-9-]+==[^ ]+).*/\1/p' deploy/docker/requirements.txt deploy/docker/build-requirements.txt >.venv/pins.txt
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --constraint deploy/docker/constraints.txt --editable ".[$extra]" >&2
+    --constraint .venv/pins.txt --editable ".[$extra]" >&2
   [ -e "$stamp" ] || printf '%s\n' "$wanted" > "$stamp"
   printf '%s\n' "$extra" >> "$stamp"
 }
@@ -109,6 +115,8 @@ installed() {
     # For the check of the systemd units, which call /bin/kill.
     systemd) command -v systemd-analyze ;;
     procps) [ -x /bin/kill ] ;;
+    systemd-sysv) [ -x /lib/systemd/systemd ] && command -v systemctl ;;
+    iproute2) command -v ip ;;
     # Debian keeps what python3 -m venv needs in a package of its own.
     python3-venv) [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' ;;
     npm) command -v npm ;;
@@ -135,6 +143,11 @@ debian_packages() {
   wants containers docker.io
   wants containers debootstrap
   wants containers curl
+  wants systemd systemd-sysv
+  wants systemd curl
+  wants systemd iproute2
+  wants pages chromium
+  wants pages npm
   if [ ${#missing[@]} -gt 0 ]; then install_packages "${missing[@]}"; fi
 }
 
@@ -190,3 +203,9 @@ if asked_for versions; then
 fi
 if asked_for monitoring; then other_monitoring; fi
 if asked_for consumers; then bash tests/support/consumers/install.sh .venv/bin/python .venv/consumers; fi
+if asked_for pages && [ ! -d .venv/browser/node_modules/axe-core ]; then
+  say "installing npm packages"
+  mkdir -p .venv/browser
+  cp tests/browser/package.json .venv/browser
+  (cd .venv/browser && npm install --silent --no-audit --no-fund >&2) || fail "npm install failed"
+fi

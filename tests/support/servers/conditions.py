@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
@@ -44,3 +45,22 @@ def changed_settings(server: Postgres, **values: str) -> Iterator[None]:
     finally:
         server.sql("ALTER SYSTEM RESET ALL")
         server.sql("SELECT pg_catalog.pg_reload_conf()")
+
+
+@contextmanager
+def password_required(server: Postgres, role: str, password: str) -> Iterator[str]:
+    """Create a role that needs a password, by a line at the top of pg_hba.conf; yield its conninfo without one."""
+    [(path,)] = server.sql("SHOW hba_file")
+    file = Path(path)
+    before = file.read_text()
+    server.sql(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    try:
+        file.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{before}")
+        loaded = server.sql("SELECT pg_catalog.pg_conf_load_time()")
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+        wait_for(lambda: server.sql("SELECT pg_catalog.pg_conf_load_time()") != loaded, "the file has been reloaded")
+        yield f"host=127.0.0.1 port={server.port} dbname=postgres user={role}"
+    finally:
+        file.write_text(before)
+        server.sql("SELECT pg_catalog.pg_reload_conf()")
+        server.sql(f"DROP ROLE {role}")

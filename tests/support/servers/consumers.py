@@ -63,7 +63,11 @@ class ChangeByChange:
         last_report = 0.0
         while not self._stop.is_set():
             select.select([self._pgconn.socket], [], [], 0.1)
-            self._pgconn.consume_input()
+            try:
+                self._pgconn.consume_input()
+            except psycopg.OperationalError:
+                # The server has ended.
+                return
             self._take()
             if time.monotonic() - last_report >= 1:
                 last_report = time.monotonic()

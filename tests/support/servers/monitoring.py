@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,14 @@ class Prometheus(Server):
         *,
         as_shipped: bool = False,
         outlive_us: bool = False,
+        alertmanagers: Sequence[str] = (),
     ) -> None:
+        """`alertmanagers`: addresses to send alerts to; empty: only to that of the shipped configuration."""
         home = folder / "prometheus"
         home.mkdir()
         config = yaml.safe_load(_with_addresses(ALERTS / "prometheus.yml", addresses))
+        if alertmanagers:
+            config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": list(alertmanagers)}]}]
         if not as_shipped:
             config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         (home / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
@@ -93,10 +97,20 @@ class Prometheus(Server):
 
 
 class Alertmanager(Server):
-    """A single Alertmanager, without a cluster."""
+    """One Alertmanager; without `peers` it is no member of a cluster."""
 
-    def __init__(self, folder: Path, addresses: Mapping[str, str], *, outlive_us: bool = False) -> None:
-        home = folder / "alertmanager"
+    def __init__(
+        self,
+        folder: Path,
+        addresses: Mapping[str, str],
+        *,
+        outlive_us: bool = False,
+        name: str = "alertmanager",
+        cluster_address: str = "",
+        peers: Sequence[str] = (),
+    ) -> None:
+        """`cluster_address`: where it listens for its peers, empty: nowhere; `peers`: their cluster addresses."""
+        home = folder / name
         home.mkdir()
         (home / "alertmanager.yml").write_text(_with_addresses(ALERTS / "alertmanager.yml", addresses), "utf-8")
         self.address = addresses["alertmanager:9093"]
@@ -105,10 +119,11 @@ class Alertmanager(Server):
             f"--config.file={home / 'alertmanager.yml'}",
             f"--storage.path={home / 'data'}",
             f"--web.listen-address={self.address}",
-            "--cluster.listen-address=",
+            f"--cluster.listen-address={cluster_address}",
+            *(f"--cluster.peer={peer}" for peer in peers),
         ]
         port = int(self.address.rpartition(":")[2])
-        super().__init__(Process(arguments, folder / "alertmanager.log", outlive_us=outlive_us), port)
+        super().__init__(Process(arguments, folder / f"{name}.log", outlive_us=outlive_us), port)
 
     def alerts(self) -> list[dict[str, Any]]:
         return list(self.get("/api/v2/alerts"))
@@ -116,22 +131,29 @@ class Alertmanager(Server):
 
 def rules_with(thresholds: Mapping[str, str], file: Path) -> str:
     """
-    Return the rules with the thresholds of these alerts replaced.
+    Return the rules with the thresholds of these alerts and recording rules replaced.
 
-    A number replaces the one after `>` in the expression, a duration (`2s`) the rule's `for` and `keep_firing_for`.
+    A number replaces the first one after `>` in the expression, wherever that stands; a duration (`2s`) the rule's
+    `for` and `keep_firing_for`. Another duration after a slash (`2s/5s`, `/5s` alone) replaces the ranges and offsets
+    of the expression. With any threshold no group is evaluated only once a minute.
     """
     rules = yaml.safe_load(file.read_text("utf-8"))
     remaining = dict(thresholds)
     for group in rules["groups"]:
+        if thresholds and group.get("interval") == "1m":
+            del group["interval"]
         for rule in group["rules"]:
-            value = remaining.pop(rule.get("alert"), None)
-            if value is not None and value[-1].isalpha():
-                assert "for" in rule, rule
+            value, _, ranges = remaining.pop(rule.get("alert", rule.get("record")), "").partition("/")
+            if value and value[-1].isalpha():
+                assert ranges or "for" in rule or "keep_firing_for" in rule, rule
                 rule |= {key: value for key in ("for", "keep_firing_for") if key in rule}
-            elif value is not None:
-                rule["expr"], count = re.subn(r"> \d+", f"> {value}", rule["expr"])
-                assert count == 1, rule
-    assert not remaining, f"no such alerts: {remaining}"
+            elif value:
+                first = re.search(r"> \d+", rule["expr"])
+                assert first is not None, rule
+                rule["expr"] = rule["expr"].replace(first[0], f"> {value}")
+            if ranges:
+                rule["expr"] = re.sub(r"(\[|offset )\d+[mh]\b", rf"\g<1>{ranges}", rule["expr"])
+    assert not remaining, f"no such rules: {remaining}"
     return yaml.safe_dump(rules, width=10_000)
 
 

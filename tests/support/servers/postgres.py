@@ -59,12 +59,14 @@ class Postgres:
 
     @classmethod
     def primary(cls, binaries: Binaries, folder: Path, name: str, *, outlive_us: bool = False, **settings: str) -> Self:
-        """Create and start a primary."""
+        """Create and start a primary. `wal_segment_size`, in megabytes, is an option of initdb, unlike the others."""
+        segment = settings.pop("wal_segment_size", "16")
         server = cls(binaries, folder, name, outlive_us=outlive_us)
         server.make_data_folder()
         binaries.run(
             binaries.server / "initdb",
             *("-D", server.data_folder, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
+            f"--wal-segsize={segment}",
         )
         server.configure(SETTINGS | settings)
         server.start()
@@ -112,10 +114,10 @@ class Postgres:
         self.start()
 
     @contextmanager
-    def lock(self, table: str) -> Iterator[psycopg.Connection[Any]]:
-        """Lock a table so that no other session can even read it; yield the session that holds the lock."""
+    def lock(self, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[psycopg.Connection[Any]]:
+        """Lock a table, by default so that nobody else can even read it; yield the session that holds the lock."""
         with psycopg.connect(self.conninfo()) as connection:
-            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+            connection.execute(f"LOCK TABLE {table} IN {mode} MODE".encode())
             yield connection
 
     def pause_all(self) -> None:

@@ -22,6 +22,9 @@ class NotReadyError(Exception):
     """A condition was not met in time."""
 
 
+MAX_POLL_SECONDS = 0.2
+
+
 def wait_for(
     condition: Callable[[], Result | None], what: str, timeout: float = 30.0, log: Path | None = None
 ) -> Result:
@@ -30,7 +33,8 @@ def wait_for(
 
     Raises NotReadyError after `timeout` seconds, with `what` and the end of the log.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     while True:
         result = condition()
         if result:
@@ -38,7 +42,8 @@ def wait_for(
         if time.monotonic() > deadline:
             tail = "" if log is None or not log.exists() else "\n" + log.read_text("utf-8", "replace")[-3000:]
             raise NotReadyError(f"not within {timeout:.0f} s: {what}{tail}")
-        time.sleep(0.05)
+        # Most conditions ask a server over a new connection: what takes long is asked less and less often.
+        time.sleep(min(0.02 + (time.monotonic() - began) / 20, MAX_POLL_SECONDS))
 
 
 _PORTS = range(20_000, 32_000)

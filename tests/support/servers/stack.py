@@ -14,6 +14,8 @@ from typing import Self
 
 import yaml
 
+from healer.commands.grants import ENDER_ROLE
+from pgslot.snapshot.privileges import ROLES, grant_listing
 from tests.support.servers import binaries
 from tests.support.servers.monitoring import Alertmanager, Prometheus
 from tests.support.servers.postgres import Postgres
@@ -29,8 +31,11 @@ HEALER_ROLE = "pgslot_healer"
 POWERLESS_ROLE = "pgslot_healer_powerless"
 """A healer's role without the privilege to execute the function."""
 
+CREATE_EXPORTER = f"CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE {', '.join(ROLES)}; {grant_listing(EXPORTER_ROLE)}"
+"""The exporter's role with the privileges that `pg-slot-healer grants` gives it, and no others."""
+
 _ROLES = f"""
-CREATE ROLE {EXPORTER_ROLE} LOGIN IN ROLE pg_monitor;
+{CREATE_EXPORTER};
 CREATE ROLE {HEALER_ROLE} LOGIN;
 CREATE ROLE {POWERLESS_ROLE} LOGIN;
 CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL);
@@ -44,7 +49,9 @@ class Stack:
     A context that ends all of its processes; with `keep` they outlive this process, and a file has their pids.
 
     With `as_shipped` Prometheus scrapes and evaluates as in the shipped prometheus.yml, otherwise every second.
-    `healer`: keys of the healer's section in the configuration.
+    `healer`: keys of the healer's section in the configuration; None removes a key. `end_transactions`: keys of that
+    section of the cluster, without its conninfo; None: there is no such section. `alertmanagers`: as many form a
+    cluster, and the healer knows the first.
     """
 
     primary: Postgres
@@ -63,9 +70,13 @@ class Stack:
         as_shipped: bool = False,
         keep: bool = False,
         healer: Mapping[str, object] | None = None,
+        end_transactions: Mapping[str, object] | None = None,
+        alertmanagers: int = 1,
     ) -> None:
         self.major = major
+        self._end_transactions = end_transactions
         self._healer_settings = healer or {}
+        self._alertmanagers = alertmanagers
         self.keep = keep
         self._as_shipped = as_shipped
         self.folder = Path(tempfile.mkdtemp(prefix="pgslot-"))
@@ -78,6 +89,7 @@ class Stack:
             name: f"127.0.0.1:{free_port()}" for name in ("exporter:9877", "healer:9878", "alertmanager:9093")
         }
         self.token_file = self.folder / "webhook-token"
+        self.token_file.touch(mode=0o600)
         self.token_file.write_text(secrets.token_hex(16), "utf-8")
         self.addresses["/run/secrets/webhook-token"] = str(self.token_file)
 
@@ -127,17 +139,40 @@ class Stack:
 
     def start_monitoring(self) -> None:
         """Start Alertmanager and Prometheus."""
-        self.alertmanager = Alertmanager(self.folder, self.addresses, outlive_us=self.keep)
+        self.alertmanager, *more = alertmanagers = self._cluster_of_alertmanagers()
         self.prometheus = Prometheus(
-            self.folder, self.addresses, self._thresholds, as_shipped=self._as_shipped, outlive_us=self.keep
+            self.folder,
+            self.addresses,
+            self._thresholds,
+            as_shipped=self._as_shipped,
+            outlive_us=self.keep,
+            alertmanagers=[server.address for server in alertmanagers],
         )
-        for server in (self.alertmanager, self.prometheus):
+        for server in (self.alertmanager, *more, self.prometheus):
             self.cleanup.callback(server.stop)
             server.start()
         exporter = self.addresses["exporter:9877"]
         wait_for(
             lambda: self.prometheus.query(f'up{{instance="{exporter}"}} == 1'), "Prometheus has scraped the exporter"
         )
+
+    def _cluster_of_alertmanagers(self) -> list[Alertmanager]:
+        if self._alertmanagers == 1:
+            return [Alertmanager(self.folder, self.addresses, outlive_us=self.keep)]
+        gossip = [f"127.0.0.1:{free_port()}" for _ in range(self._alertmanagers)]
+        first = self.addresses["alertmanager:9093"]
+        addresses = [first, *(f"127.0.0.1:{free_port()}" for _ in gossip[1:])]
+        return [
+            Alertmanager(
+                self.folder,
+                self.addresses | {"alertmanager:9093": address},
+                outlive_us=self.keep,
+                name=f"alertmanager-{number}",
+                cluster_address=own,
+                peers=[peer for peer in gossip if peer != own],
+            )
+            for number, (address, own) in enumerate(zip(addresses, gossip, strict=True), start=1)
+        ]
 
     def wait_until_idle(self) -> None:
         """Wait until a slot created on the standby will hang, see Postgres.wait_until_idle."""
@@ -221,22 +256,24 @@ class Stack:
         """Write the configuration file of one program."""
         servers = (self.primary, self.standby)
         ports = ",".join(str(server.port) for server in servers)
+        primary = f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write dbname=postgres"
         nodes = dict(zip((PRIMARY_NODE, STANDBY_NODE), servers, strict=True))
+        settings = {
+            "alertmanager_url": f"http://{self.addresses['alertmanager:9093']}",
+            "webhook_token_file": str(self.token_file),
+            **self._healer_settings,
+        }
+        healer: dict[str, object] = {"conninfo": f"{primary} user={healer_role}"}
+        if self._end_transactions is not None:
+            healer["end_transactions"] = {"conninfo": f"{primary} user={ENDER_ROLE}", **self._end_transactions}
         config = {
             "clusters": {
                 CLUSTER: {
                     "nodes": {node: {"conninfo": server.conninfo(EXPORTER_ROLE)} for node, server in nodes.items()},
-                    "healer": {
-                        "conninfo": f"host=127.0.0.1,127.0.0.1 port={ports} target_session_attrs=read-write"
-                        f" dbname=postgres user={healer_role}"
-                    },
+                    "healer": healer,
                 }
             },
-            "healer": {
-                "alertmanager_url": f"http://{self.addresses['alertmanager:9093']}",
-                "webhook_token_file": str(self.token_file),
-                **self._healer_settings,
-            },
+            "healer": {key: value for key, value in settings.items() if value is not None},
         }
         file = self.folder / f"{name}.yml"
         file.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")

@@ -136,11 +136,13 @@ def test_kept_stack_can_be_stopped_after_its_process_ended() -> None:
     assert not folder.exists()
 
 
-def test_thresholds_are_replaced_and_unknown_alerts_rejected() -> None:
+def test_thresholds_are_replaced_and_unknown_rules_rejected() -> None:
     rules = ALERTS / "pgslot.rules.yml"
     assert "(pgslot_creation_wait_seconds) > 7" in rules_with({"PgSlotCreationStuck": "7"}, rules)
     assert "for: 7s" in rules_with({"PgSlotTargetDown": "7s"}, rules)
-    with pytest.raises(AssertionError, match="no such alerts"):
+    trend = "slot:pgslot_wal_until_lost:seconds6h"
+    assert "slot:pgslot_wal_headroom:max1h offset 5s" in rules_with({trend: "/5s"}, rules)
+    with pytest.raises(AssertionError, match="no such rules"):
         rules_with({"PgSlotNothing": "7"}, rules)
 
 

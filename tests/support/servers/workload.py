@@ -1,5 +1,6 @@
 """The workload of applications: write WAL, and stream and confirm a slot's changes."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,39 @@ def write_wal(server: Postgres, size: int = MORE_THAN_A_SEGMENT) -> None:
         f" FROM pg_catalog.generate_series(1, {size // 1_000_000 + 1})"
     )
     server.sql("SELECT pg_catalog.pg_switch_wal()")
+
+
+@contextmanager
+def repeating(action: Callable[[], object], interval: float) -> Iterator[None]:
+    """Run the action in a thread, and again `interval` seconds after it has ended, until the context ends."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(interval):
+            action()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def steady_writes(server: Postgres, messages: int, size: int) -> Iterator[None]:
+    """Write so many messages of this size in bytes twice a second, as a busy server does, and no transaction."""
+
+    def write() -> None:
+        server.sql(
+            "SELECT count(pg_catalog.pg_logical_emit_message(false, 'work', pg_catalog.repeat('x', %s)))"
+            " FROM pg_catalog.generate_series(1, %s)",
+            [size, messages],
+        )
+
+    with repeating(write, 0.5):
+        yield
 
 
 @contextmanager

@@ -285,7 +285,23 @@ WHYS: dict[str, tuple[Story, str]] = {
     ),
     "recreated": (
         [existing(C.STALLED, 100_000_000), CALL, existing(C.NONE, 2000)],
-        "dropped and made anew: another slot of that name",
+        "dropped and created again: another slot of that name",
+    ),
+    "usable at the first look": ([USABLE], "usable: no call was needed when the healer looked"),
+    "gone at the first look": ([DROPPED], "gone: no call was needed when the healer looked"),
+    "retained, then usable": (
+        [existing(C.TRANSACTION), USABLE],
+        "usable: no call was needed when the healer looked",
+    ),
+    "usable before a call": ([waiting(R.RUNNING_XACTS), USABLE], "usable without a call of ours"),
+    "gone before a call": ([waiting(R.RUNNING_XACTS), DROPPED], "gone without a call of ours"),
+    "gone after a call": (
+        [waiting(R.RUNNING_XACTS), CALL, DROPPED],
+        "the slot is gone after our call: nothing proves that it became usable",
+    ),
+    "usable after a call during a transaction": (
+        [waiting(R.TRANSACTION), CALL, USABLE],
+        "usable, but not by a call of ours: something else was in the way when we called",
     ),
 }
 

@@ -231,7 +231,7 @@ def test_reason_names_the_session_that_held_the_lock() -> None:
         replace(MISSING, locked_out=True, lock_holder="pid=7 user=x application=y"), LATE, SETTINGS
     )
     assert progress.why == (
-        "still waiting: running_xacts; the healers' lock is held by a stranger: pid=7 user=x application=y"
+        "still waiting: running_xacts; another client holds the healers' lock: pid=7 user=x application=y"
     )
 
 

@@ -26,13 +26,13 @@ from tests.support.blocking_transactions import (
     POLICY,
     USER,
     alive,
+    blocking_creation,
     blocking_transaction,
     cluster_with_termination,
     endangered_alert,
     holding,
     set_up_roles,
     terminating,
-    wait_until_blocked,
 )
 from tests.support.fakes.monitoring import FakeMonitoring
 from tests.support.fakes.monitoring_faults import assert_named
@@ -60,15 +60,14 @@ async def test_replay_reports_what_it_would_do(
     databases: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     primary = databases.primary
-    with holding(primary) as victim, primary.create_slot("replayed"):
-        wait_until_blocked(primary, "replayed")
+    with blocking_creation(primary, "replayed") as victim:
         decision = await replayed(cluster_with_termination(databases), tmp_path, capsys, "replayed")
         assert decision["would"] == "call"
-        assert decision["why"].startswith("the slot is waiting for transaction: the transaction in its way is ended on")
+        assert decision["why"].startswith("the slot is waiting for transaction: the blocking transaction is ended on")
         dry = await replayed(
             cluster_with_termination(databases, replace(POLICY, dry_run=True)), tmp_path, capsys, "replayed"
         )
-        assert dry["why"].endswith("(dry run: it would only say so)")
+        assert dry["why"].endswith("(dry run: it would only report that)")
         off = await replayed(watched(databases), tmp_path, capsys, "replayed")
         assert off == {
             "would": "ignore",
@@ -130,7 +129,7 @@ def test_doctor_names_the_missing_route(monitoring: FakeMonitoring) -> None:
         monitoring.config = replace(monitoring.config, clusters=(replace(plain, healer=healer),))
         monitoring.routing["route"]["routes"][0]["matchers"] = ['heal="log_standby_snapshot"']
 
-    text = "in /alerts: c/n1 only to nobody; c/n2 only to nobody"
+    text = "in /alerts; for c/n1, it goes only to nobody; for c/n2, it goes only to nobody"
     assert_named(monitoring, change, [("route", "PgSlotEndangeredByTransaction", "failed", text)])
 
 

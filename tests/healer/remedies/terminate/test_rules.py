@@ -10,11 +10,11 @@ from healer.remedies.progress import Outcome
 from healer.remedies.slot_state import SlotCondition, SlotState
 from healer.remedies.terminate.blocking_transaction import BlockingTransaction, BlockKind, HolderSession, blocker_of
 from healer.remedies.terminate.connection import Terminate, TerminationAttempt
-from healer.remedies.terminate.outcome import apply_attempt, apply_observation, should_reopen
+from healer.remedies.terminate.guards import Refusal, precheck
+from healer.remedies.terminate.outcome import EFFECT_SECONDS, apply_attempt, apply_observation, should_reopen
 from healer.remedies.terminate.progress import TerminationProgress
 from healer.remedies.terminate.schedule import (
     CONFIRM_SECONDS,
-    EFFECT_SECONDS,
     REFUSED_SECONDS,
     apply_timeouts,
     next_step,
@@ -22,6 +22,8 @@ from healer.remedies.terminate.schedule import (
 )
 from pgslot.config.model import HealerSettings
 from pgslot.diagnosis.creation_wait import CreationWait
+from pgslot.diagnosis.pinning import Pinning
+from pgslot.snapshot.rows import Transaction
 from tests.support.builders.slot_states import C, R, existing, waiting
 from tests.support.builders.snapshots import CREATION, SLOT, TRANSACTION
 
@@ -34,9 +36,12 @@ def blocked(by: object = TRANSACTION, *, on_primary: bool = True) -> SlotState:
     return SlotState(SlotCondition.WAITING, CreationWait("n", CREATION, R.TRANSACTION, by), on_primary=on_primary)  # type: ignore[arg-type]
 
 
-def pinned(restart: int = 1000, by: object = TRANSACTION) -> SlotState:
+def pinned(restart: int = 1000, *by: Transaction, awaited: int | None = 2000, proven: bool = True) -> SlotState:
+    """Return the state of a slot that these transactions can pin; by default one, and that is proven."""
     state = existing(C.TRANSACTION, restart)
-    return replace(state, pinned_by=by)  # type: ignore[arg-type]
+    candidates = by or (TRANSACTION,)
+    pinning = Pinning(695, 0.0, candidates, certain=True, awaited=awaited, proven=proven and len(candidates) == 1)
+    return replace(state, pinned_by=candidates[0], pinning=pinning)
 
 
 def session(pid: int = 200, xid: int = 690) -> HolderSession:
@@ -131,11 +136,11 @@ def test_session_is_checked_again_after_a_failure(result: AttemptResult) -> None
 
 
 def test_act_without_an_answer_is_neither_claimed_nor_denied() -> None:
-    progress = apply_attempt(seen(blocked()), TerminationAttempt(AttemptResult.ERROR, blocker=blocker(blocked())), 6.0)
+    progress = apply_attempt(seen(blocked()), call(AttemptResult.IN_DOUBT, blocked()), 6.0)
     progress = apply_observation(progress, existing(C.NONE), 7.0)
     assert (progress.outcome, progress.why) == (
         Outcome.RESOLVED_ITSELF,
-        "usable, perhaps by an act of ours of which no answer came",
+        "usable, perhaps by an act of ours that got no answer",
     )
 
 
@@ -178,7 +183,7 @@ def test_act_gives_the_outcome_of_the_table(before: SlotState, after: SlotState,
     [
         (blocked(), existing(C.NONE), "usable, by no act of ours"),
         (pinned(1000), existing(C.NONE, 2000), "restart_lsn moved, by no act of ours"),
-        (pinned(1000), existing(C.NONE, 1000), "it sets WAL free, by no act of ours"),
+        (pinned(1000), existing(C.NONE, 1000), "it releases WAL, by no act of ours"),
         (blocked(), SlotState(SlotCondition.DROPPED), "it is gone, by no act of ours"),
     ],
 )
@@ -317,3 +322,119 @@ def test_slot_that_is_due_first_comes_first() -> None:
     assert isinstance(next_attempt, Terminate)
     assert next_attempt.target is not None
     assert next_attempt.target.blocker.slot_name == SLOT.slot_name
+
+
+def ended(before: SlotState, now: float = 6.0) -> TerminationProgress:
+    """Return the progress after the session was terminated."""
+    return apply_attempt(seen(before), call(AttemptResult.ENDED, before), now)
+
+
+def test_slot_that_another_transaction_blocked_after_our_act_is_not_healed_by_us() -> None:
+    progress = apply_observation(ended(blocked()), blocked(OTHER), 10.0)
+    progress = apply_observation(progress, existing(C.NONE), 20.0)
+    assert (progress.outcome, progress.why) == (
+        Outcome.RESOLVED_ITSELF,
+        "usable, but other transactions were in its way after our act",
+    )
+
+
+@pytest.mark.parametrize("reason", [R.REPLAY_PAUSED, R.WAL_RECEIVER_DOWN, R.RECOVERY_CONFLICT])
+def test_creation_whose_blockers_were_hidden_after_our_act_is_not_healed_by_us(reason: R) -> None:
+    """While the standby does not replay, nothing shows whether another transaction blocks the slot."""
+    hidden = SlotState(SlotCondition.WAITING, CreationWait("n", CREATION, reason), on_primary=False)
+    progress = apply_observation(ended(blocked(on_primary=False)), hidden, 10.0)
+    progress = apply_observation(progress, existing(C.NONE), 20.0)
+    assert (progress.outcome, progress.why) == (
+        Outcome.RESOLVED_ITSELF,
+        "usable, but after our act the standby did not replay, which hides what else was in its way",
+    )
+
+
+def test_creation_that_waits_for_a_record_after_our_act_is_healed_by_us() -> None:
+    waiting = SlotState(SlotCondition.WAITING, CreationWait("n", CREATION, R.RUNNING_XACTS), on_primary=False)
+    progress = apply_observation(ended(blocked(on_primary=False)), waiting, 10.0)
+    assert apply_observation(progress, existing(C.NONE), 20.0).outcome is Outcome.HEALED
+
+
+def test_slot_that_moves_long_after_our_act_is_not_healed_by_us() -> None:
+    progress = apply_observation(ended(pinned(1000)), existing(C.NONE, 2000), 6.1 + EFFECT_SECONDS)
+    assert (progress.outcome, progress.why) == (
+        Outcome.RESOLVED_ITSELF,
+        "restart_lsn moved, but more than 120 s after our act",
+    )
+
+
+def test_another_slot_of_the_same_name_is_not_healed_by_us() -> None:
+    before, after = (
+        replace(state, slot=SLOT._replace(restart_position=restart, total_bytes=total))
+        for state, restart, total in ((pinned(1000), 1000, 9_000), (existing(C.NONE, 2000), 2000, 0))
+    )
+    progress = apply_observation(ended(before), before, 7.0)
+    progress = apply_observation(progress, after, 8.0)
+    assert progress.outcome is Outcome.RESOLVED_ITSELF
+    assert "another slot of that name" in progress.why
+
+
+def test_nobody_is_ended_when_this_process_has_spent_the_hour() -> None:
+    progress = apply_observation(seen(blocked()), blocked(), 5.2)
+    spent = EpisodeProgress(now=5.2, last_attempt=0.1, budget_spent=True)
+    assert next_step([progress], spent, SETTINGS) == Wait(1.0)
+    refused = apply_timeouts(progress, replace(spent, now=REFUSED_SECONDS), SETTINGS)
+    assert refused.outcome is Outcome.REFUSED
+    assert refused.why.startswith("hour_spent: ")
+
+
+def test_session_is_not_ended_before_the_snapshots_prove_that_it_pins_the_slot() -> None:
+    waiting_for_consumer = pinned(1000, proven=False)
+    progress = apply_observation(seen(waiting_for_consumer), waiting_for_consumer, 60.0)
+    assert step(progress, 60.0, last=0.1) == Wait(1.0), "the records are logged: the consumer has to confirm them"
+    proven = step(apply_observation(progress, pinned(1000), 61.0), 61.0, last=0.1)
+    assert isinstance(proven, Terminate)
+    assert proven.act
+
+
+def test_further_checks_ask_for_records_until_some_are_known_that_can_be_the_proof() -> None:
+    unknown = pinned(1000, awaited=None, proven=False)
+    progress = apply_observation(seen(unknown), unknown, 0.5)
+    assert isinstance(step(progress, 0.5, last=0.1), Wait)
+    again = step(progress, 1.2, last=0.1)
+    assert isinstance(again, Terminate)
+    assert not again.act
+
+
+def test_slot_that_several_transactions_can_pin_is_refused_as_ambiguous_with_all_of_them() -> None:
+    state = pinned(1000, TRANSACTION, OTHER)
+    progress = apply_observation(TerminationProgress(), state, 0.0)
+    assert precheck(blocker(state)) is Refusal.AMBIGUOUS
+    refused = call(AttemptResult.REFUSED, state, refusal=Refusal.AMBIGUOUS)
+    progress = apply_attempt(progress, refused, 0.1)
+    progress = apply_timeouts(progress, EpisodeProgress(now=SETTINGS.give_up_after), SETTINGS)
+    assert progress.outcome is Outcome.REFUSED
+    assert progress.why == (
+        "ambiguous: client backend pid=200 user=worker application=batch;"
+        " client backend pid=300 user=worker application=batch"
+    )
+
+
+def test_proof_is_lost_when_the_slot_moves_and_is_pinned_again() -> None:
+    progress = apply_observation(seen(pinned(1000)), pinned(1000), 4.0)
+    moved = apply_observation(replace(progress, blocked_at=2000), pinned(2000), 5.0)
+    assert moved.target is not None
+    assert moved.target.session is None
+
+
+def test_creation_on_a_standby_waits_for_nothing_that_ended_before_what_it_has_replayed() -> None:
+    """As while its replay hangs: it may wait for a transaction that has ended on the primary."""
+    state = replace(blocked(on_primary=False), replayed=900)
+    checked = call(AttemptResult.SEEN, state, position=1000)
+    progress = apply_attempt(apply_observation(TerminationProgress(), state, 0.0), checked, 0.1)
+    assert step(apply_observation(progress, state, 60.0), 60.0, last=0.1) == Wait(1.0)
+    replayed = step(apply_observation(progress, replace(state, replayed=1000), 61.0), 61.0, last=0.1)
+    assert isinstance(replayed, Terminate)
+    assert replayed.act
+
+
+def test_what_was_done_is_part_of_the_outcome_when_the_alert_is_withdrawn() -> None:
+    progress = replace(ended(blocked()), withdrawn="silenced")
+    progress = apply_timeouts(progress, EpisodeProgress(now=6.0 + EFFECT_SECONDS), SETTINGS)
+    assert progress.why == "silenced; we have terminated client backend pid=200 user=worker application=batch"

@@ -59,7 +59,9 @@ def connection_of(
 
 
 def step(blocker: BlockingTransaction, seen: TerminationAttempt | None = None) -> Terminate:
-    return Terminate(1.0, TerminationTarget(blocker, 0.0, session=None if seen is None else seen.session))
+    """Return the step that checks, or with the result of a check the step that ends it."""
+    target = TerminationTarget(blocker, 0.0, session=None if seen is None else seen.session)
+    return Terminate(1.0, target, act=seen is not None)
 
 
 async def check(
@@ -81,7 +83,7 @@ async def check_and_end(
 ) -> TerminationAttempt:
     """Check it, call `between`, and end it."""
     seen = await check(server, blocker)
-    assert seen.result is AttemptResult.SEEN, seen
+    assert seen.result is AttemptResult.SEEN, (seen.error, seen)
     between()
     async with connection_of(server, policy) as primary:
         return await primary.act(step(blocker, seen))
@@ -313,10 +315,12 @@ async def test_session_hidden_from_the_role_survives(server: Postgres) -> None:
             assert await primary.prepare() is None
             server.sql(f"REVOKE pg_read_all_stats FROM {ENDER_ROLE}")
             try:
-                call = await primary.act(step(blocker, seen))
+                checked = await primary.act(step(blocker))
+                acted = await primary.act(step(blocker, seen))
             finally:
                 server.sql(f"GRANT pg_read_all_stats TO {ENDER_ROLE}")
-        assert (call.result, call.refusal) == (AttemptResult.REFUSED, "hidden")
+        assert (checked.result, checked.refusal) == (AttemptResult.REFUSED, "hidden")
+        assert (acted.result, acted.unavailable) == (AttemptResult.UNAVAILABLE, Unavailable.MISSING_PRIVILEGE)
         assert alive(server, victim.info.backend_pid)
 
 

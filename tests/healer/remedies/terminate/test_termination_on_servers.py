@@ -7,18 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from healer.app import EPISODES
-from healer.commands.grants import ENDER_ROLE
+from healer.commands.grants import ENDER_ROLE, ender_script
 from healer.remedies.terminate import schedule
-from pgslot.config.model import Config
+from healer.remedies.terminate.connection import TerminationConnection
+from pgslot.config.conninfo import Conninfo
+from pgslot.config.model import Config, TerminationConfig
 from pgslot.config.reload import ConfigReloader
 from tests.support.blocking_transactions import (
     APPLICATION,
     POLICY,
     USER,
     alive,
+    blocking_creation,
     cluster_with_termination,
     delete_records,
     endangered_alert,
@@ -34,6 +38,7 @@ from tests.support.running_healer import (
     healing,
     impatient,
     nothing_left_behind,
+    to_primary,
     until,
     usable,
     watched,
@@ -137,9 +142,8 @@ async def test_alert_is_ignored_without_the_section(databases: Stack) -> None:
 
 async def test_dry_run_terminates_no_session(databases: Stack) -> None:
     primary = databases.primary
-    with holding(primary) as victim, primary.create_slot("dry"):
+    with blocking_creation(primary, "dry") as victim:
         pid = victim.info.backend_pid
-        wait_until_blocked(primary, "dry")
         async with healing(cluster_with_termination(databases, replace(POLICY, dry_run=True))) as healer:
             await healer.post(endangered_alert("dry"))
             episode = await healer.ended()
@@ -153,9 +157,8 @@ async def test_dry_run_terminates_no_session(databases: Stack) -> None:
 
 async def test_dry_run_of_the_cluster_terminates_no_session(databases: Stack) -> None:
     primary = databases.primary
-    with holding(primary) as victim, primary.create_slot("dry"):
+    with blocking_creation(primary, "dry") as victim:
         pid = victim.info.backend_pid
-        wait_until_blocked(primary, "dry")
         async with healing(cluster_with_termination(databases, dry_run=True)) as healer:
             await healer.post(endangered_alert("dry"))
             assert (await healer.ended())["outcome"] == "dry_run"
@@ -174,9 +177,8 @@ REFUSALS = {
 async def test_refusal_of_a_guard_is_the_outcome(databases: Stack, refusal: str) -> None:
     primary = databases.primary
     policy = replace(POLICY, users=(USER, "chief"))
-    with holding(primary, **REFUSALS[refusal]) as victim, primary.create_slot("refused"):
+    with blocking_creation(primary, "refused", **REFUSALS[refusal]) as victim:
         pid = victim.info.backend_pid
-        wait_until_blocked(primary, "refused")
         async with healing(cluster_with_termination(databases, policy)) as healer:
             await healer.post(endangered_alert("refused"))
             episode = await healer.ended()
@@ -206,9 +208,8 @@ async def test_prepared_transaction_survives(databases: Stack) -> None:
 async def test_active_session_is_checked_repeatedly_and_survives(databases: Stack) -> None:
     """The check is repeated, and refused every time."""
     primary = databases.primary
-    with holding(primary) as victim, primary.create_slot("busy"):
+    with blocking_creation(primary, "busy") as victim:
         pid = victim.info.backend_pid
-        wait_until_blocked(primary, "busy")
         victim.pgconn.send_query(b"SELECT pg_catalog.pg_sleep(600)")
         async with healing(cluster_with_termination(databases)) as healer:
             await healer.post(endangered_alert("busy"))
@@ -225,6 +226,12 @@ async def test_active_session_is_checked_repeatedly_and_survives(databases: Stac
     primary.drop_slot("busy")
 
 
+async def ask_to_end(healer: Healer, slot: str) -> None:
+    """Post the alert of an endangered slot, and wait until the healer has checked the session that blocks it."""
+    await healer.post(endangered_alert(slot))
+    await until_asked(healer, "may be ended")
+
+
 async def until_asked(healer: Healer, line: str) -> None:
     def asked(episodes: list[dict[str, Any]]) -> bool:
         return bool(episodes) and any(entry["text"].startswith(line) for entry in episodes[0]["timeline"])
@@ -239,12 +246,10 @@ Stop = Callable[[Healer, ConfigReloader], object]
 async def about_to_end(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Healer, int]]:
     """Run a healer that has checked a session, and is to end it half a minute later."""
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 30.0)
-    with holding(stack.primary) as victim, stack.primary.create_slot("saved"):
+    with blocking_creation(stack.primary, "saved") as victim:
         pid = victim.info.backend_pid
-        wait_until_blocked(stack.primary, "saved")
         async with healing(cluster_with_termination(stack)) as healer:
-            await healer.post(endangered_alert("saved"))
-            await until_asked(healer, "may be ended")
+            await ask_to_end(healer, "saved")
             yield healer, pid
         # Also after the healer has stopped.
         assert alive(stack.primary, pid)
@@ -288,12 +293,10 @@ async def test_session_survives_if_it_was_used_between_two_checks(
     """Between the checks it runs a statement, and is idle again: its state_change differs."""
     primary = databases.primary
     monkeypatch.setattr(schedule, "CONFIRM_SECONDS", 1.0)
-    with holding(primary) as victim, primary.create_slot("used"):
+    with blocking_creation(primary, "used") as victim:
         pid = victim.info.backend_pid
-        wait_until_blocked(primary, "used")
         async with healing(cluster_with_termination(databases)) as healer:
-            await healer.post(endangered_alert("used"))
-            await until_asked(healer, "may be ended")
+            await ask_to_end(healer, "used")
             victim.execute("SELECT 1")
             await until_asked(healer, "not ended: changed")
             await healer.post(endangered_alert("used", firing=False))
@@ -308,9 +311,8 @@ async def test_second_session_within_the_hour_survives_also_after_a_restart(data
     once = replace(POLICY, at_most_per_hour=1)
     outcomes = []
     for slot in ("first", "second"):
-        with holding(primary) as victim, primary.create_slot(slot):
+        with blocking_creation(primary, slot) as victim:
             pid = victim.info.backend_pid
-            wait_until_blocked(primary, slot)
             async with healing(cluster_with_termination(databases, once)) as healer:
                 await healer.post(endangered_alert(slot))
                 episode = await healer.ended()
@@ -320,6 +322,30 @@ async def test_second_session_within_the_hour_survives_also_after_a_restart(data
     assert episode["why"].startswith("hour_spent: ")
     assert len(termination_records(primary)) == 1
     delete_records(primary)
+
+
+async def test_hour_is_spent_also_when_a_failover_has_lost_the_rows(databases: Stack) -> None:
+    """For the healer that ended the session, and for one that has seen the row before it was lost."""
+    primary = databases.primary
+    cluster = cluster_with_termination(databases, replace(POLICY, at_most_per_hour=1))
+    async with healing(cluster) as acted:
+        with holding(primary), primary.create_slot("first"):
+            wait_until_blocked(primary, "first")
+            await acted.post(endangered_alert("first"))
+            assert (await acted.ended())["outcome"] == "healed"
+        async with healing(cluster) as observed:
+            async with asyncio.timeout(20):
+                while await counted(observed, "calls_remaining", budget="hour") != 0:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            delete_records(primary)
+            with blocking_creation(primary, "second") as victim:
+                for healer in (acted, observed):
+                    await healer.post(endangered_alert("second"))
+                    episode = await healer.ended()
+                    assert (episode["outcome"], episode["why"][:10]) == ("refused", "hour_spent")
+                assert alive(primary, victim.info.backend_pid)
+    for slot in ("first", "second"):
+        primary.drop_slot(slot)
 
 
 async def test_two_replicas_terminate_one_session(databases: Stack) -> None:
@@ -353,8 +379,7 @@ async def test_no_session_is_terminated_after_a_failover_between_two_checks(monk
             wait_until_blocked(stack.primary, "over")
             stack.primary.wait_until_replayed(stack.standby)
             async with healing(cluster_with_termination(stack)) as healer:
-                await healer.post(endangered_alert("over"))
-                await until_asked(healer, "may be ended")
+                await ask_to_end(healer, "over")
                 stack.primary.kill()
                 stack.standby.promote()
                 with holding(stack.standby) as bystander:
@@ -380,3 +405,146 @@ async def test_missing_privilege_is_shown_before_any_alert(databases: Stack) -> 
             assert "GRANT pg_signal_backend TO" in page
     finally:
         set_up_roles(databases.primary)
+
+
+async def test_act_in_flight_is_cancelled_on_the_server_when_the_healer_is_switched_off(
+    databases: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The act waits for its table. The server's answer to the cancel request is waited for, and nothing was done."""
+    caplog.set_level("INFO")
+    primary = databases.primary
+    with blocking_creation(primary, "inflight") as victim:
+        pid = victim.info.backend_pid
+        async with healing(cluster_with_termination(databases)) as healer:
+            await ask_to_end(healer, "inflight")
+            with primary.lock("pgslot.ended", UNWRITABLE):
+                await until(lambda: primary.sql(ACT_WAITS), "the act waits for its table")
+                assert healer.client.app is not None
+                off = cluster_with_termination(databases, enabled=False, disabled_reason="CHG-7")
+                healer.client.app[EPISODES].reconfigure(Config((off,), QUICK))
+                await until(lambda: not primary.sql(ACT_WAITS), "the server has cancelled the act", 5)
+            episode = await healer.ended()
+            assert await counted(healer, "calls_total", result="error") == 1
+        assert alive(primary, pid)
+    assert (episode["outcome"], episode["why"]) == ("cancelled", "switched off: CHG-7")
+    assert "canceling statement due to user request" in str(episode["timeline"])
+    assert termination_records(primary) == []
+    primary.drop_slot("inflight")
+
+
+async def test_act_that_was_done_before_the_cancel_request_is_reported_as_done(
+    databases: Stack, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    primary = databases.primary
+
+    async def too_late(connection: TerminationConnection) -> None:
+        """Ask the server to cancel only when the table is free again and the session has ended."""
+        connection.interrupted = True
+        lock.close()
+        await until(lambda: not alive(primary, pid), "the act has ended the session")
+
+    monkeypatch.setattr(TerminationConnection, "interrupt", too_late)
+    with holding(primary) as victim, primary.create_slot("late"), ExitStack() as lock:
+        pid = victim.info.backend_pid
+        wait_until_blocked(primary, "late")
+        async with healing(cluster_with_termination(databases)) as healer:
+            await ask_to_end(healer, "late")
+            lock.enter_context(primary.lock("pgslot.ended", UNWRITABLE))
+            await until(lambda: primary.sql(ACT_WAITS), "the act waits for its table")
+            assert healer.client.app is not None
+            await healer.client.app[EPISODES].close()
+            [episode] = await healer.episodes()
+            assert await counted(healer, "calls_total", result="ended") == 1
+    assert episode["outcome"] == "cancelled"
+    assert episode["why"].startswith(f"the healer stops; we have terminated client backend pid={pid}")
+    assert [record.message for record in caplog.records if record.message == "ended a transaction"]
+    assert len(termination_records(primary)) == 1
+    primary.drop_slot("late")
+
+
+async def test_act_whose_connection_is_lost_is_followed_up_and_repeated(databases: Stack) -> None:
+    """The primary shows that it did nothing: no row, and the session is there."""
+    primary = databases.primary
+    with blocking_creation(primary, "lost") as victim:
+        pid = victim.info.backend_pid
+        async with healing(cluster_with_termination(databases)) as healer:
+            await ask_to_end(healer, "lost")
+            with primary.lock("pgslot.ended", UNWRITABLE):
+                await until(lambda: primary.sql(ACT_WAITS), "the act waits for its table")
+                primary.sql(ACT_WAITS.replace("SELECT 1", "SELECT pg_catalog.pg_terminate_backend(pid)"))
+                await until(lambda: not primary.sql(ACT_WAITS), "its session is gone")
+                assert alive(primary, pid)
+            assert (await healer.ended())["outcome"] == "healed"
+            assert await counted(healer, "calls_total", result="in_doubt") == 0
+            assert await counted(healer, "calls_total", result="ended") == 1
+            assert await counted(healer, "calls_total", result="error") == 1, "there is a primary all the time"
+            assert await counted(healer, "calls_total", result="unavailable") == 0
+    assert len(termination_records(primary)) == 1
+    primary.drop_slot("lost")
+
+
+UNWRITABLE = "SHARE"
+"""The check of the role, which only reads the table, goes on: a healer that has lost its connection makes it again."""
+ACT_WAITS = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE usename = 'pgslot_ender' AND wait_event_type = 'Lock'"
+
+
+async def test_session_that_holds_the_healers_lock_is_named(databases: Stack) -> None:
+    primary = databases.primary
+    with psycopg.connect(primary.conninfo("somebody"), autocommit=True) as stranger:
+        stranger.execute("SELECT pg_catalog.pg_advisory_lock(x'706773656e64'::pg_catalog.int8)")
+        with blocking_creation(primary, "locked") as victim:
+            async with healing(cluster_with_termination(databases)) as healer:
+                await healer.post(endangered_alert("locked"))
+                name = f"pid={stranger.info.backend_pid} user=somebody application="
+                await until_asked(healer, f"not ended: {name}")
+                await healer.post(endangered_alert("locked", firing=False))
+                await healer.ended()
+            assert alive(primary, victim.info.backend_pid)
+    primary.drop_slot("locked")
+
+
+async def test_audit_row_is_not_sent_to_subscribers_of_all_tables(databases: Stack) -> None:
+    """A native subscriber has no such table: a row that was sent would stop it."""
+    primary = databases.primary
+    for name in ("published", "subscriber"):
+        primary.sql(f"CREATE DATABASE {name}")
+    with ExitStack() as stack:
+        published, subscriber = (
+            stack.enter_context(psycopg.connect(primary.conninfo(dbname=name), autocommit=True))
+            for name in ("published", "subscriber")
+        )
+
+        def received() -> list[int]:
+            return [row[0] for row in subscriber.execute("SELECT id FROM public.items ORDER BY id")]
+
+        published.execute(ender_script(ENDER_ROLE).encode())
+        published.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        published.execute("SELECT pg_catalog.pg_create_logical_replication_slot('sub', 'pgoutput')")
+        for connection in (published, subscriber):
+            connection.execute("CREATE TABLE public.items (id int PRIMARY KEY)")
+        subscriber.execute(
+            f"CREATE SUBSCRIPTION sub CONNECTION '{primary.conninfo(dbname='published')}' PUBLICATION everything"
+            " WITH (create_slot = false, slot_name = 'sub', copy_data = false)".encode()
+        )
+        try:
+            published.execute("INSERT INTO public.items VALUES (1)")
+            await until(lambda: received() == [1], "the subscriber has the first row")
+            conninfo = to_primary(primary, role=ENDER_ROLE).replace("dbname=postgres", "dbname=published")
+            cluster = watched(databases, termination=TerminationConfig(Conninfo(conninfo), POLICY))
+            with holding(primary), primary.create_slot("blocked"):
+                wait_until_blocked(primary, "blocked")
+                async with healing(cluster) as healer:
+                    await healer.post(endangered_alert("blocked"))
+                    assert (await healer.ended())["outcome"] == "healed"
+            assert published.execute("SELECT slot_name FROM pgslot.ended").fetchall() == [("blocked",)]
+            published.execute("INSERT INTO public.items VALUES (2)")
+            await until(lambda: received() == [1, 2], "the subscriber has the row that followed")
+        finally:
+            subscriber.execute("ALTER SUBSCRIPTION sub DISABLE")
+            subscriber.execute("ALTER SUBSCRIPTION sub SET (slot_name = NONE)")
+            subscriber.execute("DROP SUBSCRIPTION sub")
+    for slot in ("sub", "blocked"):
+        primary.drop_slot(slot)
+    for name in ("published", "subscriber"):
+        primary.sql(f"DROP DATABASE {name} WITH (FORCE)")

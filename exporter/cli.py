@@ -1,0 +1,66 @@
+"""The command line of pg-slot-exporter: its commands, and what their exit codes mean."""
+
+import argparse
+from typing import Any
+
+from exporter.commands import metrics, rehearse, rules, serve, sql
+from pgslot.cli.commands import Command, add_commands, program_parser
+
+COMMANDS: dict[str, Command] = {
+    "serve": serve,
+    "sql": sql,
+    "metrics": metrics,
+    "rules": rules,
+    "rehearse": rehearse,
+}
+
+_FLAGS_OF_OTHERS: dict[str, tuple[Command, ...]] = {
+    "serve": (rules,),
+    "sql": (serve, rules),
+    "metrics": (serve, rules),
+    "rules": (serve,),
+}
+"""These commands have always accepted each other's flags, and ignore them."""
+
+_EXIT_CODES = """
+exit codes:
+  any       2 bad input: command line, configuration or file
+  serve     0 stopped by a signal
+  sql       0 printed
+  metrics   0 printed
+  rules     0 printed
+  rehearse  0 nothing breaks, 1 something breaks, 3 nothing breaks as far as the command could see, but
+            it could not see everything
+
+pg-slot-exporter COMMAND --help shows the flags of a command. You can put --config.file before or after the command.
+"""
+
+
+class _WithoutHelp(argparse.ArgumentParser):
+    """A parent whose flags are accepted and not listed."""
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        return super().add_argument(*names, **{**options, "help": argparse.SUPPRESS})
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; in its result, `run` is the command's function of the options."""
+    result = program_parser(
+        "pg-slot-exporter",
+        "Prometheus exporter that shows why PostgreSQL's logical replication slots wait or retain WAL.",
+        _EXIT_CODES,
+    )
+    # Without a command the program serves, so serve's flags are also accepted without it.
+    serve.add_arguments(result, again=False)
+    rules.add_arguments(result, again=False)
+    result.set_defaults(run=serve.run)
+    add_commands(result, COMMANDS, _ignored_flags)
+    return result
+
+
+def _ignored_flags(name: str) -> list[argparse.ArgumentParser]:
+    """Return a parser of the flags that this command accepts and ignores."""
+    ignored = _WithoutHelp(add_help=False)
+    for other in _FLAGS_OF_OTHERS.get(name, ()):
+        other.add_arguments(ignored)
+    return [ignored]

@@ -1,0 +1,1 @@
+"""Both programs' pages in a real browser: `make pages`."""

@@ -1,0 +1,1 @@
+"""Servers whose volumes are filled until PostgreSQL stops, and what the alerts predicted of it."""
