@@ -77,13 +77,14 @@ def _output(flag: str) -> str:
 def _queries(major: int) -> dict[str, Any]:
     sql = {query.name: query.sql(major) for query in QUERIES}
     slot_labels = ("slot_name", "database")
+    slot_columns = _slot_columns(major)
     kind_labels = (*slot_labels, "slot_type", "plugin", "temporary", "two_phase", "failover", "synced")
     states = [
         *_state_columns("wal_status", "q.wal_status", WAL_STATUSES),
         *_state_columns("invalidation_reason", "q.invalidation_reason", INVALIDATION_REASONS),
         *_state_columns("retention_cause", "q.retention_cause", tuple(f"{cause}" for cause in CAUSES)),
     ]
-    columns = ", ".join(f"q.{column}" for column in _SLOT)
+    columns = ", ".join(f"q.{column}" for column in slot_columns)
     slots = f"SELECT q.slot_name, q.database, {columns}, {', '.join(states)} FROM ({_with_cause(sql['slots'])}) q"
     kinds = f"SELECT q.{', q.'.join(kind_labels)}, 1 AS info FROM pg_catalog.pg_replication_slots q"
     transactions = f"""
@@ -91,7 +92,7 @@ def _queries(major: int) -> dict[str, Any]:
         FROM ({sql["transactions"]}) q WHERE q.oldest_start"""
     return {
         "peer_node": _query(f"SELECT * FROM ({sql['node']}) q", _NODE_LABELS, _NODE),
-        "peer_slot": _query(slots, slot_labels, [*_SLOT, *(s.rpartition(" ")[2] for s in states)]),
+        "peer_slot": _query(slots, slot_labels, [*slot_columns, *(s.rpartition(" ")[2] for s in states)]),
         "peer_slot_kind": _query(kinds, kind_labels, ["info"]),
         "peer_creations": _query(f"SELECT count(*) AS waiting FROM ({sql['creations']}) q", (), ["waiting"]),
         "peer_transactions": _query(transactions, SESSION_LABELS, ["open_count", "age_seconds", "info"]),
@@ -100,8 +101,14 @@ def _queries(major: int) -> dict[str, Any]:
     }
 
 
-_SLOT = [column for column in SLOT_COLUMNS.values() if column != "xmin_age_xids"]
-"""Without xmin, which logical slots do not have: our exporter omits the series, the peer exposes NaN."""
+def _slot_columns(major: int) -> list[str]:
+    """Return the columns that have a value: our exporter omits a series without one, the peer exposes NaN."""
+    absent = {"xmin_age_xids"}  # Logical slots have none.
+    if major < 19:
+        absent.add("mem_exceeded_count")
+    return [column for column in SLOT_COLUMNS.values() if column not in absent]
+
+
 _NODE_LABELS = ("in_recovery", "version", "wal_level", "effective_wal_level", "reads_all_stats")
 _NODE = [
     "replication_slots",
