@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 
 import yaml
 
-from exporter.html import SCROLL, page
 from exporter.runbooks import runbook_names
 from pgslot import __version__
 from pgslot.alerting_rules import alerting_rules
 from pgslot.config.model import Config, Node
+from pgslot.pages.frame import SCROLL, page
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 
 LastSnapshot = Callable[[str, str], tuple[float, NodeSnapshot] | None]

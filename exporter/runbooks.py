@@ -11,7 +11,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 
-from exporter.html import FOCUSABLE, SCROLL, page
+from pgslot.pages.frame import FOCUSABLE, SCROLL, page
 
 PLACES = {
     "sql node": "SQL, on the node of the alert",

@@ -22,6 +22,7 @@ from pgslot.exposition.families import families, render
 from pgslot.exposition.process_metrics import process_registry
 from pgslot.exposition.shared_metrics import COMMON, patroni_series, process_series
 from pgslot.httpserver.lifecycle import answer_reload
+from pgslot.pages.frame import REFRESHING_HEADERS
 from pgslot.patroni.discovery import Discovery
 from pgslot.task_supervisor import TaskSupervisor
 
@@ -190,9 +191,8 @@ async def _status(request: web.Request) -> web.Response:
     ]
     page, reports = _page(request), app[EPISODES].reports
     older = page.stop if page.stop < len(reports) else None
-    follow = "follow" in request.query
-    text = status_page(_surroundings(app), clusters, reports[page], older, follow=follow)
-    return web.Response(content_type="text/html", text=text)
+    text = status_page(_surroundings(app), clusters, reports[page], older)
+    return web.Response(content_type="text/html", text=text, headers=REFRESHING_HEADERS)
 
 
 def _surroundings(app: web.Application) -> Surroundings:

@@ -1,11 +1,9 @@
-"""The status page: it reads well on a phone, and needs no script."""
+"""The status page: it reads well on a phone, and is complete without its script, which only refreshes it."""
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from healer.episodes.report import Report
 from healer.remedies.attempt import Capability, Unavailable
@@ -13,9 +11,7 @@ from healer.remedies.base import BudgetLimit
 from healer.remedies.progress import Outcome
 from healer.webhook.reconcile import AlertmanagerStatus
 from pgslot import __version__
-
-REFRESH_SECONDS = 5
-"""The page loads itself again after this time while an episode runs, if its reader has asked for that."""
+from pgslot.pages.frame import REFRESH_SECONDS, environment
 
 _OUTCOME_CLASSES = {None: "busy", Outcome.HEALED: "good", Outcome.RESOLVED_ITSELF: "good", Outcome.DRY_RUN: "busy"}
 """CSS class of an outcome, None: the episode runs; all other outcomes are bad."""
@@ -23,9 +19,7 @@ _OUTCOME_CLASSES = {None: "busy", Outcome.HEALED: "good", Outcome.RESOLVED_ITSEL
 MAX_MUTED = 20
 """Silenced and inhibited alerts on the page; the page says how many more there are."""
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("healer"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
+_TEMPLATES = environment("healer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +60,22 @@ def status_page(
     clusters: Iterable[ClusterStatus],
     episodes: Iterable[Report],
     older: int | None,
-    *,
-    follow: bool = False,
 ) -> str:
     """
-    Return the page, all values escaped.
+    Return the page, all values escaped; `pgslot.pages.frame.REFRESHING_HEADERS` go with it.
 
-    `older`: offset of the page with older episodes; None: there are none. `follow`: it loads itself again while an
-    episode runs, which its reader has to ask for: it disturbs screen readers, and closes what was opened.
+    `older`: offset of the page with older episodes; None: there are none.
     """
     now = time.time()
-    reports = list(episodes)
     return _TEMPLATES.get_template("status.html").render(
         version=__version__,
         now=_utc(now),
         surroundings=surroundings,
         max_muted=MAX_MUTED,
         clusters=list(clusters),
-        episodes=reports,
+        episodes=list(episodes),
         older=older,
-        running=any(report.outcome is None for report in reports),
-        follow=follow,
-        refresh=REFRESH_SECONDS,
+        refresh_seconds=REFRESH_SECONDS,
         outcome_classes=_OUTCOME_CLASSES,
         utc=_utc,
         ago=lambda unix_time: duration(now - unix_time),

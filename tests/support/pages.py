@@ -3,6 +3,8 @@
 import re
 from html.parser import HTMLParser
 
+from pgslot.pages.frame import SCRIPT
+
 SMALLEST_CONTRAST = 4.5
 """WCAG 2 level AA, for text of normal size."""
 
@@ -13,10 +15,16 @@ class _Structure(HTMLParser):
         self.problems: list[str] = []
         self.counts: dict[str, int] = {}
         self._header: str | None = None
+        self._in_drawing = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
-        self.counts[tag] = self.counts.get(tag, 0) + 1
+        if tag == "svg":
+            self._in_drawing = True
+        if not self._in_drawing:
+            # A drawing has a title of its own.
+            self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.problems += [f"<{tag} style>, which the Content-Security-Policy forbids"] * ("style" in attributes)
         self._end_header()
         if tag in ("script", "iframe", "form", "img", "object"):
             self.problems.append(f"<{tag}>, which the Content-Security-Policy forbids")
@@ -31,7 +39,9 @@ class _Structure(HTMLParser):
         if self._header is not None:
             self._header += data
 
-    def handle_endtag(self, _tag: str) -> None:
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "svg":
+            self._in_drawing = False
         self._end_header()
 
     def _end_header(self) -> None:
@@ -43,7 +53,7 @@ class _Structure(HTMLParser):
 def problems(page: str) -> list[str]:
     """Return what is wrong with a page's structure and colours."""
     structure = _Structure()
-    structure.feed(page)
+    structure.feed(page.replace(f"<script>{SCRIPT}</script>", "", 1))
     wrong = [f"<{tag}> is there {structure.counts.get(tag, 0)} times" for tag in ("main", "h1", "title")
              if structure.counts.get(tag) != 1]  # fmt: skip
     return structure.problems + wrong + _faint_colours(page)
