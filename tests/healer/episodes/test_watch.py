@@ -67,6 +67,8 @@ async def test_slot_created_again_while_its_alert_fires_is_healed_again(database
             await until(lambda: creator.wait(0), "the slot is usable")
         await recorded.until_idle()
         databases.drop_slot("again")
+        # A record of the first heal that is still on its way would end the second creation before anybody sees it.
+        databases.primary.wait_until_replayed(databases.standby)
         with databases.standby.create_slot("again") as creator:
             await until(lambda: creator.wait(0), "the slot is usable again")
         await recorded.until_idle()
@@ -74,6 +76,7 @@ async def test_slot_created_again_while_its_alert_fires_is_healed_again(database
         databases.drop_slot("again")
         # A silence, or the alert's end: it is listed no more, and nothing is done about the slot.
         recorded.manager.seen.retain(set(), as_of=float("inf"))
+        databases.primary.wait_until_replayed(databases.standby)
         with databases.standby.create_slot("again") as creator:
             assert not creator.wait(2.5)
             databases.primary.sql("SELECT pg_catalog.pg_log_standby_snapshot()")
