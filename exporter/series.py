@@ -12,12 +12,12 @@ from typing import Any
 from exporter.catalogue import CATALOGUE, DECODING, DECODING_SINCE_19
 from exporter.collectors import ALL
 from exporter.labels import BLOCKER, CREATOR, NODE, SLOT, TRANSACTION
-from exporter.short_lived import is_short_lived
 from exporter.standby_slots import catalog_horizon_series, failover_readiness_series, leftover_series
 from exporter.wal_series import wal_series
 from pgslot.diagnosis.creation_wait import CreationWait, WaitReason, creation_waits, oldest_xid_transaction
 from pgslot.diagnosis.failover_readiness import missing_settings
 from pgslot.diagnosis.retention import Retention, RetentionCause, diagnose_retention
+from pgslot.diagnosis.short_lived import is_creation_short_lived, is_reportable, is_short_lived
 from pgslot.diagnosis.unconfigured_standbys import unconfigured_standbys
 from pgslot.diagnosis.upstream import fed_from_archive
 from pgslot.diagnosis.wal_level import depends_on_primary, slots_keeping_decoding
@@ -32,14 +32,6 @@ SKIP_REASON_SINCE = 19
 """First major version that has slotsync_skip_reason."""
 INVALIDATION_REASONS = ("wal_removed", "rows_removed", "wal_level_insufficient", "idle_timeout")
 TRANSACTION_KINDS = ("xid", "snapshot", "idle_in_transaction", "prepared")
-REPORTED_AFTER_SECONDS = 5.0
-"""
-A younger transaction has no series with its session: its pid is a label, and a busy server has thousands a minute.
-
-The same age holds for the creation of a short-lived slot: see `is_short_lived`.
-"""
-SHORT_LIVED_SECONDS = 1.0
-"""A younger creation, of whatever slot, has no series in a scrape of creations alone."""
 CAUSES = tuple(cause for cause in RetentionCause if cause is not RetentionCause.NONE)
 
 SLOT_COLUMNS = {
@@ -91,7 +83,7 @@ def cluster_series(
         labels = cached_label_text(NODE, (primary.cluster, primary.node))
         yield Sample("pgslot_unlisted_standbys", labels, None if unconfigured is None else unconfigured.count)
     for wait in creation_waits(cluster) if "creations" in collectors else ():
-        if (only is None or wait.node == only) and not _is_creation_short_lived(wait, cluster):
+        if (only is None or wait.node == only) and not is_creation_short_lived(wait, cluster):
             yield from _creation_wait(wait, cluster.cluster)
 
 
@@ -230,7 +222,7 @@ def _creation_wait(wait: CreationWait, cluster: str) -> Iterator[SeriesBlock]:
     yield Sample("pgslot_creation_retried", labels, wait.creation.retried)
     creator = (str(wait.creation.pid), wait.creation.usename, wait.creation.application_name)
     yield Sample("pgslot_creation_info", _with_labels(labels, CREATOR, creator), 1)
-    if wait.blocker is not None and _is_reportable(wait.blocker):
+    if wait.blocker is not None and is_reportable(wait.blocker):
         yield _blocker("pgslot_creation_blocker_age_seconds", labels, wait.blocker)
 
 
@@ -244,26 +236,13 @@ def _transactions(node: NodeSnapshot) -> Iterator[SeriesBlock]:
         transaction = oldest.get(kind)
         yield Sample("pgslot_transactions", labels, transaction.open_count if transaction else 0)
         yield Sample("pgslot_oldest_transaction_age_seconds", labels, transaction.age_seconds if transaction else 0)
-        if transaction is not None and _is_reportable(transaction):
+        if transaction is not None and is_reportable(transaction):
             session_labels = _with_labels(node_labels, TRANSACTION, (kind, *_session(transaction)))
             yield Sample("pgslot_oldest_transaction_info", session_labels, 1)
     holder = oldest_xid_transaction(node)
-    if holder is not None and _is_reportable(holder):
+    if holder is not None and is_reportable(holder):
         session_labels = _with_labels(node_labels, TRANSACTION, (holder.kind, *_session(holder)))
         yield Sample("pgslot_oldest_xid_transaction_age_seconds", session_labels, holder.age_seconds)
-
-
-def _is_creation_short_lived(wait: CreationWait, cluster: ClusterSnapshot) -> bool:
-    node, age = cluster.node(wait.node), wait.creation.wait_seconds
-    if node is None or node.slots is None:
-        # Creations alone are collected so often that many would be seen which last no longer than they have to.
-        return age is not None and age < SHORT_LIVED_SECONDS
-    slot = node.slot(wait.creation.slot_name)
-    return age is not None and age < REPORTED_AFTER_SECONDS and slot is not None and is_short_lived(slot)
-
-
-def _is_reportable(transaction: Transaction) -> bool:
-    return transaction.age_seconds is None or transaction.age_seconds >= REPORTED_AFTER_SECONDS
 
 
 def _session(transaction: Transaction) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from exporter.catalogue import CATALOGUE
 from exporter.labels import SLOT
-from exporter.short_lived import is_short_lived
 from pgslot.diagnosis.catalog_horizon import broken_feedback, catalog_margins
 from pgslot.diagnosis.failover_readiness import NotReadyReason, readiness
 from pgslot.diagnosis.leftover_slots import leftover_slots
+from pgslot.diagnosis.short_lived import is_short_lived
 from pgslot.exposition.text_format import Sample, Samples, SeriesBlock, StateSet, cached_label_text, label_text
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.snapshot.rows import Slot

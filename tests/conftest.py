@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter import series
+from pgslot.diagnosis import short_lived
 from tests.support.fakes.monitoring import FakeMonitoring
 from tests.support.process_guard import ProcessGuard, uses_servers
 from tests.support.servers.monitoring import ALERTMANAGER, PROMETHEUS, version_of
@@ -45,7 +45,7 @@ def monitoring(tmp_path: Path) -> FakeMonitoring:
 @pytest.fixture
 def young_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Name a transaction at once, in place of after five seconds."""
-    monkeypatch.setattr(series, "REPORTED_AFTER_SECONDS", 0)
+    monkeypatch.setattr(short_lived, "REPORTED_AFTER_SECONDS", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -25,3 +25,10 @@ def format_lsn(position: int) -> str:
 def quote_identifier(name: str) -> str:
     """Return the identifier in double quotes, for SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(text: str) -> str:
+    """Return the text as a string constant of SQL, on one line, whatever standard_conforming_strings says."""
+    quoted = text.replace("\\", "\\\\").replace("'", "''")
+    quoted = "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
+    return f"E'{quoted}'" if "\\" in quoted else f"'{quoted}'"

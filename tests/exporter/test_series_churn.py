@@ -14,8 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
 from exporter.catalogue import CATALOGUE
-from exporter.series import REPORTED_AFTER_SECONDS, cluster_series
+from exporter.series import cluster_series
 from pgslot.diagnosis.retention import RetentionCause, diagnose_retention
+from pgslot.diagnosis.short_lived import REPORTED_AFTER_SECONDS
 from pgslot.exposition.families import families
 from pgslot.exposition.text_format import render_families
 from pgslot.snapshot.history import History
