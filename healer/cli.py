@@ -18,7 +18,8 @@ _EXIT_CODES = """
 exit codes:
   any      2 bad input: command line, configuration or file
   serve    0 stopped by a signal
-  heal     0 no slot is waiting any more, and every node was read; 1 a slot is still waiting (with --dry-run too);
+  heal     0 no slot is waiting any more, and every node was read; 1 a slot is still waiting (with --dry-run,
+           or if you answered no, too);
            2 unavailable: the function cannot be called, or a node could not be read
   replay   0 printed, 1 someone has to fix something before the healer can act on one of the alerts
   grants   0 printed

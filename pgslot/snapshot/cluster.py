@@ -172,9 +172,12 @@ class ClusterCollector:
 
     def system_identifier(self, cluster: str) -> str | None:
         """Return the system identifier that the cluster's servers have; None: it is not known."""
+        return expected_system_identifier(self.system_identifiers(cluster), self._declared_identifiers.get(cluster))
+
+    def system_identifiers(self, cluster: str) -> dict[str, str | None]:
+        """Return the system identifier of each node's server; None: it did not answer, or it may not be read."""
         collectors = self._clusters.get(cluster, {})
-        identifiers = {name: collector.membership.identifier for name, collector in collectors.items()}
-        return expected_system_identifier(identifiers, self._declared_identifiers.get(cluster))
+        return {name: collector.membership.identifier for name, collector in collectors.items()}
 
     def _exclude_foreign(self, cluster: str, snapshots: Sequence[NodeSnapshot]) -> list[NodeSnapshot]:
         collectors = self._clusters.get(cluster, {})

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from healer.commands.heal import NOTHING_TO_HEAL, Exit, heal_cluster
+from healer.commands.heal import heal_cluster
+from healer.commands.manual_episode import NOTHING_TO_HEAL, Exit
 from healer.commands.replay import REASONS, replay_file
 from healer.webhook.payload import Action
 from pgslot.cli.errors import ConfigError

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from healer.commands.heal import Exit, exit_code, progress_text, unread_nodes
+from healer.commands.manual_episode import Exit, exit_code, progress_text, unread_nodes
 from healer.episodes.report import Report
 from healer.remedies.force_snapshot.need import slots_in_need
 from healer.remedies.progress import Outcome

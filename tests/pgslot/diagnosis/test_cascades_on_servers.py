@@ -8,7 +8,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import application
-from healer.commands.heal import Exit, heal_cluster
+from healer.commands.heal import heal_cluster
+from healer.commands.manual_episode import Exit
 from healer.episodes.partial_snapshot import PartialCollector
 from pgslot.config.model import Config
 from pgslot.diagnosis.creation_wait import WaitReason, creation_waits
