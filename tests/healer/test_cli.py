@@ -56,9 +56,7 @@ def test_command_line_selects_command_and_options(
     assert {name: options[name] for name in given} == given
 
 
-@pytest.mark.parametrize(
-    "line", ["nonsense", "replay", "heal a b", "--log.level=loud", "grants --json", "serve x"]
-)
+@pytest.mark.parametrize("line", ["nonsense", "replay", "heal a b", "--log.level=loud", "grants --json", "serve x"])
 def test_bad_command_line_prints_usage_and_exits_with_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
