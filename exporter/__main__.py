@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 
-from exporter.cli import parser
 from pgslot.cli import exit_codes
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
@@ -11,14 +10,21 @@ from pgslot.cli.logging import printable
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exits with its code unless that is 0, and with 2 on bad input."""
-    options = parser().parse_args(arguments)
     try:
-        code = exit_codes.run_command(lambda: int(options.run(options)))
+        code = exit_codes.run_command(lambda: _run(arguments))
     except ConfigError as error:
         print(printable(f"pg-slot-exporter: {error}"), file=sys.stderr)
         code = exit_codes.BAD_INPUT
     if code:
         sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    # Imported here, because these imports take most of a second, in which Ctrl-C must not print a traceback either.
+    from exporter.cli import parser  # noqa: PLC0415
+
+    options = parser().parse_args(arguments)
+    return int(options.run(options))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import argparse
 from typing import Any
 
 from exporter.commands import metrics, rehearse, rules, serve, sql
-from pgslot.cli.commands import Command, add_commands, program_parser
+from pgslot.cli.commands import ANY_COMMAND, Command, add_commands, program_parser
+from pgslot.cli.completion.command import CompletionCommand
 
 COMMANDS: dict[str, Command] = {
     "serve": serve,
@@ -12,6 +13,7 @@ COMMANDS: dict[str, Command] = {
     "metrics": metrics,
     "rules": rules,
     "rehearse": rehearse,
+    "completion": CompletionCommand("pg-slot-exporter", lambda: parser()),  # noqa: PLW0108 - it is defined below
 }
 
 _FLAGS_OF_OTHERS: dict[str, tuple[Command, ...]] = {
@@ -22,18 +24,17 @@ _FLAGS_OF_OTHERS: dict[str, tuple[Command, ...]] = {
 }
 """These commands have always accepted each other's flags, and ignore them."""
 
-_EXIT_CODES = """
-exit codes:
-  any       2 bad input: command line, configuration or file
-  serve     0 stopped by a signal
-  sql       0 printed
-  metrics   0 printed
-  rules     0 printed
-  rehearse  0 nothing breaks, 1 something breaks, 3 nothing breaks as far as the command could see, but
-            it could not see everything
-
-pg-slot-exporter COMMAND --help shows the flags of a command. You can put --config.file before or after the command.
-"""
+EXIT_CODES = {
+    ANY_COMMAND: "2 bad input: command line, configuration or file; 130 interrupted by Ctrl-C",
+    "serve": "0 stopped by a signal",
+    "sql": "0 printed",
+    "metrics": "0 printed",
+    "rules": "0 printed",
+    "rehearse": "0 nothing breaks, 1 something breaks, 3 nothing breaks as far as the command could see, but it could "
+    "not see everything",
+    "completion": "0 printed",
+}
+_NOTES = "pg-slot-exporter COMMAND --help shows the flags of a command. You can put --config.file before or after it."
 
 
 class _WithoutHelp(argparse.ArgumentParser):
@@ -48,13 +49,14 @@ def parser() -> argparse.ArgumentParser:
     result = program_parser(
         "pg-slot-exporter",
         "Prometheus exporter that shows why PostgreSQL's logical replication slots wait or retain WAL.",
-        _EXIT_CODES,
+        EXIT_CODES,
+        _NOTES,
     )
     # Without a command the program serves, so serve's flags are also accepted without it.
     serve.add_arguments(result, again=False)
     rules.add_arguments(result, again=False)
     result.set_defaults(run=serve.run)
-    add_commands(result, COMMANDS, _ignored_flags)
+    add_commands(result, COMMANDS, EXIT_CODES, _ignored_flags)
     return result
 
 

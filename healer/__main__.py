@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 
-from healer.cli import parser
 from pgslot.cli import exit_codes
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.exit_codes import BAD_INPUT
@@ -12,12 +11,19 @@ from pgslot.cli.logging import printable
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; argparse itself exits with 2 for a bad command line."""
-    options = parser().parse_args(arguments)
     try:
-        return exit_codes.run_command(lambda: int(options.run(options)))
+        return exit_codes.run_command(lambda: _run(arguments))
     except ConfigError as error:
         print(printable(f"pg-slot-healer: {error}"), file=sys.stderr)
         return BAD_INPUT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    # Imported here, because these imports take most of a second, in which Ctrl-C must not print a traceback either.
+    from healer.cli import parser  # noqa: PLC0415
+
+    options = parser().parse_args(arguments)
+    return int(options.run(options))
 
 
 if __name__ == "__main__":

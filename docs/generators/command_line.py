@@ -1,15 +1,14 @@
 """The command line reference, from the programs' own argument parsers."""
 
-import argparse
-from collections.abc import Iterator
-
 from docs.generators.markdown import table
 from exporter.cli import parser as exporter_parser
 from healer.cli import parser as healer_parser
+from pgslot.cli.command_line import Argument, CommandLine, Flag, read_parser
 
 _HEAD = """# Command line
 
-Generated from the programs' parsers by `make docs-reference`; do not edit.
+Generated from the programs' parsers by `make docs-reference`; do not edit. `man pg-slot-exporter` and `man
+pg-slot-healer` show the same.
 
 Both programs exit with 2 on bad input: command line, configuration or file. `--help` after a command shows its flags.
 """
@@ -17,45 +16,38 @@ Both programs exit with 2 on bad input: command line, configuration or file. `--
 
 def command_line_page() -> str:
     """Return the page: every command of both programs with its flags."""
-    return _HEAD + "".join(_program(parser) for parser in (exporter_parser(), healer_parser()))
+    return _HEAD + "".join(_program(read_parser(parser)) for parser in (exporter_parser(), healer_parser()))
 
 
-def _program(parser: argparse.ArgumentParser) -> str:
-    text = f"\n## {parser.prog}\n\n{_description(parser)}{_flags(parser)}"
-    for name, command in _commands(parser):
-        text += f"\n### {parser.prog} {name}\n\n{_description(command)}{_flags(command)}"
-    if parser.epilog:
-        text += f"\n```text\n{parser.epilog.strip()}\n```\n"
-    return text
+def _program(program: CommandLine) -> str:
+    text = f"\n## {program.name}\n\n{program.description}\n\n{_flags(program)}"
+    for command in program.commands:
+        text += f"\n### {program.name} {command.name}\n\n{command.description}\n\n{_flags(command)}{_epilog(command)}"
+    return text + _epilog(program)
 
 
-def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public list of a parser's options
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            yield from action.choices.items()
+def _epilog(place: CommandLine) -> str:
+    return f"\n```text\n{place.epilog.strip()}\n```\n"
 
 
-def _description(parser: argparse.ArgumentParser) -> str:
-    return f"{parser.description}\n\n" if parser.description else ""
-
-
-def _flags(parser: argparse.ArgumentParser) -> str:
-    rows = [
-        (_name(action), _help(parser, action))
-        for action in parser._actions  # noqa: SLF001
-        if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)  # noqa: SLF001
-        and action.help != argparse.SUPPRESS
-    ]
+def _flags(place: CommandLine) -> str:
+    rows = [(_argument_name(argument), argument.meaning) for argument in place.arguments]
+    rows += [(_flag_name(flag), flag.meaning) for flag in place.flags if "--help" not in flag.names]
     return table(("flag", "meaning"), rows) if rows else "It has no flags.\n"
 
 
-def _name(action: argparse.Action) -> str:
-    name = ", ".join(f"`{option}`" for option in action.option_strings) or f"`{action.metavar or action.dest}`"
-    if action.choices is not None:
-        return f"{name} " + ", ".join(f"`{choice}`" for choice in action.choices)
-    return f"{name} {action.metavar}" if action.option_strings and action.metavar else name
+def _argument_name(argument: Argument) -> str:
+    return f"`{argument.name}`{_choices(argument.choices)}"
 
 
-def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    formatter = parser._get_formatter()  # noqa: SLF001
-    return formatter._expand_help(action) if action.help else ""  # noqa: SLF001
+def _flag_name(flag: Flag) -> str:
+    names = ", ".join(f"`{name}`" for name in flag.names)
+    if flag.choices:
+        return f"{names}{_choices(flag.choices)}"
+    if flag.value is None:
+        return names
+    return f"{names}[={flag.value}]" if flag.value_optional else f"{names} {flag.value}"
+
+
+def _choices(choices: tuple[str, ...]) -> str:
+    return "".join([" ", ", ".join(f"`{choice}`" for choice in choices)]) if choices else ""

@@ -5,6 +5,7 @@ import argparse
 from exporter.metrics_reference import metric_reference
 
 HELP = "print the metric reference as Markdown"
+EXAMPLES = (("Read which metrics there are.", "pg-slot-exporter metrics | less"),)
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:

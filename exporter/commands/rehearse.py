@@ -20,6 +20,16 @@ from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot
 
 HELP = "show what a switchover would do to every slot now, without doing it"
+EXAMPLES = (
+    (
+        "Rehearse a switchover of the cluster shop to each of its standbys.",
+        "pg-slot-exporter rehearse shop --config.file=pgslot.yml",
+    ),
+    (
+        "Rehearse a switchover to one standby, for a script.",
+        "pg-slot-exporter rehearse shop --to=shop-2 --json --config.file=pgslot.yml",
+    ),
+)
 TIMEOUT_SECONDS = 10.0
 """For the queries of all nodes, which are asked at the same time."""
 SOMETHING_ENDS = 1

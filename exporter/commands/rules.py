@@ -5,6 +5,12 @@ import argparse
 from pgslot.alerting_rules import SHIPPED_BASE, alerting_rules
 
 HELP = "print the alerting rules for Prometheus"
+EXAMPLES = (
+    (
+        "Give Prometheus the rules, with links to the runbooks that your exporter serves.",
+        "pg-slot-exporter rules --runbook-base=https://slots.example.com/runbooks >pgslot.rules.yml",
+    ),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, again: bool = True) -> None:

@@ -26,6 +26,17 @@ from pgslot.httpserver.web_config import WebConfig
 from pgslot.snapshot.deadlines import LISTING_INTERVAL_SECONDS
 
 HELP = "run the exporter (the default)"
+EXAMPLES = (
+    (
+        "Serve the metrics of one server on port 9877.",
+        'pg-slot-exporter serve --conninfo="host=db dbname=postgres user=pgslot_exporter"',
+    ),
+    ("Check a configuration without serving.", "pg-slot-exporter serve --config.file=pgslot.yml --check"),
+    (
+        "Serve on one address alone, with TLS and users.",
+        "pg-slot-exporter serve --config.file=pgslot.yml --web.listen-address=10.0.0.5:9877 --web.config.file=web.yml",
+    ),
+)
 logger = log.get_logger(__name__)
 
 GC_THRESHOLD = 20_000

@@ -5,6 +5,7 @@ import argparse
 from exporter.sql_reference import sql_reference
 
 HELP = "print every query for each version"
+EXAMPLES = (("Read what the exporter asks a server, before you install it.", "pg-slot-exporter sql | less"),)
 
 
 def add_arguments(_parser: argparse.ArgumentParser) -> None:

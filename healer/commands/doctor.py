@@ -14,6 +14,16 @@ from pgslot.config.model import Config
 from pgslot.patroni.discovery import discover_once
 
 HELP = "check the whole chain from the servers to Alertmanager, and show what to fix"
+EXAMPLES = (
+    (
+        "Check the whole chain, from the servers to Alertmanager.",
+        "pg-slot-healer doctor --config.file=pgslot.yml --prometheus.url=http://localhost:9090",
+    ),
+    (
+        "Check which of Alertmanager's routes reach the healer, with a marked alert.",
+        "pg-slot-healer doctor --config.file=pgslot.yml --test-alert",
+    ),
+)
 DEFAULT_URL = "http://localhost:9878"
 
 

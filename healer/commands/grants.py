@@ -7,6 +7,10 @@ from importlib.resources import files
 from pgslot.cli.errors import ConfigError
 
 HELP = "print the SQL that creates both roles with least privilege"
+EXAMPLES = (
+    ("Create both roles; run it on the primary.", "pg-slot-healer grants | psql --dbname=postgres"),
+    ("Create the role that may end transactions.", "pg-slot-healer grants --end-transactions | psql --dbname=postgres"),
+)
 EXPORTER_ROLE = "pgslot_exporter"
 HEALER_ROLE = "pgslot_healer"
 ENDER_ROLE = "pgslot_ender"

@@ -33,6 +33,20 @@ from pgslot.patroni.discovery import discover_once
 from pgslot.snapshot.cluster import ClusterCollector
 
 HELP = "run one episode by hand, and print what the healer sees and does"
+EXAMPLES = (
+    (
+        "Heal the slots of a primary and its standbys without a configuration; the command asks first.",
+        'pg-slot-healer heal --conninfo="host=shop-1,shop-2 user=postgres dbname=postgres"',
+    ),
+    (
+        "See what the healer would do for the slots of the cluster shop now.",
+        "pg-slot-healer heal shop --dry-run --config.file=pgslot.yml",
+    ),
+    (
+        "Heal them, and stop after half a minute.",
+        "pg-slot-healer heal shop --give-up-after=30s --config.file=pgslot.yml",
+    ),
+)
 
 
 def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerConfig]:

@@ -14,6 +14,7 @@ from healer.webhook.payload import Action
 from pgslot.exposition.reference import client_rows, label_values
 
 HELP = "print the metric reference as Markdown"
+EXAMPLES = (("Read which metrics there are.", "pg-slot-healer metrics | less"),)
 
 _LABEL_VALUES: Mapping[str, tuple[str, ...]] = {
     "remedy": tuple(REMEDIES),

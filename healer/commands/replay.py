@@ -26,6 +26,16 @@ from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 
 HELP = "print what the healer would do with each alert of a saved webhook, or of Alertmanager's list"
+EXAMPLES = (
+    (
+        "See what the healer would do with the alerts that Alertmanager has now.",
+        "curl -s http://localhost:9093/api/v2/alerts | pg-slot-healer replay - --config.file=pgslot.yml",
+    ),
+    (
+        "See it for a saved webhook, without asking a server.",
+        "pg-slot-healer replay webhook.json --offline --config.file=pgslot.yml",
+    ),
+)
 
 REASONS = {
     Action.HEARTBEAT: "it is the heartbeat: the healer only counts it",

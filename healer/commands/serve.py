@@ -19,6 +19,10 @@ from pgslot.httpserver.run import serve as serve_until_stopped
 from pgslot.httpserver.web_config import WebConfig
 
 HELP = "receive webhooks and heal (the default)"
+EXAMPLES = (
+    ("Receive webhooks on port 9878.", "pg-slot-healer serve --config.file=pgslot.yml"),
+    ("Check a configuration without serving.", "pg-slot-healer serve --config.file=pgslot.yml --check"),
+)
 DEFAULT_ADDRESS = ":9878"
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,11 @@ def add_common(parser: argparse.ArgumentParser, *, default_address: str, again: 
         help="the lowest level to log; default info",
     )
     parser.add_argument(
-        "--log.format", dest="log_format", choices=FORMATS, default=otherwise("logfmt"), help="default logfmt"
+        "--log.format",
+        dest="log_format",
+        choices=FORMATS,
+        default=otherwise("logfmt"),
+        help="the format of the log; default logfmt",
     )
     parser.add_argument(
         "--check",
@@ -87,7 +92,12 @@ def add_common(parser: argparse.ArgumentParser, *, default_address: str, again: 
         default=otherwise(False),
         help="check the configuration and exit: 0 if it is valid, 2 if not",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"{parser.prog.split()[0]} {__version__} (Python {platform.python_version()})",
+        help="show the versions of the program and of Python, and exit",
+    )
 
 
 def parse_address(text: str) -> Address:

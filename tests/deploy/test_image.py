@@ -131,7 +131,7 @@ def installed(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_build_context_has_only_required_files(context: Path) -> None:
     files = {str(path.relative_to(context)) for path in context.rglob("*") if path.is_file()}
     assert {"pyproject.toml", "README.md", "LICENSE", *FILES} <= files
-    folders = r"(pgslot|exporter|healer|alerts/runbooks|deploy/docker)/.+"
+    folders = r"(pgslot|exporter|healer|alerts/runbooks|deploy/docker|deploy/share)/.+"
     allowed = rf"pyproject\.toml|README\.md|LICENSE|CHANGELOG\.md|alerts/pgslot\.rules\.yml|{folders}"
     assert [path for path in files if not re.fullmatch(allowed, path)] == []
     code = [f"pgslot/config/{name}.py" for name in ("secret_files", "secret_permissions", "secrets")]
@@ -150,7 +150,7 @@ def test_built_environment_has_both_programs_and_no_pip(installed: Path, program
 
 
 @pytest.mark.tools
-def test_built_environment_has_sql_and_runbooks(installed: Path) -> None:
+def test_built_environment_has_sql_runbooks_and_manual_pages(installed: Path) -> None:
     [library] = (installed / "lib").glob("python*/site-packages")
     queries = "pgslot/snapshot/queries"
     sql = {path.name for path in (ROOT / queries).glob("*.sql")}
@@ -158,6 +158,8 @@ def test_built_environment_has_sql_and_runbooks(installed: Path) -> None:
     assert {path.name for path in (library / queries).glob("*.sql")} == sql
     runbooks = {path.name for path in (ROOT / "alerts/runbooks").glob("*.md")}
     assert {path.name for path in (library / "exporter/runbooks").glob("*.md")} == runbooks
+    for page in ("pg-slot-exporter.1", "pg-slot-healer.1"):
+        assert (installed / "share/man/man1" / page).is_file()
 
 
 def test_last_stage_is_slim_and_runs_without_root() -> None:

