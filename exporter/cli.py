@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from exporter.commands import metrics, rehearse, rules, serve, sql
+from exporter.commands import metrics, preflight, rehearse, rules, serve, sql
 from pgslot.cli.commands import ANY_COMMAND, Command, add_commands, program_parser
 from pgslot.cli.completion.command import CompletionCommand
 
@@ -13,6 +13,7 @@ COMMANDS: dict[str, Command] = {
     "metrics": metrics,
     "rules": rules,
     "rehearse": rehearse,
+    "preflight": preflight,
     "completion": CompletionCommand("pg-slot-exporter", lambda: parser()),  # noqa: PLW0108 - it is defined below
 }
 
@@ -32,6 +33,8 @@ EXIT_CODES = {
     "rules": "0 printed",
     "rehearse": "0 nothing breaks, 1 something breaks, 3 nothing breaks as far as the command could see, but it could "
     "not see everything",
+    "preflight": "0 a creation would work at once, 1 it would wait, or it or its consumer would fail, 3 it would work as "
+    "far as the command could see, but it could not see everything",
     "completion": "0 printed",
 }
 _NOTES = "pg-slot-exporter COMMAND --help shows the flags of a command. You can put --config.file before or after it."

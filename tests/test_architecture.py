@@ -18,7 +18,7 @@ from healer.remedies.terminate import connection as ender
 from healer.remedies.terminate import statements as end_transaction
 from pgslot.snapshot import switchover
 from pgslot.snapshot.identity import IDENTITY
-from pgslot.snapshot.queries import QUERIES, SUPPORTED, WAL_QUERIES
+from pgslot.snapshot.queries import PREFLIGHT_QUERIES, QUERIES, SUPPORTED, WAL_QUERIES
 from tests.support.paths import ROOT
 
 PROGRAMS = ("pgslot", "exporter", "healer")
@@ -45,7 +45,7 @@ def test_loop_does_not_log_and_journal_does_not_wait() -> None:
     assert not any(isinstance(item, ast.Await | ast.AsyncFunctionDef) for item in ast.walk(ast.parse(journal)))
 
 
-def test_database_errors_are_caught_in_five_places_only() -> None:
+def test_database_errors_are_caught_in_seven_places_only() -> None:
     catching = {
         file.relative_to(ROOT).as_posix()
         for folder in PROGRAMS
@@ -55,6 +55,8 @@ def test_database_errors_are_caught_in_five_places_only() -> None:
     }
     assert catching == {
         "pgslot/postgres/connect.py",
+        "pgslot/postgres/replication_login.py",
+        "pgslot/snapshot/preflight.py",
         "pgslot/snapshot/node.py",
         "pgslot/snapshot/switchover.py",
         "healer/remedies/connection.py",
@@ -63,7 +65,7 @@ def test_database_errors_are_caught_in_five_places_only() -> None:
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:
-    for probe in (*QUERIES, *WAL_QUERIES):
+    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES):
         names = list(inspect.signature(probe.row).parameters)
         for major in SUPPORTED:
             sql = probe.sql(major)
@@ -74,7 +76,7 @@ def test_every_version_selects_the_columns_of_the_dataclass() -> None:
 
 def test_every_statement_names_its_schema() -> None:
     """A search_path set for the role must not be able to slip another function in."""
-    for probe in (*QUERIES, *WAL_QUERIES):
+    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES):
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
     for sql in (server_facts.FACTS, IDENTITY, switchover.SETTINGS):
@@ -147,4 +149,6 @@ def private_names(file: Path) -> Iterator[str]:
 
 def test_probe_files_are_shipped() -> None:
     folder = Path(pgslot.snapshot.queries.__file__).parent
-    assert {file.stem for file in folder.glob("*.sql")} == {probe.name for probe in (*QUERIES, *WAL_QUERIES)}
+    assert {file.stem for file in folder.glob("*.sql")} == {
+        probe.name for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES)
+    }

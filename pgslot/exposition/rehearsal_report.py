@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pgslot.cli.logging import printable
+from pgslot.diagnosis.quantities import size
 from pgslot.diagnosis.rehearsal_model import Outcome, Phase, Problem, ProblemKind, Rehearsal, SlotOutcome, SlotReason
 
 _OUTCOMES = {
@@ -153,16 +154,6 @@ def summary(rehearsal: Rehearsal) -> str:
     ]
     total = "1 slot" if len(slots) == 1 else f"{len(slots)} slots"
     return f"{total}: {', '.join(counts)}" if counts else "no slots"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes in binary units."""
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 def _lines(rehearsal: Rehearsal) -> Iterable[str]:

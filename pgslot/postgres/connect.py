@@ -37,6 +37,9 @@ _LOGIN_FAILED = re.compile(
     r"authentication failed|auth failed|pg_hba\.conf|not permitted to log in|permission denied for database"
     r"|(role|user|database) \S+ does not exist|no such (user|database)|password"
 )
+_SERVER_ANSWERED = re.compile(r" failed: \S+: ")
+"""As above, once runs of spaces are one."""
+_PASSWORD_REFUSED = re.compile(r"no password supplied|(password|SASL) authentication failed")
 _NOT_AVAILABLE = re.compile(r"too many|remaining connection slots|starting up|shutting down|recovery")
 
 _T = TypeVar("_T")
@@ -204,6 +207,16 @@ def login_failed(text: str, *, used_password: bool) -> bool:
     if _SERVER_MESSAGE.search(text) is None or _NOT_AVAILABLE.search(text):
         return False
     return used_password or _LOGIN_FAILED.search(text) is not None
+
+
+def password_refused(text: str) -> bool:
+    """Return whether the text of a failed connection means that a password was missing or wrong."""
+    return _PASSWORD_REFUSED.search(text) is not None
+
+
+def server_answered(text: str) -> bool:
+    """Return whether the text of a failed connection has a message of the server itself."""
+    return _SERVER_ANSWERED.search(text) is not None
 
 
 def _summarize(failures: list[Exception]) -> Exception:

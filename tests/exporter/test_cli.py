@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import COMMANDS, parser
-from exporter.commands import metrics, rehearse, rules, serve, sql
+from exporter.commands import metrics, preflight, rehearse, rules, serve, sql
 from tests.support import in_process
 
 HERE = Path("pgslot.yml")
@@ -40,6 +40,16 @@ LINES = [
         "--config.file=pgslot.yml rehearse --to n2 --json orders",
         rehearse.run,
         {"cluster": "orders", "config_file": HERE, "target": "n2", "json": True},
+    ),
+    (
+        "preflight --conninfo=host=a --database=shop --user=cdc --on=a:5432",
+        preflight.run,
+        {"conninfo": "host=a", "database": "shop", "user": "cdc", "on": "a:5432", "plugin": "pgoutput", "json": False},
+    ),
+    (
+        "--config.file=pgslot.yml preflight --cluster=orders --publication=p --no-login",
+        preflight.run,
+        {"config_file": HERE, "conninfo": None, "cluster": "orders", "publication": "p", "no_login": True},
     ),
 ]
 
@@ -74,6 +84,7 @@ def test_help_of_a_command_lists_its_own_flags_alone(command: str) -> None:
     assert ("--runbook-base" in text) == (command == "rules")
     assert ("--web.listen-address" in text) == (command == "serve")
     assert ("--to" in text) == (command == "rehearse")
+    assert ("--plugin" in text) == (command == "preflight")
 
 
 CLUSTERS = (
@@ -97,6 +108,32 @@ def test_rehearsal_of_what_is_not_configured_is_one_clear_error(
     done = in_process.run("pg-slot-exporter", "rehearse", *(text.format(file=file) for text in arguments))
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "command line: expected exactly one of --config.file and --conninfo, found neither"),
+        (["--conninfo=host"], "--conninfo: expected libpq's key=value pairs or a URI, found"),
+        (["--config.file={file}", "--cluster=other"], "--cluster: expected one of the clusters orders, found 'other'"),
+        (["--config.file={file}", "--on=c"], "--on: expected one of the nodes a, b, found 'c'"),
+        (["--conninfo=host=a port=1", "--on=b:1"], "--on: expected one of the nodes a:1, found 'b:1'"),
+        (["--conninfo=host=a", "--plugin=../evil"], "--plugin: expected the name of an output plugin"),
+        (["--conninfo=host=a", "--slot=Big"], "--slot: expected 1 to 63 lower-case letters"),
+    ],
+)
+def test_bad_input_of_a_preflight_is_one_clear_error(arguments: list[str], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "pgslot.yml"
+    file.write_text(CLUSTERS)
+    done = in_process.run("pg-slot-exporter", "preflight", *(text.format(file=file) for text in arguments))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_preflight_without_an_answer_exits_with_3() -> None:
+    done = in_process.run("pg-slot-exporter", "preflight", "--conninfo=host=127.0.0.1,127.0.0.1 port=1,2")
+    assert done.returncode == 3, done.stderr
+    assert "no host is a primary: name the node with --on (127.0.0.1:1: it did not answer" in done.stdout
 
 
 def test_rehearsal_of_one_server_is_refused() -> None:

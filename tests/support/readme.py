@@ -117,6 +117,8 @@ HOW_TESTED = {
     "pg-slot-healer doctor": RUN,
     "pg-slot-exporter rehearse orders": RUN,
     "orders: a switchover from": "what a rehearsal prints, by tests/pgslot/exposition/test_rehearsal_report.py",
+    "pg-slot-exporter preflight ": "by tests/exporter/test_preflight_on_servers.py",
+    "A logical slot (pgoutput) in shop": "what a preflight prints, by tests/pgslot/exposition/test_preflight_report.py",
     "pgslot_active{": "what the lines before it print, by tests/docs/test_readme_on_servers.py",
     "ok       node ": "what the doctor prints, by tests/docs/test_readme_on_servers.py",
     "useradd ": "under a real systemd, each line: `make systemd`",

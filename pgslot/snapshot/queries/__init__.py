@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from pgslot.snapshot.preflight_rows import PreflightLibrary, PreflightPublication, PreflightServer
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
 from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
@@ -55,6 +56,12 @@ ARCHIVE_STATUS = Query("archive_status", ArchiveStatus, needs_all_stats=False)
 CHECKPOINT = Query("checkpoint", Checkpoint, needs_all_stats=False)
 WAL_QUERIES = (WAL_FACTS, WAL_DIRECTORY, ARCHIVE_STATUS, CHECKPOINT)
 """What is asked only at intervals, as two of these list a directory: see wal_usage.py. No scope has them."""
+
+PREFLIGHT = Query("preflight", PreflightServer, needs_all_stats=False)
+PREFLIGHT_LIBRARY = Query("preflight_library", PreflightLibrary, needs_all_stats=False)
+PREFLIGHT_PUBLICATION = Query("preflight_publication", PreflightPublication, needs_all_stats=False)
+PREFLIGHT_QUERIES = (PREFLIGHT, PREFLIGHT_LIBRARY, PREFLIGHT_PUBLICATION)
+"""What only `preflight` asks, with parameters: see preflight.py."""
 
 
 class Scope(Enum):

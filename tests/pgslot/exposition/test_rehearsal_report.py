@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pgslot.diagnosis.quantities import size
 from pgslot.diagnosis.rehearsal_model import (
     Outcome,
     Problem,
@@ -13,7 +14,7 @@ from pgslot.diagnosis.rehearsal_model import (
     SlotReason,
     Unknown,
 )
-from pgslot.exposition.rehearsal_report import REASONS, as_json, as_text, sentence, size, summary
+from pgslot.exposition.rehearsal_report import REASONS, as_json, as_text, sentence, summary
 from tests.support.paths import ROOT
 
 KEPT = SlotOutcome("cdc", "app", "logical", Outcome.GOES_ON, SlotReason.COPY, 1536)
