@@ -33,8 +33,8 @@ EXIT_CODES = {
     "rules": "0 printed",
     "rehearse": "0 nothing breaks, 1 something breaks, 3 nothing breaks as far as the command could see, but it could "
     "not see everything",
-    "preflight": "0 a creation would work at once, 1 it would wait, or it or its consumer would fail, 3 it would work as "
-    "far as the command could see, but it could not see everything",
+    "preflight": "0 a creation would work at once, 1 it would wait, or it or its consumer would fail, 3 as far as the "
+    "command could see it would work, but it could not see everything",
     "completion": "0 printed",
 }
 _NOTES = "pg-slot-exporter COMMAND --help shows the flags of a command. You can put --config.file before or after it."
