@@ -18,7 +18,7 @@ from healer.remedies.terminate import connection as ender
 from healer.remedies.terminate import statements as end_transaction
 from pgslot.snapshot import switchover
 from pgslot.snapshot.identity import IDENTITY
-from pgslot.snapshot.queries import PREFLIGHT_QUERIES, QUERIES, SUPPORTED, WAL_QUERIES
+from pgslot.snapshot.queries import PREFLIGHT_QUERIES, QUERIES, SLOT_USERS, SUPPORTED, WAL_QUERIES
 from tests.support.paths import ROOT
 
 PROGRAMS = ("pgslot", "exporter", "healer")
@@ -65,7 +65,7 @@ def test_database_errors_are_caught_in_seven_places_only() -> None:
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:
-    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES):
+    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SLOT_USERS):
         names = list(inspect.signature(probe.row).parameters)
         for major in SUPPORTED:
             sql = probe.sql(major)
@@ -76,7 +76,7 @@ def test_every_version_selects_the_columns_of_the_dataclass() -> None:
 
 def test_every_statement_names_its_schema() -> None:
     """A search_path set for the role must not be able to slip another function in."""
-    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES):
+    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SLOT_USERS):
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
     for sql in (server_facts.FACTS, IDENTITY, switchover.SETTINGS):
@@ -150,5 +150,5 @@ def private_names(file: Path) -> Iterator[str]:
 def test_probe_files_are_shipped() -> None:
     folder = Path(pgslot.snapshot.queries.__file__).parent
     assert {file.stem for file in folder.glob("*.sql")} == {
-        probe.name for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES)
+        probe.name for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SLOT_USERS)
     }

@@ -32,9 +32,19 @@ class ClusterCollector:
     """All nodes of some clusters, one NodeCollector each."""
 
     def __init__(
-        self, clusters: Sequence[Cluster], application_name: str, listing_interval: float | None = None
+        self,
+        clusters: Sequence[Cluster],
+        application_name: str,
+        listing_interval: float | None = None,
+        *,
+        slot_users: bool = False,
     ) -> None:
-        """`listing_interval`: seconds between two listings of a node's WAL directory; None: it is never listed."""
+        """
+        `listing_interval`: seconds between two listings of a node's WAL directory; None: it is never listed.
+
+        `slot_users`: snapshots of everything also show who uses the slots.
+        """
+        self._slot_users = slot_users
         self._application_name = application_name
         self._listing_interval = listing_interval
         self._clusters: dict[str, dict[str, NodeCollector]] = {}
@@ -148,7 +158,7 @@ class ClusterCollector:
         def collector_of(node: Node) -> NodeCollector:
             if node in before:
                 return before.pop(node)
-            return NodeCollector(node, self._application_name, self._listing_interval)
+            return NodeCollector(node, self._application_name, self._listing_interval, slot_users=self._slot_users)
 
         self._clusters = {
             cluster.name: {node.name: collector_of(node) for node in cluster.nodes} for cluster in clusters

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pgslot.snapshot.history import EMPTY_HISTORY, History
-from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
+from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, SlotUser, Standby, Transaction, WalSender
 from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
 
@@ -56,6 +56,8 @@ class NodeSnapshot:
     """Standbys that stream from this node."""
     history: History = EMPTY_HISTORY
     """What this snapshot and the earlier ones by the same collector showed."""
+    users: tuple[SlotUser, ...] | None = None
+    """Who uses the slots. None: unknown, or this program does not ask."""
     wal: WalUsage | None = None
     """As it was when the WAL directory was last listed. None: unknown, or this program does not list it."""
 

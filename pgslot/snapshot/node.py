@@ -19,7 +19,7 @@ from pgslot.snapshot.history import EMPTY_HISTORY, LoggedRecords, add_records, e
 from pgslot.snapshot.identity import IDENTITY, ClusterMembership, Identity
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.privileges import grant, grant_listing
-from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, WAL_QUERIES, Query, Scope
+from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, SLOT_USERS, WAL_QUERIES, Query, Scope
 from pgslot.snapshot.wal_usage import WalUsageCollector
 
 log = get_logger(__name__)
@@ -45,8 +45,14 @@ class NodeCollector:
     it, which begins when the current one ends.
     """
 
-    def __init__(self, node: Node, application_name: str, listing_interval: float | None = None) -> None:
-        """`listing_interval`: seconds between two listings of the WAL directory; None: it is never listed."""
+    def __init__(
+        self, node: Node, application_name: str, listing_interval: float | None = None, *, slot_users: bool = False
+    ) -> None:
+        """
+        `listing_interval`: seconds between two listings of the WAL directory; None: it is never listed.
+
+        `slot_users`: also ask who uses the slots, with each snapshot of everything.
+        """
         self.node = node
         self.membership = ClusterMembership(node.cluster, node.name)
         self._application_name = application_name
@@ -64,6 +70,7 @@ class NodeCollector:
         self._history = EMPTY_HISTORY
         self._creation_times = CreationTimes()
         self._wal = None if listing_interval is None else WalUsageCollector(listing_interval)
+        self._slot_users = slot_users
         self._last_complete: tuple[float, NodeSnapshot] | None = None
         """The last snapshot of everything, and when it ended, monotonic."""
 
@@ -239,7 +246,8 @@ class NodeCollector:
     def _supported_queries(self, session: Session, scope: Scope) -> tuple[Query, ...]:
         """Return the queries of the scope; for a server that is too old for the others, node.sql alone."""
         if session.major >= OLDEST_SUPPORTED:
-            return scope.queries
+            more = (SLOT_USERS,) if self._slot_users and scope is Scope.EVERYTHING else ()
+            return (*scope.queries, *more)
         self._report(QueryStatus.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
         return QUERIES[:1]
 
@@ -319,6 +327,7 @@ class NodeCollector:
             standby=next(iter(rows.get("standby", ())), None),
             senders=rows_of("senders"),
             history=self._history,
+            users=rows_of(SLOT_USERS.name),
         )
 
     def _report(self, status: QueryStatus, message: str, query: str = "") -> None:

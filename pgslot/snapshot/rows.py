@@ -244,3 +244,17 @@ class WalSender:
     """The physical slot that it uses. Empty: none."""
     xmin: int | None = None
     """32-bit xid: what hot_standby_feedback holds back as long as it is connected. None with a slot, which keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotUser:
+    """slot_users.sql: the session that uses a slot. Only `status` asks for it: it is an identity, and not a series."""
+
+    slot_name: str
+    pid: int
+    usename: str
+    application_name: str
+    client_addr: str | None
+    """None: a Unix socket, or the role may not see it."""
+    connected_seconds: float | None
+    """None: the role may not see it."""

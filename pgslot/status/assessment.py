@@ -17,15 +17,14 @@ from pgslot.diagnosis.retention import CONFIRM_SECONDS, RetentionCause, diagnose
 from pgslot.diagnosis.short_lived import is_creation_short_lived, is_short_lived
 from pgslot.diagnosis.wal_holders import Holder, wal_holders
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
-from pgslot.snapshot.rows import Slot
+from pgslot.snapshot.rows import Slot, SlotUser
 from pgslot.status.concerns import concerns
 from pgslot.status.growth import HeldSample, growth
-from pgslot.status.slot_status import Room, RoomLimit, SlotKey, SlotState, SlotStatus, SlotUser, Unseen
+from pgslot.status.slot_status import Room, RoomLimit, SlotKey, SlotState, SlotStatus, Unseen
 
 SETTLED_SECONDS = 2 * CONFIRM_SECONDS
 """Once a node has been observed for so long, another look does not show a cause that the last one did not show."""
 
-Users = Mapping[SlotKey, SlotUser]
 Held = Mapping[SlotKey, Sequence[HeldSample]]
 Volumes = Mapping[str, WalVolume]
 """By node."""
@@ -39,7 +38,6 @@ class _Context:
     copies: Mapping[str, tuple[Readiness, ...]]
     """Of each failover slot of the primary, by its name."""
     leftovers: Mapping[SlotKey, Leftover]
-    users: Users
     held: Held
     volumes: Volumes
 
@@ -54,15 +52,14 @@ class _Context:
 
 
 def slot_statuses(
-    cluster: ClusterSnapshot, *, users: Users | None = None, held: Held | None = None, volumes: Volumes | None = None
+    cluster: ClusterSnapshot, *, held: Held | None = None, volumes: Volumes | None = None
 ) -> tuple[SlotStatus, ...]:
     """
     Return the status of every slot and of every creation of the cluster, worst first; short-lived ones are left out.
 
-    `users`: who uses which slot. `held`: what each slot retained so far, with this snapshot, oldest first. Without them
-    the rows have no users, and no growth.
+    `held`: what each slot retained so far, with this snapshot, oldest first; without it the rows have no growth.
     """
-    context = _context(cluster, users or {}, held or {}, volumes or {})
+    context = _context(cluster, held or {}, volumes or {})
     waits = {
         SlotKey(wait.node, wait.creation.slot_name): wait
         for wait in creation_waits(cluster)
@@ -72,13 +69,13 @@ def slot_statuses(
     return tuple(sorted(statuses, key=_rank))
 
 
-def _context(cluster: ClusterSnapshot, users: Users, held: Held, volumes: Volumes) -> _Context:
+def _context(cluster: ClusterSnapshot, held: Held, volumes: Volumes) -> _Context:
     copies: dict[str, tuple[Readiness, ...]] = {}
     for copy in readiness(cluster):
         name = copy.original.slot_name
         copies[name] = (*copies.get(name, ()), copy)
     leftovers = {SlotKey(item.node, item.slot.slot_name): item for item in leftover_slots(cluster)}
-    return _Context(cluster, copies, leftovers, users, held, volumes)
+    return _Context(cluster, copies, leftovers, held, volumes)
 
 
 def _rank(status: SlotStatus) -> tuple[object, ...]:
@@ -95,6 +92,7 @@ def _rank(status: SlotStatus) -> tuple[object, ...]:
 def _of_node(node: NodeSnapshot, waits: Mapping[SlotKey, CreationWait], context: _Context) -> Iterator[SlotStatus]:
     shown = [slot for slot in node.slots or () if not is_short_lived(slot)]
     names = {slot.slot_name for slot in shown}
+    users = {user.slot_name: user for user in node.users or ()}
     frees = _frees(node)
     unprotected = broken_feedback(node, context.cluster)
     for slot in shown:
@@ -103,6 +101,7 @@ def _of_node(node: NodeSnapshot, waits: Mapping[SlotKey, CreationWait], context:
             _of_slot(slot, wait, node, context),
             frees_bytes=None if frees is None else frees.get(slot.slot_name, 0),
             broken_feedback=unprotected if needs_catalog_rows(slot) else None,
+            user=users.get(slot.slot_name) or _creator(wait),
         )
         yield _judged(status, node, context.cluster)
     for key, wait in waits.items():
@@ -130,12 +129,14 @@ def _of_slot(slot: Slot, wait: CreationWait | None, node: NodeSnapshot, context:
         facts=node.facts,
         creation=wait,
         retention=None if slot.in_creation else diagnose_retention(slot, node, context.cluster),
-        user=_creator(wait) or context.users.get(key),
         growth=None if slot.invalidated else growth(context.held.get(key, ())),
         room=_room(slot, node, context.volumes.get(node.node)),
         failover=context.copies.get(slot.slot_name, ()) if node.node == context.primary else (),
         is_failover_slot=any(slot is original for original in failover_slots(node)) if slot.failover else False,
         leftover=context.leftovers.get(key),
+        history=node.history.slots.get(slot.slot_name),
+        observed_seconds=_observed_seconds(node),
+        observed_at=node.history.at,
     )
 
 
@@ -170,7 +171,8 @@ def _state(slot: Slot, wait: CreationWait | None, node: NodeSnapshot) -> SlotSta
 def _creator(wait: CreationWait | None) -> SlotUser | None:
     if wait is None:
         return None
-    return SlotUser(wait.creation.pid, wait.creation.usename, wait.creation.application_name, None)
+    creation = wait.creation
+    return SlotUser(creation.slot_name, creation.pid, creation.usename, creation.application_name, None, None)
 
 
 def _frees(node: NodeSnapshot) -> Mapping[str, int] | None:

@@ -9,7 +9,8 @@ from pgslot.diagnosis.creation_wait import CreationWait
 from pgslot.diagnosis.failover_readiness import NotReadyReason, Readiness
 from pgslot.diagnosis.leftover_slots import Leftover
 from pgslot.diagnosis.retention import Retention, RetentionCause
-from pgslot.snapshot.rows import NodeFacts, Slot, Transaction
+from pgslot.snapshot.history import SlotHistory
+from pgslot.snapshot.rows import NodeFacts, Slot, SlotUser, Transaction
 from pgslot.status.growth import Growth
 
 
@@ -18,16 +19,6 @@ class SlotKey(NamedTuple):
 
     node: str
     slot_name: str
-
-
-class SlotUser(NamedTuple):
-    """The session that uses a slot."""
-
-    pid: int
-    usename: str
-    application_name: str
-    client_addr: str | None
-    """None: it may not be seen, or the client is on the server itself."""
 
 
 class SlotState(StrEnum):
@@ -144,6 +135,12 @@ class SlotStatus:
     failover: tuple[Readiness, ...] = ()
     """Of a primary's failover slot, on each standby that should keep a copy."""
     is_failover_slot: bool = False
+    history: SlotHistory | None = None
+    """What earlier snapshots by the same program showed of the slot."""
+    observed_seconds: float = 0.0
+    """For how long this program has observed the node; 0: this is its first snapshot."""
+    observed_at: float = 0.0
+    """When the node's snapshot ended, on the clock of `history`."""
     leftover: Leftover | None = None
     broken_feedback: BrokenFeedback | None = None
 

@@ -5,8 +5,8 @@ from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.diagnosis.failover_readiness import NotReadyReason, Readiness
 from pgslot.diagnosis.leftover_slots import LeftoverReason
 from pgslot.diagnosis.retention import RetentionCause
-from pgslot.snapshot.rows import Transaction
-from pgslot.status.slot_status import RoomLimit, SlotState, SlotStatus, SlotUser, Unseen
+from pgslot.snapshot.rows import SlotUser, Transaction
+from pgslot.status.slot_status import RoomLimit, SlotState, SlotStatus, Unseen
 
 WAITS_FOR = {
     WaitReason.TRANSACTION: "waits for a transaction to end",
@@ -154,9 +154,10 @@ def growth(status: SlotStatus) -> str:
 
 
 def room(status: SlotStatus) -> str:
-    """Return how much more it can retain; empty: nothing limits it, or that is not known."""
+    """Return how much more it can retain; empty: not known, or it retains nothing."""
     if status.room is None:
-        return ""
+        limit = None if status.facts is None else status.facts.max_slot_wal_keep_size_bytes
+        return "no limit" if status.held_bytes is not None and status.facts is not None and limit is None else ""
     left = size(max(0, status.room.left_bytes))
     return f"{left} (volume)" if status.room.limit is RoomLimit.VOLUME else left
 

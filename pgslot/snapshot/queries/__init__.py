@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from pgslot.snapshot.preflight_rows import PreflightLibrary, PreflightPublication, PreflightServer
-from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
+from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, SlotUser, Standby, Transaction, WalSender
 from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
 OLDEST_SUPPORTED = 14
@@ -62,6 +62,9 @@ PREFLIGHT_LIBRARY = Query("preflight_library", PreflightLibrary, needs_all_stats
 PREFLIGHT_PUBLICATION = Query("preflight_publication", PreflightPublication, needs_all_stats=False)
 PREFLIGHT_QUERIES = (PREFLIGHT, PREFLIGHT_LIBRARY, PREFLIGHT_PUBLICATION)
 """What only `preflight` asks, with parameters: see preflight.py."""
+
+SLOT_USERS = Query("slot_users", SlotUser, needs_all_stats=False)
+"""Who uses which slot. A collector asks it with everything else, if its program shows that."""
 
 
 class Scope(Enum):

@@ -6,11 +6,11 @@ import pytest
 
 from pgslot.config.model import WalVolume
 from pgslot.snapshot.model import WalUsage
-from pgslot.snapshot.rows import Slot
+from pgslot.snapshot.rows import Slot, SlotUser
 from pgslot.snapshot.wal_rows import WalDirectory
 from pgslot.status.assessment import slot_statuses
 from pgslot.status.growth import HeldSample, growth
-from pgslot.status.slot_status import Concern, RoomLimit, Severity, SlotKey, SlotState, SlotUser, Unseen
+from pgslot.status.slot_status import Concern, RoomLimit, Severity, SlotKey, SlotState, Unseen
 from tests.support.builders.retention import EARLY, SLOT_HISTORY, primary_with
 from tests.support.builders.snapshots import CREATION, FACTS, SLOT, TRANSACTION, cluster, node, unreachable_node
 from tests.support.builders.statuses import (
@@ -99,8 +99,13 @@ def test_creation_that_waits_is_one_row_with_its_slot() -> None:
         (Concern.CREATION_WAITS,),
         "running_xacts",
     )
-    assert status.user == SlotUser(100, "cdc", "consumer", None)
+    assert status.user == SlotUser("w", 100, "cdc", "consumer", None, None)
     assert (status.on_primary, status.primary) == (False, "p")
+
+
+def test_session_that_uses_a_slot_is_shown() -> None:
+    user = SlotUser("healthy", 7, "cdc", "debezium", "10.0.0.7", 60.0)
+    assert status_of(HEALTHY, users=(user,)).user == user
 
 
 def test_creation_that_has_just_begun_needs_nobody() -> None:
