@@ -11,11 +11,14 @@ from healer.capability import CapabilityMonitor
 from healer.episodes.manager import MAX_PAST_EPISODES, EpisodeManager
 from healer.metrics import HealerMetrics
 from healer.remedies.registry import REMEDIES
+from healer.slot_pages import SlotQuestions, as_json, requested_slot, slot_page
 from healer.status_page import ClusterStatus, Surroundings, status_page
 from healer.webhook.body import MAX_BODY_BYTES, expect_later
 from healer.webhook.endpoint import WebhookEndpoint
 from healer.webhook.receivers import RecentReceivers
 from healer.webhook.reconcile import Reconciler
+from healer.webhook.refusals import RefusedWebhooks
+from healer.why import SlotFacts
 from pgslot.config.model import Config
 from pgslot.config.reload import ConfigReloader
 from pgslot.exposition.families import families, render
@@ -38,6 +41,8 @@ _DISCOVERY = web.AppKey("discovery", Discovery)
 _LIFECYCLE = web.AppKey("lifecycle", bool)
 _RECONCILER = web.AppKey("reconciler", list[Reconciler])
 """The running one; empty without alertmanager_url. An application's own values are fixed once it has started."""
+_REFUSED = web.AppKey("refused", RefusedWebhooks)
+_QUESTIONS = web.AppKey("questions", SlotQuestions)
 _RECONCILIATION = web.AppKey("reconciliation", TaskSupervisor)
 
 
@@ -52,6 +57,8 @@ def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> we
     app[MONITOR] = CapabilityMonitor(app[_METRICS])
     discovery = app[_DISCOVERY] = Discovery(configuration)
     app[EPISODES] = EpisodeManager(discovery.config, app[_METRICS], app[MONITOR])
+    app[_REFUSED] = RefusedWebhooks()
+    app[_QUESTIONS] = SlotQuestions(app[EPISODES], app[MONITOR], app[_REFUSED])
     endpoint = WebhookEndpoint(configuration, app[EPISODES], app[_METRICS], receivers)
     app[_RECONCILIATION] = TaskSupervisor()
     app[_RECONCILER] = []
@@ -66,6 +73,8 @@ def application(configuration: ConfigReloader, *, lifecycle: bool = False) -> we
             web.post("/alerts", endpoint.handle, expect_handler=expect_later),
             web.get("/", _status),
             web.get("/episodes", _episodes),
+            web.get("/why", _why),
+            web.get("/slots/{cluster}/{slot}", _slot),
             web.get("/metrics", _metrics),
             web.get("/-/healthy", _healthy),
             web.get("/-/ready", _ready),
@@ -111,6 +120,7 @@ async def _count_webhook(request: web.Request, response: web.StreamResponse) -> 
     """Count each answer to a webhook, including those of requests that a middleware refused."""
     if request.method == "POST" and request.path == "/alerts":
         request.app[_METRICS].webhooks.labels(str(response.status)).inc()
+        request.app[_REFUSED].record(response.status)
 
 
 async def _metrics(request: web.Request) -> web.Response:
@@ -140,6 +150,20 @@ async def _episodes(request: web.Request) -> web.StreamResponse:
     await response.write(b"[]" if separator == "[" else b"]")
     await response.write_eof()
     return response
+
+
+async def _why(request: web.Request) -> web.Response:
+    slot, cluster = requested_slot(request)
+    return web.json_response(as_json(_facts(request.app, slot, cluster)))
+
+
+async def _slot(request: web.Request) -> web.Response:
+    [facts] = _facts(request.app, request.match_info["slot"], request.match_info["cluster"])
+    return slot_page(facts)
+
+
+def _facts(app: web.Application, slot: str, cluster: str | None) -> list[SlotFacts]:
+    return app[_QUESTIONS].facts(slot, cluster, app[_DISCOVERY].config, _surroundings(app).alertmanager)
 
 
 def _page(request: web.Request) -> slice:

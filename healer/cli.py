@@ -2,7 +2,7 @@
 
 import argparse
 
-from healer.commands import doctor, grants, heal, metrics_reference, replay, serve
+from healer.commands import doctor, grants, heal, metrics_reference, replay, serve, why
 from pgslot.cli.commands import ANY_COMMAND, Command, add_commands, program_parser
 from pgslot.cli.completion.command import CompletionCommand
 
@@ -13,6 +13,7 @@ COMMANDS: dict[str, Command] = {
     "grants": grants,
     "metrics": metrics_reference,
     "doctor": doctor,
+    "why": why,
     "completion": CompletionCommand("pg-slot-healer", lambda: parser()),  # noqa: PLW0108 - it is defined below
 }
 
@@ -26,6 +27,8 @@ EXIT_CODES = {
     "grants": "0 printed",
     "metrics": "0 printed",
     "doctor": "0 nothing failed (warnings do not count), 1 something failed, 3 nothing failed but something is unknown",
+    "why": "0 the last wait is over, or the healer works on it; 1 the healer did not act, or in vain; 3 unknown: the "
+    "healer does not answer, or it knows of no alert",
     "completion": "0 printed",
 }
 _NOTES = "pg-slot-healer COMMAND --help shows the flags of a command. You can put --config.file before or after it."

@@ -13,10 +13,10 @@ from healer.episodes.deadlines import COLLECT_TIMEOUT
 from healer.episodes.journal import describe_failures, describe_state
 from healer.remedies.attempt import APPLICATION_NAME, Capability, Wait
 from healer.remedies.base import EpisodeProgress
-from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotCondition, SlotState, evaluate
 from healer.webhook.alert_filter import AcceptedAlert, classify
 from healer.webhook.payload import Action, Alert, WebhookError, parse_saved
+from healer.webhook.reasons import REASONS
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
@@ -37,18 +37,6 @@ EXAMPLES = (
     ),
 )
 
-REASONS = {
-    Action.HEARTBEAT: "it is the heartbeat: the healer only counts it",
-    Action.IGNORED_TEST: "doctor sent it, to check whether it arrives",
-    Action.IGNORED_NO_HEAL_LABEL: f"it lacks the label heal with one of {', '.join(REMEDIES)}",
-    Action.IGNORED_UNMEASURED: "Grafana had no data, or an error, for its rule: nothing was measured",
-    Action.IGNORED_UNKNOWN_CLUSTER: "its label cluster is not a cluster of the configuration",
-    Action.IGNORED_NOT_CONFIGURED: "its cluster has no healer section: it is only observed",
-    Action.IGNORED_NO_SLOT: "it lacks the label node or slot_name",
-    Action.IGNORED_UNKNOWN_NODE: "its label node is not a node of the cluster",
-    Action.IGNORED_REMEDY_OFF: "its remedy is off by default, and the cluster has no section that allows it",
-    Action.IGNORED_DISABLED: "the healer is switched off for its cluster",
-}
 _MISTAKES = frozenset(REASONS) - {
     *(Action.HEARTBEAT, Action.IGNORED_TEST, Action.IGNORED_NO_HEAL_LABEL, Action.IGNORED_UNMEASURED),
     *(Action.IGNORED_REMEDY_OFF, Action.IGNORED_DISABLED),

@@ -9,6 +9,7 @@ from healer.remedies.attempt import Attempt
 from healer.remedies.base import AnyRemedy
 from healer.remedies.progress import WELL, Outcome, SlotProgress
 from healer.remedies.slot_state import SlotCondition, SlotKey, SlotState
+from healer.slot_history import EventKind, SlotEvent, SlotHistory
 from pgslot.cli.logging import get_logger
 from pgslot.diagnosis.creation_wait import WaitReason
 from pgslot.snapshot.model import NodeSnapshot
@@ -19,9 +20,11 @@ log = get_logger(__name__)
 class EpisodeJournal:
     """Fills in the report of one episode, and logs what happens in it."""
 
-    def __init__(self, cluster: str, remedy: AnyRemedy) -> None:
+    def __init__(self, cluster: str, remedy: AnyRemedy, history: SlotHistory | None = None) -> None:
+        """`history`: where the events of each slot are kept beyond this episode; None: nowhere."""
         self.report = Report(cluster, remedy.name, time.time())
         self._remedy = remedy
+        self._history = history
         self._started = time.monotonic()
 
     @property
@@ -38,6 +41,7 @@ class EpisodeJournal:
 
     def left(self, key: SlotKey, why: str) -> None:
         self._append(f"alert for slot {key.slot_name} on {key.node} {why}")
+        self._remember(key, EventKind.WITHDRAWN, "", why)
 
     def observed(self, key: SlotKey, state: SlotState) -> None:
         """Report a state that differs from the previous one."""
@@ -50,7 +54,9 @@ class EpisodeJournal:
             who = f"pid={blocker.pid} user={blocker.usename} application={blocker.application_name}"
             holder = f"{blocker.backend_type} {who}"
         held_by = f", held by {holder}" if holder else ""
-        self._append(f"slot {key.slot_name}: {' '.join(describe_state(state))}{held_by}")
+        described = f"{' '.join(describe_state(state))}{held_by}"
+        self._append(f"slot {key.slot_name}: {described}")
+        self._remember(key, EventKind.STATE, f"{state.condition}", described)
         log.info(
             "slot seen",
             cluster=self.report.cluster,
@@ -61,15 +67,21 @@ class EpisodeJournal:
             blocker=holder,
         )
 
-    def no_room(self) -> None:
-        """Report, once in a row, that clusters_at_once does not let the episode act."""
+    def no_room(self, slots: Collection[SlotKey]) -> None:
+        """Report, once in a row, that clusters_at_once does not let the episode act; `slots`: those that wait."""
         text = "not called: the healer acts on the maximum number of clusters"
+        for key in slots:
+            self._remember(key, EventKind.NO_ROOM, "")
         if not self.report.timeline or self.report.timeline[-1].text != text:
             self._append(text)
 
-    def attempted(self, attempt: Attempt, alerts: Collection[str]) -> None:
-        """Report an attempt; `alerts`: the names of the alerts that asked for it."""
+    def attempted(self, attempt: Attempt, alerts: Collection[str], slots: Collection[SlotKey]) -> None:
+        """Report an attempt; `alerts`: the names of the alerts that asked for it, `slots`: those it was made for."""
         entry = self._remedy.describe(attempt)
+        for key in slots:
+            # The position is another one in each attempt: attempts alike are counted.
+            text = entry.line if attempt.returned_lsn is None else entry.message
+            self._remember(key, EventKind.ATTEMPT, f"{attempt.result}", text)
         if entry.once and self.report.timeline and self.report.timeline[-1].text == entry.line:
             return
         if attempt.acted:
@@ -99,6 +111,7 @@ class EpisodeJournal:
         )
         self.report.slots.append(result)
         self._append(f"slot {key.slot_name}: {outcome}: {progress.why}")
+        self._remember(key, EventKind.OUTCOME, f"{outcome}", progress.why)
         log.log(
             logging.INFO if outcome in WELL else logging.WARNING,
             "heal ended",
@@ -139,6 +152,11 @@ class EpisodeJournal:
     def failed(self) -> None:
         """Log the exception that is being handled."""
         log.exception("the episode failed", cluster=self.report.cluster)  # noqa: LOG004 - called by its handler
+
+    def _remember(self, key: SlotKey, kind: EventKind, what: str, text: str = "") -> None:
+        if self._history is not None:
+            event = SlotEvent(kind, what, text, node=key.node, remedy=self.report.remedy)
+            self._history.record(self.report.cluster, key.slot_name, event)
 
     def _append(self, text: str) -> None:
         self.report.append(self.elapsed, text)

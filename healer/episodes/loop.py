@@ -91,7 +91,7 @@ class Episode:
         self._collecting = True
         """False: the loop has ended, and connections are being closed."""
         self._changed = asyncio.Event()
-        self._journal = EpisodeJournal(cluster.name, remedy)
+        self._journal = EpisodeJournal(cluster.name, remedy, memory.history)
 
     @property
     def report(self) -> Report:
@@ -227,7 +227,7 @@ class Episode:
     async def _attempt(self, connection: AnyConnection, step: Act) -> None:
         """Act, unless the episode was stopped; if connecting took long, return for another snapshot first."""
         if not self._callbacks.may_act(wanted=True):
-            self._journal.no_room()
+            self._journal.no_room(self._open())
             return await self._pause(NO_ROOM_INTERVAL)
         failed = None
         if not connection.ready:
@@ -284,7 +284,7 @@ class Episode:
 
     def _apply_attempt(self, attempt: Attempt) -> None:
         self._callbacks.attempted(attempt)
-        self._journal.attempted(attempt, {self._names[fingerprint] for fingerprint in self._alerts})
+        self._journal.attempted(attempt, {self._names[fingerprint] for fingerprint in self._alerts}, self._open())
         now = self._journal.elapsed
         if attempt.result in self.remedy.spending:
             self._budget.spend(time.monotonic())

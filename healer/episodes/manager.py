@@ -25,9 +25,11 @@ from healer.remedies.base import AnyRemedy
 from healer.remedies.progress import Outcome
 from healer.remedies.registry import REMEDIES
 from healer.remedies.slot_state import SlotKey
+from healer.slot_history import EventKind, SlotEvent, SlotHistory
 from healer.webhook.alert_filter import AcceptedAlert, classify
 from healer.webhook.deduplication import SeenAlerts
 from healer.webhook.payload import HEAL_LABEL, REFUSED, Action, Alert
+from healer.webhook.reasons import reason
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Cluster, Config
 from pgslot.task_supervisor import TaskSupervisor
@@ -54,7 +56,8 @@ class EpisodeManager:
         self.metrics = metrics
         self.monitor = monitor
         monitor.listener = self._learn
-        self.memories = EpisodeMemories()
+        self.history = SlotHistory()
+        self.memories = EpisodeMemories(self.history)
         self._budgets: dict[Key, CallBudget] = {}
         self._running: dict[Key, Running] = {}
         self._tasks = TaskSupervisor()
@@ -116,9 +119,25 @@ class EpisodeManager:
         """Start or join an episode for the alert, or end its part in one; return which. Never waits."""
         action = self._handle(alert)
         self.metrics.alerts.labels(action).inc()
+        self._remember(alert, action)
         if action in (Action.STARTED, Action.JOINED):
             self.seen.add(alert)
         return action
+
+    def _remember(self, alert: Alert, action: Action) -> None:
+        labels = alert.labels
+        if not labels.get("slot_name") or action in (Action.HEARTBEAT, Action.IGNORED_TEST):
+            return
+        cluster = self._clusters.get(labels.get("cluster", ""))
+        event = SlotEvent(
+            EventKind.ALERT,
+            f"{action}",
+            reason(action, alert, cluster, self._config.healer),
+            node=labels.get("node", ""),
+            remedy=labels.get(HEAL_LABEL, ""),
+            alertname=labels.get("alertname", ""),
+        )
+        self.history.record(labels.get("cluster", ""), labels["slot_name"], event)
 
     def cluster(self, name: str) -> Cluster | None:
         """Return the cluster of this name in the configuration; None: there is none."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from healer.episodes.partial_snapshot import PartialCollector
 from healer.remedies.attempt import APPLICATION_NAME
 from healer.remedies.server_clock import ServerClock
+from healer.slot_history import SlotHistory
 from pgslot.config.model import Cluster
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.task_supervisor import TaskSupervisor
@@ -27,6 +28,8 @@ class EpisodeMemory:
     clock: ServerClock = field(default_factory=ServerClock)
     collector: ClusterCollector | None = None
     """The collector of this cluster, with its history. None: the episode has one of its own, which starts without."""
+    history: SlotHistory | None = None
+    """Where the events of each slot are kept. None: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,9 @@ class _Observed:
 class EpisodeMemories:
     """The memory of each cluster; it observes only those with the section end_transactions that are not disabled."""
 
-    def __init__(self) -> None:
+    def __init__(self, history: SlotHistory | None = None) -> None:
+        """`history`: where episodes keep the events of each slot; None: nowhere."""
+        self._history = history
         self._clocks: dict[str, ServerClock] = {}
         self._observed: dict[str, _Observed] = {}
         self._retiring: set[ClusterCollector] = set()
@@ -58,7 +63,7 @@ class EpisodeMemories:
     def of(self, cluster: str) -> EpisodeMemory:
         """Return the memory for an episode of this cluster."""
         observed = self._observed.get(cluster)
-        return EpisodeMemory(self.clock(cluster), None if observed is None else observed.collector)
+        return EpisodeMemory(self.clock(cluster), None if observed is None else observed.collector, self._history)
 
     def observe(self, clusters: Collection[Cluster]) -> None:
         """Observe these clusters from now on, and no others; where only the members change, the history stays."""

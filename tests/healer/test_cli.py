@@ -9,7 +9,7 @@ import pytest
 
 from healer.__main__ import main
 from healer.cli import COMMANDS, parser
-from healer.commands import doctor, grants, heal, metrics_reference, replay, serve
+from healer.commands import doctor, grants, heal, metrics_reference, replay, serve, why
 from tests.support import in_process
 
 HERE = Path("pgslot.yml")
@@ -43,6 +43,7 @@ LINES = [
     ("replay body.json --json", replay.run, {"file": Path("body.json"), "json": True, "config_file": None}),
     ("grants", grants.run, {"exporter_role": "pgslot_exporter", "healer_role": "pgslot_healer"}),
     ("metrics", metrics_reference.run, {}),
+    ("why shop_cdc --cluster=shop", why.run, {"slot": "shop_cdc", "cluster": "shop", "config_file": None}),
     ("doctor --test-alert", doctor.run, {"healer_url": "http://localhost:9878", "test_alert": True}),
 ]
 

@@ -125,6 +125,7 @@ HOW_TESTED = {
     "psql -h PRIMARY ": RUN,
     "pg_recvlogical ": RUN,
     "pg-slot-healer heal orders": RUN,
+    "pg-slot-healer why ": "by tests/healer/commands/test_why.py, on a running healer",
     "pg-slot-healer heal --conninfo": "by tests/healer/commands/test_heal_hosts.py, on a primary and its standby",
     "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
     "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"

@@ -11,8 +11,9 @@ import yaml
 
 from healer.commands.heal import heal_cluster
 from healer.commands.manual_episode import NOTHING_TO_HEAL, Exit
-from healer.commands.replay import REASONS, replay_file
+from healer.commands.replay import replay_file
 from healer.webhook.payload import Action
+from healer.webhook.reasons import REASONS
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Config
 from tests.support.running_healer import QUICK, alert, to_primary, until, usable, watched
