@@ -1,9 +1,6 @@
-"""
-Every row of the table in docs/how-to/why-it-did-not-act.md is produced here, by a running healer where one can be.
+"""Every row of the table in docs/how-to/why-it-did-not-act.md is produced here, by a running healer where one can be."""
 
-The rows of the way from Prometheus to the healer: tests/healer/doctor/test_alert_path.py.
-"""
-
+import ast
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +34,8 @@ from tests.support.why_table import ROWS
 
 NOWHERE = Conninfo(f"host=127.0.0.1 port={free_port()} user=x")
 KEY = SlotKey("n", "s")
+MIN_START = 5
+"""Characters of a row that a test names."""
 
 
 def configured(name: str, **healer: Any) -> Cluster:
@@ -64,8 +63,17 @@ def said(found: dict[str, Any]) -> str:
 
 def row(start: str) -> str:
     """Return the row of the documentation's table that begins like this: what `why` says."""
-    [found] = [said for said in ROWS if said.startswith(start)]
-    return found
+    found: list[str] = [words for words in ROWS if words.startswith(start)]
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.parametrize("words", ROWS)
+def test_row_of_the_table_is_produced_by_a_test(words: str) -> None:
+    texts = [
+        node.value for node in ast.walk(ast.parse(Path(__file__).read_text("utf-8"))) if isinstance(node, ast.Constant)
+    ]
+    assert any(isinstance(text, str) and len(text) > MIN_START and words.startswith(text) for text in texts)
 
 
 LABELS = {"alertname": "PgSlotCreationStuck", "heal": "log_standby_snapshot", "cluster": "c", "node": "n"}
