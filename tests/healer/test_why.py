@@ -1,4 +1,4 @@
-"""Every row of the table in docs/how-to/why-it-did-not-act.md is produced here, by a running healer where one can be."""
+"""Each row of the table in docs/how-to/why-it-did-not-act.md is produced here, by a running healer if one can be."""
 
 import ast
 import asyncio
