@@ -108,15 +108,18 @@ _NODE = (
         "timeout, error, unreachable, login_failed or wrong_cluster; 0 for the other results. wrong_cluster: the "
         "server's system identifier differs from the cluster's, and the exporter shows nothing else that it reads from "
         "this server. Patroni reports the cluster's identifier. Without Patroni it is the one that most nodes have (if "
-        "there is a tie, the first node's).",
+        "there is a tie, the first node's). A function that the server refuses to run, as managed services do, is a "
+        "probe by its own name, such as pg_current_wal_lsn, with the status unsupported or permission_denied: series "
+        "that only this function shows are absent or unknown, and all others are right.",
         "SQLSTATE; pg_control_system()",
     ),
     Metric(
         "pgslot_wal_written_bytes_total",
         "counter",
         NODE,
-        "Total WAL written (on a standby: replayed). WAL that a later rewind discarded still counts.",
-        "pg_current_wal_lsn(), pg_last_wal_replay_lsn()",
+        "Total WAL written (on a standby: replayed). WAL that a later rewind discarded still counts. Where the server "
+        "refuses pg_current_wal_lsn(), WAL inserted, which is written a moment later.",
+        "pg_current_wal_lsn(), pg_last_wal_replay_lsn(), pg_current_wal_insert_lsn()",
     ),
 )
 

@@ -100,7 +100,8 @@ def _node_series(node: NodeSnapshot, collectors: frozenset[str]) -> Iterator[Ser
 
 
 def _node_facts(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
-    statuses = [(_with_labels(labels, ("probe",), (query,)), status) for query, status in node.all_statuses.items()]
+    probes = {**node.all_statuses, **node.refused}
+    statuses = [(_with_labels(labels, ("probe",), (query,)), status) for query, status in probes.items()]
     yield StateSet("pgslot_probe_status", "status", tuple(QueryStatus), statuses)
     facts = node.facts
     if facts is not None:
@@ -122,9 +123,10 @@ def _node_facts(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
 
 
 def _standby(labels: str, standby: Standby) -> Iterator[SeriesBlock]:
-    if not fed_from_archive(standby):
+    if standby.receiver_running is not None and not fed_from_archive(standby):
         yield Sample("pgslot_wal_receiver_streaming", labels, standby.receiver_status == "streaming")
-    yield Sample("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
+    if standby.replay_pause_state is not None:
+        yield Sample("pgslot_wal_replay_paused", labels, standby.replay_pause_state != "not paused")
     yield Sample("pgslot_wal_replay_lag_bytes", labels, standby.replay_lag_bytes)
     yield Sample("pgslot_recovery_min_apply_delay_seconds", labels, standby.apply_delay_seconds)
     if standby.sync_replication_slots is not None:

@@ -19,6 +19,7 @@ from healer.remedies.terminate import statements as end_transaction
 from pgslot.snapshot import switchover
 from pgslot.snapshot.identity import IDENTITY
 from pgslot.snapshot.queries import PREFLIGHT_QUERIES, QUERIES, SLOT_USERS, SUPPORTED, WAL_QUERIES
+from pgslot.snapshot.refused_functions import REPLACEABLE
 from tests.support.paths import ROOT
 
 PROGRAMS = ("pgslot", "exporter", "healer")
@@ -45,7 +46,7 @@ def test_loop_does_not_log_and_journal_does_not_wait() -> None:
     assert not any(isinstance(item, ast.Await | ast.AsyncFunctionDef) for item in ast.walk(ast.parse(journal)))
 
 
-def test_database_errors_are_caught_in_seven_places_only() -> None:
+def test_database_errors_are_caught_in_eight_places_only() -> None:
     catching = {
         file.relative_to(ROOT).as_posix()
         for folder in PROGRAMS
@@ -58,6 +59,7 @@ def test_database_errors_are_caught_in_seven_places_only() -> None:
         "pgslot/postgres/replication_login.py",
         "pgslot/snapshot/preflight.py",
         "pgslot/snapshot/node.py",
+        "pgslot/snapshot/questions.py",
         "pgslot/snapshot/switchover.py",
         "healer/remedies/connection.py",
         "healer/doctor/server_facts.py",
@@ -79,6 +81,9 @@ def test_every_statement_names_its_schema() -> None:
     for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SLOT_USERS):
         for major in SUPPORTED:
             assert_functions_qualified(probe.sql(major))
+            assert_functions_qualified(probe.sql(major, frozenset(function.name for function in REPLACEABLE)))
+    for function in REPLACEABLE:
+        assert_functions_qualified(function.test)
     for sql in (server_facts.FACTS, IDENTITY, switchover.SETTINGS):
         assert_functions_qualified(sql)
     for name in ("_PROCESS", "_MODE", "_KEEPALIVES", "_IDLE_TIMEOUT"):

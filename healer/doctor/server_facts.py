@@ -11,9 +11,9 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo
 from pgslot.postgres.connect import parse_hosts
 from pgslot.postgres.session import Session
+from pgslot.snapshot.failures import classify
 from pgslot.snapshot.identity import IDENTITY, Identity
 from pgslot.snapshot.model import QueryStatus
-from pgslot.snapshot.node import classify
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def configured_hosts(conninfo: Conninfo) -> tuple[list[str], str] | None:
 async def _system_identifier(session: Session, timeout: float) -> str | None:
     try:
         [[identity]] = await session.fetch([(IDENTITY, Identity)], timeout)
-    except psycopg.errors.InsufficientPrivilege:
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported):
         return None
     return str(identity.system_identifier)
 

@@ -119,7 +119,7 @@ def _break_at(standby: Standby, upstream: NodeSnapshot | None) -> FeedbackBreak 
         return FeedbackBreak.FEEDBACK_OFF
     name = standby.receiver_slot_name or standby.primary_slot_name
     if not name:
-        return None if standby.receiver_running else FeedbackBreak.NO_SLOT
+        return FeedbackBreak.NO_SLOT if standby.receiver_running is False else None
     slot = None if upstream is None else upstream.slot(name)
     if slot is None or slot.slot_type != "physical":
         return None

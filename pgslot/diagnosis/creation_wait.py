@@ -64,7 +64,7 @@ def replay_blocked_by(node: NodeSnapshot, cluster: ClusterSnapshot) -> WaitReaso
     standby = node.standby
     if standby is None:
         return None
-    if standby.replay_pause_state != "not paused":
+    if standby.replay_pause_state not in (None, "not paused"):
         return WaitReason.REPLAY_PAUSED
     event = standby.startup_wait_event or ""
     if event.startswith("RecoveryConflict") or event in _BUFFER_PIN or standby.startup_wait_event_type == "Lock":
@@ -72,7 +72,7 @@ def replay_blocked_by(node: NodeSnapshot, cluster: ClusterSnapshot) -> WaitReaso
     if event == "RecoveryApplyDelay" or (standby.apply_delay_seconds and standby.replay_lag_bytes):
         return WaitReason.REPLAY_DELAYED
     topmost = topmost_standby(node, cluster).standby
-    if topmost is not None and not topmost.receiver_running and not fed_from_archive(topmost):
+    if topmost is not None and topmost.receiver_running is False and not fed_from_archive(topmost):
         return WaitReason.WAL_RECEIVER_DOWN
     if standby.replay_lag_bytes is not None and standby.replay_lag_bytes > REPLAY_LAG_BYTES:
         return WaitReason.REPLAY_LAG

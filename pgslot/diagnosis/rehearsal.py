@@ -51,7 +51,7 @@ def _obstacles(
     primary: NodeSnapshot, target: NodeSnapshot, facts: SwitchoverFacts, slots: tuple[SlotOutcome, ...]
 ) -> Iterator[Problem]:
     standby = target.standby
-    if standby is not None and not standby.receiver_running and not fed_from_archive(standby):
+    if standby is not None and standby.receiver_running is False and not fed_from_archive(standby):
         yield Problem(ProblemKind.NOT_STREAMING, target.node, needed=_missing_wal(primary, target))
     if target.facts is not None:
         sufficient = {"logical", "replica"} if target.facts.major >= RAISED_SINCE_MAJOR else {"logical"}

@@ -106,10 +106,7 @@ def diagnose_retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot)
     if not slot.active and slot.table_copy_running is not False:
         return _WITHOUT_CULPRIT[RetentionCause.TABLE_COPY if slot.table_copy_running else RetentionCause.UNKNOWN]
     if pinned <= SEGMENT_BYTES and unconfirmed <= SEGMENT_BYTES:
-        # A promoted standby still calls its slots synced, although they no longer are.
-        unused = not slot.active and not (slot.synced and not node.is_primary)
-        inactive = unused and slot.slot_name != CONFLICT_DETECTION_SLOT
-        return _WITHOUT_CULPRIT[RetentionCause.INACTIVE if inactive else RetentionCause.NONE]
+        return _WITHOUT_CULPRIT[_cause_of_little(slot, node)]
     if slot.synced and not node.is_primary:
         return _diagnose_copy(slot, cluster)
     if unconfirmed >= pinned and unconfirmed > SEGMENT_BYTES:
@@ -121,12 +118,28 @@ def diagnose_retention(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot)
     return _diagnose_pinned(slot, node, cluster)
 
 
+def _cause_of_little(slot: Slot, node: NodeSnapshot) -> RetentionCause:
+    """Return the cause of a slot that retains no more than a healthy one, as far as that is known."""
+    # A promoted standby still calls its slots synced, although they no longer are.
+    unused = not slot.active and not (slot.synced and not node.is_primary)
+    if unused and slot.slot_name != CONFLICT_DETECTION_SLOT:
+        return RetentionCause.INACTIVE
+    return RetentionCause.UNKNOWN if _end_unknown(slot) else RetentionCause.NONE
+
+
+def _end_unknown(slot: Slot) -> bool:
+    """Return whether the slot retains WAL up to an unknown position: the server refuses to say where its WAL ends."""
+    return slot.restart_position is not None and slot.retained_wal_bytes is None
+
+
 def _receiver_cause(slot: Slot, node: NodeSnapshot) -> RetentionCause:
     """
     Return the cause of an active physical slot: its restart_lsn is what the receiver has confirmed.
 
     A standby confirms what it has flushed; pg_receivewal, by default, a segment when it is complete.
     """
+    if _end_unknown(slot):
+        return RetentionCause.UNKNOWN
     segment = SEGMENT_BYTES if node.facts is None else node.facts.wal_segment_size_bytes
     if (slot.retained_wal_bytes or 0) <= max(SEGMENT_BYTES, segment):
         return RetentionCause.NONE

@@ -36,7 +36,7 @@ def fed_from_archive(standby: Standby | None) -> bool:
     """Return whether the standby gets its WAL from an archive alone, segment by segment."""
     return (
         standby is not None
-        and not standby.receiver_running
+        and standby.receiver_running is False
         and standby.streaming_configured is False
         and standby.restores_from_archive
     )

@@ -27,3 +27,6 @@ LISTING_INTERVAL_SECONDS = 60.0
 
 RECENT_SECONDS = 60.0
 """A node's last answer says for this long what the node is; longer than the interval between two scrapes."""
+
+REFUSAL_SECONDS = 900.0
+"""A function that the server refuses is called again after this long: each call is an error in the server's log."""

@@ -1,6 +1,7 @@
 """What a node, and a cluster, looked like at one moment."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pgslot.snapshot.history import EMPTY_HISTORY, History
@@ -60,6 +61,12 @@ class NodeSnapshot:
     """Who uses the slots. None: unknown, or this program does not ask."""
     wal: WalUsage | None = None
     """As it was when the WAL directory was last listed. None: unknown, or this program does not list it."""
+    refused: Mapping[str, QueryStatus] = field(default_factory=dict)
+    """
+    Functions that the server refuses to run, without schema and parentheses, and how: unsupported, permission_denied.
+
+    The queries did without them: what only these functions show is None.
+    """
 
     @property
     def up(self) -> bool:

@@ -11,30 +11,21 @@ import psycopg
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import get_logger
 from pgslot.config.model import Node
-from pgslot.postgres.connect import LoginFailedError
 from pgslot.postgres.session import Session
 from pgslot.snapshot.creation_times import CreationTimes, bound_waits
 from pgslot.snapshot.deadlines import GRACE_SECONDS, MIN_COLLECT_SECONDS, RECENT_SECONDS
+from pgslot.snapshot.failures import FailureLog, classify
 from pgslot.snapshot.history import EMPTY_HISTORY, LoggedRecords, add_records, extend_history
 from pgslot.snapshot.identity import IDENTITY, ClusterMembership, Identity
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.privileges import grant, grant_listing
 from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, SLOT_USERS, WAL_QUERIES, Query, Scope
+from pgslot.snapshot.questions import Questions, Rows, Statuses, remaining
 from pgslot.snapshot.wal_usage import WalUsageCollector
 
 log = get_logger(__name__)
 
-_Rows = dict[str, list[Any]]
-_Statuses = dict[str, QueryStatus]
-
 _LISTING_QUERIES = frozenset(query.name for query in WAL_QUERIES)
-_UNSUPPORTED = (
-    psycopg.errors.UndefinedFunction
-    | psycopg.errors.UndefinedColumn
-    | psycopg.errors.UndefinedTable
-    # Some services have a function and refuse to run it.
-    | psycopg.errors.FeatureNotSupported
-)
 
 
 class NodeCollector:
@@ -65,8 +56,8 @@ class NodeCollector:
         self._interim: NodeSnapshot | None = None
         """The last round of the collection in flight; None: the first one has not ended."""
         self._retired = False
-        self._reported: dict[str, str] = {}
-        """The status last logged, by query name; `` for the node itself."""
+        self._failures = FailureLog(node)
+        self._questions = Questions(self._failures)
         self._history = EMPTY_HISTORY
         self._creation_times = CreationTimes()
         self._wal = None if listing_interval is None else WalUsageCollector(listing_interval)
@@ -167,15 +158,15 @@ class NodeCollector:
         except Exception as error:
             await self._disconnect()
             status = classify(error, connected=False)
-            if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._reported.get("") != f"{status}":
+            if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._failures.status() != f"{status}":
                 log.exception("internal error while querying the node")
-            self._report(status, str(error))
+            self._failures.failed(status, str(error))
             snapshot = self.empty_snapshot(status, time.monotonic() - started, scope)
         if scope is Scope.EVERYTHING:
             self._last_complete = (time.monotonic(), snapshot)
         return snapshot
 
-    async def _fetch(self, deadline: float, scope: Scope) -> tuple[_Rows, _Statuses]:
+    async def _fetch(self, deadline: float, scope: Scope) -> tuple[Rows, Statuses]:
         """
         Run the queries of the scope in one round trip; if one fails, each by itself, so that the others still answer.
 
@@ -186,7 +177,7 @@ class NodeCollector:
             session = await self._connect(deadline)
             try:
                 await self._identify(session, deadline)
-                rows, answered = await self._ask(session, self._supported_queries(session, scope), deadline)
+                rows, answered = await self._questions.ask(session, self._supported_queries(session, scope), deadline)
             except psycopg.OperationalError:
                 # Proxies and firewalls cut connections that are idle between two scrapes. The server knows nothing of
                 # it, and the node is as well as before.
@@ -195,60 +186,40 @@ class NodeCollector:
             else:
                 return rows, _same_status(scope, QueryStatus.UNSUPPORTED) | answered
 
-    async def _ask(self, session: Session, queries: Sequence[Query], deadline: float) -> tuple[_Rows, _Statuses]:
-        """Run the queries in one round trip; if one fails, each by itself, so that the others still answer."""
-        rows: _Rows = {}
-        statuses: _Statuses = {}
-        batches = [queries]
-        while batches:
-            batch = batches.pop(0)
-            try:
-                answers = await _run(session, batch, deadline)
-            except psycopg.Error as error:
-                if session.closed or session.major < OLDEST_SUPPORTED:
-                    raise
-                if len(batch) > 1:
-                    batches = [(query,) for query in batch]
-                else:
-                    statuses[batch[0].name] = classify(error, connected=True)
-                    self._report(statuses[batch[0].name], str(error), batch[0].name)
-            else:
-                rows |= answers
-                statuses |= dict.fromkeys(answers, QueryStatus.OK)
-        return rows, statuses
-
     async def _list_wal(self, wal: WalUsageCollector, snapshot: NodeSnapshot, deadline: float) -> None:
         """List the WAL directory if it is time to; whatever happens, the snapshot has its other answers."""
         session = self._session
         if session is None or session.major < OLDEST_SUPPORTED or not wal.due(deadline):
             return
 
-        async def ask(queries: Sequence[Query], until: float) -> tuple[_Rows, _Statuses]:
+        async def ask(queries: Sequence[Query], until: float) -> tuple[Rows, Statuses]:
             try:
-                return await self._ask(session, queries, until)
+                return await self._questions.ask(session, queries, until)
             except (psycopg.Error, TimeoutError) as error:
                 # The next scrape connects again.
                 status = classify(error, connected=False)
-                self._report(status, str(error), queries[0].name)
+                self._failures.failed(status, str(error), queries[0].name)
                 return {}, dict.fromkeys((query.name for query in queries), status)
 
         statuses = await wal.refresh(ask, snapshot.slots, deadline)
         self._report_listing(statuses, snapshot.facts.role if snapshot.facts is not None else None)
 
-    def _report_listing(self, statuses: _Statuses, role: str | None) -> None:
+    def _report_listing(self, statuses: Statuses, role: str | None) -> None:
         """Log what the role lacks, and what works again, once."""
         for name, status in statuses.items():
             if status is QueryStatus.PERMISSION_DENIED and role is not None:
-                self._report(status, f"what holds the WAL is not shown. As a superuser: {grant_listing(role)}", name)
-            elif status is QueryStatus.OK and self._reported.pop(name, None) is not None:
-                log.info("the probe works again", cluster=self.node.cluster, node=self.node.name, probe=name)
+                self._failures.failed(
+                    status, f"what holds the WAL is not shown. As a superuser: {grant_listing(role)}", name
+                )
+            elif status is QueryStatus.OK:
+                self._failures.works_again(name, "the probe works again")
 
     def _supported_queries(self, session: Session, scope: Scope) -> tuple[Query, ...]:
         """Return the queries of the scope; for a server that is too old for the others, node.sql alone."""
         if session.major >= OLDEST_SUPPORTED:
             more = (SLOT_USERS,) if self._slot_users and scope is Scope.EVERYTHING else ()
             return (*scope.queries, *more)
-        self._report(QueryStatus.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
+        self._failures.failed(QueryStatus.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
         return QUERIES[:1]
 
     async def _connect(self, deadline: float) -> Session:
@@ -257,7 +228,7 @@ class NodeCollector:
             return self._session
         await self._disconnect()
         self._session = await Session.connect(
-            self.node.conninfo.read(), application_name=self._application_name, timeout=_remaining(deadline)
+            self.node.conninfo.read(), application_name=self._application_name, timeout=remaining(deadline)
         )
         log.debug("connected", cluster=self.node.cluster, node=self.node.name)
         return self._session
@@ -272,7 +243,7 @@ class NodeCollector:
         if self.membership.session is session and not session.pooled:
             return
         try:
-            [[row]] = await session.fetch([(IDENTITY, Identity)], _remaining(deadline))
+            [[row]] = await session.fetch([(IDENTITY, Identity)], remaining(deadline))
             identifier = row.system_identifier
         except psycopg.Error:
             if session.closed:
@@ -283,10 +254,11 @@ class NodeCollector:
             # What another server's slots did before explains nothing here.
             self._history = EMPTY_HISTORY
             self._creation_times = CreationTimes()
+            self._questions.forget()
             if self._wal is not None:
                 self._wal.forget()
 
-    def _snapshot(self, scope: Scope, rows: _Rows, statuses: _Statuses, duration: float) -> NodeSnapshot:
+    def _snapshot(self, scope: Scope, rows: Rows, statuses: Statuses, duration: float) -> NodeSnapshot:
         facts = rows["node"][0] if "node" in rows else None
         if facts is not None and not facts.reads_all_stats:
             # pg_stat_activity would answer with everything that matters blanked out: no answer beats a wrong one.
@@ -295,13 +267,12 @@ class NodeCollector:
                     statuses[query.name] = QueryStatus.PERMISSION_DENIED
                     rows.pop(query.name, None)
             lacking = f"the role lacks pg_read_all_stats. As a superuser on the primary: {grant(facts.role)}"
-            self._report(QueryStatus.PERMISSION_DENIED, lacking)
+            self._failures.failed(QueryStatus.PERMISSION_DENIED, lacking)
 
-        if self._reported and all(status is QueryStatus.OK for status in statuses.values()):
-            recovered = [name for name in ("", *statuses) if self._reported.pop(name, None) is not None]
-            if recovered and not self._reported.keys() - _LISTING_QUERIES:
-                text = "the node answers again"
-                log.info(text, cluster=self.node.cluster, node=self.node.name)
+        if self._failures.failing and all(status is QueryStatus.OK for status in statuses.values()):
+            recovered = [name for name in ("", *statuses) if self._failures.forget(name)]
+            if recovered and not self._failures.failing - _LISTING_QUERIES:
+                log.info("the node answers again", cluster=self.node.cluster, node=self.node.name)
 
         def rows_of(name: str) -> tuple[Any, ...] | None:
             return tuple(rows[name]) if name in rows else None
@@ -328,50 +299,9 @@ class NodeCollector:
             senders=rows_of("senders"),
             history=self._history,
             users=rows_of(SLOT_USERS.name),
+            refused=self._questions.refused,
         )
 
-    def _report(self, status: QueryStatus, message: str, query: str = "") -> None:
-        """Log a failure once per change, not once per scrape."""
-        if self._reported.get(query) != f"{status}":
-            self._reported[query] = f"{status}"
-            log.warning(
-                "cannot query the node",
-                cluster=self.node.cluster,
-                node=self.node.name,
-                probe=query or None,
-                status=f"{status}",
-                error=" ".join(message.split()),
-            )
 
-
-def classify(error: Exception, *, connected: bool) -> QueryStatus:
-    """Return the status of a query that failed with this error; `connected`: the session outlived it."""
-    if isinstance(error, TimeoutError | psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
-        return QueryStatus.TIMEOUT
-    if isinstance(error, LoginFailedError):
-        return QueryStatus.LOGIN_FAILED
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return QueryStatus.PERMISSION_DENIED
-    if isinstance(error, _UNSUPPORTED):
-        return QueryStatus.UNSUPPORTED
-    if isinstance(error, psycopg.OperationalError) and not connected:
-        return QueryStatus.UNREACHABLE
-    return QueryStatus.ERROR
-
-
-async def _run(session: Session, queries: Sequence[Query], deadline: float) -> _Rows:
-    """Run these queries in one round trip, and return the rows of each by its name."""
-    statements = [(query.sql(session.major), query.row) for query in queries]
-    answers = await session.fetch(statements, _remaining(deadline))
-    return {query.name: rows for query, rows in zip(queries, answers, strict=True)}
-
-
-def _same_status(scope: Scope, status: QueryStatus) -> _Statuses:
+def _same_status(scope: Scope, status: QueryStatus) -> Statuses:
     return dict.fromkeys((query.name for query in scope.queries), status)
-
-
-def _remaining(deadline: float) -> float:
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError("no time left")
-    return remaining

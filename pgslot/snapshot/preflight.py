@@ -13,8 +13,8 @@ from pgslot.config.conninfo import Conninfo
 from pgslot.postgres.pipeline import Statement
 from pgslot.postgres.replication_login import NOT_TRIED, ReplicationLogin, try_login
 from pgslot.postgres.session import Session
+from pgslot.snapshot.failures import classify
 from pgslot.snapshot.model import QueryStatus
-from pgslot.snapshot.node import classify
 from pgslot.snapshot.preflight_rows import PreflightLibrary, PreflightPublication, PreflightServer
 from pgslot.snapshot.queries import PREFLIGHT, PREFLIGHT_LIBRARY, PREFLIGHT_PUBLICATION, Query
 

@@ -38,7 +38,7 @@ class NodeFacts:
     next_xid: int | None
     """The xid that would be assigned next, 32-bit. None on a standby."""
     wal_written_bytes: int | None
-    """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None before replay began."""
+    """Bytes since the cluster's first LSN: written on a primary, replayed on a standby. None: not said."""
 
     @property
     def major(self) -> int:
@@ -65,6 +65,7 @@ class Slot(NamedTuple):
     synced: bool | None
     active: bool
     wal_status: str | None
+    """None: it reserves no WAL, or, on a standby, the server does not say how far it has replayed."""
     invalidation_reason: str | None
     """None: not invalidated. `unknown` on 16, which shows that a slot conflicted but not why."""
     slotsync_skip_reason: str | None
@@ -82,11 +83,12 @@ class Slot(NamedTuple):
     The server's value on a primary. Computed on a standby, where the server returns a constant, and for a limit of 0.
     """
     retained_wal_bytes: int | None
+    """None: the slot is lost, it reserves no WAL, or the server does not say where its WAL ends."""
     unconfirmed_wal_bytes: int | None
     pinned_wal_bytes: int | None
     """confirmed_flush_lsn - restart_lsn. None for a physical slot, and while a logical one is created."""
     restart_position: int | None
-    """restart_lsn in bytes since 0/0; not a metric, as a float is too coarse. None when retained_wal_bytes is."""
+    """restart_lsn in bytes since 0/0; not a metric, as a float is too coarse. None if it is lost, or reserves none."""
     confirmed_position: int | None
     """confirmed_flush_lsn in bytes since 0/0."""
     sent_position: int | None
@@ -203,19 +205,20 @@ class Transaction:
 class Standby:
     """standby.sql: one row on a standby, none on a primary."""
 
-    receiver_running: bool
-    """A WAL receiver is connected."""
+    receiver_running: bool | None
+    """A WAL receiver is connected. None: the server does not say."""
     receiver_status: str | None
     """pg_stat_wal_receiver.status; None when no receiver runs or the role may not see it."""
     streaming_configured: bool | None
     """primary_conninfo is set. None when the role may not read it."""
     restores_from_archive: bool
     """restore_command is set."""
-    replay_pause_state: str
+    replay_pause_state: str | None
+    """pg_get_wal_replay_pause_state(). None: the server does not say."""
     apply_delay_seconds: float
     """The setting recovery_min_apply_delay; 0 means no delay."""
     replay_lag_bytes: int | None
-    """Received but not yet replayed. None before anything was streamed."""
+    """Received but not yet replayed. None before anything was streamed, or the server does not say."""
     startup_wait_event_type: str | None
     startup_wait_event: str | None
     sync_replication_slots: bool | None

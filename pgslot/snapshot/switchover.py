@@ -10,8 +10,8 @@ import psycopg
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Node
 from pgslot.postgres.session import Session
+from pgslot.snapshot.failures import classify
 from pgslot.snapshot.model import QueryStatus
-from pgslot.snapshot.node import classify
 
 
 @dataclass(frozen=True, slots=True)

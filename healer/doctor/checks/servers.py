@@ -137,6 +137,13 @@ def _judge_wal_level(subject: str, facts: ServerFacts) -> Finding:
     return Finding("wal_level", subject, CheckStatus.FAILED, facts.wal_level, advice)
 
 
+def _refused(snapshot: NodeSnapshot | None) -> str:
+    """Return what the server refuses to run, and the exporter does without; empty: nothing."""
+    names = snapshot.refused if snapshot is not None else ()
+    functions = ", ".join(f"{name}()" for name in names)
+    return f"; the server refuses {functions}: what only that shows is unknown" if functions else ""
+
+
 def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -> Finding:
     statuses = snapshot.statuses if snapshot is not None else {}
     failed = {name: status for name, status in statuses.items() if status is not QueryStatus.OK}
@@ -144,7 +151,7 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
         found = f"ok, but {server.facts.role} lacks pg_read_all_settings, which shows a standby's primary_conninfo"
         return Finding("probes", subject, CheckStatus.WARNING, found, _grant(server.facts))
     if statuses and not failed:
-        return Finding("probes", subject, CheckStatus.OK, f"{' '.join(statuses)}: ok")
+        return Finding("probes", subject, CheckStatus.OK, f"{' '.join(statuses)}: ok{_refused(snapshot)}")
     if QueryStatus.WRONG_CLUSTER in failed.values():
         found = "a server of another cluster than most nodes: its data is ignored, see `same cluster`"
         return Finding("probes", subject, CheckStatus.SKIPPED, found)

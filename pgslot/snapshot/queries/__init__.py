@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from pgslot.snapshot.preflight_rows import PreflightLibrary, PreflightPublication, PreflightServer
+from pgslot.snapshot.refused_functions import without_functions
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, SlotUser, Standby, Transaction, WalSender
 from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
@@ -35,9 +36,10 @@ class Query:
     row: type[Any]
     needs_all_stats: bool
 
-    def sql(self, major: int) -> str:
-        """Return the query for this major version of PostgreSQL."""
-        return _for_version(self.name, major)
+    def sql(self, major: int, refused: frozenset[str] = frozenset()) -> str:
+        """Return the query for this major version of PostgreSQL, without calls of the functions `refused`."""
+        sql = _for_version(self.name, major)
+        return without_functions(sql, refused) if refused else sql
 
 
 QUERIES = (

@@ -14,6 +14,7 @@ SELECT
   -- computed here as GetWALAvailability() (xlog.c) does on a primary.
   CASE
     WHEN NOT here.in_recovery OR s.wal_status <> 'reserved' THEN s.wal_status
+    WHEN here.removes_from IS NULL THEN NULL
     WHEN behind.segments > keep.segments THEN 'unreserved'
     WHEN behind.segments > setting.max_wal_size / setting.segment + 1 THEN 'extended'
     ELSE s.wal_status
@@ -32,8 +33,11 @@ SELECT
       THEN (kept.position / setting.segment + keep.segments + 1) * setting.segment - here.removes_from
     ELSE s.safe_wal_size
   END AS safe_wal_size_bytes,
-  pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), kept.lsn)::int8 AS retained_wal_bytes,
-  CASE WHEN kept.lsn IS NOT NULL
+  -- greatest() would pass over an unknown position.
+  CASE WHEN here.lsn IS NOT NULL
+    THEN pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), kept.lsn)::int8
+  END AS retained_wal_bytes,
+  CASE WHEN kept.lsn IS NOT NULL AND here.lsn IS NOT NULL
     THEN pg_catalog.pg_wal_lsn_diff(greatest(here.lsn, kept.lsn, s.confirmed_flush_lsn), s.confirmed_flush_lsn)::int8
   END AS unconfirmed_wal_bytes,
   pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, kept.lsn)::int8 AS pinned_wal_bytes,

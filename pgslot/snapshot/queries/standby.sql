@@ -1,6 +1,6 @@
 SELECT
   -- From 19 on there also is a row while the receiver still tries to connect.
-  w.pid IS NOT NULL AND w.status IS DISTINCT FROM 'connecting' AS receiver_running,
+  CASE WHEN w.readable THEN w.pid IS NOT NULL AND w.status IS DISTINCT FROM 'connecting' END AS receiver_running,
   w.status AS receiver_status,
   CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
     THEN pg_catalog.current_setting('primary_conninfo') <> ''
@@ -33,9 +33,17 @@ SELECT
     substring(w.conninfo FROM '(?:^| )fallback_application_name=(.*?)(?: [a-z_]+=|$)')
   ) AS receiver_application_name
 FROM (
-  SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()
+  SELECT recovery.is_on,
+    CASE WHEN recovery.is_on THEN pg_catalog.pg_last_wal_receive_lsn() END,
+    CASE WHEN recovery.is_on THEN pg_catalog.pg_last_wal_replay_lsn() END
+  FROM pg_catalog.pg_is_in_recovery() recovery (is_on)
 ) here (in_recovery, received, replayed)
-LEFT JOIN pg_catalog.pg_stat_wal_receiver w ON true
+-- What the view of the WAL receiver shows. Its function returns one row even if there is no receiver.
+LEFT JOIN LATERAL (
+  SELECT true, r.pid, r.status, r.slot_name, r.conninfo
+  FROM pg_catalog.pg_stat_get_wal_receiver() r
+  WHERE here.in_recovery
+) w (readable, pid, status, slot_name, conninfo) ON true
 LEFT JOIN (
   SELECT
     max(a.wait_event_type) FILTER (WHERE a.backend_type = 'startup'),
