@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 INSTALL := bash tests/support/install/install.sh
-EVERYTHING := dev monitoring programs versions
+EVERYTHING := dev monitoring programs versions helm
 
 # So that pytest keeps its rewritten modules: without them every worker of every run rewrites 300 files.
 export PYTHONDONTWRITEBYTECODE :=
@@ -32,7 +32,7 @@ PARALLEL := --numprocesses=6 --dist=loadgroup --no-loadscope-reorder
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup:  ## a virtual environment, PyPI packages, Debian's programs, and PostgreSQL 14 to 19
+setup:  ## a virtual environment, PyPI packages, Debian's programs, helm, and PostgreSQL 14 to 19
 	@$(INSTALL) $(EVERYTHING)
 
 test:  ## all tests, on real servers
@@ -89,12 +89,13 @@ bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (Q
 	@$(INSTALL) dev monitoring bench
 	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
-lint:  ## ruff (rules and format), import-linter (the layers), and generated pages that are outdated
+lint:  ## ruff (rules and format), import-linter (the layers), and generated files that are outdated
 	@$(INSTALL) checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m docs.generators --check
+	@$(BIN)/python -m deploy.kubernetes.generate --check
 
 types:  ## mypy --strict
 	@$(INSTALL) checks
@@ -104,10 +105,11 @@ dashboards:  ## generate Grafana's dashboards and alert rules from their code an
 	@$(INSTALL) checks
 	@$(BIN)/python -m dashboards.generate
 	@$(BIN)/python -m dashboards.alerting
+	@$(BIN)/python -m deploy.kubernetes.generate
 
-kubernetes:  ## generate the PrometheusRule from alerts/pgslot.rules.yml
+kubernetes:  ## generate the PrometheusRule, and what the Helm chart shares with deploy/kubernetes, alerts and dashboards
 	@$(INSTALL) checks
-	@$(BIN)/python deploy/kubernetes/generate.py
+	@$(BIN)/python -m deploy.kubernetes.generate
 
 docs-reference:  ## write the generated pages of docs/reference
 	@$(INSTALL) checks

@@ -1,15 +1,19 @@
 """
-Writes operator/prometheusrule.yaml from alerts/pgslot.rules.yml, comments included: make kubernetes.
+Writes what deploy/ has from other sources: `make kubernetes`, or `python -m deploy.kubernetes.generate`.
 
-With --check it writes nothing and ends with 1 if the file is out of step. A path as argument stands for the file.
+That is operator/prometheusrule.yaml, from alerts/pgslot.rules.yml with its comments, and the generated files of the
+Helm chart. With --check it writes nothing and ends with 1 if a file is out of step. A folder as argument stands for
+deploy/.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-RULES = Path(__file__).parents[2] / "alerts" / "pgslot.rules.yml"
-MANIFEST = Path(__file__).parent / "operator" / "prometheusrule.yaml"
+from dashboards.files import put
+from deploy.helm.chart_files import RULES, chart_files
+
+DEPLOY = Path(__file__).parents[1]
 
 HEAD = """\
 # Made from alerts/pgslot.rules.yml by "make kubernetes": change that file.
@@ -27,19 +31,19 @@ def manifest(rules: str) -> str:
     return HEAD + "".join(f"  {line}" if line.strip() else line for line in rules.splitlines(keepends=True))
 
 
+def generated(deploy: Path = DEPLOY) -> dict[Path, str]:
+    """Return the text of each generated file below this folder."""
+    rule = deploy / "kubernetes/operator/prometheusrule.yaml"
+    return {rule: manifest(RULES.read_text("utf-8"))} | chart_files(deploy / "helm/pg-slot-healer")
+
+
 def main() -> int:
     """Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the file is in step")
-    parser.add_argument("file", nargs="?", type=Path, default=MANIFEST)
+    parser.add_argument("--check", action="store_true", help="only say whether the files are in step")
+    parser.add_argument("folder", nargs="?", type=Path, default=DEPLOY)
     options = parser.parse_args()
-    wanted = manifest(RULES.read_text("utf-8"))
-    if not options.check:
-        options.file.write_text(wanted, "utf-8")
-    elif options.file.read_text("utf-8") != wanted:
-        print(f"{options.file} is out of step with {RULES.name}: run make kubernetes", file=sys.stderr)
-        return 1
-    return 0
+    return put(generated(options.folder), "its source", check=options.check, target="kubernetes")
 
 
 if __name__ == "__main__":

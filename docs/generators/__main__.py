@@ -9,6 +9,7 @@ from dashboards.files import put
 from docs.generators.alerts import alerts_page
 from docs.generators.command_line import command_line_page
 from docs.generators.configuration import configuration_page
+from docs.generators.helm_values import helm_values_page
 from docs.generators.manual_page import manual_page
 from exporter.cli import parser as exporter_parser
 from exporter.metrics_reference import metric_reference as exporter_metrics
@@ -29,6 +30,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "exporter-metrics.md": exporter_metrics,
     "healer-metrics.md": healer_metrics,
+    "helm-values.md": helm_values_page,
 }
 """File names in docs/reference, and what returns their text."""
 
@@ -50,7 +52,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is outdated")
     options = parser.parse_args()
     pages = {FOLDER / name: page() for name, page in PAGES.items()}
-    return put(pages | shared_files(), "docs-reference", check=options.check)
+    return put(pages | shared_files(), "its source", check=options.check, target="docs-reference")
 
 
 if __name__ == "__main__":

