@@ -1,5 +1,6 @@
 """The exporter's HTTP endpoints."""
 
+import asyncio
 import math
 import re
 
@@ -9,9 +10,12 @@ from exporter import runbooks
 from exporter.catalogue import CATALOGUE
 from exporter.collectors import ALL, parse_collect, scope_for
 from exporter.landing import landing
+from exporter.latest_look import ClusterLook, LatestLook
 from exporter.response_body import ChunkedBody, gzipped
 from exporter.series import cluster_series
 from exporter.service_discovery import ExporterAddress, address_of_request, target_groups
+from exporter.slot_evidence import slot_evidence
+from exporter.slot_page import no_slot_page, slot_page
 from exporter.wal_series import volume_series
 from pgslot.config.reload import ConfigReloader
 from pgslot.diagnosis.peers import peers_needed
@@ -21,9 +25,11 @@ from pgslot.exposition.process_metrics import ProcessMetrics, process_registry
 from pgslot.exposition.shared_metrics import patroni_series, process_series
 from pgslot.exposition.text_format import Family
 from pgslot.httpserver.lifecycle import answer_reload
+from pgslot.pages.frame import REFRESHING_HEADERS
 from pgslot.patroni.discovery import Discovery
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.deadlines import LISTING_INTERVAL_SECONDS, MIN_COLLECT_SECONDS
+from pgslot.snapshot.queries import Scope
 
 APPLICATION_NAME = "pg_slot_exporter"
 
@@ -40,6 +46,7 @@ _LIFECYCLE = web.AppKey("lifecycle", bool)
 _EXTERNAL_ADDRESS: web.AppKey[ExporterAddress | None] = web.AppKey("external_address")
 _COLLECTOR = web.AppKey("collector", ClusterCollector)
 _PROCESS_METRICS = web.AppKey("process_metrics", ProcessMetrics)
+_LOOK = web.AppKey("look", LatestLook)
 _RENDER_CACHE = web.AppKey("render_cache", RenderCache)
 
 
@@ -68,11 +75,14 @@ def application(
     app[_RENDER_CACHE] = RenderCache()
     discovery.on_change(lambda _: app[_RENDER_CACHE].clear())
     discovery.on_change(lambda config: app[_COLLECTOR].reconfigure(config.clusters))
+    app[_LOOK] = LatestLook(app[_COLLECTOR])
+    discovery.on_change(app[_LOOK].reconfigure)
     app.cleanup_ctx.append(discovery.run)
     app.on_cleanup.append(_close)
     app.add_routes(
         [
             web.get("/", _landing),
+            web.get("/slots/{cluster}/{node}/{slot}", _slot),
             web.get("/metrics", _metrics),
             web.get("/probe", _probe),
             web.get("/sd", _discovery),
@@ -107,7 +117,10 @@ def accepts_gzip(header: str) -> bool:
 
 async def _metrics(request: web.Request) -> web.Response:
     collectors = _collectors(request)
-    snapshots = await request.app[_COLLECTOR].collect_all(_timeout(request), scope_for(collectors))
+    scope = scope_for(collectors)
+    snapshots = await request.app[_COLLECTOR].collect_all(_timeout(request), scope)
+    if scope is Scope.EVERYTHING:
+        request.app[_LOOK].scraped(node for snapshot in snapshots for node in snapshot.nodes)
     cache = request.app[_RENDER_CACHE]
     series = [block for snapshot in snapshots for block in cluster_series(snapshot, collectors, cache=cache)]
     if "wal_directory" in collectors:
@@ -129,9 +142,10 @@ async def _probe(request: web.Request) -> web.Response:
     if not collector.knows(cluster, node):
         return web.Response(status=404, text="no such cluster and node in the configuration\n")
     collectors = _collectors(request)
-    snapshot = await collector.collect_node_with_peers(
-        cluster, node, _timeout(request), scope_for(collectors), peers=peers_needed
-    )
+    scope = scope_for(collectors)
+    snapshot = await collector.collect_node_with_peers(cluster, node, _timeout(request), scope, peers=peers_needed)
+    if scope is Scope.EVERYTHING:
+        request.app[_LOOK].scraped(member for member in snapshot.nodes if member.node == node)
     series = [*cluster_series(snapshot, collectors, only=node, cache=request.app[_RENDER_CACHE])]
     if "wal_directory" in collectors:
         series.extend(volume_series(request.app[_DISCOVERY].config, cluster, node))
@@ -158,8 +172,39 @@ async def _runbook(request: web.Request) -> web.Response:
 
 
 async def _landing(request: web.Request) -> web.Response:
-    page = landing(request.app[_DISCOVERY].config, request.app[_COLLECTOR].last, lifecycle=request.app[_LIFECYCLE])
-    return web.Response(text=page, content_type="text/html")
+    config, chosen = request.app[_DISCOVERY].config, request.query.get("cluster")
+    clusters = [cluster for cluster in config.clusters if chosen in (None, cluster.name)]
+    if chosen is not None and not clusters:
+        raise web.HTTPNotFound(text="no such cluster in the configuration\n")
+    # Clusters wait for slow servers at the same time.
+    looks = await asyncio.gather(*(request.app[_LOOK].cluster(cluster) for cluster in clusters))
+    page = landing(config, looks, lifecycle=request.app[_LIFECYCLE], chosen=chosen)
+    return _refreshing(page)
+
+
+async def _slot(request: web.Request) -> web.Response:
+    cluster, node, name = (request.match_info[part] for part in ("cluster", "node", "slot"))
+    known = {configured.name: configured for configured in request.app[_DISCOVERY].config.clusters}
+    if not request.app[_COLLECTOR].knows(cluster, node) or cluster not in known:
+        return _refreshing(no_slot_page(f"The configuration has no node {node} of a cluster {cluster}."), status=404)
+    look = await request.app[_LOOK].cluster(known[cluster])
+    slot = next((slot for slot in look.slots if (slot.node, slot.slot_name) == (node, name)), None)
+    if slot is None:
+        return _refreshing(no_slot_page(_why_missing(look, node, name)), status=404)
+    samples = request.app[_LOOK].samples(look, slot)
+    evidence = slot_evidence(look.snapshot, slot, request.app[_RENDER_CACHE])
+    return _refreshing(slot_page(look, slot, samples, evidence))
+
+
+def _why_missing(look: ClusterLook, node: str, name: str) -> str:
+    snapshot = look.snapshot.node(node)
+    if snapshot is None or snapshot.slots is None:
+        return f"Whether {node} has a slot {name} is not known: the node did not show its slots."
+    return f"{node} has no slot {name}, or one that comes and goes by itself, which no series shows."
+
+
+def _refreshing(page: str, status: int = 200) -> web.Response:
+    return web.Response(text=page, content_type="text/html", headers=REFRESHING_HEADERS, status=status)
 
 
 async def _healthy(_request: web.Request) -> web.Response:

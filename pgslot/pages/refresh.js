@@ -44,11 +44,13 @@
   async function refresh () {
     try {
       const answer = await fetch(location.href, { cache: 'no-store', signal: AbortSignal.timeout(30000) })
-      const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('main')
+      const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
+      const fresh = page.querySelector('main')
       // A slot that is gone has a page that says so.
       if (!fresh || !(answer.ok || answer.status === 404)) throw new Error(`it answered ${answer.status}`)
       const focused = document.activeElement
       patch(main, fresh)
+      document.title = page.title
       if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true })
       say('')
     } catch (error) {

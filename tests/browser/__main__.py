@@ -29,6 +29,8 @@ def main() -> int:
     with Stack() as stack:
         stack.start_databases()
         configuration = config(stack)
+        # A logical slot would wait for the transaction.
+        stack.primary.sql("SELECT pg_catalog.pg_create_physical_replication_slot('idle', true)")
         with (
             running(stack, "pg-slot-exporter", {"clusters": configuration["clusters"]}) as exporter,
             running(stack, "pg-slot-healer", configuration) as healer,
@@ -37,9 +39,16 @@ def main() -> int:
         ):
             exporter.get("/metrics").raise_for_status()
             _start_episode(stack, healer)
-            pages = [healer.url + "/", exporter.url + "/"]
+            pages = [healer.url + "/", exporter.url + "/", *_slot_pages(stack, exporter)]
             pages += [f"{exporter.url}/runbooks/{name}" for name in runbook_names()]
             return _look_at(pages)
+
+
+def _slot_pages(stack: Stack, exporter: Program) -> list[str]:
+    """Return the addresses of the page of the slot that waits, once it names the transaction, and of another slot's."""
+    prefix = f"/slots/{CLUSTER}/{stack.primary.name}"
+    wait_for(lambda: "&lt;script&gt;" in exporter.get(f"{prefix}/blocked").text, "the page names the transaction")
+    return [f"{exporter.url}{prefix}/{name}" for name in ("blocked", "idle")]
 
 
 def _start_episode(stack: Stack, healer: Program) -> None:

@@ -219,10 +219,10 @@ def test_second_signal_while_it_stops_changes_nothing(tmp_path: Path) -> None:
 def test_landing_page_links_to_all_nodes_and_runbooks(exporter: Program) -> None:
     exporter.get("/metrics")
     page = exporter.get("/").text
-    assert "/probe?cluster=c&amp;node=standby" in page
+    assert 'href="probe?cluster=c&amp;node=standby"' in page
     assert re.search(r"<td>standby<td>standby, PostgreSQL \S+ <span class=\"quiet\">\d+ s ago</span>", page)
     for runbook in (ROOT / "alerts/runbooks").glob("*.md"):
-        assert f"/runbooks/{runbook.stem}" in page
+        assert f'href="runbooks/{runbook.stem}"' in page
         assert exporter.get(f"/runbooks/{runbook.stem}").status_code == 200
 
 
@@ -260,9 +260,9 @@ def test_promtool_accepts_the_page(exporter: Program) -> None:
 
 
 def test_no_query_text_and_no_password_is_exposed_or_logged(databases: Stack, tmp_path: Path) -> None:
-    conninfo = f"{databases.primary.conninfo(EXPORTER_ROLE)} password=hidden"
+    conninfo = f"{databases.primary.conninfo(EXPORTER_ROLE)} password=sesame"
     write(
-        tmp_path / "pgslot.yml", {"c": {"nodes": {"n": {"conninfo": conninfo}, "m": {"conninfo": "password=hidden"}}}}
+        tmp_path / "pgslot.yml", {"c": {"nodes": {"n": {"conninfo": conninfo}, "m": {"conninfo": "password=sesame"}}}}
     )
     program = Program("pg-slot-exporter", tmp_path / "pgslot.yml", tmp_path)
     program.process.arguments.append("--log.level=debug")
@@ -274,7 +274,7 @@ def test_no_query_text_and_no_password_is_exposed_or_logged(databases: Stack, tm
         program.stop()
     text += program.process.log.read_text()
     assert "pgslot_up" in text
-    assert "hidden" not in text
+    assert "sesame" not in text
     assert "pg_current_xact_id" not in text
 
 

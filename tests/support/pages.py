@@ -1,5 +1,6 @@
 """What every HTML page of both programs has to keep to, for people who use a keyboard, a screen reader or a phone."""
 
+import html
 import re
 from html.parser import HTMLParser
 
@@ -85,3 +86,9 @@ def _luminance(colour: str) -> float:
     channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def text_of(page: str) -> str:
+    """Return the text of a page's <main> in one line, without tags."""
+    body = page.split("<main>")[1].split("</main>", maxsplit=1)[0]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
