@@ -9,6 +9,7 @@ from exporter.commands.options import read_config
 from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
+from pgslot.cli.progress import show_progress
 from pgslot.config.model import Cluster, Config
 from pgslot.diagnosis.rehearsal import rehearse, switchover_targets, without_members
 from pgslot.diagnosis.rehearsal_model import Rehearsal
@@ -61,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     if options.cluster not in {cluster.name for cluster in config.clusters}:
         names = ", ".join(cluster.name for cluster in config.clusters)
         raise ConfigError(f"command line: expected one of the clusters {names}, found {options.cluster!r}")
-    rehearsals = asyncio.run(_rehearse(config, options.cluster, options.target))
+    with show_progress(f"asking the servers of {options.cluster}"):
+        rehearsals = asyncio.run(_rehearse(config, options.cluster, options.target))
     print(as_json(rehearsals) if options.json else as_text(rehearsals))
     return exit_code(rehearsals)
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Callable
 
 from healer.commands.options import add_config_and_json, read_config
 from healer.doctor.http import check_url
@@ -10,6 +11,7 @@ from healer.doctor.output import as_json, as_text, exit_code, wants_colour
 from healer.doctor.result import Finding
 from healer.doctor.run import Endpoints, run_checks
 from pgslot.cli import logging as log
+from pgslot.cli.progress import show_progress
 from pgslot.config.model import Config
 from pgslot.patroni.discovery import discover_once
 
@@ -65,13 +67,22 @@ def run(options: argparse.Namespace) -> int:
     )
     # The findings have what the collector would warn of.
     log.setup("error", "logfmt")
-    findings = asyncio.run(_discover_and_check(options, read_config(options), endpoints))
+    config = read_config(options)
+    with show_progress("asking the servers") as progress:
+        findings = asyncio.run(_discover_and_check(options, config, endpoints, progress.show))
     print(as_json(findings) if options.json else as_text(findings, colour=wants_colour(sys.stdout)))
     return exit_code(findings)
 
 
-async def _discover_and_check(options: argparse.Namespace, config: Config, endpoints: Endpoints) -> list[Finding]:
+async def _discover_and_check(
+    options: argparse.Namespace, config: Config, endpoints: Endpoints, announce: Callable[[str], None]
+) -> list[Finding]:
     config, errors = await discover_once(config)
     return await run_checks(
-        config, options.config_file, endpoints, test_alert=options.test_alert, discovery_errors=errors
+        config,
+        options.config_file,
+        endpoints,
+        test_alert=options.test_alert,
+        discovery_errors=errors,
+        announce=announce,
     )

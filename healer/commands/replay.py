@@ -20,6 +20,7 @@ from healer.webhook.reasons import REASONS
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
+from pgslot.cli.progress import show_progress
 from pgslot.config.model import Config, HealerSettings
 from pgslot.patroni.discovery import discover_once
 from pgslot.snapshot.cluster import ClusterCollector
@@ -93,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
 
     async def replay() -> int:
         # A cluster without an answer has no nodes, so that the nodes of its alerts are unknown.
-        discovered, errors = await discover_once(config)
+        with show_progress("asking Patroni for the members"):
+            discovered, errors = await discover_once(config)
         for name, error in errors.items():
             print(log.printable(f"Patroni did not list the members of {name}: {error}"), file=sys.stderr)
         return await replay_file(discovered, options.file, offline=options.offline, as_json=options.json)
@@ -111,9 +113,11 @@ async def replay_file(config: Config, file: Path, *, offline: bool, as_json: boo
     clusters = {cluster.name: cluster for cluster in config.clusters}
     classified = [classify(alert, clusters) for alert in alerts]
     observations: dict[tuple[str, str], _Observation] = {}
-    for accepted in classified:
-        if isinstance(accepted, AcceptedAlert) and _key(accepted) not in observations and not offline:
-            observations[_key(accepted)] = await _observe(accepted)
+    with show_progress("asking the servers") as progress:
+        for accepted in classified:
+            if isinstance(accepted, AcceptedAlert) and _key(accepted) not in observations and not offline:
+                progress.show(f"asking the servers of {accepted.cluster.name}")
+                observations[_key(accepted)] = await _observe(accepted)
     decisions = [
         _decide(f"alerts[{i}]", alert, result, observations, config.healer)
         for i, (alert, result) in enumerate(zip(alerts, classified, strict=True))

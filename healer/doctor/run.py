@@ -34,12 +34,13 @@ async def run_checks(
     *,
     test_alert: bool = False,
     discovery_errors: Mapping[str, str] | None = None,
+    announce: Callable[[str], None] = lambda _step: None,
 ) -> list[Finding]:
     """
     Return the findings of all checks; nothing is written anywhere.
 
     An empty webhook is all that is sent, and with `test_alert` marked alerts to Alertmanager. `discovery_errors`: by
-    cluster, why Patroni did not report its members.
+    cluster, why Patroni did not report its members. `announce` is called with each step, such as `asking Prometheus`.
     """
     findings = [
         _judge_configuration(config, file),
@@ -47,6 +48,7 @@ async def run_checks(
         *judge_members(config, discovery_errors or {}),
     ]
     findings += await check_servers(config)
+    announce("asking the healer")
     async with Client(endpoints.healer) as healer:
         healer_findings, metrics = await check_healer(healer, config)
         findings += healer_findings
@@ -55,6 +57,7 @@ async def run_checks(
             found = "not checked: give its address: --prometheus.url"
             findings.append(Finding("prometheus", "", CheckStatus.SKIPPED, found))
         else:
+            announce("asking Prometheus")
             async with Client(endpoints.prometheus) as prometheus:
                 findings += await check_prometheus(prometheus, config)
                 external_labels = await fetch_external_labels(prometheus)
@@ -63,6 +66,7 @@ async def run_checks(
             found = "not checked: give its address: --alertmanager.url, or healer.alertmanager_url in the configuration"
             findings.append(Finding("alertmanager", "", CheckStatus.SKIPPED, found))
         else:
+            announce("waiting for the test alert's way through Alertmanager" if test_alert else "asking Alertmanager")
             async with Client(url) as alertmanager:
                 findings += await check_alertmanager(
                     alertmanager, config, external_labels, healer, metrics, test_alert=test_alert

@@ -1,11 +1,8 @@
 """Shell completion, in real shells: what a user types before a tab, and what the program then gets."""
 
 import os
-import pty
-import select
 import shlex
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +11,9 @@ import pytest
 from exporter.cli import COMMANDS as EXPORTER_COMMANDS
 from healer.cli import COMMANDS as HEALER_COMMANDS
 from tests.support import in_process
+from tests.support.terminal import Terminal
 
 COMMANDS = {"pg-slot-exporter": EXPORTER_COMMANDS, "pg-slot-healer": HEALER_COMMANDS}
-PATIENCE_SECONDS = 20.0
 
 TYPED = [
     ("pg-slot-exporter reh\t", ["rehearse"]),
@@ -48,43 +45,6 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert (done.returncode, done.stderr) == (0, "")
             (folder / f"{program}.{shell}").write_text(done.stdout)
     return folder
-
-
-class Terminal:
-    """An interactive shell in a terminal of its own."""
-
-    def __init__(self, command: list[str], folder: Path) -> None:
-        self._main, terminal = pty.openpty()
-        self._unread = ""
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "dumb", "LC_ALL": "C.UTF-8"}
-        self._process = subprocess.Popen(
-            command,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(terminal)
-
-    def type(self, text: str) -> None:
-        os.write(self._main, text.encode())
-
-    def read_until(self, text: str) -> str:
-        """Return what the terminal showed up to this text. Raises AssertionError after PATIENCE_SECONDS."""
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while text not in self._unread:
-            readable, _, _ = select.select([self._main], [], [], give_up_at - time.monotonic())
-            assert readable, f"{text!r} did not come: {self._unread!r}"
-            self._unread += os.read(self._main, 65536).decode("utf-8", "replace")
-        shown, _, self._unread = self._unread.partition(text)
-        return shown
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._main)
 
 
 @pytest.fixture(scope="module", params=[*START])
