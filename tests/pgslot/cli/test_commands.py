@@ -42,7 +42,7 @@ def test_examples_of_a_command_are_command_lines_that_it_accepts(program: str, n
     command = COMMANDS[program][name]
     assert command.EXAMPLES
     for purpose, line in command.EXAMPLES:
-        assert re.fullmatch(r"[A-Z].*\.", purpose)
+        assert re.fullmatch(r"[A-Z].*[.?]", purpose)
         [words] = re.findall(rf"{program}( [^|><)]*)", line.removesuffix(".fish"))
         options = PARSERS[program]().parse_args(shlex.split(words))
         assert options.run == command.run

@@ -61,18 +61,22 @@ CONNECTING = commands_that_may_connect()
 
 
 def start(program: str, name: str, folder: Path, port: int, role: str = "x") -> "subprocess.Popen[str]":
-    """Start the command's first example that names the configuration or a server, with this server in its place."""
+    """Start the command's first example that names a configuration or a server, with this server in its place."""
     conninfo = make_conninfo(host="127.0.0.1", port=port, dbname="postgres", user=role)
     nodes = {node: {"conninfo": conninfo} for node in ("shop-1", "shop-2")}
     healer = {"conninfo": make_conninfo(conninfo, user=HEALER_ROLE)}
     (folder / "pgslot.yml").write_text(yaml.safe_dump({"clusters": {"shop": {"nodes": nodes, "healer": healer}}}))
-    commands, _ = PROGRAMS[program]
-    line = next(line for _, line in commands[name].EXAMPLES if re.search(r"--config\.file|--conninfo", line))
+    commands, parser = PROGRAMS[program]
+    lines = [line for _, line in commands[name].EXAMPLES]
+    line = next((line for line in lines if re.search(r"--config\.file|--conninfo", line)), lines[0])
     [own] = [part for part in re.split(r"[|>]", line) if program in part]
     words = [
         f"--conninfo={conninfo}" if word.startswith("--conninfo=") else word
         for word in shlex.split(own.partition(program)[2])
     ]
+    [flags] = [command.flags for command in read_parser(parser()).commands if command.name == name]
+    if any("--healer.url" in flag.names for flag in flags):
+        words.append(f"--healer.url=http://127.0.0.1:{port}")
     # What the healer asks of a person, it does not ask in a pipe.
     if name == "heal" and any(word.startswith("--conninfo=") for word in words):
         words.append("--yes")
