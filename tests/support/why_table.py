@@ -5,5 +5,10 @@ import re
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs/how-to/why-it-did-not-act.md"
-ROWS = tuple(re.findall(r"^\| `([^`]+)` \|", PAGE.read_text("utf-8"), re.MULTILINE))
-"""The first cells: words that `why` prints."""
+_TABLES = [
+    tuple(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))
+    for table in PAGE.read_text("utf-8").split("| It says |")[1:]
+]
+"""The first cells of both tables: words that `why` prints."""
+ROWS, PATH_ROWS = _TABLES
+"""Of the healer's own answer, and of what Prometheus and Alertmanager add to it."""

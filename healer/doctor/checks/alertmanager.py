@@ -91,8 +91,8 @@ async def check_alertmanager(
     try:
         alerts = [{**external_labels, **alert} for alert in alerts_for_healer(config)]
         root = parse_route(data["route"])
-        own_metrics = await _own_metrics(alertmanager)
-        loaded_at = _loaded_at(own_metrics)
+        own_metrics = await fetch_own_metrics(alertmanager)
+        loaded_at = config_loaded_at(own_metrics)
         names = [str(receiver["name"]) for receiver in data["receivers"]]
         evidence = {name: evidence_from_webhooks(name, metrics, loaded_at, time.time()) for name in names}
         if test_alert:
@@ -139,7 +139,7 @@ async def _check_people(
     return list(judge_people(data, parse_route(data["route"]), alerts, receivers, sources=sources, now=now))
 
 
-async def _own_metrics(alertmanager: AlertmanagerClient) -> str:
+async def fetch_own_metrics(alertmanager: AlertmanagerClient) -> str:
     """Return Alertmanager's metrics; empty when it does not answer."""
     try:
         return await alertmanager.metrics()
@@ -147,7 +147,7 @@ async def _own_metrics(alertmanager: AlertmanagerClient) -> str:
         return ""
 
 
-def _loaded_at(metrics: str) -> float | None:
+def config_loaded_at(metrics: str) -> float | None:
     """Return the Unix time at which Alertmanager loaded its configuration; None when it does not say."""
     sample = re.search(rf"^{_LOADED} (\S+)$", metrics, re.MULTILINE)
     try:

@@ -78,12 +78,18 @@ def test_healer_that_does_not_answer_is_unknown_and_a_bad_url_is_bad_input() -> 
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "code"),
+    ("verdicts", "path", "code"),
     [
-        ([Verdict.WELL, Verdict.WORKING], Exit.FINE),
-        ([Verdict.WELL, Verdict.UNKNOWN], Exit.UNKNOWN),
-        ([Verdict.UNKNOWN, Verdict.NOT_ACTED], Exit.NEEDS_A_PERSON),
+        ([Verdict.WELL, Verdict.WORKING], None, Exit.FINE),
+        ([Verdict.WELL, Verdict.UNKNOWN], None, Exit.UNKNOWN),
+        ([Verdict.UNKNOWN, Verdict.NOT_ACTED], None, Exit.NEEDS_A_PERSON),
+        ([Verdict.WELL], Verdict.NOT_ACTED, Exit.NEEDS_A_PERSON),
+        ([Verdict.WELL], Verdict.UNKNOWN, Exit.UNKNOWN),
+        # No alert fired, so that it is no matter that the healer knows of none.
+        ([Verdict.UNKNOWN], Verdict.WELL, Exit.FINE),
+        ([], Verdict.WELL, Exit.UNKNOWN),
+        ([], Verdict.NOT_ACTED, Exit.NEEDS_A_PERSON),
     ],
 )
-def test_worst_verdict_gives_the_exit_code(verdicts: list[str], code: Exit) -> None:
-    assert exit_code(verdicts) is code
+def test_worst_verdict_gives_the_exit_code(verdicts: list[str], path: Verdict | None, code: Exit) -> None:
+    assert exit_code(verdicts, path) is code

@@ -21,8 +21,10 @@ from tests.support.doctor import (
     run,
     tell_people,
 )
+from tests.support.hanging_creations import hanging_creation
 from tests.support.servers.postgres import Postgres
 from tests.support.servers.processes import wait_for
+from tests.support.servers.programs import run_healer
 from tests.support.servers.stack import (
     CLUSTER,
     EXPORTER_ROLE,
@@ -423,3 +425,21 @@ def test_passwords_are_not_shown(stack: Stack, tmp_path: Path) -> None:
         done = run(stack, *flags, file=file)
         assert done.returncode == 1
         assert "s3cr3t" not in done.stdout + done.stderr
+
+
+def test_why_follows_an_alert_from_prometheus_to_the_proof(stack: Stack) -> None:
+    """Real answers of Prometheus and Alertmanager are read as the canned ones of test_alert_path.py are."""
+    urls = {name: getattr(stack, name).url for name in ("healer", "prometheus", "alertmanager")}
+    flags = [f"--{name}.url={url}" for name, url in urls.items()]
+    with hanging_creation(stack, "asked_why"):
+        wait_for(lambda: "healed" in stack.healer.get("/why?slot=asked_why").text, "it is healed", timeout=60)
+        fired = 'ALERTS{alertstate="firing",slot_name="asked_why"}'
+        wait_for(lambda: stack.prometheus.query(fired), "Prometheus has the alert")
+        done = run_healer("why", "asked_why", f"--cluster={CLUSTER}", *flags)
+    stack.drop_slot("asked_why")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert f"asked_why in {CLUSTER}: the last wait is over" in done.stdout
+    assert "healed, and proven so (healed): usable after our call" in done.stdout
+    assert f"about the slot on {CLUSTER}/{STANDBY_NODE} has fired since" in done.stdout
+    assert ", and reached this healer" in done.stdout
+    assert "did not" not in done.stdout

@@ -57,6 +57,8 @@ complete -c pg-slot-healer -n __fish_use_subcommand -a why -d 'answer why the he
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from why' -s h -l help -d 'show this help message and exit'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from why' -l cluster -x -d 'the slot\'s cluster; default: every cluster that has one'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from why' -l healer.url -x -d 'the healer; default http://localhost:9878'
+complete -c pg-slot-healer -n '__fish_seen_subcommand_from why' -l prometheus.url -x -d 'Prometheus, to find alerts that fired and never reached the healer'
+complete -c pg-slot-healer -n '__fish_seen_subcommand_from why' -l alertmanager.url -x -d 'Alertmanager, to find out where it sends the alerts; default: healer.alertmanager_url of --config.file'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from why' -l config.file -r -F -d 'the YAML configuration'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from why' -l json -d 'print JSON, for scripts'
 complete -c pg-slot-healer -n __fish_use_subcommand -a completion -d 'print a script that completes commands, flags and file names in bash, zsh or fish'
