@@ -181,6 +181,6 @@ def exit_code(verdicts: list[str], path: Verdict | None = None) -> Exit:
     if not verdicts:
         return Exit.UNKNOWN
     if path is Verdict.WELL:
-        # No alert fired: then it is no matter that the healer knows of none.
+        # No alert fired: then the healer rightly knows of none.
         verdicts = [verdict for verdict in verdicts if verdict != Verdict.UNKNOWN]
     return Exit.UNKNOWN if Verdict.UNKNOWN in (*verdicts, path) else Exit.FINE
