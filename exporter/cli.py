@@ -3,11 +3,13 @@
 import argparse
 from typing import Any
 
-from exporter.commands import metrics, preflight, rehearse, rules, serve, sql
+from exporter.commands import explain, metrics, preflight, rehearse, rules, serve, sql, status
 from pgslot.cli.commands import ANY_COMMAND, Command, add_commands, program_parser
 from pgslot.cli.completion.command import CompletionCommand
 
 COMMANDS: dict[str, Command] = {
+    "status": status,
+    "explain": explain,
     "serve": serve,
     "sql": sql,
     "metrics": metrics,
@@ -27,6 +29,9 @@ _FLAGS_OF_OTHERS: dict[str, tuple[Command, ...]] = {
 
 EXIT_CODES = {
     ANY_COMMAND: "2 bad input: command line, configuration or file; 130 interrupted by Ctrl-C",
+    "status": "0 nothing needs anybody, 1 something does, 3 nothing does as far as the command could see, but it could "
+    "not see everything",
+    "explain": "as status",
     "serve": "0 stopped by a signal",
     "sql": "0 printed",
     "metrics": "0 printed",

@@ -59,6 +59,8 @@ class NodeSnapshot:
     """What this snapshot and the earlier ones by the same collector showed."""
     users: tuple[SlotUser, ...] | None = None
     """Who uses the slots. None: unknown, or this program does not ask."""
+    error: str = ""
+    """Why the node could not be asked, in the words of the driver or the server. Empty: it answered, or timed out."""
     wal: WalUsage | None = None
     """As it was when the WAL directory was last listed. None: unknown, or this program does not list it."""
     refused: Mapping[str, QueryStatus] = field(default_factory=dict)

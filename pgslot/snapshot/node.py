@@ -161,7 +161,9 @@ class NodeCollector:
             if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._failures.status() != f"{status}":
                 log.exception("internal error while querying the node")
             self._failures.failed(status, str(error))
-            snapshot = self.empty_snapshot(status, time.monotonic() - started, scope)
+            snapshot = replace(
+                self.empty_snapshot(status, time.monotonic() - started, scope), error=" ".join(str(error).split())
+            )
         if scope is Scope.EVERYTHING:
             self._last_complete = (time.monotonic(), snapshot)
         return snapshot

@@ -226,7 +226,7 @@ def _frees(status: SlotStatus) -> str:
     if status.frees_bytes is not None and status.frees_bytes > 0:
         return size(status.frees_bytes)
     if status.frees_bytes == 0:
-        return "nothing yet: another slot or setting keeps older WAL"
+        return "nothing yet: the last checkpoint, another slot or a setting keeps older WAL"
     return "" if status.held_bytes is None else f"up to {size(status.held_bytes)}"
 
 

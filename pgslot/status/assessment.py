@@ -66,7 +66,7 @@ def slot_statuses(
         if not is_creation_short_lived(wait, cluster)
     }
     statuses = [status for node in cluster.nodes for status in _of_node(node, waits, context)]
-    return tuple(sorted(statuses, key=_rank))
+    return tuple(sorted(statuses, key=rank))
 
 
 def _context(cluster: ClusterSnapshot, held: Held, volumes: Volumes) -> _Context:
@@ -78,7 +78,8 @@ def _context(cluster: ClusterSnapshot, held: Held, volumes: Volumes) -> _Context
     return _Context(cluster, copies, leftovers, held, volumes)
 
 
-def _rank(status: SlotStatus) -> tuple[object, ...]:
+def rank(status: SlotStatus) -> tuple[object, ...]:
+    """Return what rows are sorted by: the smallest is the worst."""
     left = status.seconds_left
     return (
         -status.severity,

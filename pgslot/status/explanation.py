@@ -79,8 +79,8 @@ def _retained(status: SlotStatus) -> Iterator[str]:
 
 def _catalog(slot: Slot, status: SlotStatus) -> Iterator[str]:
     if slot.catalog_xmin is not None and not slot.invalidated:
-        age = "" if slot.catalog_xmin_age_xids is None else f", {slot.catalog_xmin_age_xids} transactions ago"
-        yield f"It keeps catalog rows since transaction {slot.catalog_xmin}{age} (catalog_xmin)."
+        age = "" if slot.catalog_xmin_age_xids is None else f", of age {slot.catalog_xmin_age_xids}"
+        yield f"It keeps catalog rows since xid {slot.catalog_xmin}{age} (catalog_xmin)."
     if status.broken_feedback is not None:
         yield (
             f"The primary keeps no catalog rows for it ({status.broken_feedback.reason}, at"

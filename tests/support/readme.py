@@ -115,6 +115,8 @@ HOW_TESTED = {
     "clusters:": CHECKED,
     "pg-slot-exporter --config.file=pgslot.yml --check": RUN,
     "pg-slot-healer doctor": RUN,
+    'pg-slot-exporter status --conninfo="host=10.': RUN,
+    'pg-slot-exporter status --conninfo="host=shop': "by tests/exporter/test_status_on_servers.py",
     "pg-slot-exporter rehearse orders": RUN,
     "orders: a switchover from": "what a rehearsal prints, by tests/pgslot/exposition/test_rehearsal_report.py",
     "pg-slot-exporter preflight ": "by tests/exporter/test_preflight_on_servers.py",

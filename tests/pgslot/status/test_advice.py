@@ -57,7 +57,11 @@ def test_unused_slot_is_started_first_and_dropped_only_while_nobody_uses_it() ->
 
 @pytest.mark.parametrize(
     ("frees", "text"),
-    [(None, "up to 3.0 GiB"), (GIB, "1.0 GiB"), (0, "nothing yet: another slot or setting keeps older WAL")],
+    [
+        (None, "up to 3.0 GiB"),
+        (GIB, "1.0 GiB"),
+        (0, "nothing yet: the last checkpoint, another slot or a setting keeps older WAL"),
+    ],
 )
 def test_advice_says_what_it_frees(frees: int | None, text: str) -> None:
     assert advice(replace(status_of(UNUSED), frees_bytes=frees))[0].frees == text
