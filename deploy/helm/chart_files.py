@@ -51,6 +51,10 @@ def shipped() -> Mapping[str, Manifest]:
         if "spec" in manifest
     }
     components = {component: _program(objects, name) for component, name in PROGRAMS.items()}
+    components["exporter"]["scrapeConfigs"] = {
+        "exporter": objects["ScrapeConfig", "pg-slot-exporter"],
+        "creations": objects["ScrapeConfig", "pg-slot-creations"],
+    }
     components["healer"]["routes"] = {
         "heal": objects["AlertmanagerConfig", "pg-slot-healer"]["route"],
         "heartbeat": objects["AlertmanagerConfig", "pg-slot-healer-heartbeat"]["route"],

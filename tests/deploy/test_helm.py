@@ -1,6 +1,7 @@
 """The Helm chart, rendered by helm: valid for every values file, hardened, and the same as deploy/kubernetes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.support.helm import (
     values_file,
 )
 from tests.support.manifests import MANIFESTS, Manifest, filled, is_custom, mounted, validate_by_crd
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.tools
 
@@ -44,6 +46,7 @@ def test_lint_accepts_chart(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.xdist_group(str(ROOT / "tests/deploy/test_kubernetes.py"))  # importing the CRDs takes 5 s of CPU
 def test_every_object_is_valid_by_its_schema() -> None:
     """By Kubernetes' of the oldest and newest version that test_kubernetes.py has, and prometheus-operator's."""
     seen: set[str] = set()
@@ -60,7 +63,7 @@ def test_every_object_is_valid_by_its_schema() -> None:
                     kubernetes_validate.validate(manifest, version, strict=True)
     kinds = {json.loads(text)["kind"] for text in seen}
     assert {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor", "PodMonitor"} <= kinds
-    assert {"PrometheusRule", "AlertmanagerConfig"} <= kinds
+    assert {"PrometheusRule", "AlertmanagerConfig", "ScrapeConfig"} <= kinds
 
 
 @for_each_values_file
@@ -101,6 +104,17 @@ def test_user_of_pod_can_be_left_to_the_cluster() -> None:
         assert set(pod_of(deployment)["securityContext"]) == {"runAsNonRoot", "seccompProfile"}
 
 
+@for_each_values_file
+def test_mounts_and_probes_refer_to_what_the_pod_has(name: str) -> None:
+    for deployment in of_kind("Deployment", rendered(name)):
+        pod, container = pod_of(deployment), main_container(deployment)
+        volumes = [volume["name"] for volume in pod["volumes"]]
+        assert sorted(volumes) == sorted(mount["name"] for mount in container["volumeMounts"])
+        for probe in (container["livenessProbe"], container["readinessProbe"]):
+            [handler] = [probe[key] for key in ("httpGet", "tcpSocket") if key in probe]
+            assert handler["port"] in [port["name"] for port in container["ports"]]
+
+
 def comparable(value: Any) -> Any:
     """Return a part of an object without what has to differ: names, and the labels that select."""
     if isinstance(value, dict):
@@ -110,7 +124,9 @@ def comparable(value: Any) -> Any:
         return {key: comparable(part) for key, part in value.items()}
     if isinstance(value, list):
         return [comparable(part) for part in value]
-    return "pg-slot-exporter" if value == EXPORTER else value
+    if isinstance(value, str):
+        return re.sub(rf"(^|/){EXPORTER}\b", r"\1pg-slot-exporter", value)
+    return value
 
 
 def spec_without_additions(manifest: Manifest) -> Manifest:
@@ -128,12 +144,13 @@ def spec_without_additions(manifest: Manifest) -> Manifest:
 
 
 def test_chart_gives_the_same_as_the_manifests() -> None:
-    found = rendered("same-as-manifests")
-    names = {"pg-slot-exporter": EXPORTER}
+    # One way to scrape excludes the other, so two values files give all objects.
+    found = [*rendered("same-as-manifests"), *of_kind("ScrapeConfig", rendered("scrapeconfig"))]
+    names = {"pg-slot-exporter": EXPORTER, "pg-slot-creations": f"{RELEASE}-creations"}
     compared = 0
     for _, manifest in MANIFESTS:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
-        if kind in {"Secret", "ScrapeConfig", "ConfigMap"}:
+        if kind in {"Secret", "ConfigMap"}:
             continue
         ours = one(kind, names.get(name, name), found)
         assert spec_without_additions(ours) == spec_without_additions(manifest), (kind, name)

@@ -168,9 +168,15 @@ def test_tls_reaches_probes_scrapes_and_webhooks() -> None:
         assert healer[probe]["httpGet"]["scheme"] == "HTTPS"
     assert "--web.config.file=/run/secrets/pgslot/web/web.yml" in exporter["args"]
     assert "--web.config.file=/run/secrets/pgslot/web/healer.yml" in healer["args"]
-    for endpoint in one("ServiceMonitor", EXPORTER, found)["spec"]["endpoints"]:
-        assert endpoint["scheme"] == "https"
-        assert endpoint["basicAuth"]["password"] == {"name": "pgslot-scrape", "key": "password"}
+    scrapes = of_kind("ScrapeConfig", found)
+    assert len(scrapes) == 2
+    for scrape in scrapes:
+        [discovery] = scrape["spec"]["httpSDConfigs"]
+        assert scrape["spec"]["scheme"] == "HTTPS"
+        assert discovery["url"] == f"https://{EXPORTER}.{NAMESPACE}.svc:9877/sd"
+        for part in (scrape["spec"], discovery):
+            assert part["tlsConfig"]["serverName"] == "pgslot.example.com"
+            assert part["basicAuth"]["password"] == {"name": "pgslot-scrape", "key": "password"}
     for config in of_kind("AlertmanagerConfig", found):
         [webhook] = config["spec"]["receivers"][0]["webhookConfigs"]
         assert webhook["url"] == f"https://{HEALER}.{NAMESPACE}.svc:443/alerts"
@@ -246,6 +252,10 @@ def test_schema_refuses_wrong_values_and_names_them() -> None:
             "exporter: enable serviceMonitor or podMonitor, not both",
         ),
         (
+            [*FEWEST, "--set=exporter.podMonitor.enabled=true,exporter.scrapeConfig.enabled=true"],
+            "exporter: enable podMonitor or scrapeConfig, not both",
+        ),
+        (
             [*FEWEST, "--set=prometheusRule.enabled=true,prometheusRule.disabledAlerts={PgSlotGone}"],
             "prometheusRule.disabledAlerts: there is no alert PgSlotGone in this version",
         ),
@@ -276,6 +286,7 @@ def test_notes_say_what_to_check_and_what_is_missing(newer_chart: Path) -> None:
     for line in (
         "get secret pgslot-exporter-conninfo pgslot-healer-conninfo pgslot-webhook-token",
         f"rollout status deployment/{EXPORTER}",
+        "3. The healer is ready",
         f"exec deployment/{HEALER} -- pg-slot-healer doctor",
         "Nothing scrapes the exporter",
         "The alerts are not installed",
@@ -295,3 +306,6 @@ def test_notes_say_what_to_check_and_what_is_missing(newer_chart: Path) -> None:
     ):
         assert line in text
     assert "Nothing scrapes" not in text
+    text = notes(newer_chart, *FEWEST, "--set=exporter.enabled=false")
+    assert "2. The healer is ready" in text
+    assert "runbooks" not in text

@@ -4,9 +4,7 @@
 {{- $monitor := ternary $values.serviceMonitor $values.podMonitor (eq .kind "ServiceMonitor") -}}
 {{- $namespace := include "pg-slot-healer.namespace" .root -}}
 {{- if $monitor.enabled -}}
-{{- if and $values.serviceMonitor.enabled $values.podMonitor.enabled }}
-{{- fail (printf "%s: enable serviceMonitor or podMonitor, not both: every series would be there twice" .component) }}
-{{- end -}}
+{{- include "pg-slot-healer.oneWayToScrape" . -}}
 apiVersion: monitoring.coreos.com/v1
 kind: {{ .kind }}
 metadata:
@@ -25,6 +23,18 @@ spec:
   {{ ternary "endpoints" "podMetricsEndpoints" (eq .kind "ServiceMonitor") }}:
     {{- include "pg-slot-healer.endpoints" (dict "root" .root "component" .component "monitor" $monitor) | nindent 4 }}
 {{- end }}
+{{- end }}
+
+{{/* Refuses two ways to scrape the same pods. Takes root and component. */}}
+{{- define "pg-slot-healer.oneWayToScrape" -}}
+{{- $values := index .root.Values .component -}}
+{{- $enabled := list -}}
+{{- range $way := list "serviceMonitor" "podMonitor" "scrapeConfig" -}}
+{{- if dig $way "enabled" false $values }}{{ $enabled = append $enabled $way }}{{ end -}}
+{{- end -}}
+{{- if gt (len $enabled) 1 -}}
+{{- fail (printf "%s: enable %s, not both: every series would be there twice" .component (join " or " $enabled)) -}}
+{{- end -}}
 {{- end }}
 
 {{/* The scrapes of deploy/kubernetes, with the user's intervals and relabelling. Takes root, component and the monitor's values. */}}
