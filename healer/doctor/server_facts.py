@@ -10,6 +10,7 @@ from healer.remedies.connection import PRIMARY_TIMEOUT
 from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo
 from pgslot.postgres.connect import parse_hosts
+from pgslot.postgres.login import open_session
 from pgslot.postgres.session import Session
 from pgslot.snapshot.failures import classify
 from pgslot.snapshot.identity import IDENTITY, Identity
@@ -122,7 +123,7 @@ async def fetch_server(conninfo: Conninfo) -> ServerOrError:
     """Connect, query and disconnect, within PRIMARY_TIMEOUT seconds."""
     deadline = time.monotonic() + PRIMARY_TIMEOUT
     try:
-        session = await Session.connect(conninfo.read(), application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
+        session = await open_session(conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
         try:
             [[facts]] = await session.fetch([(FACTS, ServerFacts)], max(0.1, deadline - time.monotonic()))
             identifier = await _system_identifier(session, max(0.1, deadline - time.monotonic()))

@@ -10,12 +10,13 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from healer.remedies.attempt import APPLICATION_NAME, Act, Attempt, AttemptResult, Capability, Unavailable
 from pgslot.cli.errors import ConfigError
+from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import HealerConfig
 from pgslot.postgres.connect import LoginFailedError
+from pgslot.postgres.login import open_session
 from pgslot.postgres.login_advice import login_advice
 from pgslot.postgres.session import Session, SessionQuery
 from pgslot.snapshot.identity import IDENTITY, Identity
@@ -146,7 +147,9 @@ class PrimaryConnection(ABC, Generic[ActT, AttemptT]):
     @property
     def ready(self) -> bool:
         """Connected and checked: the next attempt takes one round trip."""
-        return self._preparation is None and self.session is not None and not self.session.stale
+        if self._preparation is not None or self.session is None or self.session.stale:
+            return False
+        return self.session.renew_at is None or time.monotonic() < self.session.renew_at
 
     def prepare_in_background(self) -> None:
         """Start to connect while the first snapshot is taken; prepare() returns the result."""
@@ -272,8 +275,8 @@ async def _open(
     Raises _CheckFailedError if a server let the session in, and what Session.connect() does if none did.
     """
     deadline = time.monotonic() + PRIMARY_TIMEOUT
-    conninfo = target.conninfo.read()
-    session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
+    conninfo = target.conninfo
+    session = await open_session(conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
     try:
         shared = await _is_shared_pooler(session, conninfo, deadline)
         if shared or (session.pooled and not connection.through_pooler):
@@ -303,7 +306,7 @@ async def _identify(session: Session) -> str | None:
     return str(row.system_identifier)
 
 
-async def _is_shared_pooler(session: Session, conninfo: str, deadline: float) -> bool:
+async def _is_shared_pooler(session: Session, conninfo: Conninfo, deadline: float) -> bool:
     """
     Return whether a pooler shares the server's sessions between transactions; called before anything is set in one.
 
@@ -313,7 +316,7 @@ async def _is_shared_pooler(session: Session, conninfo: str, deadline: float) ->
     if not await session.detect_pooler(_left(deadline)):
         return False
     [[first]] = await session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
-    second_session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=_left(deadline))
+    second_session = await open_session(conninfo, application_name=APPLICATION_NAME, timeout=_left(deadline))
     try:
         [[second]] = await second_session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
         [[again]] = await session.fetch([(_PROCESS, _Process)], _left(deadline), bare=True)
@@ -333,7 +336,7 @@ async def _not_connected(target: HealerConfig, error: Exception) -> Capability:
     if isinstance(error, _CheckFailedError):
         return _primary_failed(error)
     try:
-        read_only = await _is_read_only(make_conninfo(target.conninfo.read(), target_session_attrs="any"))
+        read_only = await _is_read_only(target.conninfo)
     except LoginFailedError as refusal:
         return _login_failed(refusal)
     except (psycopg.Error, TimeoutError, OSError, ConfigError):
@@ -343,9 +346,11 @@ async def _not_connected(target: HealerConfig, error: Exception) -> Capability:
     return Capability(Unavailable.NO_PRIMARY, "Servers answer, but none of them is a primary.")
 
 
-async def _is_read_only(conninfo: str) -> bool:
+async def _is_read_only(conninfo: Conninfo) -> bool:
     """Return whether the first server that answers accepts no writes, as a standby. Raises what connect() does."""
-    session = await Session.connect(conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT)
+    session = await open_session(
+        conninfo, application_name=APPLICATION_NAME, timeout=PRIMARY_TIMEOUT, target_session_attrs="any"
+    )
     try:
         # Bare: a session of ours is read-only everywhere.
         [[mode]] = await session.fetch([(_MODE, _Mode)], PRIMARY_TIMEOUT, bare=True)

@@ -9,6 +9,7 @@ from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgslot.cli.errors import ConfigError
+from pgslot.config.password_command import PasswordCommand, read_password_command
 from pgslot.config.secret_files import read_secret
 from pgslot.config.yaml_values import Value
 
@@ -51,6 +52,8 @@ class Conninfo:
     """Host and port, where the text does not have them."""
     members: MemberAddresses | None = field(default=None, repr=False)
     """Hosts for a text without one. None: libpq's default host."""
+    password: PasswordCommand | None = None
+    """Prints the password, which is then in neither text nor file. None: libpq finds it, if one is needed."""
     place: str = field(default="", compare=False, repr=False)
     """File, line and key of `conninfo_file`, for errors."""
     source: Path | None = field(default=None, compare=False, repr=False)
@@ -99,14 +102,17 @@ def read_conninfo(parent: Value, keys: dict[str, Value], *, without_endpoint: bo
     if ("conninfo" in keys) == ("conninfo_file" in keys):
         found = "both" if "conninfo" in keys else "neither"
         raise parent.error("exactly one of conninfo and conninfo_file", found)
+    password = read_password_command(keys)
     if "conninfo_file" in keys:
-        return Conninfo("", keys["conninfo_file"].path(), place=keys["conninfo_file"].place)
+        return Conninfo("", keys["conninfo_file"].path(), password=password, place=keys["conninfo_file"].place)
     text = keys["conninfo"].string(CONNINFO)
     if (fault := conninfo_fault(text)) is not None:
         raise keys["conninfo"].error(CONNINFO, fault)
     if without_endpoint and (given := _endpoint_options_in(text)):
         raise keys["conninfo"].error(f"a conninfo without {_ENDPOINT_OPTIONS}, which Patroni reports", given)
-    return Conninfo(text, source=Path(parent.file))
+    if password is not None and "password" in conninfo_to_dict(text):
+        raise keys["password_command"].error("one place for the password", "a password in conninfo, too")
+    return Conninfo(text, password=password, source=Path(parent.file))
 
 
 def conninfo_fault(text: str) -> str | None:

@@ -62,6 +62,20 @@ _CONNINFO_FILE = Key(
     "required, or `conninfo`",
     "A file that contains the connection string. It is read at every connection, so a rotated secret takes effect.",
 )
+_PASSWORD_COMMAND = Key(
+    "password_command",
+    "list of strings",
+    "none",
+    "A program and its arguments, run without a shell. The first line that it prints is the password, such as a token"
+    " of a cloud's identity service. The program may take 30 s, and nothing that it prints is logged.",
+)
+_PASSWORD_TTL = Key(
+    "password_ttl",
+    "duration",
+    "none: the program is run for each connection",
+    "How long a password of `password_command` is valid. It serves all connections for 80 % of this time. Then a kept"
+    " connection is replaced by a new one; if there is none, the old one serves on.",
+)
 _WAL_VOLUME = Key(
     "wal_volume",
     "size",
@@ -132,6 +146,13 @@ CLUSTER = Section(
             "with `patroni`: required, or `conninfo`",
             "A file that contains the connection string of every member, without host and port.",
         ),
+        Key("password_command", "list of strings", "none", "With `patroni`: prints the password for every member."),
+        Key(
+            "password_ttl",
+            "duration",
+            "none: the program is run for each connection",
+            "With `patroni`: how long a password of `password_command` is valid.",
+        ),
         Key(
             "healer",
             "mapping",
@@ -150,7 +171,7 @@ CLUSTER = Section(
 NODE = Section(
     "clusters.CLUSTER.nodes.NODE",
     "One server, as the exporter's role reaches it.",
-    (_CONNINFO, _CONNINFO_FILE, _WAL_VOLUME, _WAL_VOLUME_LABELS),
+    (_CONNINFO, _CONNINFO_FILE, _PASSWORD_COMMAND, _PASSWORD_TTL, _WAL_VOLUME, _WAL_VOLUME_LABELS),
 )
 WAL_VOLUME_LABELS = Section(
     "clusters.CLUSTER.nodes.NODE.wal_volume_labels",
@@ -198,6 +219,8 @@ HEALER = Section(
     (
         _CONNINFO,
         _CONNINFO_FILE,
+        _PASSWORD_COMMAND,
+        _PASSWORD_TTL,
         _ENABLED,
         _DISABLED_REASON,
         Key("dry_run", "boolean", "`false`", "`true`: the healer only logs and reports what it would do."),
@@ -222,6 +245,8 @@ END_TRANSACTIONS = Section(
     (
         _CONNINFO,
         _CONNINFO_FILE,
+        _PASSWORD_COMMAND,
+        _PASSWORD_TTL,
         Key("dry_run", "boolean", "`true`", "`true`: the healer only reports which session it would end."),
         Key(
             "idle_in_transaction_for",

@@ -77,7 +77,7 @@ def _cluster(name: str, value: Value) -> Cluster:
             healer = healer.with_members(MemberAddresses())
         member = read_conninfo(value, keys, without_endpoint=True)
         return Cluster(name, (), healer, _patroni(keys["patroni"]), member, volume)
-    for key in ("conninfo", "conninfo_file"):
+    for key in ("conninfo", "conninfo_file", "password_command", "password_ttl"):
         if key in keys:
             raise keys[key].error(f"{key} beside patroni, or in each of the nodes", "it beside nodes")
     nodes = keys["nodes"].mapping("a mapping of node names")

@@ -1,6 +1,7 @@
 """Reads the files that the configuration refers to: connection strings, certificates, the webhook token."""
 
 from pgslot.cli.errors import ConfigError
+from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Config, HealerSettings, PatroniConfig
 from pgslot.config.secret_files import read_secret
 
@@ -14,14 +15,24 @@ def check_secrets(config: Config, *, healer: bool) -> None:
     for cluster in config.clusters:
         for node in cluster.nodes:
             node.conninfo.read()
+            _check_program(node.conninfo)
         if cluster.member is not None:
             cluster.member.at("any", 1).read()
+            _check_program(cluster.member)
         if cluster.patroni is not None:
             _check_certificates(cluster.name, cluster.patroni)
         if healer and cluster.healer is not None:
             cluster.healer.conninfo.configured_text()
+            _check_program(cluster.healer.conninfo)
             if cluster.healer.termination is not None:
                 cluster.healer.termination.conninfo.configured_text()
+                _check_program(cluster.healer.termination.conninfo)
+
+
+def _check_program(conninfo: Conninfo) -> None:
+    """Raise ConfigError if the program that prints the password does not exist. It is not run."""
+    if conninfo.password is not None:
+        conninfo.password.check()
 
 
 def _check_certificates(name: str, patroni: PatroniConfig) -> None:

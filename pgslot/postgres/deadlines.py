@@ -10,3 +10,6 @@ MIN_CONNECT_SECONDS = 2
 
 SLOW_LOOKUP_SECONDS = 1.0
 """A name whose lookup took longer is slow, and shares half of the resolver's threads with the other slow ones."""
+
+PASSWORD_COMMAND_SECONDS = 30.0
+"""A password_command may take this long; a connection waits for it no longer than its own time."""

@@ -59,6 +59,8 @@ class Session:
         self._pipeline = Pipeline(connection)
         self._timeouts: tuple[int, int] | None = None
         self._pooled: bool | None = None
+        self.renew_at: float | None = None
+        """Monotonic time at which its password is about to end. None: that is not known."""
         self._encoding = connection.info.parameter_status("server_encoding") or _UTF8
         if self._encoding != _UTF8:
             self._decode_with_replacement(_python_codec(self._encoding))

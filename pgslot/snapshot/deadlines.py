@@ -30,3 +30,6 @@ RECENT_SECONDS = 60.0
 
 REFUSAL_SECONDS = 900.0
 """A function that the server refuses is called again after this long: each call is an error in the server's log."""
+
+RENEWAL_SECONDS = 15.0
+"""A connection that could not be renewed, before its password ends, is tried to be renewed again after this long."""

@@ -18,6 +18,7 @@ from pgslot.snapshot.failures import FailureLog, classify
 from pgslot.snapshot.history import EMPTY_HISTORY, LoggedRecords, add_records, extend_history
 from pgslot.snapshot.identity import IDENTITY, ClusterMembership, Identity
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
+from pgslot.snapshot.node_connection import NodeConnection
 from pgslot.snapshot.privileges import grant, grant_listing
 from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, SLOT_USERS, WAL_QUERIES, Query, Scope
 from pgslot.snapshot.questions import Questions, Rows, Statuses, remaining
@@ -46,8 +47,6 @@ class NodeCollector:
         """
         self.node = node
         self.membership = ClusterMembership(node.cluster, node.name)
-        self._application_name = application_name
-        self._session: Session | None = None
         self._in_flight: asyncio.Task[NodeSnapshot] | None = None
         self._deadline = 0.0
         """Of the collection in flight, monotonic: the latest of its callers'."""
@@ -57,6 +56,7 @@ class NodeCollector:
         """The last round of the collection in flight; None: the first one has not ended."""
         self._retired = False
         self._failures = FailureLog(node)
+        self.connection = NodeConnection(node, application_name, self._failures)
         self._questions = Questions(self._failures)
         self._history = EMPTY_HISTORY
         self._creation_times = CreationTimes()
@@ -118,7 +118,7 @@ class NodeCollector:
         self._retired = True
         while self._in_flight is not None:
             await asyncio.wait({self._in_flight})
-        await self._disconnect()
+        await self.connection.disconnect()
 
     def empty_snapshot(self, status: QueryStatus, duration: float, scope: Scope = Scope.EVERYTHING) -> NodeSnapshot:
         """Return a snapshot in which all queries of the scope ended with this status."""
@@ -141,7 +141,7 @@ class NodeCollector:
                 break
         if self._retired:
             # A caller from before the reload came to this node after it.
-            await self._disconnect()
+            await self.connection.disconnect()
         return snapshot
 
     async def _collect_once(self, deadline: float, scope: Scope) -> NodeSnapshot:
@@ -156,7 +156,7 @@ class NodeCollector:
                 await self._list_wal(self._wal, snapshot, deadline)
                 snapshot = replace(snapshot, wal=self._wal.usage, duration=time.monotonic() - started)
         except Exception as error:
-            await self._disconnect()
+            await self.connection.disconnect()
             status = classify(error, connected=False)
             if not isinstance(error, psycopg.Error | OSError | ConfigError) and self._failures.status() != f"{status}":
                 log.exception("internal error while querying the node")
@@ -175,8 +175,8 @@ class NodeCollector:
         If the kept connection turns out to be dead, all of it is repeated on a new one.
         """
         while True:
-            kept = self._session is not None and not self._session.closed
-            session = await self._connect(deadline)
+            kept = self.connection.open
+            session = await self.connection.connect(deadline)
             try:
                 await self._identify(session, deadline)
                 rows, answered = await self._questions.ask(session, self._supported_queries(session, scope), deadline)
@@ -190,7 +190,7 @@ class NodeCollector:
 
     async def _list_wal(self, wal: WalUsageCollector, snapshot: NodeSnapshot, deadline: float) -> None:
         """List the WAL directory if it is time to; whatever happens, the snapshot has its other answers."""
-        session = self._session
+        session = self.connection.session
         if session is None or session.major < OLDEST_SUPPORTED or not wal.due(deadline):
             return
 
@@ -223,22 +223,6 @@ class NodeCollector:
             return (*scope.queries, *more)
         self._failures.failed(QueryStatus.UNSUPPORTED, f"PostgreSQL {session.major} is older than {OLDEST_SUPPORTED}")
         return QUERIES[:1]
-
-    async def _connect(self, deadline: float) -> Session:
-        """Return the kept connection, or a new one if there is none."""
-        if self._session is not None and not self._session.closed:
-            return self._session
-        await self._disconnect()
-        self._session = await Session.connect(
-            self.node.conninfo.read(), application_name=self._application_name, timeout=remaining(deadline)
-        )
-        log.debug("connected", cluster=self.node.cluster, node=self.node.name)
-        return self._session
-
-    async def _disconnect(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def _identify(self, session: Session, deadline: float) -> None:
         """Ask for the system identifier: once per connection; behind a pooler, which may switch servers, every time."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from pgslot.cli.errors import ConfigError
 from pgslot.config.conninfo import Conninfo
+from pgslot.postgres.login import connection_string, open_session
 from pgslot.postgres.pipeline import Statement
-from pgslot.postgres.replication_login import NOT_TRIED, ReplicationLogin, try_login
+from pgslot.postgres.replication_login import NOT_TRIED, LoginOutcome, ReplicationLogin, try_login
 from pgslot.postgres.session import Session
 from pgslot.snapshot.failures import classify
 from pgslot.snapshot.model import QueryStatus
@@ -111,8 +111,12 @@ class _Asked:
         replicates = server.user_replicates or server.user_in_rds_replication
         if not (wanted and replicates and server.user_may_login and server.database_connectable):
             return NOT_TRIED
+        try:
+            conninfo = await connection_string(self._conninfo, self._remaining)
+        except (ConfigError, TimeoutError) as error:
+            return ReplicationLogin(LoginOutcome.UNREACHABLE, str(error))
         return await try_login(
-            self._conninfo.read(),
+            conninfo,
             user=server.usename,
             database=server.datname,
             own=not self._request.user or self._request.user == server.session_user,
@@ -122,8 +126,9 @@ class _Asked:
 
     async def _connect(self, **parameters: str) -> Session | QueryStatus:
         try:
-            conninfo = make_conninfo(self._conninfo.read(), **parameters)
-            return await Session.connect(conninfo, application_name=self._application_name, timeout=self._remaining)
+            return await open_session(
+                self._conninfo, application_name=self._application_name, timeout=self._remaining, **parameters
+            )
         except (psycopg.Error, OSError, ConfigError) as error:
             return classify(error, connected=False)
 

@@ -9,7 +9,7 @@ import psycopg
 
 from pgslot.cli.errors import ConfigError
 from pgslot.config.model import Cluster, Node
-from pgslot.postgres.session import Session
+from pgslot.postgres.login import open_session
 from pgslot.snapshot.failures import classify
 from pgslot.snapshot.model import QueryStatus
 
@@ -51,7 +51,7 @@ async def _fetch(node: Node, application_name: str, timeout: float) -> SettingsO
     deadline = time.monotonic() + timeout
     connected = False
     try:
-        session = await Session.connect(node.conninfo.read(), application_name=application_name, timeout=timeout)
+        session = await open_session(node.conninfo, application_name=application_name, timeout=timeout)
         connected = True
         try:
             [[row]] = await session.fetch([(SETTINGS, SwitchoverSettings)], max(0.1, deadline - time.monotonic()))
