@@ -134,6 +134,7 @@ HOW_TESTED = {
     " tests/deploy/test_compose.py and tests/deploy/test_compose_on_servers.py",
     "# my-values.yaml": "rendered by tests/deploy/test_helm_values.py",
     "helm upgrade ": "needs a cluster; rendered by tests/deploy/test_helm.py",
+    "password_command:": "needs an account: never run on the service, as its page says",
     "kubectl apply ": "needs a cluster; the objects are tested by"
     " tests/deploy/test_kubernetes.py and tests/deploy/test_kubernetes_on_servers.py",
 }
