@@ -46,7 +46,7 @@ def test_loop_does_not_log_and_journal_does_not_wait() -> None:
     assert not any(isinstance(item, ast.Await | ast.AsyncFunctionDef) for item in ast.walk(ast.parse(journal)))
 
 
-def test_database_errors_are_caught_in_eight_places_only() -> None:
+def test_database_errors_are_caught_in_nine_places_only() -> None:
     catching = {
         file.relative_to(ROOT).as_posix()
         for folder in PROGRAMS
@@ -59,6 +59,7 @@ def test_database_errors_are_caught_in_eight_places_only() -> None:
         "pgslot/postgres/replication_login.py",
         "pgslot/snapshot/preflight.py",
         "pgslot/snapshot/node.py",
+        "pgslot/snapshot/node_connection.py",
         "pgslot/snapshot/questions.py",
         "pgslot/snapshot/switchover.py",
         "healer/remedies/connection.py",
