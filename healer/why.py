@@ -77,7 +77,9 @@ class Explanation:
 
 def explain(facts: SlotFacts) -> Explanation:
     """Return the answer."""
-    happened = [Sentence(_event(event), event.at) for event in facts.memory.events]
+    # Servers have slots of their own, which may have the same name.
+    several = len({event.node for event in facts.memory.events}) > 1
+    happened = [Sentence(_event(event, several=several), event.at) for event in facts.memory.events]
     refused = [Sentence(_refusal(refusal), refusal.first_at) for refusal in facts.refused_webhooks]
     history = sorted([*happened, *refused], key=lambda sentence: sentence.at or 0.0)
     now = [Sentence(text) for text in (*_now(facts), *_unknown(facts))]
@@ -117,7 +119,8 @@ def utc(unix_time: float) -> str:
     return f"{datetime.fromtimestamp(unix_time, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _event(event: SlotEvent) -> str:
+def _event(event: SlotEvent, *, several: bool) -> str:
+    """Return the sentence of one event; `several`: it has to name the node."""
     match event.kind:
         case EventKind.ALERT:
             text = _alert(event)
@@ -132,7 +135,8 @@ def _event(event: SlotEvent) -> str:
         case EventKind.OUTCOME:
             text = f"{_OUTCOMES[event.what]} ({event.what}): {event.text}"
     more = f" ({event.count} times until {utc(event.last_at)})" if event.count > 1 else ""
-    return f"{text}{more}"
+    node = f"{event.node}: " if several and event.node and event.kind is not EventKind.ALERT else ""
+    return f"{node}{text}{more}"
 
 
 _OUTCOMES: dict[str, str] = {

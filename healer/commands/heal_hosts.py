@@ -20,6 +20,7 @@ from healer.commands.manual_episode import (
     describe_capability,
     exit_code,
     finish,
+    names_of,
     run_episode,
     unread_nodes,
 )
@@ -138,6 +139,7 @@ async def _show_obstacles(cluster: Cluster, slots: Collection[SlotKey], output: 
 
 async def _look(cluster: Cluster, target: HealerConfig, request: Request, output: Output) -> Look:
     """Read all nodes, print what each is, and choose the slots. Raises ConfigError."""
+    output.line(f"reading the slots of {names_of([node.name for node in cluster.nodes])}")
     collector = ClusterCollector([cluster], APPLICATION_NAME)
     try:
         snapshot = await collector.collect_cluster(cluster.name, COLLECT_TIMEOUT)

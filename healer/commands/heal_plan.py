@@ -9,6 +9,7 @@ from pgslot.cli.errors import ConfigError
 from pgslot.config.model import HealerSettings
 from pgslot.snapshot.model import NodeSnapshot
 from pgslot.snapshot.rows import Transaction
+from pgslot.status.commands import end_transaction
 
 
 def choose(states: Mapping[SlotKey, SlotState], names: Collection[str], existing: Collection[str]) -> list[SlotKey]:
@@ -76,7 +77,9 @@ def _obstacle(state: SlotState, on_primary: str) -> Iterator[str]:
     blocker = (state.blocker or state.pinned_by) if state.wait is None else state.wait.blocker
     if blocker is not None:
         yield f"  in the way: {_who(blocker)}"
-        yield f"  no record helps before it ends; to end it, {on_primary}: {_end(blocker)}"
+        step = end_transaction(blocker, None)
+        yield f"  no record helps before it ends. {step.text}; it costs: {step.costs}"
+        yield f"  {on_primary}: {step.command}"
         if state.on_primary:
             yield "  then the server logs the record itself: no call is needed"
     elif not may_help(state):
@@ -89,10 +92,3 @@ def _who(transaction: Transaction) -> str:
         return f"the prepared transaction {transaction.application_name} of {transaction.usename}{age}"
     who = f"pid {transaction.pid}, user {transaction.usename}, application {transaction.application_name or '(none)'}"
     return f"a transaction of the {transaction.backend_type} with {who}, {transaction.state or 'state unknown'}{age}"
-
-
-def _end(transaction: Transaction) -> str:
-    if transaction.pid is None:
-        gid = transaction.application_name.replace("'", "''")
-        return f"ROLLBACK PREPARED '{gid}' or COMMIT PREPARED '{gid}', in database {transaction.datname}"
-    return f"SELECT pg_catalog.pg_terminate_backend({transaction.pid})"

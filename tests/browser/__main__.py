@@ -39,7 +39,8 @@ def main() -> int:
         ):
             exporter.get("/metrics").raise_for_status()
             _start_episode(stack, healer)
-            pages = [healer.url + "/", exporter.url + "/", *_slot_pages(stack, exporter)]
+            pages = [f"{healer.url}/", f"{healer.url}/slots/{CLUSTER}/blocked", f"{healer.url}/slots/{CLUSTER}/unknown"]
+            pages += [exporter.url + "/", *_slot_pages(stack, exporter)]
             pages += [f"{exporter.url}/runbooks/{name}" for name in runbook_names()]
             return _look_at(pages)
 

@@ -288,6 +288,15 @@ def test_attempts_alike_are_one_sentence_with_their_number() -> None:
     assert sentence.text.startswith("called pg_log_standby_snapshot() (3 times until ")
 
 
+def test_node_is_named_where_two_nodes_have_a_slot_of_that_name() -> None:
+    def record(journal: EpisodeJournal, _: SlotHistory) -> None:
+        for node in ("a", "b"):
+            journal.slot_ended(SlotKey(node, "s"), FORCE_SNAPSHOT.begin().end(Outcome.HEALED, "why"), Outcome.HEALED)
+
+    texts = [sentence.text for sentence in explained(record).sentences if "healed" in sentence.text]
+    assert texts == [f"{node}: healed, and proven so (healed): why" for node in ("a", "b")]
+
+
 def test_alertmanager_without_an_answer_is_not_taken_for_no_alert() -> None:
     texts = [sentence.text for sentence in explained(lambda *_: None, alertmanager_error="TimeoutError").sentences]
     assert "which alerts fire now is not known: Alertmanager gives no valid answer: TimeoutError" in texts

@@ -70,7 +70,11 @@ class Terminal:
 def test_without_a_slot_that_waits_it_says_so(databases: Stack) -> None:
     code, output, _ = healed(both(databases), "--yes")
     assert code == 0
-    assert re.match(r"127.0.0.1:\d+: primary, PostgreSQL \S+\n127.0.0.1:\d+: standby, PostgreSQL \S+\n", output)
+    assert re.match(
+        r"reading the slots of 127.0.0.1:\d+, 127.0.0.1:\d+\n"
+        r"127.0.0.1:\d+: primary, PostgreSQL \S+\n127.0.0.1:\d+: standby, PostgreSQL \S+\n",
+        output,
+    )
     assert "nothing to heal: no slot creation waits" in output
 
 
@@ -130,15 +134,15 @@ def test_transaction_in_the_way_is_named_with_the_command_that_ends_it(databases
         code, output, _ = healed(both(databases), "--yes", "--give-up-after=3s")
     assert code == 1
     assert f"with pid {holder.pid}, user postgres, application nightly, idle in transaction" in output
-    end = f"on the primary 127.0.0.1:{databases.primary.port}: SELECT pg_catalog.pg_terminate_backend({holder.pid})"
-    assert end in output
+    assert f"on the primary 127.0.0.1:{databases.primary.port}: SELECT pg_terminate_backend(pid)" in output
+    assert f"WHERE pid = {holder.pid} AND backend_xid = " in output
     databases.drop_slot("blocked")
     with databases.primary.hold_transaction() as holder, databases.primary.create_slot("there"):
         _wait_a_second(databases.primary, "there")
         # No call helps a creation on the primary, so that there is nothing to ask.
         code, output, _ = healed(both(databases), "--yes")
     assert code == 1
-    assert f"pg_terminate_backend({holder.pid})" in output
+    assert f"WHERE pid = {holder.pid} AND backend_xid = " in output
     assert "then the server logs the record itself: no call is needed" in output
     assert "would" not in output
     databases.drop_slot("there")
