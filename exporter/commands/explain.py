@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from exporter.commands.look import add_server_flags, observing, patience, positive_duration, read_servers, require_slot
+from exporter.commands.look import add_server_flags, observing, positive_duration, read_servers, require_slot
 from exporter.terminal.console import console_for, indented, print_plainly
 from exporter.terminal.screen import name, section, step_lines, unseen
 from pgslot.cli import logging as log
 from pgslot.cli.amounts import duration
 from pgslot.cli.logging import printable
+from pgslot.cli.progress import show_progress
 from pgslot.config.model import Config
 from pgslot.status.advice import advice
 from pgslot.status.explanation import explanation
@@ -60,7 +61,9 @@ def run(options: argparse.Namespace) -> int:
     log.setup("error", "logfmt")
     seconds = 0.0 if options.watched_for is None else positive_duration("--for", options.watched_for)
     config = read_servers(options)
-    report = asyncio.run(_look(config, seconds))
+    text = "asking the servers" if seconds == 0 else f"watching the servers for {duration(seconds)}"
+    with show_progress(text):
+        report = asyncio.run(_look(config, seconds))
     chosen = report.only(slot_name=options.slot, node=options.node)
     require_slot(report, options.slot, "SLOT", options.node)
     if options.json:
@@ -73,8 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _look(config: Config, seconds: float) -> Report:
     """Return what the last look of so many seconds showed."""
-    text = "Asking the servers ..." if seconds == 0 else f"Watching the servers for {duration(seconds)} ..."
-    async with observing(config) as observer, patience(text):
+    async with observing(config) as observer:
         end = time.monotonic() + seconds
         report = await observer.look()
         while (left := end - time.monotonic()) > 0:

@@ -1,13 +1,8 @@
 """What `status` and `explain` share: their flags, the nodes to ask, and how they are asked."""
 
 import argparse
-import asyncio
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
-
-from rich.console import Console
 
 from exporter.app import APPLICATION_NAME
 from pgslot.cli import flags
@@ -31,8 +26,6 @@ TIMEOUT_SECONDS = 4.0
 """For one look: all nodes are asked at the same time."""
 MIN_SECONDS = 0.5
 """The shortest interval between two looks."""
-PATIENCE_SECONDS = 1.0
-"""A look that takes longer shows that it is under way."""
 
 
 def add_server_flags(parser: argparse.ArgumentParser) -> None:
@@ -137,22 +130,3 @@ async def observing(config: Config) -> AsyncIterator[Observer]:
         yield observer
     finally:
         await observer.close()
-
-
-@asynccontextmanager
-async def patience(text: str) -> AsyncIterator[None]:
-    """Show this text on a terminal's standard error while the block takes longer than PATIENCE_SECONDS."""
-    console = Console(stderr=True)
-
-    async def show() -> None:
-        await asyncio.sleep(PATIENCE_SECONDS)
-        with console.status(text):
-            await asyncio.Event().wait()
-
-    task: asyncio.Task[Any] | None = asyncio.create_task(show()) if sys.stderr.isatty() else None
-    try:
-        yield
-    finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})

@@ -13,7 +13,6 @@ from exporter.commands.look import (
     Observer,
     add_server_flags,
     observing,
-    patience,
     positive_duration,
     read_servers,
     require_slot,
@@ -22,6 +21,7 @@ from exporter.terminal.console import console_for, print_plainly
 from exporter.terminal.screen import Shown, screen
 from pgslot.cli import logging as log
 from pgslot.cli.exit_codes import INTERRUPTED
+from pgslot.cli.progress import show_progress
 from pgslot.config.model import Config
 from pgslot.status.report import Report
 from pgslot.status.report_json import as_json
@@ -79,8 +79,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _look_once(config: Config, options: argparse.Namespace) -> int:
-    async with observing(config) as observer, patience("Asking the servers ..."):
-        report = await observer.look()
+    with show_progress("asking the servers"):
+        async with observing(config) as observer:
+            report = await observer.look()
     if options.slot is not None:
         require_slot(report, options.slot, "--slot")
     shown = _chosen(report, options)

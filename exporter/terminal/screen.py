@@ -124,6 +124,9 @@ def unseen(report: Report) -> Iterator[RenderableType]:
         for hidden in node.hidden:
             yield indented(printable(f"{node.node}: {hidden.what}. As a superuser on the primary:"), 2, "yellow")
             yield command(printable(hidden.statement), 4)
+        if node.refused:
+            functions = ", ".join(f"{function}()" for function in node.refused)
+            yield indented(printable(f"{node.node}: what only {functions} shows, which the server refuses to run"), 2)
         if not node.hidden and not node.complete:
             failed = ", ".join(f"{query} ({status})" for query, status in node.failures.items())
             yield indented(printable(f"{node.node}: these queries failed: {failed}"), 2, "yellow")

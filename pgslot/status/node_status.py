@@ -1,7 +1,7 @@
 """What could be seen of each node, and what shows the rest: pure functions of a cluster's snapshot."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot, QueryStatus
 from pgslot.snapshot.privileges import grant, grant_listing
@@ -49,6 +49,8 @@ class NodeStatus:
     error: str = ""
     """Why it could not be asked, in the words of the driver or the server."""
     hidden: tuple[Hidden, ...] = ()
+    refused: Mapping[str, QueryStatus] = field(default_factory=dict)
+    """Functions that the server, a managed service, refuses to run, by name: what only they show is unknown."""
 
     @property
     def answered(self) -> bool:
@@ -83,6 +85,7 @@ def _of_node(node: NodeSnapshot) -> NodeStatus:
         failures=node.failures,
         error=node.error,
         hidden=tuple(_hidden(node)),
+        refused=node.refused,
     )
 
 

@@ -42,6 +42,7 @@ def _node(node: NodeStatus) -> dict[str, Any]:
         "observed_seconds": node.observed_seconds,
         "failures": {name: str(status) for name, status in node.failures.items()},
         "error": node.error or None,
+        "refused": {name: str(status) for name, status in node.refused.items()},
         "hidden": [
             {"what": hidden.what, "statement": hidden.statement, "needed": hidden.needed} for hidden in node.hidden
         ],

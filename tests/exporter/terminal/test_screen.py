@@ -1,6 +1,7 @@
 """What `status` prints, on terminals of several widths and abilities, and in a pipe."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,3 +140,12 @@ def test_several_clusters_are_one_list_worst_first() -> None:
 )
 def test_sparkline_goes_from_nothing_to_the_most(values: list[int], text: str) -> None:
     assert sparkline([HeldSample(at, value) for at, value in enumerate(values)]) == text
+
+
+def test_function_that_a_managed_service_refuses_is_named() -> None:
+    aurora = replace(
+        node("p", recovery=False, slots=(HEALTHY,)), refused={"pg_current_wal_lsn": QueryStatus.UNSUPPORTED}
+    )
+    assert "p: what only pg_current_wal_lsn() shows, which the server refuses to run" in drawn(
+        cluster_report(cluster(aurora))
+    )
