@@ -56,7 +56,7 @@ def test_picture_follows_the_theme_on_a_code_host_and_in_the_site() -> None:
         text = page.read_text("utf-8")
         assert ".png" not in PICTURE.sub("", text), page
         for dark, _, light in PICTURE.findall(text):
-            assert dark.removesuffix("-dark.png") == light.removesuffix("-light.png"), page
+            assert dark.replace("-dark.", "-light.") == light, page
 
 
 def test_pictures_are_sharp_and_small() -> None:
@@ -67,6 +67,14 @@ def test_pictures_are_sharp_and_small() -> None:
         picture = file.read_bytes()
         assert int.from_bytes(picture[16:20], "big") >= 2000, file.name
         assert len(picture) < 350_000, file.name
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_picture_of_a_terminal_loads_nothing(theme: str) -> None:
+    text = (ROOT / f"dashboards/pictures/exporter-status-{theme}.svg").read_text("utf-8")
+    assert re.findall(r"(?:url|href=)[(\"']*https?:", text) == []
+    assert "What&#160;to&#160;do:" in text
+    assert len(text) < 100_000
 
 
 def test_page_of_doctors_checks_lists_every_check() -> None:
