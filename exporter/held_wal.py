@@ -7,7 +7,8 @@ written to disk: after a restart the memory is empty.
 
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pgslot.diagnosis.short_lived import is_short_lived
@@ -58,14 +59,21 @@ class HeldWalMemory:
         memory.append(now, held, before + self._max_slots - self.slots)
         self.slots += len(memory.slots) - before
 
-    def samples(self, node: NodeSnapshot, at: float) -> Mapping[str, tuple[HeldSample, ...]]:
-        """Return what each slot of this snapshot, taken at `at` (monotonic), retained before and then, oldest first."""
+    def samples(
+        self, node: NodeSnapshot, at: float, seconds: float = REMEMBERED_SECONDS, only: str | None = None
+    ) -> Mapping[str, tuple[HeldSample, ...]]:
+        """
+        Return what each slot of this snapshot, taken at `at` (monotonic), retained before and then, oldest first.
+
+        `seconds`: how far to go back. `only`: the name of the only slot to return; None: all.
+        """
         memory = self._nodes.get(NodeKey(node.cluster, node.node))
+        past = {} if memory is None else memory.samples(at - seconds, at, only)
         result = {}
         for slot in node.slots or ():
-            past = () if memory is None else tuple(memory.samples(slot.slot_name, at))
-            now = () if slot.retained_wal_bytes is None else (HeldSample(at, slot.retained_wal_bytes),)
-            result[slot.slot_name] = (*past, *now)
+            if only in (None, slot.slot_name):
+                now = () if slot.retained_wal_bytes is None else (HeldSample(at, slot.retained_wal_bytes),)
+                result[slot.slot_name] = (*past.get(slot.slot_name, ()), *now)
         return result
 
     def keep_only(self, nodes: Iterable[NodeKey]) -> None:
@@ -96,7 +104,16 @@ class _NodeMemory:
         for name, value in largest_first[: max(0, max_slots - len(self.slots))]:
             self.slots[name] = array("q", [_NOTHING] * (len(self.times) - 1) + [value])
 
-    def samples(self, name: str, before: float) -> Iterator[HeldSample]:
-        for at, value in zip(self.times, self.slots.get(name, ()), strict=False):
-            if value != _NOTHING and before - REMEMBERED_SECONDS <= at < before:
-                yield HeldSample(at, value)
+    def samples(self, begin: float, end: float, only: str | None) -> dict[str, list[HeldSample]]:
+        """Return the points from `begin` on and before `end`."""
+        first, last = bisect_left(self.times, begin), bisect_left(self.times, end)
+        times = self.times[first:last]
+        names = self.slots if only is None else {only} & self.slots.keys()
+        return {
+            name: [
+                HeldSample(at, value)
+                for at, value in zip(times, self.slots[name][first:last], strict=True)
+                if value != _NOTHING
+            ]
+            for name in names
+        }

@@ -8,6 +8,7 @@ many people read them.
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from exporter.held_wal import HeldWalMemory, NodeKey
 from pgslot.config.model import Cluster, Config
@@ -15,7 +16,7 @@ from pgslot.diagnosis.short_lived import is_reportable
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import ClusterSnapshot, NodeSnapshot
 from pgslot.status.assessment import slot_statuses
-from pgslot.status.growth import HeldSample
+from pgslot.status.growth import WINDOW_SECONDS, HeldSample
 from pgslot.status.slot_status import SlotKey, SlotStatus
 
 LOOK_SECONDS = 5.0
@@ -44,17 +45,19 @@ class ScrapeRhythm:
     """How often each node is scraped."""
 
     def __init__(self) -> None:
-        self._scrapes: dict[NodeKey, tuple[float, float | None]] = {}
-        """When the last scrape was, monotonic, and how long after the one before; None: there was none before."""
+        self._scrapes: dict[NodeKey, tuple[float, ...]] = {}
+        """When the last three scrapes were, monotonic: two scrapers make a short interval and a long one in turn."""
 
     def note(self, node: NodeKey, now: float) -> None:
-        last = self._scrapes.get(node)
-        self._scrapes[node] = (now, None if last is None else now - last[0])
+        self._scrapes[node] = (*self._scrapes.get(node, ())[-2:], now)
 
     def goes_on(self, node: NodeKey, now: float) -> bool:
-        """Return whether the next scrape is still to be expected; with several scrapers the intervals are shorter."""
-        at, interval = self._scrapes.get(node, (0.0, None))
-        return interval is not None and interval <= MAX_INTERVAL_SECONDS and now - at <= LATE * interval
+        """Return whether the next scrape is still to be expected."""
+        times = self._scrapes.get(node, ())
+        if len(times) < 2:
+            return False
+        interval = max(after - before for before, after in pairwise(times))
+        return interval <= MAX_INTERVAL_SECONDS and now - times[-1] <= LATE * interval
 
     def keep_only(self, nodes: set[NodeKey]) -> None:
         """Forget all other nodes."""
@@ -102,7 +105,8 @@ class LatestLook:
         node = look.snapshot.node(slot.node)
         if node is None:
             return ()
-        return self._memory.samples(node, time.monotonic() - look.ages[slot.node]).get(slot.slot_name, ())
+        at = time.monotonic() - look.ages[slot.node]
+        return self._memory.samples(node, at, only=slot.slot_name).get(slot.slot_name, ())
 
     def _due(self, cluster: Cluster) -> bool:
         now = time.monotonic()
@@ -122,7 +126,7 @@ class LatestLook:
         held = {
             SlotKey(node.node, name): samples
             for node in snapshot.nodes
-            for name, samples in self._memory.samples(node, now - ages[node.node]).items()
+            for name, samples in self._memory.samples(node, now - ages[node.node], WINDOW_SECONDS).items()
         }
         volumes = {node.name: node.wal_volume for node in cluster.nodes}
         statuses = tuple(map(_without_unnamed_sessions, slot_statuses(snapshot, held=held, volumes=volumes)))

@@ -20,7 +20,9 @@ NODE = NodeKey("c", "n")
         ([0.0, 15.0], 38.0, False),
         ([0.0, 60.0], 145.0, True),
         ([0.0, 300.0], 301.0, False),
-        ([0.0, 300.0, 315.0], 330.0, True),
+        ([0.0, 300.0, 315.0], 316.0, False),
+        ([0.0, 300.0, 315.0, 330.0], 331.0, True),
+        ([0.0, 2.0, 15.0, 17.0], 30.0, True),
     ],
 )
 def test_scrapes_go_on_until_one_is_missing(scrapes: Sequence[float], now: float, *, expected: bool) -> None:
