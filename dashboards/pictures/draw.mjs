@@ -1,18 +1,17 @@
-// node draw.mjs data.json page.html: draws every picture in light and in dark, beside this file.
+// node draw.mjs [data.json] [NAME=page.html...]: draws the dashboards and these pages in light and in dark, beside this file.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { build } from 'esbuild';
 import UPNG from 'upng-js';
 
 const run = promisify(execFile);
 const here = dirname(fileURLToPath(import.meta.url));
 const work = mkdtempSync(join(tmpdir(), 'pgslot-pictures-'));
-const [dataFile, statusPage] = process.argv.slice(2);
-const { start, end, views } = JSON.parse(readFileSync(dataFile, 'utf-8'));
+const dataFile = process.argv.slice(2).find((argument) => argument.endsWith('.json'));
+const pages = process.argv.slice(2).filter((argument) => argument.includes('=')).map((argument) => argument.split('='));
 
 const WIDTH = 1440;
 // README and the site show a picture at most 1000 px wide: twice that is sharp on every screen.
@@ -28,7 +27,9 @@ const PICTURES = [
   { name: 'pgslot-cluster-failover', board: 'pgslot-cluster', cluster: 'orders', rows: [700] },
 ];
 
-await build({
+// Pages need no bundle, and so not the packages that it is made of.
+const { build } = dataFile ? await import('esbuild') : {};
+if (dataFile) await build({
   entryPoints: [join(here, 'entry.jsx')],
   outfile: join(work, 'bundle.js'),
   bundle: true,
@@ -79,7 +80,8 @@ async function photograph(name, theme, page, width, height) {
   console.log(`${name}-${theme}.png ${picture.width}x${bottom} ${Math.round(small.byteLength / 1000)} kB`);
 }
 
-for (const { name, board: uid, cluster, rows } of PICTURES) {
+const { start, end, views } = dataFile ? JSON.parse(readFileSync(dataFile, 'utf-8')) : {};
+for (const { name, board: uid, cluster, rows } of dataFile ? PICTURES : []) {
   const answered = views.find(({ board, variables }) => board === uid && variables.cluster === cluster);
   // What it is drawn from is the JSON as it is now: a change of the layout needs no new data.
   const board = withRows(JSON.parse(readFileSync(join(here, '..', 'json', `${uid}.json`), 'utf-8')), rows);
@@ -103,7 +105,7 @@ window.Date = class extends Date {
     return photograph(name, theme, page, WIDTH, board.height * 38 + 100);
   }));
 }
-if (statusPage) {
-  await Promise.all(THEMES.map((theme) => photograph('healer-status', theme, resolve(statusPage), 1000, 2000)));
+for (const [name, page] of pages) {
+  await Promise.all(THEMES.map((theme) => photograph(name, theme, resolve(page), 1000, 2000)));
 }
 rmSync(work, { recursive: true });

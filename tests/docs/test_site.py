@@ -15,6 +15,8 @@ from tests.support.paths import ROOT
 
 PICTURES = {
     "healer-status": "reference/http-endpoints",
+    "exporter-page": "reference/http-endpoints",
+    "exporter-slot": "reference/http-endpoints",
     "pgslot-fleet": "how-to/grafana",
     "pgslot-cluster-in-trouble": "how-to/grafana",
     "pgslot-cluster-healed": "how-to/grafana",
