@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-unit truth today test-matrix disk-full judge rehearsals containers systemd pages soak-daemons demo bench lint types check dashboards kubernetes docs docs-reference clean
+.PHONY: help setup test test-unit truth today test-matrix disk-full judge rehearsals containers systemd pages soak-daemons demo bench lint types check dashboards kubernetes docs docs-reference dist clean
 
 BIN := .venv/bin
 INSTALL := bash tests/support/install/install.sh
@@ -89,12 +89,13 @@ bench:  ## speed, against bare SQL and postgres_exporter, in under 10 minutes (Q
 	@$(INSTALL) dev monitoring bench
 	@$(BIN)/python -m tests.bench $(if $(filter 1,$(QUICK)),--quick) $(if $(JSON),--json=$(JSON))
 
-lint:  ## ruff (rules and format), import-linter (the layers), and generated files that are outdated
+lint:  ## ruff (rules and format), import-linter (the layers), generated pages that are outdated, zizmor (workflows)
 	@$(INSTALL) checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m docs.generators --check
+	@$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
 	@$(BIN)/python -m deploy.kubernetes.generate --check
 
 types:  ## mypy --strict
@@ -119,7 +120,12 @@ docs: docs-reference  ## build the documentation as a site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
+dist:  ## build wheel, source distribution and SBOM in dist/, twice, and check and install them (TAG=v1.2.3: it must be the version)
+	@$(INSTALL) checks
+	@rm -rf dist
+	@$(BIN)/python -m deploy.release $(if $(TAG),--tag=$(TAG))
+
 check: lint types test  ## what CI runs
 
 clean:  ## remove what setup made
-	rm -rf site .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf site dist .venv .mypy_cache .ruff_cache .pytest_cache

@@ -132,6 +132,10 @@ HOW_TESTED = {
     "docker build ": "needs a container engine: `make containers`; its steps natively by tests/deploy/test_image.py",
     "deploy/compose/make-secrets.sh": "needs a container engine: `make containers`; both scripts natively by"
     " tests/deploy/test_compose.py and tests/deploy/test_compose_on_servers.py",
+    "sha256sum --check ": "the sums by tests/deploy/test_release.py; attestations need a published release",
+    "cosign verify ": "needs a published release",
+    "git checkout v": "needs a tag; `make dist` by tests/deploy/test_release.py",
+    "pip install --require-hashes ": "as the Dockerfile does it, by tests/deploy/test_image.py",
     "# my-values.yaml": "rendered by tests/deploy/test_helm_values.py",
     "helm upgrade ": "needs a cluster; rendered by tests/deploy/test_helm.py",
     "password_command:": "needs an account: never run on the service, as its page says",
