@@ -37,6 +37,8 @@ EXAMPLES = (
 )
 TIMEOUT_SECONDS = 10.0
 """For each look at all nodes, which are asked at the same time."""
+SETTLED_SECONDS = 0.4
+"""The first questions may write WAL themselves, such as hint bits; the WAL writer has written it by then."""
 APART_SECONDS = 1.2
 """Between two looks: a transaction in both does not end at once, and a primary that writes has moved."""
 FAILS_OR_WAITS = 1
@@ -139,16 +141,17 @@ async def _preflight(options: argparse.Namespace, request: SlotRequest) -> Prefl
         raise ConfigError(f"--on: expected one of the nodes {', '.join(names)}, found {options.on!r}")
     collector = ClusterCollector([cluster], APPLICATION_NAME, LISTING_INTERVAL_SECONDS)
     try:
-        before = await collector.collect_cluster(cluster.name, TIMEOUT_SECONDS)
-        began = time.monotonic()
-        chosen = options.on or (names[0] if len(names) == 1 else _name_of_primary(before))
+        first = await collector.collect_cluster(cluster.name, TIMEOUT_SECONDS)
+        chosen = options.on or (names[0] if len(names) == 1 else _name_of_primary(first))
         if chosen is None:
-            return without_node(before, request)
+            return without_node(first, request)
         facts, primary, _ = await asyncio.gather(
             _facts(cluster, chosen, request, login=not options.no_login),
-            _primary(cluster, before, chosen, request),
-            asyncio.sleep(APART_SECONDS),
+            _primary(cluster, first, chosen, request),
+            asyncio.sleep(SETTLED_SECONDS),
         )
+        before, began = await collector.collect_cluster(cluster.name, TIMEOUT_SECONDS), time.monotonic()
+        await asyncio.sleep(APART_SECONDS)
         after = await collector.collect_cluster(cluster.name, TIMEOUT_SECONDS)
     finally:
         await collector.close()

@@ -49,7 +49,7 @@ def _lines(observed: Observation) -> Iterator[Line]:
         return
     yield from server_lines(observed, node, node.facts, server)
     yield from wait_lines(observed, node, node.facts, server)
-    yield from consumer_lines(observed, server)
+    yield from consumer_lines(observed, server, node.facts.major)
     yield from later_lines(observed, node, node.facts)
 
 

@@ -9,12 +9,14 @@ from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.preflight_rows import PreflightPublication, PreflightServer
 from pgslot.snapshot.rows import NodeFacts, Standby
 
+MISSING_IGNORED_SINCE = 18
+"""The first major version whose pgoutput warns of a missing publication, and goes on."""
 SHORT_IDLE_SECONDS = 3600.0
 """A shorter idle_replication_slot_timeout loses slots to a consumer's ordinary outage."""
 _RELOAD = "SELECT pg_catalog.pg_reload_conf();"
 
 
-def consumer_lines(observed: Observation, server: PreflightServer) -> Iterator[Line]:
+def consumer_lines(observed: Observation, server: PreflightServer, major: int) -> Iterator[Line]:
     """Yield the lines about the publication; none if none was given."""
     request, found = observed.request, observed.facts.publication
     if request.publication is None or found is None:
@@ -28,16 +30,17 @@ def consumer_lines(observed: Observation, server: PreflightServer) -> Iterator[L
         yield Line("publication", Status.UNKNOWN, text, stage=Stage.CONSUMER)
         return
     name = quote_identifier(request.publication)
-    yield _publication(found, name, server.datname)
+    yield _publication(found, name, server.datname, major)
     if found.exists and found.table_count:
         yield _identity(found, name)
         yield _heartbeat(found, name, server.datname)
 
 
-def _publication(found: PreflightPublication, name: str, database: str) -> Line:
+def _publication(found: PreflightPublication, name: str, database: str, major: int) -> Line:
     if not found.exists:
         others = f" (there: {', '.join(found.publications)})" if found.publications else ""
-        text = f"publication {name} does not exist in {database}{others}: the consumer fails at its first change"
+        effect = "gets nothing, without an error" if major >= MISSING_IGNORED_SINCE else "fails at the first change"
+        text = f"publication {name} does not exist in {database}{others}: the consumer {effect}"
         create = f"CREATE PUBLICATION {name} FOR TABLE ...;"
         return Line("publication", Status.FAIL, text, (create,), "the primary", Stage.CONSUMER)
     if not found.table_count:

@@ -27,13 +27,14 @@ def server_lines(
     if facts.in_recovery and facts.major < STANDBYS_SINCE_MAJOR:
         return
     yield _wal_level(observed.node, facts)
-    if facts.in_recovery:
-        yield _wal_level_above(observed, node, facts, server)
+    if facts.in_recovery and facts.major < SINCE_MAJOR:
+        # Later effective_wal_level covers the primary's, which the standby learns from its WAL.
+        yield _wal_level_above(observed, node, server)
     yield _slots(observed, node, facts)
     yield _wal_senders(observed.node, server, in_recovery=facts.in_recovery)
     yield _database(server, observed.node)
     yield _user(server)
-    if _user_is_fine(server) and server.database_connectable:
+    if _user_is_fine(server) and server.database_connectable and server.user_may_connect:
         yield _login(observed, server)
     yield _plugin(observed, server)
     if observed.request.slot is not None:
@@ -70,11 +71,8 @@ def _wal_level(node: str, facts: NodeFacts) -> Line:
 _RESTART = "$ restart PostgreSQL"
 
 
-def _wal_level_above(observed: Observation, node: NodeSnapshot, facts: NodeFacts, server: PreflightServer) -> Line:
+def _wal_level_above(observed: Observation, node: NodeSnapshot, server: PreflightServer) -> Line:
     primary = observed.cluster.primary
-    if facts.major >= SINCE_MAJOR and facts.effective_wal_level == "logical":
-        # The standby learns it from the primary's WAL.
-        return Line("primary's wal_level", Status.OK, "the primary writes WAL that can be decoded")
     if primary is not None and primary.facts is not None:
         level = primary.facts.effective_wal_level
         if level == "logical":

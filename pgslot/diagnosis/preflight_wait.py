@@ -17,6 +17,10 @@ RECORD_SECONDS = 15.0
 """LOG_SNAPSHOT_INTERVAL_MS of PostgreSQL: the least time between two records of the background writer."""
 HIBERNATION_DELAYS = 50
 """The background writer sleeps so many times bgwriter_delay where it had nothing to do."""
+RECORD_BYTES = 128
+"""A primary that wrote no more may have logged just a record, the last one before it falls silent."""
+RECORDS_AT_MOST = 4
+"""So many records a creation on a standby reads, where transactions on the primary overlap; one where none is open."""
 MAX_NAMED = 5
 
 _RECORD = "SELECT pg_catalog.pg_log_standby_snapshot();"
@@ -164,10 +168,14 @@ def _record(observed: Observation, node: NodeSnapshot, facts: NodeFacts) -> Line
     asks = f" {_who_may(observed)}"
     if writes:
         delay = source.facts.bgwriter_delay_seconds if source.facts is not None else facts.bgwriter_delay_seconds
-        bound = RECORD_SECONDS + HIBERNATION_DELAYS * delay
-        text = f"the creation waits for the next running-xacts record of {name}, which writes WAL: up to {span(bound)}."
+        bound = RECORDS_AT_MOST * RECORD_SECONDS + HIBERNATION_DELAYS * delay
+        text = (
+            f"the creation waits for the next running-xacts record of {name}, which writes WAL and logs one every"
+            f" {RECORD_SECONDS:.0f} s or so, and for up to {RECORDS_AT_MOST} where transactions overlap: {span(bound)}"
+            " at most while it goes on writing."
+        )
         return Line("record", Status.WARNING, text + asks, fix, name, wait=Wait.RECORD, at_most_seconds=bound)
-    seen = f"wrote nothing for {span(observed.apart_seconds)}" if writes is False else "did not show its WAL position"
+    seen = f"wrote no WAL for {span(observed.apart_seconds)}" if writes is False else "did not show its WAL position"
     text = (
         f"the creation waits for a running-xacts record, and {name} {seen}: an idle primary logs none, so the creation"
         " hangs until somebody asks for one."
@@ -176,12 +184,11 @@ def _record(observed: Observation, node: NodeSnapshot, facts: NodeFacts) -> Line
 
 
 def _moves(observed: Observation, source: NodeSnapshot) -> bool | None:
-    """Return whether the node's WAL position moved between the two looks; None: it is not known."""
+    """Return whether the node wrote, or replayed, more than a record between the two snapshots; None: unknown."""
     first = observed.before.node(source.node)
-    positions = [
-        look.facts.wal_written_bytes for look in (first, source) if look is not None and look.facts is not None
-    ]
-    return None if len(positions) < 2 or None in positions else positions[0] != positions[1]
+    then = first.facts.wal_written_bytes if first is not None and first.facts is not None else None
+    now = source.facts.wal_written_bytes if source.facts is not None else None
+    return None if then is None or now is None else now - then > RECORD_BYTES
 
 
 def _who_may(observed: Observation) -> str:

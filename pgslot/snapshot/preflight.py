@@ -109,7 +109,9 @@ class _Asked:
 
     async def login(self, server: PreflightServer, *, wanted: bool) -> ReplicationLogin:
         replicates = server.user_replicates or server.user_in_rds_replication
-        if not (wanted and replicates and server.user_may_login and server.database_connectable):
+        if not (
+            wanted and replicates and server.user_may_login and server.user_may_connect and server.database_connectable
+        ):
             return NOT_TRIED
         try:
             conninfo = await connection_string(self._conninfo, self._remaining)
