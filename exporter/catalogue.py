@@ -88,9 +88,11 @@ _NODE = (
     Metric(
         "pgslot_node_info",
         "gauge",
-        (*NODE, "role", "version"),
-        "Role (primary or standby) and version of the node. Always 1.",
-        "pg_is_in_recovery()",
+        (*NODE, "role", "version", "service"),
+        "Role (primary or standby), version, and managed service of the node: aurora, rds, cloudsql, alloydb, azure, "
+        "supabase or neon, by its roles, functions and settings; with commas if several are possible, empty if none is "
+        "recognised, unknown if the node does not show it. Always 1.",
+        "pg_is_in_recovery(), pg_roles, pg_proc, pg_settings",
     ),
     Metric(
         "pgslot_wal_level_info",

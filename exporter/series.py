@@ -17,6 +17,7 @@ from exporter.wal_series import wal_series
 from pgslot.diagnosis.creation_wait import CreationWait, WaitReason, creation_waits, oldest_xid_transaction
 from pgslot.diagnosis.failover_readiness import missing_settings
 from pgslot.diagnosis.retention import Retention, RetentionCause, diagnose_retention
+from pgslot.diagnosis.services import service_names
 from pgslot.diagnosis.short_lived import is_creation_short_lived, is_reportable, is_short_lived
 from pgslot.diagnosis.unconfigured_standbys import unconfigured_standbys
 from pgslot.diagnosis.upstream import fed_from_archive
@@ -48,6 +49,7 @@ SLOT_COLUMNS = {
 """Metrics that are a column of slots.sql, unchanged."""
 
 _SLOT_INFO_LABELS = CATALOGUE["pgslot_slot_info"].labels[len(SLOT) :]
+_NODE_INFO_LABELS = CATALOGUE["pgslot_node_info"].labels[len(NODE) :]
 _WAL_LEVEL_LABELS = CATALOGUE["pgslot_wal_level_info"].labels[len(NODE) :]
 
 
@@ -106,7 +108,9 @@ def _node_facts(labels: str, node: NodeSnapshot) -> Iterator[SeriesBlock]:
     facts = node.facts
     if facts is not None:
         role = "standby" if facts.in_recovery else "primary"
-        yield Sample("pgslot_node_info", _with_labels(labels, ("role", "version"), (role, facts.version)), 1)
+        yield Sample(
+            "pgslot_node_info", _with_labels(labels, _NODE_INFO_LABELS, (role, facts.version, service_names(node))), 1
+        )
         levels = (facts.wal_level, facts.effective_wal_level)
         yield Sample("pgslot_wal_level_info", _with_labels(labels, _WAL_LEVEL_LABELS, levels), 1)
         yield Sample("pgslot_replication_slots", labels, facts.replication_slots)

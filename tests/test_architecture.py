@@ -18,7 +18,7 @@ from healer.remedies.terminate import connection as ender
 from healer.remedies.terminate import statements as end_transaction
 from pgslot.snapshot import switchover
 from pgslot.snapshot.identity import IDENTITY
-from pgslot.snapshot.queries import PREFLIGHT_QUERIES, QUERIES, SLOT_USERS, SUPPORTED, WAL_QUERIES
+from pgslot.snapshot.queries import PREFLIGHT_QUERIES, QUERIES, SERVICE_SIGNS, SLOT_USERS, SUPPORTED, WAL_QUERIES
 from pgslot.snapshot.refused_functions import REPLACEABLE
 from tests.support.paths import ROOT
 
@@ -68,7 +68,7 @@ def test_database_errors_are_caught_in_nine_places_only() -> None:
 
 
 def test_every_version_selects_the_columns_of_the_dataclass() -> None:
-    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SLOT_USERS):
+    for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SERVICE_SIGNS, SLOT_USERS):
         names = list(inspect.signature(probe.row).parameters)
         for major in SUPPORTED:
             sql = probe.sql(major)

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pgslot.snapshot.history import EMPTY_HISTORY, History
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, SlotUser, Standby, Transaction, WalSender
+from pgslot.snapshot.service_signs import ServiceSigns
 from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
 
@@ -63,6 +64,8 @@ class NodeSnapshot:
     """Why the node could not be asked, in the words of the driver or the server. Empty: it answered, or timed out."""
     wal: WalUsage | None = None
     """As it was when the WAL directory was last listed. None: unknown, or this program does not list it."""
+    service_signs: ServiceSigns | None = None
+    """By what a managed service may be recognised. None: the server did not show it."""
     refused: Mapping[str, QueryStatus] = field(default_factory=dict)
     """
     Functions that the server refuses to run, without schema and parentheses, and how: unsupported, permission_denied.

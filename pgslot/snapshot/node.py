@@ -20,13 +20,14 @@ from pgslot.snapshot.identity import IDENTITY, ClusterMembership, Identity
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.node_connection import NodeConnection
 from pgslot.snapshot.privileges import grant, grant_listing
-from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, SLOT_USERS, WAL_QUERIES, Query, Scope
+from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, SERVICE_SIGNS, SLOT_USERS, WAL_QUERIES, Query, Scope
 from pgslot.snapshot.questions import Questions, Rows, Statuses, remaining
+from pgslot.snapshot.service_signs import ServiceSigns
 from pgslot.snapshot.wal_usage import WalUsageCollector
 
 log = get_logger(__name__)
 
-_LISTING_QUERIES = frozenset(query.name for query in WAL_QUERIES)
+_NOT_OF_A_SCRAPE = frozenset(query.name for query in (*WAL_QUERIES, SERVICE_SIGNS))
 
 
 class NodeCollector:
@@ -58,6 +59,7 @@ class NodeCollector:
         self._failures = FailureLog(node)
         self.connection = NodeConnection(node, application_name, self._failures)
         self._questions = Questions(self._failures)
+        self._service_signs: ServiceSigns | None = None
         self._history = EMPTY_HISTORY
         self._creation_times = CreationTimes()
         self._wal = None if listing_interval is None else WalUsageCollector(listing_interval)
@@ -236,6 +238,7 @@ class NodeCollector:
                 raise
             # It may not be read, or not now. What is unknown rules nothing out.
             identifier = None
+        is_new = self.membership.session is not session
         if self.membership.server_changed(session, identifier):
             # What another server's slots did before explains nothing here.
             self._history = EMPTY_HISTORY
@@ -243,6 +246,9 @@ class NodeCollector:
             self._questions.forget()
             if self._wal is not None:
                 self._wal.forget()
+        if is_new and session.major >= OLDEST_SUPPORTED:
+            rows, _ = await self._questions.ask(session, (SERVICE_SIGNS,), deadline)
+            self._service_signs = next(iter(rows.get(SERVICE_SIGNS.name, ())), None)
 
     def _snapshot(self, scope: Scope, rows: Rows, statuses: Statuses, duration: float) -> NodeSnapshot:
         facts = rows["node"][0] if "node" in rows else None
@@ -257,7 +263,7 @@ class NodeCollector:
 
         if self._failures.failing and all(status is QueryStatus.OK for status in statuses.values()):
             recovered = [name for name in ("", *statuses) if self._failures.forget(name)]
-            if recovered and not self._failures.failing - _LISTING_QUERIES:
+            if recovered and not self._failures.failing - _NOT_OF_A_SCRAPE:
                 log.info("the node answers again", cluster=self.node.cluster, node=self.node.name)
 
         def rows_of(name: str) -> tuple[Any, ...] | None:
@@ -285,6 +291,7 @@ class NodeCollector:
             senders=rows_of("senders"),
             history=self._history,
             users=rows_of(SLOT_USERS.name),
+            service_signs=self._service_signs,
             refused=self._questions.refused,
         )
 

@@ -71,7 +71,9 @@ async def test_aurora_writer_and_reader_show_slots_creations_and_blockers(databa
         assert (metrics.value("pgslot_retained_wal_bytes", slot_name="orders") or 0) > 3_000_000
         assert metrics.state("pgslot_retention_cause", "cause", slot_name="orders") == "inactive"
         assert metrics.value("pgslot_wal_written_bytes_total", node=PRIMARY)
-        assert metrics.labels("pgslot_node_info", node=STANDBY)["role"] == "standby"
+        for node, role in ((PRIMARY, "primary"), (STANDBY, "standby")):
+            info = metrics.labels("pgslot_node_info", node=node)
+            assert (info["role"], info["service"]) == (role, "aurora")
         for unknown in (
             "pgslot_wal_written_bytes_total",
             "pgslot_wal_receiver_streaming",

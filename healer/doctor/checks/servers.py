@@ -17,6 +17,7 @@ from healer.remedies.attempt import APPLICATION_NAME, Capability, Unavailable
 from healer.remedies.force_snapshot.connection import has_fallback
 from healer.remedies.registry import REMEDIES
 from pgslot.config.model import Cluster, Config, HealerConfig, Node
+from pgslot.diagnosis.services import administrator, service_titles
 from pgslot.diagnosis.wal_level import depends_on_primary, has_dependent_slots, slots_keeping_decoding
 from pgslot.patroni.switchover_facts import fetch_switchover_facts
 from pgslot.postgres.login_advice import login_advice
@@ -101,14 +102,15 @@ def judge_node(node: Node, server: ServerOrError, snapshot: NodeSnapshot | None)
         return
     facts = server.facts
     role = "standby" if facts.in_recovery else "primary"
-    found = f"PostgreSQL {facts.version}, {role}, as {facts.role} in database {facts.database}"
+    service = f"{titles}, " if snapshot is not None and (titles := service_titles(snapshot)) else ""
+    found = f"PostgreSQL {facts.version}, {service}{role}, as {facts.role} in database {facts.database}"
     if facts.superuser:
         advice = "Observe with a dedicated role: pg-slot-healer grants."
         yield Finding("node", subject, CheckStatus.WARNING, f"{found}, a superuser", advice)
     else:
         yield Finding("node", subject, CheckStatus.OK, found)
     yield _judge_probes(subject, server, snapshot)
-    yield _judge_wal_directory(subject, facts)
+    yield _judge_wal_directory(subject, facts, snapshot)
     yield from judge_wal_volume(node, snapshot)
     yield _judge_wal_level(subject, facts)
     if facts.in_recovery and facts.version_num >= 160000:
@@ -149,7 +151,7 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
     failed = {name: status for name, status in statuses.items() if status is not QueryStatus.OK}
     if statuses and not failed and not server.facts.reads_all_settings:
         found = f"ok, but {server.facts.role} lacks pg_read_all_settings, which shows a standby's primary_conninfo"
-        return Finding("probes", subject, CheckStatus.WARNING, found, _grant(server.facts))
+        return Finding("probes", subject, CheckStatus.WARNING, found, _grant(server.facts, snapshot))
     if statuses and not failed:
         return Finding("probes", subject, CheckStatus.OK, f"{' '.join(statuses)}: ok{_refused(snapshot)}")
     if QueryStatus.WRONG_CLUSTER in failed.values():
@@ -157,7 +159,7 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
         return Finding("probes", subject, CheckStatus.SKIPPED, found)
     found = ", ".join(f"{name}: {status}" for name, status in failed.items())
     if QueryStatus.PERMISSION_DENIED in failed.values():
-        advice = _grant(server.facts)
+        advice = _grant(server.facts, snapshot)
     elif QueryStatus.UNSUPPORTED in failed.values():
         advice = f"Supported are PostgreSQL {SUPPORTED[0]} to {SUPPORTED[-1]}."
     elif QueryStatus.TIMEOUT in failed.values():
@@ -167,21 +169,26 @@ def _judge_probes(subject: str, server: Server, snapshot: NodeSnapshot | None) -
     return Finding("probes", subject, CheckStatus.FAILED, found, advice)
 
 
-def _judge_wal_directory(subject: str, facts: ServerFacts) -> Finding:
+def _judge_wal_directory(subject: str, facts: ServerFacts, snapshot: NodeSnapshot | None) -> Finding:
     """Report whether the exporter can show how large the WAL directory is, and what keeps WAL in it."""
     if facts.lists_wal:
         found = f"{facts.role} may list it in database {facts.database}"
         return Finding("WAL directory", subject, CheckStatus.OK, found)
     found = f"{facts.role} may not list it in database {facts.database}: its size, and what keeps WAL, are not shown"
-    advice = (
-        f"As a superuser on the primary, in database {facts.database}: {grant_listing(facts.role)}"
-        f" -- or, where you may not grant that: GRANT pg_monitor TO {quote_identifier(facts.role)};"
-    )
+    monitor = f"GRANT pg_monitor TO {quote_identifier(facts.role)};"
+    if snapshot is not None and service_titles(snapshot):
+        # Nobody there owns these functions and could grant EXECUTE on them; services' dumps show pg_monitor.
+        advice = f"As {administrator(snapshot)} on the primary: {monitor} Not run on the service: try it."
+    else:
+        advice = (
+            f"As a superuser on the primary, in database {facts.database}: {grant_listing(facts.role)}"
+            f" -- or, where you may not grant that: {monitor}"
+        )
     return Finding("WAL directory", subject, CheckStatus.WARNING, found, advice)
 
 
-def _grant(facts: ServerFacts) -> str:
-    return f"As a superuser on the primary: {grant(facts.role)}"
+def _grant(facts: ServerFacts, snapshot: NodeSnapshot | None) -> str:
+    return f"As {administrator(snapshot)} on the primary: {grant(facts.role)}"
 
 
 def _judge_standby(subject: str, server: Server) -> Finding:

@@ -16,6 +16,7 @@ from typing import Any
 from pgslot.snapshot.preflight_rows import PreflightLibrary, PreflightPublication, PreflightServer
 from pgslot.snapshot.refused_functions import without_functions
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, SlotUser, Standby, Transaction, WalSender
+from pgslot.snapshot.service_signs import ServiceSigns
 from pgslot.snapshot.wal_rows import ArchiveStatus, Checkpoint, WalDirectory, WalFacts
 
 OLDEST_SUPPORTED = 14
@@ -64,6 +65,9 @@ PREFLIGHT_LIBRARY = Query("preflight_library", PreflightLibrary, needs_all_stats
 PREFLIGHT_PUBLICATION = Query("preflight_publication", PreflightPublication, needs_all_stats=False)
 PREFLIGHT_QUERIES = (PREFLIGHT, PREFLIGHT_LIBRARY, PREFLIGHT_PUBLICATION)
 """What only `preflight` asks, with parameters: see preflight.py."""
+
+SERVICE_SIGNS = Query("service_signs", ServiceSigns, needs_all_stats=False)
+"""By what a managed service may be recognised: asked once for each connection."""
 
 SLOT_USERS = Query("slot_users", SlotUser, needs_all_stats=False)
 """Who uses which slot. A collector asks it with everything else, if its program shows that."""

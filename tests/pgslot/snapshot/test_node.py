@@ -25,6 +25,7 @@ from pgslot.snapshot.node import NodeCollector
 from pgslot.snapshot.queries import OLDEST_SUPPORTED, QUERIES, Scope
 from pgslot.snapshot.refused_functions import Answers, called_functions
 from pgslot.snapshot.rows import NodeFacts, Slot
+from pgslot.snapshot.service_signs import ServiceSigns
 from tests.support.builders.snapshots import FACTS
 from tests.support.running_healer import until
 from tests.support.scrapes import config_reloader, probe_status, scrape
@@ -316,6 +317,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedSession]:
 
 
 ALL_ROWS = [query.row for query in QUERIES]
+ONCE = [[Identity], [ServiceSigns]]
+"""The round trips at the beginning of a connection."""
 
 
 def scripted_node() -> NodeCollector:
@@ -329,7 +332,7 @@ async def test_all_queries_run_in_one_round_trip_after_the_identity_was_asked_on
     scripted.append(session)
     for _ in range(2):
         assert set((await collector.collect(5)).statuses.values()) == {QueryStatus.OK}
-    assert session.round_trips == [[Identity], ALL_ROWS, ALL_ROWS]
+    assert session.round_trips == [*ONCE, ALL_ROWS, ALL_ROWS]
     await collector.close()
 
 
@@ -341,7 +344,7 @@ async def test_when_a_query_fails_each_runs_by_itself(scripted: list[ScriptedSes
     # Whether the role may call what the failed query calls, asked once; here it may.
     functions = [[Answers]] * len(called_functions(QUERIES[1].sql(18)))
     assert functions
-    assert session.round_trips == [[Identity], ALL_ROWS, *by_themselves[:2], *functions, *by_themselves[2:]]
+    assert session.round_trips == [*ONCE, ALL_ROWS, *by_themselves[:2], *functions, *by_themselves[2:]]
     expected = dict.fromkeys((query.name for query in QUERIES), QueryStatus.OK)
     assert snapshot.statuses == expected | {"slots": QueryStatus.PERMISSION_DENIED}
     assert (snapshot.slots, snapshot.creations) == (None, ())

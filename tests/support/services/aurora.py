@@ -19,6 +19,8 @@ _RECEIVER = (
     " OUT slot_name text, OUT sender_host text, OUT sender_port int4, OUT conninfo text"
 )
 
+_OWN = (("aurora_replica_status", "AWS documentation of Aurora PostgreSQL, functions reference"),)
+
 READER = Service(
     "aurora",
     functions=(
@@ -28,6 +30,7 @@ READER = Service(
         _not_supported("pg_stat_get_wal_receiver", _PGMETRICS, arguments=_RECEIVER, returns="record"),
     ),
     roles=RDS_ROLES,
+    own_functions=_OWN,
 )
 """A reader, and a writer with wal_level = logical (rds.logical_replication = 1), where pg_current_wal_lsn() works."""
 
@@ -45,5 +48,6 @@ WRITER = Service(
         ),
     ),
     roles=RDS_ROLES,
+    own_functions=_OWN,
 )
 """A writer that refuses all that any source names."""

@@ -36,6 +36,8 @@ class Role:
     """Attributes."""
     with_admin: bool = False
     """It may grant these memberships on."""
+    administers: bool = False
+    """People administer a server as a member of this role: nobody is superuser."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Service:
     name: str
     functions: tuple[RefusedFunction, ...] = ()
     roles: tuple[Role, ...] = ()
+    own_functions: tuple[tuple[str, str], ...] = ()
+    """Names of functions of its own, without arguments, and the source."""
     settings: tuple[tuple[str, str, str], ...] = ()
     """Name and value of a setting that only this service has, and the source."""
 
@@ -56,6 +60,8 @@ def imitated(primary: Postgres, service: Service, *standbys: Postgres) -> Iterat
     try:
         for function in functions:
             primary.sql_in_one_transaction(*_refuse(function))
+        for name, _ in service.own_functions:
+            primary.sql(f"CREATE FUNCTION pg_catalog.{name}() RETURNS text LANGUAGE sql AS 'SELECT NULL::text'")
         for role in service.roles:
             _create(primary, role)
         for name, value, _ in service.settings:
@@ -67,7 +73,11 @@ def imitated(primary: Postgres, service: Service, *standbys: Postgres) -> Iterat
         for name, _, _ in service.settings:
             primary.sql(f"ALTER DATABASE postgres RESET {name}")
         for role in service.roles:
-            primary.sql(f"DROP ROLE IF EXISTS {role.name}")
+            if primary.sql("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", [role.name]):
+                primary.sql(f"DROP OWNED BY {role.name} CASCADE")
+                primary.sql(f"DROP ROLE {role.name}")
+        for name, _ in service.own_functions:
+            primary.sql(f"DROP FUNCTION IF EXISTS pg_catalog.{name}()")
         for function in functions:
             if primary.sql("SELECT 1 FROM pg_catalog.pg_proc WHERE proname = %s", [f"{function.name}_builtin"]):
                 primary.sql_in_one_transaction(

@@ -8,6 +8,7 @@ RDS_ROLES = (
         "a dump of RDS 16: GRANT pg_monitor, pg_signal_backend, pg_read_all_data ... WITH ADMIN OPTION, INHERIT TRUE",
         memberships=("pg_monitor", "pg_signal_backend", "pg_read_all_data", "pg_use_reserved_connections"),
         with_admin=True,
+        administers=True,
         options="CREATEROLE CREATEDB",
     ),
     Role("rds_replication", "AWS documentation of RDS, logical replication: GRANT rds_replication TO the role"),
