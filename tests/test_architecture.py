@@ -156,5 +156,5 @@ def private_names(file: Path) -> Iterator[str]:
 def test_probe_files_are_shipped() -> None:
     folder = Path(pgslot.snapshot.queries.__file__).parent
     assert {file.stem for file in folder.glob("*.sql")} == {
-        probe.name for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SLOT_USERS)
+        probe.name for probe in (*QUERIES, *WAL_QUERIES, *PREFLIGHT_QUERIES, SERVICE_SIGNS, SLOT_USERS)
     }

@@ -10,8 +10,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from exporter.app import accepts_gzip, application, collect_timeout
+from pgslot.postgres import login
 from pgslot.postgres.session import Session
-from pgslot.snapshot import node as node_module
 from pgslot.snapshot.cluster import ClusterCollector
 from pgslot.snapshot.model import QueryStatus
 from tests.support.scrapes import Client, config_reloader, exporter_config, probe_status, scrape
@@ -90,7 +90,7 @@ async def test_kept_session_is_read_only_and_has_timeouts(databases: Stack, monk
             sessions.append(session)
             return session
 
-    monkeypatch.setattr(node_module, "Session", RecordedSession)
+    monkeypatch.setattr(login, "Session", RecordedSession)
     collector = ClusterCollector(
         exporter_config(databases.primary.conninfo(EXPORTER_ROLE)).clusters, "pg_slot_exporter"
     )

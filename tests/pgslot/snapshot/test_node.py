@@ -287,6 +287,7 @@ class ScriptedSession:
         self.pooled = False
         self.closed = False
         self.dies = False
+        self.renew_at: float | None = None
         self.round_trips: list[list[type[Any]]] = []
 
     async def fetch(self, queries: Sequence[tuple[str, type[Any]]], _timeout: float) -> list[list[Any]]:

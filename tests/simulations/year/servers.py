@@ -13,6 +13,7 @@ from typing import Any
 
 from pgslot.snapshot.identity import Identity
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, Transaction, WalSender
+from pgslot.snapshot.service_signs import ServiceSigns
 from tests.support.builders.snapshots import CREATION, FACTS, SLOT, STANDBY, TRANSACTION
 from tests.support.fakes import logical_decoding
 
@@ -239,6 +240,7 @@ class Servers:
             Standby: self._standby,
             Identity: lambda _node: [Identity(self.name)],
             WalSender: lambda _node: [],
+            ServiceSigns: lambda _node: [],
         }
         return makers[row](node)
 

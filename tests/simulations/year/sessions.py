@@ -34,6 +34,7 @@ class Session:
     stale = False
     pooled = False
     backend_pid = 1
+    renew_at: float | None = None
 
     def __init__(self, servers: Servers, node: str) -> None:
         self._servers = servers

@@ -14,7 +14,6 @@ from healer.capability import CapabilityMonitor
 from healer.episodes.journal import EpisodeJournal
 from healer.episodes.manager import EpisodeManager
 from healer.metrics import HealerMetrics
-from healer.remedies import connection
 from healer.remedies.attempt import AttemptResult
 from healer.remedies.progress import Outcome, SlotProgress
 from healer.remedies.slot_state import SlotKey
@@ -23,7 +22,7 @@ from healer.webhook import deadlines, reconcile
 from healer.webhook.payload import REFUSED, parse
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node, TerminationConfig
-from pgslot.snapshot import node
+from pgslot.postgres import login
 from tests.simulations.terminations.act_statement import ActStatement
 from tests.simulations.terminations.cluster import POLICY, BlockedCluster
 from tests.simulations.terminations.judge import TerminationJudge
@@ -153,8 +152,7 @@ def connected_to_model(simulation: Simulation) -> Iterator[None]:
 
     with (
         mock.patch.object(Session, "clusters", simulation.servers, create=True),
-        mock.patch.object(node, "Session", Session),
-        mock.patch.object(connection, "Session", Session),
+        mock.patch.object(login, "Session", Session),
         mock.patch.object(reconcile, "ListedAlerts", return_value=simulation.alertmanager),
         # A year has 30 million seconds.
         mock.patch.object(deadlines, "LISTING_INTERVAL_SECONDS", 5.0),

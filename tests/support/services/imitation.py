@@ -49,8 +49,6 @@ class Service:
     roles: tuple[Role, ...] = ()
     own_functions: tuple[tuple[str, str], ...] = ()
     """Names of functions of its own, without arguments, and the source."""
-    settings: tuple[tuple[str, str, str], ...] = ()
-    """Name and value of a setting that only this service has, and the source."""
 
 
 @contextmanager
@@ -58,32 +56,37 @@ def imitated(primary: Postgres, service: Service, *standbys: Postgres) -> Iterat
     """Let a primary and its standbys, which replay it, act as servers of the service within the context."""
     functions = [function for function in service.functions if _exists(primary, function)]
     try:
-        for function in functions:
-            primary.sql_in_one_transaction(*_refuse(function))
-        for name, _ in service.own_functions:
-            primary.sql(f"CREATE FUNCTION pg_catalog.{name}() RETURNS text LANGUAGE sql AS 'SELECT NULL::text'")
-        for role in service.roles:
-            _create(primary, role)
-        for name, value, _ in service.settings:
-            primary.sql(f"ALTER DATABASE postgres SET {name} = '{value}'")
+        _make(primary, service, functions)
         for standby in standbys:
             wait_for(partial(_has_last, standby, service), f"{standby.name} imitates {service.name}")
         yield
     finally:
-        for name, _, _ in service.settings:
-            primary.sql(f"ALTER DATABASE postgres RESET {name}")
-        for role in service.roles:
-            if primary.sql("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", [role.name]):
-                primary.sql(f"DROP OWNED BY {role.name} CASCADE")
-                primary.sql(f"DROP ROLE {role.name}")
-        for name, _ in service.own_functions:
-            primary.sql(f"DROP FUNCTION IF EXISTS pg_catalog.{name}()")
-        for function in functions:
-            if primary.sql("SELECT 1 FROM pg_catalog.pg_proc WHERE proname = %s", [f"{function.name}_builtin"]):
-                primary.sql_in_one_transaction(
-                    f"DROP FUNCTION pg_catalog.{function.name}",
-                    f"ALTER FUNCTION pg_catalog.{function.name}_builtin RENAME TO {function.name}",
-                )
+        _undo(primary, service, functions)
+
+
+def _make(primary: Postgres, service: Service, functions: list[RefusedFunction]) -> None:
+    for function in functions:
+        primary.sql_in_one_transaction(*_refuse(function))
+    for name, _ in service.own_functions:
+        primary.sql(f"CREATE FUNCTION pg_catalog.{name}() RETURNS text LANGUAGE sql AS 'SELECT NULL::text'")
+    for role in service.roles:
+        _create(primary, role)
+
+
+def _undo(primary: Postgres, service: Service, functions: list[RefusedFunction]) -> None:
+    """Undo what was made, also if not all of it was."""
+    for role in service.roles:
+        if primary.sql("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = %s", [role.name]):
+            primary.sql(f"DROP OWNED BY {role.name} CASCADE")
+            primary.sql(f"DROP ROLE {role.name}")
+    for name, _ in service.own_functions:
+        primary.sql(f"DROP FUNCTION IF EXISTS pg_catalog.{name}()")
+    for function in functions:
+        if primary.sql("SELECT 1 FROM pg_catalog.pg_proc WHERE proname = %s", [f"{function.name}_builtin"]):
+            primary.sql_in_one_transaction(
+                f"DROP FUNCTION pg_catalog.{function.name}",
+                f"ALTER FUNCTION pg_catalog.{function.name}_builtin RENAME TO {function.name}",
+            )
 
 
 def _has_last(server: Postgres, service: Service) -> bool:
