@@ -117,7 +117,7 @@ async def _watch(
 ) -> None:
     """Look until this is cancelled; `last` always has what was shown last."""
     async with observing(config) as observer:
-        if options.json or not console.is_terminal:
+        if options.json or not console.is_terminal or console.is_dumb_terminal:
             await _print_looks(observer, options, interval, console)
             return
         with Live(console=console, screen=True, auto_refresh=False) as live:

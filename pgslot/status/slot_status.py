@@ -9,7 +9,7 @@ from pgslot.diagnosis.creation_wait import CreationWait
 from pgslot.diagnosis.failover_readiness import NotReadyReason, Readiness
 from pgslot.diagnosis.leftover_slots import Leftover
 from pgslot.diagnosis.retention import Retention, RetentionCause
-from pgslot.snapshot.history import SlotHistory
+from pgslot.snapshot.history import SEGMENT_BYTES, SlotHistory
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotUser, Transaction
 from pgslot.status.growth import Growth
 
@@ -151,8 +151,8 @@ class SlotStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """When the room ends at the present rate. None: it does not, or is not known."""
-        if self.room is None:
+        """When the room ends at the present rate. None: it does not, it retains little, or that is not known."""
+        if self.room is None or (self.held_bytes or 0) <= SEGMENT_BYTES:
             return None
         if self.room.left_bytes <= 0:
             return 0.0

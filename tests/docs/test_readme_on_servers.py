@@ -151,7 +151,7 @@ def walkthrough() -> Iterator[Walkthrough]:
 
 def test_readme_leads_from_roles_to_a_healed_slot(walkthrough: Walkthrough) -> None:
     """Every step needs the steps before it; at the end, every shell line of README has been run."""
-    assert "Nothing needs anybody." in walkthrough.reader.type("pg-slot-exporter status")
+    assert "Nothing needs anybody." in walkthrough.reader.type('pg-slot-exporter status --conninfo="host=10.')
     walkthrough.make_roles()
     walkthrough.configure()
     walkthrough.start()

@@ -26,6 +26,7 @@ from tests.support.servers.processes import free_port, wait_for
 from tests.support.servers.programs import EXPORTER_PROGRAM
 from tests.support.servers.stack import EXPORTER_ROLE, POWERLESS_ROLE, Stack
 from tests.support.servers.workload import confirmed_all, streaming_consumer, write_wal
+from tests.support.terminal import Terminal
 
 CREATE = "SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')"
 
@@ -248,6 +249,26 @@ def test_watch_that_is_interrupted_leaves_no_session(databases: Stack) -> None:
     assert looks[1]["looked_at"] > looks[0]["looked_at"]
     query = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE usename = %s"
     wait_for(lambda: not primary.sql(query, [EXPORTER_ROLE]), "its session has ended")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("unused")
+def test_watch_on_a_terminal_leaves_what_it_showed_last(databases: Stack, tmp_path: Path) -> None:
+    conninfo = databases.primary.conninfo(EXPORTER_ROLE)
+    command: list[str | Path] = [EXPORTER_PROGRAM, "status", "--watch=500ms", "--slot=unused", f"--conninfo={conninfo}"]
+    terminal = Terminal(command, tmp_path, kind="xterm")
+    try:
+        terminal.read_until("every 0.5 s; Ctrl-C ends this")
+        terminal.read_until("B/h")
+        terminal.process.send_signal(signal.SIGINT)
+        left = terminal.read_to_end().rpartition("\x1b[?1049l")[2]
+        assert terminal.process.returncode == 130
+    finally:
+        terminal.close()
+    assert "unused" in left, "after the other screen has gone"
+    assert "B/h" in left
+    query = "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE usename = %s"
+    wait_for(lambda: not databases.primary.sql(query, [EXPORTER_ROLE]), "its session has ended")
 
 
 def test_status_writes_nothing(databases: Stack) -> None:

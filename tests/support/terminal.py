@@ -17,13 +17,13 @@ PATIENCE_SECONDS = 20.0
 class Terminal:
     """A program in a terminal of its own, with HOME and the working directory in a folder."""
 
-    def __init__(self, command: Sequence[str | Path], folder: Path) -> None:
+    def __init__(self, command: Sequence[str | Path], folder: Path, *, kind: str = "dumb") -> None:
         self._main, terminal = pty.openpty()
         self._unread = ""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "TERM": "dumb",
+            "TERM": kind,
             "COLUMNS": "100",
             "LC_ALL": "C.UTF-8",
         }
