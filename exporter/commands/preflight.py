@@ -12,6 +12,7 @@ from exporter.commands.options import read_config
 from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
+from pgslot.cli.progress import show_progress
 from pgslot.config.model import Cluster
 from pgslot.diagnosis.preflight import preflight, without_node
 from pgslot.diagnosis.preflight_model import Observation, Outcome, Preflight
@@ -93,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
     """Look and print; raises ConfigError for bad input."""
     log.setup("error", "logfmt")
     request = _request(options)
-    result = asyncio.run(_preflight(options, request))
+    with show_progress("asking the servers"):
+        result = asyncio.run(_preflight(options, request))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(as_json(result) if options.json else as_text(result, width))
     return exit_code(result)

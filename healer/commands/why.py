@@ -21,6 +21,7 @@ from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.logging import printable
+from pgslot.cli.progress import show_progress
 from pgslot.config.loader import load
 from pgslot.httpclient import HttpError
 
@@ -106,12 +107,14 @@ async def _ask(options: argparse.Namespace, endpoints: Endpoints) -> Exit:
         assert healer is not None  # noqa: S101 - its URL has a default
         answer: dict[str, Any] = {"slots": [], "left_off": 0}
         try:
-            answer = await ask_healer(healer, options.slot, options.cluster)
+            with show_progress("asking the healer"):
+                answer = await ask_healer(healer, options.slot, options.cluster)
         except HttpError as error:
             print(printable(f"the healer at {healer.shown} gives no answer: {describe(error)}"), file=sys.stderr)
             if prometheus is None and alertmanager is None:
                 return Exit.UNKNOWN
-        path = await follow(options.slot, options.cluster, healer, prometheus, alertmanager)
+        with show_progress("following the alert from Prometheus to the healer"):
+            path = await follow(options.slot, options.cluster, healer, prometheus, alertmanager)
     verdict, sentences = explain_path(path, arrived(answer), known_since(answer), time.time())
     if prometheus is not None or alertmanager is not None:
         answer["path"] = {"verdict": verdict, "sentences": [asdict(sentence) for sentence in sentences]}

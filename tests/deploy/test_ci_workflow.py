@@ -2,8 +2,11 @@
 
 import json
 import re
+import tomllib
 from typing import Any
 
+from exporter.cli import COMMANDS as EXPORTER_COMMANDS
+from healer.cli import COMMANDS as HEALER_COMMANDS
 from tests.support.documents import read_yaml
 from tests.support.paths import ROOT
 
@@ -13,11 +16,22 @@ JOBS: dict[str, dict[str, Any]] = WORKFLOW["jobs"]
 
 
 def test_workflow_runs_the_ci_script() -> None:
-    [job] = JOBS.values()
-    commands = [step["run"] for step in job["steps"] if "run" in step]
+    commands = [step["run"] for step in JOBS["check"]["steps"] if "run" in step]
     assert commands[-1] == ".ci/run"
     assert all(command.startswith("apt-get") for command in commands[:-1])
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def test_every_python_that_the_package_promises_is_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pythons = JOBS["pythons"]["strategy"]["matrix"]["python"]
+    oldest = project["requires-python"].removeprefix(">=")
+    assert pythons[0] == oldest
+    assert pythons == [f"3.{minor}" for minor in range(int(oldest.partition(".")[2]), 15)]
+    assert {f"Programming Language :: Python :: {python}" for python in pythons} <= set(project["classifiers"])
+    [command] = [step["run"] for step in JOBS["pythons"]["steps"] if "run" in step]
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(command.split()[1:]) <= targets
 
 
 def test_workflow_has_read_permission_only() -> None:
@@ -47,6 +61,22 @@ def test_renovate_pins_images_by_digest_and_renews_all_that_is_pinned() -> None:
     # The pattern by which Renovate finds files of requirements, from its documentation.
     for file in (ROOT / "deploy/docker").glob("*.txt"):
         assert re.search(r"(^|/)[\w-]*requirements([-.]\w+)?\.(txt|pip)$", str(file))
+
+
+def test_issue_forms_name_commands_that_exist() -> None:
+    forms = [read_yaml(file) for file in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if file.name != "config.yml"]
+    assert forms
+    commands = {"pg-slot-exporter": EXPORTER_COMMANDS, "pg-slot-healer": HEALER_COMMANDS}
+    for form in forms:
+        assert {"name", "description", "body"} <= set(form)
+        for program, command in re.findall(r"`(pg-slot-\w+) (\w+)", str(form)):
+            assert command in commands[program]
+
+
+def test_editor_container_is_the_debian_of_ci_and_sets_up_with_make() -> None:
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text("utf-8"))
+    assert container["image"] == JOBS["check"]["container"]
+    assert container["postCreateCommand"] == "make setup"
 
 
 def test_hooks_are_make_targets() -> None:
