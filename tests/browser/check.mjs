@@ -39,8 +39,8 @@ async function disturbances (url) {
     else request.continue()
   })
   const before = await page.evaluate(() => {
-    const links = document.querySelectorAll('main a')
-    const link = document.querySelector('tbody tr a') ?? links[links.length - 1]
+    // Closed details would take the focus from a link in them, without any refresh.
+    const link = document.querySelector('tbody tr a') ?? [...document.querySelectorAll('main a')].findLast(link => !link.closest('details'))
     link.focus()
     link.mark = document.querySelector('h1').mark = true
     const details = document.querySelector('details')
