@@ -129,12 +129,12 @@ class LatestLook:
             for name, samples in self._memory.samples(node, now - ages[node.node], WINDOW_SECONDS).items()
         }
         volumes = {node.name: node.wal_volume for node in cluster.nodes}
-        statuses = tuple(map(_without_unnamed_sessions, slot_statuses(snapshot, held=held, volumes=volumes)))
+        statuses = tuple(map(without_unnamed_sessions, slot_statuses(snapshot, held=held, volumes=volumes)))
         self._statuses[cluster.name] = (snapshot.nodes, statuses)
         return statuses
 
 
-def _without_unnamed_sessions(status: SlotStatus) -> SlotStatus:
+def without_unnamed_sessions(status: SlotStatus) -> SlotStatus:
     """Return the status without blockers of a creation that no series names: young ones, and others than the first."""
     wait = status.creation
     if wait is None:
