@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from pgslot.cli.amounts import duration, size
 from pgslot.diagnosis.preflight_model import Line, Observation, Stage, Status
-from pgslot.diagnosis.quantities import size, span
 from pgslot.postgres.types import quote_identifier
 from pgslot.snapshot.model import NodeSnapshot, QueryStatus
 from pgslot.snapshot.preflight_rows import PreflightPublication, PreflightServer
@@ -109,7 +109,7 @@ def _limit(observed: Observation, facts: NodeFacts) -> Line:
 
 
 def _idle_timeout(node: str, seconds: float) -> Line:
-    text = f"a slot is lost once its consumer is away for {span(seconds)} (idle_replication_slot_timeout)"
+    text = f"a slot is lost once its consumer is away for {duration(seconds)} (idle_replication_slot_timeout)"
     if seconds >= SHORT_IDLE_SECONDS:
         return Line("idle timeout", Status.OK, text, stage=Stage.LATER)
     fix = ("ALTER SYSTEM SET idle_replication_slot_timeout = '1d';", _RELOAD)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from pgslot.cli.amounts import duration, size
 from pgslot.diagnosis.creation_wait import WaitReason, replay_blocked_by
 from pgslot.diagnosis.preflight_model import Line, Observation, Status, Wait
 from pgslot.diagnosis.preflight_server import STANDBYS_SINCE_MAJOR
-from pgslot.diagnosis.quantities import size, span
 from pgslot.diagnosis.upstream import fed_from_archive, topmost_standby
 from pgslot.postgres.types import quote_identifier
 from pgslot.snapshot.model import NodeSnapshot
@@ -90,7 +90,7 @@ def _in_both(observed: Observation, primary: NodeSnapshot) -> list[Transaction]:
 
 
 def _who(transaction: Transaction) -> str:
-    age = "" if transaction.age_seconds is None else f" for {span(transaction.age_seconds)}"
+    age = "" if transaction.age_seconds is None else f" for {duration(transaction.age_seconds)}"
     if transaction.kind == "prepared":
         name = transaction.application_name
         return f"prepared transaction {name!r} of {transaction.usename} in {transaction.datname}{age}"
@@ -115,16 +115,15 @@ def _ending(transaction: Transaction) -> tuple[str, ...]:
 
 def _timeouts(server: PreflightServer) -> Iterator[Line]:
     """Yield a line if a timeout of the user would end a creation that waits."""
-    ending = [
-        f"{name} = {span(seconds)}"
-        for name, seconds in (
-            ("lock_timeout", server.lock_timeout_seconds),
-            ("statement_timeout", server.statement_timeout_seconds),
+    # statement_timeout does not hold for commands of the replication protocol.
+    if server.lock_timeout_seconds:
+        text = f"lock_timeout = {server.lock_timeout_seconds:g} s of {server.usename} ends the creation while it waits"
+        yield Line("timeouts", Status.WARNING, text)
+    elif server.statement_timeout_seconds:
+        text = (
+            f"statement_timeout = {server.statement_timeout_seconds:g} s of {server.usename} ends a creation that"
+            " waits, if it is a call of pg_create_logical_replication_slot()"
         )
-        if seconds
-    ]
-    if ending:
-        text = f"{' and '.join(ending)} of {server.usename} may end the creation while it waits"
         yield Line("timeouts", Status.WARNING, text)
 
 
@@ -145,7 +144,7 @@ def _replay(observed: Observation, node: NodeSnapshot, standby: Standby) -> Line
         text = f"replay is {standby.replay_pause_state}: the creation waits until it goes on"
         return Line("replay", Status.WARNING, text, fix, observed.node, wait=Wait.REPLAY)
     if reason is WaitReason.REPLAY_DELAYED:
-        delay = span(standby.apply_delay_seconds)
+        delay = duration(standby.apply_delay_seconds)
         text = f"replay is delayed by {delay} (recovery_min_apply_delay), and so is the creation"
         return Line("replay", Status.WARNING, text, wait=Wait.REPLAY)
     if reason is WaitReason.REPLAY_LAG:
@@ -171,11 +170,13 @@ def _record(observed: Observation, node: NodeSnapshot, facts: NodeFacts) -> Line
         bound = RECORDS_AT_MOST * RECORD_SECONDS + HIBERNATION_DELAYS * delay
         text = (
             f"the creation waits for the next running-xacts record of {name}, which writes WAL and logs one every"
-            f" {RECORD_SECONDS:.0f} s or so, and for up to {RECORDS_AT_MOST} where transactions overlap: {span(bound)}"
+            f" {RECORD_SECONDS:.0f} s or so, and for up to {RECORDS_AT_MOST} where transactions overlap: {duration(bound)}"
             " at most while it goes on writing."
         )
         return Line("record", Status.WARNING, text + asks, fix, name, wait=Wait.RECORD, at_most_seconds=bound)
-    seen = f"wrote no WAL for {span(observed.apart_seconds)}" if writes is False else "did not show its WAL position"
+    seen = (
+        f"wrote no WAL for {duration(observed.apart_seconds)}" if writes is False else "did not show its WAL position"
+    )
     text = (
         f"the creation waits for a running-xacts record, and {name} {seen}: an idle primary logs none, so the creation"
         " hangs until somebody asks for one."

@@ -5,9 +5,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pgslot.cli.amounts import duration
 from pgslot.cli.logging import printable
 from pgslot.diagnosis.preflight_model import Line, Outcome, Preflight, Stage, Status, Wait
-from pgslot.diagnosis.quantities import span
 
 _STATUSES = {Status.OK: "ok", Status.WARNING: "warning", Status.FAIL: "FAIL", Status.UNKNOWN: "unknown"}
 _HEADINGS = {
@@ -57,7 +57,7 @@ def _creation(preflight: Preflight) -> str:
 def _until(line: Line) -> str:
     if line.wait is None:
         return ""
-    bound = "" if line.at_most_seconds is None else f" (up to {span(line.at_most_seconds)})"
+    bound = "" if line.at_most_seconds is None else f" (up to {duration(line.at_most_seconds)})"
     return f"{_WAITS[line.wait]}{bound}"
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pgslot.cli.amounts import size
 from pgslot.cli.logging import printable
-from pgslot.diagnosis.quantities import size
 from pgslot.diagnosis.rehearsal_model import Outcome, Phase, Problem, ProblemKind, Rehearsal, SlotOutcome, SlotReason
 
 _OUTCOMES = {

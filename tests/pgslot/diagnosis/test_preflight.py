@@ -223,9 +223,12 @@ def test_hidden_transactions_are_counted_by_their_locks() -> None:
 
 
 def test_timeout_of_the_user_is_shown_where_the_creation_waits() -> None:
-    server = replace(SERVER, lock_timeout_seconds=5.0)
     waiting = node("a", recovery=False, facts=LIMITED, transactions=(TRANSACTION,))
-    assert "lock_timeout = 5.0 s" in line(judged(waiting, server=server), "timeouts").text
+    server = replace(SERVER, statement_timeout_seconds=5.0)
+    assert "call of pg_create_logical_replication_slot()" in line(judged(waiting, server=server), "timeouts").text
+    server = replace(server, lock_timeout_seconds=0.3)
+    assert "lock_timeout = 0.3 s of cdc ends the creation" in line(judged(waiting, server=server), "timeouts").text
+    assert "timeouts" not in {found.check for found in judged(waiting).lines}
     assert "timeouts" not in {found.check for found in on_primary(server=server).lines}
 
 
@@ -260,7 +263,7 @@ def test_user_who_may_ask_for_a_record_needs_no_grant() -> None:
 REPLAYS = [
     ({"replay_pause_state": "paused"}, "replay is paused", True),
     ({"startup_wait_event": "RecoveryConflictSnapshot"}, "queries on this standby", True),
-    ({"startup_wait_event": "RecoveryApplyDelay", "apply_delay_seconds": 60.0}, "delayed by 60 s", True),
+    ({"startup_wait_event": "RecoveryApplyDelay", "apply_delay_seconds": 60.0}, "delayed by 1 min", True),
     ({"receiver_running": False}, "no WAL arrives", True),
     ({"replay_lag_bytes": 64 * 1024 * 1024}, "64.0 MiB behind", True),
     ({"replay_lag_bytes": 1024}, "1.0 KiB behind", False),

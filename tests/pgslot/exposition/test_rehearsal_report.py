@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pgslot.diagnosis.quantities import size
+from pgslot.cli.amounts import size
 from pgslot.diagnosis.rehearsal_model import (
     Outcome,
     Problem,
