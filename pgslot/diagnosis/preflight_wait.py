@@ -170,8 +170,8 @@ def _record(observed: Observation, node: NodeSnapshot, facts: NodeFacts) -> Line
         bound = RECORDS_AT_MOST * RECORD_SECONDS + HIBERNATION_DELAYS * delay
         text = (
             f"the creation waits for the next running-xacts record of {name}, which writes WAL and logs one every"
-            f" {RECORD_SECONDS:.0f} s or so, and for up to {RECORDS_AT_MOST} where transactions overlap: {duration(bound)}"
-            " at most while it goes on writing."
+            f" {RECORD_SECONDS:.0f} s or so, and for up to {RECORDS_AT_MOST} where transactions overlap:"
+            f" {duration(bound)} at most while it goes on writing."
         )
         return Line("record", Status.WARNING, text + asks, fix, name, wait=Wait.RECORD, at_most_seconds=bound)
     seen = (

@@ -45,8 +45,8 @@ VERDICTS = [
     ((USER, HOLDER), "A creation would fail: user."),
     (
         (HOLDER, RECORD, UNSEEN),
-        "A creation would wait until these transactions end, then until the next running-xacts record (up to 1 min 10 s)."
-        " Unknown: pg_hba.conf.",
+        "A creation would wait until these transactions end, then until the next running-xacts record (up to"
+        " 1 min 10 s). Unknown: pg_hba.conf.",
     ),
     ((SERVER, UNSEEN), "What is known does not stand in the way of a creation. Unknown: pg_hba.conf."),
 ]
