@@ -1,6 +1,7 @@
 """The slots of a report: as a table, or as blocks of lines where a terminal is too narrow for it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rich import box
@@ -26,6 +27,10 @@ STYLES = {
 """The state also is in words: nothing depends on colour alone."""
 
 Samples = Mapping[tuple[str, SlotKey], Sequence[HeldSample]]
+
+
+MAX_ROWS = 200
+"""On a terminal: nobody reads more, and rich needs milliseconds for each."""
 
 
 class _Column(NamedTuple):
@@ -67,36 +72,73 @@ def because(status: SlotStatus) -> str:
     return ": ".join(part for part in (wording.why(status), wording.culprits(status)) if part)
 
 
+class _Rows(NamedTuple):
+    """Columns in which there is something, and their cells."""
+
+    columns: list[_Column]
+    cells: list[list[str]]
+
+
 def slots(report: Report, console: Console, samples: Samples) -> RenderableType:
-    """Return the widest form that fits: a table with a line for each slot, one whose cells wrap, or blocks of lines."""
+    """
+    Return the widest form that fits: a table with a line for each slot, one whose cells wrap, or blocks of lines.
+
+    A terminal gets the worst MAX_ROWS slots, a pipe gets all of them.
+    """
+    if not console.is_terminal:
+        return _lines(_rows(report, console, samples))
+    shown = replace(report, slots=report.slots[:MAX_ROWS])
+    drawn = _drawn(shown, console, samples)
+    more = len(report.slots) - len(shown.slots)
+    return Group(drawn, Text(f"and {more} more; --json and a pipe have all of them")) if more else drawn
+
+
+def _drawn(report: Report, console: Console, samples: Samples) -> RenderableType:
     unlimited = console.options.update(width=PIPE_WIDTH)
-    whole = _table(report, console, samples, wrap=False)
-    if not console.is_terminal or Measurement.get(console, unlimited, whole).maximum <= console.width:
+    rows = _rows(report, console, samples)
+    whole = _table(rows, report, console, wrap=False)
+    if Measurement.get(console, unlimited, whole).maximum <= console.width:
         return whole
-    wrapped = _table(report, console, samples, wrap=True)
+    wrapped = _table(rows, report, console, wrap=True)
     if Measurement.get(console, unlimited, wrapped).minimum <= console.width:
         return wrapped
     return _blocks(report, samples, console)
 
 
-def _table(report: Report, console: Console, samples: Samples, *, wrap: bool) -> Table:
-    """Return a row for every slot; columns in which there is nothing are left out."""
-    plain = ascii_only(console)
-    columns = _columns(samples, clusters=report.several_clusters, ascii_text=plain)
-    rows = [[printable(column.cell(slot)) for column in columns] for slot in report.slots]
-    used = [index for index, column in enumerate(columns) if column.always or any(row[index] for row in rows)]
-    border = None if not console.is_terminal else box.ASCII if plain else box.ROUNDED
-    drawn = Table(box=border, pad_edge=console.is_terminal, header_style="bold", expand=False, show_lines=wrap)
-    for index in used:
-        column = columns[index]
+def _rows(report: Report, console: Console, samples: Samples) -> _Rows:
+    columns = _columns(samples, clusters=report.several_clusters, ascii_text=ascii_only(console))
+    cells = [[printable(column.cell(slot)) for column in columns] for slot in report.slots]
+    used = [index for index, column in enumerate(columns) if column.always or any(row[index] for row in cells)]
+    return _Rows([columns[index] for index in used], [[row[index] or "-" for index in used] for row in cells])
+
+
+def _lines(rows: _Rows) -> Text:
+    """Return aligned lines. rich takes seconds for a table of 1,000 slots."""
+    lines = [[column.title for column in rows.columns], *rows.cells]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(rows.columns))]
+    texts = (
+        "  ".join(
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, width, column in zip(line, widths, rows.columns, strict=True)
+        )
+        for line in lines
+    )
+    return Text("\n".join(text.rstrip() for text in texts), no_wrap=True, overflow="ignore")
+
+
+def _table(rows: _Rows, report: Report, console: Console, *, wrap: bool) -> Table:
+    border = box.ASCII if ascii_only(console) else box.ROUNDED
+    drawn = Table(box=border, header_style="bold", expand=False, show_lines=wrap)
+    for column in rows.columns:
         drawn.add_column(
             column.title,
             justify="right" if column.right else "left",
             no_wrap=not wrap or column.wraps_at is None,
             min_width=column.wraps_at if wrap else None,
         )
-    for slot, row in zip(report.slots, rows, strict=True):
-        drawn.add_row(*(Text(row[index] or "-", style=_style(columns[index], slot)) for index in used))
+    for slot, cells in zip(report.slots, rows.cells, strict=True):
+        styled = (Text(cell, style=_style(column, slot)) for cell, column in zip(cells, rows.columns, strict=True))
+        drawn.add_row(*styled)
     return drawn
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from exporter.terminal.console import console_for
+from exporter.terminal.console import console_for, print_plainly
 from exporter.terminal.screen import MAX_ADVICE, Shown, screen
+from exporter.terminal.table import MAX_ROWS
 from pgslot.snapshot.model import QueryStatus
 from pgslot.snapshot.rows import SlotUser
 from pgslot.status.growth import HeldSample
@@ -97,6 +98,19 @@ def test_advice_for_many_slots_is_bounded() -> None:
     slots = [UNUSED._replace(slot_name=f"s{number:02}") for number in range(MAX_ADVICE + 3)]
     text = drawn(report(*slots))
     assert "and 3 more: --slot=NAME shows one of them" in text
+
+
+def test_terminal_gets_the_worst_slots_and_a_pipe_gets_all() -> None:
+    slots = [HEALTHY._replace(slot_name=f"s{number:03}") for number in range(MAX_ROWS + 5)]
+    shown = report(*slots, LOST)
+    text = drawn(shown)
+    assert "gone" in text
+    assert "and 6 more; --json and a pipe have all of them" in text
+    stream = io.StringIO()
+    print_plainly(console_for(stream), screen(shown, console_for(stream), Shown()))
+    lines = [line for line in stream.getvalue().splitlines() if line.startswith("shop-1  ")]
+    assert len(lines) == MAX_ROWS + 6
+    assert len({line.index("logical") for line in lines}) == 1, "the columns are aligned"
 
 
 def test_what_could_not_be_seen_is_named() -> None:
