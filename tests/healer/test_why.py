@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
+from aiohttp import BasicAuth
 from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import application
@@ -25,6 +27,8 @@ from healer.why import Explanation, RemedyState, SlotFacts, Verdict, explain
 from pgslot.config.conninfo import Conninfo
 from pgslot.config.model import Cluster, Config, HealerConfig, HealerSettings, Node
 from pgslot.config.reload import ConfigReloader
+from pgslot.httpserver.middleware import WebConfigMiddleware
+from pgslot.httpserver.web_config import load
 from tests.support.hanging_creations import blocked_creation, hanging_creation
 from tests.support.pages import problems
 from tests.support.running_healer import QUICK, Healer, alert, healing, to_primary, usable, watched
@@ -325,6 +329,18 @@ def test_refused_webhooks_are_forgotten_after_a_day() -> None:
     assert not refused.recent
     refused.record(401)
     assert [(refusal.status, refusal.count) for refusal in refused.recent] == [(401, 1)]
+
+
+async def test_answers_need_the_password_of_the_web_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(f"basic_auth_users: {{dba: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}")
+    config = Config(CLUSTERS, QUICK)
+    app = application(ConfigReloader(lambda: config, config))
+    WebConfigMiddleware(load(file)).install(app)
+    async with TestClient(TestServer(app)) as client:
+        for path in ("/why?slot=s", "/slots/c/s"):
+            assert (await client.get(path)).status == 401
+            assert (await client.get(path, auth=BasicAuth("dba", "secret"))).status == 200
 
 
 @pytest.fixture
