@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from pgslot.cli import exit_codes
 from pgslot.cli.errors import ConfigError
-from pgslot.cli.logging import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -13,6 +12,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = exit_codes.run_command(lambda: _run(arguments))
     except ConfigError as error:
+        from pgslot.cli.logging import printable  # noqa: PLC0415 - as in _run()
+
         print(printable(f"pg-slot-exporter: {error}"), file=sys.stderr)
         code = exit_codes.BAD_INPUT
     if code:
@@ -21,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     # Imported here, because these imports take most of a second, in which Ctrl-C must not print a traceback either.
-    from exporter.cli import parser  # noqa: PLC0415
+    with exit_codes.die_of_interrupts():
+        from exporter.cli import parser  # noqa: PLC0415
 
     options = parser().parse_args(arguments)
     return int(options.run(options))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pgslot.cli import exit_codes
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.exit_codes import BAD_INPUT
-from pgslot.cli.logging import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -14,13 +13,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return exit_codes.run_command(lambda: _run(arguments))
     except ConfigError as error:
+        from pgslot.cli.logging import printable  # noqa: PLC0415 - as in _run()
+
         print(printable(f"pg-slot-healer: {error}"), file=sys.stderr)
         return BAD_INPUT
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     # Imported here, because these imports take most of a second, in which Ctrl-C must not print a traceback either.
-    from healer.cli import parser  # noqa: PLC0415
+    with exit_codes.die_of_interrupts():
+        from healer.cli import parser  # noqa: PLC0415
 
     options = parser().parse_args(arguments)
     return int(options.run(options))

@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,18 @@ def interrupted(process: "subprocess.Popen[str]") -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, "")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_interrupt_while_a_program_is_imported_prints_nothing(program: str, tmp_path: Path) -> None:
+    """The programs' own slowest import interrupts itself."""
+    module = "aiohttp.py"
+    (tmp_path / module).write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from {program[8:]}.__main__ import main; main(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.fixture
