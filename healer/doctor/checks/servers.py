@@ -178,7 +178,7 @@ def _judge_wal_directory(subject: str, facts: ServerFacts, snapshot: NodeSnapsho
     monitor = f"GRANT pg_monitor TO {quote_identifier(facts.role)};"
     if snapshot is not None and service_titles(snapshot):
         # Nobody there owns these functions and could grant EXECUTE on them; services' dumps show pg_monitor.
-        advice = f"As {administrator(snapshot)} on the primary: {monitor} Not run on the service: try it."
+        advice = f"As {administrator(snapshot)} on the primary: {monitor} Never run on the service itself: try."
     else:
         advice = (
             f"As a superuser on the primary, in database {facts.database}: {grant_listing(facts.role)}"

@@ -41,6 +41,7 @@ complete -c pg-slot-healer -n __fish_use_subcommand -a grants -d 'print the SQL 
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from grants' -s h -l help -d 'show this help message and exit'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from grants' -l exporter-role -x -d 'the exporter\'s role; default pgslot_exporter'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from grants' -l healer-role -x -d 'the healer\'s role; default pgslot_healer'
+complete -c pg-slot-healer -n '__fish_seen_subcommand_from grants' -l service -x -a 'aurora rds cloudsql alloydb azure supabase neon' -d 'instead, print the SQL of both roles for a managed service, where nobody is superuser'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from grants' -l end-transactions -d 'instead, print the SQL that creates the role that may end transactions and the table in which it records the sessions that it ended'
 complete -c pg-slot-healer -n '__fish_seen_subcommand_from grants' -l ender-role -x -d 'the role that may end transactions; default pgslot_ender'
 complete -c pg-slot-healer -n __fish_use_subcommand -a metrics -d 'print the metric reference as Markdown'
