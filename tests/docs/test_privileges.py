@@ -9,6 +9,9 @@ from tests.support.paths import ROOT
 NAMES_PG_MONITOR = {
     # They say that pg_monitor is more than is needed, and what to do where less cannot be had.
     "healer/commands/grants.sql",
+    # On managed services it is what their administrators may grant.
+    "healer/commands/grants_service.sql",
+    "healer/commands/service_notes.py",
     "healer/doctor/checks/servers.py",
     "pgslot/snapshot/privileges.py",
     # pg_ls_waldir() needs it.
