@@ -46,3 +46,7 @@ def creation_on_standby(**changes: Any) -> SlotStatus:
     slot = SLOT._replace(slot_name="w", in_creation=True, confirmed_position=None, pinned_wal_bytes=None)
     standby = node("s", recovery=True, slots=(slot,), creations=(creation,), standby=STANDBY)
     return statuses_of(node("p", recovery=False), standby)[0]
+
+
+LATE_ROW = status_of(UNUSED)
+"""A row that needs somebody."""
