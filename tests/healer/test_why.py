@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import bcrypt
 import pytest
-from aiohttp import BasicAuth
 from aiohttp.test_utils import TestClient, TestServer
 
 from healer.app import application
@@ -334,13 +334,14 @@ def test_refused_webhooks_are_forgotten_after_a_day() -> None:
 async def test_answers_need_the_password_of_the_web_configuration(tmp_path: Path) -> None:
     file = tmp_path / "web.yml"
     file.write_text(f"basic_auth_users: {{dba: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}")
+    credentials = b64encode(b"dba:secret").decode()
     config = Config(CLUSTERS, QUICK)
     app = application(ConfigReloader(lambda: config, config))
     WebConfigMiddleware(load(file)).install(app)
     async with TestClient(TestServer(app)) as client:
         for path in ("/why?slot=s", "/slots/c/s"):
             assert (await client.get(path)).status == 401
-            assert (await client.get(path, auth=BasicAuth("dba", "secret"))).status == 200
+            assert (await client.get(path, headers={"Authorization": f"Basic {credentials}"})).status == 200
 
 
 @pytest.fixture
