@@ -50,7 +50,12 @@ def unconfigured_standbys(cluster: ClusterSnapshot) -> UnconfiguredStandbys | No
         without_match += not _match(unmatched, candidates)
     for _ in range(without_match):
         _match(unmatched, [sender for sender in unmatched if not sender.slot_name])
-    return UnconfiguredStandbys(tuple(unmatched), sum(node.standby is None for node in standbys))
+    return UnconfiguredStandbys(tuple(unmatched), sum(map(_receiver_unknown, standbys)))
+
+
+def _receiver_unknown(node: NodeSnapshot) -> bool:
+    """Return whether the node may be one of the unmatched standbys: it does not show from where it streams."""
+    return node.standby is None or node.standby.receiver_running is None
 
 
 def _statuses(node: NodeSnapshot) -> set[QueryStatus]:

@@ -81,6 +81,8 @@ async def test_aurora_writer_and_reader_show_slots_creations_and_blockers(databa
         ):
             assert metrics.value(unknown, node=STANDBY) is None
         assert metrics.value("pgslot_wal_replay_paused", node=STANDBY) == 0
+        # The standby that streams may be the configured one, which does not say so.
+        assert not metrics.value("pgslot_unlisted_standbys", node=PRIMARY)
     primary.drop_slot("waits")
     primary.drop_slot("orders")
 
