@@ -108,14 +108,14 @@ def test_transaction_that_pins_a_stream_is_named_in_time(
     rate: int, consumer: dict[str, Any], looks_each: int, first_look: int
 ) -> None:
     """Within the time that the consumer and its own lag take, and three minutes; and then for as long as it lasts."""
-    # There also is one that only has an xid, and for longer: it holds nothing back. A look, at most 120 s after the first,
+    # There also is one that only has an xid, and for longer: it holds nothing back. A look, within 120 s of the first,
     # shows it before the record at which restart_lsn then stands; without such a look nobody is named.
     server = Server(rate, [Open(600, 605, HOUR), Open(0, None, HOUR)])
-    seen = watch(Consumer(server, **consumer), 2400, looks_each, first_look)
+    seen = watch(Consumer(server, **consumer), 1800, looks_each, first_look)
     late = consumer["confirms_each"] + consumer["lags"] + 2 * looks_each
     # Until less is unconfirmed than pinned, what is unconfirmed decides the cause. And while samples that the proof
     # rests on are thinned out, it may have to wait for a later confirmation.
-    settled = [retention for at, retention in seen if at >= 605 + 180 + 3 * late]
+    settled = [retention for at, retention in seen if at >= 605 + 180 + 90 + 2 * late]
     assert {(str(retention.cause), retention.blocker and retention.blocker.pid) for retention in settled} == {
         ("transaction", 0)
     }
