@@ -31,8 +31,8 @@ EXIT_CODES = {
     ANY_COMMAND: "2 bad input: command line, configuration or file; 130 interrupted by Ctrl-C",
     "status": "0 nothing needs anybody, 1 something does, 3 nothing does as far as the command could see, but it could "
     "not see everything",
-    "explain": "0 the slot needs nobody, 1 it does, 3 it does not as far as the command could see, but it could not see "
-    "everything",
+    "explain": "0 the slot needs nobody, 1 it does, 3 it does not as far as the command could see, but it could not "
+    "see everything",
     "serve": "0 stopped by a signal",
     "sql": "0 printed",
     "metrics": "0 printed",
