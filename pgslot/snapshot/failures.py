@@ -7,7 +7,8 @@ from pgslot.config.model import Node
 from pgslot.postgres.connect import LoginFailedError
 from pgslot.snapshot.model import QueryStatus
 
-log = get_logger(__name__)
+# Users filter the lines about a node by this name.
+log = get_logger("pgslot.snapshot.node")
 
 _UNSUPPORTED = (
     psycopg.errors.UndefinedFunction

@@ -12,6 +12,7 @@ from pgslot.config.model import TerminationPolicy
 from pgslot.snapshot.identity import Identity
 from pgslot.snapshot.rows import NodeFacts, Slot, SlotCreation, Standby, WalSender
 from pgslot.snapshot.rows import Transaction as TransactionRow
+from pgslot.snapshot.service_signs import ServiceSigns
 from tests.simulations.terminations.act_statement import ActStatement
 from tests.simulations.terminations.judge import TerminationJudge
 from tests.simulations.terminations.primary import Primary
@@ -262,6 +263,7 @@ class BlockedCluster(Servers):
             Standby: self._standby_rows,
             Identity: lambda _node: [Identity(self.name)],
             WalSender: lambda _node: [],
+            ServiceSigns: lambda _node: [],
         }
         return makers[row](node)
 
