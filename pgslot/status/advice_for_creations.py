@@ -1,7 +1,7 @@
 """What to do about a slot creation that waits."""
 
 from pgslot.diagnosis.creation_wait import WaitReason
-from pgslot.status.commands import end_transaction, force_record
+from pgslot.status.commands import cancel_creation, end_transaction, force_record
 from pgslot.status.slot_status import SlotStatus
 from pgslot.status.step import Step
 
@@ -15,7 +15,7 @@ def creation_advice(status: SlotStatus) -> tuple[Step, ...]:
         return ()
     cancel = Step(
         "Or cancel the creation: its consumer gets an error and tries again",
-        f"SELECT pg_cancel_backend({wait.creation.pid});",
+        cancel_creation(wait.creation),
         status.node,
         costs="no data is lost",
         runbook=_BLOCKED,

@@ -1,7 +1,7 @@
-"""The acts that more than one cause needs: end a transaction, force a running-xacts record, drop a slot."""
+"""The acts that more than one cause needs: end a transaction, force a record, cancel a creation, drop a slot."""
 
 from pgslot.postgres.types import quote_literal
-from pgslot.snapshot.rows import Transaction
+from pgslot.snapshot.rows import SlotCreation, Transaction
 from pgslot.status.slot_status import SlotStatus
 from pgslot.status.step import Step
 
@@ -62,6 +62,14 @@ def force_record(status: SlotStatus, *, frees: str = "", runbook: str) -> Step:
         frees=frees,
         runbook=runbook,
     )
+
+
+def cancel_creation(creation: SlotCreation) -> str:
+    """Return the statement that cancels this creation as long as it waits."""
+    guard = f"slot_name = {quote_literal(creation.slot_name)} AND active_pid = {creation.pid}"
+    # A person runs it, and reads it first.
+    select = "SELECT pg_cancel_backend(active_pid) FROM pg_replication_slots"
+    return f"{select} WHERE {guard} AND confirmed_flush_lsn IS NULL;"
 
 
 def drop_slot(slot_name: str, guard: str) -> str:

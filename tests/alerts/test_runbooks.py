@@ -77,7 +77,7 @@ def test_sql_block_states_where_it_runs(block: RunbookBlock) -> None:
 def test_page_says_above_each_block_where_it_runs() -> None:
     page = runbooks.runbook("PgSlotCreationBlocked")
     assert page is not None
-    assert page.count('<p class="place">SQL, on the node of the alert</p>\n<pre tabindex="0"><code>SELECT') == 2
+    assert page.count('<p class="place">SQL, on the node of the alert</p>\n<pre tabindex="0"><code>SELECT') == 3
     assert '<p class="place">PromQL, in Prometheus</p>' in page
     assert '<pre class="output" tabindex="0"><code> pg_terminate_backend' in page
     assert {f"sql {place}" for place in SQL_PLACES} == {info for info in runbooks.PLACES if info.startswith("sql")}
@@ -97,7 +97,8 @@ def test_destructive_sql_stands_under_mitigation_with_its_risk(block: RunbookBlo
 
 GUARDS = {
     "pg_drop_replication_slot": r"wal_status = 'lost'|NOT active",
-    "pg_terminate_backend": r"xact_start < clock_timestamp\(\) - interval|query ILIKE",
+    "pg_cancel_backend": r"confirmed_flush_lsn IS NULL|xact_start < clock_timestamp\(\) - interval",
+    "pg_terminate_backend": r"(xact_start|reply_time) < clock_timestamp\(\) - interval|query ILIKE",
     "PREPARED": r"prepared < clock_timestamp\(\) - interval",
 }
 """What each destructive statement checks by itself: a slot's name, a pid or a gid may be another's by then."""
@@ -113,6 +114,12 @@ def test_destructive_statement_guards_itself(block: RunbookBlock) -> None:
         if re.search(statement, block.text):
             assert re.search(guard, block.text), block.text
     assert not ("pg_drop_replication_slot" in block.text and block.where == "primary")
+
+
+@each_runbook
+def test_destructive_statement_stands_in_a_block(path: Path) -> None:
+    """There its guard is checked; the text only names functions."""
+    assert not re.search(rf"SELECT[^`]*({DESTRUCTIVE})\(", prose(path))
 
 
 def test_lost_slot_is_dropped_only_if_it_is_lost() -> None:
