@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from exporter.app import APPLICATION_NAME
 from pgslot.cli import flags
 from pgslot.cli.errors import ConfigError
+from pgslot.config.chosen_cluster import chosen_cluster
 from pgslot.config.loader import load
 from pgslot.config.model import Cluster, Config, HealerSettings, Node
 from pgslot.config.secrets import check_secrets
@@ -58,11 +59,7 @@ def read_servers(options: argparse.Namespace) -> Config:
     check_secrets(config, healer=False)
     if options.cluster is None:
         return config
-    chosen = tuple(cluster for cluster in config.clusters if cluster.name == options.cluster)
-    if not chosen:
-        names = ", ".join(cluster.name for cluster in config.clusters)
-        raise ConfigError(f"--cluster: expected one of {names}, found {options.cluster!r}")
-    return Config(chosen, config.healer)
+    return Config((chosen_cluster(config, options.cluster, "--cluster"),), config.healer)
 
 
 def positive_duration(flag: str, text: str) -> float:

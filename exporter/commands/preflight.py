@@ -13,6 +13,7 @@ from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.progress import show_progress
+from pgslot.config.chosen_cluster import chosen_cluster
 from pgslot.config.model import Cluster
 from pgslot.diagnosis.preflight import preflight, without_node
 from pgslot.diagnosis.preflight_model import Observation, Outcome, Preflight
@@ -125,10 +126,8 @@ async def _cluster(options: argparse.Namespace) -> Cluster:
     if options.conninfo is not None and options.config_file is None:
         return Cluster("default", nodes_of(options.conninfo, "default"), None)
     config = read_config(options)
-    names = [cluster.name for cluster in config.clusters]
-    name = options.cluster or (names[0] if len(names) == 1 else "")
-    if name not in names:
-        raise ConfigError(f"--cluster: expected one of the clusters {', '.join(names)}, found {name!r}")
+    only = config.clusters[0].name if len(config.clusters) == 1 else ""
+    name = chosen_cluster(config, options.cluster or only, "--cluster").name
     config, errors = await discover_once(config, {name})
     if name in errors:
         raise ConfigError(f"clusters.{name}: expected the members that Patroni lists, found none: {errors[name]}")

@@ -10,6 +10,7 @@ from pgslot.cli import flags
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
 from pgslot.cli.progress import show_progress
+from pgslot.config.chosen_cluster import chosen_cluster
 from pgslot.config.model import Cluster, Config
 from pgslot.diagnosis.rehearsal import rehearse, switchover_targets, without_members
 from pgslot.diagnosis.rehearsal_model import Rehearsal
@@ -59,9 +60,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("command line: expected --config.file for rehearse, found --conninfo, which has no standby")
     log.setup("error", "logfmt")
     config = read_config(options)
-    if options.cluster not in {cluster.name for cluster in config.clusters}:
-        names = ", ".join(cluster.name for cluster in config.clusters)
-        raise ConfigError(f"command line: expected one of the clusters {names}, found {options.cluster!r}")
+    chosen_cluster(config, options.cluster)
     with show_progress(f"asking the servers of {options.cluster}"):
         rehearsals = asyncio.run(_rehearse(config, options.cluster, options.target))
     print(as_json(rehearsals) if options.json else as_text(rehearsals))

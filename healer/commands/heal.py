@@ -27,6 +27,7 @@ from healer.remedies.force_snapshot.need import slots_in_need
 from healer.remedies.registry import FORCE_SNAPSHOT
 from pgslot.cli import logging as log
 from pgslot.cli.errors import ConfigError
+from pgslot.config.chosen_cluster import chosen_cluster
 from pgslot.config.model import Cluster, Config, HealerConfig
 from pgslot.config.yaml_values import parse_duration
 from pgslot.patroni.discovery import discover_once
@@ -51,13 +52,10 @@ EXAMPLES = (
 
 def find_cluster(config: Config, name: str) -> tuple[Cluster, HealerConfig]:
     """Return the cluster and its healer section. Raises ConfigError if either does not exist."""
-    clusters = {cluster.name: cluster for cluster in config.clusters}
-    if name not in clusters:
-        raise ConfigError(f"command line: expected one of the clusters {', '.join(clusters)}, found {name!r}")
-    target = clusters[name].healer
-    if target is None:
+    cluster = chosen_cluster(config, name)
+    if cluster.healer is None:
         raise ConfigError(f"clusters.{name}: expected a healer section, found none: the cluster is only observed")
-    return clusters[name], target
+    return cluster, cluster.healer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

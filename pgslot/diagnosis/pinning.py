@@ -52,11 +52,6 @@ class Pinning:
     the snapshots do not show it, and every candidate may be the one.
     """
 
-    @property
-    def only_candidate(self) -> Transaction | None:
-        """The only transaction that can pin it; it need not do so unless `proven`. None: there are several, or none."""
-        return self.candidates[0] if len(self.candidates) == 1 else None
-
 
 def pinning(slot: Slot, node: NodeSnapshot, cluster: ClusterSnapshot) -> Pinning | None:
     """Return which transactions can pin this logical slot; None: the snapshots do not show the bound yet."""

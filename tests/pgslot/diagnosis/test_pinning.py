@@ -121,7 +121,6 @@ def test_candidates_are_shown_oldest_first_and_a_transaction_in_its_preparation_
     shown = pinned(SECOND, HOLDER, prepared_meanwhile, PREPARED)
     assert shown is not None
     assert [transaction.xid for transaction in shown.candidates] == [480, 500, 510]
-    assert shown.only_candidate is None
 
 
 def test_slot_that_moved_within_the_snapshot_is_pinned_by_nobody() -> None:

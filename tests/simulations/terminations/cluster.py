@@ -126,7 +126,7 @@ class BlockedCluster(Servers):
         return None
 
     def run_act(self, sql: str, parameters: tuple[str, ...]) -> TerminationRow:
-        """Run the statement now, and apply what it did; the judge is told."""
+        """Run the statement now, and tell the judge what it did."""
         self.settle()
         row = TerminationRow(**self.statement.run(sql, parameters, self._views(), self.model.audit_rows))
         if row.ended:
